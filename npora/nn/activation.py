@@ -1,0 +1,109 @@
+"""Activations: element-wise functions that return their value and their pullback."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from npora.nn.erf import erf
+from npora.nn.module import Array, Pullback
+
+_BLOCK = 1 << 15  # elements: the temporaries of an element-wise formula then stay in the second-level cache
+
+
+def _by_blocks(function: Callable[[Array], tuple[Array, ...]], x: Array, outputs: int) -> tuple[Array, ...]:
+    """Apply an element-wise function block by block. Halves the time of `gelu` on a million elements."""
+    flat = x.reshape(-1)
+    results = tuple(np.empty_like(flat) for _ in range(outputs))
+    for start in range(0, flat.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for result, part in zip(results, function(flat[block]), strict=True):
+            result[block] = part
+    return tuple(result.reshape(x.shape) for result in results)
+
+
+def _from_slope(function: Callable[[Array], tuple[Array, ...]], x: Array) -> tuple[Array, Pullback]:
+    """y = f(x) and dx = dy f′(x), for an element-wise `function` that returns (f(x), f′(x)): only f′ is kept."""
+    y, slope = _by_blocks(function, x, outputs=2)
+
+    def backward(dy: Array) -> Array:
+        return dy * slope
+
+    return y, backward
+
+
+def relu(x: Array) -> tuple[Array, Pullback]:
+    """y = max(x, 0), dx = dy where x > 0. At 0 the slope is taken to be 0."""
+    positive = x.real > 0
+
+    def backward(dy: Array) -> Array:
+        return dy * positive
+
+    return x * positive, backward
+
+
+def tanh(x: Array) -> tuple[Array, Pullback]:
+    """y = tanh x, dx = dy (1 − y²), which unlike 1/cosh² cannot overflow."""
+    y = np.tanh(x)
+
+    def backward(dy: Array) -> Array:
+        dx: Array = dy * (1 - y * y)
+        return dx
+
+    return y, backward
+
+
+def silu(x: Array) -> tuple[Array, Pullback]:
+    """y = x σ(x) with σ(x) = 1/(1 + e⁻ˣ), written as (1 + tanh(x/2))/2, which cannot overflow (Elfwing et al., 2017).
+
+    dx = dy (σ + x σ (1 − σ)),  since σ′ = σ (1 − σ)
+    """
+
+    def formula(x: Array) -> tuple[Array, Array]:
+        sigma = 0.5 * (1 + np.tanh(0.5 * x))
+        y = x * sigma
+        return y, sigma + y * (1 - sigma)
+
+    return _from_slope(formula, x)
+
+
+def gelu(x: Array) -> tuple[Array, Pullback]:
+    """y = x Φ(x) with Φ(x) = (1 + erf(x/√2))/2, the exact GELU of BERT (Hendrycks and Gimpel, 2016).
+
+    dx = dy (Φ + x φ),  since Φ′ = φ = e^(−x²/2)/√(2π)
+    """
+
+    def formula(x: Array) -> tuple[Array, Array]:
+        cdf = 0.5 * (1 + erf(x * math.sqrt(0.5)))
+        density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        return x * cdf, cdf + x * density
+
+    return _from_slope(formula, x)
+
+
+def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
+    """y = x (1 + tanh u)/2 with u = √(2/π) (x + 0.044715 x³): GPT-2's and T5's GELU (`gelu_new`, `gelu_pytorch_tanh`).
+
+    dx = dy ((1 + tanh u)/2 + x (1 − tanh² u)/2 · u′),  u′ = √(2/π) (1 + 3·0.044715 x²)
+    """
+
+    def formula(x: Array) -> tuple[Array, Array]:
+        scale, cubic = math.sqrt(2 / math.pi), 0.044715
+        t = np.tanh(scale * x * (1 + cubic * x * x))
+        slope_u = scale * (1 + 3 * cubic * x * x)
+        half = 0.5 * (1 + t)
+        return x * half, half + 0.5 * x * (1 - t * t) * slope_u
+
+    return _from_slope(formula, x)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
+    "gelu": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": relu,
+    "silu": silu,
+    "tanh": tanh,
+}

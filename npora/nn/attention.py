@@ -1,0 +1,109 @@
+"""Multi-head attention as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn import init
+from npora.nn.dropout import active_rng
+from npora.nn.linear import Linear, rows
+from npora.nn.module import Array, Module
+from npora.nn.packing import Packing
+from npora.nn.scaled_attention import packed_attention
+
+
+class MultiHeadAttention(Module):
+    """y = W_o concat_h(softmax(q_h k_hᵀ/√d) v_h), with q = W_q x and k, v = W_k m, W_v m (Vaswani et al., 2017).
+
+    x [b,t,e] dense, or rows [n,e] with `packing`. m is x itself (self-attention), or `memory` [b,s,k] dense or rows
+    with `key_packing` (cross-attention, k = kdim). backward returns one gradient for each array given: dx, or
+    (dx, dmemory); with a bias its gradient comes last.
+
+    Parameters
+    ----------
+    embed_dim, num_heads : e and h; the head width is d = e / h
+    kdim : the width of `memory`, e unless given
+    causal : query t sees keys up to t (up to t + keys − queries where the lengths differ)
+    dropout : probability of dropping an attention weight, when forward is given `rng`
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        kdim: int | None = None,
+        bias: bool = True,
+        causal: bool = False,
+        dropout: float = 0.0,
+        rng: np.random.Generator | int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} must be a multiple of num_heads {num_heads}")
+        rng, kdim = init.default_rng(rng), embed_dim if kdim is None else kdim
+        self.q_proj: Module = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.k_proj: Module = Linear(kdim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.v_proj: Module = Linear(kdim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.out_proj: Module = Linear(embed_dim, embed_dim, bias, rng=rng, dtype=dtype)
+        self.num_heads, self.causal, self.dropout = num_heads, causal, dropout
+
+    def forward(
+        self,
+        x: Array,
+        memory: Array | None = None,
+        bias: Array | None = None,
+        *,
+        packing: Packing | None = None,
+        key_packing: Packing | None = None,
+        key_mask: Array | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, Callable[[Array], Any]]:
+        """bias broadcasts to [b,h,t,s] and is added to the scores. key_mask bool [b,s], for dense input: True where a
+        key is real."""
+        if key_mask is not None and packing is not None:
+            raise ValueError("key_mask is for dense input; a packed batch has no padding to hide")
+        x_rows, packing, x_shape = _as_rows(x, packing)
+        if memory is None:
+            memory_rows, key_packing, memory_shape = x_rows, packing, x_shape
+        else:
+            memory_rows, key_packing, memory_shape = _as_rows(memory, key_packing)
+        q, back_q = self.q_proj(x_rows, rng)  # [n,h·d]
+        k, back_k = self.k_proj(memory_rows, rng)  # [m,h·d]
+        v, back_v = self.v_proj(memory_rows, rng)  # [m,h·d]
+        a, back_attention = packed_attention(
+            q, k, v, self.num_heads, packing, key_packing, causal=self.causal, key_mask=key_mask, bias=bias,
+            dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
+        )  # fmt: skip
+        y, back_out = self.out_proj(a, rng)  # [n,e]
+        self_attention = memory is None
+
+        def backward(dy: Array) -> Any:
+            dq, dk, dv, dbias = back_attention(back_out(rows(dy)))
+            dx = back_q(dq)
+            dmemory = back_k(dk) + back_v(dv)  # the memory feeds both
+            if self_attention:
+                dx = dx + dmemory  # and x is the memory
+            gradients = [dx.reshape(x_shape)]
+            if not self_attention:
+                gradients.append(dmemory.reshape(memory_shape))
+            if dbias is not None:
+                gradients.append(dbias)
+            return gradients[0] if len(gradients) == 1 else tuple(gradients)
+
+        return y.reshape(*x_shape[:-1], y.shape[-1]), backward
+
+
+def _as_rows(x: Array, packing: Packing | None) -> tuple[Array, Packing, tuple[int, ...]]:
+    if packing is not None:
+        if x.shape[:-1] != (packing.rows,):
+            raise ValueError(f"expected {packing.rows} packed rows, got an array of shape {x.shape}")
+        return x, packing, x.shape
+    if x.ndim != 3:
+        raise ValueError(f"expected [batch, length, features], or packed rows with their packing; got shape {x.shape}")
+    batch, length, width = x.shape
+    return x.reshape(batch * length, width), Packing.dense(batch, length), x.shape  # [b,t,e] → [b·t,e]

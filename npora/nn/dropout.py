@@ -1,0 +1,62 @@
+"""Dropout: randomness is an input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npora.nn.module import Array, Module, Pullback
+
+
+def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Pullback]:
+    """y = m ⊙ x / (1 − p), where each m is 1 with probability 1 − p and else 0;  dx = m ⊙ dy / (1 − p).
+
+    The draw does not depend on x's dtype, so the same seed drops the same elements in every precision.
+    """
+    if p >= 1:
+        keep, scale = np.zeros(x.shape, dtype=bool), 0.0
+    else:
+        keep, scale = rng.random(x.shape, dtype=np.float32) >= p, 1 / (1 - p)
+
+    def backward(dy: Array) -> Array:
+        dx = dy * keep
+        dx *= scale
+        return dx
+
+    y = x * keep
+    y *= scale
+    return y, backward
+
+
+class Dropout(Module):
+    """y = m ⊙ x / (1 − p) with m drawn from `rng` (Srivastava et al., 2014); without a Generator, or with p = 0, y = x.
+
+    Raises
+    ------
+    ValueError: p is not in [0, 1]; or the module was put in `train()` mode and no `rng` is given.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"a dropout probability lies in [0, 1]; got {p}")
+        self.p = p
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        if active_rng(self, self.p, rng) is None or rng is None:
+            return x, _identity
+        return dropout(x, self.p, rng)
+
+
+def active_rng(module: Module, p: float, rng: np.random.Generator | None) -> np.random.Generator | None:
+    """The Generator to drop out with, or None where nothing is dropped."""
+    if p == 0:
+        return None
+    if rng is None and module.training:
+        raise ValueError(
+            "this module is in train() mode, where dropout needs its randomness passed in: call the model with "
+            "rng=np.random.default_rng(seed), or call eval() first"
+        )
+    return rng
+
+
+def _identity(dy: Array) -> Array:
+    return dy

@@ -1,0 +1,18 @@
+"""The mathematics without parameters: functions on arrays that return their value and their pullback.
+
+Letters: b batch, n all leading axes, d features, h heads, t query positions, s key positions, v vocabulary. The
+gradient of z is dz. No function writes to an array that it was given; a pullback keeps only what it reads.
+"""
+
+from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh
+from npora.nn.dropout import dropout
+from npora.nn.erf import erf
+from npora.nn.loss import cross_entropy, mse_loss
+from npora.nn.norm import normalize
+from npora.nn.scaled_attention import attention, packed_attention
+from npora.nn.softmax import log_softmax, softmax
+
+__all__ = [
+    "ACTIVATIONS", "attention", "cross_entropy", "dropout", "erf", "gelu", "gelu_tanh", "log_softmax", "mse_loss",
+    "normalize", "packed_attention", "relu", "silu", "softmax", "tanh",
+]  # fmt: skip

@@ -1,0 +1,69 @@
+"""The linear layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn import init
+from npora.nn.module import Array, Module, Parameter, Pullback
+
+
+class Linear(Module):
+    """y = x Wᵀ + b.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
+
+    With n running over the leading axes:
+
+        dx = dy W           (1)   since ∂y_o/∂x_i = W_oi
+        dW = Σₙ dyₙ xₙᵀ     (2)
+        db = Σₙ dyₙ         (3)
+
+    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept.
+
+    W starts as U(±1/√i), b as 0. `rng` (a Generator or a seed) draws W.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self.weight = Parameter(init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype))
+        self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear."""
+        weight, bias = self.weight, self.bias
+        W = weight.data
+        kept = x if weight.requires_grad else None
+        if x.shape[-1:] != W.shape[1:]:
+            raise ValueError(f"a Linear of {W.shape[1]} inputs was given an array of shape {x.shape}")
+        y = x @ W.T  # [...,o]
+        if bias is not None:
+            y += bias.data
+
+        def backward(dy: Array) -> Array:
+            if kept is not None:
+                weight.accumulate(rows(dy).T @ rows(kept))  # (2) [o,i]
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
+            return dy @ W  # (1) [...,i]
+
+        return y, backward
+
+
+def rows(x: Array) -> Array:
+    """All leading axes as one."""
+    return x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])  # [...,d] → [n,d]

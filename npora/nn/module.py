@@ -1,0 +1,259 @@
+"""Parameters, the modules that hold them, and the one contract that every layer keeps.
+
+    y, backward = layer(x)     the value, and the function that carries a gradient back through it
+    dx = backward(dy)          adds dℓ/dθ to θ.grad of each trainable parameter θ, returns dℓ/dx
+
+There is no tape and no cache on the layer: what backward needs, its closure holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Backward = Callable[..., Any]
+Pullback = Callable[[Array], Array]
+_Module = TypeVar("_Module", bound="Module")
+
+
+class Parameter:
+    """An array that a layer owns: its value `data`, its accumulated gradient `grad`, and whether it is trained.
+
+    A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
+    Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
+    copies: bytes that were frozen once are never written to. A trainable parameter may hold a read-only array too (a
+    memory-mapped checkpoint); the optimiser copies it before its first write.
+    """
+
+    __slots__ = ("_data", "_requires_grad", "grad")
+
+    def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
+        self.grad: Array | None = None
+        self._requires_grad = True
+        self.data = np.asarray(data)
+        self.requires_grad = requires_grad
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        if not np.issubdtype(value.dtype, np.inexact):
+            raise TypeError(f"a parameter holds floating-point or complex numbers, not {value.dtype}")
+        if not self._requires_grad:
+            value.flags.writeable = False
+        self._data = value
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not self._requires_grad:
+            self._data = self._data.copy()
+        self._requires_grad = bool(value)
+        if not value:
+            self.grad = None
+            self._data.flags.writeable = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    def accumulate(self, gradient: Array) -> None:
+        """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
+        if gradient.shape != self.shape or gradient.dtype != self.dtype:
+            raise ValueError(
+                f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {self.shape}, "
+                f"{self.dtype}: the two must agree"
+            )
+        if self.grad is None:
+            self.grad = gradient.copy()
+        else:
+            self.grad += gradient
+
+    def __repr__(self) -> str:
+        state = "trainable" if self.requires_grad else "frozen"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}, {state})"
+
+
+class Module:
+    """A layer: parameters and modules as plain attributes (also in lists and dicts), and a `forward`.
+
+    `forward` returns the value and its pullback. Names are the attribute paths, `encoder.layer.0.query.weight`.
+    """
+
+    training = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        output, backward = self.forward(*args, **kwargs)
+        if not is_grad_enabled():
+            return output, _no_backward  # drops the closure, and with it every activation that it held
+        return output, backward
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        for name, value in vars(self).items():
+            for path, child in _walk(name, value):
+                if isinstance(child, Module):
+                    yield path, child
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Every module below this one and itself (under the name `prefix`), each under its first name."""
+        seen: set[int] = set()
+        for path, module in self._all_modules(prefix):
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield path, module
+
+    def _all_modules(self, prefix: str) -> Iterator[tuple[str, Module]]:
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._all_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter, each once, under its first name."""
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                for leaf, parameter in _walk(name, value):
+                    if isinstance(parameter, Parameter) and id(parameter) not in seen:
+                        seen.add(id(parameter))
+                        yield f"{path}.{leaf}" if path else leaf, parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def get_submodule(self, path: str) -> Module:
+        """The module at a dotted path, as in `encoder.layer.0.attention`."""
+        for name, module in self._all_modules(""):
+            if name == path:
+                return module
+        raise AttributeError(f"{type(self).__name__} has no module '{path}'")
+
+    def set_submodule(self, path: str, module: Module) -> None:
+        """Put `module` in the place that the dotted path names."""
+        *parents, name = path.split(".")
+        owner: Any = self
+        for part in parents:
+            owner = _step(owner, part)
+        if isinstance(owner, list):
+            owner[int(name)] = module
+        elif isinstance(owner, dict):
+            owner[name] = module
+        else:
+            setattr(owner, name, module)
+
+    def requires_grad_(self: _Module, requires_grad: bool = True) -> _Module:
+        """Freeze or thaw every parameter below this module."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def train(self: _Module, mode: bool = True) -> _Module:
+        """Say that forward calls are meant to drop out.
+
+        Randomness is an input here: dropout happens exactly when forward is given `rng`, a `numpy.random.Generator`.
+        After `train()` a dropout layer that is given none raises instead of doing nothing.
+        """
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: _Module) -> _Module:
+        """Undo `train()`: a forward call without `rng` is then deterministic, as it is to begin with."""
+        return self.train(False)
+
+    def state_dict(self) -> dict[str, Array]:
+        """The parameters' arrays themselves, by name."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Assign every parameter's value, or raise and assign none.
+
+        Raises
+        ------
+        ValueError
+            Naming every missing, unexpected and misshapen tensor.
+        """
+        own = dict(self.named_parameters())
+        problems = [f"missing: {name}" for name in own if name not in state]
+        problems += [f"unexpected: {name}" for name in state if name not in own]
+        problems += [
+            f"{name} has shape {state[name].shape}, expected {parameter.shape}"
+            for name, parameter in own.items()
+            if name in state and state[name].shape != parameter.shape
+        ]
+        if problems:
+            raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems))
+        for name, parameter in own.items():
+            parameter.data = np.array(state[name], dtype=parameter.dtype)
+
+
+def _walk(name: str, value: object) -> Iterator[tuple[str, Module | Parameter]]:
+    """The modules and parameters in an attribute: itself, or the items of a list or dict."""
+    if isinstance(value, Module | Parameter):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _walk(f"{name}.{index}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _walk(f"{name}.{key}", item)
+
+
+def _step(owner: Any, part: str) -> Any:
+    if isinstance(owner, list | tuple):
+        return owner[int(part)]
+    if isinstance(owner, dict):
+        return owner[part]
+    return getattr(owner, part)
+
+
+_state = threading.local()
+
+
+def is_grad_enabled() -> bool:
+    return getattr(_state, "grad_enabled", True)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within this block (in this thread) layers drop their closures at once, so inference holds no activations."""
+    before = is_grad_enabled()
+    _state.grad_enabled = False
+    try:
+        yield
+    finally:
+        _state.grad_enabled = before
+
+
+def _no_backward(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("this forward ran under no_grad(), which drops its backward: run it again outside")

@@ -1,0 +1,59 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn.linear import rows
+from npora.nn.module import Array, Module, Parameter, Pullback
+
+
+def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
+    """x̂ = (x − μ) / σ with σ² = mean((x − μ)²) + eps over the last axis, the core of LayerNorm (Ba et al., 2016).
+
+        dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)) / σ
+
+    μ's share is the first mean, σ's the second. Identity: Σ_d dx_d = 0. The variance is a mean of squares and not
+    `np.var`, whose modulus would break complex steps.
+    """
+    centred = x - x.mean(axis=-1, keepdims=True)
+    rstd = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+    xhat = centred
+    xhat *= rstd
+
+    def backward(dxhat: Array) -> Array:
+        dx: Array = dxhat - dxhat.mean(axis=-1, keepdims=True)
+        dx -= xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
+        dx *= rstd
+        return dx
+
+    return xhat, backward
+
+
+class LayerNorm(Module):
+    """y = γ ⊙ x̂ + β with x̂ = (x − μ)/σ over the last axis (Ba et al., 2016).    x, y [...,d]  γ, β [d]
+
+    dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
+    dβ = Σₙ dyₙ             (2)
+    dx = normalize's pullback of γ ⊙ dy      (3)
+    """
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32) -> None:
+        self.weight = Parameter(np.ones(normalized_shape, dtype=dtype))
+        self.bias = Parameter(np.zeros(normalized_shape, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x: Array) -> tuple[Array, Pullback]:
+        weight, bias = self.weight, self.bias
+        gamma = weight.data
+        xhat, back_normalize = normalize(x, self.eps)
+
+        def backward(dy: Array) -> Array:
+            if weight.requires_grad:
+                weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
+            if bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))  # (2) [d]
+            return back_normalize(dy * gamma)  # (3)
+
+        return xhat * gamma + bias.data, backward

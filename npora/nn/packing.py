@@ -1,0 +1,85 @@
+"""Which rows form which sequence: inside a model a batch is rows, not padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn.module import Array
+
+Block = tuple[slice, tuple[int, int]]
+
+
+class Packing:
+    """The sequences of a batch as consecutive rows, without padding.
+
+    Row-wise layers (linear, norm, activation) take rows `[n,d]` and never see sequences; attention asks for `blocks`.
+
+    Parameters
+    ----------
+    mask : bool [b,t], True where a token is real. Its True cells, read row by row, are the n rows.
+
+    Attributes
+    ----------
+    lengths : int [b], how many rows each sequence has; starts : int [b], the first row of each
+    positions : int [n], the column of each row in the padded batch: Hugging Face's position ids, which count padding
+    """
+
+    def __init__(self, mask: npt.ArrayLike) -> None:
+        self.mask = np.asarray(mask, dtype=bool)  # [b,t]
+        if self.mask.ndim != 2:
+            raise ValueError(f"a packing's mask is [batch, length], not of shape {self.mask.shape}")
+        self.lengths: Array = self.mask.sum(axis=1)  # [b]
+        self.starts: Array = np.cumsum(self.lengths) - self.lengths  # [b]
+        self.positions = np.nonzero(self.mask)[1]  # [n]
+
+    @classmethod
+    def dense(cls, batch: int, length: int) -> Packing:
+        """`batch` sequences of the same `length`."""
+        return cls(np.ones((batch, length), dtype=bool))
+
+    @classmethod
+    def of_lengths(cls, lengths: npt.ArrayLike) -> Packing:
+        """Sequences of the given lengths, each padded on its right."""
+        lengths = np.asarray(lengths)
+        return cls(np.arange(max(lengths, default=0)) < lengths[:, None])
+
+    @property
+    def rows(self) -> int:
+        return len(self.positions)
+
+    def pack(self, padded: Array) -> Array:
+        """Drop the padding."""
+        if padded.shape[:2] != self.mask.shape:
+            raise ValueError(f"expected a padded batch of shape {self.mask.shape} + (…), got {padded.shape}")
+        rows: Array = padded[self.mask]  # [b,t,...] → [n,...]
+        return rows
+
+    def unpack(self, rows: Array) -> Array:
+        """Put the padding back, as zeros."""
+        padded = np.zeros(self.mask.shape + rows.shape[1:], dtype=rows.dtype)
+        padded[self.mask] = rows  # [n,...] → [b,t,...]
+        return padded
+
+    def first_rows(self) -> Array:
+        """The index of each sequence's first row. Raises ValueError where a sequence has none."""
+        if (empty := np.flatnonzero(self.lengths == 0)).size:
+            raise ValueError(f"sequence {empty[0]} of the batch has no token: its attention mask is all zeros")
+        return self.starts  # [b]
+
+    def blocks(self, other: Packing) -> Iterator[tuple[Block, Block]]:
+        """Runs of rows that attention takes as one array: pairs of (rows, (sequences, length)), queries' and keys'.
+
+        Where all lengths agree the whole batch is one block; elsewhere each sequence is.
+        """
+        if len(self.lengths) != len(other.lengths):
+            raise ValueError(f"{len(self.lengths)} sequences of queries meet {len(other.lengths)} sequences of keys")
+        batch = len(self.lengths)
+        if batch and (self.lengths == self.lengths[0]).all() and (other.lengths == other.lengths[0]).all():
+            whole = (slice(0, self.rows), (batch, int(self.lengths[0])))
+            yield whole, (slice(0, other.rows), (batch, int(other.lengths[0])))
+            return
+        for a, t, c, s in zip(self.starts, self.lengths, other.starts, other.lengths, strict=True):
+            yield (slice(a, a + t), (1, int(t))), (slice(c, c + s), (1, int(s)))

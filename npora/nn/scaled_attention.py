@@ -1,0 +1,145 @@
+"""Scaled dot-product attention: on one block of equal lengths, and on the rows of a packed batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from npora.nn.dropout import dropout
+from npora.nn.module import Array
+from npora.nn.packing import Packing
+from npora.nn.softmax import softmax
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
+    """y = dropout(softmax(scale · q kᵀ + bias)) v    (Vaswani et al., 2017).
+
+    q [...,t,d]  k [...,s,d]  v [...,s,e]  →  y [...,t,e]; mask (True: may attend) and bias broadcast to [...,t,s];
+    scale is 1/√d unless given. With p the softmax and a = dropout(p):
+
+        dv = aᵀ dy               (1)
+        da = dy vᵀ               (2)
+        dz = p ⊙ (dp − Σ dp p)   (3)   softmax's pullback, after dropout's
+        dbias = dz               (4)   summed over the axes that were broadcast
+        dq = scale · dz k        (5)
+        dk = scale · dzᵀ q       (6)
+
+    backward returns (dq, dk, dv, dbias). A query whose keys are all masked gives zeros and passes no gradient.
+    Identity, for each head: Σ_t q_tᵀ dq_t = Σ_s dk_sᵀ k_s.
+    """
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    z = (q * scale) @ k.swapaxes(-1, -2)  # [...,t,s]
+    if bias is not None:
+        z = z + bias
+    p, back_softmax = softmax(z, mask)
+    a, back_dropout = dropout(p, dropout_p, rng) if rng is not None and dropout_p > 0 else (p, None)
+
+    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
+        dv = a.swapaxes(-1, -2) @ dy  # (1) [...,s,e]
+        da = dy @ v.swapaxes(-1, -2)  # (2) [...,t,s]
+        dz = back_softmax(da if back_dropout is None else back_dropout(da))  # (3)
+        dbias = None if bias is None else sum_to_shape(dz, bias.shape)  # (4)
+        dq = (dz @ k) * scale  # (5) [...,t,d]
+        dk = dz.swapaxes(-1, -2) @ (q * scale)  # (6) [...,s,d]
+        return dq, dk, dv, dbias
+
+    return a @ v, backward  # [...,t,e]
+
+
+def packed_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    packing: Packing,
+    key_packing: Packing | None = None,
+    *,
+    causal: bool = False,
+    key_mask: Array | None = None,
+    bias: Array | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
+    """Attention of each sequence's rows to the rows of its own keys.
+
+    q [n,h·d]  k [m,h·d]  v [m,h·e]  →  y [n,h·e]. `packing` says which rows of q form which sequence, `key_packing`
+    the same for k and v (self-attention: the same). causal: query t sees the keys up to s = t + (keys − queries).
+    bias broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. key_mask [b,s]
+    hides keys of a dense batch. backward returns (dq, dk, dv, dbias).
+    """
+    key_packing = packing if key_packing is None else key_packing
+    y = np.empty((len(q), v.shape[1]), dtype=q.dtype)
+    parts = []
+    for number, ((rows, query_shape), (keys, key_shape)) in enumerate(packing.blocks(key_packing)):
+        (batch, t), s = query_shape, key_shape[1]
+        sequence = slice(None) if batch == len(packing.lengths) else slice(number, number + 1)
+        mask = np.tri(t, s, s - t, dtype=bool) if causal else None
+        if key_mask is not None:
+            visible = key_mask[sequence, None, None, :s]  # [b,1,1,s]
+            mask = visible if mask is None else mask & visible
+        corner = None if bias is None else _corner(bias, sequence, t, s)
+        part, back = attention(
+            _split_heads(q[rows], batch, heads),  # [b,h,t,d]
+            _split_heads(k[keys], batch, heads),  # [b,h,s,d]
+            _split_heads(v[keys], batch, heads),  # [b,h,s,e]
+            mask=mask,
+            bias=None if bias is None or corner is None else bias[corner],
+            scale=scale,
+            dropout_p=dropout_p,
+            rng=rng,
+        )
+        y[rows] = _join_heads(part)
+        parts.append((rows, keys, batch, corner, back))
+    shapes, dtype, bias_shape = (q.shape, k.shape, v.shape), q.dtype, None if bias is None else bias.shape
+
+    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
+        dq, dk, dv = (np.empty(shape, dtype=dtype) for shape in shapes)
+        dbias = None if bias_shape is None else np.zeros(bias_shape, dtype=dtype)
+        for rows, keys, batch, corner, back in parts:
+            dq_part, dk_part, dv_part, dbias_part = back(_split_heads(dy[rows], batch, heads))
+            dq[rows] = _join_heads(dq_part)
+            dk[keys] = _join_heads(dk_part)
+            dv[keys] = _join_heads(dv_part)
+            if dbias is not None and corner is not None:
+                dbias[corner] += dbias_part
+        return dq, dk, dv, dbias
+
+    return y, backward
+
+
+def _split_heads(rows: Array, batch: int, heads: int) -> Array:
+    n, width = rows.shape
+    split: Array = rows.reshape(batch, n // batch, heads, width // heads).swapaxes(1, 2)  # [b·t,h·d] → [b,h,t,d]
+    return split
+
+
+def _join_heads(x: Array) -> Array:
+    batch, heads, t, d = x.shape
+    joined: Array = x.swapaxes(1, 2).reshape(batch * t, heads * d)  # [b,h,t,d] → [b·t,h·d]
+    return joined
+
+
+def _corner(bias: Array, sequence: slice, t: int, s: int) -> tuple[slice, ...]:
+    """The part of a broadcastable bias that belongs to some sequences of t queries and s keys."""
+    parts = (sequence, slice(None), slice(t), slice(s))[-bias.ndim :]
+    return tuple(slice(None) if size == 1 else part for size, part in zip(bias.shape, parts, strict=True))
+
+
+def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes along which an array of this shape was broadcast: broadcasting's own pullback."""
+    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    broadcast = tuple(axis for axis, size in enumerate(shape) if size == 1 and x.shape[axis] != 1)
+    return np.asarray(x.sum(axis=broadcast, keepdims=True))

@@ -1,0 +1,46 @@
+"""Softmax and its logarithm, with their true pullbacks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npora.nn.module import Array, Pullback
+
+
+def softmax(x: Array, mask: Array | None = None) -> tuple[Array, Pullback]:
+    """p_s = e^(x_s) / Σ e^(x_s) over the last axis, where `mask` (bool, broadcast to x) is True; zero elsewhere.
+
+        dx = p ⊙ (dp − Σ_s dp_s p_s)
+
+    A row that is masked throughout gives zeros and passes no gradient. Identity: Σ_s dx_s = 0.
+    """
+    # A masked x may be anything, inf included: it is replaced before it meets arithmetic.
+    z = x if mask is None else np.where(mask, x, np.asarray(-np.inf, dtype=x.dtype))
+    top = z.real.max(axis=-1, keepdims=True, initial=-np.inf)
+    z = z - np.where(np.isneginf(top), 0, top).astype(x.real.dtype)
+    if mask is not None:
+        z = np.where(mask, z, np.asarray(0, dtype=x.dtype))
+    p = np.exp(z, out=z)
+    if mask is not None:
+        p *= mask
+    total = p.sum(axis=-1, keepdims=True)
+    p /= np.where(total == 0, 1, total).astype(x.dtype)
+
+    def backward(dp: Array) -> Array:
+        dx: Array = dp * p
+        dx -= p * dx.sum(axis=-1, keepdims=True)
+        return dx
+
+    return p, backward
+
+
+def log_softmax(x: Array) -> tuple[Array, Pullback]:
+    """l_v = x_v − log Σ e^(x_v) over the last axis;  dx = dl − p Σ_v dl_v with p = e^l.  Identity: Σ_v dx_v = 0."""
+    shifted = x - x.real.max(axis=-1, keepdims=True)
+    y = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+    def backward(dy: Array) -> Array:
+        dx: Array = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+        return dx
+
+    return y, backward

@@ -1,0 +1,112 @@
+"""The table of layers: one row each. Every row goes through every contract in `test_contracts.py`.
+
+Sizes are pairwise distinct, so that a missing transpose cannot hide; the data has no symmetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from npora import nn
+from npora.nn import functional as F
+from npora.nn.module import Array
+
+
+def draw(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([len(shape), *shape, seed]).standard_normal(shape)
+
+
+@dataclass(frozen=True)
+class Case:
+    """build() makes the layer or function; inputs are its arrays in float64; keywords go with every call."""
+
+    name: str
+    build: Callable[[], Any]
+    inputs: tuple[Any, ...]
+    keywords: dict[str, Any] = field(default_factory=dict)
+    vacuous: frozenset[str] = frozenset()  # whose true gradient is zero, by an identity that the layer states
+    row_wise: bool = False  # takes any leading axes, and treats each row alone
+
+
+def randomized(module: nn.Module) -> nn.Module:
+    """Every parameter away from the zeros and ones that it starts with, where errors hide."""
+    rng = np.random.default_rng(7)
+    for parameter in module.parameters():
+        parameter.data = (parameter.data + 0.3 * rng.standard_normal(parameter.shape)).astype(parameter.dtype)
+    return module
+
+
+def module(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: randomized(build())
+
+
+PACKING = nn.Packing.of_lengths([3, 0, 1, 4])  # 8 rows
+KEYS = nn.Packing.of_lengths([2, 1, 5, 3])  # 11 rows
+KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, False, False]])
+TARGETS = np.array([2, -100, 0, 3, 3])
+SMOOTHED = {"targets": TARGETS, "label_smoothing": 0.1}
+
+CASES = [
+    Case("relu", lambda: F.relu, (draw(3, 5),), row_wise=True),
+    Case("tanh", lambda: F.tanh, (draw(3, 5),), row_wise=True),
+    Case("silu", lambda: F.silu, (3 * draw(3, 5),), row_wise=True),
+    Case("gelu", lambda: F.gelu, (2 * draw(3, 5),), row_wise=True),
+    Case("gelu_tanh", lambda: F.gelu_tanh, (2 * draw(3, 5),), row_wise=True),
+    Case("softmax", lambda: F.softmax, (draw(3, 5),), row_wise=True),
+    Case("softmax, masked", lambda: F.softmax, (draw(2, 5),), {"mask": KEY_MASK}),
+    Case("softmax, huge logits", lambda: F.softmax, (800 + draw(3, 5),), row_wise=True),
+    Case("log_softmax", lambda: F.log_softmax, (draw(3, 5),), row_wise=True),
+    Case("log_softmax, huge logits", lambda: F.log_softmax, (800 + draw(3, 5),), row_wise=True),
+    Case("normalize", lambda: F.normalize, (draw(3, 5),), {"eps": 1e-2}, row_wise=True),
+    Case("dropout", lambda: F.dropout, (draw(3, 5),), {"p": 0.3, "rng": np.random.default_rng(2)}),
+    Case("cross_entropy", lambda: F.cross_entropy, (draw(5, 4),), {"targets": TARGETS}),
+    Case("cross_entropy, smoothed", lambda: F.cross_entropy, (draw(5, 4),), SMOOTHED),
+    Case("mse_loss", lambda: F.mse_loss, (draw(3, 5),), {"target": draw(3, 5, seed=1)}),
+    Case("attention", lambda: F.attention, (draw(2, 3, 4, 6), draw(2, 3, 5, 6), draw(2, 3, 5, 7))),
+    Case(
+        "attention, everything",
+        lambda: lambda q, k, v, bias, **kw: F.attention(q, k, v, bias=bias, **kw),
+        (draw(2, 3, 4, 6), draw(2, 3, 5, 6), draw(2, 3, 5, 7), draw(3, 1, 5)),
+        {
+            "mask": KEY_MASK[:, None, None], "scale": 0.7, "dropout_p": 0.3, "rng": np.random.default_rng(3),
+        },
+    ),
+    Case("Linear", module(lambda: nn.Linear(5, 3, rng=1)), (draw(4, 5),), row_wise=True),
+    Case("Linear, no bias", module(lambda: nn.Linear(5, 3, bias=False, rng=1)), (draw(2, 4, 5),), row_wise=True),
+    Case("Embedding", module(lambda: nn.Embedding(7, 3, rng=1)), (np.array([[2, 6, 2], [0, 5, 6]]),)),
+    Case("Embedding, padding", module(lambda: nn.Embedding(7, 3, padding_idx=4, rng=1)), (np.array([2, 6, 2, 0]),)),
+    Case("LayerNorm", module(lambda: nn.LayerNorm(5, eps=1e-3)), (draw(2, 3, 5),), row_wise=True),
+    Case("Dropout", lambda: nn.Dropout(0.3), (draw(3, 5),), {"rng": np.random.default_rng(4)}),
+    Case(
+        "MultiHeadAttention",
+        module(lambda: nn.MultiHeadAttention(6, 2, dropout=0.2, rng=1)),
+        (draw(3, 4, 6),),
+        {"rng": np.random.default_rng(5)},
+        frozenset({"k_proj.bias"}),
+    ),
+    Case(
+        "MultiHeadAttention, causal and packed",
+        module(lambda: nn.MultiHeadAttention(6, 3, causal=True, rng=1)),
+        (draw(8, 6),),
+        {"packing": PACKING},
+        frozenset({"k_proj.bias"}),
+    ),
+    Case(
+        "MultiHeadAttention, cross and packed, with bias",
+        module(lambda: nn.MultiHeadAttention(6, 3, kdim=5, rng=1)),
+        (draw(8, 6), draw(11, 5), draw(4, 1, 4, 5)),
+        {"packing": PACKING, "key_packing": KEYS},
+        frozenset({"k_proj.bias"}),
+    ),
+    Case(
+        "MultiHeadAttention, cross and dense, with padded keys",
+        module(lambda: nn.MultiHeadAttention(6, 3, kdim=7, causal=True, rng=1)),
+        (draw(2, 4, 6), draw(2, 5, 7)),
+        {"key_mask": KEY_MASK},
+        frozenset({"k_proj.bias"}),
+    ),
+]  # fmt: skip
