@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from npora import nn
+from npora.lora import LoRALinear
+from npora.models import BertConfig
+from npora.models.bert import BertLayer, BertPooler, _Make
 from npora.nn import functional as F
 from npora.nn.module import Array
 
@@ -45,10 +48,23 @@ def module(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 
 
 PACKING = nn.Packing.of_lengths([3, 0, 1, 4])  # 8 rows
+NO_GAPS = nn.Packing.of_lengths([3, 1, 3])  # 7 rows
 KEYS = nn.Packing.of_lengths([2, 1, 5, 3])  # 11 rows
 KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, False, False]])
 TARGETS = np.array([2, -100, 0, 3, 3])
 SMOOTHED = {"targets": TARGETS, "label_smoothing": 0.1}
+
+SMALL_BERT = BertConfig(hidden_size=6, num_attention_heads=2, intermediate_size=7)
+
+
+def bert(layer: Callable[[_Make], nn.Module]) -> Callable[[], nn.Module]:
+    return module(lambda: layer(_Make(SMALL_BERT, np.random.default_rng(1), np.float32)))
+
+
+def lora(i: int, o: int, bias: bool = True, **keywords: Any) -> Callable[[], nn.Module]:
+    """A LoRALinear whose B is not zero."""
+    return module(lambda: LoRALinear(nn.Linear(i, o, bias), rng=2, **keywords))
+
 
 CASES = [
     Case("relu", lambda: F.relu, (draw(3, 5),), row_wise=True),
@@ -109,4 +125,20 @@ CASES = [
         {"key_mask": KEY_MASK},
         frozenset({"k_proj.bias"}),
     ),
+    Case("LoRALinear", lora(5, 3, r=2, lora_alpha=3), (draw(4, 5),), row_wise=True),
+    Case("LoRALinear, W + sBA formed", lora(5, 3, r=2, lora_alpha=3), (draw(4, 3, 5),)),
+    Case(
+        "LoRALinear, dropout",
+        lora(5, 3, bias=False, r=4, lora_dropout=0.3, use_rslora=True),
+        (draw(2, 4, 5),),
+        {"rng": np.random.default_rng(6)},
+    ),
+    Case(
+        "BertLayer",
+        bert(BertLayer),
+        (draw(8, 6),),
+        {"packing": PACKING, "rng": np.random.default_rng(8)},
+        frozenset({"attention.self.key.bias"}),
+    ),
+    Case("BertPooler", bert(BertPooler), (draw(7, 6),), {"packing": NO_GAPS, "rng": None}),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.nn import Module
+from npora.nn import Module, Parameter
 from npora.nn.module import Array
 from tests.contracts import CASES, Case, draw
 
@@ -58,6 +58,10 @@ def gradients(layer: Any, backward: Callable[..., Any], dy: Array) -> list[Array
     return inputs + [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
+def trained(layer: Module) -> list[Parameter]:
+    return [parameter for parameter in layer.parameters() if parameter.requires_grad]
+
+
 def assert_same_bits(left: list[Array], right: list[Array]) -> None:
     assert len(left) == len(right) > 0
     for a, b in zip(left, right, strict=True):
@@ -98,7 +102,7 @@ def test_the_imaginary_part_of_a_complex_step_is_the_derivative(case: Case) -> N
             value = value + 1e-20j * directions[-1]
         inputs.append(value)
     if isinstance(stepped, Module):
-        for position, parameter in enumerate(stepped.parameters()):
+        for position, parameter in enumerate(trained(stepped)):
             directions.append(draw(*parameter.shape, seed=70 + position))
             parameter.data = parameter.data + 1e-20j * directions[-1]
     value, _ = stepped(*inputs, **copy.deepcopy(case.keywords))
@@ -143,7 +147,7 @@ def test_gradients_of_two_uses_add(case: Case) -> None:
     layer.zero_grad()
     first(upstream(y))
     second(upstream(y))
-    total = [parameter.grad for parameter in layer.parameters()]
+    total = [parameter.grad for parameter in trained(layer)]
     if total:
         assert_same_bits(total, [2 * g for g in single[-len(total) :]])
 
@@ -152,7 +156,7 @@ def test_gradients_of_two_uses_add(case: Case) -> None:
 def test_a_frozen_layer_passes_the_same_gradient_on_and_keeps_its_bytes(case: Case) -> None:
     layer, call = prepare(case)
     y, backward = call()
-    count = len(list(layer.parameters()))
+    count = len(trained(layer))
     everything = gradients(layer, backward, upstream(y))
     before = {name: value.tobytes() for name, value in layer.state_dict().items()}
     layer.requires_grad_(False)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from npora.nn import init
 from npora.nn.dropout import active_rng
+from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
 from npora.nn.packing import Packing
@@ -40,7 +41,7 @@ class MultiHeadAttention(Module):
         bias: bool = True,
         causal: bool = False,
         dropout: float = 0.0,
-        rng: np.random.Generator | int | None = None,
+        rng: Source | int | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if num_heads < 1 or embed_dim % num_heads:

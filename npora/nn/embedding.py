@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
+from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter
 
 
@@ -29,7 +30,7 @@ class Embedding(Module):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        rng: np.random.Generator | int | None = None,
+        rng: Source | int | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self.weight = Parameter(init.normal(init.default_rng(rng), (num_embeddings, embedding_dim), 1.0, dtype))

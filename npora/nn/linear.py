@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
+from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
 
 
@@ -29,7 +30,7 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
-        rng: np.random.Generator | int | None = None,
+        rng: Source | int | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self.weight = Parameter(init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype))
@@ -45,8 +46,11 @@ class Linear(Module):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear."""
+        return self.affine(x, self.weight.data)
+
+    def affine(self, x: Array, W: Array) -> tuple[Array, Pullback]:
+        """The layer with the matrix W in its weight's place: the weight itself, or what LoRA makes of it."""
         weight, bias = self.weight, self.bias
-        W = weight.data
         kept = x if weight.requires_grad else None
         if x.shape[-1:] != W.shape[1:]:
             raise ValueError(f"a Linear of {W.shape[1]} inputs was given an array of shape {x.shape}")

@@ -1,0 +1,103 @@
+"""Adapters on disk: PEFT's two files, written atomically and read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npora.files import load_file, load_metadata, save_file
+from npora.lora.config import LoraConfig
+from npora.nn.module import Array, Parameter
+
+WEIGHTS_NAME = "adapter_model.safetensors"
+
+# The fields that decide what the tensors mean. They are recorded beside the tensors too, in the file's metadata, which
+# PEFT leaves alone: a config that no longer fits its tensors is then an error.
+_MEANING = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "base_model_name_or_path")
+
+
+def save_adapter(
+    directory: str, config: LoraConfig, parameters: Mapping[str, Parameter], base: Mapping[str, Array]
+) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, and nothing else."""
+    os.makedirs(directory, exist_ok=True)
+    meaning = {name: getattr(config, name) for name in _MEANING}
+    metadata = {"format": "pt", "npora": json.dumps({**meaning, "base_sha256": digest(base)}, sort_keys=True)}
+    tensors = {name: parameter.data for name, parameter in parameters.items()}
+    save_file(tensors, os.path.join(directory, WEIGHTS_NAME), metadata)
+    config.save_pretrained(directory)
+
+
+def read_adapter(
+    directory: str | os.PathLike[str],
+    config: LoraConfig,
+    parameters: Mapping[str, Parameter],
+    base: Mapping[str, Array],
+) -> list[tuple[Parameter, Array]]:
+    """Each parameter with its value from the file, in the parameter's dtype. Raises ValueError as load_adapter says."""
+    path = os.path.join(directory, WEIGHTS_NAME)
+    tensors = load_file(path)
+    problems = [f"missing: {name}" for name in parameters if name not in tensors]
+    problems += [f"unexpected: {name}" for name in tensors if name not in parameters]
+    problems += [
+        f"{name} has shape {tensors[name].shape}, expected {parameter.shape}"
+        for name, parameter in parameters.items()
+        if name in tensors and tensors[name].shape != parameter.shape
+    ]
+    if problems:
+        raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))
+    _check_meaning(path, config, base)
+    return [(parameter, np.array(tensors[name], dtype=parameter.dtype)) for name, parameter in parameters.items()]
+
+
+def _check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> None:
+    recorded: dict[str, Any] = json.loads(load_metadata(path).get("npora", "{}"))
+    for name in _MEANING:
+        if name in recorded and recorded[name] != getattr(config, name):
+            raise ValueError(
+                f"adapter_config.json says {name}={getattr(config, name)!r}, but {path} was saved with "
+                f"{name}={recorded[name]!r}: the two files do not belong together"
+            )
+    if "base_sha256" in recorded and recorded["base_sha256"] != digest(base):
+        raise ValueError(
+            f"{path} was trained on another base model ({recorded['base_model_name_or_path']}): the SHA-256 of its "
+            f"weights was {recorded['base_sha256']}, this base's is {digest(base)}"
+        )
+
+
+def check_base_name(config: LoraConfig, base_name: str | None, directory: str | os.PathLike[str]) -> None:
+    """Without a recorded digest (PEFT writes none) all there is to compare are the last parts of two names."""
+    trained_on = config.base_model_name_or_path
+    if not trained_on or not base_name or "npora" in load_metadata(os.path.join(directory, WEIGHTS_NAME)):
+        return
+    if _last_part(trained_on) != _last_part(base_name):
+        raise ValueError(
+            f"the adapter in {os.fspath(directory)} was trained on '{trained_on}', and this model is '{base_name}'; if "
+            "they are the same, set base_model_name_or_path in its adapter_config.json"
+        )
+
+
+def check_same(existing: LoraConfig, loaded: LoraConfig, directory: str | os.PathLike[str]) -> None:
+    """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
+    for name in ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"):
+        mine, theirs = getattr(existing, name), getattr(loaded, name)
+        if mine != theirs:
+            raise ValueError(f"the adapter in {os.fspath(directory)} has {name}={theirs!r}, this one {name}={mine!r}")
+
+
+def digest(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 over names and values, the values as float32, so that a base read in float64 is still the same base."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        sha.update(f"{name} {arrays[name].shape}\n".encode())
+        sha.update(np.ascontiguousarray(arrays[name].real, dtype="<f4").data)
+    return sha.hexdigest()
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,161 @@
+"""A linear layer with a low-rank update."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npora.nn import init
+from npora.nn.dropout import Dropout
+from npora.nn.init import Source
+from npora.nn.linear import Linear, rows
+from npora.nn.module import Array, Module, Pullback
+
+
+class LoRALinear(Module):
+    """y = (W + s B A) x + b.    x [...,i]  W [o,i]  A [r,i]  B [o,r]  →  y [...,o]    (Hu et al., 2021)
+
+    W and b belong to `base_layer`, a Linear that stays frozen; s = α/r. With u = A x and dropout m on A's input,
+    u = A (m ⊙ x):
+
+        du = s Bᵀ dy                  (1)
+        dB = s Σₙ dyₙ uₙᵀ             (2)
+        dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
+        dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
+
+    The full dW is never formed. Without dropout W + s B A may be formed first, which costs (r + 1) i o products and
+    saves n r (i + o): whichever is less is done. B starts at zero, so the fresh layer equals its base.
+
+    Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
+
+    `lora_A` and `lora_B` hold one pair for each named adapter; `active_adapter` is the one that counts. Merging makes
+    a new array and leaves W's bytes alone, so that unmerging is exact.
+    """
+
+    def __init__(
+        self,
+        base_layer: Linear,
+        r: int = 8,
+        lora_alpha: float = 8,
+        lora_dropout: float = 0.0,
+        *,
+        use_rslora: bool = False,
+        init_lora_weights: bool | str = True,
+        adapter_name: str = "default",
+        rng: Source | int | None = None,
+    ) -> None:
+        self.base_layer = base_layer.requires_grad_(False)
+        self.lora_A: dict[str, Linear] = {}
+        self.lora_B: dict[str, Linear] = {}
+        self.lora_dropout: dict[str, Dropout] = {}
+        self.scaling: dict[str, float] = {}
+        self.active_adapter: str | None = None
+        self.disable_adapters = False
+        self.merged_adapter: str | None = None
+        self._merged_weight: Array | None = None
+        scaling = lora_alpha / math.sqrt(r) if use_rslora else lora_alpha / max(r, 1)
+        self.add_adapter(adapter_name, r, scaling, lora_dropout, init_lora_weights, rng)
+        self.active_adapter = adapter_name
+
+    def add_adapter(
+        self,
+        name: str,
+        r: int,
+        scaling: float,
+        lora_dropout: float = 0.0,
+        init_lora_weights: bool | str = True,
+        rng: Source | int | None = None,
+    ) -> None:
+        if r < 1:
+            raise ValueError(f"the rank of an adapter must be at least 1; got r={r}")
+        rng, dtype = init.default_rng(rng), self.base_layer.weight.dtype
+        A = Linear(self.base_layer.in_features, r, bias=False, rng=rng, dtype=dtype)
+        B = Linear(r, self.base_layer.out_features, bias=False, rng=rng, dtype=dtype)
+        if init_lora_weights == "gaussian":
+            A.weight.data = init.normal(rng, A.weight.shape, 1 / r, dtype)
+        if init_lora_weights:
+            B.weight.data = np.zeros_like(B.weight.data)
+        self.lora_A[name], self.lora_B[name] = A, B
+        self.lora_dropout[name], self.scaling[name] = Dropout(lora_dropout), scaling
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        base, name = self.base_layer, self.active_adapter
+        if self.disable_adapters or name is None:
+            return base.affine(x, base.weight.data)
+        if self._merged_weight is not None:
+            return self._forward_merged(x, self._merged_weight)
+        A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+        A, B = A_weight.data, B_weight.data
+        x_dropped, back_dropout = self.lora_dropout[name](x, rng)
+        u = x_dropped @ A.T  # [...,r]
+        formed = x_dropped is x and _forming_is_cheaper(x, A, B)
+        if formed:
+            y, back_base = base.affine(x, base.weight.data + s * (B @ A))  # [...,o]
+        else:
+            y, back_base = base.affine(x, base.weight.data)  # [...,o]
+            y += (u * s) @ B.T
+
+        def backward(dy: Array) -> Array:
+            du = (dy @ B) * s  # (1) [...,r]
+            if B_weight.requires_grad:
+                B_weight.accumulate((rows(dy).T @ rows(u)) * s)  # (2) [o,r]
+            if A_weight.requires_grad:
+                A_weight.accumulate(rows(du).T @ rows(x_dropped))  # (3) [r,i]
+            dx = back_base(dy)  # (4) [...,i]; all of it, where W + s B A was formed
+            if not formed:
+                dx += back_dropout(du @ A)
+            return dx
+
+        return y, backward
+
+    def _forward_merged(self, x: Array, weight: Array) -> tuple[Array, Pullback]:
+        y, back_base = self.base_layer.affine(x, weight)
+        name = self.merged_adapter
+        adapter = [self.lora_A[str(name)].weight, self.lora_B[str(name)].weight]
+
+        def backward(dy: Array) -> Array:
+            if any(parameter.requires_grad for parameter in adapter):
+                raise RuntimeError(
+                    f"adapter '{name}' is merged, and cannot be trained so: call unmerge_adapter() first"
+                )
+            return back_base(dy)
+
+        return y, backward
+
+    def get_delta_weight(self, name: str) -> Array:
+        """s B A [o,i], what merging adds to W."""
+        delta: Array = self.scaling[name] * (self.lora_B[name].weight.data @ self.lora_A[name].weight.data)
+        return delta
+
+    def merge(self, safe_merge: bool = False) -> None:
+        """Use W + s B A from now on, as one matrix. Raises where the adapter is merged already, or not finite."""
+        if self.active_adapter is None:
+            raise RuntimeError("no adapter is active: there is nothing to merge")
+        if self._merged_weight is not None:
+            raise RuntimeError(f"adapter '{self.merged_adapter}' is merged already: call unmerge_adapter() first")
+        merged = self.base_layer.weight.data + self.get_delta_weight(self.active_adapter)
+        if safe_merge and not np.isfinite(merged).all():
+            raise ValueError(f"adapter '{self.active_adapter}' is not finite: it was not merged")
+        merged.flags.writeable = False
+        self._merged_weight, self.merged_adapter = merged, self.active_adapter
+
+    def unmerge(self) -> None:
+        """Go back to W, whose bytes were never touched."""
+        if self._merged_weight is None:
+            raise RuntimeError("no adapter is merged")
+        self._merged_weight, self.merged_adapter = None, None
+
+    def merged_linear(self) -> Linear:
+        """The base layer with the merged weight as its own."""
+        if self._merged_weight is None:
+            self.merge()
+        merged: Any = self._merged_weight
+        self.base_layer.weight.data = merged
+        return self.base_layer
+
+
+def _forming_is_cheaper(x: Array, A: Array, B: Array) -> bool:
+    (r, i), o, n = A.shape, len(B), x.size // max(x.shape[-1], 1)
+    return bool((r + 1) * i * o < n * r * (i + o))

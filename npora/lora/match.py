@@ -1,0 +1,121 @@
+"""Which modules a config means: names match on whole path components, and a name that matches nothing is an error."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from npora.lora.config import TASK_HEADS, LoraConfig
+from npora.nn.linear import Linear
+from npora.nn.module import Module
+
+
+def names_match(name: str, path: str) -> bool:
+    """Whether `name` is the path or its last components: `query` fits `layer.0.query` and not `layer.0.my_query`."""
+    return path == name or path.endswith("." + name)
+
+
+def target_paths(model: Module, config: LoraConfig) -> list[str]:
+    """The paths of the Linear modules that get an adapter.
+
+    Raises
+    ------
+    ValueError: a name, pattern or layer number that matches no module (near names are listed), or matches a module
+    that is not a Linear.
+    """
+    paths = {path: module for path, module in model.named_modules() if path}
+    heads = set(saved_paths(model, config))
+    outside = {path for path in paths if any(path == head or path.startswith(head + ".") for head in heads)}
+    targets = config.target_modules
+    if targets is None:
+        targets = list(getattr(model, "default_target_modules", ()))
+        if not targets:
+            raise ValueError(f"{type(model).__name__} has no default target_modules: name them in LoraConfig")
+    if isinstance(targets, str):
+        if targets.lower() == "all-linear":
+            chosen = [path for path, module in paths.items() if isinstance(module, Linear)]
+        else:
+            chosen = [path for path in paths if re.fullmatch(targets, path)]
+            if not chosen:
+                raise ValueError(f"target_modules: the pattern {targets!r} matches no module of {_near('', paths)}")
+            _refuse_others(chosen, paths)
+    else:
+        for name in targets:
+            if not any(names_match(name, path) for path in paths):
+                raise ValueError(f"target_modules: '{name}' matches no module{_near(name, paths)}")
+        chosen = [path for path in paths if any(names_match(name, path) for name in targets)]
+        _refuse_others(chosen, paths)
+    if config.layers_to_transform is not None:
+        chosen = _only_layers(chosen, config)
+    excluded = config.exclude_modules
+    if excluded is not None:
+        chosen = [path for path in chosen if not _is_excluded(path, excluded)]
+    chosen = [path for path in chosen if path not in outside]
+    for field, pattern in [("rank_pattern", key) for key in config.rank_pattern] + [
+        ("alpha_pattern", key) for key in config.alpha_pattern
+    ]:
+        if not any(_fits(pattern, path) for path in chosen):
+            raise ValueError(f"{field}: '{pattern}' matches none of the {len(chosen)} target modules")
+    if not chosen:
+        raise ValueError("target_modules: no module is left to adapt after the exclusions")
+    return chosen
+
+
+def saved_paths(model: Module, config: LoraConfig) -> list[str]:
+    """The paths of the modules that are trained whole: `modules_to_save`, and the head of a classification task."""
+    paths = [path for path, _ in model.named_modules() if path]
+    heads = TASK_HEADS.get(config.task_type, ())
+    named = [name for name in config.modules_to_save or () if name not in heads]
+    for name in named:
+        if not any(names_match(name, path) for path in paths):
+            raise ValueError(f"modules_to_save: '{name}' matches no module{_near(name, paths)}")
+    chosen = [path for path in paths if any(names_match(name, path) for name in (*named, *heads))]
+    if heads and not any(names_match(head, path) for head in heads for path in chosen):
+        raise ValueError(
+            f"task_type {config.task_type} trains a head named {' or '.join(heads)}, and {type(model).__name__} has "
+            "none: leave task_type out, and name its head in modules_to_save"
+        )
+    return [path for path in chosen if not any(path.startswith(other + ".") for other in chosen)]
+
+
+def rank_and_alpha(path: str, config: LoraConfig) -> tuple[int, float]:
+    """r and α of one module: the first pattern that fits, else the config's own."""
+    rank = next((r for key, r in config.rank_pattern.items() if _fits(key, path)), config.r)
+    return rank, next((alpha for key, alpha in config.alpha_pattern.items() if _fits(key, path)), config.lora_alpha)
+
+
+def _fits(pattern: str, path: str) -> bool:
+    return re.match(rf"(.*\.)?({pattern})$", path) is not None
+
+
+def _is_excluded(path: str, excluded: list[str] | str) -> bool:
+    if isinstance(excluded, str):
+        return re.fullmatch(excluded, path) is not None
+    return any(names_match(name, path) for name in excluded)
+
+
+def _only_layers(chosen: list[str], config: LoraConfig) -> list[str]:
+    wanted = config.layers_to_transform
+    numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
+    patterns = config.layers_pattern
+    names = [patterns] if isinstance(patterns, str) else list(patterns or ())
+    expression = rf".*\.?(?:{'|'.join(names)})\.(\d+)(?:\.|$)" if names else r".*?\b(\d+)(?:\.|$)"
+    layer_of = {path: int(found[1]) for path in chosen if (found := re.match(expression, path))}
+    for number in numbers:
+        if number not in layer_of.values():
+            known = ", ".join(str(n) for n in sorted(set(layer_of.values()))) or "none"
+            raise ValueError(f"layers_to_transform: there is no layer {number} among the targets; they are in: {known}")
+    return [path for path in chosen if layer_of.get(path) in numbers]
+
+
+def _refuse_others(chosen: Iterable[str], paths: dict[str, Module]) -> None:
+    for path in chosen:
+        if not isinstance(paths[path], Linear):
+            raise ValueError(f"target_modules: '{path}' is a {type(paths[path]).__name__}; LoRA goes on Linear modules")
+
+
+def _near(name: str, paths: Iterable[str]) -> str:
+    leaves = sorted({path.rsplit(".", 1)[-1] for path in paths if not path.rsplit(".", 1)[-1].isdigit()})
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=3, cutoff=0.5)
+    return f"; near names: {', '.join(near)}" if near else f"; modules end in: {', '.join(leaves)}"

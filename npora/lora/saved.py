@@ -1,0 +1,34 @@
+"""A module that an adapter trains as a whole copy: PEFT's `modules_to_save`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from npora.nn.module import Backward, Module
+
+
+class ModulesToSaveWrapper(Module):
+    """The frozen `original_module`, and a trained copy of it for each adapter; the active one's copy is called."""
+
+    def __init__(self, original_module: Module, adapter_name: str) -> None:
+        self.original_module = original_module
+        self.modules_to_save: dict[str, Module] = {}
+        self.active_adapter: str | None = adapter_name
+        self.disable_adapters = False
+        self.add_adapter(adapter_name)
+        original_module.requires_grad_(False)
+
+    def add_adapter(self, name: str) -> None:
+        duplicate = copy.deepcopy(self.original_module)
+        for parameter in duplicate.parameters():
+            parameter.data = parameter.data.copy()
+        self.modules_to_save[name] = duplicate.requires_grad_(True)
+
+    def active_module(self) -> Module:
+        if self.disable_adapters or self.active_adapter not in self.modules_to_save:
+            return self.original_module
+        return self.modules_to_save[self.active_adapter]
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        return self.active_module()(*args, **kwargs)
