@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from npora import nn
-from npora.lora import LoRALinear
+from npora.lora import LoRAAttention, LoRALinear
 from npora.models import BertConfig
 from npora.models.bert import BertLayer, BertPooler, _Make
 from npora.nn import functional as F
@@ -132,6 +132,18 @@ CASES = [
         lora(5, 3, bias=False, r=4, lora_dropout=0.3, use_rslora=True),
         (draw(2, 4, 5),),
         {"rng": np.random.default_rng(6)},
+    ),
+    Case(
+        "LoRAAttention",
+        module(lambda: LoRAAttention(6, 2, r=3, lora_alpha=5, lora_dropout=0.2, dropout=0.1, rng=1)),
+        (draw(3, 4, 6),),
+        {"rng": np.random.default_rng(7)},
+    ),
+    Case(
+        "LoRAAttention, on K and O, cross and packed",
+        module(lambda: LoRAAttention(6, 3, r=2, target_modules=["k_proj", "out_proj"], kdim=5, causal=True, rng=1)),
+        (draw(8, 6), draw(11, 5)),
+        {"packing": PACKING, "key_packing": KEYS},
     ),
     Case(
         "BertLayer",

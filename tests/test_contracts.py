@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.nn import Module, Parameter
+from npora.nn import Module, Parameter, checkpoint
 from npora.nn.module import Array
 from tests.contracts import CASES, Case, draw
 
@@ -150,6 +150,18 @@ def test_gradients_of_two_uses_add(case: Case) -> None:
     total = [parameter.grad for parameter in trained(layer)]
     if total:
         assert_same_bits(total, [2 * g for g in single[-len(total) :]])
+
+
+@every_module
+def test_a_checkpointed_layer_gives_the_same_bits(case: Case) -> None:
+    layer, call = prepare(case)
+    y, backward = call()
+    plain = gradients(layer, backward, upstream(y))
+    inputs = [read_only(value, np.float64) for value in case.inputs]
+    again, recompute = checkpoint(layer, *inputs, **copy.deepcopy(case.keywords))
+    assert again.tobytes() == y.tobytes()
+    for _ in range(2):
+        assert_same_bits(gradients(layer, recompute, upstream(y)), plain)
 
 
 @every_module

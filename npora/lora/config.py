@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from npora.files import read_json, write_json
+from npora.lora.unsupported import UnsupportedFields
 
 CONFIG_NAME = "adapter_config.json"
 
@@ -20,18 +20,9 @@ TASK_HEADS: dict[str | None, tuple[str, ...]] = {
 }
 _TASKS = {"SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION", None}
 
-# PEFT's other fields, with the values under which they change nothing. Any other value is refused.
-_NOT_SUPPORTED: dict[str, Any] = {
-    "alora_invocation_tokens": None, "arrow_config": None, "corda_config": None, "ensure_weight_tying": False,
-    "eva_config": None, "kasa_config": None, "layer_replication": None, "loftq_config": {}, "lora_bias": False,
-    "lora_ga_config": None, "megatron_config": None, "megatron_core": "megatron.core", "monteclora_config": None,
-    "qalora_group_size": 16, "target_parameters": None, "trainable_token_indices": None, "use_bdlora": None,
-    "use_dora": False, "use_qalora": False, "velora_config": None,
-}  # fmt: skip
-
 
 @dataclass
-class LoraConfig:
+class LoraConfig(UnsupportedFields):
     """What a LoRA adapter is: which layers it goes on, its rank and its scale (Hu et al., 2021).
 
     r : the rank
@@ -73,15 +64,10 @@ class LoraConfig:
     inference_mode: bool = False
     auto_mapping: dict[str, Any] | None = None
     peft_version: str | None = None
-    others: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._normalise()
-        for name, value in self.others.items():
-            if name not in _NOT_SUPPORTED:
-                raise ValueError(f"LoraConfig has no field '{name}'")
-            if value != _NOT_SUPPORTED[name] and value:
-                raise ValueError(f"LoraConfig: {name}={value!r} is not supported by npora; leave it out")
+        self.refuse_unsupported()
         if self.peft_type != "LORA":
             raise ValueError(f"peft_type {self.peft_type!r} is not supported: only LORA adapters are")
         for pattern, rank in {"r": self.r, **self.rank_pattern}.items():
@@ -120,21 +106,23 @@ class LoraConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LoraConfig:
-        """A config from the keys of `adapter_config.json`. Unknown keys that say something are warned about."""
-        known = {f.name for f in fields(cls)} - {"others"}
-        unknown = [key for key, value in values.items() if key not in known | _NOT_SUPPORTED.keys() and value]
+        """A config from the keys of `adapter_config.json`. Raises ValueError for an unknown key that says something."""
+        known = {f.name for f in fields(cls)}
+        unknown = [key for key, value in values.items() if key not in known and value]
         if unknown:
-            warnings.warn(f"adapter_config.json: unknown fields ignored: {', '.join(unknown)}", stacklevel=2)
+            raise ValueError(
+                f"adapter_config.json: npora does not know the fields {', '.join(unknown)}, and cannot tell what they "
+                "change: if they change nothing here, remove them"
+            )
         plain = {key: value for key, value in values.items() if key in known}
         for f in fields(cls):
             if plain.get(f.name, MISSING) is None and f.default_factory is not MISSING:
                 del plain[f.name]
-        return cls(**plain, others={key: value for key, value in values.items() if key in _NOT_SUPPORTED})
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
-        values = asdict(self)
-        return {**_NOT_SUPPORTED, **values.pop("others"), **values}
+        return asdict(self)
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str]) -> LoraConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from npora.files import load_file, load_metadata, save_file
 from npora.lora.config import LoraConfig
 from npora.nn.module import Array, Parameter
+
+logger = logging.getLogger("npora")
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 
@@ -70,16 +73,17 @@ def _check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> 
         )
 
 
-def check_base_name(config: LoraConfig, base_name: str | None, directory: str | os.PathLike[str]) -> None:
-    """Without a recorded digest (PEFT writes none) all there is to compare are the last parts of two names."""
+def warn_of_another_base(config: LoraConfig, base_name: str | None, directory: str | os.PathLike[str]) -> None:
+    """PEFT records no digest of the base. All there is to compare are the last parts of two names: too little to
+    refuse by, since a local copy may have any name."""
     trained_on = config.base_model_name_or_path
     if not trained_on or not base_name or "npora" in load_metadata(os.path.join(directory, WEIGHTS_NAME)):
         return
     if _last_part(trained_on) != _last_part(base_name):
-        raise ValueError(
-            f"the adapter in {os.fspath(directory)} was trained on '{trained_on}', and this model is '{base_name}'; if "
-            "they are the same, set base_model_name_or_path in its adapter_config.json"
-        )
+        logger.warning(
+            "the adapter in %s was trained on '%s', and this model is '%s': make sure that they are the same",
+            os.fspath(directory), trained_on, base_name,
+        )  # fmt: skip
 
 
 def check_same(existing: LoraConfig, loaded: LoraConfig, directory: str | os.PathLike[str]) -> None:

@@ -80,6 +80,10 @@ class LoRALinear(Module):
         self.lora_A[name], self.lora_B[name] = A, B
         self.lora_dropout[name], self.scaling[name] = Dropout(lora_dropout), scaling
 
+    def delete_adapter(self, name: str) -> None:
+        for of_adapters in (self.lora_A, self.lora_B, self.lora_dropout, self.scaling):
+            of_adapters.pop(name, None)
+
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         base, name = self.base_layer, self.active_adapter
         if self.disable_adapters or name is None:

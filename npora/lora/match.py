@@ -31,7 +31,7 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
     if targets is None:
         targets = list(getattr(model, "default_target_modules", ()))
         if not targets:
-            raise ValueError(f"{type(model).__name__} has no default target_modules: name them in LoraConfig")
+            raise ValueError("this model has no default target_modules: name them in LoraConfig")
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
             chosen = [path for path, module in paths.items() if isinstance(module, Linear)]
@@ -73,7 +73,7 @@ def saved_paths(model: Module, config: LoraConfig) -> list[str]:
     chosen = [path for path in paths if any(names_match(name, path) for name in (*named, *heads))]
     if heads and not any(names_match(head, path) for head in heads for path in chosen):
         raise ValueError(
-            f"task_type {config.task_type} trains a head named {' or '.join(heads)}, and {type(model).__name__} has "
+            f"task_type {config.task_type} trains a head named {' or '.join(heads)}, and the model has "
             "none: leave task_type out, and name its head in modules_to_save"
         )
     return [path for path in chosen if not any(path.startswith(other + ".") for other in chosen)]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from npora.lora import files
 from npora.lora.config import LoraConfig
+from npora.lora.inject import inject
 from npora.lora.linear import LoRALinear
-from npora.lora.match import names_match, rank_and_alpha, saved_paths, target_paths
+from npora.lora.match import target_paths
 from npora.lora.saved import ModulesToSaveWrapper
-from npora.nn.linear import Linear
 from npora.nn.module import Array, Backward, Module, Parameter
 
 DEFAULT_SEED = 42
@@ -75,37 +72,25 @@ class PeftModel(Module):
             raise ValueError(f"there is an adapter named '{adapter_name}' already")
         if self.peft_config and (peft_config.bias != "none" or self._base_biases):
             raise ValueError("an adapter that trains biases of the base cannot share the model with another adapter")
-        model = self.base_model.model
-        plain = _PlainView(model)
-        config = peft_config
-        for path in target_paths(plain, config):
-            r, alpha = rank_and_alpha(path, config)
-            rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
-            s = config.scaling(r, alpha)
-            module = plain.modules_by_path[path]
-            if isinstance(module, LoRALinear):
-                module.add_adapter(adapter_name, r, s, config.lora_dropout, config.init_lora_weights, rng)
-            elif isinstance(module, Linear):
-                layer = LoRALinear(
-                    module, r, alpha, config.lora_dropout, use_rslora=config.use_rslora,
-                    init_lora_weights=config.init_lora_weights, adapter_name=adapter_name, rng=rng,
-                )  # fmt: skip
-                layer.active_adapter = None
-                model.set_submodule(path, layer)
-        for path in saved_paths(plain, config):
-            module = plain.modules_by_path[path]
-            if isinstance(module, ModulesToSaveWrapper):
-                module.add_adapter(adapter_name)
-            else:
-                wrapper = ModulesToSaveWrapper(module, adapter_name)
-                wrapper.active_adapter = None
-                model.set_submodule(path, wrapper)
+        model, config = self.base_model.model, peft_config
+        inject(model, config, adapter_name, seed)
         if config.base_model_name_or_path is None:
             config.base_model_name_or_path = getattr(model, "name_or_path", None)
         self.peft_config[adapter_name] = config
         for _, parameter in self.trained_biases(adapter_name):
             self._base_biases.append((parameter, parameter.data))
         self._requires_grad(adapter_name, False)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Forget an adapter. Raises where it is the active one, or there is none of this name."""
+        if adapter_name not in self.peft_config:
+            raise ValueError(f"there is no adapter '{adapter_name}'; there are: {', '.join(self.peft_config)}")
+        if adapter_name == getattr(self, "_active_adapter", None):
+            raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
+        del self.peft_config[adapter_name]
+        for module in self.modules():
+            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
+                module.delete_adapter(adapter_name)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
         """The base's biases that this adapter trains, by their names in the whole model."""
@@ -237,10 +222,17 @@ class PeftModel(Module):
         """
         config = LoraConfig.from_pretrained(directory)
         config.inference_mode = not is_trainable
-        if adapter_name not in self.peft_config:
+        files.warn_of_another_base(config, getattr(self.get_base_model(), "name_or_path", None), directory)
+        is_new = adapter_name not in self.peft_config
+        if is_new:
             self.add_adapter(adapter_name, config)
-        files.check_same(self.peft_config[adapter_name], config, directory)
-        values = files.read_adapter(directory, config, self.adapter_parameters(adapter_name), self.base_state())
+        try:
+            files.check_same(self.peft_config[adapter_name], config, directory)
+            values = files.read_adapter(directory, config, self.adapter_parameters(adapter_name), self.base_state())
+        except BaseException:
+            if is_new:
+                self.delete_adapter(adapter_name)
+            raise
         for parameter, value in values:
             parameter.data = value
 
@@ -289,29 +281,6 @@ def get_peft_model(
     return PeftModel(model, peft_config, adapter_name, seed)
 
 
-class _PlainView(Module):
-    """The model's paths and modules as they were before wrapping, so that a second adapter finds the same names."""
-
-    def __init__(self, model: Module) -> None:
-        self.modules_by_path: dict[str, Module] = {}
-        self.default_target_modules = getattr(model, "default_target_modules", ())
-        self._kinds: dict[str, Module] = {}
-        hidden: tuple[str, ...] = ()
-        for path, module in model.named_modules():
-            if path.startswith(hidden):
-                continue
-            self.modules_by_path[path] = module
-            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
-                hidden += (path + ".",)
-
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        for path, module in self.modules_by_path.items():
-            yield path, module.base_layer if isinstance(module, LoRALinear) else module
-
-
 def _check_name(name: str) -> None:
     if not name or not all(c.isalnum() or c in "_-" for c in name):
         raise ValueError(f"an adapter's name is made of letters, digits, _ and -; got {name!r}")
-
-
-__all__ = ["LoraModel", "PeftModel", "get_peft_model", "names_match"]

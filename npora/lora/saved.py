@@ -25,6 +25,9 @@ class ModulesToSaveWrapper(Module):
             parameter.data = parameter.data.copy()
         self.modules_to_save[name] = duplicate.requires_grad_(True)
 
+    def delete_adapter(self, name: str) -> None:
+        self.modules_to_save.pop(name, None)
+
     def active_module(self) -> Module:
         if self.disable_adapters or self.active_adapter not in self.modules_to_save:
             return self.original_module

@@ -8,6 +8,7 @@ There is no tape and no cache on the layer: what backward needs, its closure hol
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -253,6 +254,22 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _state.grad_enabled = before
+
+
+def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backward]:
+    """layer(*inputs, **keywords), keeping nothing but the inputs: backward runs the forward again (Chen et al., 2016).
+
+    A Generator among the keywords is copied first, so that dropout draws the same mask again: same bits, less memory.
+    """
+    replayed = {key: copy.deepcopy(value) if key == "rng" else value for key, value in keywords.items()}
+    with no_grad():
+        y, _ = layer(*inputs, **keywords)
+
+    def backward(*dy: Any) -> Any:
+        again = {key: copy.deepcopy(value) if key == "rng" else value for key, value in replayed.items()}
+        return layer(*inputs, **again)[1](*dy)
+
+    return y, backward
 
 
 def _no_backward(*_: Any, **__: Any) -> Any:

@@ -1,0 +1,65 @@
+"""Put an adapter's layers into a model, in place."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from npora.lora.config import LoraConfig
+from npora.lora.linear import LoRALinear
+from npora.lora.match import rank_and_alpha, saved_paths, target_paths
+from npora.lora.saved import ModulesToSaveWrapper
+from npora.nn.linear import Linear
+from npora.nn.module import Module
+
+
+def inject(model: Module, config: LoraConfig, adapter_name: str, seed: int) -> None:
+    """Give each target a LoRALinear, and each module to save a trained copy; none of them is active yet.
+
+    A's initial values come from `seed` and the module's path, nothing else: neither the order of the modules nor other
+    adapters change them.
+    """
+    plain = _PlainView(model)
+    for path in target_paths(plain, config):
+        r, alpha = rank_and_alpha(path, config)
+        rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+        module = plain.modules_by_path[path]
+        if isinstance(module, LoRALinear):
+            scaling = config.scaling(r, alpha)
+            module.add_adapter(adapter_name, r, scaling, config.lora_dropout, config.init_lora_weights, rng)
+        elif isinstance(module, Linear):
+            layer = LoRALinear(
+                module, r, alpha, config.lora_dropout, use_rslora=config.use_rslora,
+                init_lora_weights=config.init_lora_weights, adapter_name=adapter_name, rng=rng,
+            )  # fmt: skip
+            layer.active_adapter = None
+            model.set_submodule(path, layer)
+    for path in saved_paths(plain, config):
+        module = plain.modules_by_path[path]
+        if isinstance(module, ModulesToSaveWrapper):
+            module.add_adapter(adapter_name)
+        else:
+            wrapper = ModulesToSaveWrapper(module, adapter_name)
+            wrapper.active_adapter = None
+            model.set_submodule(path, wrapper)
+
+
+class _PlainView(Module):
+    """The model's paths and modules as they were before wrapping, so that a second adapter finds the same names."""
+
+    def __init__(self, model: Module) -> None:
+        self.modules_by_path: dict[str, Module] = {}
+        self.default_target_modules = getattr(model, "default_target_modules", ())
+        hidden: tuple[str, ...] = ()
+        for path, module in model.named_modules():
+            if path.startswith(hidden):
+                continue
+            self.modules_by_path[path] = module
+            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
+                hidden += (path + ".",)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        for path, module in self.modules_by_path.items():
+            yield path, module.base_layer if isinstance(module, LoRALinear) else module
