@@ -1,0 +1,9 @@
+"""Optimisers: SGD, Adam, AdamW; clipping and schedules."""
+
+from npora.optim.adam import Adam, AdamW
+from npora.optim.clip import clip_grad_norm
+from npora.optim.optimizer import Optimizer
+from npora.optim.schedule import get_schedule
+from npora.optim.sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm", "get_schedule"]

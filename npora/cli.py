@@ -1,0 +1,46 @@
+"""The commands: npora finetune, predict, info."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from npora.commands import finetune, info, predict
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """States every default that there is."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An error is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0, or 2 after an error, which is one line on standard error."""
+    parser = _Parser(prog="npora", description="LoRA fine-tuning in pure NumPy.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (finetune, predict, info):
+        name = command.__name__.rsplit(".", 1)[-1]
+        summary = (command.__doc__ or "").splitlines()[0]
+        sub = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError) as error:
+        print(f"npora: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("npora: interrupted", file=sys.stderr)
+        return 130
+    return 0

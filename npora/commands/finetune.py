@@ -1,0 +1,151 @@
+"""Fine-tune a pretrained model on labelled sentences with LoRA, and save the adapter."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npora.data import AutoTokenizer, Dataset, Tokenizer, read_examples
+from npora.lora import LoraConfig, PeftModel, get_peft_model
+from npora.models import AutoModelForSequenceClassification
+from npora.train import EvalPrediction, Trainer, TrainingArguments
+from npora.train.measure import frozen_sha256, peak_memory
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="config.json, model.safetensors, tokenizer.json",
+    )
+    add(
+        "--train",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="training sentences: .tsv, .csv or .jsonl",
+    )
+    add("--eval", required=True, metavar="FILE", help="sentences to measure the accuracy on")
+    add(
+        "--output",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="gets adapter/, log.jsonl and the checkpoints",
+    )
+    add("--text-column", default="sentence", help="the column of the text")
+    add("--label-column", default="label", help="the column of the class: 0, 1, …")
+    add("--num-labels", type=int, default=2, help="number of classes")
+    add(
+        "--max-train-rows",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="train on N rows drawn with the seed 42",
+    )
+    add("--max-length", type=int, default=128, help="the most tokens of a sentence")
+    add("--r", type=int, default=8, help="rank")
+    add("--lora-alpha", type=float, default=16, help="the update is scaled by alpha / r")
+    add("--lora-dropout", type=float, default=0.1, help="dropout on the input of the update")
+    add("--target-modules", nargs="+", default=["query", "value"], metavar="NAME", help="which layers are adapted")
+    add("--batch-size", type=int, default=16, help="sentences a step")
+    add("--eval-batch-size", type=int, default=32, help="sentences at once in evaluation")
+    add("--gradient-accumulation-steps", type=int, default=1, help="batches a step")
+    add("--epochs", type=float, default=3.0, help="passes over the training sentences")
+    add("--max-steps", type=int, default=-1, help="steps in all; wins over the epochs where it is positive")
+    add("--learning-rate", type=float, default=5e-4, help="AdamW's")
+    add("--weight-decay", type=float, default=0.0, help="AdamW's; biases and norms do not decay")
+    add("--scheduler", default="linear", choices=["constant", "linear", "cosine"], help="of the learning rate")
+    add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps")
+    add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
+    add("--seed", type=int, default=42, help="of the adapter, the head, the order and dropout")
+    add("--save-strategy", default="no", choices=["no", "epoch"], help="whether checkpoints to resume from are kept")
+    add("--resume", action="store_true", help="go on from the newest checkpoint in --output")
+    add("--logging-steps", type=int, default=20, help="a line of progress every so many steps")
+
+
+def run(options: argparse.Namespace) -> None:
+    train = read_examples(options.train, options.text_column, options.label_column, options.num_labels)
+    dev = read_examples(options.eval, options.text_column, options.label_column, options.num_labels)
+    for name, rows in ((options.train, train), (options.eval, dev)):
+        if not rows:
+            raise ValueError(f"{name} has no rows")
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    base = AutoModelForSequenceClassification.from_pretrained(options.model, options.num_labels, seed=options.seed)
+    config = LoraConfig(
+        r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,
+        target_modules=options.target_modules, task_type="SEQ_CLS",
+    )  # fmt: skip
+    model = get_peft_model(base, config, seed=options.seed)
+    model.print_trainable_parameters()
+    before = frozen_sha256(model)
+    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
+    trainer = Trainer(
+        model, _arguments(options), encode(chosen, tokenizer, options.max_length),
+        encode(dev, tokenizer, options.max_length), tokenizer, accuracy,
+    )  # fmt: skip
+    result = trainer.train(resume_from_checkpoint=options.resume)
+    metrics = next(entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry)
+    adapter = os.path.join(options.output, "adapter")
+    model.save_pretrained(adapter)
+    _summary(model, result.metrics, metrics, adapter, before)
+
+
+def _arguments(options: argparse.Namespace) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=options.output,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.eval_batch_size,
+        num_train_epochs=options.epochs,
+        max_steps=options.max_steps,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        lr_scheduler_type=options.scheduler,
+        warmup_steps=options.warmup_steps,
+        max_grad_norm=options.max_grad_norm,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        eval_strategy="epoch",
+        save_strategy=options.save_strategy,
+        logging_steps=options.logging_steps,
+        seed=options.seed,
+    )
+
+
+def encode(rows: Dataset, tokenizer: Tokenizer, max_length: int) -> Dataset:
+    """The rows with `input_ids` and the like beside `text` and `label`."""
+    return rows.map(lambda row: tokenizer(row["text"], truncation=True, max_length=max_length))
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
+
+
+def _summary(
+    model: PeftModel, training: Mapping[str, float], metrics: Mapping[str, float], adapter: str, before: str
+) -> None:
+    trained, everything = model.get_nb_trainable_parameters()
+    after = frozen_sha256(model)
+    size = sum(os.path.getsize(os.path.join(adapter, name)) for name in os.listdir(adapter))
+    lines: list[tuple[str, Any]] = [
+        ("accuracy", f"{metrics['eval_accuracy']:.4f}"),
+        ("evaluation loss", f"{metrics['eval_loss']:.4f}"),
+        ("training loss", f"{training['train_loss']:.4f}"),
+        ("trainable", f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)"),
+        ("training time", f"{training['train_runtime']:.1f} s"),
+        ("tokens per second", f"{training['train_tokens_per_second']:,.0f}"),
+        ("peak memory", f"{peak_memory() / 1e6:,.0f} MB"),
+        ("adapter", f"{size / 1e3:,.1f} kB in {adapter}"),
+        ("frozen bytes before", before),
+        ("frozen bytes after", after),
+    ]
+    for name, value in lines:
+        print(f"{name:20} {value}")
+    if before != after:
+        raise RuntimeError("the frozen weights have changed: their SHA-256 differs before and after the training")
