@@ -118,7 +118,8 @@ class Trainer:
                     np.copyto(value, parameter.data)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                optimizer.step()
+                with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
+                    optimizer.step()
                 state.global_step += 1
                 state.epoch = state.global_step / per_epoch
                 state.num_input_tokens_seen += tokens

@@ -1,0 +1,52 @@
+"""A BERT small enough for a test, on disk and in memory, and rows to train it on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npora import LoraConfig, PeftModel, get_peft_model
+from npora.data import Dataset
+from npora.files import save_file
+from npora.models import BertConfig
+from npora.models.bert import BertForSequenceClassification
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,
+    "max_position_embeddings": 12,
+}  # fmt: skip
+
+
+def tiny_bert(num_labels: int = 3, seed: int = 0, dtype: Any = np.float32) -> BertForSequenceClassification:
+    model = BertForSequenceClassification(BertConfig(**SIZES, num_labels=num_labels), rng=seed, dtype=dtype)
+    rng = np.random.default_rng(seed)
+    for parameter in model.parameters():  # initial weights of size 0.02 would make every output about 0
+        parameter.data = (parameter.data + 0.5 * rng.standard_normal(parameter.shape)).astype(dtype)
+    return model
+
+
+def tiny_peft(seed: int = 0, dtype: Any = np.float32, **config: Any) -> PeftModel:
+    defaults: dict[str, Any] = {
+        "r": 2, "lora_alpha": 4, "lora_dropout": 0.1, "target_modules": ["query", "value"], "task_type": "SEQ_CLS"
+    }  # fmt: skip
+    return get_peft_model(tiny_bert(seed=seed, dtype=dtype), LoraConfig(**{**defaults, **config}))
+
+
+def save_bert(model: BertForSequenceClassification, directory: Path) -> Path:
+    """config.json and model.safetensors, as transformers writes them."""
+    directory.mkdir(exist_ok=True)
+    config = {"model_type": "bert", **SIZES, "num_labels": model.config.num_labels}
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), directory / "model.safetensors")
+    return directory
+
+
+def tiny_rows(count: int, seed: int = 0) -> Dataset:
+    """Sentences of 1 to 9 ids; the class is decided by the first one, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 10, count)
+    ids = [rng.integers(1, SIZES["vocab_size"], length).tolist() for length in lengths]
+    return Dataset({"input_ids": row, "labels": row[0] % 3} for row in ids)

@@ -1,0 +1,51 @@
+"""TrainingArguments: names, former names, and values that make no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from npora import TrainingArguments
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be a whole number of at least 1; got 0"),
+        ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps"),
+        ({"learning_rate": -1.0}, "learning_rate must not be negative; got -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"num_train_epochs": 0}, "num_train_epochs must be positive; got 0"),
+        ({"eval_strategy": "always"}, "eval_strategy must be one of no, steps, epoch; got 'always'"),
+        ({"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of constant"),
+        ({"warmup_ratio": 2.0}, "warmup_ratio"),
+        ({"load_best_model_at_end": True}, "to be the same"),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
+            "multiple of eval_steps",
+        ),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        TrainingArguments(**changes)
+    assert message in str(error.value)
+
+
+def test_former_names_are_taken() -> None:
+    args = TrainingArguments(evaluation_strategy="epoch", warmup_ratio=0.1)
+    assert args.eval_strategy == "epoch" and args.num_warmup_steps(95) == 10
+
+
+def test_steps_are_counted_as_transformers_counts_them() -> None:
+    args = TrainingArguments(per_device_train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=2.5)
+    assert args.steps(21) == (3, 8)  # 6 batches, 3 steps, ⌈7.5⌉
+    assert TrainingArguments(max_steps=5).steps(21) == (3, 5)
+    assert TrainingArguments(warmup_steps=7).num_warmup_steps(95) == 7
+
+
+def test_the_best_metric_is_the_loss_unless_another_is_named() -> None:
+    assert TrainingArguments().best_metric() == ("eval_loss", False)
+    assert TrainingArguments(metric_for_best_model="accuracy").best_metric() == ("eval_accuracy", True)
+    assert TrainingArguments(metric_for_best_model="x", greater_is_better=False).best_metric() == ("eval_x", False)
