@@ -18,38 +18,14 @@ from npora.train.measure import frozen_sha256, peak_memory
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="DIR",
-        help="config.json, model.safetensors, tokenizer.json",
-    )
-    add(
-        "--train",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FILE",
-        help="training sentences: .tsv, .csv or .jsonl",
-    )
+    add("--model", required=True, metavar="DIR", help="config.json, model.safetensors, tokenizer.json")
+    add("--train", required=True, metavar="FILE", help="training sentences: .tsv, .csv or .jsonl")
     add("--eval", required=True, metavar="FILE", help="sentences to measure the accuracy on")
-    add(
-        "--output",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="DIR",
-        help="gets adapter/, log.jsonl and the checkpoints",
-    )
+    add("--output", required=True, metavar="DIR", help="gets adapter/, log.jsonl and the checkpoints")
     add("--text-column", default="sentence", help="the column of the text")
     add("--label-column", default="label", help="the column of the class: 0, 1, …")
     add("--num-labels", type=int, default=2, help="number of classes")
-    add(
-        "--max-train-rows",
-        type=int,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="train on N rows drawn with the seed 42",
-    )
+    add("--max-train-rows", type=int, metavar="N", help="train on N rows drawn with the seed 42 (default: all)")
     add("--max-length", type=int, default=128, help="the most tokens of a sentence")
     add("--r", type=int, default=8, help="rank")
     add("--lora-alpha", type=float, default=16, help="the update is scaled by alpha / r")
@@ -79,9 +55,11 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"{name} has no rows")
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     base = AutoModelForSequenceClassification.from_pretrained(options.model, options.num_labels, seed=options.seed)
+    # One name may also be a pattern, or all-linear.
+    targets = options.target_modules if len(options.target_modules) > 1 else options.target_modules[0]
     config = LoraConfig(
         r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,
-        target_modules=options.target_modules, task_type="SEQ_CLS",
+        target_modules=targets, task_type="SEQ_CLS",
     )  # fmt: skip
     model = get_peft_model(base, config, seed=options.seed)
     model.print_trainable_parameters()

@@ -21,20 +21,8 @@ from npora.train import Trainer, TrainingArguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="DIR",
-        help="the base model that the adapter was trained on",
-    )
-    add(
-        "--adapter",
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="DIR",
-        help="an adapter, or the --output of finetune",
-    )
+    add("--model", required=True, metavar="DIR", help="the base model that the adapter was trained on")
+    add("--adapter", required=True, metavar="DIR", help="an adapter, or the --output of finetune")
     add("--batch-size", type=int, default=32, help="sentences at once")
     add("--max-length", type=int, default=128, help="the most tokens of a sentence")
     add("sentences", nargs="*", metavar="SENTENCE", help="from standard input, a line each, where none is given")

@@ -1,0 +1,69 @@
+"""LoraConfig: PEFT's fields, and no field that is silently ignored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npora import LoraConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 0}, "the rank must be a whole number of at least 1; got 0 for r"),
+        ({"r": True}, "got True for r"),
+        ({"rank_pattern": {"query": -1}}, "got -1 for query"),
+        ({"lora_dropout": 1.0}, "lora_dropout must lie in [0, 1); got 1.0"),
+        ({"bias": "some"}, "bias must be 'none', 'all' or 'lora_only'; got 'some'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' is not supported"),
+        ({"task_type": "CHAT"}, "task_type 'CHAT' is not one of CAUSAL_LM"),
+        ({"peft_type": "LOHA"}, "peft_type 'LOHA' is not supported"),
+        ({"use_dora": True}, "use_dora=True is not supported"),
+        ({"layer_replication": [[0, 1]]}, "layer_replication=[[0, 1]] is not supported"),
+        ({"layers_pattern": "layer"}, "layers_pattern needs layers_to_transform"),
+        ({"layers_to_transform": 1, "target_modules": ".*query"}, "needs target_modules as a list"),
+    ],
+)
+def test_a_value_that_cannot_be_honoured_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        LoraConfig(**changes)
+    assert message in str(error.value)
+
+
+def test_the_defaults_are_pefts() -> None:
+    config = LoraConfig()
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.bias) == (8, 8, 0.0, "none")
+    assert config.target_modules is None and config.init_lora_weights is True and not config.use_rslora
+    assert LoraConfig(use_dora=False, lora_bias=False) == config  # idle fields may be named
+
+
+def test_a_config_round_trips_through_its_file(tmp_path: Path) -> None:
+    config = LoraConfig(
+        r=3, lora_alpha=5, target_modules=["value", "query"], rank_pattern={"query": 4}, task_type="SEQ_CLS"
+    )
+    config.save_pretrained(tmp_path)
+    again = LoraConfig.from_pretrained(tmp_path)
+    assert again.inference_mode  # as PEFT writes it
+    again.inference_mode = False
+    assert again == config and again.target_modules == ["query", "value"]
+
+
+def test_an_unknown_field_that_says_something_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({"peft_type": "LORA", "novel": None, "r": 4}))
+    assert LoraConfig.from_pretrained(tmp_path).r == 4
+    path.write_text(json.dumps({"peft_type": "LORA", "novel": {"a": 1}}))
+    with pytest.raises(ValueError, match="does not know the fields novel"):
+        LoraConfig.from_pretrained(tmp_path)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="it is not the config of an adapter"):
+        LoraConfig.from_pretrained(tmp_path)
+
+
+def test_the_scale_is_alpha_over_r_or_over_its_root() -> None:
+    assert LoraConfig(r=4, lora_alpha=6).scaling(4, 6) == 1.5
+    assert LoraConfig(r=4, lora_alpha=6, use_rslora=True).scaling(4, 6) == 3.0

@@ -1,0 +1,64 @@
+"""Imports run one way, and `import npora` needs NumPy and the standard library alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import npora
+
+ROOT = Path(npora.__file__).parent
+# Each package may import from those in earlier rows.
+LAYERS = [{"nn", "files"}, {"optim", "lora", "models", "check"}, {"data", "train"}, {"commands", "cli"}]
+# Within a row `train` builds on `data`, `files` is for all, and `cli` on `commands`.
+SIDEWAYS = {("train", "data"), ("cli", "commands")}
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of npora that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "npora" else [node.module]
+        found |= {name.split(".")[1] for name in names if name and name.startswith("npora.")}
+    return found
+
+
+def rank(part: str) -> int:
+    return next(i for i, row in enumerate(LAYERS) if part in row)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if part in ("__init__", "__main__"):
+        return
+    for other in imports(path) - {part}:
+        assert rank(other) < rank(part) or (part, other) in SIDEWAYS, f"{path} imports npora.{other}"
+
+
+def test_importing_npora_imports_numpy_and_nothing_else() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import npora, npora.cli; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # NumPy's own compiled parts register cython_runtime and names that start with an underscore.
+    names = {name for name in result.stdout.split() if not name.startswith(("_", "numpy", "cython_runtime"))}
+    assert names == {"npora"}
+
+
+def test_no_file_is_longer_than_one_sitting() -> None:
+    for path in [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, path
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    for path in ROOT.rglob("*.py"):
+        assert "pickle" not in path.read_text(encoding="utf-8"), path
