@@ -44,7 +44,7 @@ def read_adapter(
 ) -> list[tuple[Parameter, Array]]:
     """Each parameter with its value from the file, in the parameter's dtype. Raises ValueError as load_adapter says."""
     path = os.path.join(directory, WEIGHTS_NAME)
-    tensors = load_file(path)
+    tensors = {name: tensor for name, tensor in load_file(path).items() if not _is_copy(name)}
     problems = [f"missing: {name}" for name in parameters if name not in tensors]
     problems += [f"unexpected: {name}" for name in tensors if name not in parameters]
     problems += [
@@ -56,6 +56,11 @@ def read_adapter(
         raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))
     _check_meaning(path, config, base)
     return [(parameter, np.array(tensors[name], dtype=parameter.dtype)) for name, parameter in parameters.items()]
+
+
+def _is_copy(name: str) -> bool:
+    """With bias="all" PEFT saves a head's bias twice more, under names of its own inner modules."""
+    return name.endswith((".modules_to_save.bias", ".original_module.bias"))
 
 
 def _check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> None:

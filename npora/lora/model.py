@@ -40,7 +40,7 @@ class PeftModel(Module):
         target_paths(model, peft_config)  # raises before anything is changed
         self.base_model = LoraModel(model)
         self.peft_config: dict[str, LoraConfig] = {}
-        self._base_biases: list[tuple[Parameter, Array]] = []
+        self._base_biases: dict[str, Array] = {}  # as they were, by name: those that the adapter trains
         model.requires_grad_(False)
         self.add_adapter(adapter_name, peft_config, seed)
         self.set_adapter(adapter_name)
@@ -77,8 +77,7 @@ class PeftModel(Module):
         if config.base_model_name_or_path is None:
             config.base_model_name_or_path = getattr(model, "name_or_path", None)
         self.peft_config[adapter_name] = config
-        for _, parameter in self.trained_biases(adapter_name):
-            self._base_biases.append((parameter, parameter.data))
+        self._base_biases.update((name, parameter.data) for name, parameter in self.trained_biases(adapter_name))
         self._requires_grad(adapter_name, False)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -174,8 +173,7 @@ class PeftModel(Module):
 
     def unload(self) -> Module:
         """The base model as it was, without its adapters."""
-        for parameter, before in self._base_biases:
-            parameter.data = before
+        self._swap_biases(self._base_biases)
         return self._unload(merged=False)
 
     def _unload(self, merged: bool) -> Module:
@@ -191,18 +189,23 @@ class PeftModel(Module):
     def disable_adapter(self) -> Iterator[None]:
         """Within this block the model is its base again, bit for bit: adapters, trained heads and biases are off."""
         switches: list[Any] = [layer for _, layer in self.lora_layers()] + self._saved_modules()
-        trained = [parameter.data for parameter, _ in self._base_biases]
         for module in switches:
             module.disable_adapters = True
-        for parameter, before in self._base_biases:
-            parameter.data = before
+        trained = self._swap_biases(self._base_biases)
         try:
             yield
         finally:
             for module in switches:
                 module.disable_adapters = False
-            for (parameter, _), data in zip(self._base_biases, trained, strict=True):
-                parameter.data = data
+            self._swap_biases(trained)
+
+    def _swap_biases(self, values: dict[str, Array]) -> dict[str, Array]:
+        """Give the biases these values, and return those that they had."""
+        parameters = dict(self.named_parameters())
+        before = {name: parameters[name].data for name in values}
+        for name, value in values.items():
+            parameters[name].data = value
+        return before
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Write each adapter as PEFT does: `default` into the directory, any other into a directory of its name."""
@@ -238,13 +241,12 @@ class PeftModel(Module):
 
     def base_state(self) -> dict[str, Array]:
         """The base's arrays under their plain names, without the modules that an adapter replaces."""
-        originals = {id(parameter): data for parameter, data in self._base_biases}
         state = {}
         for name, parameter in self.base_model.model.named_parameters():
             parts = name.split(".")
             if not {"lora_A", "lora_B", "original_module", "modules_to_save"} & set(parts):
                 plain = ".".join(part for part in parts if part != "base_layer")
-                state[plain] = originals.get(id(parameter), parameter.data)
+                state[plain] = self._base_biases.get(f"base_model.model.{name}", parameter.data)
         return state
 
     @classmethod
