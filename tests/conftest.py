@@ -1,0 +1,11 @@
+"""How many examples Hypothesis draws: HYPOTHESIS_PROFILE=dev, ci or nightly."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("dev", max_examples=25, deadline=None)
+# The same examples in every run, so that a change is judged by what it changes.
+settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))

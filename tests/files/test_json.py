@@ -1,0 +1,44 @@
+"""JSON that is read strictly and written so that the same content gives the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from npora.files import read_json, write_json
+
+
+def test_what_is_written_is_read_and_has_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"b": [1, 2.5, None], "a": {"ü": True}})
+    write_json(tmp_path / "b", {"a": {"ü": True}, "b": [1, 2.5, None]})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a") == {"a": {"ü": True}, "b": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "is not valid JSON"),
+        (b"[1]", "holds a JSON list; an object was expected"),
+        (b'{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        (b'{"a": {"b": 1, "b": 1}}', "the key 'b' stands twice"),
+        (b'{"a": Infinity}', "Infinity is not a JSON number"),
+        (b'{"a": "\xff"}', "is not valid JSON"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "is not valid JSON"),
+        (b'{"a": "' + b"x" * 1_000_000 + b'"}', "has 1,000,009 bytes; a config has at most 1,000,000"),
+    ],
+    ids=range(8),
+)
+def test_what_a_lenient_reader_would_guess_at_is_an_error(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text)
+    with pytest.raises(ValueError) as error:
+        read_json(path)
+    assert message in str(error.value) and "config.json" in str(error.value)
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
