@@ -1,0 +1,127 @@
+"""What attention, softmax and the losses guarantee whatever their numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npora.nn import MultiHeadAttention, Packing
+from npora.nn import functional as F
+from tests.properties.strategies import normal, seeds, whole
+
+lengths = st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(any)
+
+
+def attention(seed: int, causal: bool = False, kdim: int | None = None) -> MultiHeadAttention:
+    layer = MultiHeadAttention(6, 2, kdim=kdim, causal=causal, dtype=np.float64)
+    for number, parameter in enumerate(layer.parameters()):
+        parameter.data = normal(seed + number, *parameter.shape)
+    return layer
+
+
+@given(st.integers(2, 6), st.integers(1, 5), seeds)
+def test_a_causal_output_and_its_gradient_do_not_see_the_future(t: int, cut: int, seed: int) -> None:
+    cut = min(cut, t - 1)
+    layer, x = attention(seed, causal=True), normal(seed + 50, 1, t, 6)
+    other = x.copy()
+    other[:, cut:] = normal(seed + 51, 1, t - cut, 6)
+    (y, backward), (changed, _) = layer(x), layer(other)
+    assert (y[:, :cut] == changed[:, :cut]).all() and not (y[:, cut:] == changed[:, cut:]).any()
+    dy = normal(seed + 52, 1, t, 6)
+    dy[:, cut:] = 0
+    assert not backward(dy)[:, cut:].any()
+
+
+@given(lengths, seeds, st.booleans())
+def test_packed_rows_equal_a_padded_batch_and_padding_gets_no_gradient(t: list[int], seed: int, causal: bool) -> None:
+    packing, layer = Packing.of_lengths(t), attention(seed, causal)
+    x = normal(seed + 50, *packing.mask.shape, 6)  # numbers in the padding too
+    dense, back_dense = layer(x, key_mask=packing.mask)
+    packed, back_packed = layer(packing.pack(x), packing=packing)
+    # Blocks of other shapes are summed in another order: some hundred roundings of numbers up to about 100.
+    np.testing.assert_allclose(packing.pack(dense), packed, rtol=0, atol=1e-11)
+    dy = normal(seed + 51, *packing.mask.shape, 6) * packing.mask[..., None]
+    dx = back_dense(dy)
+    np.testing.assert_allclose(packing.pack(dx), back_packed(packing.pack(dy)), rtol=0, atol=1e-9)
+    assert not dx[~packing.mask].any()
+
+
+@given(lengths, seeds)
+def test_a_sequence_does_not_see_the_others(t: list[int], seed: int) -> None:
+    packing, layer = Packing.of_lengths(t), attention(seed)
+    x = normal(seed + 50, packing.rows, 6)
+    together = layer(x, packing=packing)[0]
+    for start, length in zip(packing.starts, packing.lengths, strict=True):
+        rows = slice(start, start + length)
+        alone = layer(x[rows], packing=Packing.of_lengths([length]))[0]
+        np.testing.assert_allclose(together[rows], alone, rtol=0, atol=1e-12)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), seeds)
+def test_keys_in_another_order_change_nothing(t: int, s: int, seed: int) -> None:
+    layer, order = attention(seed, kdim=3), np.random.default_rng(seed).permutation(s)
+    x, memory, dy = normal(seed + 50, 1, t, 6), normal(seed + 51, 1, s, 3), normal(seed + 52, 1, t, 6)
+    (y, backward), (permuted, back_permuted) = layer(x, memory), layer(x, memory[:, order])
+    np.testing.assert_allclose(permuted, y, rtol=0, atol=1e-12)
+    (dx, dmemory), (dx_permuted, dmemory_permuted) = backward(dy), back_permuted(dy)
+    np.testing.assert_allclose(dx_permuted, dx, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(dmemory_permuted, dmemory[:, order], rtol=0, atol=1e-10)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), seeds)
+def test_a_query_without_a_key_gives_zeros_and_passes_no_gradient(t: int, s: int, seed: int) -> None:
+    q, k, v = normal(seed, t + 1, 3), normal(seed + 1, s, 3), normal(seed + 2, s, 2)
+    mask = np.random.default_rng(seed).random((t + 1, s)) < 0.7
+    mask[t] = False
+    k[0], v[0] = np.where(mask[:, 0].any(), 1.0, np.inf), 1.0  # what every query is masked from may be anything
+    y, backward = F.attention(q, np.nan_to_num(k, posinf=1e300), v, mask=mask)
+    dq, dk, dv, _ = backward(normal(seed + 3, t + 1, 2))
+    assert not y[t].any() and not dq[t].any()
+    for gradient in (dk, dv):
+        assert np.isfinite(gradient).all() and not gradient[~mask.any(axis=0)].any()
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), seeds)
+def test_scaling_q_up_and_k_down_is_not_seen(t: int, s: int, d: int, seed: int) -> None:
+    """The scores see q kᵀ alone: under q → q M, k → k M⁻ᵀ they stay, and so qᵀ dq = dkᵀ k."""
+    q, k, v = normal(seed, t, d), normal(seed + 1, s, d), normal(seed + 2, s, 3)
+    y, backward = F.attention(q, k, v)
+    dq, dk, _, _ = backward(normal(seed + 3, t, 3))
+    np.testing.assert_allclose(q.T @ dq, dk.T @ k, rtol=0, atol=1e-13)
+    assert F.attention(4 * q, k / 4, v)[0].tobytes() == y.tobytes()
+
+
+@given(st.integers(1, 4), st.integers(1, 6), seeds)
+def test_softmax_sums_to_one_and_its_gradient_to_zero(n: int, s: int, seed: int) -> None:
+    x, dy = whole(seed, n, s).astype(np.float64), normal(seed + 1, n, s)
+    p, backward = F.softmax(x)
+    np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=1e-15)
+    np.testing.assert_allclose(backward(dy).sum(axis=-1), 0, atol=1e-15)
+    assert F.softmax(x + 1000)[0].tobytes() == p.tobytes()  # whole numbers: the shift is exact
+
+
+@given(st.integers(1, 5), st.integers(1, 5), seeds, st.sampled_from([0.0, 0.1]))
+def test_cross_entropys_gradient_sums_to_zero_and_skips_ignored_rows(
+    n: int, v: int, seed: int, smoothing: float
+) -> None:
+    logits, rng = normal(seed, n, v), np.random.default_rng(seed)
+    targets = np.where(rng.random(n) < 0.4, -100, rng.integers(0, v, n))
+    loss, backward = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    dz = backward()
+    assert loss >= 0
+    np.testing.assert_allclose(dz.sum(axis=-1), 0, atol=1e-15)
+    assert not dz[targets == -100].any()
+    if (targets != -100).any() and v > 1:
+        assert dz[targets != -100].any()
+
+
+@given(st.integers(2, 6), seeds)
+def test_a_norm_does_not_see_shift_and_scale(d: int, seed: int) -> None:
+    x, dy = normal(seed, 3, d), normal(seed + 1, 3, d)
+    y, backward = F.normalize(x, 0.0)
+    np.testing.assert_allclose(F.normalize(3 * x + 7, 0.0)[0], y, rtol=0, atol=1e-9)
+    dx = backward(dy)
+    # d/dc of y(x + c) and d/da of y(a x) are zero: so are Σ dx and Σ dx x. Both grow with 1/σ of the row.
+    bound = 1e-12 / x.std(axis=-1) ** 2
+    assert (abs(dx.sum(axis=-1)) <= bound).all() and (abs((dx * x).sum(axis=-1)) <= bound).all()
