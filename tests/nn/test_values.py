@@ -1,0 +1,136 @@
+"""Values worked by hand: a derivative check sees that backward fits forward, not that forward is right."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from npora.nn import Embedding, LayerNorm, Linear, MultiHeadAttention, Packing
+from npora.nn import functional as F
+
+
+def test_linear_by_hand() -> None:
+    layer = Linear(2, 3, dtype=np.float64)
+    layer.weight.data = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    layer.bias.data = np.array([0.5, 0.0, -1.0])
+    y, backward = layer(np.array([[1.0, -1.0]]))
+    assert y.tolist() == [[-0.5, -1.0, -2.0]]  # 1 − 2 + 0.5, 3 − 4, 5 − 6 − 1
+    assert backward(np.array([[1.0, 10.0, 100.0]])).tolist() == [[531.0, 642.0]]  # 1 + 30 + 500, 2 + 40 + 600
+    assert layer.weight.grad.tolist() == [[1.0, -1.0], [10.0, -10.0], [100.0, -100.0]]
+    assert layer.bias.grad.tolist() == [1.0, 10.0, 100.0]
+
+
+def test_embedding_by_hand() -> None:
+    layer = Embedding(3, 2, padding_idx=2, dtype=np.float64)
+    layer.weight.data = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    y, backward = layer(np.array([1, 2, 1]))
+    assert y.tolist() == [[3.0, 4.0], [5.0, 6.0], [3.0, 4.0]]
+    backward(np.array([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]]))
+    assert layer.weight.grad.tolist() == [[0.0, 0.0], [101.0, 202.0], [0.0, 0.0]]  # twice added; the padding has none
+
+
+def test_norm_by_hand() -> None:
+    # (1, 3, 5, 7): mean 4, variance (9 + 1 + 1 + 9)/4 = 5; with eps 4 the deviation is 3.
+    y, _ = F.normalize(np.array([1.0, 3.0, 5.0, 7.0]), 4.0)
+    np.testing.assert_allclose(y, [-1, -1 / 3, 1 / 3, 1], rtol=1e-15)
+    layer = LayerNorm(4, eps=4.0, dtype=np.float64)
+    layer.weight.data, layer.bias.data = np.array([3.0, 3.0, 6.0, 1.0]), np.array([0.0, 1.0, 0.0, 2.0])
+    np.testing.assert_allclose(layer(np.array([1.0, 3.0, 5.0, 7.0]))[0], [-3, 0, 2, 3], atol=1e-15)
+
+
+def test_activations_by_hand() -> None:
+    x = np.array([-1.0, 0.0, 2.0])
+    assert F.relu(x)[0].tolist() == [0.0, 0.0, 2.0]
+    np.testing.assert_allclose(F.silu(x)[0], [v / (1 + math.exp(-v)) for v in x], rtol=1e-15)
+    np.testing.assert_allclose(F.gelu(x)[0], [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x], rtol=1e-15)
+    cubic = [v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) / 2 for v in x]
+    np.testing.assert_allclose(F.gelu_tanh(x)[0], cubic, rtol=1e-15)
+
+
+def test_activations_do_not_see_how_they_are_cut_into_blocks() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 40_000))  # more than three blocks
+    y, backward = F.gelu(x)
+    dx = backward(x)
+    for column in (0, 32_767, 32_768, 39_999):
+        alone, back_alone = F.gelu(x[:, column].copy())
+        assert (y[:, column] == alone).all() and (dx[:, column] == back_alone(x[:, column])).all()
+
+
+def test_activations_of_huge_numbers_neither_overflow_nor_lose_their_slope() -> None:
+    x = np.array([-1e4, 1e4])
+    for function in (F.gelu, F.gelu_tanh, F.silu):
+        y, backward = function(x)
+        assert y.tolist() == [0.0, 1e4] and backward(np.array([3.0, 5.0])).tolist() == [0.0, 5.0]
+
+
+def test_softmax_by_hand() -> None:
+    p, _ = F.softmax(np.log(np.array([1.0, 2.0, 5.0])))
+    np.testing.assert_allclose(p, [1 / 8, 2 / 8, 5 / 8], rtol=1e-15)
+    masked, _ = F.softmax(np.log(np.array([1.0, 2.0, 5.0])), np.array([True, True, False]))
+    np.testing.assert_allclose(masked, [1 / 3, 2 / 3, 0], rtol=1e-15)
+    assert F.softmax(np.array([3.0, np.inf]), np.array([True, False]))[0].tolist() == [1.0, 0.0]
+    assert F.softmax(np.array([1e4, -1e4, 1e4]))[0].tolist() == [0.5, 0.0, 0.5]
+    assert F.softmax(np.zeros((2, 0)))[0].shape == (2, 0)
+    np.testing.assert_allclose(F.log_softmax(np.array([1e4, 1e4]))[0], np.log([0.5, 0.5]), rtol=1e-15)
+
+
+def test_losses_by_hand() -> None:
+    logits = np.log(np.array([[1.0, 3.0], [2.0, 6.0], [5.0, 5.0]]))  # p = (1/4, 3/4), (1/4, 3/4), (1/2, 1/2)
+    loss, backward = F.cross_entropy(logits, np.array([0, 1, -100]))
+    np.testing.assert_allclose(loss, (math.log(4) + math.log(4 / 3)) / 2, rtol=1e-15)
+    np.testing.assert_allclose(backward(2.0), [[-3 / 4, 3 / 4], [1 / 4, -1 / 4], [0, 0]], atol=1e-15)
+    # ε = 0.2: q = (0.9, 0.1) for target 0.
+    smoothed, _ = F.cross_entropy(logits[:1], np.array([0]), label_smoothing=0.2)
+    np.testing.assert_allclose(smoothed, 0.9 * math.log(4) + 0.1 * math.log(4 / 3), rtol=1e-15)
+    assert F.cross_entropy(logits, np.array([-100, -100, -100]))[0] == 0
+    squared, back = F.mse_loss(np.array([1.0, 4.0]), np.array([0.0, 2.0]))
+    assert squared == 2.5 and back(2.0).tolist() == [2.0, 4.0]  # (1 + 4)/2; 2 · 2(p − t)/2
+
+
+def test_attention_by_hand() -> None:
+    # d = 4, scale 1/2. q k = 2 ln 3 and 0, so the weights are 3/4 and 1/4.
+    q = np.array([[2.0 * math.log(3), 0.0, 0.0, 0.0]])
+    k, v = np.eye(4)[:2], np.array([[4.0], [8.0]])
+    np.testing.assert_allclose(F.attention(q, k, v)[0], [[5.0]], rtol=1e-15)
+    # A bias of ln 3 on the second key evens them out; a scale of 1 gives 9/10 and 1/10.
+    bias = np.array([[0.0, math.log(3)]])
+    np.testing.assert_allclose(F.attention(q, k, v, bias=bias)[0], [[6.0]], rtol=1e-15)
+    np.testing.assert_allclose(F.attention(q, k, v, scale=1.0)[0], [[4.4]], rtol=1e-15)
+    hidden = F.attention(q, k, v, mask=np.array([[False, True]]))[0]
+    assert hidden.tolist() == [[8.0]]
+
+
+def test_a_causal_layer_sees_up_to_itself_and_the_last_query_sees_every_key() -> None:
+    layer = MultiHeadAttention(2, 1, causal=True, dtype=np.float64)
+    for projection in (layer.q_proj, layer.k_proj):
+        projection.weight.data = np.zeros((2, 2))  # equal weights on all keys that are seen
+    for projection in (layer.v_proj, layer.out_proj):
+        projection.weight.data = np.eye(2)
+    x = np.array([[[2.0, 0.0], [4.0, 0.0], [9.0, 0.0]]])
+    assert layer(x)[0][0, :, 0].tolist() == [2.0, 3.0, 5.0]
+    assert layer(x[:, :2], x)[0][0, :, 0].tolist() == [3.0, 5.0]  # two queries, three keys
+
+
+def test_dropout_scales_what_it_keeps() -> None:
+    x = np.ones((100, 100), dtype=np.float32)
+    y, backward = F.dropout(x, 0.2, np.random.default_rng(0))
+    kept = y != 0
+    assert np.unique(y[kept]).tolist() == [1.25] and 0.78 < kept.mean() < 0.82
+    assert (backward(x) == y).all()
+    everything, _ = F.dropout(x, 1.0, np.random.default_rng(0))
+    assert not everything.any()
+
+
+def test_a_packing_by_hand() -> None:
+    packing = Packing([[True, True, False], [False, True, True], [True, False, False]])
+    assert packing.lengths.tolist() == [2, 2, 1] and packing.starts.tolist() == [0, 2, 4]
+    assert packing.positions.tolist() == [0, 1, 1, 2, 0] and packing.rows == 5
+    padded = np.arange(9).reshape(3, 3)
+    assert packing.pack(padded).tolist() == [0, 1, 4, 5, 6]
+    assert packing.unpack(packing.pack(padded)).tolist() == [[0, 1, 0], [0, 4, 5], [6, 0, 0]]
+    assert [queries for queries, _ in packing.blocks(packing)] == [
+        (slice(0, 2), (1, 2)), (slice(2, 4), (1, 2)), (slice(4, 5), (1, 1)),
+    ]  # fmt: skip
+    assert list(Packing.dense(2, 3).blocks(Packing.dense(2, 4))) == [((slice(0, 6), (2, 3)), (slice(0, 8), (2, 4)))]
+    assert Packing.of_lengths([2, 0]).mask.tolist() == [[True, True], [False, False]]
