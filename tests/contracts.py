@@ -14,7 +14,14 @@ import numpy as np
 from npora import nn
 from npora.lora import LoRAAttention, LoRALinear
 from npora.models import BertConfig
-from npora.models.bert import BertLayer, BertPooler, _Make
+from npora.models.bert import (
+    BertEmbeddings,
+    BertForSequenceClassification,
+    BertLayer,
+    BertModel,
+    BertPooler,
+    _Make,
+)  # fmt: skip
 from npora.nn import functional as F
 from npora.nn.module import Array
 
@@ -33,6 +40,7 @@ class Case:
     keywords: dict[str, Any] = field(default_factory=dict)
     vacuous: frozenset[str] = frozenset()  # whose true gradient is zero, by an identity that the layer states
     row_wise: bool = False  # takes any leading axes, and treats each row alone
+    whole_model: bool = False  # too many parameters to perturb one by one
 
 
 def randomized(module: nn.Module) -> nn.Module:
@@ -54,11 +62,47 @@ KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, Fals
 TARGETS = np.array([2, -100, 0, 3, 3])
 SMOOTHED = {"targets": TARGETS, "label_smoothing": 0.1}
 
-SMALL_BERT = BertConfig(hidden_size=6, num_attention_heads=2, intermediate_size=7)
+SMALL_BERT = BertConfig(
+    vocab_size=8, hidden_size=6, num_attention_heads=2, intermediate_size=7, max_position_embeddings=4
+)
 
 
 def bert(layer: Callable[[_Make], nn.Module]) -> Callable[[], nn.Module]:
     return module(lambda: layer(_Make(SMALL_BERT, np.random.default_rng(1), np.float32)))
+
+
+class Outputs(nn.Module):
+    """A whole BERT as a function of its parameters: all that it returns, as one vector."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def forward(self, *inputs: Array, **keywords: Any) -> tuple[Array, Callable[[Array], None]]:
+        output, backward = self.model(*inputs, **keywords)
+        if hasattr(output, "loss"):
+            return np.asarray(output.logits if output.loss is None else output.loss), backward
+        hidden, pooled = output.last_hidden_state, output.pooler_output
+        return np.concatenate([hidden.ravel(), pooled.ravel()]), lambda dy: backward(
+            dy[: hidden.size].reshape(hidden.shape), dy[hidden.size :].reshape(pooled.shape)
+        )
+
+
+IDS = np.array([[3, 5, 3], [1, 0, 0]])
+BATCH = {"attention_mask": np.array([[1, 1, 1], [1, 0, 0]]), "token_type_ids": np.array([[0, 1, 1], [1, 0, 0]])}
+TINY_BERT = BertConfig(
+    vocab_size=7, hidden_size=4, num_hidden_layers=2, num_attention_heads=2, intermediate_size=5,
+    max_position_embeddings=3, num_labels=3, layer_norm_eps=0.1,
+)  # fmt: skip
+
+
+class SharedBias(nn.Module):
+    """Self-attention over packed rows, with the bias [1,h,t,s] as an input of its own."""
+
+    def __init__(self) -> None:
+        self.attention = nn.MultiHeadAttention(6, 3, rng=1)
+
+    def forward(self, x: Array, bias: Array, packing: nn.Packing) -> tuple[Array, Callable[[Array], Any]]:
+        return self.attention(x, packing=packing, bias=bias)
 
 
 def lora(i: int, o: int, bias: bool = True, **keywords: Any) -> Callable[[], nn.Module]:
@@ -119,6 +163,13 @@ CASES = [
         frozenset({"k_proj.bias"}),
     ),
     Case(
+        "MultiHeadAttention, packed, with a bias that the sequences share",
+        module(SharedBias),
+        (draw(8, 6), draw(1, 3, 4, 4)),
+        {"packing": PACKING},
+        frozenset({"attention.k_proj.bias"}),
+    ),
+    Case(
         "MultiHeadAttention, cross and dense, with padded keys",
         module(lambda: nn.MultiHeadAttention(6, 3, kdim=7, causal=True, rng=1)),
         (draw(2, 4, 6), draw(2, 5, 7)),
@@ -151,6 +202,27 @@ CASES = [
         (draw(8, 6),),
         {"packing": PACKING, "rng": np.random.default_rng(8)},
         frozenset({"attention.self.key.bias"}),
+    ),
+    Case(
+        "BertEmbeddings",
+        bert(BertEmbeddings),
+        (np.array([3, 5, 3]), np.array([0, 1, 1]), np.array([0, 1, 2])),
+        {"rng": np.random.default_rng(9)},
+    ),
+    Case("BertModel", module(lambda: Outputs(BertModel(TINY_BERT, rng=1))), (IDS,), BATCH, whole_model=True),
+    Case(
+        "BertForSequenceClassification, loss",
+        module(lambda: Outputs(BertForSequenceClassification(TINY_BERT, rng=1))),
+        (IDS,),
+        {**BATCH, "labels": np.array([2, 0]), "rng": np.random.default_rng(10)},
+        whole_model=True,
+    ),
+    Case(
+        "BertForSequenceClassification, logits",
+        module(lambda: Outputs(BertForSequenceClassification(TINY_BERT, rng=1))),
+        (IDS,),
+        BATCH,
+        whole_model=True,
     ),
     Case("BertPooler", bert(BertPooler), (draw(7, 6),), {"packing": NO_GAPS, "rng": None}),
 ]  # fmt: skip

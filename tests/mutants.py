@@ -68,10 +68,21 @@ def _tests_of(module: object) -> Iterator[Callable[[], None]]:
 
 
 def _properties() -> Iterator[Callable[[], None]]:
+    from tests.lora import test_linear
+    from tests.models import test_bert, test_checkpoint
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_lora
 
-    for module in (test_values, test_erf, test_lora, test_attention, test_gradients):
+    for module in (
+        test_values,
+        test_erf,
+        test_linear,
+        test_bert,
+        test_checkpoint,
+        test_lora,
+        test_attention,
+        test_gradients,
+    ):
         yield from _tests_of(module)
 
 

@@ -108,15 +108,15 @@ class AutoTokenizer:
 
         Raises
         ------
-        ImportError: the `tokenizers` package is missing.  FileNotFoundError: tokenizer.json is.
+        FileNotFoundError: tokenizer.json is missing.  ImportError: the `tokenizers` package is.
         """
+        path = os.path.join(directory, "tokenizer.json")
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no file {path}")
         try:
             import tokenizers
         except ImportError:
             raise ImportError('reading tokenizer.json needs the tokenizers package: pip install "npora[hf]"') from None
-        path = os.path.join(directory, "tokenizer.json")
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"there is no file {path}")
         try:
             backend = tokenizers.Tokenizer.from_file(path)
         except Exception as error:  # the package raises bare Exceptions

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
-from npora.nn import Embedding, LayerNorm, Linear, MultiHeadAttention, Packing
+from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing
 from npora.nn import functional as F
 
 
@@ -40,8 +41,10 @@ def test_norm_by_hand() -> None:
 
 
 def test_activations_by_hand() -> None:
-    x = np.array([-1.0, 0.0, 2.0])
-    assert F.relu(x)[0].tolist() == [0.0, 0.0, 2.0]
+    x = np.array([-1.0, 0.0, 0.5, 2.0])
+    y, backward = F.relu(x)
+    assert y.tolist() == [0.0, 0.0, 0.5, 2.0]
+    assert backward(np.array([2.0, 3.0, 4.0, 5.0])).tolist() == [0.0, 0.0, 4.0, 5.0]  # at 0 the slope is 0
     np.testing.assert_allclose(F.silu(x)[0], [v / (1 + math.exp(-v)) for v in x], rtol=1e-15)
     np.testing.assert_allclose(F.gelu(x)[0], [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x], rtol=1e-15)
     cubic = [v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) / 2 for v in x]
@@ -73,6 +76,7 @@ def test_softmax_by_hand() -> None:
     assert F.softmax(np.array([1e4, -1e4, 1e4]))[0].tolist() == [0.5, 0.0, 0.5]
     assert F.softmax(np.zeros((2, 0)))[0].shape == (2, 0)
     np.testing.assert_allclose(F.log_softmax(np.array([1e4, 1e4]))[0], np.log([0.5, 0.5]), rtol=1e-15)
+    assert F.log_softmax(np.array([0.0, 1e4]))[0].tolist() == [-1e4, 0.0]
 
 
 def test_losses_by_hand() -> None:
@@ -99,6 +103,9 @@ def test_attention_by_hand() -> None:
     np.testing.assert_allclose(F.attention(q, k, v, scale=1.0)[0], [[4.4]], rtol=1e-15)
     hidden = F.attention(q, k, v, mask=np.array([[False, True]]))[0]
     assert hidden.tolist() == [[8.0]]
+    # Leading axes are batch and head, whatever their sizes.
+    many = F.attention(*(np.broadcast_to(x, (2, 3, *x.shape)) for x in (q, k, v)))[0]
+    np.testing.assert_allclose(many, np.full((2, 3, 1, 1), 5.0), rtol=1e-15)
 
 
 def test_a_causal_layer_sees_up_to_itself_and_the_last_query_sees_every_key() -> None:
@@ -122,15 +129,31 @@ def test_dropout_scales_what_it_keeps() -> None:
     assert not everything.any()
 
 
+def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
+    x, layer = np.ones((50, 6), dtype=np.float32), Dropout(0.5)
+    assert layer(x)[0] is x and 100 < (layer(x, np.random.default_rng(0))[0] == 0).sum() < 200
+    rng = np.random.default_rng(0)
+    assert Dropout(0.0)(x, rng)[0] is x
+    assert rng.random() == np.random.default_rng(0).random()  # p = 0 draws nothing
+    q, k, v = np.ones((50, 4)), np.ones((6, 4)), np.eye(6)
+    assert 100 < (F.attention(q, k, v, dropout_p=0.5, rng=np.random.default_rng(0))[0] == 0).sum() < 200
+    assert (F.attention(q, k, v, dropout_p=0.5)[0] > 0).all()
+    layer.train()
+    with pytest.raises(ValueError, match="in train\\(\\) mode, where dropout needs its randomness passed in"):
+        layer(x)
+    assert layer.eval()(x)[0] is x
+
+
 def test_a_packing_by_hand() -> None:
     packing = Packing([[True, True, False], [False, True, True], [True, False, False]])
     assert packing.lengths.tolist() == [2, 2, 1] and packing.starts.tolist() == [0, 2, 4]
     assert packing.positions.tolist() == [0, 1, 1, 2, 0] and packing.rows == 5
+    assert packing.first_rows().tolist() == [0, 2, 4]
     padded = np.arange(9).reshape(3, 3)
     assert packing.pack(padded).tolist() == [0, 1, 4, 5, 6]
     assert packing.unpack(packing.pack(padded)).tolist() == [[0, 1, 0], [0, 4, 5], [6, 0, 0]]
-    assert [queries for queries, _ in packing.blocks(packing)] == [
-        (slice(0, 2), (1, 2)), (slice(2, 4), (1, 2)), (slice(4, 5), (1, 1)),
-    ]  # fmt: skip
+    queries = [(slice(0, 2), (1, 2)), (slice(2, 4), (1, 2)), (slice(4, 5), (1, 1))]
+    assert list(packing.blocks(packing)) == list(zip(queries, queries, strict=True))
+    assert Packing.of_lengths([]).mask.shape == (0, 0)
     assert list(Packing.dense(2, 3).blocks(Packing.dense(2, 4))) == [((slice(0, 6), (2, 3)), (slice(0, 8), (2, 4)))]
     assert Packing.of_lengths([2, 0]).mask.tolist() == [[True, True], [False, False]]

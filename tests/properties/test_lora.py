@@ -74,17 +74,17 @@ def test_on_whole_numbers_merged_and_unmerged_agree_bit_for_bit(
     assert (merged == y).all() and (merged_backward(dy) == dx).all()
 
 
-@given(ROWS, sizes, sizes, sizes, seeds)
+@given(ROWS, sizes, sizes, sizes, seeds, st.sampled_from([np.float32, np.float64]))
 def test_merged_and_unmerged_agree_within_the_bound_of_their_roundings(
-    n: int, i: int, o: int, r: int, seed: int
+    n: int, i: int, o: int, r: int, seed: int, dtype: Any
 ) -> None:
-    layer = layer_of(normal, seed, i, o, r)
-    x = normal(seed + 10, n, i).astype(np.float32)
+    layer = layer_of(normal, seed, i, o, r, dtype=dtype)
+    x = normal(seed + 10, n, i).astype(dtype)
     W, b, A, B, s = parts(layer)
     before = layer(x)[0]
     layer.merge()
     merged = layer(x)[0]
-    bound = 2 * gamma(i + r + 4, np.float32) * (abs(x) @ (abs(W) + s * (abs(B) @ abs(A))).T + abs(b))
+    bound = 2 * gamma(i + r + 4, dtype) * (abs(x) @ (abs(W) + s * (abs(B) @ abs(A))).T + abs(b))
     assert (abs(merged - before) <= bound).all()
     layer.unmerge()
     assert layer(x)[0].tobytes() == before.tobytes()

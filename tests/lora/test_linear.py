@@ -1,0 +1,51 @@
+"""LoRALinear: which order of products it takes, how it starts, and what it leaves behind when it is merged for good."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npora.lora import LoRALinear
+from npora.lora.linear import _forming_is_cheaper
+from npora.nn import Linear
+
+
+def test_the_order_with_fewer_products_is_chosen() -> None:
+    # W + s B A takes (r + 1) i o products, the two thin ones n r (i + o).
+    A, B = np.ones((1, 2)), np.ones((3, 1))  # 12 against 5 n
+    assert [_forming_is_cheaper(np.ones((n, 2)), A, B) for n in (2, 3)] == [False, True]
+    A, B = np.ones((2, 3)), np.ones((6, 2))  # 54 against 18 n: at 3 rows they tie
+    assert [_forming_is_cheaper(np.ones((n, 3)), A, B) for n in (3, 4)] == [False, True]
+    A, B = np.ones((4, 5)), np.ones((100, 4))  # 2,500 against 420 n
+    assert [_forming_is_cheaper(np.ones((n, 5)), A, B) for n in (5, 6)] == [False, True]
+    assert _forming_is_cheaper(np.ones((2, 3, 5)), A, B) and not _forming_is_cheaper(np.ones((0, 5)), A, B)
+    A, B = np.ones((2, 50)), np.ones((50, 2))  # 7,500 against 200 n
+    assert [_forming_is_cheaper(np.ones((n, 50)), A, B) for n in (37, 38)] == [False, True]
+
+
+def test_initial_values_are_pefts() -> None:
+    uniform = LoRALinear(Linear(400, 30), r=5, rng=1)
+    A, B = uniform.lora_A["default"].weight.data, uniform.lora_B["default"].weight.data
+    assert not B.any() and np.abs(A).max() <= 1 / 20 and np.std(A) == pytest.approx(1 / 20 / 3**0.5, rel=0.05)
+    gaussian = LoRALinear(Linear(400, 30), r=5, init_lora_weights="gaussian", rng=1)
+    A, B = gaussian.lora_A["default"].weight.data, gaussian.lora_B["default"].weight.data
+    assert not B.any() and np.std(A) == pytest.approx(1 / 5, rel=0.05) and np.abs(A).max() > 0.5
+    assert LoRALinear(Linear(4, 3), r=2, init_lora_weights=False).lora_B["default"].weight.data.any()
+
+
+def test_what_is_merged_for_good_is_a_linear_with_the_merged_weight() -> None:
+    for merged_before in (False, True):
+        layer = LoRALinear(Linear(4, 3, rng=1, dtype=np.float64), r=2, init_lora_weights=False, rng=2)
+        x = np.random.default_rng(0).standard_normal((5, 4))
+        before, weight = layer(x)[0], layer.base_layer.weight.data.copy()
+        if merged_before:
+            layer.merge()
+        plain = layer.merged_linear()
+        assert isinstance(plain, Linear)
+        np.testing.assert_allclose(plain(x)[0], before, rtol=0, atol=1e-14)
+        assert not (plain.weight.data == weight).any()
+
+
+def test_rank_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="the rank of an adapter must be at least 1; got r=0"):
+        LoRALinear(Linear(4, 3), r=0)
