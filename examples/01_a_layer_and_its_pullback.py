@@ -26,7 +26,7 @@ layer.zero_grad()
 back_linear(back_tanh(back_loss()))
 print("loss", loss, "and its gradient for b:", layer.bias.grad)
 
-# Is the pullback right? Compare it with differences of the forward, in every coordinate and along a random direction.
+# Is the pullback right? Compare it with the derivative of the forward, in every coordinate.
 print(gradcheck(layer, np.random.default_rng(0).standard_normal((4, 2))))
 
 

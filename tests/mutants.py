@@ -51,12 +51,9 @@ def judges(path: str) -> Iterator[Callable[[], None]]:
             for case in cases
             if case.row_wise
         )
+    for case in cases:
+        yield partial(contracts.test_the_pullback_passes_the_gradient_check, case, 0)
     yield from _properties()
-    yield from (
-        partial(contracts.test_the_pullback_agrees_with_central_differences_and_the_dot_product, case, 0)
-        for case in cases
-        if not case.whole_model
-    )
 
 
 def _tests_of(module: object) -> Iterator[Callable[[], None]]:
@@ -100,6 +97,42 @@ def _optimizers() -> Iterator[Callable[[], None]]:
             yield partial(test, make)
     for module in (test_optimizers, test_clip_and_schedule):
         yield from _tests_of(module)
+    for name in ("linear", "cosine"):
+        yield partial(test_clip_and_schedule.test_a_schedule_of_one_step_ends_at_zero, name)
 
 
-SURVIVORS: dict[str, str] = {}
+_ORDER = "either order of the products gives the same answer: this moves the point where one becomes cheaper"
+_GRID = "one row or column more than is read"
+_FINER = "a finer grid, a wider one or a term more is as accurate"
+_HIDDEN = "a hidden position's value, multiplied by the mask's zero afterwards"
+_NONE = "the divisor where nothing was summed"
+
+SURVIVORS: dict[str, str] = {
+    "lora/linear.py: _forming_is_cheaper: (r + 1) * i * o: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: (r + 1) * i: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: 1: plus 1": _ORDER,
+    "models/bert.py: classification_loss: 1: plus 1 #4": "NumPy takes any negative size to mean the rest",
+    "models/bert.py: pack_tokens: -1: without the sign": "no limit is as low as the length of a batch without tokens",
+    "models/bert.py: pack_tokens: 1: plus 1 #2": "no limit is as low as the length of a batch without tokens",
+    "nn/activation.py: _by_blocks: 1: plus 1": "a larger block is slower or faster, and gives the same",
+    "nn/activation.py: module: 15: plus 1": "a larger block is slower or faster, and gives the same",
+    "nn/activation.py: module: 1: plus 1": "a larger block is slower or faster, and gives the same",
+    "nn/attention.py: MultiHeadAttention.forward: -1: without the sign": "y is [n,e]: its last axis is axis 1",
+    "nn/dropout.py: dropout: 0.0: plus 1": "p = 1 keeps nothing, and any multiple of nothing is nothing",
+    "nn/dropout.py: dropout: rng.random(x.shape, dtype=np.float32) >= p: edge": "a draw equals p once in 2²⁴",
+    "nn/erf.py: _taylor_table: 1: plus 1 #3": _GRID,
+    "nn/erf.py: _taylor_table: 1: plus 1 #4": _GRID,
+    "nn/erf.py: _taylor_table: _BOUND * _STEPS_PER_UNIT: times 1.0005": _GRID,
+    "nn/erf.py: erf: np.fmax(np.fmin(x, _BOUND), -_BOUND) * _STEPS_PER_UNIT: times 1.0005":
+        "between two grid points either may be expanded around",
+    "nn/erf.py: module: 3: plus 1": _FINER,
+    "nn/erf.py: module: 64: plus 1": _FINER,
+    "nn/erf.py: module: 6: plus 1": _FINER,
+    "nn/erf.py: module: 7: plus 1": _FINER,
+    "nn/loss.py: mse_loss: 1: plus 1": _NONE,
+    "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",
+    "nn/softmax.py: softmax: 0: plus 1": _HIDDEN,
+    "nn/softmax.py: softmax: 0: plus 1 #2": "a row without a visible key has no value to shift",
+    "nn/softmax.py: softmax: 1: plus 1 #3": _NONE,
+    "optim/clip.py: clip_grad_norm: scale < 1: edge": "scaling by exactly 1 changes nothing",
+}  # fmt: skip

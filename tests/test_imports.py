@@ -14,8 +14,8 @@ import npora
 ROOT = Path(npora.__file__).parent
 # Each package may import from those in earlier rows.
 LAYERS = [{"nn", "files"}, {"optim", "lora", "models", "check"}, {"data", "train"}, {"commands", "cli"}]
-# Within a row `train` builds on `data`, `files` is for all, and `cli` on `commands`.
-SIDEWAYS = {("train", "data"), ("cli", "commands")}
+# Within a row `train` builds on `data`, `check` takes steps of `optim`, `files` is for all, and `cli` on `commands`.
+SIDEWAYS = {("train", "data"), ("cli", "commands"), ("check", "optim")}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,6 +1,7 @@
-"""Is this gradient right? Central differences, the dot-product test, and a report."""
+"""Is this gradient right? Oracles, verdicts, a report, and what is wrong."""
 
+from npora.check.diagnosis import Context, diagnose
 from npora.check.gradcheck import gradcheck
-from npora.check.report import Report, Row
+from npora.check.report import Element, Report, Row
 
-__all__ = ["Report", "Row", "gradcheck"]
+__all__ = ["Context", "Element", "Report", "Row", "diagnose", "gradcheck"]

@@ -1,4 +1,4 @@
-"""Check a pullback against differences and against the dot-product identity."""
+"""Is this gradient right? Every oracle put together."""
 
 from __future__ import annotations
 
@@ -6,76 +6,92 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from npora.check.differences import central_differences
-from npora.check.report import Report, Row
-from npora.check.subject import Subject, read_only
-from npora.nn.module import Array, Module
+from npora.check.blame import culprit
+from npora.check.dot_product import dot_products
+from npora.check.examination import Examination
+from npora.check.identities import identities
+from npora.check.replay import replay_line
+from npora.check.report import Element, Report, Row
+from npora.check.structure import structure, written_to
+from npora.check.subject import Subject
+from npora.check.verdict import FAIL, precision_of
 
-# 2⁻⁵³ of the sum, over the smaller step of 2⁻¹⁰, is 2⁻⁴³; the function itself may round some tens of times more.
-_NOISE = 2.0**-38
+METHODS = ("auto", "complex", "central", "dot-product")
+MANY = 20_000  # with more elements than these `auto` takes the dot-product test
 
 
 def gradcheck(
-    layer: Module | Callable[..., tuple[Any, Callable[..., Any]]],
+    layer: Any,
     *inputs: Any,
+    vjp: Callable[..., Any] | None = None,
+    method: str = "auto",
+    dtype: npt.DTypeLike = np.float64,
     seed: int = 0,
-    tolerance: float = 1e-8,
+    max_elements: int = 2000,
+    randomize: bool = True,
+    steps: int = 0,
+    blame: bool = False,
     **keywords: Any,
 ) -> Report:
-    """Compare a layer's hand-written pullback with its forward, in float64, for a random upstream gradient dy.
+    """Check the pullback of `y, backward = layer(*inputs, **keywords)` for a random upstream gradient dy.
 
-    layer : a Module, or any function that returns `(y, backward)`; it is called as `layer(*inputs, **keywords)` with
-        every floating-point input, and every parameter of a copy of the layer, raised to float64. A `rng` among the
-        keywords is copied for each call, so that dropout draws the same mask each time.
+    Every floating-point array among the inputs, and every trainable parameter of a copy of a Module, is differentiated
+    by; φ(x) = ⟨dy, f(x)⟩. Generators among the arguments are copied for each call, so that dropout draws the same.
 
-    With φ(x) = ⟨dy, f(x)⟩ each coordinate of the pullback is compared with ∂φ/∂x by central differences, and each
-    whole array with the difference along a random direction v, since ⟨dy, J v⟩ = ⟨Jᵀ dy, v⟩. Frozen parameters must
-    come back with their bytes unchanged and without a gradient.
+    Parameters
+    ----------
+    layer : a Module, or any function that returns `(y, backward)`; y an array, a tuple of arrays, or a model's output.
+        One dict in place of the inputs is a batch, passed as keywords.
+    vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
+    method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
+        "central", that table at every element, which asks nothing of f; "dot-product", a few forwards for a model of
+        any size; "auto" is "complex" up to 20,000 elements
+    dtype : float64, or float32: then a float32 backward is compared with the float64 derivative
+    max_elements : of each array; larger ones are sampled, the extremes and corners always among them
+    randomize : move parameters that are zero or constant off that value, on the copy
+    steps : first take so many steps of Adam on the copy, away from where everything starts
+    blame : name the deepest module inside whose own pullback is wrong
 
-    Returns
-    -------
-    A Report: true if all is well, and printed a table with the worst coordinate of each input and parameter.
+    Raises
+    ------
+    TypeError, ValueError: what was passed, returned or computed cannot be checked; says which and what was expected.
     """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    precision_of(dtype)
     rng = np.random.default_rng(seed)
-    subject = Subject(layer, inputs, keywords)
-    point = subject.point
-    y, backward = subject.call(point)
-    dy = read_only(rng.standard_normal(y.shape))
-    analytic = subject.gradients(backward, dy)
-
-    noise = _NOISE * (1 + float(np.abs(dy * y).sum()))
-
-    def phi(changed: dict[str, Array]) -> float:
-        return float(np.sum(dy * subject.call({**point, **changed})[0]))
-
-    rows = []
-    for name, x in point.items():
-        numeric = central_differences(lambda value, name=name: phi({name: value}), x)
-        rows.append(
-            _compare(name, "differences", analytic[name], numeric, np.abs(numeric).max(initial=0.0), tolerance, noise)
-        )
-        v = rng.standard_normal(x.shape)
-        along = central_differences(lambda t, name=name, x=x, v=v: phi({name: x + t[0] * v}), np.zeros(1))
-        product = np.sum(analytic[name] * v, keepdims=True).reshape(1)
-        scale = np.linalg.norm(numeric) * np.linalg.norm(v)
-        rows.append(_compare(name, "dot product", product, along, scale, tolerance, noise))
-    return Report(tuple(rows), seed, tolerance)
-
-
-def _compare(
-    name: str, method: str, analytic: Array, numeric: Array, scale: Any, tolerance: float, noise: float
-) -> Row:
-    if analytic.shape != numeric.shape:
-        raise ValueError(f"the gradient of {name} has shape {analytic.shape}, expected {numeric.shape}")
-    if numeric.size == 0:
-        return Row(name, numeric.shape, method, "PASS", (), 0.0, 0.0, 0.0)
-    difference = np.abs(analytic - numeric)
-    at = tuple(int(index) for index in np.unravel_index(difference.argmax(), difference.shape))  # nan counts as largest
-    largest = float(difference[at])
-    if not largest <= max(tolerance * scale, noise):
-        verdict = "FAIL"
+    subject = Subject(layer, inputs, keywords, vjp, dtype, rng if randomize else None)
+    replay = replay_line(layer, inputs, keywords, {
+        "method": method, "dtype": np.dtype(dtype).name, "seed": seed, "max_elements": max_elements,
+        "randomize": randomize, "steps": steps,
+    })  # fmt: skip
+    try:
+        check = Examination(subject, rng, max_elements)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        return Report(str(subject), (written_to(error),), replay=replay)
+    if steps:
+        check.take(steps)
+    rows: list[Row] = []
+    elements: list[Element] = []
+    ratios = {}
+    if method == "dot-product" or (method == "auto" and sum(x.size for x in subject.point.values()) > MANY):
+        rows += dot_products(subject, check.bench, check.dy, check.analytic, rng)
     else:
-        verdict = "VACUOUS" if scale <= noise else "PASS"
-    error = largest / float(scale) if scale else largest
-    return Row(name, numeric.shape, method, verdict, at, float(analytic[at]), float(numeric[at]), error)
+        for name in subject.point:
+            row, found, ratio = check.row(name, method == "central")
+            rows.append(row)
+            elements += found
+            ratios[name] = ratio
+    rows += identities(check.after_backward(), check.analytic)
+    rows += structure(check.bench, check.dy, check.analytic, check.other)
+    notes = list(check.notes)
+    if subject.randomized:
+        notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")
+    if blame and any(row.verdict == FAIL for row in rows):
+        notes.append(culprit(subject, seed))
+    elements.sort(key=lambda element: -element.ratio)
+    return Report(str(subject), tuple(rows), tuple(elements[:10]), tuple(notes), replay, ratios)

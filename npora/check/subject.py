@@ -1,72 +1,211 @@
-"""The layer under test as a function of named float64 arrays."""
+"""The code under test as a function of named arrays, which can be evaluated in any precision."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from npora.nn.module import Array, Module, Parameter
+from npora.nn import Module, no_grad
+from npora.nn.module import Array
+
+Outputs = tuple[Array, ...]
 
 
 class Subject:
-    """A layer as a function of its floating-point inputs and its trainable parameters: `point`, by name.
+    """A layer, a function that returns `(y, backward)`, or a pair of functions `f` and `vjp`, with its inputs.
 
-    The layer is a copy. It sees read-only arrays, and of every Generator a fresh copy at each call.
+    What is checked are the floating-point arrays among the positional inputs and the trainable parameters: `point`, by
+    name, in float64. Its values are those of `dtype`, so that every precision is evaluated at the same point.
+
+    Parameters whose elements are all alike (a LoRA B of zeros, a norm's ones) are moved off that value, unless
+    `randomize` is None: there a wrong formula may give the right number. `randomized` names them.
     """
 
-    def __init__(self, layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        self.layer = copy.deepcopy(layer) if isinstance(layer, Module) else layer
-        self.inputs, self.keywords = inputs, keywords
-        self.places = {f"input {i}": i for i, value in enumerate(inputs) if _is_real(value)}
-        self.point: dict[str, Array] = {name: np.array(inputs[i], np.float64) for name, i in self.places.items()}
-        self.parameters: dict[str, Parameter] = {}
-        self.frozen: dict[str, tuple[Parameter, bytes]] = {}
-        if isinstance(self.layer, Module):
-            for name, parameter in self.layer.named_parameters():
-                parameter.data = parameter.data.astype(np.float64)
+    def __init__(
+        self,
+        layer: Any,
+        inputs: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        vjp: Callable[..., Any] | None = None,
+        dtype: npt.DTypeLike = np.float64,
+        randomize: np.random.Generator | None = None,
+    ) -> None:
+        if not callable(layer):
+            raise TypeError(f"expected a Module or a function that returns (y, backward); got {type(layer).__name__}")
+        batch = inputs[0] if len(inputs) == 1 else None
+        if isinstance(batch, Mapping):  # model(**batch)
+            inputs, keywords = (), {**batch, **keywords}
+        self.layer, self.vjp = layer, vjp
+        self.inputs: tuple[Any, ...] = inputs
+        self.keywords = dict(keywords)
+        self.dtype = np.dtype(dtype)
+        parameters = dict(layer.named_parameters()) if isinstance(layer, Module) else {}
+        self.places = places_of(layer, inputs, set(parameters))
+        self.trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
+        self.frozen = [name for name in parameters if name not in self.trainable]
+        given = {name: inputs[place] for name, place in self.places.items()}
+        given |= {name: parameters[name].data for name in self.trainable}
+        for name, value in given.items():
+            if value.size == 0:
+                raise ValueError(f"{name} is empty, of shape {value.shape}: there is nothing to differentiate by")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} holds nan or inf: a gradient can be checked only where the inputs are finite")
+        if not given:
+            raise TypeError(
+                f"there is nothing to differentiate by: {_name_of(layer)} was given no floating-point array and has no "
+                f"trainable parameter (integers have no derivative: pass x.astype(float))"
+            )
+        self.point = {name: np.array(value, self.dtype).astype(np.float64) for name, value in given.items()}
+        self.randomized: list[str] = []
+        if randomize is not None:
+            self._randomize(randomize)
+
+    def _randomize(self, rng: np.random.Generator) -> None:
+        for name in self.trainable:
+            value = self.point[name]
+            if (value == value.flat[0]).all() and (value.size > 1 or value.flat[0] == 0):
+                noise = rng.standard_normal(value.shape) / (2 * max(1, value.shape[-1]) ** 0.5 if value.ndim > 1 else 4)
+                self.point[name] = (value + noise).astype(self.dtype).astype(np.float64)
+                self.randomized.append(name)
+
+    def at(self, dtype: npt.DTypeLike) -> Bench:
+        return Bench(self, np.dtype(dtype))
+
+    def __str__(self) -> str:
+        return _name_of(self.layer)
+
+
+class Bench:
+    """A copy of the subject in one precision. `arrays` may be written to; the layer sees read-only views of them."""
+
+    def __init__(self, subject: Subject, dtype: np.dtype[Any]) -> None:
+        self.subject, self.dtype = subject, dtype
+        self.arrays = {name: value.astype(dtype) for name, value in subject.point.items()}
+        self.inputs = list(subject.inputs)
+        for name, place in subject.places.items():
+            self.inputs[place] = _view(self.arrays[name])
+        self.layer: Any = subject.layer
+        self.parameters: dict[str, Any] = {}
+        if isinstance(subject.layer, Module):
+            self.layer = copy.deepcopy(subject.layer)
+            self.parameters = dict(self.layer.named_parameters())
+            for name, parameter in self.parameters.items():
                 parameter.grad = None
-                if parameter.requires_grad:
-                    self.parameters[name] = parameter
-                    self.point[name] = parameter.data
-                else:
-                    self.frozen[name] = (parameter, parameter.data.tobytes())
+                value = self.arrays[name] if name in self.arrays else parameter.data.astype(dtype)
+                parameter.data = _view(value)
+        self.keywords = {key: self._cast(value) for key, value in subject.keywords.items()}
 
-    def call(self, point: dict[str, Array]) -> tuple[Array, Callable[[Array], Any]]:
-        inputs = list(self.inputs)
-        for name, place in self.places.items():
-            inputs[place] = read_only(point[name])
-        for name, parameter in self.parameters.items():
-            parameter.data = read_only(point[name])
-        keywords = {key: copy.deepcopy(value) for key, value in self.keywords.items()}
-        y, backward = self.layer(*inputs, **keywords)
-        return np.asarray(y), backward
+    def _cast(self, value: Any) -> Any:
+        """A floating-point array that is a constant here takes part in the arithmetic, so in the precision too."""
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            return _view(value.astype(self.dtype))
+        return value
 
-    def gradients(self, backward: Callable[[Array], Any], dy: Array) -> dict[str, Array]:
-        """What backward returns and accumulates, by name.
+    def forward(self) -> tuple[Outputs, Callable[..., Any]]:
+        """The outputs, and the pullback. Each Generator among the arguments is copied, so that it draws the same."""
+        inputs = [_fresh(value) for value in self.inputs]
+        keywords = {key: _fresh(value) for key, value in self.keywords.items()}
+        result = self.layer(*inputs, **keywords)
+        vjp = self.subject.vjp
+        if vjp is not None:
+            return outputs_of(result), lambda *dy: vjp(*dy, *inputs, **keywords)
+        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+            raise TypeError(
+                f"{self.subject} returned {_describe(result)}, expected (y, backward): return the value and its "
+                f"pullback, or pass the pullback as vjp=…, called as vjp(dy, *inputs)"
+            )
+        return outputs_of(result[0]), result[1]
 
-        Raises ValueError where the number of gradients is wrong, or a frozen parameter was changed or given one.
+    def outputs(self) -> Outputs:
+        with no_grad():
+            return self.forward()[0]
+
+    def gradients(self, backward: Callable[..., Any], dy: Outputs) -> dict[str, Array]:
+        """What backward returns for the inputs and adds to the parameters' grad, by name.
+
+        Raises
+        ------
+        ValueError: the number of gradients is wrong, or a shape.
         """
-        returned = backward(dy)
-        inputs = [g for g in (returned if isinstance(returned, tuple) else (returned,)) if g is not None]
-        if len(inputs) != len(self.places):
-            raise ValueError(f"backward returned {len(inputs)} gradients for {len(self.places)} floating-point inputs")
-        gradients = {name: np.asarray(gradient) for name, gradient in zip(self.places, inputs, strict=True)}
-        for name, parameter in self.parameters.items():
-            gradients[name] = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad
-        for name, (parameter, before) in self.frozen.items():
-            if parameter.grad is not None or parameter.data.tobytes() != before:
-                raise ValueError(f"the frozen parameter {name} was changed, or given a gradient")
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        returned = backward(*dy)
+        found = [g for g in (returned if isinstance(returned, tuple | list) else (returned,)) if g is not None]
+        places = self.subject.places
+        if len(found) != len(places):
+            raise ValueError(
+                f"backward returned {len(found)} gradients, expected {len(places)}: one for each floating-point input "
+                f"({', '.join(places) or 'there is none'})"
+            )
+        gradients = dict(zip(places, map(np.asarray, found), strict=True))
+        for name in self.subject.trainable:
+            gradient = self.parameters[name].grad
+            gradients[name] = np.zeros(self.arrays[name].shape, self.dtype) if gradient is None else gradient
+        for name, gradient in gradients.items():
+            expected = self.arrays[name].shape
+            if gradient.shape != expected:
+                hint = ": it has the shape of the transpose" if gradient.shape[::-1] == expected else ""
+                raise ValueError(f"the gradient of {name} has shape {gradient.shape}, expected {expected}{hint}")
         return gradients
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+def outputs_of(y: Any) -> Outputs:
+    """The arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or else fields."""
+    if isinstance(y, tuple | list):
+        parts = list(y)
+    elif dataclasses.is_dataclass(y):
+        loss = getattr(y, "loss", None)
+        fields = [getattr(y, field.name) for field in dataclasses.fields(y)]
+        parts = [value for value in fields if value is not None] if loss is None else [loss]
+    else:
+        parts = [y]
+    arrays = tuple(np.asarray(part) for part in parts)
+    if not arrays or any(array.dtype.kind not in "fc" for array in arrays):
+        raise TypeError(f"the forward returned {_describe(y)}, expected floating-point arrays")
+    return arrays
 
 
-def read_only(x: Array) -> Array:
-    x = np.array(x)
-    x.flags.writeable = False
-    return x
+def places_of(layer: Any, inputs: tuple[Any, ...], taken: set[str]) -> dict[str, int]:
+    """The floating-point inputs, by the names that the code gives them."""
+    try:
+        signature = inspect.signature(layer.forward if isinstance(layer, Module) else layer)
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [p.name for p in signature.parameters.values() if p.kind in positional]
+    except (TypeError, ValueError):
+        names = []
+    places = {}
+    for place, value in enumerate(inputs):
+        if isinstance(value, np.ndarray | np.floating) and np.issubdtype(value.dtype, np.floating):
+            name = names[place] if place < len(names) else f"input {place}"
+            places[f"input {name}" if name in taken else name] = place
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "c":
+            raise TypeError(f"input {place} is complex; gradients are checked at real points")
+    return places
+
+
+def _view(x: Array) -> Array:
+    view: Array = x.view()
+    view.flags.writeable = False
+    return view
+
+
+def _fresh(value: Any) -> Any:
+    return copy.deepcopy(value) if isinstance(value, np.random.Generator) else value
+
+
+def _name_of(layer: Any) -> str:
+    return str(getattr(layer, "__name__", type(layer).__name__))
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}, shape {value.shape}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}: " + ", ".join(type(item).__name__ for item in value)
+    return f"a {type(value).__name__}"

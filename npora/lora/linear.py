@@ -11,7 +11,7 @@ from npora.nn import init
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
-from npora.nn.module import Array, Module, Pullback
+from npora.nn.module import Array, Identities, Module, Named, Pullback
 
 
 class LoRALinear(Module):
@@ -113,6 +113,15 @@ class LoRALinear(Module):
             return dx
 
         return y, backward
+
+    def identities(self, inputs: Named, gradients: Named) -> Identities:
+        name = self.active_adapter
+        if name is not None and not self.disable_adapters and self._merged_weight is None:
+            A, B = self.lora_A[name].weight, self.lora_B[name].weight
+            if A.grad is not None and B.grad is not None:
+                left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
+                right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
+                yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
 
     def _forward_merged(self, x: Array, weight: Array) -> tuple[Array, Pullback]:
         y, back_base = self.base_layer.affine(x, weight)

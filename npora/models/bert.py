@@ -97,6 +97,10 @@ class BertSelfAttention(Module):
 
         return y, backward
 
+    def idle_parameters(self) -> list[str]:
+        """The key's bias adds the same to all of a query's scores, which softmax does not see."""
+        return [f"key.{name}" for name, _ in self.key.named_parameters() if name.endswith("bias")]
+
 
 class BertOutput(Module):
     """y = LN(x + dropout(W a + b)): the end of each sublayer.    a [n,i]  x [n,d]  →  y [n,d]; backward: (da, dx)"""

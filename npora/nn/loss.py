@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from npora.nn.module import Array
+from npora.nn.module import Array, Identities, Named, declares
 from npora.nn.softmax import log_softmax
 
 LossPullback = Callable[..., Array]
 
 
+def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
+    yield "Σ dz = 0", gradients["logits"]
+
+
+@declares(_rows_sum_to_zero)
 def cross_entropy(
     logits: Array, targets: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> tuple[Any, LossPullback]:

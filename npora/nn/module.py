@@ -18,9 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Named = Mapping[str, Array]
+Identities = Iterator[tuple[str, Array]]
 Backward = Callable[..., Any]
 Pullback = Callable[[Array], Array]
 _Module = TypeVar("_Module", bound="Module")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Parameter:
@@ -270,6 +273,20 @@ def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backw
         return layer(*inputs, **again)[1](*dy)
 
     return y, backward
+
+
+def declares(identities: Callable[[Named, Named], Identities]) -> Callable[[_Function], _Function]:
+    """Give a function the identities that its pullback satisfies, for gradient checks to hold it to.
+
+    identities(inputs, gradients) yields (name, terms [...,k]) whose sums over the last axis are zero. A Module states
+    its own as a method of that name, which may also read its parameters' grad.
+    """
+
+    def attach(function: _Function) -> _Function:
+        vars(function)["identities"] = identities
+        return function
+
+    return attach
 
 
 def _no_backward(*_: Any, **__: Any) -> Any:

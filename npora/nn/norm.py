@@ -6,9 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn.linear import rows
-from npora.nn.module import Array, Module, Parameter, Pullback
+from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
 
 
+def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
+    yield "Σ dx = 0", gradients["x"]
+
+
+@declares(_rows_sum_to_zero)
 def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
     """x̂ = (x − μ) / σ with σ² = mean((x − μ)²) + eps over the last axis, the core of LayerNorm (Ba et al., 2016).
 
@@ -57,3 +62,7 @@ class LayerNorm(Module):
             return back_normalize(dy * gamma)  # (3)
 
         return xhat * gamma + bias.data, backward
+
+    def identities(self, inputs: Named, gradients: Named) -> Identities:
+        if gradients:
+            yield from _rows_sum_to_zero(inputs, gradients)

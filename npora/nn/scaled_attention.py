@@ -8,11 +8,19 @@ from collections.abc import Callable
 import numpy as np
 
 from npora.nn.dropout import dropout
-from npora.nn.module import Array
+from npora.nn.module import Array, Identities, Named, declares
 from npora.nn.packing import Packing
 from npora.nn.softmax import softmax
 
 
+def _queries_and_keys_balance(inputs: Named, gradients: Named) -> Identities:
+    """z = q kᵀ does not see q → c q, k → k / c."""
+    q_terms = (inputs["q"] * gradients["q"]).reshape(*inputs["q"].shape[:-2], -1)  # [...,t·d]
+    k_terms = (inputs["k"] * gradients["k"]).reshape(*inputs["k"].shape[:-2], -1)  # [...,s·d]
+    yield "Σ qᵀ dq = Σ dkᵀ k", np.concatenate([q_terms, -k_terms], axis=-1)
+
+
+@declares(_queries_and_keys_balance)
 def attention(
     q: Array,
     k: Array,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array, Identities, Named, Pullback, declares
 
 
+def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
+    yield "Σ dx = 0", gradients["x"]
+
+
+@declares(_rows_sum_to_zero)
 def softmax(x: Array, mask: Array | None = None) -> tuple[Array, Pullback]:
     """p_s = e^(x_s) / Σ e^(x_s) over the last axis, where `mask` (bool, broadcast to x) is True; zero elsewhere.
 
@@ -34,6 +39,7 @@ def softmax(x: Array, mask: Array | None = None) -> tuple[Array, Pullback]:
     return p, backward
 
 
+@declares(_rows_sum_to_zero)
 def log_softmax(x: Array) -> tuple[Array, Pullback]:
     """l_v = x_v − log Σ e^(x_v) over the last axis;  dx = dl − p Σ_v dl_v with p = e^l.  Identity: Σ_v dx_v = 0."""
     shifted = x - x.real.max(axis=-1, keepdims=True)

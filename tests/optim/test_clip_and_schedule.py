@@ -62,3 +62,9 @@ def test_factors_at_the_edges_by_hand() -> None:
 def test_an_unknown_schedule_is_an_error_that_lists_the_known() -> None:
     with pytest.raises(ValueError, match="constant, constant_with_warmup, linear, cosine; got 'exponential'"):
         get_schedule("exponential", 0, 1)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_a_schedule_of_one_step_ends_at_zero(name: str) -> None:
+    factor = get_schedule(name, 0, 1)
+    assert (factor(0), factor(1)) == (1, 0)

@@ -1,4 +1,4 @@
-"""Every backward pass against central differences in float64, over drawn shapes, strides, lengths and dropout."""
+"""Every backward pass against complex steps, over drawn shapes, strides, lengths and dropout."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def moved(layer: Module, seed: int) -> Module:
     return layer
 
 
-def check(layer: Any, *inputs: Any, tolerance: float = 1e-8, **keywords: Any) -> None:
-    """No row FAILs. A row may be VACUOUS: a draw can make a gradient truly zero (dropout takes every input, a lone key
-    makes its score idle). That none is zero by mistake is what the table in contracts.py holds, on fixed inputs."""
-    report = gradcheck(layer, *inputs, tolerance=tolerance, **keywords)
-    assert report.rows and all(row.verdict != "FAIL" for row in report.rows), str(report)
+def check(layer: Any, *inputs: Any, **keywords: Any) -> None:
+    """No row FAILs, nor has a kink. A row may be VACUOUS or UNRESOLVED: a draw can make a gradient zero (dropout takes
+    every input, a lone key makes its score idle), or tiny. That none is so by mistake is what the table in contracts.py
+    holds, on fixed inputs."""
+    report = gradcheck(layer, *inputs, **keywords)
+    assert report.rows and report.verdict not in ("FAIL", "KINK"), str(report)
 
 
 @given(st.data(), leading, sizes, sizes, st.booleans(), seeds)
@@ -61,7 +62,7 @@ def test_embedding(ids: list[int], d: int, seed: int) -> None:
 def test_activations(data: st.DataObject, lead: list[int], d: int, f: Callable[..., Any]) -> None:
     x = 3 * data.draw(strided(*lead, d))
     if f is F.relu:
-        x = x + 0.01 * np.sign(x)  # no differences across the kink
+        x = np.where(x == 0, 1.0, x)  # there it has no derivative
     check(f, x)
 
 
@@ -89,7 +90,7 @@ def test_self_attention_packed(t: list[int], h: int, d: int, causal: bool, p: fl
     layer = moved(MultiHeadAttention(h * d, h, causal=causal, dropout=p), seed)
     packing = Packing.of_lengths(t)
     keywords = {"packing": packing, "rng": np.random.default_rng(seed)}
-    check(layer, normal(seed, packing.rows, h * d), tolerance=1e-6, **keywords)
+    check(layer, normal(seed, packing.rows, h * d), **keywords)
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), sizes, st.booleans(), seeds)
@@ -99,14 +100,14 @@ def test_cross_attention_dense_with_bias_and_padded_keys(
     layer = moved(MultiHeadAttention(2 * d, 2, kdim=3, causal=causal), seed)
     key_mask = np.arange(s) < np.random.default_rng(seed).integers(1, s + 1, b)[:, None]
     inputs = (normal(seed, b, t, 2 * d), normal(seed, b, s, 3), normal(seed, 2, 1, s))
-    check(layer, *inputs, key_mask=key_mask, tolerance=1e-6)
+    check(layer, *inputs, key_mask=key_mask)
 
 
 @given(lengths, st.sets(st.sampled_from(["q_proj", "k_proj", "v_proj", "out_proj"]), min_size=1), sizes, seeds)
 def test_lora_attention(t: list[int], targets: set[str], r: int, seed: int) -> None:
     layer = moved(LoRAAttention(4, 2, r, 3, target_modules=sorted(targets)), seed)
     packing = Packing.of_lengths(t)
-    check(layer, normal(seed, packing.rows, 4), packing=packing, tolerance=1e-6)
+    check(layer, normal(seed, packing.rows, 4), packing=packing)
 
 
 class LossOfParameters(Module):
@@ -130,6 +131,4 @@ def test_a_whole_adapted_bert(t: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = np.arange(max(t)) < np.array(t)[:, None]
     batch = {"input_ids": rng.integers(1, 31, mask.shape), "attention_mask": mask, "labels": rng.integers(0, 3, len(t))}
-    # Post-norm LayerNorm over 6 features has steep places, where differences over a step of 2⁻⁹ see the third
-    # derivative.
-    check(LossOfParameters(model, batch), tolerance=1e-6, rng=np.random.default_rng(seed))
+    check(LossOfParameters(model, batch), rng=np.random.default_rng(seed))

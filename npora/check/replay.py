@@ -1,0 +1,30 @@
+"""The line that runs a check again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npora.check.subject import _name_of
+
+DEFAULTS = {
+    "method": "auto", "dtype": "float64", "seed": 0, "max_elements": 2000, "randomize": True, "steps": 0,
+}  # fmt: skip
+
+
+def replay_line(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """A call of gradcheck with every option that is not at its default, and the versions that rounding hangs on."""
+    given = [_name_of(layer), *(_short(value) for value in inputs), *(f"{k}={_short(v)}" for k, v in keywords.items())]
+    given += [f"{key}={value!r}" for key, value in options.items() if value != DEFAULTS[key] or key == "seed"]
+    return f"npora.gradcheck({', '.join(given)})  # NumPy {np.__version__}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+    if isinstance(value, Mapping):
+        return "batch"
+    text = repr(value)
+    return text if len(text) <= 30 else f"<{type(value).__name__}>"

@@ -1,0 +1,142 @@
+"""What holds of any pullback, whatever its formula. Exact, and free of oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from npora.check.report import Row
+from npora.check.subject import Bench, Outputs
+from npora.check.verdict import FAIL, PASS, precision_of
+from npora.nn.module import Array
+
+
+def structure(bench: Bench, dy: Outputs, gradients: dict[str, Array], other: Outputs) -> Iterator[Row]:
+    """One row for each property: see the names below. `gradients` are those for dy; `other` is a second dy."""
+    subject = bench.subject
+
+    def row(name: str, wrong: str) -> Row:
+        return Row(name, "structure", FAIL if wrong else PASS, wrong)
+
+    before = _bytes(bench)
+    outputs, backward = bench.forward()
+    held = [y.tobytes() for y in outputs]
+    upstream = [w.tobytes() for w in dy]
+
+    dtypes = [name for name, g in gradients.items() if g.dtype != bench.dtype]
+    dtypes += [f"output {k}" for k, y in enumerate(outputs) if y.dtype != bench.dtype]
+    yield row("dtypes are kept", f"expected {bench.dtype} of {', '.join(dtypes)}" if dtypes else "")
+
+    again = _copies(bench.gradients(backward, dy))
+    differ = _differ(gradients, again)
+    yield row(
+        "two forwards give the same bits",
+        f"{differ} differs from call to call: is randomness drawn that was not passed in?" if differ else "",
+    )
+    differ = _differ(again, bench.gradients(backward, dy))
+    yield row(
+        "backward twice gives the same bits",
+        f"{differ} differs the second time: backward consumes or overwrites what it kept" if differ else "",
+    )
+    changed = [name for name, value in _bytes(bench).items() if value != before[name]]
+    changed += [f"output {k}" for k, y in enumerate(outputs) if y.tobytes() != held[k]]
+    changed += ["dy"] * ([w.tobytes() for w in dy] != upstream)
+    yield row("nothing given is changed", f"{', '.join(changed)} changed in place" if changed else "")
+
+    frozen = [name for name in subject.frozen if bench.parameters[name].grad is not None]
+    yield row("frozen parameters get no gradient", f"{', '.join(frozen)} got one" if frozen else "")
+
+    yield row("gradients add", _accumulation(bench, backward, dy))
+    yield row("no aliasing", _aliasing(bench, backward, dy, outputs))
+
+    zeros = bench.gradients(backward, tuple(0 * w for w in dy))
+    left = [name for name, g in zeros.items() if g.any()]
+    yield row("backward(0) = 0", f"{', '.join(left)} is not zero: a term lacks dy" if left else "")
+    doubled = bench.gradients(backward, tuple(2 * w for w in dy))
+    differ = _differ({name: 2 * g for name, g in again.items()}, doubled)
+    yield row("backward(2 dy) = 2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
+    yield row("backward(dy + dy′) = their sum", _additivity(bench, backward, dy, other, again))
+
+    yield row("a call in between changes nothing", _stale(bench, dy, again))
+
+
+def written_to(error: BaseException) -> Row:
+    """The row for code that wrote to an array it was given, all of which are read-only, with the line that did it."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place, trace = f"{code.co_name}, line {trace.tb_lineno} of {code.co_filename.rsplit('/', 1)[-1]}", trace.tb_next
+    return Row("nothing given is changed", "structure", FAIL, f"{place} mutates an array that it was given ({error})")
+
+
+def _bytes(bench: Bench) -> dict[str, bytes]:
+    held = {name: parameter.data.tobytes() for name, parameter in bench.parameters.items()}
+    held |= {name: bench.arrays[name].tobytes() for name in bench.subject.places}
+    return held | {f"the constant {k}": v.tobytes() for k, v in bench.keywords.items() if isinstance(v, np.ndarray)}
+
+
+def _copies(gradients: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.array(g) for name, g in gradients.items()}
+
+
+def _differ(left: dict[str, Array], right: dict[str, Array]) -> str:
+    """The names whose bits differ. Zeros of either sign are the same number."""
+    return ", ".join(name for name in left if not np.array_equal(left[name], right[name], equal_nan=True))
+
+
+def _accumulation(bench: Bench, backward: Callable[..., object], dy: Outputs) -> str:
+    once = _copies(bench.gradients(backward, dy))
+    backward(*dy)
+    for name in bench.subject.trainable:
+        grad = bench.parameters[name].grad
+        if grad is not None and not np.array_equal(grad, 2 * once[name], equal_nan=True):
+            if np.array_equal(grad, once[name]):
+                return f"{name}.grad is overwritten instead of added to"
+            return f"{name}.grad is not twice itself after two backwards"
+    return ""
+
+
+def _aliasing(bench: Bench, backward: Callable[..., object], dy: Outputs, outputs: Outputs) -> str:
+    """A parameter's grad must be an array of its own: it is added to in place."""
+    bench.gradients(backward, dy)
+    theirs = [*dy, *outputs, *bench.arrays.values(), *(p.data for p in bench.parameters.values())]
+    for name in bench.subject.trainable:
+        grad = bench.parameters[name].grad
+        if grad is not None and any(np.may_share_memory(grad, other) for other in theirs):
+            return f"{name}.grad shares its memory with an input, an output, a parameter or dy"
+    return ""
+
+
+def _additivity(
+    bench: Bench, backward: Callable[..., object], dy: Outputs, other: Outputs, first: dict[str, Array]
+) -> str:
+    """Up to the roundings of sums whose terms are no larger than the largest gradient."""
+    second = _copies(bench.gradients(backward, other))
+    both = bench.gradients(backward, tuple(v + w for v, w in zip(dy, other, strict=True)))
+    p = precision_of(bench.dtype)
+    size = max((float(np.abs(g).max()) for g in (*first.values(), *second.values())), default=0.0)
+    for name, total in both.items():
+        if not (np.abs(first[name] + second[name] - total) <= p.slack * p.u * size).all():
+            return f"{name} is not linear in dy"
+    return ""
+
+
+def _stale(bench: Bench, dy: Outputs, expected: dict[str, Array]) -> str:
+    """One forward, another of moved inputs, then the first backward: it must know only its own forward."""
+    moved = [name for name in bench.arrays if name in bench.subject.places]
+    before = {name: bench.arrays[name].copy() for name in moved}
+    _, backward = bench.forward()
+    inputs = list(bench.inputs)
+    for name in moved:  # arrays of their own, since the first forward may rightly hold on to its inputs
+        bench.inputs[bench.subject.places[name]] = 1.5 * before[name] + 0.25
+    try:
+        bench.forward()
+    except (ValueError, ArithmeticError):  # the moved point is out of the function's domain
+        return ""
+    finally:
+        bench.inputs = inputs
+    differ = _differ(expected, bench.gradients(backward, dy))
+    return (
+        f"{differ} is that of a later call: something is kept on the layer instead of in the closure" if differ else ""
+    )

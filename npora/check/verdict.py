@@ -1,0 +1,102 @@
+"""From differences to verdicts. Tolerances come from the unit roundoff u and the scale that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn.module import Array
+
+PASS, FAIL, UNRESOLVED, VACUOUS, KINK = "PASS", "FAIL", "UNRESOLVED", "VACUOUS", "KINK"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """u; a pullback of npora is off by at most `slack` u of its tensor's largest gradient (measured: 2⁻¹ to 2⁻³ of it);
+    `agreement`, the relative difference at which two independent figures are evidence for each other."""
+
+    u: float
+    slack: float
+    agreement: float
+
+
+PRECISIONS = {
+    np.dtype(np.float64): Precision(2.0**-53, 2.0**13, 1e-6),
+    np.dtype(np.float32): Precision(2.0**-24, 2.0**10, 1e-2),
+}
+
+
+def precision_of(dtype: npt.DTypeLike) -> Precision:
+    try:
+        return PRECISIONS[np.dtype(dtype)]
+    except KeyError:
+        raise ValueError(f"dtype must be float64 or float32; got {np.dtype(dtype)}") from None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One tensor's gradient, element by element: analytic a, numeric n, their tolerances, and what follows."""
+
+    analytic: Array
+    numeric: Array
+    tolerance: Array  # the larger of the element's own and the floor that the other tensors set
+    failed: Array  # bool, as are the next two
+    unresolved: Array
+    zero: bool  # the reference is zero throughout, or lost in the rounding of the other tensors
+    caught: float  # the smallest error, relative to the tensor's largest gradient, that would have been a FAIL
+
+    @property
+    def ratio(self) -> Array:
+        """|a − n| over its tolerance; nan counts as infinite."""
+        difference = np.abs(self.analytic - self.numeric)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(difference == 0, 0.0, difference / self.tolerance)
+        return np.where(np.isnan(ratio), np.inf, ratio)
+
+    @property
+    def verdict(self) -> str:
+        if self.failed.any():
+            return FAIL
+        if self.zero:
+            return VACUOUS
+        return UNRESOLVED if self.unresolved.any() else PASS
+
+
+def compare(analytic: Array, numeric: Array, bars: Any, everywhere: float, dtype: npt.DTypeLike) -> Comparison:
+    """Element by element, with G_T the largest |n| of the tensor, G (`everywhere`) the largest of all tensors, and E
+    the oracle's own error bar (0 for the complex step):
+
+        tolerance = max(E, slack u G_T)
+
+        FAIL        |a − n| > tolerance, and > slack u G: no rounding anywhere in this pullback is as large
+        PASS        |a − n| ≤ tolerance, and either the two agree to `agreement` of |n|, or E and slack u G_T are below
+                    that, or one of the two is exactly zero: an element that the formula leaves out
+        UNRESOLVED  otherwise: the element is too small for this oracle to tell
+
+    A pullback can be right and yet off by a multiple of u G in a tensor whose own gradients are tiny: there a real
+    error and a rounding look alike, so that it is never a PASS, and never a FAIL.
+    """
+    p = precision_of(dtype)
+    largest = float(np.abs(numeric).max(initial=0.0))
+    floor = p.slack * p.u * everywhere
+    tolerance = np.maximum(bars, p.slack * p.u * largest)
+    difference = np.abs(analytic - numeric)
+    size = np.abs(numeric)
+    failed = ~(difference <= np.maximum(tolerance, floor))  # nan fails
+    agrees = difference <= p.agreement * size
+    absent = ((analytic == 0) | (numeric == 0)) & (tolerance <= p.agreement * largest)
+    passed = (difference <= tolerance) & (agrees | (tolerance <= p.agreement * size) | absent)
+    zero = largest <= max(2.0**-6 * floor, float(np.max(bars, initial=0.0))) and not (agrees & (size > 0)).all()
+    widest = max(float(tolerance.max(initial=0.0)), floor)
+    return Comparison(
+        analytic,
+        numeric,
+        np.maximum(tolerance, floor),
+        failed,
+        ~failed & ~passed,
+        zero,
+        widest / largest if largest else np.inf,
+    )

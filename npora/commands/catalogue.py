@@ -1,0 +1,183 @@
+"""npora's layers, functions and models at drawn sizes, for experiments: each name gives (layer, inputs, keywords)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
+from npora.models import BertConfig, BertForSequenceClassification
+from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
+from npora.nn import functional as F
+from npora.nn.module import Array
+
+Drawn = tuple[Any, tuple[Any, ...], dict[str, Any]]
+Rng = np.random.Generator
+
+
+def _sizes(rng: Rng, count: int) -> list[int]:
+    """Pairwise distinct, so that a missing transpose cannot hide."""
+    return [int(size) for size in rng.permutation(np.arange(2, 9))[:count]]
+
+
+def _normal(rng: Rng, *shape: int) -> Array:
+    return rng.standard_normal(shape)
+
+
+def _moved(layer: Module, rng: Rng, scale: float) -> Module:
+    """Parameters of size `scale` around where they start, none of them special."""
+    for parameter in layer.parameters():
+        base = parameter.data if scale >= 1 else parameter.data * scale
+        parameter.data = (base + 0.5 * scale * rng.standard_normal(parameter.shape)).astype(parameter.dtype)
+    return layer
+
+
+def _packing(rng: Rng) -> Packing:
+    return Packing.of_lengths([int(n) for n in rng.integers(1, 5, size=3)])
+
+
+def _element_wise(function: Any) -> Callable[[Rng, float], Drawn]:
+    def draw(rng: Rng, scale: float) -> Drawn:
+        return function, (scale * _normal(rng, *_sizes(rng, 3)),), {}
+
+    return draw
+
+
+def _masked_softmax(rng: Rng, scale: float) -> Drawn:
+    n, s = _sizes(rng, 2)
+    mask = rng.random((n, s)) < 0.7
+    mask[:, 0] = True
+    return F.softmax, (scale * _normal(rng, n, s),), {"mask": mask}
+
+
+def _normalize(rng: Rng, scale: float) -> Drawn:
+    return F.normalize, (scale * _normal(rng, *_sizes(rng, 3)),), {"eps": 1e-5}
+
+
+def _dropout(rng: Rng, scale: float) -> Drawn:
+    return (
+        F.dropout,
+        (scale * _normal(rng, *_sizes(rng, 2)),),
+        {"p": 0.3, "rng": np.random.default_rng(6)},
+    )
+
+
+def _cross_entropy(rng: Rng, scale: float) -> Drawn:
+    n, v = _sizes(rng, 2)
+    targets = rng.integers(0, v, n)
+    targets[1:][rng.random(n - 1) < 0.3] = -100
+    return F.cross_entropy, (scale * _normal(rng, n, v),), {"targets": targets, "label_smoothing": 0.1}
+
+
+def _mse(rng: Rng, scale: float) -> Drawn:
+    shape = _sizes(rng, 2)
+    return F.mse_loss, (scale * _normal(rng, *shape),), {"target": _normal(rng, *shape)}
+
+
+def _attention(rng: Rng, scale: float) -> Drawn:
+    b, h, t, s, d, e = _sizes(rng, 6)
+    mask = rng.random((b, 1, t, s)) < 0.8
+    mask[..., 0] = True
+    q, k, v = scale * _normal(rng, b, h, t, d), _normal(rng, b, h, s, d), _normal(rng, b, h, s, e)
+    return F.attention, (q, k, v), {"mask": mask}
+
+
+def _linear(rng: Rng, scale: float) -> Drawn:
+    n, i, o = _sizes(rng, 3)
+    return _moved(Linear(i, o, rng=0), rng, scale), (_normal(rng, n, i),), {}
+
+
+def _embedding(rng: Rng, scale: float) -> Drawn:
+    n, v, d = _sizes(rng, 3)
+    return _moved(Embedding(v, d, rng=0), rng, scale), (rng.integers(0, v, n),), {}
+
+
+def _layer_norm(rng: Rng, scale: float) -> Drawn:
+    b, t, d = _sizes(rng, 3)
+    return _moved(LayerNorm(d + 1), rng, scale), (_normal(rng, b, t, d + 1),), {}
+
+
+def _self_attention(rng: Rng, scale: float) -> Drawn:
+    h, d, _ = _sizes(rng, 3)
+    layer = MultiHeadAttention(h * d, h, causal=bool(rng.integers(2)), dropout=0.1, rng=0)
+    packing = _packing(rng)
+    keywords = {"packing": packing, "rng": np.random.default_rng(1)}
+    return _moved(layer, rng, scale), (_normal(rng, packing.rows, h * d),), keywords
+
+
+def _cross_attention(rng: Rng, scale: float) -> Drawn:
+    b, t, s, k = _sizes(rng, 4)
+    key_mask = np.arange(s) < rng.integers(1, s + 1, b)[:, None]
+    key_mask[0, -1] = False
+    layer = _moved(MultiHeadAttention(6, 2, kdim=k, rng=0), rng, scale)
+    return layer, (_normal(rng, b, t, 6), _normal(rng, b, s, k)), {"key_mask": key_mask}
+
+
+def _lora_linear(rng: Rng, scale: float) -> Drawn:
+    n, i, o, r = _sizes(rng, 4)
+    layer = LoRALinear(Linear(i, o, rng=0), r, 2 * r + 1, float(rng.choice([0.0, 0.2])), rng=1)
+    return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
+
+
+def _lora_attention(rng: Rng, scale: float) -> Drawn:
+    layer = LoRAAttention(6, 2, r=3, lora_alpha=5, lora_dropout=0.1, rng=0)
+    packing = _packing(rng)
+    return (
+        _moved(layer, rng, scale),
+        (_normal(rng, packing.rows, 6),),
+        {"packing": packing, "rng": np.random.default_rng(3)},
+    )
+
+
+def _bert(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    config = BertConfig(
+        vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
+        max_position_embeddings=5, num_labels=3,
+    )  # fmt: skip
+    model: Module = BertForSequenceClassification(config, rng=0)
+    if adapted:
+        lora = LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, target_modules=["query", "value"], task_type="SEQ_CLS")
+        model = get_peft_model(model, lora)
+    lengths = rng.integers(1, 6, size=3)
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    batch = {"input_ids": rng.integers(1, 11, mask.shape), "attention_mask": mask, "labels": rng.integers(0, 3, 3)}
+    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
+
+
+CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
+    "relu": _element_wise(F.relu),
+    "tanh": _element_wise(F.tanh),
+    "silu": _element_wise(F.silu),
+    "gelu": _element_wise(F.gelu),
+    "gelu_tanh": _element_wise(F.gelu_tanh),
+    "softmax": _masked_softmax,
+    "log_softmax": _element_wise(F.log_softmax),
+    "normalize": _normalize,
+    "dropout": _dropout,
+    "cross_entropy": _cross_entropy,
+    "mse_loss": _mse,
+    "scaled_attention": _attention,
+    "linear": _linear,
+    "embedding": _embedding,
+    "layer_norm": _layer_norm,
+    "attention": _self_attention,
+    "cross_attention": _cross_attention,
+    "lora_linear": _lora_linear,
+    "lora_attention": _lora_attention,
+    "bert": _bert,
+    "lora_bert": lambda rng, scale: _bert(rng, scale, adapted=True),
+}
+
+
+def draw(name: str, seed: int = 0, scale: float = 1.0) -> Drawn:
+    """The layer `name` with inputs and parameters of size `scale`, shapes and values by `seed`.
+
+    Raises
+    ------
+    ValueError: there is no such name; lists those that there are.
+    """
+    if name not in CATALOGUE:
+        raise ValueError(f"there is no layer {name!r}; there are {', '.join(CATALOGUE)}")
+    return CATALOGUE[name](np.random.default_rng([seed, *name.encode()]), scale)
