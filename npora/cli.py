@@ -1,4 +1,4 @@
-"""The commands: npora finetune, predict, info."""
+"""The commands: npora finetune, predict, info, gradcheck, vcurve, taylor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from npora.commands import finetune, info, predict
+from npora.commands import finetune, gradcheck, info, predict, taylor, vcurve
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -20,27 +20,32 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 class _Parser(argparse.ArgumentParser):
     """An error is one line."""
 
+    usage_code = 2
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(self.usage_code, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns 0, or 2 after an error, which is one line on standard error."""
+    """Run a command. Returns its exit code: 0, or 2 after an error, which is one line on standard error (gradcheck has
+    codes of its own, and 3 for that)."""
     parser = _Parser(prog="npora", description="LoRA fine-tuning in pure NumPy.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (finetune, predict, info):
+    for command in (finetune, predict, info, gradcheck, vcurve, taylor):
         name = command.__name__.rsplit(".", 1)[-1]
         summary = (command.__doc__ or "").splitlines()[0]
         sub = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
-    options = parser.parse_args(arguments)
+        sub.usage_code = getattr(command, "USAGE", 2)
+        sub.set_defaults(run=command.run, parser=sub)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError) as error:
         print(f"npora: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return int(options.parser.usage_code)
     except KeyboardInterrupt:
         print("npora: interrupted", file=sys.stderr)
         return 130
-    return 0

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from npora.check.blame import culprit
 from npora.check.dot_product import dot_products
 from npora.check.examination import Examination
-from npora.check.identities import identities
+from npora.check.identities import identity_rows
 from npora.check.replay import replay_line
 from npora.check.report import Element, Report, Row
 from npora.check.structure import structure, written_to
@@ -86,7 +86,7 @@ def gradcheck(
             rows.append(row)
             elements += found
             ratios[name] = ratio
-    rows += identities(check.after_backward(), check.analytic)
+    rows += identity_rows(subject, check.dy)
     rows += structure(check.bench, check.dy, check.analytic, check.other)
     notes = list(check.notes)
     if subject.randomized:

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from npora.check.report import Row
-from npora.check.subject import Bench
-from npora.check.verdict import FAIL, PASS, VACUOUS, precision_of
+from npora.check.subject import Bench, Outputs, Subject
+from npora.check.verdict import FAIL, PASS, UNRESOLVED, VACUOUS, precision_of
 from npora.nn import Module
 from npora.nn.module import Array
 
 
-def identities(bench: Bench, gradients: dict[str, Array]) -> Iterator[Row]:
-    """A row for each identity of the subject and of every module inside it.
+def identities(bench: Bench, gradients: dict[str, Array]) -> dict[str, tuple[float, float]]:
+    """(residual, scale) of each identity of the subject and of every module inside it, by name.
 
     A function or module declares them by an attribute `identities(inputs, gradients)`, which yields (name, terms
     [...,k]): the sums over the last axis are zero. It is called after a backward, so that a module finds its
-    parameters' grad; a module inside another finds both arguments empty, for its inputs are not known here.
-
-    Each sum is compared with slack u times the largest Σ|terms|: that is how well its terms are known.
+    parameters' grad; a module inside another finds both arguments empty, for its inputs are not known here. The
+    residual is the largest |Σ terms|, the scale the largest Σ |terms|.
     """
-    p = precision_of(bench.dtype)
+    found = {}
     for path, owner in _owners(bench):
         declared = getattr(owner, "identities", None)
-        if declared is None:
-            continue
-        names = {} if path else {name: bench.inputs[place] for name, place in bench.subject.places.items()}
-        for name, terms in declared(names, {key: gradients[key] for key in names}):
-            label = f"{path}: {name}" if path else name
-            residual = float(np.abs(terms.sum(axis=-1)).max(initial=0.0))
-            scale = float(np.abs(terms).sum(axis=-1).max(initial=0.0))
-            if scale == 0:
-                yield Row(label, "identity", VACUOUS, "every term is zero")
-            elif residual <= p.slack * p.u * scale:
-                yield Row(label, "identity", PASS)
-            else:
-                yield Row(label, "identity", FAIL, f"off by {residual / scale:.1e} of its terms")
+        if declared is not None:
+            names = {} if path else {name: bench.inputs[place] for name, place in bench.subject.places.items()}
+            for name, terms in declared(names, {key: gradients[key] for key in names}):
+                residual = float(np.abs(terms.sum(axis=-1)).max(initial=0.0))
+                scale = float(np.abs(terms).sum(axis=-1).max(initial=0.0))
+                found[f"{path}: {name}" if path else name] = residual, scale
+    return found
+
+
+def identity_rows(subject: Subject, dy: Outputs) -> Iterator[Row]:
+    """A row for each identity: the residual is compared with slack u times the scale, as well as its terms are known.
+
+    Where it is larger the other precision is asked: rounding in an ill-conditioned place shrinks with u, an error does
+    not.
+    """
+    own = _after_backward(subject, subject.dtype, dy)
+    p = precision_of(subject.dtype)
+    for name, (residual, scale) in own.items():
+        if scale == 0:
+            yield Row(name, "identity", VACUOUS, "every term is zero")
+        elif residual <= p.slack * p.u * scale:
+            yield Row(name, "identity", PASS)
+        else:
+            note = f"off by {residual / scale:.1e} of its terms"
+            other = np.dtype(np.float32 if subject.dtype == np.float64 else np.float64)
+            again, size = _after_backward(subject, other, dy).get(name, (np.inf, 1.0))
+            double, single = sorted((residual / scale, again / size if size else np.inf))
+            rounding = (subject.dtype == np.float32) == (again < residual) and double < 1e-7 * single < np.inf
+            yield Row(name, "identity", UNRESOLVED if rounding else FAIL, note)
+
+
+def _after_backward(subject: Subject, dtype: np.dtype[Any], dy: Outputs) -> dict[str, tuple[float, float]]:
+    bench = subject.at(dtype)
+    _, backward = bench.forward()
+    return identities(bench, bench.gradients(backward, tuple(w.astype(dtype) for w in dy)))
 
 
 def idle_parameters(bench: Bench) -> set[str]:

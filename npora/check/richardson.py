@@ -70,8 +70,10 @@ def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array]) -> float:
     return noise_level(values, size)
 
 
-def central(bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], noise: float) -> tuple[Array, Array]:
-    """(∂φ/∂x_i, error bars), 14 forwards a coordinate. The largest step is max(1, |x_i|)/16."""
+def central(
+    bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], noise: float, finer: float = 1.0
+) -> tuple[Array, Array]:
+    """(∂φ/∂x_i, error bars), 14 forwards a coordinate. The largest step is max(1, |x_i|)/16, times `finer`."""
     x = bench.arrays[name]
     found, bars = [], []
     for index in indices:
@@ -81,7 +83,7 @@ def central(bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], nois
             x[index] = value + t
             return phi(bench, dy)
 
-        slope, bar = extrapolate(along, noise, max(1.0, abs(float(value))))
+        slope, bar = extrapolate(along, noise, finer * max(1.0, abs(float(value))))
         x[index] = value
         found.append(slope)
         bars.append(bar)

@@ -1,0 +1,159 @@
+"""Check gradients: of npora's layers, or of your own code.
+
+Prints a line for each subject (the whole report where it does not pass). Exits with 0 if all pass, 1 on a wrong
+gradient, 2 where a check could not tell or had nothing to tell by, 3 on wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npora.check import Report, gradcheck
+from npora.check.gradcheck import METHODS
+from npora.check.kinds import KINDS
+from npora.check.planted import plantings
+from npora.check.taylor import taylor_test
+from npora.commands.catalogue import CATALOGUE, Drawn, draw
+
+USAGE = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="layers (see --list), 'all', or path/to/file.py:function")
+    add("--list", action="store_true", help="name the layers, functions and models, and the kinds of error")
+    add("--method", choices=METHODS, default="auto", help="the oracle")
+    add("--dtype", choices=("float64", "float32"), default="float64", help="what the backward computes in")
+    add("--seed", type=int, default=0, help="of shapes, values, upstream gradients and directions")
+    add("--scale", type=float, default=1.0, help="the size of the drawn inputs or parameters")
+    add("--shape", action="append", metavar="4,5", help="of your function's inputs, once for each; (4,5) unless given")
+    add("--steps", type=int, default=0, help="steps of Adam to take first")
+    add("--blame", action="store_true", help="name the deepest module whose own pullback is wrong")
+    add("--json", metavar="FILE", help="write the reports there, too")
+    add("--plot", metavar="FILE", help="draw the one report, by element")
+    add("--break", dest="kind", metavar="KIND", help="plant this error first, and show what each oracle sees")
+    add("--self-test", action="store_true", help="plant every error in every layer: each must FAIL, and be named")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.list:
+        print("\n".join(CATALOGUE))
+        print("\nkinds of error for --break:")
+        print("\n".join(f"  {name:22}{kind.says}" for name, kind in KINDS.items()))
+        return 0
+    names = list(CATALOGUE) if "all" in options.names or (options.self_test and not options.names) else options.names
+    if not names:
+        raise ValueError("name what to check: a layer (npora gradcheck --list), all, or path/to/file.py:function")
+    if options.self_test:
+        return self_test(names, options.seed)
+    if options.kind is not None:
+        return _planted(names, options)
+    reports = []
+    for name in names:
+        layer, inputs, keywords = subject(name, options)
+        report = gradcheck(
+            layer, *inputs, method=options.method, dtype=options.dtype, seed=options.seed, steps=options.steps,
+            blame=options.blame, **keywords,
+        )  # fmt: skip
+        reports.append(report)
+        elements = sum(row.checked for row in report.rows)
+        print(f"{report.verdict:10}  {name}, {elements} elements" if report and len(names) > 1 else report)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([json.loads(report.to_json()) for report in reports], file, indent=2, ensure_ascii=False)
+    if options.plot:
+        reports[0].plot(options.plot)
+    return exit_code(reports)
+
+
+def exit_code(reports: list[Report]) -> int:
+    verdicts = {report.verdict for report in reports}
+    return 1 if "FAIL" in verdicts else 0 if verdicts == {"PASS"} else 2
+
+
+def subject(name: str, options: argparse.Namespace) -> Drawn:
+    """A layer of the catalogue at drawn sizes, or the user's function with Gaussian inputs."""
+    if ":" not in name:
+        return draw(name, options.seed, options.scale)
+    path, _, attribute = name.rpartition(":")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(os.path.basename(path).removesuffix(".py"), path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f"{path} has no function {attribute!r}")
+    required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.kind < 2]
+    if not required:  # it makes the subject: (layer, input, …)
+        made = function()
+        layer, *inputs = made if isinstance(made, tuple) else (made,)
+        return layer, tuple(inputs), {}
+    shapes = [tuple(int(size) for size in shape.split(",") if size) for shape in options.shape or []]
+    shapes += [(4, 5)] * (len(required) - len(shapes))
+    rng = np.random.default_rng(options.seed)
+    return function, tuple(options.scale * rng.standard_normal(shape) for shape in shapes), {}
+
+
+def _planted(names: list[str], options: argparse.Namespace) -> int:
+    reports = []
+    for name in names:
+        layer, inputs, keywords = subject(name, options)
+        for target, broken in _one_planting(options.kind, layer, inputs, keywords, name):
+            print(f"{name}: {KINDS[options.kind].says}, in the gradient of {target}\n")
+            for method in METHODS[1:]:
+                report = gradcheck(broken, *inputs, method=method, dtype=options.dtype, seed=options.seed, **keywords)
+                reports.append(report)
+                wrong = [row for row in report.rows if row.verdict not in ("PASS", "VACUOUS")]
+                print(f"{method:12} {report.verdict}")
+                print("".join(f"    {row.verdict} {row.name}: {row.note}\n" for row in wrong), end="")
+            try:
+                result = taylor_test(broken, *inputs, seed=options.seed, **keywords)
+                print(f"{'taylor':12} {result.verdict}, centred slope {result.centred_slope:.2f}")
+            except ValueError as error:
+                print(f"{'taylor':12} {error}")
+    return exit_code(reports)
+
+
+def _one_planting(kind: str, layer: Any, inputs: Any, keywords: Any, name: str) -> Iterator[tuple[str, Any]]:
+    found = False
+    for planting in plantings(kind, layer, inputs, keywords):
+        found = True
+        yield planting
+        return
+    if not found:
+        raise ValueError(f"{kind!r} does not apply to any gradient of {name}")
+
+
+def self_test(names: list[str], seed: int) -> int:
+    """Plant each kind once in each subject that it applies to. Prints how many FAIL, and how many are named rightly."""
+    planted, failed, named, escaped = Counter[str](), Counter[str](), Counter[str](), []
+    for name in names:
+        layer, inputs, keywords = draw(name, seed)
+        for kind, error in KINDS.items():
+            for target, broken in plantings(kind, layer, inputs, keywords):
+                report = gradcheck(broken, *inputs, seed=seed, **keywords)
+                said = " ".join(row.note for row in report.rows if row.verdict == "FAIL")
+                planted[kind] += 1
+                failed[kind] += report.verdict == "FAIL"
+                named[kind] += any(word in said for word in error.words)
+                if report.verdict != "FAIL":
+                    escaped.append(f"{kind} in {target} of {name}: {report.verdict}")
+                break
+    print(f"{'kind of error':22}{'planted':>8}{'FAIL':>8}{'named':>8}")
+    for kind in KINDS:
+        print(f"{kind:22}{planted[kind]:8}{failed[kind]:8}{named[kind]:8}")
+    print(f"{'all':22}{planted.total():8}{failed.total():8}{named.total():8}")
+    print("".join(f"ESCAPED {line}\n" for line in escaped), end="")
+    return 1 if escaped or 10 * named.total() < 9 * planted.total() or not planted else 0

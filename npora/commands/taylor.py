@@ -1,0 +1,34 @@
+"""Print the Taylor test: remainders against step size, and their slopes."""
+
+from __future__ import annotations
+
+import argparse
+
+from npora.check.planted import plantings
+from npora.check.taylor import taylor_test
+from npora.commands.catalogue import draw
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name", nargs="?", default="layer_norm", metavar="NAME", help="a layer (see npora gradcheck --list)")
+    add("--seed", type=int, default=0, help="of shapes, values and the direction")
+    add("--break", dest="kind", metavar="KIND", help="plant this error first")
+    add("--plot", metavar="FILE", help="draw the remainders with their reference slopes (extra `plot`)")
+
+
+def run(options: argparse.Namespace) -> int:
+    layer, inputs, keywords = draw(options.name, options.seed)
+    if options.kind is not None:
+        found = next(iter(plantings(options.kind, layer, inputs, keywords)), None)
+        if found is None:
+            raise ValueError(f"{options.kind!r} does not apply to any gradient of {options.name}")
+        layer = found[1]
+    result = taylor_test(layer, *inputs, seed=options.seed, **keywords)
+    print(result)
+    if options.plot:
+        from npora.check.plots import curves
+
+        remainders = {"one-sided": result.one_sided, "centred": result.centred}
+        curves(result.steps, remainders, f"Taylor test of {options.name}", "remainder", options.plot, slopes=(1, 2, 3))
+    return {"PASS": 0, "FAIL": 1}.get(result.verdict, 2)
