@@ -35,7 +35,7 @@ def complex_slope(bench: Bench, dy: Outputs, directions: dict[str, Array]) -> fl
     """⟨dy, J v⟩, the derivative of φ along v, in one complex forward."""
     before = {name: bench.arrays[name].copy() for name in directions}
     for name, v in directions.items():
-        bench.arrays[name] += 1j * STEP * v
+        bench.arrays[name] += 1j * STEP * v.astype(np.float64)
     found = slope(bench, dy)
     for name, value in before.items():
         bench.arrays[name][...] = value

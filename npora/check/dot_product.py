@@ -14,7 +14,7 @@ from npora.check.verdict import FAIL, PASS, UNRESOLVED, VACUOUS, precision_of
 from npora.nn.module import Array
 
 DIRECTIONS = 3
-LARGE = 1_000_000  # with more elements the derivative along v is taken by real differences, to save memory and time
+LARGE = 1_000_000  # with more parameters than these, time and memory are saved wherever they can be
 
 
 def dot_products(
@@ -27,14 +27,15 @@ def dot_products(
     while ±1 misses a swapped pair half of the time. The tolerance is 2¹⁰ u ‖(Jᵀ dy) ⊙ v‖₂: the sides are sums with
     independent roundings. Where a row fails, one row for each tensor that does follows.
 
-    Up to 1,000,000 elements Jv comes from a complex step, beyond that from differences of the float64 forward.
+    Up to a million parameters, frozen ones included, Jv comes from a complex step; beyond that v is one direction, and
+    Jv comes from differences of the float64 forward.
     """
     exact = tuple(w.astype(np.float64) for w in dy)
-    elements = sum(x.size for x in subject.point.values())
-    probe = _ComplexProbe(subject, exact) if elements <= LARGE else _RealProbe(subject, exact)
+    large = subject.size > LARGE
+    probe = _RealProbe(subject, exact) if large else _ComplexProbe(subject, exact)
     p = precision_of(subject.dtype)
     failed, floor = False, 0.0
-    for number in range(1 if elements > LARGE else DIRECTIONS):
+    for number in range(1 if large else DIRECTIONS):
         seed = int(rng.integers(2**63))
         row, scale = _row(f"everything, direction {number}", list(subject.point), seed, probe, analytic, p.u)
         failed |= row.verdict == FAIL
@@ -56,27 +57,50 @@ class _ComplexProbe:
 
 
 class _RealProbe:
-    """Two central differences, h and h/2, that must agree; directions are drawn anew rather than kept."""
+    """Central differences; a direction is drawn anew each time it is needed, rather than kept.
+
+    The step is 2⁻¹⁰ over the norm of v. For a float32 backward one difference is far better than what it is compared
+    with; in float64 a second one with half the step gives a Richardson value and its error bar.
+    """
 
     def __init__(self, subject: Subject, dy: Outputs) -> None:
         self.bench, self.dy, self.bar = subject.at(np.float64), dy, 0.0
+        self.steps = 1 if subject.dtype == np.float32 else 2
+        self.place: tuple[list[str], int, float] = ([], 0, 0.0)  # where the arrays are: t along a direction
 
     def slope(self, names: list[str], seed: int) -> float:
-        h = 2.0**-20
-        values: list[float] = []
-        for t in (h, -2 * h, h):  # to +h, to −h, and back
-            for name in names:
-                self.bench.arrays[name] += t * direction(self.bench, name, seed)
-            values.append(phi(self.bench, self.dy) if len(values) < 2 else 0.0)
-        size = max(abs(values[0]), abs(values[1]))
-        self.bar = 2 * noise_level([values[0]], 2**6 * size) / h
-        return (values[0] - values[1]) / (2 * h)
+        norm = sum(self.bench.arrays[name].size for name in names) ** 0.5
+        found: list[float] = []
+        size = 0.0
+        for h in (2.0**-10 / norm, 2.0**-11 / norm)[: self.steps]:
+            up, down = self._phi(names, seed, h), self._phi(names, seed, -h)
+            size = max(size, abs(up), abs(down))
+            found.append((up - down) / (2 * h))
+        self.bar = 2 * noise_level([size], 2**6 * size) / h
+        if len(found) == 1:
+            return found[0]
+        self.bar += abs(found[1] - found[0])
+        return (4 * found[1] - found[0]) / 3
+
+    def _phi(self, names: list[str], seed: int, t: float) -> float:
+        """φ at t along a direction, in one move from wherever the arrays are."""
+        before, old_seed, old = self.place
+        if old and (before, old_seed) != (names, seed):
+            self._move(before, old_seed, -old)
+            old = 0.0
+        self._move(names, seed, t - old)
+        self.place = names, seed, t
+        return phi(self.bench, self.dy)
+
+    def _move(self, names: list[str], seed: int, t: float) -> None:
+        for name in names:
+            self.bench.arrays[name] += direction(self.bench, name, seed) * np.float64(t)
 
 
 def direction(bench: Bench, name: str, seed: int) -> Array:
     """A Gaussian direction for one array, the same for the same seed."""
-    key = [seed, *name.encode()]
-    return np.random.default_rng(key).standard_normal(bench.arrays[name].shape)
+    rng = np.random.Generator(np.random.SFC64([seed, *name.encode()]))
+    return np.asarray(rng.standard_normal(bench.arrays[name].shape, np.float32))
 
 
 def _row(
@@ -91,9 +115,9 @@ def _row(
     numeric = probe.slope(names, seed)
     products = total = 0.0
     for name in names:
-        terms = analytic[name].astype(np.float64) * direction(probe.bench, name, seed)
+        terms = direction(probe.bench, name, seed) * analytic[name].astype(np.float64)
         total += float(terms.sum())
-        products += float((terms * terms).sum())
+        products += float(np.vdot(terms, terms))
     scale = products**0.5
     tolerance = max(2.0**10 * u * scale, probe.bar, floor)
     difference = abs(total - numeric)

@@ -10,12 +10,13 @@ from npora.check.complex_safe import unsafe_operation
 from npora.check.complex_step import Index, complex_slope, complex_step
 from npora.check.context import context_of
 from npora.check.diagnosis import Context, diagnose
+from npora.check.dot_product import LARGE
 from npora.check.identities import idle_parameters
 from npora.check.kinks import REACH, kink, one_sided
 from npora.check.report import Element, Row
 from npora.check.richardson import STEPS, central, central_slope, moved, noise_of, phi
 from npora.check.subject import Bench, Outputs, Subject
-from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS, Comparison, compare
+from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS, Comparison, compare, is_rounding, other_precision
 from npora.nn import Parameter
 from npora.nn.module import Array
 from npora.optim import Adam
@@ -31,7 +32,7 @@ class Examination:
 
     def _start(self) -> None:
         subject = self.subject
-        self.bench = subject.at(subject.dtype)
+        self.bench = subject.at(subject.dtype, shared=True)
         outputs, backward = self.bench.forward()
         for k, y in enumerate(outputs):
             if not np.isfinite(y).all():
@@ -43,7 +44,11 @@ class Examination:
         self.dy = _upstream(self.rng, outputs, subject.dtype)
         self.other = _upstream(self.rng, outputs, subject.dtype)
         self.exact_dy = tuple(w.astype(np.float64) for w in self.dy)
-        self.analytic = {name: np.array(g) for name, g in self.bench.gradients(backward, self.dy).items()}
+        gradients = self.bench.gradients(backward, self.dy)
+        # A wrong backward may hand out arrays that change later; a large one's cost too much to copy.
+        self.analytic = {name: np.array(g, copy=subject.size <= LARGE or None) for name, g in gradients.items()}
+        for parameter in self.bench.parameters.values():
+            parameter.grad = None
         self._single: dict[str, Array] | None = None
         self._real: Bench | None = None
         self._complex: Bench | None = None
@@ -61,7 +66,7 @@ class Examination:
                     self.subject.point[name] = parameter.data.copy()
                 optimizer.step()
                 for name, parameter in held.items():
-                    self.subject.point[name] = parameter.data.astype(self.subject.dtype).astype(np.float64)
+                    self.subject.point[name] = parameter.data.astype(self.subject.dtype)
                 self._start()
 
     def _prepare(self, by_differences: bool) -> None:
@@ -171,10 +176,9 @@ class Examination:
         return verdict, ""
 
     def _is_rounding(self, name: str, found: Comparison, indices: list[Index]) -> bool:
-        """Run again in the other precision: rounding shrinks with u, a wrong formula does not. See checking by two
-        precisions in Higham (2002), section 1.10: a difference below 1e-7 of float32's is rounding."""
+        """Run again in the other precision, where rounding is another."""
         if self._single is None:
-            other = np.float32 if self.subject.dtype == np.float64 else np.float64
+            other = other_precision(self.subject.dtype)
             try:
                 bench = self.subject.at(other)
                 _, backward = bench.forward()
@@ -187,8 +191,7 @@ class Examination:
         again = np.array([self._single[name][index] for index in indices]).reshape(found.numeric.shape)
         here = float(np.abs(found.analytic - found.numeric)[found.failed].max())
         there = float(np.abs(again - found.numeric)[found.failed].max())
-        double, single = (here, there) if self.subject.dtype == np.float64 else (there, here)
-        return bool(np.isfinite(single) and np.isfinite(double) and double < 1e-7 * single)
+        return is_rounding(self.subject.dtype, here, there)
 
     def _kinks(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str] | None:
         """KINK, where an element that failed, or any near a kink, has two slopes with the analytic one between."""

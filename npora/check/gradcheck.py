@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.check.blame import culprit
-from npora.check.dot_product import dot_products
+from npora.check.dot_product import LARGE, dot_products
 from npora.check.examination import Examination
 from npora.check.identities import identity_rows
 from npora.check.replay import replay_line
@@ -47,7 +47,8 @@ def gradcheck(
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
         "central", that table at every element, which asks nothing of f; "dot-product", a few forwards for a model of
-        any size; "auto" is "complex" up to 20,000 elements
+        any size; "auto" is "complex" up to 20,000 elements. A model of more than a million parameters gets one
+        direction, and none of the other checks
     dtype : float64, or float32: then a float32 backward is compared with the float64 derivative
     max_elements : of each array; larger ones are sampled, the extremes and corners always among them
     randomize : move parameters that are zero or constant off that value, on the copy
@@ -78,7 +79,8 @@ def gradcheck(
     rows: list[Row] = []
     elements: list[Element] = []
     ratios = {}
-    if method == "dot-product" or (method == "auto" and sum(x.size for x in subject.point.values()) > MANY):
+    large = subject.size > LARGE
+    if method == "dot-product" or (method == "auto" and (large or sum(x.size for x in subject.point.values()) > MANY)):
         rows += dot_products(subject, check.bench, check.dy, check.analytic, rng)
     else:
         for name in subject.point:
@@ -86,8 +88,9 @@ def gradcheck(
             rows.append(row)
             elements += found
             ratios[name] = ratio
-    rows += identity_rows(subject, check.dy)
-    rows += structure(check.bench, check.dy, check.analytic, check.other)
+    if not large:
+        rows += identity_rows(subject, check.dy)
+        rows += structure(check.bench, check.dy, check.analytic, check.other)
     notes = list(check.notes)
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from npora.check.report import Row
 from npora.check.subject import Bench, Outputs, Subject
-from npora.check.verdict import FAIL, PASS, UNRESOLVED, VACUOUS, precision_of
+from npora.check.verdict import FAIL, PASS, UNRESOLVED, VACUOUS, is_rounding, other_precision, precision_of
 from npora.nn import Module
 from npora.nn.module import Array
 
@@ -49,10 +49,8 @@ def identity_rows(subject: Subject, dy: Outputs) -> Iterator[Row]:
             yield Row(name, "identity", PASS)
         else:
             note = f"off by {residual / scale:.1e} of its terms"
-            other = np.dtype(np.float32 if subject.dtype == np.float64 else np.float64)
-            again, size = _after_backward(subject, other, dy).get(name, (np.inf, 1.0))
-            double, single = sorted((residual / scale, again / size if size else np.inf))
-            rounding = (subject.dtype == np.float32) == (again < residual) and double < 1e-7 * single < np.inf
+            again, size = _after_backward(subject, other_precision(subject.dtype), dy).get(name, (np.inf, 1.0))
+            rounding = is_rounding(subject.dtype, residual / scale, again / size if size else np.inf)
             yield Row(name, "identity", UNRESOLVED if rounding else FAIL, note)
 
 

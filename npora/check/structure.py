@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from npora.check.report import Row
-from npora.check.subject import Bench, Outputs
-from npora.check.verdict import FAIL, PASS, precision_of
+from npora.check.subject import Bench, Outputs, Subject
+from npora.check.verdict import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
 from npora.nn.module import Array
 
 
@@ -56,7 +57,7 @@ def structure(bench: Bench, dy: Outputs, gradients: dict[str, Array], other: Out
     doubled = bench.gradients(backward, tuple(2 * w for w in dy))
     differ = _differ({name: 2 * g for name, g in again.items()}, doubled)
     yield row("backward(2 dy) = 2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
-    yield row("backward(dy + dy′) = their sum", _additivity(bench, backward, dy, other, again))
+    yield _additivity(subject, dy, other)
 
     yield row("a call in between changes nothing", _stale(bench, dy, again))
 
@@ -108,18 +109,29 @@ def _aliasing(bench: Bench, backward: Callable[..., object], dy: Outputs, output
     return ""
 
 
-def _additivity(
-    bench: Bench, backward: Callable[..., object], dy: Outputs, other: Outputs, first: dict[str, Array]
-) -> str:
+def _additivity(subject: Subject, dy: Outputs, other: Outputs) -> Row:
     """Up to the roundings of sums whose terms are no larger than the largest gradient."""
-    second = _copies(bench.gradients(backward, other))
+    name = "backward(dy + dy′) = their sum"
+    p = precision_of(subject.dtype)
+    worst, error = _nonadditive(subject, subject.dtype, dy, other)
+    if error <= p.slack * p.u:
+        return Row(name, "structure", PASS)
+    if is_rounding(subject.dtype, error, _nonadditive(subject, other_precision(subject.dtype), dy, other)[1]):
+        return Row(name, "structure", UNRESOLVED, f"{worst} is ill-conditioned: {error:.1e} off, as rounding is")
+    return Row(name, "structure", FAIL, f"{worst} is not linear in dy")
+
+
+def _nonadditive(subject: Subject, dtype: np.dtype[Any], dy: Outputs, other: Outputs) -> tuple[str, float]:
+    """The gradient that is least additive, and by how much, relative to the largest of all gradients."""
+    bench = subject.at(dtype)
+    _, backward = bench.forward()
+    dy, other = (tuple(w.astype(dtype) for w in given) for given in (dy, other))
+    first, second = _copies(bench.gradients(backward, dy)), _copies(bench.gradients(backward, other))
     both = bench.gradients(backward, tuple(v + w for v, w in zip(dy, other, strict=True)))
-    p = precision_of(bench.dtype)
-    size = max((float(np.abs(g).max()) for g in (*first.values(), *second.values())), default=0.0)
-    for name, total in both.items():
-        if not (np.abs(first[name] + second[name] - total) <= p.slack * p.u * size).all():
-            return f"{name} is not linear in dy"
-    return ""
+    size = max(float(np.abs(g).max()) for g in (*first.values(), *second.values()))
+    errors = {name: float(np.abs(first[name] + second[name] - total).max()) for name, total in both.items()}
+    worst = max(errors, key=lambda name: errors[name])
+    return worst, errors[worst] / size if size else 0.0
 
 
 def _stale(bench: Bench, dy: Outputs, expected: dict[str, Array]) -> str:

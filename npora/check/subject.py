@@ -21,7 +21,7 @@ class Subject:
     """A layer, a function that returns `(y, backward)`, or a pair of functions `f` and `vjp`, with its inputs.
 
     What is checked are the floating-point arrays among the positional inputs and the trainable parameters: `point`, by
-    name, in float64. Its values are those of `dtype`, so that every precision is evaluated at the same point.
+    name, in `dtype`. Every precision is evaluated at that same point.
 
     Parameters whose elements are all alike (a LoRA B of zeros, a norm's ones) are moved off that value, unless
     `randomize` is None: there a wrong formula may give the right number. `randomized` names them.
@@ -61,7 +61,8 @@ class Subject:
                 f"there is nothing to differentiate by: {_name_of(layer)} was given no floating-point array and has no "
                 f"trainable parameter (integers have no derivative: pass x.astype(float))"
             )
-        self.point = {name: np.array(value, self.dtype).astype(np.float64) for name, value in given.items()}
+        # Never written to, so that a model's own arrays need not be copied.
+        self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
         self.randomized: list[str] = []
         if randomize is not None:
             self._randomize(randomize)
@@ -71,33 +72,42 @@ class Subject:
             value = self.point[name]
             if (value == value.flat[0]).all() and (value.size > 1 or value.flat[0] == 0):
                 noise = rng.standard_normal(value.shape) / (2 * max(1, value.shape[-1]) ** 0.5 if value.ndim > 1 else 4)
-                self.point[name] = (value + noise).astype(self.dtype).astype(np.float64)
+                self.point[name] = (value + noise).astype(self.dtype)
                 self.randomized.append(name)
 
-    def at(self, dtype: npt.DTypeLike) -> Bench:
-        return Bench(self, np.dtype(dtype))
+    def at(self, dtype: npt.DTypeLike, shared: bool = False) -> Bench:
+        """A copy in one precision. shared : it may read the subject's own arrays, where they have that dtype."""
+        return Bench(self, np.dtype(dtype), shared)
+
+    @property
+    def size(self) -> int:
+        """The number of elements of every input and parameter, frozen ones included."""
+        parameters = self.layer.parameters() if isinstance(self.layer, Module) else ()
+        return sum(p.size for p in parameters) + sum(self.point[name].size for name in self.places)
 
     def __str__(self) -> str:
         return _name_of(self.layer)
 
 
 class Bench:
-    """A copy of the subject in one precision. `arrays` may be written to; the layer sees read-only views of them."""
+    """A copy of the subject in one precision. The layer sees read-only views of `arrays`, which may be written to
+    unless they are shared."""
 
-    def __init__(self, subject: Subject, dtype: np.dtype[Any]) -> None:
+    def __init__(self, subject: Subject, dtype: np.dtype[Any], shared: bool = False) -> None:
         self.subject, self.dtype = subject, dtype
-        self.arrays = {name: value.astype(dtype) for name, value in subject.point.items()}
+        self.arrays = {name: value.astype(dtype, copy=not shared) for name, value in subject.point.items()}
         self.inputs = list(subject.inputs)
         for name, place in subject.places.items():
             self.inputs[place] = _view(self.arrays[name])
         self.layer: Any = subject.layer
         self.parameters: dict[str, Any] = {}
         if isinstance(subject.layer, Module):
-            self.layer = copy.deepcopy(subject.layer)
+            held = {id(parameter.data): parameter.data for parameter in subject.layer.parameters()}
+            self.layer = copy.deepcopy(subject.layer, {**held})  # all but the values
             self.parameters = dict(self.layer.named_parameters())
             for name, parameter in self.parameters.items():
                 parameter.grad = None
-                value = self.arrays[name] if name in self.arrays else parameter.data.astype(dtype)
+                value = self.arrays[name] if name in self.arrays else parameter.data.astype(dtype, copy=not shared)
                 parameter.data = _view(value)
         self.keywords = {key: self._cast(value) for key, value in subject.keywords.items()}
 

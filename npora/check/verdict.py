@@ -36,6 +36,20 @@ def precision_of(dtype: npt.DTypeLike) -> Precision:
         raise ValueError(f"dtype must be float64 or float32; got {np.dtype(dtype)}") from None
 
 
+def other_precision(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    return np.dtype(np.float32 if np.dtype(dtype) == np.float64 else np.float64)
+
+
+def is_rounding(dtype: npt.DTypeLike, error: float, again: float) -> bool:
+    """Is a difference, found in `dtype`, and found `again` in the other precision, nothing but rounding?
+
+    Rounding shrinks with u, a wrong formula does not (Higham, 2002, section 1.10): u is 2e-9 of float32's, and an
+    error below 1e-7 of the one in float32 is rounding in an ill-conditioned place. nan is never rounding.
+    """
+    double, single = (error, again) if np.dtype(dtype) == np.float64 else (again, error)
+    return bool(double < 1e-7 * single < np.inf)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One tensor's gradient, element by element: analytic a, numeric n, their tolerances, and what follows."""
