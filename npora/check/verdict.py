@@ -59,7 +59,7 @@ class Comparison:
     tolerance: Array  # the larger of the element's own and the floor that the other tensors set
     failed: Array  # bool, as are the next two
     unresolved: Array
-    zero: bool  # the reference is zero throughout, or lost in the rounding of the other tensors
+    zero: bool  # the reference is zero throughout, or no more than its own rounding, 2⁷ u G
     caught: float  # the smallest error, relative to the tensor's largest gradient, that would have been a FAIL
 
     @property
@@ -103,7 +103,7 @@ def compare(analytic: Array, numeric: Array, bars: Any, everywhere: float, dtype
     agrees = difference <= p.agreement * size
     absent = ((analytic == 0) | (numeric == 0)) & (tolerance <= p.agreement * largest)
     passed = (difference <= tolerance) & (agrees | (tolerance <= p.agreement * size) | absent)
-    zero = largest <= max(2.0**-6 * floor, float(np.max(bars, initial=0.0))) and not (agrees & (size > 0)).all()
+    zero = largest <= max(2.0**-46 * everywhere, float(np.max(bars, initial=0.0))) and not (agrees & (size > 0)).all()
     widest = max(float(tolerance.max(initial=0.0)), floor)
     return Comparison(
         analytic,
