@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,8 @@ class Examination:
         for parameter in self.bench.parameters.values():
             parameter.grad = None
         self._single: dict[str, Array] | None = None
-        self._real: Bench | None = None
         self._complex: Bench | None = None
         self._idle = idle_parameters(self.bench)
-        self._ready = False
 
     def take(self, steps: int) -> None:
         """Adam on φ, so that the check is made where training would be."""
@@ -62,25 +61,21 @@ class Examination:
             optimizer = Adam(list(held.values()), lr=1e-2)
             for _ in range(steps):
                 for name, parameter in held.items():
-                    parameter.grad = self.analytic[name].astype(np.float64)
-                    self.subject.point[name] = parameter.data.copy()
+                    parameter.grad = self.analytic[name]
                 optimizer.step()
                 for name, parameter in held.items():
-                    self.subject.point[name] = parameter.data.astype(self.subject.dtype)
+                    self.subject.point[name] = parameter.data.copy()
                 self._start()
 
     def _prepare(self, by_differences: bool) -> None:
-        """The noise of φ, the scale of all gradients, whether the complex step may be trusted, and kinks nearby."""
-        self._ready = True
+        """The noise of φ, kinks nearby, and a complex bench, if the complex step may be trusted."""
         self.real = self.subject.at(np.float64)
         self.all_along = {name: self.rng.standard_normal(x.shape) for name, x in self.subject.point.items()}
         self.noise = noise_of(self.real, self.exact_dy, self.all_along)
-        self.everywhere = max(float(np.abs(g).max()) for g in self.analytic.values())
         self.kinked = kink(lambda t: moved(self.real, self.exact_dy, self.all_along, t), self.noise) is not None
-        self.by_differences = by_differences
         if not by_differences:
-            self._complex = self.subject.at(np.complex128)
-            self.by_differences = not self._complex_is_safe(self._complex)
+            bench = self.subject.at(np.complex128)
+            self._complex = bench if self._complex_is_safe(bench) else None
 
     def _complex_is_safe(self, bench: Bench) -> bool:
         """Does the complex step agree with differences along one direction, to their error bar?"""
@@ -89,7 +84,6 @@ class Examination:
         except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
             said = f"{type(error).__name__}: {error}"
             self.notes.append(self._about_the_forward(said))
-            self._complex = None
             return False
         differences, bar = central_slope(self.real, self.exact_dy, self.all_along, self.noise)
         if abs(slope - differences) <= bar:
@@ -111,35 +105,43 @@ class Examination:
             f"that says nothing against the gradient"
         )
 
-    def row(self, name: str, by_differences: bool) -> tuple[Row, list[Element], Array]:
-        if not self._ready:
-            self._prepare(by_differences)
-        x, a = self.subject.point[name], self.analytic[name]
-        indices = self._chosen(a)
-        bars: Any = 0.0
-        if self.by_differences:
-            numeric, bars = central(self.real, self.exact_dy, name, indices, self.noise)
-            self._ask_finer_steps(name, indices, numeric, bars)
-        else:
-            assert self._complex is not None
+    def rows(self, by_differences: bool) -> Iterator[tuple[Row, list[Element], Array]]:
+        """A row for each input and parameter, its worst elements, and |difference| over tolerance of every element."""
+        self._prepare(by_differences)
+        measured = {name: self._measured(name) for name in self.subject.point}
+        everywhere = max(float(np.abs(numeric).max()) for _, numeric, _ in measured.values())
+        for name, (indices, numeric, bars) in measured.items():
+            yield self._judged(name, indices, numeric, bars, everywhere)
+
+    def _measured(self, name: str) -> tuple[list[Index], Array, Array]:
+        """(coordinates, derivatives there, error bars)"""
+        indices = self._chosen(self.analytic[name])
+        if self._complex is not None:
             numeric = complex_step(self._complex, self.exact_dy, name, indices)
+            return indices, numeric, np.zeros(len(indices))
+        numeric, bars = central(self.real, self.exact_dy, name, indices, self.noise)
+        self._ask_finer_steps(name, indices, numeric, bars)
+        return indices, numeric, bars
+
+    def _judged(
+        self, name: str, indices: list[Index], numeric: Array, bars: Array, everywhere: float
+    ) -> tuple[Row, list[Element], Array]:
+        x, a = self.subject.point[name], self.analytic[name]
         whole = len(indices) == x.size
         shape = x.shape if whole else (len(indices),)
         picked = a if whole else np.array([a[index] for index in indices])
-        numeric, bars = numeric.reshape(shape), np.reshape(bars, shape) if self.by_differences else 0.0
-        found = compare(picked, numeric, bars, self.everywhere, self.subject.dtype)
+        numeric = numeric.reshape(shape)
+        found = compare(picked, numeric, bars.reshape(shape), everywhere, self.subject.dtype)
         verdict, note = self._verdict(name, found, indices)
-        ratio = found.ratio
         if verdict == FAIL and not note:
             known = float(np.max(found.tolerance)) / max(float(np.abs(numeric).max()), np.finfo(float).tiny)
             note = diagnose(picked, numeric, self._context(name), max(16 * known, 1e-10))
-        flat = np.argsort(-ratio, axis=None)[:10]
-        places = [tuple(int(i) for i in indices[int(k)]) for k in flat]
+        ratio = found.ratio
         elements = [
-            Element(name, place, float(picked.flat[k]), float(numeric.flat[k]), float(ratio.flat[k]))
-            for k, place in zip(flat, places, strict=True)
+            Element(name, indices[k], float(picked.flat[k]), float(numeric.flat[k]), float(ratio.flat[k]))
+            for k in map(int, np.argsort(-ratio, axis=None)[:10])
         ]
-        method = "central" if self.by_differences else "complex"
+        method = "central" if self._complex is None else "complex"
         if verdict == PASS and name in self._idle and found.zero:
             method = "identity"
         return Row(name, method, verdict, note, x.shape, len(indices), elements[0], found.caught), elements, ratio
@@ -195,7 +197,7 @@ class Examination:
 
     def _kinks(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str] | None:
         """KINK, where an element that failed, or any near a kink, has two slopes with the analytic one between."""
-        reach = STEPS[-1] if self.by_differences else REACH
+        reach = STEPS[-1] if self._complex is None else REACH
         x, failed = self.real.arrays[name], found.failed.reshape(-1)
         v = {name: self.all_along[name]}
         if not failed.any() and kink(lambda t: moved(self.real, self.exact_dy, v, t), self.noise) is None:

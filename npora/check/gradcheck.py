@@ -83,11 +83,10 @@ def gradcheck(
     if method == "dot-product" or (method == "auto" and (large or sum(x.size for x in subject.point.values()) > MANY)):
         rows += dot_products(subject, check.bench, check.dy, check.analytic, rng)
     else:
-        for name in subject.point:
-            row, found, ratio = check.row(name, method == "central")
+        for row, found, ratio in check.rows(method == "central"):
             rows.append(row)
             elements += found
-            ratios[name] = ratio
+            ratios[row.name] = ratio
     if not large:
         rows += identity_rows(subject, check.dy)
         rows += structure(check.bench, check.dy, check.analytic, check.other)
