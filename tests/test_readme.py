@@ -25,13 +25,16 @@ def run(folder: Path, *arguments: str) -> str:
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_the_readmes_code_runs(tmp_path: Path, block: str) -> None:
     printed = run(tmp_path, "-c", block)
+    if "get_peft_model" not in block:
+        assert "FAIL Element(name='x'" in printed
+        return
     assert "trainable params: 546 || all params: " in printed and "FAIL" not in printed and "VACUOUS" not in printed
     assert sorted(path.name for path in (tmp_path / "out" / "adapter").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("0[123]_*.py")))
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("0[1235]_*.py")))
 def test_an_example_runs(tmp_path: Path, name: str) -> None:
     assert run(tmp_path, str(ROOT / "examples" / name))
 

@@ -169,15 +169,18 @@ def _term(a: Array, n: Array, context: Context, close: float) -> Iterator[str]:
         c = float(np.sum(error * shaped)) / square if square else 0.0
         if c and np.abs(error - c * shaped).max() <= close * 10:
             yield f"off by {c:.6g} times {name}: a term of {name} is missing, or one too many"
-    for axis in range(n.ndim):  # x̂ times a number of its own in each row: the second mean of a normalisation
+    for axis in range(n.ndim):  # x̂ times a number of its own in each row: σ's share in a norm's gradient
         for name, known in context.arrays.items():
             if known.shape != n.shape or n.shape[axis] < 3:
                 continue
-            centred = known - known.mean(axis=axis, keepdims=True)
-            square = (centred * centred).sum(axis=axis, keepdims=True)
-            c = (error * centred).sum(axis=axis, keepdims=True) / np.where(square > 0, square, 1)
-            if np.abs(error - c * centred).max() <= close * 10:
-                yield f"off by a multiple of the centred {name} along axis {axis}: a term x̂ mean(dx̂ ⊙ x̂) is missing"
+            for word, x in (("", known), ("centred ", known - known.mean(axis=axis, keepdims=True))):
+                square = (x * x).sum(axis=axis, keepdims=True)
+                c = (error * x).sum(axis=axis, keepdims=True) / np.where(square > 0, square, 1)
+                if np.abs(error - c * x).max() <= close * 10:
+                    yield (
+                        f"off by a multiple of the {word}{name} of its own for each slice along axis {axis}: a term "
+                        f"like x̂ mean(dx̂ ⊙ x̂) is missing or wrong"
+                    )
     if n.ndim == 2 and min(n.shape) > 1:
         values = np.linalg.svd(error, compute_uv=False)
         rank = int((values > 1e-8 * values[0]).sum())

@@ -160,7 +160,7 @@ def _mean_dropped(scene: Scene, g: Array) -> Any:
     return g - (g + 1).mean(axis=-1, keepdims=True) if g.ndim and g.shape[-1] > 2 else None
 
 
-@_of_gradient("second mean dropped", "a term x̂ mean(dx̂ ⊙ x̂) too many", "of the centred", "times")
+@_of_gradient("second mean dropped", "a term x̂ mean(dx̂ ⊙ x̂) too many", "of the centred", "a multiple of the")
 def _second_mean_dropped(scene: Scene, g: Array) -> Any:
     if not _is_matrix(g) or g.shape[-1] < 3:
         return None
