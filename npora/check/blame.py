@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from npora.check.report import Report
 from npora.check.subject import Subject
 from npora.nn import Module
 
 Call = tuple[Module, tuple[Any, ...], dict[str, Any]]
 
 
-def culprit(subject: Subject, seed: int) -> str:
+def culprit(subject: Subject, check: Callable[..., Report]) -> str:
     """Run the forward once, keep every module's own inputs, and check each module alone, the innermost first.
 
-    A module that fails while everything inside it passes has the wrong line in its own backward.
+    check : gradcheck, with what it is to be called with. A module that fails while everything inside it passes has the wrong line in its own backward.
     """
     if not isinstance(subject.layer, Module):
         return f"blame: {subject} is a function, with no modules inside"
@@ -26,14 +27,12 @@ def culprit(subject: Subject, seed: int) -> str:
     with _recorded() as calls:
         bench.forward()
     paths = {id(module): path for path, module in bench.layer.named_modules()}
-    from npora.check.gradcheck import gradcheck
-
     tried = 0
     for path, (module, inputs, keywords) in sorted(
         ((paths[id(call[0])], call) for call in calls if id(call[0]) in paths), key=lambda item: -_depth(item[0])
     ):
         try:
-            report = gradcheck(module, *inputs, seed=seed, max_elements=50, randomize=False, **keywords)
+            report = check(module, *inputs, max_elements=50, randomize=False, **keywords)
         except TypeError:  # it has nothing to differentiate by, or does not return one pullback
             continue
         except ValueError as error:

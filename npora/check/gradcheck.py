@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,6 @@ def gradcheck(
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")
     if blame and any(row.verdict == FAIL for row in rows):
-        notes.append(culprit(subject, seed))
+        notes.append(culprit(subject, partial(gradcheck, seed=seed)))
     elements.sort(key=lambda element: -element.ratio)
     return Report(str(subject), tuple(rows), tuple(elements[:10]), tuple(notes), replay, ratios)

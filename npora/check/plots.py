@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.report import Report
+from npora.nn.module import Array
 
 
 def _figure(width: float, height: float) -> Any:
@@ -26,20 +26,20 @@ def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     return figure
 
 
-def heat_maps(report: Report, path: str | os.PathLike[str] | None = None) -> Any:
-    """One map for each tensor: log₁₀ of |difference| over tolerance, red above 0, where an element fails."""
-    maps = {name: np.atleast_1d(ratio) for name, ratio in report.ratios.items()}
+def heat_maps(ratios: Mapping[str, Array], path: str | os.PathLike[str] | None = None) -> Any:
+    """One map for each title: log₁₀ of |difference| over tolerance, red above 0, where an element fails."""
+    maps = {title: np.atleast_1d(ratio) for title, ratio in ratios.items()}
     if not maps:
         raise ValueError("this report compared no single elements (method dot-product): there is nothing to draw")
     columns = min(3, len(maps))
     figure = _figure(4 * columns, 3 * math.ceil(len(maps) / columns))
-    for place, (name, ratio) in enumerate(maps.items(), start=1):
+    for place, (title, ratio) in enumerate(maps.items(), start=1):
         axes = figure.add_subplot(math.ceil(len(maps) / columns), columns, place)
         flat = ratio.reshape(-1, ratio.shape[-1]) if ratio.ndim > 1 else ratio[None]
         with np.errstate(divide="ignore"):
             logarithm = np.clip(np.log10(np.nan_to_num(flat, posinf=1e300)), -4, 4)
         image = axes.imshow(logarithm, cmap="coolwarm", vmin=-4, vmax=4, aspect="auto")
-        axes.set_title(f"{name}: {report[name].verdict}", fontsize=9)
+        axes.set_title(title, fontsize=9)
     figure.colorbar(image, ax=figure.axes, label="log₁₀ |difference| / tolerance")
     return _saved(figure, path)
 

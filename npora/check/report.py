@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from npora.check.plots import heat_maps
 from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
 
 MEANING = {
@@ -99,9 +100,7 @@ class Report:
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw log₁₀ of |difference| over tolerance for every element (extra `plot`). Returns matplotlib's figure."""
-        from npora.check.plots import heat_maps
-
-        return heat_maps(self, path)
+        return heat_maps({f"{name}: {self[name].verdict}": ratio for name, ratio in self.ratios.items()}, path)
 
     def __str__(self) -> str:
         head = ("name", "shape", "checked", "verdict", "worst", "analytic", "numeric", "diff/tol", "caught", "method")
