@@ -19,7 +19,9 @@ Call = tuple[Module, tuple[Any, ...], dict[str, Any]]
 def culprit(subject: Subject, check: Callable[..., Report]) -> str:
     """Run the forward once, keep every module's own inputs, and check each module alone, the innermost first.
 
-    check : gradcheck, with what it is to be called with. A module that fails while everything inside it passes has the wrong line in its own backward.
+    check : gradcheck, with what it is to be called with
+
+    A module that fails while everything inside it passes has the wrong line in its own backward.
     """
     if not isinstance(subject.layer, Module):
         return f"blame: {subject} is a function, with no modules inside"
