@@ -166,8 +166,9 @@ def test_gradients_of_two_uses_add(case: Case) -> None:
     first(upstream(y))
     second(upstream(y))
     total = [parameter.grad for parameter in trained(layer)]
-    if total:
-        assert_same_bits(total, [2 * g for g in single[-len(total) :]])
+    for grad, alone in zip(total, single[len(single) - len(total) :], strict=True):
+        # Twice the same bits, but where several places of a layer add to one parameter: their sum is rounded anew.
+        np.testing.assert_allclose(grad, 2 * alone, rtol=0, atol=8 * 2.0**-53 * np.abs(alone).max(initial=0))
 
 
 @every_module
@@ -193,8 +194,12 @@ def test_a_frozen_layer_passes_the_same_gradient_on_and_keeps_its_bytes(case: Ca
     frozen_y, frozen_backward = call()
     assert frozen_y.tobytes() == y.tobytes()
     inputs = gradients(layer, frozen_backward, upstream(y))
-    if everything[: len(everything) - count]:
-        assert_same_bits(inputs, everything[: len(everything) - count])
+    same = everything[: len(everything) - count]
+    if same and case.frozen_rounds:
+        for left, right in zip(inputs, same, strict=True):
+            np.testing.assert_allclose(left, right, rtol=0, atol=8 * 2.0**-53 * np.abs(right).max())
+    elif same:
+        assert_same_bits(inputs, same)
     assert all(parameter.grad is None for parameter in layer.parameters())
     assert {name: value.tobytes() for name, value in layer.state_dict().items()} == before
     for parameter in layer.parameters():

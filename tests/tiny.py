@@ -11,8 +11,7 @@ import numpy as np
 from npora import LoraConfig, PeftModel, get_peft_model
 from npora.data import Dataset
 from npora.files import save_file
-from npora.models import BertConfig
-from npora.models.bert import BertForSequenceClassification
+from npora.models import BertConfig, BertForSequenceClassification
 
 SIZES: dict[str, Any] = {
     "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,

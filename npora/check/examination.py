@@ -173,9 +173,15 @@ class Examination:
             kinks = self._kinks(name, found, indices)
             if kinks is not None:
                 return kinks
+        if verdict == UNRESOLVED and name in self._idle and self._only_idle(name, found, indices):
+            return PASS, "zero in part, as its layer declares"
         if verdict == UNRESOLVED:
             return verdict, f"{int(found.unresolved.sum())} of {found.unresolved.size} elements are too small to tell"
         return verdict, ""
+
+    def _only_idle(self, name: str, found: Comparison, indices: list[Index]) -> bool:
+        idle = range(len(self.subject.point[name]))[self._idle[name]]
+        return all(indices[int(k)][0] in idle for k in np.flatnonzero(found.unresolved))
 
     def _is_rounding(self, name: str, found: Comparison, indices: list[Index]) -> bool:
         """Run again in the other precision, where rounding is another."""

@@ -60,12 +60,13 @@ def _after_backward(subject: Subject, dtype: np.dtype[Any], dy: Outputs) -> dict
     return identities(bench, bench.gradients(backward, tuple(w.astype(dtype) for w in dy)))
 
 
-def idle_parameters(bench: Bench) -> set[str]:
-    """The parameters whose gradient is zero by an identity of their layer, as their layers declare it."""
-    found = set()
+def idle_parameters(bench: Bench) -> dict[str, slice]:
+    """The parameters whose gradient is zero by an identity of their layer, as their layers declare it, each with the
+    part of its first axis for which that holds."""
+    found = {}
     for path, owner in _owners(bench):
-        for name in getattr(owner, "idle_parameters", tuple)():
-            found.add(f"{path}.{name}" if path else name)
+        for name, part in getattr(owner, "idle_parameters", dict)().items():
+            found[f"{path}.{name}" if path else name] = part
     return found
 
 

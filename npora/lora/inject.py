@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from npora.lora.config import LoraConfig
 from npora.lora.linear import LoRALinear
 from npora.lora.match import rank_and_alpha, saved_paths, target_paths
 from npora.lora.saved import ModulesToSaveWrapper
-from npora.nn.linear import Linear
+from npora.nn.linear import Conv1D, Linear
 from npora.nn.module import Module
 
 
@@ -22,16 +23,18 @@ def inject(model: Module, config: LoraConfig, adapter_name: str, seed: int) -> N
     adapters change them.
     """
     plain = _PlainView(model)
-    for path in target_paths(plain, config):
+    targets = target_paths(plain, config)
+    config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
+    for path in targets:
         r, alpha = rank_and_alpha(path, config)
         rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
         module = plain.modules_by_path[path]
         if isinstance(module, LoRALinear):
             scaling = config.scaling(r, alpha)
             module.add_adapter(adapter_name, r, scaling, config.lora_dropout, config.init_lora_weights, rng)
-        elif isinstance(module, Linear):
+        else:
             layer = LoRALinear(
-                module, r, alpha, config.lora_dropout, use_rslora=config.use_rslora,
+                plain.linear(path), r, alpha, config.lora_dropout, use_rslora=config.use_rslora,
                 init_lora_weights=config.init_lora_weights, adapter_name=adapter_name, rng=rng,
             )  # fmt: skip
             layer.active_adapter = None
@@ -59,6 +62,12 @@ class _PlainView(Module):
             self.modules_by_path[path] = module
             if isinstance(module, LoRALinear | ModulesToSaveWrapper):
                 hidden += (path + ".",)
+
+    def linear(self, path: str) -> Linear:
+        """The linear layer at a target's path, below the adapters that it has."""
+        module: Any = self.modules_by_path[path]
+        layer: Linear = module.base_layer if isinstance(module, LoRALinear) else module
+        return layer
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         for path, module in self.modules_by_path.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from npora.nn import init
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
-from npora.nn.module import Array, Identities, Module, Named, Pullback
+from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
 
 
 class LoRALinear(Module):
@@ -87,7 +88,7 @@ class LoRALinear(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         base, name = self.base_layer, self.active_adapter
         if self.disable_adapters or name is None:
-            return base.affine(x, base.weight.data)
+            return base.affine(x, base.matrix)
         if self._merged_weight is not None:
             return self._forward_merged(x, self._merged_weight)
         A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
@@ -96,9 +97,9 @@ class LoRALinear(Module):
         u = x_dropped @ A.T  # [...,r]
         formed = x_dropped is x and _forming_is_cheaper(x, A, B)
         if formed:
-            y, back_base = base.affine(x, base.weight.data + s * (B @ A))  # [...,o]
+            y, back_base = base.affine(x, base.matrix + s * (B @ A))  # [...,o]
         else:
-            y, back_base = base.affine(x, base.weight.data)  # [...,o]
+            y, back_base = base.affine(x, base.matrix)  # [...,o]
             y += (u * s) @ B.T
 
         def backward(dy: Array) -> Array:
@@ -148,7 +149,7 @@ class LoRALinear(Module):
             raise RuntimeError("no adapter is active: there is nothing to merge")
         if self._merged_weight is not None:
             raise RuntimeError(f"adapter '{self.merged_adapter}' is merged already: call unmerge_adapter() first")
-        merged = self.base_layer.weight.data + self.get_delta_weight(self.active_adapter)
+        merged = self.base_layer.matrix + self.get_delta_weight(self.active_adapter)
         if safe_merge and not np.isfinite(merged).all():
             raise ValueError(f"adapter '{self.active_adapter}' is not finite: it was not merged")
         merged.flags.writeable = False
@@ -161,12 +162,14 @@ class LoRALinear(Module):
         self._merged_weight, self.merged_adapter = None, None
 
     def merged_linear(self) -> Linear:
-        """The base layer with the merged weight as its own."""
+        """The base layer with the merged weight as its own: a new Parameter, so that a layer that shares the old one
+        (a tied embedding) is left as it is."""
         if self._merged_weight is None:
             self.merge()
         merged: Any = self._merged_weight
-        self.base_layer.weight.data = merged
-        return self.base_layer
+        linear = copy.copy(self.base_layer)
+        linear.weight = Parameter(self.base_layer.stored(merged), requires_grad=False)
+        return linear
 
 
 def _forming_is_cheaper(x: Array, A: Array, B: Array) -> bool:

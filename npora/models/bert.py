@@ -7,56 +7,64 @@ LN(x + f(x)).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.config import BertConfig
-from npora.models.outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
-from npora.nn import Dropout, Embedding, LayerNorm, Linear, Module, Packing, cross_entropy, init, mse_loss
+from npora.models.config import PretrainedConfig
+from npora.models.outputs import BaseModelOutputWithPooling
+from npora.models.pretrained import Make, PretrainedModel
+from npora.models.tokens import pack_tokens
+from npora.nn import Dropout, LayerNorm, Module, Packing, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 
 Rng = np.random.Generator | None
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # not parameters; some files hold them
 
 
-class _Make:
-    """Makes the layers of one model: weights N(0, initializer_range²), biases 0."""
+@dataclass(kw_only=True)
+class BertConfig(PretrainedConfig):
+    """A BERT's `config.json`; the defaults are bert-base's."""
 
-    def __init__(self, config: BertConfig, rng: Source, dtype: npt.DTypeLike) -> None:
-        self.config, self.rng, self.dtype = config, rng, dtype
+    model_type = "bert"
+    only: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+             "max_position_embeddings", "type_vocab_size")  # fmt: skip
 
-    def linear(self, i: int, o: int) -> Linear:
-        layer = Linear(i, o, rng=init.Blank(), dtype=self.dtype)
-        layer.weight.data = init.normal(self.rng, (o, i), self.config.initializer_range, self.dtype)
-        return layer
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    classifier_dropout: float | None = None
 
-    def embedding(self, v: int, padding_idx: int | None = None) -> Embedding:
-        d = self.config.hidden_size
-        layer = Embedding(v, d, padding_idx, rng=init.Blank(), dtype=self.dtype)
-        layer.weight.data = init.normal(self.rng, (v, d), self.config.initializer_range, self.dtype)
-        return layer
-
-    def norm(self) -> LayerNorm:
-        return LayerNorm(self.config.hidden_size, self.config.layer_norm_eps, dtype=self.dtype)
-
-    def dropout(self) -> Dropout:
-        return Dropout(self.config.hidden_dropout_prob)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._divides("num_attention_heads", "hidden_size")
 
 
 class BertEmbeddings(Module):
     """h = dropout(LN(word + type + position)).    ids, types, positions [n]  →  h [n,d]"""
 
-    def __init__(self, make: _Make) -> None:
-        config = make.config
-        self.word_embeddings = make.embedding(config.vocab_size, config.pad_token_id)
-        self.position_embeddings = make.embedding(config.max_position_embeddings)
-        self.token_type_embeddings = make.embedding(config.type_vocab_size)
-        self.LayerNorm = make.norm()
-        self.dropout = make.dropout()
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        d = config.hidden_size
+        self.word_embeddings = make.embedding(config.vocab_size, d, config.pad_token_id)
+        self.position_embeddings = make.embedding(config.max_position_embeddings, d)
+        self.token_type_embeddings = make.embedding(config.type_vocab_size, d)
+        self.LayerNorm = LayerNorm(d, config.layer_norm_eps, dtype=make.dtype)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, ids: Array, types: Array, positions: Array, rng: Rng) -> tuple[Array, Callable[[Array], None]]:
         word, back_word = self.word_embeddings(ids)
@@ -77,8 +85,8 @@ class BertEmbeddings(Module):
 class BertSelfAttention(Module):
     """The heads of all sequences, before the output projection.    x [n,d]  →  [n,d]"""
 
-    def __init__(self, make: _Make) -> None:
-        config, d = make.config, make.config.hidden_size
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        d = config.hidden_size
         self.query, self.key, self.value = make.linear(d, d), make.linear(d, d), make.linear(d, d)
         self.heads, self.dropout = config.num_attention_heads, config.attention_probs_dropout_prob
 
@@ -97,18 +105,18 @@ class BertSelfAttention(Module):
 
         return y, backward
 
-    def idle_parameters(self) -> list[str]:
+    def idle_parameters(self) -> dict[str, slice]:
         """The key's bias adds the same to all of a query's scores, which softmax does not see."""
-        return [f"key.{name}" for name, _ in self.key.named_parameters() if name.endswith("bias")]
+        return {f"key.{name}": slice(None) for name, _ in self.key.named_parameters() if name.endswith("bias")}
 
 
 class BertOutput(Module):
     """y = LN(x + dropout(W a + b)): the end of each sublayer.    a [n,i]  x [n,d]  →  y [n,d]; backward: (da, dx)"""
 
-    def __init__(self, make: _Make, in_features: int) -> None:
-        self.dense = make.linear(in_features, make.config.hidden_size)
-        self.LayerNorm = make.norm()
-        self.dropout = make.dropout()
+    def __init__(self, config: BertConfig, make: Make, in_features: int) -> None:
+        self.dense = make.linear(in_features, config.hidden_size)
+        self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, a: Array, x: Array, rng: Rng) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
         h, back_dense = self.dense(a, rng)
@@ -123,9 +131,9 @@ class BertOutput(Module):
 
 
 class BertAttention(Module):
-    def __init__(self, make: _Make) -> None:
-        self.self = BertSelfAttention(make)
-        self.output = BertOutput(make, make.config.hidden_size)
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        self.self = BertSelfAttention(config, make)
+        self.output = BertOutput(config, make, config.hidden_size)
 
     def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
         a, back_self = self.self(x, packing, rng)
@@ -142,9 +150,9 @@ class BertAttention(Module):
 class BertIntermediate(Module):
     """f = activation(W x + b).    x [n,d]  →  f [n,f]"""
 
-    def __init__(self, make: _Make) -> None:
-        self.dense = make.linear(make.config.hidden_size, make.config.intermediate_size)
-        self.activation = ACTIVATIONS[make.config.hidden_act]
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        self.dense = make.linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
         f, back_dense = self.dense(x, rng)
@@ -153,10 +161,10 @@ class BertIntermediate(Module):
 
 
 class BertLayer(Module):
-    def __init__(self, make: _Make) -> None:
-        self.attention = BertAttention(make)
-        self.intermediate = BertIntermediate(make)
-        self.output = BertOutput(make, make.config.intermediate_size)
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        self.attention = BertAttention(config, make)
+        self.intermediate = BertIntermediate(config, make)
+        self.output = BertOutput(config, make, config.intermediate_size)
 
     def forward(self, x: Array, packing: Packing, rng: Rng = None) -> tuple[Array, Pullback]:
         x, back_attention = self.attention(x, packing, rng)
@@ -173,28 +181,20 @@ class BertLayer(Module):
 
 
 class BertEncoder(Module):
-    def __init__(self, make: _Make) -> None:
-        self.layer = [BertLayer(make) for _ in range(make.config.num_hidden_layers)]
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        self.layer = [BertLayer(config, make) for _ in range(config.num_hidden_layers)]
 
-    def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        backs = []
-        for layer in self.layer:
-            x, back = layer(x, packing, rng)
-            backs.append(back)
-
-        def backward(dx: Array) -> Array:
-            for back in reversed(backs):
-                dx = back(dx)
-            return dx
-
-        return x, backward
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng, dx_is_read: bool = True, recompute: bool = False
+    ) -> tuple[Array, Callable[[Array], Array | None]]:
+        return stack(self.layer, x, packing, rng=rng, dx_is_read=dx_is_read, recompute=recompute)
 
 
 class BertPooler(Module):
     """tanh(W h₀ + b) of each sequence's first row.    h [n,d]  →  [b,d]"""
 
-    def __init__(self, make: _Make) -> None:
-        self.dense = make.linear(make.config.hidden_size, make.config.hidden_size)
+    def __init__(self, config: BertConfig, make: Make) -> None:
+        self.dense = make.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, h: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
         first, shape = packing.first_rows(), h.shape
@@ -209,22 +209,52 @@ class BertPooler(Module):
         return y, backward
 
 
-class BertModel(Module):
-    """The encoder with its pooler.
+class BertModel(PretrainedModel):
+    """The encoder, with its pooler unless `add_pooling_layer` is False.
 
     forward(input_ids [b,t], attention_mask [b,t], token_type_ids [b,t]) returns last_hidden_state [b,t,d], zeros at
     the padding, and pooler_output [b,d]; backward takes their two gradients, either of which may be None.
     """
 
+    config_class = BertConfig
     default_target_modules = ("query", "value")
-    name_or_path: str | None = None
+    may_lack = ("pooler.",)
+    ignored = BUFFERS
 
-    def __init__(self, config: BertConfig, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        make = _Make(config, init.default_rng(rng), dtype)
+    def __init__(
+        self,
+        config: BertConfig,
+        add_pooling_layer: bool = True,
+        *,
+        rng: Source | int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        make = Make(rng, dtype, config.initializer_range)
         self.config = config
-        self.embeddings = BertEmbeddings(make)
-        self.encoder = BertEncoder(make)
-        self.pooler = BertPooler(make)
+        self.embeddings = BertEmbeddings(config, make)
+        self.encoder = BertEncoder(config, make)
+        self.pooler = BertPooler(config, make) if add_pooling_layer else None
+
+    def rows(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[Array, Packing, Callable[[Array], None]]:
+        """The last hidden state as rows [n,d], their packing, and their pullback."""
+        ids, packing = pack_tokens(input_ids, attention_mask, self.config.max_position_embeddings)
+        types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
+        trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
+        h, back_embeddings = self.embeddings(ids, types, packing.positions, rng)  # [n,d]
+        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing)
+
+        def backward(dh: Array) -> None:
+            dx = back_encoder(dh)
+            if dx is not None:
+                back_embeddings(dx)
+
+        return h, packing, backward
 
     def forward(
         self,
@@ -233,86 +263,15 @@ class BertModel(Module):
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
-        ids = np.asarray(input_ids)
-        packing = pack_tokens(ids, attention_mask, self.config.max_position_embeddings)
-        types = np.zeros_like(ids) if token_type_ids is None else np.asarray(token_type_ids)
-        h, back_embeddings = self.embeddings(packing.pack(ids), packing.pack(types), packing.positions, rng)  # [n,d]
-        h, back_encoder = self.encoder(h, packing, rng)
+        if self.pooler is None:
+            raise RuntimeError("this BertModel has no pooler: call rows()")
+        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng)
         pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
 
         def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
             dh = np.zeros_like(h) if dhidden is None else packing.pack(dhidden)
             if dpooled is not None:
                 dh = dh + back_pooler(dpooled)
-            back_embeddings(back_encoder(dh))
+            back_rows(dh)
 
         return BaseModelOutputWithPooling(packing.unpack(h), pooled), backward
-
-
-class BertForSequenceClassification(Module):
-    """BERT with a linear head on the pooled first token.
-
-    forward(input_ids [b,t], attention_mask [b,t], token_type_ids [b,t], labels [b]) returns loss and logits [b,v].
-    The loss is the mean cross-entropy, or the mean squared error where num_labels is 1. With labels, backward(dloss=1)
-    adds the gradient of every trainable parameter; without them, backward(dlogits) does.
-    """
-
-    default_target_modules = ("query", "value")
-    name_or_path: str | None = None
-
-    def __init__(self, config: BertConfig, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        rng = init.default_rng(rng)
-        self.config = config
-        self.bert = BertModel(config, rng=rng, dtype=dtype)
-        p = config.classifier_dropout
-        self.dropout = Dropout(config.hidden_dropout_prob if p is None else p)
-        self.classifier = _Make(config, rng, dtype).linear(config.hidden_size, config.num_labels)
-
-    def forward(
-        self,
-        input_ids: npt.ArrayLike,
-        attention_mask: npt.ArrayLike | None = None,
-        token_type_ids: npt.ArrayLike | None = None,
-        labels: npt.ArrayLike | None = None,
-        rng: Rng = None,
-    ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        output, back_bert = self.bert(input_ids, attention_mask, token_type_ids, rng)
-        pooled, back_dropout = self.dropout(output.pooler_output, rng)
-        logits, back_classifier = self.classifier(pooled, rng)  # [b,v]
-
-        def back_logits(dlogits: Array) -> None:
-            back_bert(None, back_dropout(back_classifier(dlogits)))
-
-        if labels is None:
-            return SequenceClassifierOutput(None, logits), back_logits
-        loss, back_loss, num_items = classification_loss(logits, np.asarray(labels))
-
-        def backward(dloss: Any = 1.0) -> None:
-            back_logits(back_loss(dloss))
-
-        return SequenceClassifierOutput(loss, logits, num_items), backward
-
-
-def pack_tokens(ids: Array, attention_mask: npt.ArrayLike | None, max_positions: int) -> Packing:
-    """The packing of a padded batch of ids. Raises ValueError for a wrong shape or more positions than there are."""
-    if ids.ndim != 2:
-        raise ValueError(f"input_ids must be [batch, length]; got shape {ids.shape}")
-    mask = np.ones(ids.shape, dtype=bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
-    if mask.shape != ids.shape:
-        raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}: they must agree")
-    packing = Packing(mask)
-    longest = int(packing.positions.max(initial=-1)) + 1
-    if longest > max_positions:
-        raise ValueError(
-            f"a sequence of {longest} tokens is longer than the {max_positions} positions of this model: truncate it"
-        )
-    return packing
-
-
-def classification_loss(logits: Array, labels: Array) -> tuple[Any, Callable[..., Array], int]:
-    """Cross-entropy over classes, or squared error where there is one output; and over how many labels it is a mean."""
-    if logits.shape[1] == 1:
-        loss, back = mse_loss(logits, labels.reshape(-1, 1))
-        return loss, back, len(labels)
-    loss, back = cross_entropy(logits, labels)
-    return loss, back, int((labels != -100).sum())

@@ -13,29 +13,36 @@ from npora.nn.module import Array, Module, Parameter
 logger = logging.getLogger("npora")
 
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # of TensorFlow's BERTs
-_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # not parameters; some files hold them
 
 
 def load_checkpoint(
-    model: Module, tensors: Mapping[str, Array], prefix: str, heads: tuple[str, ...], seed: int
+    model: Module,
+    tensors: Mapping[str, Array],
+    prefix: str,
+    may_lack: tuple[str, ...],
+    ignored: tuple[str, ...],
+    seed: int,
 ) -> None:
     """Give each parameter of the model its tensor, with or without `prefix` before the body's keys.
 
-    A float32 tensor goes into a float32 model as it is, a read-only memory map. Parameters below one of `heads` that
-    the checkpoint lacks are newly initialised from `seed`; what is missing and what was not used is logged.
+    A float32 tensor goes into a float32 model as it is, a read-only memory map. Parameters below one of `may_lack` that
+    the checkpoint lacks are newly initialised from `seed`; what is missing and what was not used is logged. Keys that
+    end like one of `ignored` are passed over, and so is a tied parameter's second name where both hold the same.
 
     Raises
     ------
     ValueError: tensors of the body that are missing, or tensors of another shape; each is named.
     """
-    found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(_BUFFERS)}
+    found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(ignored)}
     parameters = dict(model.named_parameters())
     if prefix and not any(key.startswith(prefix + ".") for key in found):
         body = {name.removeprefix(prefix + ".") for name in parameters if name.startswith(prefix + ".")}
         found = {f"{prefix}.{key}" if key in body else key: tensor for key, tensor in found.items()}
+    for name, first in tied_names(model).items():
+        _resolve_tie(found, name, first)
     missing = [name for name in parameters if name not in found]
     unexpected = [key for key in found if key not in parameters]
-    absent = [name for name in missing if not name.startswith(heads)]
+    absent = [name for name in missing if not name.startswith(may_lack)]
     misshapen = [
         f"{name} has shape {found[name].shape}, expected {parameter.shape}"
         for name, parameter in parameters.items()
@@ -53,6 +60,32 @@ def load_checkpoint(
         logger.warning("newly initialised, since the checkpoint has none: %s", ", ".join(missing))
     if unexpected:
         logger.warning("in the checkpoint, and not used by %s: %s", type(model).__name__, ", ".join(unexpected))
+
+
+def tied_names(model: Module) -> dict[str, str]:
+    """The further names of parameters that have several, each with the first: {"lm_head.weight": "…wte.weight"}."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = (
+        (f"{path}.{name}" if path else name, value)
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Parameter)
+    )
+    return {name: first[id(value)] for name, value in every if first[id(value)] != name}
+
+
+def _resolve_tie(found: dict[str, Array], name: str, first: str) -> None:
+    """Take a tied parameter from whichever name the file has; refuse two that differ."""
+    if name not in found:
+        return
+    second = found.pop(name)
+    if first not in found:
+        found[first] = second
+    elif not np.array_equal(found[first], second):
+        raise ValueError(
+            f"the checkpoint holds {name} and {first}, which this model ties, with different values: set "
+            "tie_word_embeddings to false in config.json"
+        )
 
 
 def _initialize(parameters: Mapping[str, Parameter], seed: int, config: object) -> None:

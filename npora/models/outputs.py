@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from npora.nn.module import Array
 
 
 @dataclass
-class BaseModelOutputWithPooling:
-    """last_hidden_state [b,t,d], zeros where padding was; pooler_output [b,d]."""
+class BaseModelOutput:
+    """last_hidden_state [b,t,d], zeros where padding was."""
 
     last_hidden_state: Array
+
+
+@dataclass
+class BaseModelOutputWithPooling(BaseModelOutput):
+    """pooler_output [b,d] beside last_hidden_state [b,t,d]."""
+
     pooler_output: Array
 
 
@@ -23,3 +31,27 @@ class SequenceClassifierOutput:
     loss: Any
     logits: Array
     num_items: int = 0
+
+
+@dataclass
+class TokenClassifierOutput:
+    """loss; logits [b,t,v], zeros where padding was; num_items, how many labels the loss is the mean over."""
+
+    loss: Any
+    logits: Array
+    num_items: int = 0
+
+
+class LanguageModelOutput:
+    """loss, a scalar, or None without labels; num_items, how many labels it is the mean over; logits [b,t,v].
+
+    Beside a loss the logits are computed when they are first asked for: over a large vocabulary they are most of the
+    memory of a training step, and training does not read them.
+    """
+
+    def __init__(self, loss: Any, num_items: int, logits: Callable[[], Array]) -> None:
+        self.loss, self.num_items, self._compute = loss, num_items, logits
+
+    @cached_property
+    def logits(self) -> Array:
+        return self._compute()

@@ -98,9 +98,9 @@ class MultiHeadAttention(Module):
 
         return y.reshape(*x_shape[:-1], y.shape[-1]), backward
 
-    def idle_parameters(self) -> list[str]:
+    def idle_parameters(self) -> dict[str, slice]:
         """b_k adds the same to all of a query's scores, which softmax does not see: its gradient is zero."""
-        return [f"k_proj.{name}" for name, _ in self.k_proj.named_parameters() if name.endswith("bias")]
+        return {f"k_proj.{name}": slice(None) for name, _ in self.k_proj.named_parameters() if name.endswith("bias")}
 
 
 def _as_rows(x: Array, packing: Packing | None) -> tuple[Array, Packing, tuple[int, ...]]:

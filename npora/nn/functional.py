@@ -7,12 +7,14 @@ gradient of z is dz. No function writes to an array that it was given; a pullbac
 from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh
 from npora.nn.dropout import dropout
 from npora.nn.erf import erf
-from npora.nn.loss import cross_entropy, mse_loss
-from npora.nn.norm import normalize
+from npora.nn.loss import binary_cross_entropy, cross_entropy, mse_loss
+from npora.nn.norm import normalize, rms_normalize
+from npora.nn.rotary import rotary
 from npora.nn.scaled_attention import attention, packed_attention
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
-    "ACTIVATIONS", "attention", "cross_entropy", "dropout", "erf", "gelu", "gelu_tanh", "log_softmax", "mse_loss",
-    "normalize", "packed_attention", "relu", "silu", "softmax", "tanh",
+    "ACTIVATIONS", "attention", "binary_cross_entropy", "cross_entropy", "dropout", "erf", "gelu", "gelu_tanh",
+    "log_softmax", "mse_loss", "normalize", "packed_attention", "relu", "rms_normalize", "rotary", "silu", "softmax",
+    "tanh",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The linear layer."""
+"""The linear layer, and the same layer with its matrix stored the other way round."""
 
 from __future__ import annotations
 
@@ -37,35 +37,66 @@ class Linear(Module):
         self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None
 
     @property
+    def matrix(self) -> Array:
+        """W [o,i], whichever way the weight is stored."""
+        return self.stored(self.weight.data)
+
+    def stored(self, W: Array) -> Array:
+        """A matrix [o,i] as the weight stores it: as it is. Its own inverse."""
+        return W
+
+    @property
     def in_features(self) -> int:
-        return self.weight.shape[1]
+        return int(self.matrix.shape[1])
 
     @property
     def out_features(self) -> int:
-        return self.weight.shape[0]
+        return int(self.matrix.shape[0])
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear."""
-        return self.affine(x, self.weight.data)
+        return self.affine(x, self.matrix)
 
     def affine(self, x: Array, W: Array) -> tuple[Array, Pullback]:
-        """The layer with the matrix W in its weight's place: the weight itself, or what LoRA makes of it."""
-        weight, bias = self.weight, self.bias
+        """The layer with the matrix W [o,i] in its weight's place: the weight itself, or what LoRA makes of it."""
+        weight, bias, stored = self.weight, self.bias, self.stored
         kept = x if weight.requires_grad else None
         if x.shape[-1:] != W.shape[1:]:
-            raise ValueError(f"a Linear of {W.shape[1]} inputs was given an array of shape {x.shape}")
+            raise ValueError(f"a {type(self).__name__} of {W.shape[1]} inputs was given an array of shape {x.shape}")
         y = x @ W.T  # [...,o]
         if bias is not None:
             y += bias.data
 
         def backward(dy: Array) -> Array:
             if kept is not None:
-                weight.accumulate(rows(dy).T @ rows(kept))  # (2) [o,i]
+                weight.accumulate(stored(rows(dy).T @ rows(kept)))  # (2) [o,i]
             if bias is not None and bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
             return dy @ W  # (1) [...,i]
 
         return y, backward
+
+
+class Conv1D(Linear):
+    """y = x W + b with W stored as [i,o]: GPT-2's linear layer, under its name in transformers.
+
+    As a matrix [o,i] it is the stored weight's transpose, a view; the mathematics is Linear's.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: Source | int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, rng=rng, dtype=dtype)
+        self.weight.data = np.ascontiguousarray(self.weight.data.T)  # [o,i] → [i,o]
+
+    def stored(self, W: Array) -> Array:
+        return np.transpose(W)  # [o,i] ↔ [i,o]
 
 
 def rows(x: Array) -> Array:

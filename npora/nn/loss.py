@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from npora.nn.module import Array, Identities, Named, declares
-from npora.nn.softmax import log_softmax
 
 LossPullback = Callable[..., Array]
 
@@ -42,20 +41,26 @@ def cross_entropy(
     if (wrong := np.flatnonzero(counted & ((targets < 0) | (targets >= classes)))).size:
         row = int(wrong[0])
         raise ValueError(f"target {targets[row]} in row {row} is not one of the {classes} classes 0 … {classes - 1}")
-    log_p, _ = log_softmax(logits)  # [n,v]
-    q = np.full(logits.shape, label_smoothing / classes, dtype=logits.dtype)
-    q[np.flatnonzero(counted), targets[counted]] += 1 - label_smoothing
-    q[~counted] = 0
-    number = max(int(counted.sum()), 1)
+    on = np.flatnonzero(counted), targets[counted]  # where q is more than ε/v
+    number, smooth = max(len(on[0]), 1), label_smoothing
+    z = logits - logits.real.max(axis=-1, keepdims=True)  # [n,v]
+    p = np.exp(z)
+    total = p.sum(axis=-1, keepdims=True)  # [n,1]
+    nll = np.log(total[on[0], 0]) - (1 - smooth) * z[on]  # −Σ_v q log p, without the smoothing's share
+    if smooth:
+        nll -= smooth * z[counted].mean(axis=-1)
+    p /= total
 
     def backward(dloss: Any = 1.0) -> Array:
-        dz = np.exp(log_p)
-        dz -= q
+        dz: Array = p.copy()
+        dz[on] -= 1 - smooth
+        if smooth:
+            dz -= smooth / classes
         dz[~counted] = 0
         dz *= np.asarray(dloss / number, dtype=dz.dtype)
         return dz
 
-    return -(q * log_p).sum() / number, backward
+    return nll.sum() / number, backward
 
 
 def mse_loss(prediction: Array, target: Array) -> tuple[Any, LossPullback]:
@@ -71,3 +76,24 @@ def mse_loss(prediction: Array, target: Array) -> tuple[Any, LossPullback]:
         return dy
 
     return (difference * difference).sum() / number, backward
+
+
+def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Any, LossPullback]:
+    """ℓ = −1/N Σ (t log σ(z) + (1 − t) log(1 − σ(z))) over all N elements: each is a yes or no of its own.
+
+        dz = dℓ (σ(z) − t) / N
+
+    Computed as max(z, 0) − t z + log(1 + e^(−|z|)), which cannot overflow, with σ(z) = (1 + tanh(z/2))/2.
+    """
+    targets = np.asarray(targets, dtype=logits.dtype)
+    if logits.shape != targets.shape:
+        raise ValueError(f"the logits have shape {logits.shape}, the targets {targets.shape}: they must agree")
+    number = max(logits.size, 1)
+    positive = logits.real > 0
+    size = np.where(positive, logits, -logits)  # |z|, in a form that complex steps see through
+
+    def backward(dloss: Any = 1.0) -> Array:
+        dz: Array = (0.5 * (1 + np.tanh(0.5 * logits)) - targets) * np.asarray(dloss / number, dtype=logits.dtype)
+        return dz
+
+    return (logits * positive - targets * logits + np.log1p(np.exp(-size))).sum() / number, backward

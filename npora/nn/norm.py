@@ -1,4 +1,4 @@
-"""Layer normalisation."""
+"""Normalisation: by mean and variance, and by the root of the mean square."""
 
 from __future__ import annotations
 
@@ -66,3 +66,43 @@ class LayerNorm(Module):
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         if gradients:
             yield from _rows_sum_to_zero(inputs, gradients)
+
+
+def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
+    """x̂ = x / ρ with ρ² = mean(x²) + eps over the last axis, the core of RMSNorm (Zhang and Sennrich, 2019).
+
+    dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ
+    """
+    r = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    xhat = x * r
+
+    def backward(dxhat: Array) -> Array:
+        dx: Array = dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
+        dx *= r
+        return dx
+
+    return xhat, backward
+
+
+class RMSNorm(Module):
+    """y = γ ⊙ x̂ with x̂ = x/ρ over the last axis: no mean, no bias (T5's and Llama's).    x, y [...,d]  γ [d]
+
+    dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
+    dx = rms_normalize's pullback of γ ⊙ dy      (2)
+    """
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-6, *, dtype: npt.DTypeLike = np.float32) -> None:
+        self.weight = Parameter(np.ones(normalized_shape, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x: Array) -> tuple[Array, Pullback]:
+        weight = self.weight
+        gamma = weight.data
+        xhat, back_normalize = rms_normalize(x, self.eps)
+
+        def backward(dy: Array) -> Array:
+            if weight.requires_grad:
+                weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
+            return back_normalize(dy * gamma)  # (2)
+
+        return xhat * gamma, backward

@@ -24,6 +24,7 @@ class Packing:
     Attributes
     ----------
     lengths : int [b], how many rows each sequence has; starts : int [b], the first row of each
+    rows : n
     positions : int [n], the column of each row in the padded batch: Hugging Face's position ids, which count padding
     """
 
@@ -34,6 +35,7 @@ class Packing:
         self.lengths: Array = self.mask.sum(axis=1)  # [b]
         self.starts: Array = np.cumsum(self.lengths) - self.lengths  # [b]
         self.positions = np.nonzero(self.mask)[1]  # [n]
+        self.rows = len(self.positions)
 
     @classmethod
     def dense(cls, batch: int, length: int) -> Packing:
@@ -46,9 +48,24 @@ class Packing:
         lengths = np.asarray(lengths)
         return cls(np.arange(max(lengths, default=0)) < lengths[:, None])
 
+    @classmethod
+    def spaced(cls, lengths: npt.ArrayLike, every: int) -> Packing:
+        """Sequences whose first rows stand `every` rows apart, with rows of nobody behind the shorter ones."""
+        packing = cls.of_lengths(lengths)
+        packing.starts = np.arange(len(packing.lengths)) * every
+        packing.rows = len(packing.lengths) * every
+        return packing
+
     @property
-    def rows(self) -> int:
-        return len(self.positions)
+    def sequences(self) -> Array:
+        """int [n], which sequence each real row belongs to."""
+        return np.asarray(np.arange(len(self.lengths)).repeat(self.lengths))
+
+    @property
+    def offsets(self) -> Array:
+        """int [n], the place of each real row in its sequence, 0 for the first; padding does not count."""
+        before = np.cumsum(self.lengths) - self.lengths
+        return np.asarray(np.arange(int(self.lengths.sum())) - before.repeat(self.lengths))
 
     def pack(self, padded: Array) -> Array:
         """Drop the padding."""
@@ -64,10 +81,14 @@ class Packing:
         return padded
 
     def first_rows(self) -> Array:
-        """The index of each sequence's first row. Raises ValueError where a sequence has none."""
+        """int [b], each sequence's first row. Raises ValueError where a sequence has none."""
         if (empty := np.flatnonzero(self.lengths == 0)).size:
             raise ValueError(f"sequence {empty[0]} of the batch has no token: its attention mask is all zeros")
         return self.starts  # [b]
+
+    def last_rows(self) -> Array:
+        """int [b], each sequence's last row. Raises ValueError where a sequence has none."""
+        return np.asarray(self.first_rows() + self.lengths - 1)
 
     def blocks(self, other: Packing) -> Iterator[tuple[Block, Block]]:
         """Runs of rows that attention takes as one array: pairs of (rows, (sequences, length)), queries' and keys'.
@@ -77,9 +98,12 @@ class Packing:
         if len(self.lengths) != len(other.lengths):
             raise ValueError(f"{len(self.lengths)} sequences of queries meet {len(other.lengths)} sequences of keys")
         batch = len(self.lengths)
-        if batch and (self.lengths == self.lengths[0]).all() and (other.lengths == other.lengths[0]).all():
+        if batch and self._is_one_block() and other._is_one_block():
             whole = (slice(0, self.rows), (batch, int(self.lengths[0])))
             yield whole, (slice(0, other.rows), (batch, int(other.lengths[0])))
             return
         for a, t, c, s in zip(self.starts, self.lengths, other.starts, other.lengths, strict=True):
             yield (slice(a, a + t), (1, int(t))), (slice(c, c + s), (1, int(s)))
+
+    def _is_one_block(self) -> bool:
+        return bool((self.lengths == self.lengths[0]).all()) and self.rows == len(self.lengths) * self.lengths[0]

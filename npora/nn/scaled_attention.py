@@ -34,8 +34,8 @@ def attention(
 ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
     """y = dropout(softmax(scale · q kᵀ + bias)) v    (Vaswani et al., 2017).
 
-    q [...,t,d]  k [...,s,d]  v [...,s,e]  →  y [...,t,e]; mask (True: may attend) and bias broadcast to [...,t,s];
-    scale is 1/√d unless given. With p the softmax and a = dropout(p):
+    q [...,t,d]  k [...,s,d]  v [...,s,e]  →  y [...,t,e]; mask (True: may attend) and bias broadcast to [...,t,s], and
+    k and v along the leading axes; scale is 1/√d unless given. With p the softmax and a = dropout(p):
 
         dv = aᵀ dy               (1)
         da = dy vᵀ               (2)
@@ -61,7 +61,7 @@ def attention(
         dbias = None if bias is None else sum_to_shape(dz, bias.shape)  # (4)
         dq = (dz @ k) * scale  # (5) [...,t,d]
         dk = dz.swapaxes(-1, -2) @ (q * scale)  # (6) [...,s,d]
-        return dq, dk, dv, dbias
+        return dq, sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dbias
 
     return a @ v, backward  # [...,t,e]
 
@@ -80,74 +80,90 @@ def packed_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     rng: np.random.Generator | None = None,
+    key_value_heads: int | None = None,
 ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
     """Attention of each sequence's rows to the rows of its own keys.
 
-    q [n,h·d]  k [m,h·d]  v [m,h·e]  →  y [n,h·e]. `packing` says which rows of q form which sequence, `key_packing`
+    q [n,h·d]  k [m,g·d]  v [m,g·e]  →  y [n,h·e]. `packing` says which rows of q form which sequence, `key_packing`
     the same for k and v (self-attention: the same). causal: query t sees the keys up to s = t + (keys − queries).
     bias broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. key_mask [b,s]
     hides keys of a dense batch. backward returns (dq, dk, dv, dbias).
+
+    key_value_heads : g, a divisor of h: each key head serves h/g query heads in a row (grouped-query attention, Ainslie
+    et al., 2023). h unless given.
     """
     key_packing = packing if key_packing is None else key_packing
-    y = np.empty((len(q), v.shape[1]), dtype=q.dtype)
+    groups = heads if key_value_heads is None else key_value_heads
+    if heads % groups:
+        raise ValueError(f"{heads} heads cannot share {groups} key heads: the one must be a multiple of the other")
+    by_head = None if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)  # [b|1,h|1,t|1,s|1]
+    y = np.empty((len(q), v.shape[1] // groups * heads), dtype=q.dtype)
     parts = []
     for number, ((rows, query_shape), (keys, key_shape)) in enumerate(packing.blocks(key_packing)):
         (batch, t), s = query_shape, key_shape[1]
         sequence = slice(None) if batch == len(packing.lengths) else slice(number, number + 1)
         mask = np.tri(t, s, s - t, dtype=bool) if causal else None
         if key_mask is not None:
-            visible = key_mask[sequence, None, None, :s]  # [b,1,1,s]
+            visible = key_mask[sequence, None, None, None, :s]  # [b,1,1,1,s]
             mask = visible if mask is None else mask & visible
-        corner = None if bias is None else _corner(bias, sequence, t, s)
+        corner = None if by_head is None else _corner(by_head, sequence, t, s)
         part, back = attention(
-            _split_heads(q[rows], batch, heads),  # [b,h,t,d]
-            _split_heads(k[keys], batch, heads),  # [b,h,s,d]
-            _split_heads(v[keys], batch, heads),  # [b,h,s,e]
+            _split_heads(q[rows], batch, groups, heads // groups),  # [b,g,h/g,t,d]
+            _split_heads(k[keys], batch, groups, 1),  # [b,g,1,s,d]
+            _split_heads(v[keys], batch, groups, 1),  # [b,g,1,s,e]
             mask=mask,
-            bias=None if bias is None or corner is None else bias[corner],
+            bias=None if by_head is None or corner is None else _group(by_head[corner], groups),
             scale=scale,
             dropout_p=dropout_p,
             rng=rng,
         )
         y[rows] = _join_heads(part)
         parts.append((rows, keys, batch, corner, back))
-    shapes, dtype, bias_shape = (q.shape, k.shape, v.shape), q.dtype, None if bias is None else bias.shape
+    shapes, dtype = (q.shape, k.shape, v.shape), q.dtype
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
         dq, dk, dv = (np.empty(shape, dtype=dtype) for shape in shapes)
-        dbias = None if bias_shape is None else np.zeros(bias_shape, dtype=dtype)
+        dbias = None if by_head is None else np.zeros(by_head.shape, dtype=dtype)
         for rows, keys, batch, corner, back in parts:
-            dq_part, dk_part, dv_part, dbias_part = back(_split_heads(dy[rows], batch, heads))
+            dq_part, dk_part, dv_part, dbias_part = back(_split_heads(dy[rows], batch, groups, heads // groups))
             dq[rows] = _join_heads(dq_part)
             dk[keys] = _join_heads(dk_part)
             dv[keys] = _join_heads(dv_part)
-            if dbias is not None and corner is not None:
-                dbias[corner] += dbias_part
-        return dq, dk, dv, dbias
+            if dbias is not None and corner is not None and dbias_part is not None:
+                dbias[corner] += dbias_part.reshape(dbias[corner].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
+        return dq, dk, dv, None if bias is None or dbias is None else dbias.reshape(bias.shape)
 
     return y, backward
 
 
-def _split_heads(rows: Array, batch: int, heads: int) -> Array:
+def _split_heads(rows: Array, batch: int, groups: int, each: int) -> Array:
     n, width = rows.shape
-    split: Array = rows.reshape(batch, n // batch, heads, width // heads).swapaxes(1, 2)  # [b·t,h·d] → [b,h,t,d]
-    return split
+    heads = rows.reshape(batch, n // batch, groups, each, width // (groups * each))  # [b·t,h·d] → [b,t,g,h/g,d]
+    return np.moveaxis(heads, 1, 3)  # [b,g,h/g,t,d]
 
 
 def _join_heads(x: Array) -> Array:
-    batch, heads, t, d = x.shape
-    joined: Array = x.swapaxes(1, 2).reshape(batch * t, heads * d)  # [b,h,t,d] → [b·t,h·d]
+    batch, groups, each, t, d = x.shape
+    joined: Array = np.moveaxis(x, 3, 1).reshape(batch * t, groups * each * d)  # [b,g,h/g,t,d] → [b·t,h·d]
     return joined
 
 
+def _group(bias: Array, groups: int) -> Array:
+    batch, heads, t, s = bias.shape
+    groups = min(groups, heads)  # 1 where the heads share the bias
+    return bias.reshape(batch, groups, heads // groups, t, s)  # [b,h,t,s] → [b,g,h/g,t,s]
+
+
 def _corner(bias: Array, sequence: slice, t: int, s: int) -> tuple[slice, ...]:
-    """The part of a broadcastable bias that belongs to some sequences of t queries and s keys."""
-    parts = (sequence, slice(None), slice(t), slice(s))[-bias.ndim :]
+    """The part of a broadcastable bias [b,h,t,s] that belongs to some sequences of t queries and s keys."""
+    parts = (sequence, slice(None), slice(t), slice(s))
     return tuple(slice(None) if size == 1 else part for size, part in zip(bias.shape, parts, strict=True))
 
 
 def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     """Sum over the axes along which an array of this shape was broadcast: broadcasting's own pullback."""
+    if x.shape == shape:
+        return x
     x = x.sum(axis=tuple(range(x.ndim - len(shape))))
     broadcast = tuple(axis for axis, size in enumerate(shape) if size == 1 and x.shape[axis] != 1)
     return np.asarray(x.sum(axis=broadcast, keepdims=True))

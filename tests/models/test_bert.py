@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npora.models.bert import classification_loss
+from npora.models.heads import classification_loss
 from tests.tiny import tiny_bert
 
 GOLDEN = Path(__file__).with_name("golden_bert.json")

@@ -1,0 +1,214 @@
+"""GPT-2 (Radford et al., 2019), with Hugging Face's parameter names.
+
+Rows: tokens are `[n,d]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
+x + f(LN(x)). Its linear layers are stored transposed (Conv1D).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.models.config import PretrainedConfig
+from npora.models.outputs import BaseModelOutput
+from npora.models.pretrained import Make, PretrainedModel
+from npora.models.tokens import check_positions, pack_tokens, packed_positions
+from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module, Packing, stack
+from npora.nn.dropout import active_rng
+from npora.nn.functional import ACTIVATIONS, packed_attention
+from npora.nn.init import Source
+from npora.nn.module import Array, Pullback
+
+Rng = np.random.Generator | None
+BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks; older files hold them
+
+
+@dataclass(kw_only=True)
+class GPT2Config(PretrainedConfig):
+    """A GPT-2's `config.json`; the defaults are gpt2's."""
+
+    model_type = "gpt2"
+    aliases: ClassVar = {
+        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    }  # fmt: skip
+    only: ClassVar = {"add_cross_attention": False, "tie_word_embeddings": True}
+    sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+    activation_field = "activation_function"
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._divides("n_head", "n_embd")
+
+
+class GPT2Attention(Module):
+    """y = dropout(W_o concat_h(softmax(q_h k_hᵀ/√d) v_h)) over the keys up to each query.    x [n,d]  →  y [n,d]
+
+    q, k and v are the thirds of one product, so that their gradients are the thirds of one upstream gradient.
+    """
+
+    def __init__(self, config: GPT2Config, make: Make, index: int) -> None:
+        d = config.n_embd
+        self.c_attn: Module = make.conv1d(d, 3 * d)
+        self.c_proj: Module = make.conv1d(d, d, std=make.std / math.sqrt(2 * config.n_layer))
+        self.attn_pdrop, self.resid_dropout = config.attn_pdrop, Dropout(config.resid_pdrop)
+        self.heads, self.width = config.n_head, d
+        self.scale = math.sqrt(config.n_head / d) if config.scale_attn_weights else 1.0  # 1/√(head width)
+        if config.scale_attn_by_inverse_layer_idx:
+            self.scale /= index + 1
+
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
+    ) -> tuple[Array, Pullback]:
+        qkv, back_qkv = self.c_attn(x, rng)  # [n,3d]
+        q, k, v = np.split(qkv, 3, axis=-1)  # [n,d] each
+        keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
+        a, back_attention = packed_attention(
+            q, keys, values, self.heads, packing, key_packing, causal=True, scale=self.scale,
+            dropout_p=self.attn_pdrop, rng=active_rng(self, self.attn_pdrop, rng),
+        )  # fmt: skip
+        y, back_proj = self.c_proj(a, rng)
+        y, back_dropout = self.resid_dropout(y, rng)
+
+        def backward(dy: Array) -> Array:
+            dq, dk, dv, _ = back_attention(back_proj(back_dropout(dy)))
+            dx: Array = back_qkv(np.concatenate([dq, dk, dv], axis=-1))  # [n,3d] → [n,d]
+            return dx
+
+        return y, backward
+
+    def idle_parameters(self) -> dict[str, slice]:
+        """The keys' bias adds the same to all of a query's scores, which softmax does not see."""
+        keys = slice(self.width, 2 * self.width)
+        return {f"c_attn.{name}": keys for name, _ in self.c_attn.named_parameters() if name.endswith("bias")}
+
+
+class GPT2MLP(Module):
+    """y = dropout(W₂ activation(W₁ x)).    x [n,d]  →  y [n,d]"""
+
+    def __init__(self, config: GPT2Config, make: Make) -> None:
+        d, f = config.n_embd, config.n_inner or 4 * config.n_embd
+        self.c_fc: Module = make.conv1d(d, f)
+        self.c_proj: Module = make.conv1d(f, d, std=make.std / math.sqrt(2 * config.n_layer))
+        self.act, self.dropout = ACTIVATIONS[config.activation_function], Dropout(config.resid_pdrop)
+
+    def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        f, back_fc = self.c_fc(x, rng)  # [n,f]
+        f, back_act = self.act(f)
+        y, back_proj = self.c_proj(f, rng)  # [n,d]
+        y, back_dropout = self.dropout(y, rng)
+
+        def backward(dy: Array) -> Array:
+            dx: Array = back_fc(back_act(back_proj(back_dropout(dy))))
+            return dx
+
+        return y, backward
+
+
+class GPT2Block(Module):
+    def __init__(self, config: GPT2Config, make: Make, index: int) -> None:
+        d, eps = config.n_embd, config.layer_norm_epsilon
+        self.ln_1 = LayerNorm(d, eps, dtype=make.dtype)
+        self.attn = GPT2Attention(config, make, index)
+        self.ln_2 = LayerNorm(d, eps, dtype=make.dtype)
+        self.mlp = GPT2MLP(config, make)
+
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
+    ) -> tuple[Array, Pullback]:
+        a, back_norm1 = self.ln_1(x)
+        a, back_attention = self.attn(a, packing, rng, past)
+        h = x + a
+        m, back_norm2 = self.ln_2(h)
+        m, back_mlp = self.mlp(m, rng)
+
+        def backward(dy: Array) -> Array:
+            dh = dy + back_norm2(back_mlp(dy))  # h feeds the sum and ln_2
+            dx: Array = dh + back_norm1(back_attention(dh))  # x feeds the sum and ln_1
+            return dx
+
+        return h + m, backward
+
+
+class GPT2Model(PretrainedModel):
+    """The decoder without a head.
+
+    forward(input_ids [b,t], attention_mask [b,t], position_ids [b,t]) returns last_hidden_state [b,t,d], zeros at the
+    padding; backward takes its gradient.
+    """
+
+    config_class = GPT2Config
+    default_target_modules = ("c_attn",)
+    ignored = BUFFERS
+
+    def __init__(self, config: GPT2Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
+        make = Make(rng, dtype, config.initializer_range)
+        self.config = config
+        self.wte = make.embedding(config.vocab_size, config.n_embd)
+        self.wpe = make.embedding(config.n_positions, config.n_embd)
+        self.drop = Dropout(config.embd_pdrop)
+        self.h = [GPT2Block(config, make, index) for index in range(config.n_layer)]
+        self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, dtype=dtype)
+
+    def rows(
+        self, ids: Array, packing: Packing, positions: Array, rng: Rng = None, cache: Cache | None = None
+    ) -> tuple[Array, Callable[[Array], None]]:
+        """Rows before the last norm.    ids, positions int [n]  →  h [n,d]
+
+        With a cache the rows follow those that it holds, and are added to it.
+        """
+        check_positions(positions, self.config.n_positions)
+        token, back_token = self.wte(ids)
+        position, back_position = self.wpe(positions)
+        h, back_drop = self.drop(token + position, rng)  # [n,d]
+        trained = self.wte.weight.requires_grad or self.wpe.weight.requires_grad
+        h, back_blocks = stack(
+            self.h, h, packing, rng=rng, dx_is_read=trained, recompute=self.gradient_checkpointing,
+            each=lambda index: {"past": None if cache is None else cache[index]},
+        )  # fmt: skip
+
+        def backward(dh: Array) -> None:
+            dx = back_blocks(dh)
+            if dx is not None:
+                dx = back_drop(dx)
+                back_token(dx)
+                back_position(dx)
+
+        return h, backward
+
+    def forward(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
+        ids, packing = pack_tokens(input_ids, attention_mask)
+        h, back_rows = self.rows(ids, packing, packed_positions(position_ids, packing), rng)
+        h, back_norm = self.ln_f(h)
+
+        def backward(dhidden: Array) -> None:
+            back_rows(back_norm(packing.pack(dhidden)))
+
+        return BaseModelOutput(packing.unpack(h)), backward

@@ -1,0 +1,92 @@
+"""From a padded batch of ids to rows, and which row a head reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn import Packing
+from npora.nn.module import Array
+
+
+def pack_tokens(
+    input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, max_positions: int | None = None
+) -> tuple[Array, Packing]:
+    """The ids [n] of a padded batch [b,t] without its padding, and their packing.
+
+    Raises
+    ------
+    ValueError: a wrong shape, a mask of another shape, more positions than there are.
+    """
+    ids = np.asarray(input_ids)
+    if ids.ndim != 2:
+        raise ValueError(f"input_ids must be [batch, length]; got shape {ids.shape}")
+    mask = np.ones(ids.shape, dtype=bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}: they must agree")
+    packing = Packing(mask)
+    if max_positions is not None:
+        check_positions(packing.positions, max_positions)
+    return packing.pack(ids), packing
+
+
+def check_positions(positions: Array, max_positions: int) -> None:
+    """Raise ValueError where a position is beyond those that the model has."""
+    longest = int(positions.max(initial=-1)) + 1
+    if longest > max_positions:
+        raise ValueError(
+            f"a sequence of {longest} tokens is longer than the {max_positions} positions of this model: truncate it"
+        )
+
+
+def packed_positions(position_ids: npt.ArrayLike | None, packing: Packing) -> Array:
+    """int [n]: the position ids given [b,t], or each row's column in the padded batch, as transformers counts."""
+    if position_ids is None:
+        return packing.positions
+    ids = np.asarray(position_ids)
+    return packing.pack(np.broadcast_to(ids, packing.mask.shape))
+
+
+def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None) -> Array:
+    """int [b], the row of each sequence's rightmost token that is not `pad_token_id`: what a decoder's classifier reads
+    in transformers.
+
+    Raises
+    ------
+    ValueError: there are several sequences and no pad_token_id; that token is hidden by the attention mask.
+    """
+    ids = np.asarray(input_ids)
+    if pad_token_id is None:
+        if len(ids) != 1:
+            raise ValueError(
+                "to classify several sequences at once the config needs a pad_token_id, which tells where each ends: "
+                "set model.config.pad_token_id"
+            )
+        columns = np.array([ids.shape[1] - 1])
+    else:
+        columns = (np.arange(ids.shape[1]) * (ids != pad_token_id)).argmax(axis=1)  # [b]
+    row_of = np.full(packing.mask.shape, -1)
+    row_of[packing.mask] = np.arange(packing.rows)
+    rows: Array = row_of[np.arange(len(ids)), columns]  # [b]
+    if (hidden := np.flatnonzero(rows < 0)).size:
+        raise ValueError(f"the last token of sequence {hidden[0]} is hidden by its attention mask")
+    return rows
+
+
+def next_token_targets(labels: npt.ArrayLike, packing: Packing, ignore_index: int = -100) -> Array:
+    """int [n], for each row the label of the column after it, as causal models are trained.    labels int [b,t]
+
+    Padding is nobody's target, and what follows padding has no row to be predicted from: both are ignored.
+    """
+    targets = token_targets(labels, packing, ignore_index, packed=False)
+    following = np.full_like(targets, ignore_index)
+    following[:, :-1] = targets[:, 1:]
+    return packing.pack(following)  # [b,t] → [n]
+
+
+def token_targets(labels: npt.ArrayLike, packing: Packing, ignore_index: int = -100, packed: bool = True) -> Array:
+    """int [n], each row's own label; with packed=False still padded [b,t], where padding is ignored."""
+    targets = np.asarray(labels)
+    if targets.shape != packing.mask.shape:
+        raise ValueError(f"labels have shape {targets.shape}, the tokens {packing.mask.shape}: they must agree")
+    return packing.pack(targets) if packed else np.where(packing.mask, targets, ignore_index)

@@ -1,0 +1,76 @@
+"""What a decoder remembers from one token to the next: its keys and values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npora.nn.module import Array
+from npora.nn.packing import Packing
+
+
+class LayerCache:
+    """The keys and values that one attention layer has computed for b sequences, each of its own length."""
+
+    def __init__(self) -> None:
+        self.lengths: Array = np.zeros(0, dtype=np.int64)  # [b]
+        self._k: Array | None = None  # [b,capacity,g·d]
+        self._v: Array | None = None
+
+    def append(self, k: Array, v: Array, packing: Packing) -> tuple[Array, Array, Packing]:
+        """Put rows k, v [n,g·d] behind those of their sequences. Returns all keys and values as rows, with the packing
+        that says which are whose."""
+        if self._k is None or self._v is None:
+            self.lengths = np.zeros(len(packing.lengths), dtype=np.int64)
+        places = packing.sequences, self.lengths[packing.sequences] + packing.offsets  # [n], [n]
+        self.lengths = self.lengths + packing.lengths
+        self._k = _grown(self._k, self.lengths, k)
+        self._v = _grown(self._v, self.lengths, v)
+        self._k[places], self._v[places] = k, v
+        return self.rows()
+
+    def rows(self) -> tuple[Array, Array, Packing]:
+        """All keys and values so far: k [m,g·d], v [m,g·e], and their packing."""
+        if self._k is None or self._v is None:
+            raise RuntimeError("this cache is empty: append() to it first")
+        batch, capacity, _ = self._k.shape
+        if batch == 1:
+            n = int(self.lengths[0])
+            return self._k[0, :n], self._v[0, :n], Packing.dense(1, n)
+        spaced = Packing.spaced(self.lengths, capacity)
+        return self._k.reshape(batch * capacity, -1), self._v.reshape(batch * capacity, -1), spaced
+
+    def select(self, sequences: Array) -> None:
+        """Go on with these sequences, in this order; one may stand several times (beam search)."""
+        self.lengths = self.lengths[sequences]
+        if self._k is not None and self._v is not None:
+            self._k, self._v = self._k[sequences], self._v[sequences]
+
+
+class Cache:
+    """One LayerCache for each attention layer of a decoder, `cache[0]`, `cache[1]`, …, made as they are asked for."""
+
+    def __init__(self) -> None:
+        self._layers: dict[object, LayerCache] = {}
+
+    def __getitem__(self, layer: object) -> LayerCache:
+        return self._layers.setdefault(layer, LayerCache())
+
+    def positions(self, packing: Packing) -> Array:
+        """int [n], the position of each new row: the number of rows before it. To be asked before the layers run."""
+        lengths = self[0].lengths
+        return packing.offsets if len(lengths) == 0 else lengths[packing.sequences] + packing.offsets
+
+    def select(self, sequences: Array) -> None:
+        for layer in self._layers.values():
+            layer.select(sequences)
+
+
+def _grown(buffer: Array | None, lengths: Array, like: Array) -> Array:
+    """The buffer, at least twice as long where it has become too short, so that n appends copy O(n) rows."""
+    needed, old = int(lengths.max(initial=0)), 0 if buffer is None else buffer.shape[1]
+    if buffer is not None and needed <= old:
+        return buffer
+    grown = np.zeros((len(lengths), max(needed, 2 * old), like.shape[1]), dtype=like.dtype)
+    if buffer is not None:
+        grown[:, :old] = buffer
+    return grown

@@ -1,0 +1,48 @@
+"""A stack of layers, of which only those that something trained can see are differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from npora.nn.module import Array, Module, checkpoint, no_grad
+
+
+def stack(
+    layers: Sequence[Module],
+    x: Array,
+    *args: Any,
+    dx_is_read: bool,
+    recompute: bool = False,
+    each: Callable[[int], dict[str, Any]] = lambda index: {},
+    **keywords: Any,
+) -> tuple[Array, Callable[[Array], Array | None]]:
+    """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
+
+    dx_is_read : whether something below the stack is trained. If not, backward ends at the lowest layer that holds a
+        trainable parameter, and returns None; the layers below it keep nothing, as under no_grad().
+    recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
+    each : keywords of a layer's own, by its number
+    """
+    first = 0 if dx_is_read else _lowest_trained(layers)
+    backs = []
+    for index, layer in enumerate(layers):
+        own = {**keywords, **each(index)}
+        if index < first:
+            with no_grad():
+                x, _ = layer(x, *args, **own)
+        else:
+            x, back = checkpoint(layer, x, *args, **own) if recompute else layer(x, *args, **own)
+            backs.append(back)
+
+    def backward(dx: Array) -> Array | None:
+        for back in reversed(backs):
+            dx = back(dx)
+        return dx if dx_is_read else None
+
+    return x, backward
+
+
+def _lowest_trained(layers: Sequence[Module]) -> int:
+    trained = (index for index, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters()))
+    return next(trained, len(layers))

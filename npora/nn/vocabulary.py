@@ -1,0 +1,72 @@
+"""The loss over a large vocabulary, whose logits never exist all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npora.nn.loss import cross_entropy
+from npora.nn.module import Array, Module, is_grad_enabled, no_grad
+
+_LOGITS_AT_ONCE = 1 << 23  # 32 MB of float32, at which a product with the vocabulary is as quick as with all rows
+
+
+def projected_cross_entropy(
+    h: Array,
+    targets: Array,
+    head: Module,
+    *,
+    ignore_index: int = -100,
+    rows_at_once: int | None = None,
+) -> tuple[Any, Callable[..., Array], int]:
+    """ℓ = cross_entropy(head(h), targets), in blocks of rows.    h [n,d]  targets int [n]  →  ℓ scalar
+
+    Returns (ℓ, backward, N): backward(dℓ) → dh [n,d], and ℓ is the mean over N rows. Rows whose target is ignored are
+    not projected at all. With z = head(h) and dz as of cross_entropy,
+
+        dh = head's pullback of dz      (1)
+
+    ℓ is a scalar, so dh is known up to the factor dℓ while z still exists: a frozen head is differentiated block by
+    block in forward, and dh alone is kept. A head that is trained must wait for backward, since only backward adds to
+    gradients: its logits are computed again there.
+    """
+    counted = np.flatnonzero(np.asarray(targets) != ignore_index)
+    targets = np.asarray(targets)[counted]
+    width = rows_at_once or max(_LOGITS_AT_ONCE // _outputs(head, h), 1)
+    blocks = [slice(start, start + width) for start in range(0, len(counted), width)]
+    number = max(len(counted), 1)
+    at_once = is_grad_enabled() and not any(parameter.requires_grad for parameter in head.parameters())
+    loss, dtype = np.zeros((), dtype=h.dtype), h.dtype
+    kept = np.zeros_like(h) if at_once else h
+    for block in blocks:
+        rows = counted[block]
+        if at_once:
+            z, back_head = head(h[rows])
+            part, back_loss = cross_entropy(z, targets[block])
+            kept[rows] = back_head(back_loss(len(rows) / number))  # (1)
+        else:
+            with no_grad():
+                z, _ = head(h[rows])
+                part, _ = cross_entropy(z, targets[block])
+        loss = loss + part * (len(rows) / number)
+
+    def backward(dloss: Any = 1.0) -> Array:
+        if at_once:
+            return np.asarray(kept * np.asarray(dloss, dtype=dtype))
+        dh = np.zeros_like(kept)
+        for block in blocks:
+            rows = counted[block]
+            z, back_head = head(kept[rows])
+            _, back_loss = cross_entropy(z, targets[block])
+            dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,d]
+        return dh
+
+    return loss, backward, len(counted)
+
+
+def _outputs(head: Module, h: Array) -> int:
+    with no_grad():
+        z, _ = head(h[:1])
+    return int(z.shape[-1])
