@@ -3,5 +3,10 @@
 from npora.models.auto import AutoModelForSequenceClassification
 from npora.models.bert import BertConfig, BertModel
 from npora.models.bert_heads import BertForSequenceClassification
+from npora.models.gpt2 import GPT2Config, GPT2Model
+from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
 
-__all__ = ["AutoModelForSequenceClassification", "BertConfig", "BertForSequenceClassification", "BertModel"]
+__all__ = [
+    "AutoModelForSequenceClassification", "BertConfig", "BertForSequenceClassification", "BertModel", "GPT2Config",
+    "GPT2ForSequenceClassification", "GPT2LMHeadModel", "GPT2Model",
+]  # fmt: skip
