@@ -8,6 +8,6 @@ from npora.files.safetensors import load_file, load_metadata, save_file
 from npora.files.weights import load_weights
 
 __all__ = [
-    "SafetensorsError", "load_file", "load_metadata", "load_weights", "read_header", "read_json", "resolve", "save_file",
-    "write_atomically", "write_json",
+    "SafetensorsError", "load_file", "load_metadata", "load_weights", "read_header", "read_json", "resolve",
+    "save_file", "write_atomically", "write_json",
 ]  # fmt: skip

@@ -67,7 +67,7 @@ def resolve(
     except errors.HFValidationError:  # such as two dots in a row
         raise unnamable from None
     except errors.GatedRepoError:
-        raise PermissionError(f"{hub}/{name} is gated: accept its terms on that page, then run: hf auth login") from None
+        raise PermissionError(f"{hub}/{name} is gated: accept its terms there, then run: hf auth login") from None
     except errors.RevisionNotFoundError:
         raise FileNotFoundError(f"{missing}, and the model {name} on {hub} has no revision {revision}") from None
     except errors.RepositoryNotFoundError:
@@ -75,13 +75,12 @@ def resolve(
             f"{missing}, and no model {name} on {hub}; where it is a private one, first run: hf auth login"
         ) from None
     except errors.LocalEntryNotFoundError as error:
-        cause = error.__cause__
-        why = f"{hub} is out of reach ({type(cause).__name__})"
+        cache = os.fspath(cache_dir or constants.HF_HUB_CACHE)
+        why = f"{hub} is out of reach ({type(error.__cause__).__name__})"
         if constants.HF_HUB_OFFLINE:
             why = "HF_HUB_OFFLINE forbids to fetch it"
         raise FileNotFoundError(
-            f"{missing}, no complete copy of {name} ({revision}) in the cache {cache_dir or constants.HF_HUB_CACHE}, and "
-            f"{why}"
+            f"{missing}, no complete copy of {name} ({revision}) in the cache {cache}, and {why}"
         ) from error
     except Exception as error:  # the transport's own, of no common kind
         raise OSError(f"fetching {name} from {hub} failed: {type(error).__name__}: {error}") from error

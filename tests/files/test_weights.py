@@ -1,4 +1,4 @@
-"""A checkpoint in one file or in shards; an index and shards that contradict each other are an error that names both."""
+"""A checkpoint in one file or in shards; what contradicts the index is an error that names the file and the tensor."""
 
 from __future__ import annotations
 
