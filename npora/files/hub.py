@@ -59,7 +59,7 @@ def resolve(
             snapshot_download(
                 name,
                 revision=revision,
-                cache_dir=cache_dir,
+                cache_dir=None if cache_dir is None else os.fspath(cache_dir),
                 allow_patterns=_FILES + _WEIGHTS * weights,
                 ignore_patterns=_NEVER,
             )
