@@ -67,8 +67,7 @@ def add_tokens(backend: Any, directory: str, special: list[str]) -> None:
         if backend.token_to_id(token) != number:
             raise ValueError(f"{path} gives {token!r} the id {number}; the vocabulary {backend.token_to_id(token)}")
     known = {token.content for token in backend.get_added_tokens_decoder().values()}  # they may strip spaces: kept
-    new = [token for token in dict.fromkeys(special) if token not in known]
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in new])
+    backend.add_special_tokens([token for token in dict.fromkeys(special) if token not in known])
 
 
 def _byte_pairs(vocab: str, merges: str, family: str | None, config: Mapping[str, Any]) -> Any:

@@ -63,6 +63,34 @@ def test_pieces_of_bytes_read_as_a_gpt2(tmp_path: Path) -> None:
     assert tokenizer.cls_token is tokenizer.sep_token is tokenizer.mask_token is tokenizer.pad_token is None
 
 
+def test_pieces_of_bytes_with_its_markers_read_as_a_roberta(tmp_path: Path) -> None:
+    tokens = ["<s>", "<pad>", "</s>", "a", "b", "Ġ", "ab", "<mask>"]
+    write(
+        tmp_path, vocab__json={token: number for number, token in enumerate(tokens)}, merges__txt="#version: 0.2\na b"
+    )
+    for family in ({}, {"model_type": "roberta"}):
+        tokenizer = AutoTokenizer.from_pretrained(write(tmp_path, config__json=family))
+        assert tokenizer.encode("ab<mask> b") == [0, 6, 7, 5, 4, 2]
+        assert tokenizer("a", "b") == {"input_ids": [0, 3, 2, 2, 4, 2], "attention_mask": [1] * 6}
+        assert tokenizer.decode([0, 6, 7, 2, 1], skip_special_tokens=True) == "ab"
+    assert (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token_id) == ("<s>", "</s>", 1)
+    assert "cls_token" not in AutoTokenizer.from_pretrained(write(tmp_path, config__json={})).special_tokens_map
+
+
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [
+        ({}, [5, 10]),
+        ({"do_lower_case": False}, [1, 1]),
+        ({"strip_accents": False}, [5, 1]),
+        ({"do_lower_case": False, "strip_accents": True}, [1, 10]),
+    ],
+)
+def test_a_bert_folds_letters_as_its_files_say(tmp_path: Path, settings: dict[str, Any], ids: list[int]) -> None:
+    write(tmp_path, vocab__txt="\n".join([*WORDS, "cafe"]), tokenizer_config__json=settings)
+    assert AutoTokenizer.from_pretrained(tmp_path).encode("The café", add_special_tokens=False) == ids
+
+
 def test_padding_needs_a_token_and_takes_the_one_that_is_assigned(tmp_path: Path) -> None:
     tokenizer = gpt2(tmp_path)
     with pytest.raises(ValueError, match=r"no token to pad with; .* tokenizer\.pad_token = tokenizer\.eos_token"):
@@ -126,6 +154,13 @@ def test_a_word_of_a_tokenizer_json_stays_one_unless_a_file_gives_it_a_role(tmp_
     assert tokenizer.pad_token_id == 0 and tokenizer.encode("[PAD]") == [2, 1, 3]
     write(tmp_path, tokenizer_config__json={"pad_token": "[PAD]"})
     assert AutoTokenizer.from_pretrained(tmp_path).encode("[PAD]") == [0]
+    backend.add_special_tokens([tokenizers.AddedToken("[PAD]", lstrip=True)])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert AutoTokenizer.from_pretrained(tmp_path).decode([0], skip_special_tokens=True) == ""
+    tokens = AutoTokenizer.from_pretrained(tmp_path).backend.encode("] [PAD]")
+    assert tokens.offsets == [(0, 1), (1, 7)]  # the space is still its own
+    write(tmp_path, tokenizer_config__json={}, added_tokens__json={"[PAD]": 0})
+    assert AutoTokenizer.from_pretrained(tmp_path).decode([0], skip_special_tokens=True) == ""
 
 
 def test_a_directory_without_a_tokenizer_says_what_was_looked_for(tmp_path: Path) -> None:
