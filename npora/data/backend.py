@@ -60,13 +60,13 @@ def add_tokens(backend: Any, directory: str, special: list[str]) -> None:
     """Add those of `added_tokens.json`, which count on from the vocabulary, and `special` where they are still none."""
     from tokenizers import AddedToken
 
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}  # with settings of their own: kept
     path = os.path.join(directory, "added_tokens.json")
     for token, number in sorted((read_json(path) if os.path.isfile(path) else {}).items(), key=lambda item: item[1]):
-        if backend.token_to_id(token) is None:
+        if token not in known:
             backend.add_tokens([AddedToken(token, special=token in special, normalized=token not in special)])
         if backend.token_to_id(token) != number:
             raise ValueError(f"{path} gives {token!r} the id {number}; the vocabulary {backend.token_to_id(token)}")
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}  # they may strip spaces: kept
     backend.add_special_tokens([token for token in dict.fromkeys(special) if token not in known])
 
 

@@ -157,10 +157,9 @@ def test_a_word_of_a_tokenizer_json_stays_one_unless_a_file_gives_it_a_role(tmp_
     backend.add_special_tokens([tokenizers.AddedToken("[PAD]", lstrip=True)])
     backend.save(str(tmp_path / "tokenizer.json"))
     assert AutoTokenizer.from_pretrained(tmp_path).decode([0], skip_special_tokens=True) == ""
-    tokens = AutoTokenizer.from_pretrained(tmp_path).backend.encode("] [PAD]")
-    assert tokens.offsets == [(0, 1), (1, 7)]  # the space is still its own
-    write(tmp_path, tokenizer_config__json={}, added_tokens__json={"[PAD]": 0})
-    assert AutoTokenizer.from_pretrained(tmp_path).decode([0], skip_special_tokens=True) == ""
+    for files in ({}, {"tokenizer_config__json": {}, "added_tokens__json": {"[PAD]": 0}}):
+        tokens = AutoTokenizer.from_pretrained(write(tmp_path, **files)).backend.encode("] [PAD]")
+        assert tokens.offsets == [(0, 1), (1, 7)]  # the space is still its own
 
 
 def test_a_directory_without_a_tokenizer_says_what_was_looked_for(tmp_path: Path) -> None:
