@@ -73,7 +73,7 @@ def bits_per_byte(model: Module, text: Array) -> float:
     with no_grad():
         losses = [model(part, labels=part)[0] for part in np.array_split(windows, max(len(windows) // 64, 1))]
     items = sum(output.num_items for output in losses)
-    return sum(float(output.loss) * output.num_items for output in losses) / items / math.log(2)
+    return float(sum(float(output.loss) * output.num_items for output in losses) / items / math.log(2))
 
 
 def _windows(text: Array) -> Array:
