@@ -70,41 +70,43 @@ def by_rows(function: Callable[..., Any], *arrays: Array) -> Any:
     The arrays share their leading axes. The function returns an array, or a tuple of arrays, with the same ones.
     """
     lead, width = arrays[0].shape[:-1], max(array.shape[-1] for array in arrays)
-    n = int(np.prod(lead))
-    at_once = max(BLOCK // max(width, 1), 1)
+    n, at_once = int(np.prod(lead)), max(BLOCK // max(width, 1), 1)
     if n <= at_once:
         return function(*arrays)
-    flat = [array.reshape(n, array.shape[-1]) for array in arrays]  # [...,d] → [n,d]
-    first = function(*(array[:at_once] for array in flat))
-    several = isinstance(first, tuple)
-    results = [np.empty((n, part.shape[-1]), part.dtype) for part in (first if several else (first,))]
-
-    def put(block: slice, parts: Any) -> None:
-        for result, part in zip(results, parts if several else (parts,), strict=True):
-            result[block] = part
-
-    def work(block: slice) -> None:
-        block = slice(block.start + at_once, block.stop + at_once)
-        put(block, function(*(array[block] for array in flat)))
-
-    put(slice(0, at_once), first)
-    in_blocks(n - at_once, at_once, work)
-    shaped = tuple(result.reshape(*lead, result.shape[-1]) for result in results)  # [n,d] → [...,d]
-    return shaped if several else shaped[0]
+    results = _blockwise(function, [array.reshape(n, array.shape[-1]) for array in arrays], at_once)  # [...,d] → [n,d]
+    if isinstance(results, tuple):
+        return tuple(result.reshape(*lead, result.shape[-1]) for result in results)  # [n,d] → [...,d]
+    return results.reshape(*lead, results.shape[-1])
 
 
 def element_wise(function: Callable[..., Any], *arrays: Array) -> Any:
     """function(*arrays), for an element-wise function of arrays of one shape, block by block."""
-    shape, size = arrays[0].shape, arrays[0].size
-    if size <= BLOCK:
+    shape = arrays[0].shape
+    if arrays[0].size <= BLOCK:
         return function(*arrays)
-    whole = size // BLOCK * BLOCK
-    flat = [array.reshape(-1) for array in arrays]
-    parts = by_rows(function, *(array[:whole].reshape(-1, BLOCK) for array in flat))
-    rest = function(*(array[whole:] for array in flat))
-    if isinstance(parts, tuple):
-        return tuple(np.append(part, end).reshape(shape) for part, end in zip(parts, rest, strict=True))
-    return np.append(parts, rest).reshape(shape)
+    results = _blockwise(function, [array.reshape(-1) for array in arrays], BLOCK)
+    if isinstance(results, tuple):
+        return tuple(result.reshape(shape) for result in results)
+    return results.reshape(shape)
+
+
+def _blockwise(function: Callable[..., Any], arrays: list[Array], at_once: int) -> Any:
+    """function(*arrays), block by block along the first axis."""
+    n = len(arrays[0])
+    first = function(*(array[:at_once] for array in arrays))
+    parts = first if isinstance(first, tuple) else (first,)
+    results = tuple(np.empty((n, *part.shape[1:]), part.dtype) for part in parts)
+    for result, part in zip(results, parts, strict=True):
+        result[:at_once] = part
+
+    def work(block: slice) -> None:
+        block = slice(block.start + at_once, block.stop + at_once)
+        found = function(*(array[block] for array in arrays))
+        for result, part in zip(results, found if isinstance(first, tuple) else (found,), strict=True):
+            result[block] = part
+
+    in_blocks(n - at_once, at_once, work)
+    return results if isinstance(first, tuple) else results[0]
 
 
 def matmul(x: Array, W: Array, plus: Array | None = None) -> Array:
