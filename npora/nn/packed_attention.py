@@ -178,7 +178,7 @@ def _heads(x: Array, rows: slice, batch: int, groups: slice) -> Array:
     """A view of some rows and heads, in the order that products want."""
     part = x[rows, groups]
     part = part.reshape(batch, len(part) // batch, *part.shape[1:])  # [b·t,g,h/g,d] → [b,t,g,h/g,d]
-    return part.transpose(0, 2, 3, 1, 4)  # [b,g,h/g,t,d]
+    return np.transpose(part, (0, 2, 3, 1, 4))  # [b,g,h/g,t,d]
 
 
 def _part(bias: Array, piece: _Piece, queries: slice, keys: slice, each: int) -> tuple[slice, ...]:
