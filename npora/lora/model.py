@@ -48,6 +48,14 @@ class PeftModel(Module):
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         return self.base_model(*args, **kwargs)
 
+    def generate(self, *args: Any, **options: Any) -> Array:
+        """The base model's `generate`, with the active adapter. Raises TypeError where the base has none."""
+        base: Any = self.base_model.model
+        if not hasattr(base, "generate"):
+            raise TypeError(f"a {type(base).__name__} does not generate: load the base with AutoModelForCausalLM")
+        ids: Array = base.generate(*args, **options)
+        return ids
+
     @property
     def config(self) -> Any:
         return getattr(self.base_model.model, "config", None)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from npora.models.bert_heads import BertForSequenceClassification
 from npora.models.config import CONFIG_NAME, read_config
+from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
 from npora.models.pretrained import PretrainedModel
 
 
@@ -39,4 +40,8 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {"bert": BertForSequenceClassification}
+    classes: ClassVar = {"bert": BertForSequenceClassification, "gpt2": GPT2ForSequenceClassification}
+
+
+class AutoModelForCausalLM(AutoModel):
+    classes: ClassVar = {"gpt2": GPT2LMHeadModel}

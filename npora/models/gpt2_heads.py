@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.generation import GenerationMixin
 from npora.models.gpt2 import BUFFERS, GPT2Config, GPT2Model, Rng
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput
@@ -17,7 +18,7 @@ from npora.nn.init import Source
 from npora.nn.module import Array
 
 
-class GPT2LMHeadModel(PretrainedModel):
+class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
     """GPT-2 with its token embedding as the projection to the vocabulary.
 
     forward(input_ids [b,t], attention_mask [b,t], labels [b,t]) returns loss and logits [b,t,v]: the logits of a token

@@ -22,9 +22,9 @@ class PretrainedModel(Module):
     """A model with a config that reads and writes Hugging Face directories.
 
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute that holds its body, whose
-    keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to be
-    newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`, what
-    LoRA goes on unless named, as PEFT has it.
+    keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to
+    be newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`,
+    what LoRA goes on unless named, as PEFT has it.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
