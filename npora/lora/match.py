@@ -34,7 +34,8 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
             raise ValueError("this model has no default target_modules: name them in LoraConfig")
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
-            chosen = [path for path, module in paths.items() if isinstance(module, Linear)]
+            projection = getattr(model, "output_embedding", None)  # to the vocabulary: PEFT leaves it out too
+            chosen = [path for path, module in paths.items() if isinstance(module, Linear) and path != projection]
         else:
             chosen = [path for path in paths if re.fullmatch(targets, path)]
             if not chosen:

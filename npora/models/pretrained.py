@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_file, save_file, write_json
-from npora.models.checkpoint import load_checkpoint
+from npora.models.checkpoint import load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
@@ -24,7 +24,8 @@ class PretrainedModel(Module):
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute that holds its body, whose
     keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to
     be newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`,
-    what LoRA goes on unless named, as PEFT has it.
+    what LoRA goes on unless named, as PEFT has it; `output_embedding`, the attribute that projects to the vocabulary,
+    which "all-linear" leaves out.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -32,6 +33,7 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
+    output_embedding: ClassVar[str | None] = None
     name_or_path: str | None = None
     gradient_checkpointing = False
     config: Any
@@ -74,10 +76,13 @@ class PretrainedModel(Module):
         """A place for a family to let the tensors that there are overrule the config."""
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors`, as transformers reads them. A tied parameter is written once."""
+        """Write `config.json` and `model.safetensors`, as transformers reads them. A tied parameter is written once; a
+        projection that an adapter has been merged into is tied no longer, and the config then says so."""
         os.makedirs(directory, exist_ok=True)
         save_file(self.state_dict(), os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
+        if self.output_embedding and "tie_word_embeddings" in values:
+            values["tie_word_embeddings"] = f"{self.output_embedding}.weight" in tied_names(self)
         write_json(os.path.join(directory, CONFIG_NAME), values)
 
     def gradient_checkpointing_enable(self) -> None:
