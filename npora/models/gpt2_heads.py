@@ -29,7 +29,7 @@ class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
     config_class = GPT2Config
     base_model_prefix = "transformer"
     default_target_modules = ("c_attn",)
-    output_embedding = "lm_head"
+    output_embeddings = "lm_head"
     ignored = BUFFERS
 
     def __init__(self, config: GPT2Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):

@@ -24,8 +24,7 @@ class PretrainedModel(Module):
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute that holds its body, whose
     keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to
     be newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`,
-    what LoRA goes on unless named, as PEFT has it; `output_embedding`, the attribute that projects to the vocabulary,
-    which "all-linear" leaves out.
+    what LoRA goes on unless named, as PEFT has it.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -33,7 +32,7 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
-    output_embedding: ClassVar[str | None] = None
+    output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     name_or_path: str | None = None
     gradient_checkpointing = False
     config: Any
@@ -81,8 +80,8 @@ class PretrainedModel(Module):
         os.makedirs(directory, exist_ok=True)
         save_file(self.state_dict(), os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
-        if self.output_embedding and "tie_word_embeddings" in values:
-            values["tie_word_embeddings"] = f"{self.output_embedding}.weight" in tied_names(self)
+        if self.output_embeddings and "tie_word_embeddings" in values:
+            values["tie_word_embeddings"] = f"{self.output_embeddings}.weight" in tied_names(self)
         write_json(os.path.join(directory, CONFIG_NAME), values)
 
     def gradient_checkpointing_enable(self) -> None:
