@@ -13,31 +13,15 @@ from typing import Any
 import numpy as np
 
 from npora.data import collate
-from npora.nn import Module, no_grad
+from npora.nn import Module
 from npora.nn.module import Array, Parameter
 from npora.optim import AdamW, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
+from npora.train.evaluation import Batch, EvalPrediction, PredictionOutput, predict
 from npora.train.log import StepLog
 from npora.train.progress import Progress
 from npora.train.state import TrainerState, trainable
-
-Batch = dict[str, Array]
-
-
-@dataclass
-class EvalPrediction:
-    """What compute_metrics is given: predictions (logits [n,v]) and label_ids [n]."""
-
-    predictions: Array
-    label_ids: Array | None
-
-
-@dataclass
-class PredictionOutput:
-    predictions: Array
-    label_ids: Array | None
-    metrics: dict[str, float]
 
 
 @dataclass
@@ -175,6 +159,7 @@ class Trainer:
                 loss_sum += float(output.loss) * count
                 items += count
                 tokens += int(batch["attention_mask"].sum())
+                del output, backward  # or the next batch's activations would stand beside this one's
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad *= 1 / max(items, 1)
@@ -250,34 +235,22 @@ class Trainer:
     def evaluate(self, eval_dataset: Sequence[Mapping[str, Any]] | None = None) -> dict[str, float]:
         """eval_loss, what compute_metrics returns under `eval_…`, and the time."""
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        metrics = self.predict(_not_empty(data, "eval_dataset"), "eval").metrics
+        # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
+        keep = self.compute_metrics is not None
+        metrics = self._predict(_not_empty(data, "eval_dataset"), "eval", keep_logits=keep).metrics
         metrics["epoch"] = self.state.epoch
         self.state.log_history.append({"step": self.state.global_step, **metrics})
         return metrics
 
     def predict(self, test_dataset: Sequence[Mapping[str, Any]], metric_key_prefix: str = "test") -> PredictionOutput:
-        """The logits of every row, in order; with labels the mean loss and the metrics too."""
-        start, loss_sum, items = time.perf_counter(), 0.0, 0
-        logits, labels = [], []
-        with no_grad():
-            for batch in self._eval_batches(_not_empty(test_dataset, "test_dataset")):
-                output, _ = self.model(**batch)
-                logits.append(output.logits)
-                if "labels" in batch:
-                    labels.append(batch["labels"])
-                    loss_sum += float(output.loss) * output.num_items
-                    items += output.num_items
-        predictions, label_ids = np.concatenate(logits), np.concatenate(labels) if labels else None
-        metrics: dict[str, float] = {}
-        if label_ids is not None:
-            metrics["loss"] = loss_sum / max(items, 1)
-            if self.compute_metrics is not None:
-                metrics.update(self.compute_metrics(EvalPrediction(predictions, label_ids)))
-        seconds = time.perf_counter() - start
-        metrics.update(runtime=seconds, samples_per_second=len(test_dataset) / seconds)
-        prefix = f"{metric_key_prefix}_"
-        named = {name if name.startswith(prefix) else prefix + name: value for name, value in metrics.items()}
-        return PredictionOutput(predictions, label_ids, named)
+        """The logits of every row, in order; with labels the mean loss and the metrics too.
+
+        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
+        """
+        return self._predict(_not_empty(test_dataset, "test_dataset"), metric_key_prefix, keep_logits=True)
+
+    def _predict(self, data: Sequence[Mapping[str, Any]], prefix: str, keep_logits: bool) -> PredictionOutput:
+        return predict(self.model, self._eval_batches(data), self.compute_metrics, prefix, keep_logits)
 
     def _eval_batches(self, data: Sequence[Mapping[str, Any]]) -> Iterator[Batch]:
         size = self.args.per_device_eval_batch_size
