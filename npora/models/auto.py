@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from npora.models.bert_heads import BertForSequenceClassification
 from npora.models.config import CONFIG_NAME, read_config
+from npora.models.llama_heads import LlamaForSequenceClassification
 from npora.models.pretrained import PretrainedModel
 
 
@@ -39,4 +40,4 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {"bert": BertForSequenceClassification}
+    classes: ClassVar = {"bert": BertForSequenceClassification, "llama": LlamaForSequenceClassification}
