@@ -41,7 +41,7 @@ class LlamaConfig(PretrainedConfig):
     model_type = "llama"
     only: ClassVar = {"hidden_act": "silu"}
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-             "num_key_value_heads", "head_dim")  # fmt: skip
+             "num_key_value_heads")  # fmt: skip
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -63,13 +63,15 @@ class LlamaConfig(PretrainedConfig):
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
+        super().__post_init__()
+        self._divides("num_key_value_heads", "num_attention_heads")
         if self.head_dim is None:
             self._divides("num_attention_heads", "hidden_size")
             self.head_dim = self.hidden_size // self.num_attention_heads
-        super().__post_init__()
-        self._divides("num_key_value_heads", "num_attention_heads")
-        if self.head_dim % 2:
-            raise ValueError(f"config: head_dim {self.head_dim} is odd; rotary embeddings turn pairs of features")
+        if type(self.head_dim) is not int or self.head_dim < 1 or self.head_dim % 2:
+            raise ValueError(f"config: head_dim must be a positive even number, to be turned; got {self.head_dim!r}")
+        if not (isinstance(self.rope_theta, int | float) and self.rope_theta > 0):
+            raise ValueError(f"config: rope_theta must be a positive number; got {self.rope_theta!r}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LlamaConfig:

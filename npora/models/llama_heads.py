@@ -28,6 +28,7 @@ class LlamaForCausalLM(PretrainedModel):
     config_class = LlamaConfig
     base_model_prefix = "model"
     default_target_modules = TARGETS
+    output_embeddings = "lm_head"
     ignored = BUFFERS
 
     def __init__(self, config: LlamaConfig, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):

@@ -32,6 +32,7 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
+    output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     name_or_path: str | None = None
     gradient_checkpointing = False
     config: Any
