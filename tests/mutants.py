@@ -10,7 +10,8 @@ from functools import partial
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
-FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py", "npora/models/llama.py", "npora/models/llama_heads.py",
+FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
+         "npora/models/llama.py", "npora/models/llama_heads.py",
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 

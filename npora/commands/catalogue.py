@@ -161,7 +161,7 @@ def _llama(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     if adapted:
         lora = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)
-    lengths = rng.integers(2, 6, size=3)
+    lengths = rng.integers(3, 6, size=3)  # a query that is learnt from must have two keys to weigh
     mask = np.arange(lengths.max()) < lengths[:, None]
     ids = rng.integers(1, 11, mask.shape)
     batch = {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask, ids, -100)}

@@ -49,15 +49,19 @@ def sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
+@pytest.fixture
+def stories() -> Path:
+    return data("checkpoints", "stories260K")
+
+
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_real_llama_says_the_words_that_transformers_has_it_say(cached: bool) -> None:
-    directory = data("checkpoints", "stories260K")
-    expected = json.loads((directory / "greedy_reference.json").read_text())["greedy_ids"]
-    assert greedy(LlamaForCausalLM.from_pretrained(directory), expected[:1], len(expected), cached) == expected
+def test_a_real_llama_says_the_words_that_transformers_has_it_say(stories: Path, cached: bool) -> None:
+    expected = json.loads((stories / "greedy_reference.json").read_text())["greedy_ids"]
+    assert greedy(LlamaForCausalLM.from_pretrained(stories), expected[:1], len(expected), cached) == expected
 
 
-def test_lora_on_a_real_llama_lowers_the_loss_and_leaves_the_frozen_bytes() -> None:
-    model = LlamaForCausalLM.from_pretrained(data("checkpoints", "stories260K"))
+def test_lora_on_a_real_llama_lowers_the_loss_and_leaves_the_frozen_bytes(stories: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(stories)
     text = data("shakespeare", "input.txt").read_bytes()[: 6 * 8 * 65]
     # Llama's vocabulary begins with three special tokens, and then the 256 bytes.
     blocks = 3 + np.frombuffer(text, np.uint8).astype(np.int64).reshape(6, 8, 65)
@@ -152,6 +156,20 @@ def test_the_body_of_a_language_model_takes_a_new_classifier(tmp_path: Path, cap
     assert "newly initialised, since the checkpoint has none: score.weight" in caplog.text
     assert "not used by LlamaForSequenceClassification: lm_head.weight" in caplog.text
     assert model(np.array([[3, 8, 5], [4, 0, 0]]))[0].logits.shape == (2, 3)
+
+
+def test_the_defaults_are_llama_2_7bs_and_a_config_reads_back_what_it_writes() -> None:
+    config = LlamaConfig()
+    assert vars(config) == {
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128, "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "attention_dropout": 0.0,
+        "mlp_bias": False, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
+        "num_labels": 2, "problem_type": None, "initializer_range": 0.02,
+    }  # fmt: skip
+    odd = LlamaConfig(**SMALL, rope_theta=7.0, tie_word_embeddings=True, num_labels=3)
+    for written in (config, odd):
+        assert LlamaConfig.from_dict(written.to_dict()) == written
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def assert_same_gradients(ours: Any, theirs: Any) -> int:
     return len(found)
 
 
+def test_the_defaults_are_those_of_transformers() -> None:
+    ours, theirs = LlamaConfig().to_dict(), json.loads(transformers.LlamaConfig().to_json_string(use_diff=False))
+    assert {"head_dim", "hidden_act", "rms_norm_eps", "rope_parameters", "tie_word_embeddings"} <= theirs.keys()
+    shared = ours.keys() & theirs.keys()
+    assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
+
+
 @every_variant
 def test_logits_loss_and_every_gradient_agree(tmp_path: Path, changes: dict[str, Any]) -> None:
     theirs = reference(tmp_path, **changes)
