@@ -14,6 +14,7 @@ from typing import Any
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
 FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
+         "npora/models/llama.py", "npora/models/llama_heads.py",
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def _rows(mark: Any) -> list[dict[str, Any]]:
 
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
-    from tests.models import test_bert, test_checkpoint
+    from tests.models import test_bert, test_checkpoint, test_llama
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
@@ -92,6 +93,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_bert,
         test_checkpoint,
         test_identities,
+        test_llama,
         test_lora,
         test_attention,
         test_gradients,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
-from npora.models import BertConfig, BertForSequenceClassification
+from npora.models import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from npora.models.llama import swiglu
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -146,6 +147,27 @@ def _bert(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
 
 
+def _swiglu(rng: Rng, scale: float) -> Drawn:
+    shape = _sizes(rng, 3)
+    return swiglu, (scale * _normal(rng, *shape), scale * _normal(rng, *shape)), {}
+
+
+def _llama(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    config = LlamaConfig(
+        vocab_size=11, hidden_size=6, intermediate_size=7, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=2 * int(rng.integers(1, 4)), tie_word_embeddings=bool(rng.integers(2)),
+    )  # fmt: skip
+    model: Module = LlamaForCausalLM(config, rng=0)
+    if adapted:
+        lora = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = get_peft_model(model, lora)
+    lengths = rng.integers(3, 6, size=3)  # a query that is learnt from must have two keys to weigh
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = rng.integers(1, 11, mask.shape)
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask, ids, -100)}
+    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(5)}
+
+
 CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "relu": _element_wise(F.relu),
     "tanh": _element_wise(F.tanh),
@@ -168,6 +190,9 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "lora_attention": _lora_attention,
     "bert": _bert,
     "lora_bert": lambda rng, scale: _bert(rng, scale, adapted=True),
+    "swiglu": _swiglu,
+    "llama": _llama,
+    "lora_llama": lambda rng, scale: _llama(rng, scale, adapted=True),
 }
 
 
