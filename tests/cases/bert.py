@@ -39,7 +39,7 @@ CASES = [
     Case(
         "BertEmbeddings",
         bert(BertEmbeddings),
-        (np.array([3, 5, 3]), np.array([0, 1, 1]), np.array([0, 1, 2])),
+        (np.array([3, 5, 3]), np.array([0, 1, 2]), np.array([0, 1, 1])),
         {"rng": np.random.default_rng(9)},
     ),
     Case("BertModel", module(lambda: Outputs(BertModel(TINY_BERT, rng=1))), (IDS,), BATCH, whole_model=True),
