@@ -9,9 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.bert_heads import BertForSequenceClassification
+from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from npora.models.config import CONFIG_NAME, read_config
+from npora.models.distilbert_heads import (
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+)
 from npora.models.pretrained import PretrainedModel
+from npora.models.roberta import (
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+)
 
 
 class AutoModel:
@@ -39,4 +49,24 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {"bert": BertForSequenceClassification}
+    classes: ClassVar = {
+        "bert": BertForSequenceClassification,
+        "distilbert": DistilBertForSequenceClassification,
+        "roberta": RobertaForSequenceClassification,
+    }
+
+
+class AutoModelForTokenClassification(AutoModel):
+    classes: ClassVar = {
+        "bert": BertForTokenClassification,
+        "distilbert": DistilBertForTokenClassification,
+        "roberta": RobertaForTokenClassification,
+    }
+
+
+class AutoModelForMaskedLM(AutoModel):
+    classes: ClassVar = {
+        "bert": BertForMaskedLM,
+        "distilbert": DistilBertForMaskedLM,
+        "roberta": RobertaForMaskedLM,
+    }

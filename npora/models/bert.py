@@ -55,9 +55,16 @@ class BertConfig(PretrainedConfig):
         super().__post_init__()
         self._divides("num_attention_heads", "hidden_size")
 
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + position + type)).    ids, positions, types [n]  →  h [n,d]; types None where there are none"""
+    """h = dropout(LN(word + position + type)).    ids, positions, types [n]  →  h [n,d]
+
+    types is None in a family that has none.
+    """
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         d = config.hidden_size

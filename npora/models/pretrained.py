@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -22,9 +23,10 @@ class PretrainedModel(Module):
     """A model with a config that reads and writes Hugging Face directories.
 
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute that holds its body, whose
-    keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to be
-    newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`, what
-    LoRA goes on unless named, as PEFT has it.
+    keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to
+    be newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`,
+    what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an adapter trains whole where
+    it trains the named one.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -32,6 +34,7 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
+    saved_along: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     name_or_path: str | None = None
     gradient_checkpointing = False
     config: Any
