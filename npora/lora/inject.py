@@ -24,6 +24,8 @@ def inject(model: Module, config: LoraConfig, adapter_name: str, seed: int) -> N
     """
     plain = _PlainView(model)
     targets = target_paths(plain, config)
+    if config.target_modules is None:
+        config.target_modules = sorted(plain.default_target_modules)  # PEFT may know no default for this model
     config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
     for path in targets:
         r, alpha = rank_and_alpha(path, config)
