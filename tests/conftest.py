@@ -1,8 +1,10 @@
-"""How many examples Hypothesis draws: HYPOTHESIS_PROFILE=dev, ci or nightly."""
+"""How many examples Hypothesis draws: HYPOTHESIS_PROFILE=dev, ci or nightly. And no test asks the Hugging Face hub."""
 
 import os
 
 from hypothesis import Phase, settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the package is imported; the tests of the hub have a server of their own
 
 # A gradient check of a random point is not clearer at a smaller one, and shrinking it takes minutes.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)

@@ -138,7 +138,7 @@ def test_info_says_what_a_checkpoint_holds(model: str, capsys: pytest.CaptureFix
         (["info", "nowhere"], "npora: there is no file nowhere"),
         (["finetune", "--train", "x"], "the following arguments are required"),
         (["train"], "invalid choice: 'train'"),
-        (["predict", "--model", "nowhere", "--adapter", "nowhere", "x"], "there is no file"),
+        (["predict", "--model", "nowhere", "--adapter", "nowhere", "x"], "there is no directory nowhere"),
         (["finetune", "--model", "m", "--train", "no.tsv", "--eval", "no.tsv", "--output", "o"], "no file no.tsv"),
     ],
 )

@@ -7,6 +7,7 @@ import math
 import os
 
 from npora.files import read_header, read_json
+from npora.files.weights import INDEX, read_index
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,10 @@ def run(options: argparse.Namespace) -> None:
     directory = options.directory
     if os.path.isdir(directory):
         names = sorted(os.listdir(directory))
-        paths = [os.path.join(directory, name) for name in names if name.endswith(".safetensors")]
+        index = os.path.join(directory, INDEX)
+        shards = set(read_index(index).values()) if INDEX in names else set()  # one that is missing is an error below
+        files = sorted(shards.union(name for name in names if name.endswith(".safetensors")))
+        paths = [os.path.join(directory, name) for name in files]
         if not paths:
             raise ValueError(f"{directory} holds no .safetensors file")
         for name in ("config.json", "adapter_config.json"):
@@ -25,8 +29,10 @@ def run(options: argparse.Namespace) -> None:
                 _print_config(os.path.join(directory, name))
     else:
         paths = [directory]
-    for path in paths:
-        _print_tensors(path)
+    totals = [_print_tensors(path) for path in paths]
+    if len(paths) > 1:
+        tensors, parameters, size = (sum(column) for column in zip(*totals, strict=True))
+        print(f"{len(paths)} files, {tensors:,} tensors, {parameters:,} parameters, {size:,} bytes")
 
 
 def _print_config(path: str) -> None:
@@ -36,7 +42,7 @@ def _print_config(path: str) -> None:
             print(f"  {key} = {value}")
 
 
-def _print_tensors(path: str) -> None:
+def _print_tensors(path: str) -> tuple[int, int, int]:
     header = read_header(path)
     print(path)
     width = max((len(name) for name in header.tensors), default=0)
@@ -44,4 +50,6 @@ def _print_tensors(path: str) -> None:
         shape = "×".join(str(size) for size in info.shape) or "scalar"
         print(f"  {name:{width}}  {info.dtype:4}  {shape:>12}  {info.end - info.begin:>12,} bytes")
     parameters = sum(math.prod(info.shape) for info in header.tensors.values())
-    print(f"  {len(header.tensors)} tensors, {parameters:,} parameters, {os.path.getsize(path):,} bytes")
+    size = os.path.getsize(path)
+    print(f"  {len(header.tensors)} tensors, {parameters:,} parameters, {size:,} bytes")
+    return len(header.tensors), parameters, size

@@ -1,8 +1,13 @@
 """Rows, text to ids, and batches."""
 
+from npora.data.auto_tokenizer import AutoTokenizer
+from npora.data.bytes import ByteTokenizer
 from npora.data.collate import collate
 from npora.data.dataset import Dataset
 from npora.data.readers import read_csv, read_examples, read_jsonl, read_tsv
-from npora.data.tokenizer import AutoTokenizer, Tokenizer
+from npora.data.tokenizer import Tokenizer, check_vocabulary
 
-__all__ = ["AutoTokenizer", "Dataset", "Tokenizer", "collate", "read_csv", "read_examples", "read_jsonl", "read_tsv"]
+__all__ = [
+    "AutoTokenizer", "ByteTokenizer", "Dataset", "Tokenizer", "check_vocabulary", "collate", "read_csv",
+    "read_examples", "read_jsonl", "read_tsv",
+]  # fmt: skip

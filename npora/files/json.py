@@ -11,8 +11,8 @@ from npora.files.atomic import write_atomically
 _MOST_BYTES = 1_000_000
 
 
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file of at most 1 MB.
+def read_json(path: str | os.PathLike[str], most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
+    """The object in a JSON file of at most 1 MB, or of most_bytes.
 
     Raises
     ------
@@ -22,8 +22,8 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         size = os.path.getsize(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {os.fspath(path)}") from None
-    if size > _MOST_BYTES:
-        raise ValueError(f"{os.fspath(path)} has {size:,} bytes; a config has at most {_MOST_BYTES:,}")
+    if size > most_bytes:
+        raise ValueError(f"{os.fspath(path)} has {size:,} bytes; at most {most_bytes:,} are read")
     with open(path, "rb") as file:
         return parse_json(file.read(), os.fspath(path))
 

@@ -13,6 +13,8 @@ from npora.models.distilbert_heads import (
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
 )
+from npora.models.gpt2 import GPT2Config, GPT2Model
+from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
 from npora.models.roberta import (
     RobertaConfig,
     RobertaForMaskedLM,
@@ -26,6 +28,7 @@ __all__ = [
     "BertConfig", "BertForMaskedLM", "BertForSequenceClassification", "BertForTokenClassification", "BertModel",
     "DistilBertConfig", "DistilBertForMaskedLM", "DistilBertForSequenceClassification",
     "DistilBertForTokenClassification", "DistilBertModel",
+    "GPT2Config", "GPT2ForSequenceClassification", "GPT2LMHeadModel", "GPT2Model",
     "RobertaConfig", "RobertaForMaskedLM", "RobertaForSequenceClassification", "RobertaForTokenClassification",
     "RobertaModel",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from npora.files import resolve
 from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.distilbert_heads import (
@@ -39,13 +40,16 @@ class AutoModel:
         **fields: Any,
     ) -> PretrainedModel:
         """As PretrainedModel.from_pretrained. Raises ValueError for a model type that npora does not know here."""
-        model_type = str(read_config(directory).get("model_type"))
+        folder = resolve(directory)
+        model_type = str(read_config(folder).get("model_type"))
         if model_type not in cls.classes:
             raise ValueError(
-                f"{os.path.join(directory, CONFIG_NAME)}: model_type {model_type!r} is not supported; "
+                f"{os.path.join(folder, CONFIG_NAME)}: model_type {model_type!r} is not supported; "
                 f"npora knows: {', '.join(cls.classes)}"
             )
-        return cls.classes[model_type].from_pretrained(directory, num_labels, dtype, seed, **fields)
+        model = cls.classes[model_type].from_pretrained(folder, num_labels, dtype, seed, **fields)
+        model.name_or_path = os.fspath(directory)
+        return model
 
 
 class AutoModelForSequenceClassification(AutoModel):

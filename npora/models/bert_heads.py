@@ -120,6 +120,7 @@ class BertForMaskedLM(BertTokenHead):
     """
 
     may_lack = ("cls.",)
+    output_embeddings = "cls.predictions.decoder"
 
     def add_head(self, config: BertConfig, make: Make) -> None:
         self.cls = {"predictions": BertPredictions(config, make, self.body.embeddings.word_embeddings.weight)}

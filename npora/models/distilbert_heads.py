@@ -110,6 +110,7 @@ class DistilBertForMaskedLM(DistilBertHead):
     """
 
     may_lack = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
+    output_embeddings = "vocab_projector"
 
     def add_head(self, config: DistilBertConfig, make: Make) -> None:
         self.vocab_transform: Module = make.linear(config.dim, config.dim)

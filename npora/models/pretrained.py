@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.files import load_file, save_file, write_json
+from npora.files import load_weights, resolve, save_file, write_json
 from npora.models.checkpoint import load_checkpoint
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.nn import Conv1D, Embedding, Linear, Module, init
@@ -34,6 +34,7 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
+    output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     saved_along: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     name_or_path: str | None = None
     gradient_checkpointing = False
@@ -48,8 +49,9 @@ class PretrainedModel(Module):
         seed: int = 42,
         **fields: Any,
     ) -> _Model:
-        """Read `config.json` and the weights.
+        """Read `config.json` and the weights, in one file or in shards.
 
+        directory : of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
         num_labels : the size of a classifier's head; what the config says (else 2) unless given
         dtype : float32 or float64. In float32 the weights stay read-only memory maps until something trains them
         seed : draws a head that the checkpoint lacks
@@ -62,10 +64,11 @@ class PretrainedModel(Module):
         """
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64; got {np.dtype(dtype)}")
-        values = {**read_config(directory), **fields}
+        folder = resolve(directory)
+        values = {**read_config(folder), **fields}
         if num_labels is not None:
             values["num_labels"] = num_labels
-        tensors = load_file(os.path.join(directory, WEIGHTS_NAME))
+        tensors = load_weights(folder)
         cls.adjust(values, tensors)
         model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=dtype)  # type: ignore[call-arg]
         load_checkpoint(model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed)

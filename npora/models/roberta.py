@@ -133,6 +133,7 @@ class RobertaForMaskedLM(BertForMaskedLM):
     base_model_prefix = "roberta"
     body_class = RobertaModel
     may_lack = ("lm_head.",)
+    output_embeddings = "lm_head.decoder"
 
     def add_head(self, config: BertConfig, make: Make) -> None:
         self.lm_head = RobertaLMHead(config, make, self.body.embeddings.word_embeddings.weight)

@@ -175,6 +175,7 @@ class Trainer:
                 loss_sum += float(output.loss) * count
                 items += count
                 tokens += int(batch["attention_mask"].sum())
+                del output, backward  # or the next batch's activations would stand beside this one's
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad *= 1 / max(items, 1)
@@ -250,31 +251,42 @@ class Trainer:
     def evaluate(self, eval_dataset: Sequence[Mapping[str, Any]] | None = None) -> dict[str, float]:
         """eval_loss, what compute_metrics returns under `eval_…`, and the time."""
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        metrics = self.predict(_not_empty(data, "eval_dataset"), "eval").metrics
+        # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
+        keep = self.compute_metrics is not None
+        metrics = self._predict(_not_empty(data, "eval_dataset"), "eval", keep_logits=keep).metrics
         metrics["epoch"] = self.state.epoch
         self.state.log_history.append({"step": self.state.global_step, **metrics})
         return metrics
 
     def predict(self, test_dataset: Sequence[Mapping[str, Any]], metric_key_prefix: str = "test") -> PredictionOutput:
-        """The logits of every row, in order; with labels the mean loss and the metrics too."""
+        """The logits of every row, in order; with labels the mean loss and the metrics too.
+
+        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
+        """
+        return self._predict(_not_empty(test_dataset, "test_dataset"), metric_key_prefix, keep_logits=True)
+
+    def _predict(
+        self, data: Sequence[Mapping[str, Any]], metric_key_prefix: str, keep_logits: bool
+    ) -> PredictionOutput:
         start, loss_sum, items = time.perf_counter(), 0.0, 0
         logits, labels = [], []
         with no_grad():
-            for batch in self._eval_batches(_not_empty(test_dataset, "test_dataset")):
+            for batch in self._eval_batches(data):
                 output, _ = self.model(**batch)
-                logits.append(output.logits)
+                if keep_logits:
+                    logits.append(output.logits)
                 if "labels" in batch:
                     labels.append(batch["labels"])
                     loss_sum += float(output.loss) * output.num_items
                     items += output.num_items
-        predictions, label_ids = np.concatenate(logits), np.concatenate(labels) if labels else None
+        predictions, label_ids = _joined(logits, 0), _joined(labels, -100) if labels else None
         metrics: dict[str, float] = {}
         if label_ids is not None:
             metrics["loss"] = loss_sum / max(items, 1)
             if self.compute_metrics is not None:
                 metrics.update(self.compute_metrics(EvalPrediction(predictions, label_ids)))
         seconds = time.perf_counter() - start
-        metrics.update(runtime=seconds, samples_per_second=len(test_dataset) / seconds)
+        metrics.update(runtime=seconds, samples_per_second=len(data) / seconds)
         prefix = f"{metric_key_prefix}_"
         named = {name if name.startswith(prefix) else prefix + name: value for name, value in metrics.items()}
         return PredictionOutput(predictions, label_ids, named)
@@ -296,6 +308,20 @@ def _not_empty(data: Sequence[Mapping[str, Any]] | None, name: str) -> Sequence[
     if len(data) == 0:
         raise ValueError(f"{name} is empty")
     return data
+
+
+def _joined(batches: Sequence[Array], fill: float) -> Array:
+    """[b,…] and [b′,…] as [b + b′,…]; a second axis that differs is padded to the longest."""
+    if not batches:
+        return np.zeros(0)
+    longest = max((batch.shape[1] for batch in batches if batch.ndim > 1), default=0)
+    same = all(batch.ndim == 1 or batch.shape[1] == longest for batch in batches)
+    if not same:
+        batches = [
+            np.pad(b, [(0, 0), (0, longest - b.shape[1]), *[(0, 0)] * (b.ndim - 2)], constant_values=fill)
+            for b in batches
+        ]
+    return np.concatenate(batches)
 
 
 def _groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:

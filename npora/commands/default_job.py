@@ -1,0 +1,161 @@
+"""What `npora finetune` does without arguments: shows what LoRA is, on text that every machine with Python has.
+
+A small byte-level GPT-2 is pretrained on English prose, the docstrings of Python's standard library (about a minute on
+two cores; kept in the user's cache folder, so that the next run starts at once). Then it is frozen, and an adapter
+learns another kind of text: the library's source. Bits per byte on held-out text of both kinds say what was gained, and
+that switching the adapter off gives the old model back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npora.data import Dataset
+from npora.data.stdlib import stdlib_prose, stdlib_source
+from npora.files import load_file, save_file
+from npora.lora import LoraConfig, PeftModel, get_peft_model
+from npora.models import GPT2Config, GPT2LMHeadModel
+from npora.nn import Module, no_grad
+from npora.nn.module import Array
+from npora.train import Trainer, TrainingArguments
+from npora.train.measure import frozen_sha256
+
+LENGTH, BATCH = 128, 16
+SIZES: dict[str, Any] = {
+    "vocab_size": 256, "n_positions": LENGTH, "n_embd": 128, "n_layer": 4, "n_head": 4,
+    "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+PRETRAINING: dict[str, Any] = {"max_steps": 600, "learning_rate": 4e-3, "weight_decay": 0.1, "adam_beta2": 0.95}
+ADAPTATION: dict[str, Any] = {"max_steps": 200, "learning_rate": 5e-3}
+LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": ["c_attn", "c_proj", "c_fc"]}
+_TRAIN, _HELD_OUT = 1_000_000, 65_536  # bytes of each kind
+PROMPT = "def "
+
+
+def run(output: str, seed: int, cache: Path | None = None, pretraining_steps: int | None = None) -> dict[str, Any]:
+    """The whole job. Prints as it goes, saves the adapter in `output`, and returns the figures that it printed."""
+    pretraining = {**PRETRAINING, **({} if pretraining_steps is None else {"max_steps": pretraining_steps})}
+    texts, base = _pretrained(cache_folder() if cache is None else cache, pretraining)
+    held_out = {"prose": texts["prose"][_TRAIN:], "source": texts["source"][_TRAIN:]}
+    before = {kind: bits_per_byte(base, text) for kind, text in held_out.items()}
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **LORA), seed=seed)
+    sha = frozen_sha256(model)
+    say(f"adapting it to Python source: {ADAPTATION['max_steps']} steps")
+    _train(model, texts["source"][:_TRAIN], {**ADAPTATION, "warmup_steps": 10, "seed": seed})
+    figures = _figures(model, held_out, before, sha)
+    model.save_pretrained(output)
+    figures["adapter_bytes"] = sum(file.stat().st_size for file in Path(output).iterdir() if "adapter" in file.name)
+    _report(model, figures, output)
+    if figures["sha256_before"] != figures["sha256_after"] or figures["off"] != before:
+        raise RuntimeError("the frozen weights have changed")
+    return figures
+
+
+def cache_folder() -> Path:
+    """Where the pretrained model is kept: $NPORA_CACHE, or `npora` in the user's cache folder."""
+    if "NPORA_CACHE" in os.environ:
+        return Path(os.environ["NPORA_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npora"
+
+
+def bits_per_byte(model: Module, text: Array) -> float:
+    """Mean −log₂ p of a byte given those before it, in windows of 128 bytes."""
+    windows = _windows(text)
+    with no_grad():
+        losses = [model(part, labels=part)[0] for part in np.array_split(windows, max(len(windows) // 64, 1))]
+    items = sum(output.num_items for output in losses)
+    return sum(float(output.loss) * output.num_items for output in losses) / items / math.log(2)
+
+
+def _windows(text: Array) -> Array:
+    whole = len(text) // LENGTH * LENGTH
+    return text[:whole].astype(np.int64).reshape(-1, LENGTH)  # [n·t] → [n,t]
+
+
+def _pretrained(cache: Path, pretraining: dict[str, Any]) -> tuple[dict[str, Array], GPT2LMHeadModel]:
+    """The texts and the base model, from the cache or made anew and put there."""
+    recipe = json.dumps([sys.version, SIZES, pretraining, _TRAIN, _HELD_OUT], sort_keys=True)
+    folder = cache / f"gpt2-prose-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if (folder / "text.safetensors").is_file():  # written last
+        say(f"a base model pretrained on prose is in {folder}")
+        return load_file(folder / "text.safetensors"), GPT2LMHeadModel.from_pretrained(folder)
+    size = _TRAIN + _HELD_OUT
+    kinds = {"prose": stdlib_prose(), "source": stdlib_source()}
+    texts = {kind: _cut(kind, text.encode(), size) for kind, text in kinds.items()}
+    model = GPT2LMHeadModel(GPT2Config(**SIZES), rng=0)
+    count = sum(parameter.size for parameter in model.parameters())
+    say(f"pretraining a GPT-2 of {count:,} parameters on the standard library's docstrings, once: about a minute")
+    _train(model, texts["prose"][:_TRAIN], {**pretraining, "lr_scheduler_type": "cosine", "warmup_steps": 20})
+    model.save_pretrained(folder)
+    save_file(texts, folder / "text.safetensors")
+    return texts, GPT2LMHeadModel.from_pretrained(folder)
+
+
+def _cut(kind: str, text: bytes, size: int) -> Array:
+    if len(text) < size:
+        raise RuntimeError(f"this Python's standard library has {len(text):,} bytes of {kind}; {size:,} are needed")
+    return np.frombuffer(text, np.uint8)[:size]
+
+
+def _train(model: Module, text: Array, changes: dict[str, Any]) -> None:
+    rows = Dataset({"input_ids": window, "labels": window} for window in _windows(text))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder, per_device_train_batch_size=BATCH, save_strategy="no", logging_steps=50, **changes
+        )
+        Trainer(model, arguments, rows).train()
+
+
+def _figures(model: PeftModel, held_out: dict[str, Array], before: dict[str, float], sha: str) -> dict[str, Any]:
+    after = {kind: bits_per_byte(model, text) for kind, text in held_out.items()}
+    with model.disable_adapter():
+        off = {kind: bits_per_byte(model, text) for kind, text in held_out.items()}
+    some = _windows(held_out["source"])[:4]
+    with no_grad():
+        unmerged = model(some)[0].logits
+        model.merge_adapter()
+        merged = model(some)[0].logits
+        model.unmerge_adapter()
+    trainable, everything = model.get_nb_trainable_parameters()
+    return {
+        "before": before, "after": after, "off": off, "trainable": trainable, "all": everything, "sha256_before": sha,
+        "sha256_after": frozen_sha256(model), "merged_difference": float(np.abs(merged - unmerged).max()),
+    }  # fmt: skip
+
+
+def _report(model: PeftModel, figures: dict[str, Any], output: str) -> None:
+    print("\nbits per byte on held-out text     prose    Python source")
+    for name, key in (("the base model", "before"), ("with the adapter", "after"), ("adapter switched off", "off")):
+        print(f"  {name:30}{figures[key]['prose']:8.4f}{figures[key]['source']:17.4f}")
+    share = 100 * figures["trainable"] / figures["all"]
+    print(f"\ntrained           {figures['trainable']:,} of {figures['all']:,} parameters ({share:.2f}%)")
+    print(f"adapter           {figures['adapter_bytes'] / 1e3:,.0f} kB in {output}")
+    print(f"frozen before     SHA-256 {figures['sha256_before']}")
+    print(f"frozen after      SHA-256 {figures['sha256_after']}")
+    print(f"merged            logits differ by {figures['merged_difference']:.1e} from those of W and B A apart")
+    print(f"\nthe adapted model goes on from {PROMPT!r}:\n{_indented(_sample(model))}")
+    with model.disable_adapter():
+        print(f"\nthe base model goes on from {PROMPT!r}:\n{_indented(_sample(model))}")
+
+
+def _sample(model: PeftModel) -> str:
+    prompt = np.frombuffer(PROMPT.encode(), np.uint8).astype(np.int64)[None]  # [1,t]
+    ids = model.generate(prompt, max_new_tokens=LENGTH - len(PROMPT), do_sample=True, temperature=0.7, seed=0)
+    return bytes(ids[0].astype(np.uint8)).decode(errors="replace")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

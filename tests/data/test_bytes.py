@@ -1,0 +1,72 @@
+"""Text as bytes: what goes in comes out, and the calls are those of any tokenizer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npora.data import ByteTokenizer, check_vocabulary
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(TEXT, st.booleans(), st.booleans())
+def test_any_text_is_its_bytes_and_comes_back(text: str, eos: bool, pad: bool) -> None:
+    tokenizer = ByteTokenizer(eos, pad)
+    ids = tokenizer(text)["input_ids"]
+    assert ids == tokenizer.encode(text) == list(text.encode())
+    assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert tokenizer.convert_tokens_to_ids(tokenizer.convert_ids_to_tokens(ids)) == ids
+
+
+def test_special_tokens_count_on_from_the_bytes_and_no_text_has_them() -> None:
+    tokenizer = ByteTokenizer(eos=True, pad=True)
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (256, 257)
+    assert len(tokenizer) == tokenizer.vocab_size == 258
+    assert [len(ByteTokenizer()), len(ByteTokenizer(True)), len(ByteTokenizer(pad=True))] == [256, 257, 257]
+    assert ByteTokenizer(pad=True).pad_token_id == 256 and ByteTokenizer().eos_token is None
+    assert 256 not in tokenizer.encode("<eos>")
+    assert tokenizer.decode([104, 256, 257]) == "h<eos><pad>"
+    assert tokenizer.decode([104, 256, 257], skip_special_tokens=True) == "h"
+    assert tokenizer.decode([0xC3, 0x28]) == "\ufffd("  # half a letter is marked, not an error
+    assert tokenizer.convert_ids_to_tokens([0, 255, 256, 258, -1]) == ["<0x00>", "<0xFF>", "<eos>", None, None]
+    assert tokenizer.decode([104, 300]) == "h"  # of an embedding padded to a round number; no token, as elsewhere
+
+
+def test_a_batch_is_cut_and_padded_on_either_side() -> None:
+    tokenizer = ByteTokenizer(eos=True)
+    assert "token_type_ids" not in tokenizer("ab")
+    tokenizer.pad_token = tokenizer.eos_token
+    batch = tokenizer(["abc", "é", ""], truncation=True, max_length=2, padding=True, return_tensors="np")
+    assert batch["input_ids"].tolist() == [[97, 98], [195, 169], [256, 256]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 1], [0, 0]]
+    tokenizer.padding_side = tokenizer.truncation_side = "left"
+    batch = tokenizer(["abc", "d"], truncation=True, max_length=2, padding=True)
+    assert batch == {"input_ids": [[98, 99], [256, 100]], "attention_mask": [[1, 1], [0, 1]]}
+    assert tokenizer("abc", truncation=True, max_length=0)["input_ids"] == []
+    assert tokenizer("ab", "c", text_target="d") == {
+        "input_ids": [97, 98, 99],
+        "attention_mask": [1] * 3,
+        "labels": [100],
+    }
+
+
+def test_its_vocabulary_fits_a_model_of_256_or_more() -> None:
+    check_vocabulary(ByteTokenizer(), 256)
+    with pytest.raises(
+        ValueError, match=r"has 257 tokens with ids up to 256 \('<eos>'\), and the model's vocabulary 256"
+    ):
+        check_vocabulary(ByteTokenizer(eos=True), 256)
+
+
+def test_it_needs_no_package() -> None:
+    program = (
+        "import sys; sys.modules['tokenizers'] = sys.modules['huggingface_hub'] = None; "
+        "from npora.data import ByteTokenizer; print(ByteTokenizer()('hi')['input_ids'])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[104, 105]\n"

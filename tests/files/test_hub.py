@@ -1,0 +1,150 @@
+"""A name on the hub: fetched once, only what npora reads, and found again with the hub gone. All on the loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora.files import load_weights, resolve, save_file
+from tests.files.hub_server import COMMIT, Hub, serving
+
+# Any other address is refused before a packet leaves, and whatever the settings of the machine are.
+CLIENT = """
+import ipaddress, json, sys
+
+def guard(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        host = args[1][0] if event == "socket.connect" else args[0]
+        assert ipaddress.ip_address(host).is_loopback, f"{event} {host}"
+
+sys.addaudithook(guard)
+from npora.files import resolve
+
+for keywords in json.loads(sys.argv[1]):
+    try:
+        print(resolve(**keywords))
+    except Exception as error:
+        print(type(error).__name__, *str(error).split())
+"""
+
+
+def client(home: Path, hub: str, *asked: dict[str, Any], **environment: str) -> list[str]:
+    """What `resolve` gives or raises for each of the keywords, in a process of its own: the package reads the
+    environment when it is imported."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
+    settings = {
+        "HF_HOME": str(home), "HF_ENDPOINT": hub, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", **environment,
+    }  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", CLIENT, json.dumps(asked)], cwd=Path(__file__).parents[2], env={**clean, **settings},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def asking(name: str, **keywords: Any) -> dict[str, Any]:
+    return {"name_or_path": name, **keywords}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, bytes]:
+    """A tiny checkpoint and what may lie beside one."""
+    save_file({"w": np.arange(6, dtype=np.float32).reshape(2, 3)}, tmp_path / "x.safetensors")
+    weights = (tmp_path / "x.safetensors").read_bytes()
+    return {
+        "config.json": b'{"model_type": "bert"}', "model.safetensors": weights, "vocab.txt": b"a\nb\n",
+        "README.md": b"#", "pytorch_model.bin": b"\x80", "onnx/model.onnx": b"o", "onnx/config.json": b"{}",
+        "consolidated.safetensors": weights, "tf_model.h5": b"h", "run.py": b"print()", ".gitattributes": b"",
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _needs_the_package() -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the extra `hf`")
+
+
+def fetched(hub: Hub) -> set[str]:
+    return {line.rsplit("/", 1)[1] for line in hub.asked if line.startswith("GET") and "/resolve/" in line}
+
+
+def test_a_name_is_fetched_once_and_found_again_with_the_hub_gone(tmp_path: Path, files: dict[str, bytes]) -> None:
+    home = tmp_path / "home"
+    with serving({"org/tiny": files}) as hub:
+        (path,) = client(home, hub.address, asking("org/tiny"))
+        assert {entry.name for entry in Path(path).iterdir()} == {"config.json", "model.safetensors", "vocab.txt"}
+        assert Path(path).name == COMMIT and Path(path).is_relative_to(home)
+        assert fetched(hub) == {"config.json", "model.safetensors", "vocab.txt"}
+        assert load_weights(path)["w"].tolist() == [[0, 1, 2], [3, 4, 5]]  # through the cache's links
+        hub.asked.clear()
+        assert client(home, hub.address, asking("org/tiny"), asking("org/tiny@main")) == [path, path]
+        assert fetched(hub) == set()
+    gone = [asking("org/tiny"), asking("org/other")]
+    again, error = client(home, hub.address, *gone)
+    assert again == path
+    assert error.startswith(
+        "FileNotFoundError there is no directory org/other, no complete copy of org/other (main) in"
+    )
+    assert f"{hub.address} is out of reach (Connect" in error
+    again, error = client(home, hub.address, *gone, HF_HUB_OFFLINE="1")
+    assert again == path
+    assert error.endswith(f"in the cache {home / 'hub'}, and HF_HUB_OFFLINE forbids to fetch it")
+
+
+def test_what_the_hub_does_not_give_is_said(tmp_path: Path, files: dict[str, bytes]) -> None:
+    with serving({"org/tiny": files, "org/broken": files}) as hub:
+        names = ["org/missing", "org/gated", "org/tiny@v3", "org/broken", "a..b", "a/b/c", "./tiny", "org/tiny@v3"]
+        missing, gated, revision, broken, dots, slashes, local, both = client(
+            tmp_path, hub.address, *map(asking, names[:-1]), asking("org/tiny@v3", revision="v2")
+        )
+    assert missing == (
+        f"FileNotFoundError there is no directory org/missing, and no model org/missing on {hub.address}; where it is "
+        "a private one, first run: hf auth login"
+    )
+    assert gated.startswith(f"PermissionError {hub.address}/org/gated is gated: accept its terms")
+    assert revision.endswith(f"and the model org/tiny on {hub.address} has no revision v3")
+    assert broken.startswith(f"OSError fetching org/broken from {hub.address} failed: ")
+    for error, name in ((dots, "a..b"), (slashes, "a/b/c"), (local, "./tiny")):
+        assert error == (
+            f"FileNotFoundError there is no directory {name}, and no model on the Hugging Face hub can have this name "
+            "(org/name)"
+        )
+    assert both == "ValueError org/tiny@v3 asks for the revision v3, and revision='v2' for another"
+    assert not [line for line in hub.asked if "a/b" in line or ".." in line]
+
+
+def test_a_revision_a_cache_and_no_weights_may_be_asked_for(tmp_path: Path, files: dict[str, bytes]) -> None:
+    cache = str(tmp_path / "cache")
+    with serving({"tiny": files}) as hub:
+        (light,) = client(tmp_path / "home", hub.address, asking("tiny@v2", cache_dir=cache, weights=False))
+        assert fetched(hub) == {"config.json", "vocab.txt"}
+        hub.asked.clear()
+        (full,) = client(tmp_path / "home", hub.address, asking("tiny", revision="v2", cache_dir=cache))
+        assert fetched(hub) == {"model.safetensors"}
+    assert light == full and Path(full).is_relative_to(cache)
+    assert any("/api/models/tiny/revision/v2" in line for line in hub.asked)
+
+
+def test_a_directory_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # an import of it fails
+    assert resolve(tmp_path) == str(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("org/tiny@v2").mkdir(parents=True)
+    assert resolve("org/tiny@v2") == "org/tiny@v2"
+    Path("org/file").touch()
+    with pytest.raises(NotADirectoryError, match="org/file is a file; pass the directory that holds it"):
+        resolve("org/file")
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no directory /no/such, and no model on the Hugging Face hub"
+    ):
+        resolve("/no/such")
+    with pytest.raises(ImportError, match=r'no directory org/tiny; fetching .* pip install "npora\[hf\]"'):
+        resolve("org/tiny")
