@@ -136,7 +136,8 @@ def test_info_says_what_a_checkpoint_holds(model: str, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["info", "nowhere"], "npora: there is no file nowhere"),
-        (["finetune", "--train", "x"], "the following arguments are required"),
+        (["finetune", "--train", "x"], "--train needs --model and --eval too"),
+        (["predict", "--adapter", "x"], "the following arguments are required"),
         (["train"], "invalid choice: 'train'"),
         (["predict", "--model", "nowhere", "--adapter", "nowhere", "x"], "there is no directory nowhere"),
         (["finetune", "--model", "m", "--train", "no.tsv", "--eval", "no.tsv", "--output", "o"], "no file no.tsv"),

@@ -1,6 +1,7 @@
 """The training loop, its arguments, its checkpoints."""
 
 from npora.train.arguments import TrainingArguments
-from npora.train.trainer import EvalPrediction, PredictionOutput, Trainer, TrainOutput
+from npora.train.evaluation import EvalPrediction, PredictionOutput
+from npora.train.trainer import Trainer, TrainOutput
 
 __all__ = ["EvalPrediction", "PredictionOutput", "TrainOutput", "Trainer", "TrainingArguments"]

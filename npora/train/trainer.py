@@ -13,31 +13,15 @@ from typing import Any
 import numpy as np
 
 from npora.data import collate
-from npora.nn import Module, no_grad
+from npora.nn import Module
 from npora.nn.module import Array, Parameter
 from npora.optim import AdamW, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
+from npora.train.evaluation import Batch, EvalPrediction, PredictionOutput, predict
 from npora.train.log import StepLog
 from npora.train.progress import Progress
 from npora.train.state import TrainerState, trainable
-
-Batch = dict[str, Array]
-
-
-@dataclass
-class EvalPrediction:
-    """What compute_metrics is given: predictions (logits [n,v]) and label_ids [n]."""
-
-    predictions: Array
-    label_ids: Array | None
-
-
-@dataclass
-class PredictionOutput:
-    predictions: Array
-    label_ids: Array | None
-    metrics: dict[str, float]
 
 
 @dataclass
@@ -265,31 +249,8 @@ class Trainer:
         """
         return self._predict(_not_empty(test_dataset, "test_dataset"), metric_key_prefix, keep_logits=True)
 
-    def _predict(
-        self, data: Sequence[Mapping[str, Any]], metric_key_prefix: str, keep_logits: bool
-    ) -> PredictionOutput:
-        start, loss_sum, items = time.perf_counter(), 0.0, 0
-        logits, labels = [], []
-        with no_grad():
-            for batch in self._eval_batches(data):
-                output, _ = self.model(**batch)
-                if keep_logits:
-                    logits.append(output.logits)
-                if "labels" in batch:
-                    labels.append(batch["labels"])
-                    loss_sum += float(output.loss) * output.num_items
-                    items += output.num_items
-        predictions, label_ids = _joined(logits, 0), _joined(labels, -100) if labels else None
-        metrics: dict[str, float] = {}
-        if label_ids is not None:
-            metrics["loss"] = loss_sum / max(items, 1)
-            if self.compute_metrics is not None:
-                metrics.update(self.compute_metrics(EvalPrediction(predictions, label_ids)))
-        seconds = time.perf_counter() - start
-        metrics.update(runtime=seconds, samples_per_second=len(data) / seconds)
-        prefix = f"{metric_key_prefix}_"
-        named = {name if name.startswith(prefix) else prefix + name: value for name, value in metrics.items()}
-        return PredictionOutput(predictions, label_ids, named)
+    def _predict(self, data: Sequence[Mapping[str, Any]], prefix: str, keep_logits: bool) -> PredictionOutput:
+        return predict(self.model, self._eval_batches(data), self.compute_metrics, prefix, keep_logits)
 
     def _eval_batches(self, data: Sequence[Mapping[str, Any]]) -> Iterator[Batch]:
         size = self.args.per_device_eval_batch_size
@@ -308,20 +269,6 @@ def _not_empty(data: Sequence[Mapping[str, Any]] | None, name: str) -> Sequence[
     if len(data) == 0:
         raise ValueError(f"{name} is empty")
     return data
-
-
-def _joined(batches: Sequence[Array], fill: float) -> Array:
-    """[b,…] and [b′,…] as [b + b′,…]; a second axis that differs is padded to the longest."""
-    if not batches:
-        return np.zeros(0)
-    longest = max((batch.shape[1] for batch in batches if batch.ndim > 1), default=0)
-    same = all(batch.ndim == 1 or batch.shape[1] == longest for batch in batches)
-    if not same:
-        batches = [
-            np.pad(b, [(0, 0), (0, longest - b.shape[1]), *[(0, 0)] * (b.ndim - 2)], constant_values=fill)
-            for b in batches
-        ]
-    return np.concatenate(batches)
 
 
 def _groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
