@@ -10,7 +10,9 @@ from functools import partial
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
-FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
+FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py", "npora/models/bert_heads.py",
+         "npora/models/roberta.py", "npora/models/distilbert.py", "npora/models/distilbert_heads.py",
+         "npora/models/heads.py", "npora/models/tokens.py",
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def _tests_of(module: object) -> Iterator[Callable[[], None]]:
 
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
-    from tests.models import test_bert, test_checkpoint
+    from tests.models import test_bert, test_checkpoint, test_encoders
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_lora
 
@@ -76,6 +78,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_erf,
         test_linear,
         test_bert,
+        test_encoders,
         test_checkpoint,
         test_lora,
         test_attention,

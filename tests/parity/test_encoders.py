@@ -247,17 +247,6 @@ def test_the_last_position_of_roberta_is_used_and_the_next_is_an_error(tmp_path:
         model(np.full((1, 8), 5))
 
 
-def test_tokens_without_a_label_are_not_projected(tmp_path: Path) -> None:
-    reference("bert", "MaskedLM", tmp_path)
-    model = ours("MaskedLM", tmp_path)
-    transform, seen = model.cls["predictions"].transform, []
-    model.cls["predictions"].transform = lambda h, rng=None: (seen.append(len(h)), transform(h, rng))[1]
-    output, backward = model(**batch("bert"), labels=LABELS["MaskedLM"])
-    backward()
-    assert seen == [3] and output.num_items == 3
-    assert output.logits.shape == (3, 5, 50) and seen == [3, 9]
-
-
 def old_names(state: dict[str, Any]) -> dict[str, Any]:
     return {
         key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
