@@ -169,6 +169,40 @@ def test_an_adapter_of_npora_loads_in_peft_with_its_names_and_counts(
     assert_same_logits(model(**batch(family))[0].logits, theirs(**tensors(batch(family))).logits)
 
 
+@pytest.mark.parametrize(
+    ("family", "head", "changes"),
+    [
+        ("bert", "MaskedLM", {"target_modules": "all-linear"}),
+        ("roberta", "MaskedLM", {"target_modules": "all-linear"}),
+        ("distilbert", "MaskedLM", {"target_modules": "all-linear"}),
+        ("roberta", "SequenceClassification", {"target_modules": "all-linear"}),
+        ("roberta", "SequenceClassification", {"bias": "all"}),
+        ("bert", "TokenClassification", {"bias": "all"}),
+        ("distilbert", "MaskedLM", {"bias": "all"}),
+        ("roberta", "MaskedLM", {"bias": "lora_only", "target_modules": ["dense"]}),
+        ("distilbert", "SequenceClassification", {"bias": "lora_only", "target_modules": ["lin1", "out_lin"]}),
+    ],
+)
+def test_other_targets_and_biases_go_both_ways(
+    tmp_path: Path, family: str, head: str, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = lora(family, head, **changes)
+    theirs = peft.get_peft_model(reference(family, head, tmp_path / "base"), peft.LoraConfig(**config))
+    model = get_peft_model(ours(head, tmp_path / "base"), LoraConfig(**config))
+    theirs.print_trainable_parameters()
+    expected = capsys.readouterr().out
+    model.print_trainable_parameters()
+    assert capsys.readouterr().out == expected
+    randomize(theirs).eval().save_pretrained(tmp_path / "theirs")
+    logits = theirs(**tensors(batch(family))).logits
+    model = PeftModel.from_pretrained(ours(head, tmp_path / "base"), tmp_path / "theirs")
+    assert_same_logits(model(**batch(family))[0].logits, logits)
+    model.save_pretrained(tmp_path / "ours")
+    base = reference(family, head, tmp_path / "base")
+    again = peft.PeftModel.from_pretrained(base, tmp_path / "ours").eval()
+    assert_same_logits(model(**batch(family))[0].logits, again(**tensors(batch(family))).logits)
+
+
 def test_with_its_classifier_an_adapter_saves_the_layer_before_it_whoever_names_it(tmp_path: Path) -> None:
     for number, names in enumerate((["classifier"], ["pre_classifier"], ["classifier", "pre_classifier"])):
         folder = tmp_path / str(number)
