@@ -15,6 +15,9 @@ LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dro
           "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
 FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
          "npora/models/llama.py", "npora/models/llama_heads.py",
+FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py", "npora/models/bert_heads.py",
+         "npora/models/roberta.py", "npora/models/distilbert.py", "npora/models/distilbert_heads.py",
+         "npora/models/heads.py", "npora/models/tokens.py",
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 
@@ -83,6 +86,7 @@ def _rows(mark: Any) -> list[dict[str, Any]]:
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
     from tests.models import test_bert, test_checkpoint, test_llama
+    from tests.models import test_bert, test_checkpoint, test_encoders
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
@@ -91,6 +95,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_erf,
         test_linear,
         test_bert,
+        test_encoders,
         test_checkpoint,
         test_identities,
         test_llama,

@@ -10,6 +10,14 @@ import numpy as np
 from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
 from npora.models import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 from npora.models.llama import swiglu
+from npora.models import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    DistilBertForSequenceClassification,
+    RobertaForSequenceClassification,
+)
+from npora.models.pretrained import PretrainedModel
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -132,19 +140,35 @@ def _lora_attention(rng: Rng, scale: float) -> Drawn:
     )
 
 
-def _bert(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
-    config = BertConfig(
-        vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
-        max_position_embeddings=5, num_labels=3,
-    )  # fmt: skip
-    model: Module = BertForSequenceClassification(config, rng=0)
-    if adapted:
-        lora = LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, target_modules=["query", "value"], task_type="SEQ_CLS")
-        model = get_peft_model(model, lora)
-    lengths = rng.integers(1, 6, size=3)
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    batch = {"input_ids": rng.integers(1, 11, mask.shape), "attention_mask": mask, "labels": rng.integers(0, 3, 3)}
-    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
+_BERT = {
+    "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,
+    "max_position_embeddings": 7, "num_labels": 3,
+}  # fmt: skip
+_DISTILBERT = {
+    "vocab_size": 11, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 5,
+    "num_labels": 3,
+}  # fmt: skip
+
+
+def _encoder(
+    made: type[PretrainedModel], sizes: dict[str, Any], classes: int = 0, task: str | None = None
+) -> Callable[[Rng, float], Drawn]:
+    """Three sentences with a label each; with one of `classes` at some of their tokens where that is given."""
+
+    def draw(rng: Rng, scale: float) -> Drawn:
+        model: Module = made(made.config_class(**sizes), rng=0)  # type: ignore[call-arg]
+        if task is not None:
+            model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type=task))
+        lengths = rng.integers(1, 6, size=3)
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids, labels = rng.integers(2, 11, mask.shape), rng.integers(0, 3, 3)
+        if classes:
+            labels = np.where(rng.random(mask.shape) < 0.5, rng.integers(0, classes, mask.shape), -100)
+            labels[:, 0] = labels[:, 0].clip(0)
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
+
+    return draw
 
 
 def _swiglu(rng: Rng, scale: float) -> Drawn:
@@ -193,6 +217,14 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "swiglu": _swiglu,
     "llama": _llama,
     "lora_llama": lambda rng, scale: _llama(rng, scale, adapted=True),
+    "bert": _encoder(BertForSequenceClassification, _BERT),
+    "lora_bert": _encoder(BertForSequenceClassification, _BERT, task="SEQ_CLS"),
+    "bert_tokens": _encoder(BertForTokenClassification, _BERT, classes=3),
+    "bert_masked_lm": _encoder(BertForMaskedLM, _BERT, classes=11),
+    "roberta": _encoder(RobertaForSequenceClassification, _BERT),
+    "lora_roberta": _encoder(RobertaForSequenceClassification, _BERT, task="SEQ_CLS"),
+    "distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT),
+    "lora_distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT, task="SEQ_CLS"),
 }
 
 

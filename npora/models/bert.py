@@ -6,7 +6,7 @@ LN(x + f(x)).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import pack_tokens
+from npora.models.tokens import check_positions, first_tokens, pack_tokens
 from npora.nn import Dropout, LayerNorm, Module, Packing, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention, tanh
@@ -49,14 +49,22 @@ class BertConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._divides("num_attention_heads", "hidden_size")
 
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + type + position)).    ids, types, positions [n]  →  h [n,d]"""
+    """h = dropout(LN(word + position + type)).    ids, positions, types [n]  →  h [n,d]
+
+    types is None in a family that has none.
+    """
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         d = config.hidden_size
@@ -66,34 +74,44 @@ class BertEmbeddings(Module):
         self.LayerNorm = LayerNorm(d, config.layer_norm_eps, dtype=make.dtype)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, ids: Array, types: Array, positions: Array, rng: Rng) -> tuple[Array, Callable[[Array], None]]:
+    def forward(
+        self, ids: Array, positions: Array, types: Array | None, rng: Rng
+    ) -> tuple[Array, Callable[[Array], None]]:
         word, back_word = self.word_embeddings(ids)
-        kind, back_type = self.token_type_embeddings(types)
         position, back_position = self.position_embeddings(positions)
-        h, back_norm = self.LayerNorm(word + kind + position)  # [n,d]
+        h, backs = word + position, [back_word, back_position]
+        if types is not None:
+            kind, back_type = self.token_type_embeddings(types)
+            h, backs = h + kind, [*backs, back_type]
+        h, back_norm = self.LayerNorm(h)  # [n,d]
         h, back_dropout = self.dropout(h, rng)
 
         def backward(dh: Array) -> None:
             dsum = back_norm(back_dropout(dh))
-            back_word(dsum)
-            back_type(dsum)
-            back_position(dsum)
+            for back in backs:
+                back(dsum)
 
         return h, backward
 
 
 class BertSelfAttention(Module):
-    """The heads of all sequences, before the output projection.    x [n,d]  →  [n,d]"""
+    """The heads of all sequences, before the output projection.    x [n,d]  →  [n,d]
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
-        d = config.hidden_size
-        self.query, self.key, self.value = make.linear(d, d), make.linear(d, d), make.linear(d, d)
-        self.heads, self.dropout = config.num_attention_heads, config.attention_probs_dropout_prob
+    `names` are those of the three projections, which other families call otherwise.
+    """
+
+    names: ClassVar = ("query", "key", "value")
+
+    def __init__(self, d: int, heads: int, dropout: float, make: Make) -> None:
+        for name in self.names:
+            setattr(self, name, make.linear(d, d))
+        self.heads, self.dropout = heads, dropout
 
     def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        q, back_q = self.query(x, rng)
-        k, back_k = self.key(x, rng)
-        v, back_v = self.value(x, rng)
+        query, key, value = (getattr(self, name) for name in self.names)
+        q, back_q = query(x, rng)
+        k, back_k = key(x, rng)
+        v, back_v = value(x, rng)
         y, back_attention = packed_attention(
             q, k, v, self.heads, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
         )
@@ -107,7 +125,9 @@ class BertSelfAttention(Module):
 
     def idle_parameters(self) -> dict[str, slice]:
         """The key's bias adds the same to all of a query's scores, which softmax does not see."""
-        return {f"key.{name}": slice(None) for name, _ in self.key.named_parameters() if name.endswith("bias")}
+        key: Module = getattr(self, self.names[1])
+        biases = (name for name, _ in key.named_parameters() if name.endswith("bias"))
+        return {f"{self.names[1]}.{name}": slice(None) for name in biases}
 
 
 class BertOutput(Module):
@@ -132,7 +152,8 @@ class BertOutput(Module):
 
 class BertAttention(Module):
     def __init__(self, config: BertConfig, make: Make) -> None:
-        self.self = BertSelfAttention(config, make)
+        p = config.attention_probs_dropout_prob
+        self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
         self.output = BertOutput(config, make, config.hidden_size)
 
     def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
@@ -181,8 +202,10 @@ class BertLayer(Module):
 
 
 class BertEncoder(Module):
-    def __init__(self, config: BertConfig, make: Make) -> None:
-        self.layer = [BertLayer(config, make) for _ in range(config.num_hidden_layers)]
+    """x ↦ layer_L(… layer_1(x)).    x [n,d]  →  [n,d]"""
+
+    def __init__(self, layers: Sequence[Module]) -> None:
+        self.layer = list(layers)
 
     def forward(
         self, x: Array, packing: Packing, rng: Rng, dx_is_read: bool = True, recompute: bool = False
@@ -197,16 +220,10 @@ class BertPooler(Module):
         self.dense = make.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, h: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        first, shape = packing.first_rows(), h.shape
-        z, back_dense = self.dense(h[first], rng)  # [n,d] → [b,d]
+        first, back_first = first_tokens(h, packing)  # [n,d] → [b,d]
+        z, back_dense = self.dense(first, rng)
         y, back_tanh = tanh(z)
-
-        def backward(dy: Array) -> Array:
-            dh = np.zeros(shape, dtype=dy.dtype)
-            dh[first] = back_dense(back_tanh(dy))  # [b,d] → [n,d]
-            return dh
-
-        return y, backward
+        return y, lambda dy: back_first(back_dense(back_tanh(dy)))  # [b,d] → [n,d]
 
 
 class BertModel(PretrainedModel):
@@ -232,7 +249,7 @@ class BertModel(PretrainedModel):
         make = Make(rng, dtype, config.initializer_range)
         self.config = config
         self.embeddings = BertEmbeddings(config, make)
-        self.encoder = BertEncoder(config, make)
+        self.encoder = BertEncoder([BertLayer(config, make) for _ in range(config.num_hidden_layers)])
         self.pooler = BertPooler(config, make) if add_pooling_layer else None
 
     def rows(
@@ -243,10 +260,11 @@ class BertModel(PretrainedModel):
         rng: Rng = None,
     ) -> tuple[Array, Packing, Callable[[Array], None]]:
         """The last hidden state as rows [n,d], their packing, and their pullback."""
-        ids, packing = pack_tokens(input_ids, attention_mask, self.config.max_position_embeddings)
+        ids, packing = pack_tokens(input_ids, attention_mask)
         types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
+        positions = self.positions(np.asarray(input_ids), packing)
+        h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
         trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
-        h, back_embeddings = self.embeddings(ids, types, packing.positions, rng)  # [n,d]
         h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing)
 
         def backward(dh: Array) -> None:
@@ -255,6 +273,11 @@ class BertModel(PretrainedModel):
                 back_embeddings(dx)
 
         return h, packing, backward
+
+    def positions(self, input_ids: Array, packing: Packing) -> Array:
+        """int [n], each row's position: its column in the padded batch [b,t]."""
+        check_positions(packing.positions, self.config.max_position_embeddings)
+        return packing.positions
 
     def forward(
         self,

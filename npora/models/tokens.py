@@ -6,17 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import Packing
-from npora.nn.module import Array
+from npora.nn.module import Array, Pullback
 
 
-def pack_tokens(
-    input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, max_positions: int | None = None
-) -> tuple[Array, Packing]:
+def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Packing]:
     """The ids [n] of a padded batch [b,t] without its padding, and their packing.
 
     Raises
     ------
-    ValueError: a wrong shape, a mask of another shape, more positions than there are.
+    ValueError: a wrong shape, a mask of another shape.
     """
     ids = np.asarray(input_ids)
     if ids.ndim != 2:
@@ -25,8 +23,6 @@ def pack_tokens(
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}: they must agree")
     packing = Packing(mask)
-    if max_positions is not None:
-        check_positions(packing.positions, max_positions)
     return packing.pack(ids), packing
 
 
@@ -45,6 +41,18 @@ def packed_positions(position_ids: npt.ArrayLike | None, packing: Packing) -> Ar
         return packing.positions
     ids = np.asarray(position_ids)
     return packing.pack(np.broadcast_to(ids, packing.mask.shape))
+
+
+def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
+    """Each sequence's first row, which an encoder's classifier reads.    h [n,d]  →  [b,d]"""
+    first, shape = packing.first_rows(), h.shape
+
+    def backward(dy: Array) -> Array:
+        dh = np.zeros(shape, dtype=dy.dtype)
+        dh[first] = dy  # [b,d] → [n,d]
+        return dh
+
+    return h[first], backward
 
 
 def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None) -> Array:
