@@ -5,9 +5,9 @@ Sizes are pairwise distinct, so that a missing transpose cannot hide; the data h
 
 from __future__ import annotations
 
-from tests.cases import bert, functions, gpt2, layers
+from tests.cases import bert, functions, gpt2, layers, t5
 from tests.cases.case import Case, draw
 
-CASES: list[Case] = [case for part in (functions, layers, bert, gpt2) for case in part.CASES]
+CASES: list[Case] = [case for part in (functions, layers, bert, gpt2, t5) for case in part.CASES]
 
 __all__ = ["CASES", "Case", "draw"]

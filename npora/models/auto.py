@@ -12,6 +12,7 @@ import numpy.typing as npt
 from npora.models.bert_heads import BertForSequenceClassification
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.pretrained import PretrainedModel
+from npora.models.t5_heads import T5ForConditionalGeneration
 
 
 class AutoModel:
@@ -40,3 +41,7 @@ class AutoModel:
 
 class AutoModelForSequenceClassification(AutoModel):
     classes: ClassVar = {"bert": BertForSequenceClassification}
+
+
+class AutoModelForSeq2SeqLM(AutoModel):
+    classes: ClassVar = {"t5": T5ForConditionalGeneration}
