@@ -3,7 +3,7 @@
 from npora.models.auto import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from npora.models.bert import BertConfig, BertModel
 from npora.models.bert_heads import BertForSequenceClassification
-from npora.models.t5 import T5Config
+from npora.models.t5_config import T5Config
 from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration
 
 __all__ = [

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from npora.models.heads import language_modeling
 from npora.models.outputs import BaseModelOutput, LanguageModelOutput
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.t5 import Rng, T5Config, T5Stack
+from npora.models.t5 import Rng, T5Stack
+from npora.models.t5_config import T5Config
 from npora.models.tokens import pack_tokens, token_targets
 from npora.nn import Cache, Linear, Module, Packing, init
 from npora.nn.init import Source
@@ -142,8 +143,8 @@ class T5ForConditionalGeneration(PretrainedModel):
         """The decoder's input [b,t] for these labels: each token but the last, behind the start token."""
         labels = np.asarray(labels)
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
-        if pad is None and (labels == -100).any():
-            raise ValueError("labels of −100 need a token to stand for them: set model.config.pad_token_id")
+        if start is None or pad is None:
+            raise ValueError("to make the decoder's input of labels, config needs decoder_start_token_id, pad_token_id")
         shifted = np.full_like(labels, start)
         shifted[:, 1:] = labels[:, :-1]
         return np.where(shifted == -100, pad, shifted)

@@ -10,7 +10,8 @@ import numpy as np
 from npora import nn
 from npora.models.pretrained import Make
 from npora.models.relative import relative_bias, relative_buckets
-from npora.models.t5 import T5Block, T5Config, T5DenseActDense, T5DenseGatedActDense, T5Stack
+from npora.models.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
+from npora.models.t5_config import T5Config
 from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration
 from npora.nn.module import Array
 from tests.cases.case import Case, Outputs, draw, module
