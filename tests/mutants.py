@@ -11,6 +11,7 @@ from functools import partial
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
 FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
+         "npora/models/relative.py", "npora/models/t5.py", "npora/models/t5_config.py", "npora/models/t5_heads.py",
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def _tests_of(module: object) -> Iterator[Callable[[], None]]:
 
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
-    from tests.models import test_bert, test_checkpoint
+    from tests.models import test_bert, test_checkpoint, test_t5
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_lora
 
@@ -76,6 +77,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_erf,
         test_linear,
         test_bert,
+        test_t5,
         test_checkpoint,
         test_lora,
         test_attention,

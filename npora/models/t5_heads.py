@@ -84,6 +84,7 @@ class T5ForConditionalGeneration(PretrainedModel):
     config_class = T5Config
     default_target_modules = ("q", "v")
     ignored = UNUSED
+    output_embeddings = "lm_head"
     is_encoder_decoder = True
 
     def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
