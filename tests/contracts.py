@@ -13,5 +13,9 @@ from tests.cases import bert, distilbert, functions, gpt2, layers, roberta
 from tests.cases.case import Case, draw
 
 CASES: list[Case] = [case for part in (functions, layers, bert, roberta, distilbert, gpt2) for case in part.CASES]
+from tests.cases import bert, functions, gpt2, layers, t5
+from tests.cases.case import Case, draw
+
+CASES: list[Case] = [case for part in (functions, layers, bert, gpt2, t5) for case in part.CASES]
 
 __all__ = ["CASES", "Case", "draw"]

@@ -18,6 +18,7 @@ FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
 FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py", "npora/models/bert_heads.py",
          "npora/models/roberta.py", "npora/models/distilbert.py", "npora/models/distilbert_heads.py",
          "npora/models/heads.py", "npora/models/tokens.py",
+         "npora/models/relative.py", "npora/models/t5.py", "npora/models/t5_config.py", "npora/models/t5_heads.py",
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
     from tests.models import test_bert, test_checkpoint, test_llama
     from tests.models import test_bert, test_checkpoint, test_encoders
+    from tests.models import test_bert, test_checkpoint, test_t5
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
@@ -96,6 +98,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_linear,
         test_bert,
         test_encoders,
+        test_t5,
         test_checkpoint,
         test_identities,
         test_llama,

@@ -18,6 +18,7 @@ from npora.models import (
     RobertaForSequenceClassification,
 )
 from npora.models.pretrained import PretrainedModel
+from npora.models import BertConfig, BertForSequenceClassification, T5Config, T5ForConditionalGeneration
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -192,6 +193,22 @@ def _llama(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(5)}
 
 
+def _t5(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    gated = bool(rng.integers(2))
+    config = T5Config(
+        vocab_size=11, d_model=6, d_kv=5, num_heads=2, d_ff=7, num_layers=2, relative_attention_num_buckets=6,
+        relative_attention_max_distance=4, feed_forward_proj="gated-gelu" if gated else "gelu",
+        tie_word_embeddings=not gated,
+    )  # fmt: skip
+    model: Module = T5ForConditionalGeneration(config, rng=0)
+    if adapted:
+        model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type="SEQ_2_SEQ_LM"))
+    mask, written = (np.arange(6) < rng.integers(1, 7, size=(3, 1)) for _ in range(2))
+    labels = np.where(written, rng.integers(1, 11, (3, 6)), -100)
+    batch = {"input_ids": rng.integers(1, 11, (3, 6)), "attention_mask": mask, "labels": labels}
+    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(5)}
+
+
 CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "relu": _element_wise(F.relu),
     "tanh": _element_wise(F.tanh),
@@ -225,6 +242,8 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "lora_roberta": _encoder(RobertaForSequenceClassification, _BERT, task="SEQ_CLS"),
     "distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT),
     "lora_distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT, task="SEQ_CLS"),
+    "t5": _t5,
+    "lora_t5": lambda rng, scale: _t5(rng, scale, adapted=True),
 }
 
 
