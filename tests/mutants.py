@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
-          "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
-FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
-         "npora/models/llama.py", "npora/models/llama_heads.py",
-FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py", "npora/models/bert_heads.py",
-         "npora/models/roberta.py", "npora/models/distilbert.py", "npora/models/distilbert_heads.py",
-         "npora/models/heads.py", "npora/models/tokens.py",
-         "npora/models/relative.py", "npora/models/t5.py", "npora/models/t5_config.py", "npora/models/t5_heads.py",
+          "loss", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary", "stack",
+          "cache")]  # fmt: skip
+MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert", "bert_heads", "roberta", "distilbert",
+          "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config", "t5_heads",
+          "sampling")]  # fmt: skip
+FILES = [*LAYERS, "npora/lora/linear.py", *MODELS,
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 
 
@@ -86,9 +85,16 @@ def _rows(mark: Any) -> list[dict[str, Any]]:
 
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
-    from tests.models import test_bert, test_checkpoint, test_llama
-    from tests.models import test_bert, test_checkpoint, test_encoders
-    from tests.models import test_bert, test_checkpoint, test_t5
+    from tests.models import (
+        test_bert,
+        test_checkpoint,
+        test_encoders,
+        test_generation,
+        test_gpt2,
+        test_llama,
+        test_sampling,
+        test_t5,
+    )
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
@@ -100,8 +106,11 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_encoders,
         test_t5,
         test_checkpoint,
-        test_identities,
+        test_gpt2,
         test_llama,
+        test_sampling,
+        test_generation,
+        test_identities,
         test_lora,
         test_attention,
         test_gradients,

@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 
 from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
-from npora.models import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
-from npora.models.llama import swiglu
 from npora.models import (
     BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
     DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     RobertaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
 )
+from npora.models.llama import swiglu
 from npora.models.pretrained import PretrainedModel
-from npora.models import BertConfig, BertForSequenceClassification, T5Config, T5ForConditionalGeneration
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -177,12 +181,21 @@ def _swiglu(rng: Rng, scale: float) -> Drawn:
     return swiglu, (scale * _normal(rng, *shape), scale * _normal(rng, *shape)), {}
 
 
+def _gpt2(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    model: Module = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=6, n_embd=6, n_layer=2, n_head=2), rng=0)
+    return _causal(model, rng, scale, adapted)
+
+
 def _llama(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     config = LlamaConfig(
         vocab_size=11, hidden_size=6, intermediate_size=7, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=2 * int(rng.integers(1, 4)), tie_word_embeddings=bool(rng.integers(2)),
     )  # fmt: skip
-    model: Module = LlamaForCausalLM(config, rng=0)
+    return _causal(LlamaForCausalLM(config, rng=0), rng, scale, adapted)
+
+
+def _causal(model: Module, rng: Rng, scale: float, adapted: bool) -> Drawn:
+    """Three sequences to be continued."""
     if adapted:
         lora = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)
@@ -229,11 +242,7 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "cross_attention": _cross_attention,
     "lora_linear": _lora_linear,
     "lora_attention": _lora_attention,
-    "bert": _bert,
-    "lora_bert": lambda rng, scale: _bert(rng, scale, adapted=True),
     "swiglu": _swiglu,
-    "llama": _llama,
-    "lora_llama": lambda rng, scale: _llama(rng, scale, adapted=True),
     "bert": _encoder(BertForSequenceClassification, _BERT),
     "lora_bert": _encoder(BertForSequenceClassification, _BERT, task="SEQ_CLS"),
     "bert_tokens": _encoder(BertForTokenClassification, _BERT, classes=3),
@@ -242,6 +251,10 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "lora_roberta": _encoder(RobertaForSequenceClassification, _BERT, task="SEQ_CLS"),
     "distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT),
     "lora_distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT, task="SEQ_CLS"),
+    "gpt2": _gpt2,
+    "lora_gpt2": lambda rng, scale: _gpt2(rng, scale, adapted=True),
+    "llama": _llama,
+    "lora_llama": lambda rng, scale: _llama(rng, scale, adapted=True),
     "t5": _t5,
     "lora_t5": lambda rng, scale: _t5(rng, scale, adapted=True),
 }
