@@ -16,7 +16,7 @@ import numpy.typing as npt
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import check_positions, first_tokens, pack_tokens
+from npora.models.tokens import check_positions, first_tokens, pack_tokens, take
 from npora.nn import Dropout, LayerNorm, Module, Packing, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention, tanh
@@ -107,18 +107,21 @@ class BertSelfAttention(Module):
             setattr(self, name, make.linear(d, d))
         self.heads, self.dropout = heads, dropout
 
-    def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        """only : int [b], the one row of each sequence whose output is read; all unless given."""
         query, key, value = (getattr(self, name) for name in self.names)
-        q, back_q = query(x, rng)
+        asking, back_take = take(x, only)
+        q, back_q = query(asking, rng)
         k, back_k = key(x, rng)
         v, back_v = value(x, rng)
+        queries = packing if only is None else Packing.dense(len(only), 1)
         y, back_attention = packed_attention(
-            q, k, v, self.heads, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
+            q, k, v, self.heads, queries, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
         )
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(dy)
-            dx: Array = back_q(dq) + back_k(dk) + back_v(dv)  # x feeds all three
+            dx: Array = back_take(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
             return dx
 
         return y, backward
@@ -156,13 +159,14 @@ class BertAttention(Module):
         self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
         self.output = BertOutput(config, make, config.hidden_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        a, back_self = self.self(x, packing, rng)
-        y, back_output = self.output(a, x, rng)
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_self = self.self(x, packing, rng, only)
+        kept, back_take = take(x, only)
+        y, back_output = self.output(a, kept, rng)
 
         def backward(dy: Array) -> Array:
             da, dx = back_output(dy)
-            total: Array = dx + back_self(da)  # x feeds the sum and the attention
+            total: Array = back_take(dx) + back_self(da)  # x feeds the sum and the attention
             return total
 
         return y, backward
@@ -187,8 +191,8 @@ class BertLayer(Module):
         self.intermediate = BertIntermediate(config, make)
         self.output = BertOutput(config, make, config.intermediate_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None) -> tuple[Array, Pullback]:
-        x, back_attention = self.attention(x, packing, rng)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
+        x, back_attention = self.attention(x, packing, rng, only)
         f, back_intermediate = self.intermediate(x, rng)
         y, back_output = self.output(f, x, rng)
 
@@ -202,15 +206,27 @@ class BertLayer(Module):
 
 
 class BertEncoder(Module):
-    """x ↦ layer_L(… layer_1(x)).    x [n,d]  →  [n,d]"""
+    """x ↦ layer_L(… layer_1(x)).    x [n,d]  →  [n,d], or [b,d] where only b rows of the last layer are read"""
 
     def __init__(self, layers: Sequence[Module]) -> None:
         self.layer = list(layers)
 
     def forward(
-        self, x: Array, packing: Packing, rng: Rng, dx_is_read: bool = True, recompute: bool = False
+        self,
+        x: Array,
+        packing: Packing,
+        rng: Rng,
+        dx_is_read: bool = True,
+        recompute: bool = False,
+        only: Array | None = None,
     ) -> tuple[Array, Callable[[Array], Array | None]]:
-        return stack(self.layer, x, packing, rng=rng, dx_is_read=dx_is_read, recompute=recompute)
+        if not self.layer:
+            return take(x, only)
+        last = len(self.layer) - 1
+        return stack(
+            self.layer, x, packing, rng=rng, dx_is_read=dx_is_read, recompute=recompute,
+            each=lambda index: {"only": only if index == last else None},
+        )  # fmt: skip
 
 
 class BertPooler(Module):
@@ -258,21 +274,41 @@ class BertModel(PretrainedModel):
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
+        first_only: bool = False,
     ) -> tuple[Array, Packing, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their packing, and their pullback."""
+        """The last hidden state as rows [n,d], their packing, and their pullback.
+
+        first_only : just the first row of each sequence [b,d], which is all that a classifier reads; the last layer
+            then leaves out most of its work
+        """
         ids, packing = pack_tokens(input_ids, attention_mask)
         types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
         positions = self.positions(np.asarray(input_ids), packing)
         h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
         trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
-        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing)
+        only = packing.first_rows() if first_only else None
+        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:
             dx = back_encoder(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, packing, backward
+        return h, packing if only is None else Packing.dense(len(only), 1), backward
+
+    def pooled(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[Array, Callable[[Array], None]]:
+        """The pooler's output [b,d] alone, and its pullback."""
+        if self.pooler is None:
+            raise RuntimeError("this BertModel has no pooler: call rows()")
+        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
+        pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
+        return pooled, lambda dpooled: back_rows(back_pooler(dpooled))
 
     def positions(self, input_ids: Array, packing: Packing) -> Array:
         """int [n], each row's position: its column in the padded batch [b,t]."""

@@ -49,12 +49,12 @@ class BertForSequenceClassification(PretrainedModel):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        output, back_bert = self.bert(input_ids, attention_mask, token_type_ids, rng)
-        pooled, back_dropout = self.dropout(output.pooler_output, rng)
+        pooled, back_bert = self.bert.pooled(input_ids, attention_mask, token_type_ids, rng)
+        pooled, back_dropout = self.dropout(pooled, rng)
         logits, back_classifier = self.classifier(pooled, rng)  # [b,v]
 
         def back_logits(dlogits: Array) -> None:
-            back_bert(None, back_dropout(back_classifier(dlogits)))
+            back_bert(back_dropout(back_classifier(dlogits)))
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)
 

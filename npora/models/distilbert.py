@@ -16,7 +16,7 @@ from npora.models.bert import BUFFERS, BertEmbeddings, BertEncoder, BertSelfAtte
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import check_positions, pack_tokens
+from npora.models.tokens import check_positions, pack_tokens, take
 from npora.nn import Dropout, LayerNorm, Module, Packing
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
@@ -75,8 +75,8 @@ class DistilBertAttention(BertSelfAttention):
         super().__init__(config.dim, config.n_heads, config.attention_dropout, make)
         self.out_lin: Module = make.linear(config.dim, config.dim)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        a, back_heads = super().forward(x, packing, rng)
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_heads = super().forward(x, packing, rng, only)
         y, back_out = self.out_lin(a, rng)
         return y, lambda dy: back_heads(back_out(dy))
 
@@ -104,16 +104,17 @@ class DistilBertLayer(Module):
         self.ffn = DistilBertFFN(config, make)
         self.output_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None) -> tuple[Array, Pullback]:
-        a, back_attention = self.attention(x, packing, rng)
-        h, back_norm1 = self.sa_layer_norm(x + a)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_attention = self.attention(x, packing, rng, only)
+        kept, back_take = take(x, only)
+        h, back_norm1 = self.sa_layer_norm(kept + a)
         f, back_ffn = self.ffn(h, rng)
         y, back_norm2 = self.output_layer_norm(h + f)
 
         def backward(dy: Array) -> Array:
             dh = back_norm2(dy)
             dx = back_norm1(dh + back_ffn(dh))  # h feeds the sum and the feed-forward
-            total: Array = dx + back_attention(dx)  # x feeds the sum and the attention
+            total: Array = back_take(dx) + back_attention(dx)  # x feeds the sum and the attention
             return total
 
         return y, backward
@@ -137,21 +138,26 @@ class DistilBertModel(PretrainedModel):
         self.transformer = BertEncoder([DistilBertLayer(config, make) for _ in range(config.n_layers)])
 
     def rows(
-        self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, rng: Rng = None
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        rng: Rng = None,
+        first_only: bool = False,
     ) -> tuple[Array, Packing, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their packing, and their pullback."""
+        """The last hidden state as rows [n,d], their packing, and their pullback; as of BertModel."""
         ids, packing = pack_tokens(input_ids, attention_mask)
         check_positions(packing.positions, self.config.max_position_embeddings)
         h, back_embeddings = self.embeddings(ids, packing.positions, None, rng)  # [n,d]
         trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
-        h, back_layers = self.transformer(h, packing, rng, trained, self.gradient_checkpointing)
+        only = packing.first_rows() if first_only else None
+        h, back_layers = self.transformer(h, packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:
             dx = back_layers(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, packing, backward
+        return h, packing if only is None else Packing.dense(len(only), 1), backward
 
     def forward(
         self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, rng: Rng = None

@@ -14,7 +14,6 @@ from npora.models.distilbert import EPS, DistilBertConfig, DistilBertModel
 from npora.models.heads import masked_language_modeling, sequence_classification, token_classification, transformed
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import first_tokens
 from npora.nn import Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
 from npora.nn.init import Source, default_rng
@@ -64,15 +63,14 @@ class DistilBertForSequenceClassification(DistilBertHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        h, packing, back_rows = self.distilbert.rows(input_ids, attention_mask, rng)
-        z, back_first = first_tokens(h, packing)  # [n,d] → [b,d]
+        z, _, back_rows = self.distilbert.rows(input_ids, attention_mask, rng, first_only=True)  # [b,d]
         z, back_pre = self.pre_classifier(z, rng)
         z, back_relu = relu(z)
         z, back_dropout = self.dropout(z, rng)
         logits, back_classifier = self.classifier(z, rng)  # [b,v]
 
         def back_logits(dlogits: Array) -> None:
-            back_rows(back_first(back_pre(back_relu(back_dropout(back_classifier(dlogits))))))
+            back_rows(back_pre(back_relu(back_dropout(back_classifier(dlogits)))))
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)
 

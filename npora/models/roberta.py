@@ -13,7 +13,7 @@ from npora.models.bert_heads import BertForMaskedLM, BertForTokenClassification,
 from npora.models.heads import sequence_classification, transformed
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.pretrained import Make
-from npora.models.tokens import check_positions, first_tokens
+from npora.models.tokens import check_positions
 from npora.nn import Dropout, LayerNorm, Module, Packing, Parameter
 from npora.nn.functional import gelu, tanh
 from npora.nn.init import Source
@@ -108,12 +108,11 @@ class RobertaForSequenceClassification(BertTokenHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        h, packing, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng)
-        first, back_first = first_tokens(h, packing)  # [n,d] → [b,d]
+        first, _, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)  # [b,d]
         logits, back_classifier = self.classifier(first, rng)  # [b,v]
 
         def back_logits(dlogits: Array) -> None:
-            back_rows(back_first(back_classifier(dlogits)))
+            back_rows(back_classifier(dlogits))
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)
 

@@ -43,16 +43,22 @@ def packed_positions(position_ids: npt.ArrayLike | None, packing: Packing) -> Ar
     return packing.pack(np.broadcast_to(ids, packing.mask.shape))
 
 
-def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
-    """Each sequence's first row, which an encoder's classifier reads.    h [n,d]  →  [b,d]"""
-    first, shape = packing.first_rows(), h.shape
+def take(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
+    """x[rows] for rows that are all different, or x itself.    x [n,d]  rows int [b]  →  [b,d]"""
+    if rows is None:
+        return x, lambda dx: dx
 
     def backward(dy: Array) -> Array:
-        dh = np.zeros(shape, dtype=dy.dtype)
-        dh[first] = dy  # [b,d] → [n,d]
-        return dh
+        dx = np.zeros(x.shape, dtype=dy.dtype)
+        dx[rows] = dy  # [b,d] → [n,d]
+        return dx
 
-    return h[first], backward
+    return x[rows], backward
+
+
+def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
+    """Each sequence's first row, which an encoder's classifier reads.    h [n,d]  →  [b,d]"""
+    return take(h, packing.first_rows())
 
 
 def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None) -> Array:
