@@ -12,7 +12,7 @@ import numpy.typing as npt
 from npora.models.bert_heads import BertForSequenceClassification
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.pretrained import PretrainedModel
-from npora.models.t5_heads import T5ForConditionalGeneration
+from npora.models.t5_heads import T5ForConditionalGeneration, T5ForSequenceClassification
 
 
 class AutoModel:
@@ -40,7 +40,7 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {"bert": BertForSequenceClassification}
+    classes: ClassVar = {"bert": BertForSequenceClassification, "t5": T5ForSequenceClassification}
 
 
 class AutoModelForSeq2SeqLM(AutoModel):
