@@ -211,7 +211,7 @@ def _t5(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     config = T5Config(
         vocab_size=11, d_model=6, d_kv=5, num_heads=2, d_ff=7, num_layers=2, relative_attention_num_buckets=6,
         relative_attention_max_distance=4, feed_forward_proj="gated-gelu" if gated else "gelu",
-        tie_word_embeddings=not gated,
+        tie_word_embeddings=not gated, layer_norm_epsilon=0.01,
     )  # fmt: skip
     model: Module = T5ForConditionalGeneration(config, rng=0)
     if adapted:

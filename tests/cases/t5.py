@@ -12,7 +12,7 @@ from npora.models.pretrained import Make
 from npora.models.relative import relative_bias, relative_buckets
 from npora.models.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
 from npora.models.t5_config import T5Config
-from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration
+from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 from npora.nn.module import Array
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import KEYS, PACKING
@@ -128,6 +128,13 @@ CASES = [
         whole(tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
         (IDS,),
         {"attention_mask": MASK, "decoder_input_ids": np.array([[0, 2], [0, 6]])},
+        whole_model=True,
+    ),
+    Case(
+        "T5ForSequenceClassification",
+        module(lambda: Outputs(T5ForSequenceClassification(T5Config(**TINY, classifier_dropout=0.2), rng=1))),
+        (np.array([[3, 5, 1], [4, 1, 0]]),),
+        {"attention_mask": MASK, "labels": np.array([0, 1]), "rng": np.random.default_rng(18)},
         whole_model=True,
     ),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from tests.models.test_t5 import BATCH, GOLDEN, KINDS, LAST, tiny_t5
+from tests.models.test_t5 import BATCH, CLASSES, ENDED, GOLDEN, KINDS, LAST, PROMPT, tiny_classifier, tiny_t5
 
 
 def forward(self: Any, x: Any) -> Any:
@@ -29,4 +29,10 @@ for kind in KINDS:
         model = transformers.T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float64).eval()
         output = model(**{key: torch.tensor(value) for key, value in BATCH.items()})
     golden[kind] = {"logits": output.logits[np.arange(3), LAST].tolist(), "loss": output.loss.item()}
+with tempfile.TemporaryDirectory() as folder:
+    tiny_classifier().save_pretrained(folder)
+    model = transformers.T5ForSequenceClassification.from_pretrained(folder, dtype=torch.float64).eval()
+    mask = torch.tensor(PROMPT["attention_mask"])
+    output = model(torch.tensor(ENDED), attention_mask=mask, labels=torch.tensor(CLASSES))
+golden["classes"] = {"logits": output.logits.tolist(), "loss": output.loss.item()}
 GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")

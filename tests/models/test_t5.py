@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.models import T5Config, T5EncoderModel, T5ForConditionalGeneration
+from npora.models import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 from npora.models.relative import relative_bias, relative_buckets
 from npora.nn import Cache, Embedding, Packing, no_grad
 from npora.nn.module import Array
@@ -21,6 +21,8 @@ BATCH: dict[str, Any] = {
     "attention_mask": np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]]),
     "labels": np.array([[4, 1, -100, -100], [8, 14, -100, 1], [1, -100, -100, -100]]),
 }
+ENDED = np.array([[7, 3, 24, 9, 1], [1, 0, 0, 0, 0], [5, 1, 29, 0, 0]])
+CLASSES = np.array([2, 0, 1])
 PROMPT = {key: BATCH[key] for key in ("input_ids", "attention_mask")}
 KINDS: dict[str, dict[str, Any]] = {
     "1.0": {"feed_forward_proj": "relu"},
@@ -41,6 +43,14 @@ def tiny_t5(kind: str = "1.0", dtype: Any = np.float64, **config: Any) -> T5ForC
     return model
 
 
+def tiny_classifier(**config: Any) -> T5ForSequenceClassification:
+    model = T5ForSequenceClassification(T5Config(**SIZES, num_labels=3, **config), rng=0, dtype=np.float64)
+    rng = np.random.default_rng(1)
+    for parameter in model.parameters():
+        parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
+    return model
+
+
 def gradients(model: Any) -> list[bytes]:
     return [parameter.grad.tobytes() for parameter in model.parameters() if parameter.grad is not None]
 
@@ -54,6 +64,19 @@ def test_logits_and_loss_are_those_of_transformers() -> None:
         np.testing.assert_allclose(rows, expected["logits"], rtol=0, atol=1e-12)
         np.testing.assert_allclose(output.loss, expected["loss"], rtol=0, atol=1e-12)
         assert output.num_items == 6
+
+
+def test_the_classes_are_those_of_transformers() -> None:
+    expected = json.loads(GOLDEN.read_text())["classes"]
+    output, _ = tiny_classifier()(ENDED, PROMPT["attention_mask"], CLASSES)
+    np.testing.assert_allclose(output.logits, expected["logits"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(output.loss, expected["loss"], rtol=0, atol=1e-12)
+
+
+def test_a_sequence_without_its_end_has_no_class() -> None:
+    for ids, found in (([[1, 4], [3, 4]], r"\[1, 0\]"), ([[1, 1], [4, 1]], r"\[2, 1\]")):
+        with pytest.raises(ValueError, match=f"the same number of end-of-sequence tokens, .* {found}"):
+            tiny_classifier()(np.array(ids))
 
 
 def test_the_first_values_have_the_sizes_of_transformers() -> None:

@@ -12,12 +12,17 @@ import pytest
 
 from npora.files import load_file, save_file
 from npora.lora import LoraConfig, PeftModel, get_peft_model
-from npora.models import AutoModelForSeq2SeqLM, T5EncoderModel, T5ForConditionalGeneration
+from npora.models import (
+    AutoModelForSeq2SeqLM,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+)
 from npora.models.relative import relative_buckets
 from npora.nn import Cache, Packing
 from tests.parity.reference import assert_close, assert_same_gradients, tensors, torch, transformers
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
+pytestmark = pytest.mark.usefixtures("t5_norm_in_float64")
 
 # Sequences of 5, 1 and 3 tokens that write 2, 4 and 1; distances beyond the buckets' middle and end.
 BATCH: dict[str, Any] = {
@@ -38,16 +43,6 @@ KINDS: dict[str, dict[str, Any]] = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 # Values of size about 1 pass through five layers, at most 24 terms in a sum: 2¹⁵ roundings of 2⁻⁵³ are 4e-12.
 FORWARD, LOSS, BACKWARD = 1e-11, 1e-12, 1e-9
-
-
-@pytest.fixture(autouse=True)
-def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers takes the mean of the squares in float32 whatever it is given, which rounds to 1e-7."""
-
-    def forward(self: Any, x: Any) -> Any:
-        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-
-    monkeypatch.setattr(transformers.models.t5.modeling_t5.T5LayerNorm, "forward", forward)
 
 
 def reference_t5(directory: Path, kind: str, **changes: Any) -> Any:
