@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     given = [name for name in ("model", "train", "eval") if getattr(options, name) is not None]
     if not given:
+        for name, value in vars(options).items():
+            if name not in ("output", "seed", "run", "parser") and value != options.parser.get_default(name):
+                raise ValueError(f"--{name.replace('_', '-')} needs --model, --train and --eval")
         default_job.run(os.path.join(options.output, "adapter"), options.seed)
         return
     if missing := [f"--{name}" for name in ("model", "train", "eval") if name not in given]:
