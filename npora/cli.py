@@ -1,4 +1,4 @@
-"""The commands: npora finetune, predict, info, gradcheck, vcurve, taylor."""
+"""The commands: npora finetune, predict, generate, info, gradcheck, vcurve, taylor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from npora.commands import finetune, gradcheck, info, predict, taylor, vcurve
+from npora.commands import finetune, generate, gradcheck, info, predict, taylor, vcurve
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     codes of its own, and 3 for that)."""
     parser = _Parser(prog="npora", description="LoRA fine-tuning in pure NumPy.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (finetune, predict, info, gradcheck, vcurve, taylor):
+    for command in (finetune, predict, generate, info, gradcheck, vcurve, taylor):
         name = command.__name__.rsplit(".", 1)[-1]
         summary = (command.__doc__ or "").splitlines()[0]
         sub = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)

@@ -21,13 +21,6 @@ SMALL = Recipe(
 PRETRAINING, ADAPTING = "pretraining a GPT-2", "adapting it"
 
 
-@pytest.fixture(autouse=True)
-def sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without generation there is nothing to show."""
-    if not hasattr(GPT2LMHeadModel, "generate"):
-        monkeypatch.setattr(default_job, "_sample", lambda model: "def spam():\n    pass")
-
-
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that has the base model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from npora import LoraConfig, PeftModel, get_peft_model
 from npora.data import Dataset
 from npora.files import save_file
 from npora.models import BertConfig, BertForSequenceClassification
+from npora.nn import Module
 
 SIZES: dict[str, Any] = {
     "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,
@@ -19,12 +20,20 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def tiny_bert(num_labels: int = 3, seed: int = 0, dtype: Any = np.float32) -> BertForSequenceClassification:
-    model = BertForSequenceClassification(BertConfig(**SIZES, num_labels=num_labels), rng=seed, dtype=dtype)
+_Model = TypeVar("_Model", bound=Module)
+
+
+def spread(model: _Model, seed: int = 0) -> _Model:
+    """Parameters of size 0.5 around where they start: weights of size 0.02 would make every output about 0."""
     rng = np.random.default_rng(seed)
-    for parameter in model.parameters():  # initial weights of size 0.02 would make every output about 0
-        parameter.data = (parameter.data + 0.5 * rng.standard_normal(parameter.shape)).astype(dtype)
+    for parameter in model.parameters():
+        parameter.data = (parameter.data + 0.5 * rng.standard_normal(parameter.shape)).astype(parameter.dtype)
     return model
+
+
+def tiny_bert(num_labels: int = 3, seed: int = 0, dtype: Any = np.float32) -> BertForSequenceClassification:
+    config = BertConfig(**SIZES, num_labels=num_labels)
+    return spread(BertForSequenceClassification(config, rng=seed, dtype=dtype), seed)
 
 
 def tiny_peft(seed: int = 0, dtype: Any = np.float32, **config: Any) -> PeftModel:

@@ -99,8 +99,7 @@ def bits_per_byte(model: Module, text: Array) -> float:
     with no_grad():
         losses = [model(part, labels=part)[0] for part in np.array_split(windows, max(len(windows) // 64, 1))]
     items = sum(output.num_items for output in losses)
-    nats: float = sum(float(output.loss) * output.num_items for output in losses) / items
-    return nats / math.log(2)
+    return float(sum(float(output.loss) * output.num_items for output in losses) / items / math.log(2))
 
 
 def _windows(text: Array) -> Array:
@@ -195,7 +194,7 @@ def _report(model: PeftModel, figures: dict[str, Any], output: str) -> None:
         print(f"\nthe base model goes on from {PROMPT!r}:\n{_indented(_sample(model))}")
 
 
-def _sample(model: Any) -> str:
+def _sample(model: PeftModel) -> str:
     prompt = np.frombuffer(PROMPT.encode(), np.uint8).astype(np.int64)[None]  # [1,t]
     ids = model.generate(prompt, max_new_tokens=LENGTH - len(PROMPT), do_sample=True, temperature=0.7, seed=0)
     return bytes(ids[0].astype(np.uint8)).decode(errors="replace")

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,47 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 _MEANING = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "base_model_name_or_path")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the file that an adapter was loaded from said beside its tensors, and the state that this was said of."""
+
+    metadata: Mapping[str, str]
+    state: str
+
+    @classmethod
+    def of(cls, directory: str | os.PathLike[str], config: LoraConfig, parameters: Mapping[str, Parameter]) -> Origin:
+        return cls(load_metadata(os.path.join(directory, WEIGHTS_NAME)), _state(config, parameters))
+
+
 def save_adapter(
-    directory: str, config: LoraConfig, parameters: Mapping[str, Parameter], base: Mapping[str, Array]
+    directory: str,
+    config: LoraConfig,
+    parameters: Mapping[str, Parameter],
+    base: Mapping[str, Array],
+    origin: Origin | None = None,
 ) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json`, and nothing else."""
+    """Write `adapter_model.safetensors` and `adapter_config.json`, and nothing else.
+
+    An adapter that is still as it was loaded keeps what its file said of it: the same tensors then give the same bytes.
+    """
     os.makedirs(directory, exist_ok=True)
-    meaning = {name: getattr(config, name) for name in _MEANING}
-    metadata = {"format": "pt", "npora": json.dumps({**meaning, "base_sha256": digest(base)}, sort_keys=True)}
+    if origin is not None and origin.state == _state(config, parameters):
+        metadata = origin.metadata
+    else:
+        record = {**_meaning(config), "base_sha256": digest(base)}
+        metadata = {"format": "pt", "npora": json.dumps(record, sort_keys=True)}
     tensors = {name: parameter.data for name, parameter in parameters.items()}
     save_file(tensors, os.path.join(directory, WEIGHTS_NAME), metadata)
     config.save_pretrained(directory)
+
+
+def _meaning(config: LoraConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in _MEANING}
+
+
+def _state(config: LoraConfig, parameters: Mapping[str, Parameter]) -> str:
+    values = digest({name: parameter.data for name, parameter in parameters.items()})
+    return json.dumps({**_meaning(config), "values": values}, sort_keys=True)
 
 
 def read_adapter(
@@ -41,11 +73,22 @@ def read_adapter(
     config: LoraConfig,
     parameters: Mapping[str, Parameter],
     base: Mapping[str, Array],
+    below: Mapping[str, Parameter],
 ) -> list[tuple[Parameter, Array]]:
-    """Each parameter with its value from the file, in the parameter's dtype. Raises ValueError as load_adapter says."""
+    """Each parameter with its value from the file, in the parameter's dtype. Raises ValueError as load_adapter says.
+
+    below : the base's weights below adapters, by their names in the whole model. PEFT saves such a weight beside the
+        adapter where the target is a model's embedding or projection; it must then be this base's.
+    """
     path = os.path.join(directory, WEIGHTS_NAME)
     tensors = {name: tensor for name, tensor in load_file(path).items() if not _is_copy(name)}
-    problems = [f"missing: {name}" for name in parameters if name not in tensors]
+    copied = [name for name in tensors if name in below and name not in parameters]
+    problems = [
+        f"{name} is not this base's"
+        for name in copied
+        if not np.array_equal(tensors.pop(name).astype(below[name].dtype), below[name].data)
+    ]
+    problems += [f"missing: {name}" for name in parameters if name not in tensors]
     problems += [f"unexpected: {name}" for name in tensors if name not in parameters]
     problems += [
         f"{name} has shape {tensors[name].shape}, expected {parameter.shape}"

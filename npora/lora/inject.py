@@ -55,6 +55,7 @@ class _PlainView(Module):
     def __init__(self, model: Module) -> None:
         self.modules_by_path: dict[str, Module] = {}
         self.default_target_modules = getattr(model, "default_target_modules", ())
+        self.output_embeddings = getattr(model, "output_embeddings", None)
         hidden: tuple[str, ...] = ()
         for path, module in model.named_modules():
             if path.startswith(hidden):

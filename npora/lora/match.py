@@ -34,7 +34,8 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
             raise ValueError("this model has no default target_modules: name them in LoraConfig")
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
-            chosen = [path for path, module in paths.items() if isinstance(module, Linear)]
+            last = getattr(model, "output_embeddings", None)  # the projection to the vocabulary stays out, as in PEFT
+            chosen = [path for path, module in paths.items() if isinstance(module, Linear) and path != last]
         else:
             chosen = [path for path in paths if re.fullmatch(targets, path)]
             if not chosen:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from npora.lora import files
 from npora.lora.config import LoraConfig
 from npora.lora.inject import inject
@@ -40,6 +42,7 @@ class PeftModel(Module):
         target_paths(model, peft_config)  # raises before anything is changed
         self.base_model = LoraModel(model)
         self.peft_config: dict[str, LoraConfig] = {}
+        self._origins: dict[str, files.Origin] = {}  # of adapters that were loaded
         self._base_biases: dict[str, Array] = {}  # as they were, by name: those that the adapter trains
         model.requires_grad_(False)
         self.add_adapter(adapter_name, peft_config, seed)
@@ -47,6 +50,11 @@ class PeftModel(Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         return self.base_model(*args, **kwargs)
+
+    def generate(self, *args: Any, **options: Any) -> Array:
+        """The base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
+        base: Any = self.base_model.model
+        return np.asarray(base.generate(*args, **options))
 
     @property
     def config(self) -> Any:
@@ -87,6 +95,7 @@ class PeftModel(Module):
         if adapter_name == getattr(self, "_active_adapter", None):
             raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
         del self.peft_config[adapter_name]
+        self._origins.pop(adapter_name, None)
         for module in self.modules():
             if isinstance(module, LoRALinear | ModulesToSaveWrapper):
                 module.delete_adapter(adapter_name)
@@ -211,7 +220,8 @@ class PeftModel(Module):
         """Write each adapter as PEFT does: `default` into the directory, any other into a directory of its name."""
         for name, config in self.peft_config.items():
             directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
-            files.save_adapter(directory, config, self.adapter_parameters(name), self.base_state())
+            origin = self._origins.get(name)
+            files.save_adapter(directory, config, self.adapter_parameters(name), self.base_state(), origin)
 
     def load_adapter(
         self, directory: str | os.PathLike[str], adapter_name: str = "default", is_trainable: bool = False
@@ -231,13 +241,16 @@ class PeftModel(Module):
             self.add_adapter(adapter_name, config)
         try:
             files.check_same(self.peft_config[adapter_name], config, directory)
-            values = files.read_adapter(directory, config, self.adapter_parameters(adapter_name), self.base_state())
+            parameters, layers = self.adapter_parameters(adapter_name), self.lora_layers()
+            below = {f"base_model.model.{path}.base_layer.weight": layer.base_layer.weight for path, layer in layers}
+            values = files.read_adapter(directory, config, parameters, self.base_state(), below)
         except BaseException:
             if is_new:
                 self.delete_adapter(adapter_name)
             raise
         for parameter, value in values:
             parameter.data = value
+        self._origins[adapter_name] = files.Origin.of(directory, self.peft_config[adapter_name], parameters)
 
     def base_state(self) -> dict[str, Array]:
         """The base's arrays under their plain names, without the modules that an adapter replaces."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from npora.files import resolve
 from npora.models.bert_heads import BertForSequenceClassification
 from npora.models.config import CONFIG_NAME, read_config
+from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
 from npora.models.pretrained import PretrainedModel
 
 
@@ -43,4 +44,8 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {"bert": BertForSequenceClassification}
+    classes: ClassVar = {"bert": BertForSequenceClassification, "gpt2": GPT2ForSequenceClassification}
+
+
+class AutoModelForCausalLM(AutoModel):
+    classes: ClassVar = {"gpt2": GPT2LMHeadModel}

@@ -37,7 +37,7 @@ class GPT2Config(PretrainedConfig):
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions",
     }  # fmt: skip
-    only: ClassVar = {"add_cross_attention": False, "tie_word_embeddings": True}
+    only: ClassVar = {"add_cross_attention": False}
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
     activation_field = "activation_function"
 
@@ -54,6 +54,7 @@ class GPT2Config(PretrainedConfig):
     layer_norm_epsilon: float = 1e-5
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
+    tie_word_embeddings: bool = True
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
 

@@ -7,18 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.generation import GenerationMixin
 from npora.models.gpt2 import BUFFERS, GPT2Config, GPT2Model, Rng
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput
 from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import last_token_rows, next_token_targets, pack_tokens, packed_positions
-from npora.nn import Cache, Linear, Module, Packing, init
+from npora.nn import Cache, Module, Packing, init
 from npora.nn.init import Source
 from npora.nn.module import Array
 
 
-class GPT2LMHeadModel(PretrainedModel):
-    """GPT-2 with its token embedding as the projection to the vocabulary.
+class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
+    """GPT-2 with its token embedding as the projection to the vocabulary, unless `tie_word_embeddings` is false.
 
     forward(input_ids [b,t], attention_mask [b,t], labels [b,t]) returns loss and logits [b,t,v]: the logits of a token
     are for the one after it, and labels are the tokens themselves, −100 where none is to be learnt. With labels,
@@ -28,13 +29,18 @@ class GPT2LMHeadModel(PretrainedModel):
     config_class = GPT2Config
     base_model_prefix = "transformer"
     default_target_modules = ("c_attn",)
+    output_embeddings = "lm_head"
     ignored = BUFFERS
 
     def __init__(self, config: GPT2Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
+        d, v, tied = config.n_embd, config.vocab_size, config.tie_word_embeddings
+        rng = init.default_rng(rng)
         self.config = config
         self.transformer = GPT2Model(config, rng=rng, dtype=dtype)
-        self.lm_head: Module = Linear(config.n_embd, config.vocab_size, bias=False, rng=init.Blank(), dtype=dtype)
-        self.lm_head.weight = self.transformer.wte.weight  # tied: one Parameter, which sums both gradients
+        head = Make(init.Blank() if tied else rng, dtype, config.initializer_range).linear(d, v, bias=False)
+        if tied:
+            head.weight = self.transformer.wte.weight  # one Parameter, which sums both gradients
+        self.lm_head: Module = head
 
     def forward(
         self,

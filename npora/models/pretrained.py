@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_weights, resolve, save_file, write_json
-from npora.models.checkpoint import load_checkpoint
+from npora.models.checkpoint import load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
@@ -32,6 +32,7 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
+    output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     name_or_path: str | None = None
     gradient_checkpointing = False
     config: Any
@@ -76,10 +77,13 @@ class PretrainedModel(Module):
         """A place for a family to let the tensors that there are overrule the config."""
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors`, as transformers reads them. A tied parameter is written once."""
+        """Write `config.json` and `model.safetensors`, as transformers reads them. A tied parameter is written once; a
+        projection that an adapter has been merged into is tied no longer, and the config then says so."""
         os.makedirs(directory, exist_ok=True)
         save_file(self.state_dict(), os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
+        if self.output_embeddings and "tie_word_embeddings" in values:
+            values["tie_word_embeddings"] = f"{self.output_embeddings}.weight" in tied_names(self)
         write_json(os.path.join(directory, CONFIG_NAME), values)
 
     def gradient_checkpointing_enable(self) -> None:

@@ -1,0 +1,159 @@
+"""Generation: greedy search and sampling, over any model that gives the next token's logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.models.beam import beam_search
+from npora.models.continuations import Continuations
+from npora.models.sampling import Warp, best, perturbed, warper
+from npora.models.tokens import pack_tokens
+from npora.nn import no_grad
+from npora.nn.module import Array
+
+
+class GenerationMixin:
+    """`generate`, for models with `next_logits`."""
+
+    def generate(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, **options: Any) -> Array:
+        """The function `npora.models.generation.generate` on this model."""
+        return generate(self, input_ids, attention_mask, **options)
+
+
+def generate(
+    model: Any,
+    input_ids: npt.ArrayLike,
+    attention_mask: npt.ArrayLike | None = None,
+    *,
+    max_new_tokens: int = 20,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_k: int = 50,
+    top_p: float = 1.0,
+    num_beams: int = 1,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    seed: int | np.random.Generator | None = None,
+    use_cache: bool = True,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    streamer: Any = None,
+) -> Array:
+    """Continue prompts, with the names and defaults of transformers' `generate`.    input_ids [b,t]  →  int [b,t+new]
+
+    attention_mask : [b,t], 0 where a prompt is padded, on either side. Without one, tokens that are `pad_token_id`
+        are padding, unless that ends sequences too
+    max_new_tokens : where sequences end that have not come to an end
+    do_sample : draw tokens from the model's distribution, after temperature, top_k (0: all) and top_p; else the
+        likeliest is taken, and the three go unused
+    num_beams : sequences to follow at once for the most probable whole (beam search); with do_sample they are drawn
+    eos_token_id : ends a sequence, or several such; the config's unless given, [] for none
+    pad_token_id : fills up what ended before others; the config's unless given, else the first eos_token_id
+    seed : of sampling: the same seed gives the same ids
+    use_cache : keep keys and values of earlier tokens; False computes all of them again for each new one
+    length_penalty : log-probabilities of finished beams are divided by their length to this power
+    early_stopping : True: stop with num_beams finished; False: as soon as none of them is likely to be beaten; "never":
+        when none can be
+    streamer : its `put` is given the prompts [b,t] and then each step's tokens [b]; `end` is called last
+
+    An encoder-decoder reads input_ids with its encoder, and returns its decoder's ids, from
+    `config.decoder_start_token_id` on.
+
+    The model gives `next_logits(ids [n], packing, cache)` → [b,v], the logits after each of b sequences whose rows are
+    those in the cache and then ids; an encoder-decoder `encode(input_ids, attention_mask)` → memory, to be taken by
+    next_logits as its fourth, and with a `select(sequences)` that goes on with those, in place, as a Cache's does.
+
+    Raises
+    ------
+    ValueError: options that make no sense, an empty prompt, an id outside the vocabulary, more tokens than the model
+    has positions.  FloatingPointError: logits that are not a number.
+    """
+    ends, pad = _special_tokens(model.config, eos_token_id, pad_token_id)
+    for name, number in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
+        if number != int(number) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1; got {number!r}")
+    if early_stopping not in (True, False, "never"):
+        raise ValueError(f"early_stopping must be True, False or 'never'; got {early_stopping!r}")
+    if streamer is not None and num_beams > 1:
+        raise ValueError("a streamer needs num_beams=1: beam search does not know its tokens before the end")
+    warp, rng = None, None
+    if do_sample:
+        at_least = len(ends) + 1 if num_beams > 1 else 1  # a beam must have a way to go on
+        warp, rng = warper(temperature, top_k, top_p, at_least), np.random.default_rng(seed)
+    ids = np.asarray(input_ids)
+    mask = _inferred_mask(ids, ends, pad) if attention_mask is None else attention_mask
+    with no_grad():
+        memory = None
+        if getattr(model, "is_encoder_decoder", False):
+            memory = model.encode(ids, mask)
+            ids = np.full((len(ids), 1), _start(model.config), dtype=ids.dtype)
+            mask = np.ones(ids.shape)
+        pack_tokens(ids, mask)[1].last_rows()  # raises where a shape is wrong or a prompt empty
+        sequences = Continuations(model, ids, np.asarray(mask, dtype=bool), use_cache, memory)
+        if num_beams > 1:
+            new = beam_search(
+                sequences, num_beams, max_new_tokens, ends, pad, length_penalty, early_stopping, warp, rng
+            )  # fmt: skip
+        else:
+            new = _follow(sequences, ids, max_new_tokens, ends, pad, warp, rng, streamer)
+    return np.concatenate([ids, new.astype(ids.dtype)], axis=1)
+
+
+def _follow(
+    sequences: Continuations, prompts: Array, most: int, ends: Array, pad: int,
+    warp: Warp | None, rng: np.random.Generator | None, streamer: Any,
+) -> Array:  # fmt: skip
+    """Take or draw one token after another, until every sequence has ended.  →  int [b,new]
+
+    Those that have ended leave the batch. Noise is drawn for them nevertheless, so that a sequence's draws do not
+    depend on when others end.
+    """
+    batch = len(prompts)
+    alive = np.arange(batch)
+    columns: list[Array] = []
+    if streamer is not None:
+        streamer.put(prompts)
+    while True:
+        scores = sequences.logits()  # [alive,v]
+        if warp is not None and rng is not None:
+            everyone = np.zeros((batch, scores.shape[-1]), dtype=scores.dtype)
+            everyone[alive] = warp(scores)
+            scores = perturbed(everyone, rng)[alive]
+        tokens = best(scores, 1)[:, 0]  # [alive]
+        column = np.full(batch, pad)
+        column[alive] = tokens
+        columns.append(column)
+        if streamer is not None:
+            streamer.put(column)
+        going = ~np.isin(tokens, ends)
+        if len(columns) == most or not going.any():
+            break
+        sequences.append(tokens)
+        if not going.all():
+            sequences.select(np.flatnonzero(going))
+            alive = alive[going]
+    if streamer is not None:
+        streamer.end()
+    return np.stack(columns, axis=1)
+
+
+def _special_tokens(config: Any, eos: int | list[int] | None, pad: int | None) -> tuple[Array, int]:
+    """The ids that end a sequence, and the one that fills up. Without any end nothing is filled up."""
+    eos = config.eos_token_id if eos is None else eos
+    ends = np.atleast_1d(np.asarray([] if eos is None else eos, dtype=np.int64))
+    pad = config.pad_token_id if pad is None else pad
+    return ends, int(pad if pad is not None else ends[0] if len(ends) else 0)
+
+
+def _inferred_mask(ids: Array, ends: Array, pad: int) -> Array:
+    return np.ones(ids.shape, dtype=bool) if pad in ends or not len(ends) else ids != pad
+
+
+def _start(config: Any) -> int:
+    start = config.decoder_start_token_id
+    if start is None:
+        raise ValueError("the config has no decoder_start_token_id, with which a decoder's ids begin")
+    return int(start)

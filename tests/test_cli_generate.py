@@ -1,0 +1,121 @@
+"""npora generate: the text that the model's ids say, as they come."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora import AutoModelForCausalLM, AutoTokenizer, LoraConfig, PeftModel, get_peft_model
+from npora.cli import main
+from npora.commands.generate import TextPrinter
+from npora.models import GPT2Config, GPT2LMHeadModel
+from tests.tiny import spread
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A tiny GPT-2 over bytes, with its tokenizer; id 256 ends a text."""
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the extra `hf`")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    backend.add_special_tokens(["<|endoftext|>"])
+    config = GPT2Config(vocab_size=257, n_positions=64, n_embd=6, n_layer=1, n_head=2, n_inner=7, eos_token_id=256)
+    directory = tmp_path / "model"
+    spread(GPT2LMHeadModel(config, rng=0), seed=1).save_pretrained(directory)
+    backend.save(str(directory / "tokenizer.json"))
+    return str(directory)
+
+
+def text_of(model: str, prompt: str, base: Any = None, **options: Any) -> str:
+    """What the library's own generate says."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    base = base or AutoModelForCausalLM.from_pretrained(model)
+    ids = base.generate(tokenizer([prompt], return_tensors="np")["input_ids"], **options)
+    return str(tokenizer.decode(ids[0], skip_special_tokens=True)) + "\n"
+
+
+def options_of(words: str) -> dict[str, Any]:
+    return {
+        "": {},
+        "--max-new-tokens 7": {"max_new_tokens": 7},
+        "--num-beams 3 --length-penalty 0.5 --early-stopping": {
+            "num_beams": 3, "length_penalty": 0.5, "early_stopping": True
+        },
+        "--do-sample --seed 4 --temperature 0.7 --top-k 9 --top-p 0.8": {
+            "do_sample": True, "seed": 4, "temperature": 0.7, "top_k": 9, "top_p": 0.8
+        },
+        "--no-cache --eos-token-id 65 --eos-token-id 66": {"use_cache": False, "eos_token_id": [65, 66]},
+    }[words]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "--max-new-tokens 7", "--num-beams 3 --length-penalty 0.5 --early-stopping",
+     "--do-sample --seed 4 --temperature 0.7 --top-k 9 --top-p 0.8", "--no-cache --eos-token-id 65 --eos-token-id 66"],
+)  # fmt: skip
+def test_generate_prints_what_the_model_generates(model: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--model", model, *words.split(), "To be"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == text_of(model, "To be", **options_of(words)) and printed.startswith("To be")
+
+
+def test_generate_reads_standard_input(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Two\nlines\n"))
+    assert main(["generate", "--model", model]) == 0
+    assert capsys.readouterr().out == text_of(model, "Two\nlines")
+
+
+def test_generate_takes_an_adapter_or_the_folder_around_it(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peft_model = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(r=2, task_type="CAUSAL_LM"))
+    spread_adapter(peft_model)
+    peft_model.save_pretrained(tmp_path / "out" / "adapter")
+    expected = text_of(model, "To be", peft_model)
+    assert expected != text_of(model, "To be")
+    for directory in (tmp_path / "out", tmp_path / "out" / "adapter"):
+        assert main(["generate", "--model", model, "--adapter", str(directory), "To be"]) == 0
+        assert capsys.readouterr().out == expected
+
+
+def spread_adapter(model: PeftModel) -> None:
+    rng = np.random.default_rng(3)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = rng.standard_normal(parameter.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([""], "there is no text to continue"), (["--top-p", "2", "--do-sample", "a"], "top_p must lie in [0, 1]"),
+     (["--adapter", "nowhere", "a"], "nowhere"), (["--max-new-tokens", "70", "a"], "64 positions")],
+)  # fmt: skip
+def test_an_error_is_one_line(
+    model: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "--model", model, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("npora: ")
+
+
+def test_a_character_is_printed_when_its_last_token_has_come(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    printer = TextPrinter(tokenizer)
+    ids = tokenizer("aé€b")["input_ids"]
+    assert len(ids) == 1 + 2 + 3 + 1
+    printed = []
+    for i in ids[:-1]:
+        printer.put(np.array([i]))
+        printed.append(capsys.readouterr().out)
+    assert printed == ["a", "", "é", "", "", "€"]
+    printer.put(np.array([[ids[-1], 256, ids[1]]]))  # ends within a character, after a token that is not shown
+    printer.end()
+    assert capsys.readouterr().out == "b�\n"
