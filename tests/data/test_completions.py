@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from npora.data import ByteTokenizer, Tokenizer, collate, completion_labels, encode_completion
+from npora.data import ByteTokenizer, Tokenizer, collate, completion_labels, encode_completion, encode_text
 from npora.models import GPT2Config, GPT2LMHeadModel
 from npora.nn.functional import log_softmax
 
@@ -39,8 +39,13 @@ def test_what_is_too_long_loses_the_prompts_beginning_first(max_length: int, ids
     assert row == {"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]}
 
 
+def test_a_text_alone_is_learnt_whole() -> None:
+    assert encode_text(ByteTokenizer(eos=True), "ab") == {"input_ids": [*b"ab", EOS], "labels": [*b"ab", EOS]}
+    assert encode_text(ByteTokenizer(eos=True), "abcd", 3)["labels"] == [*b"abc"]
+
+
 def test_nothing_to_end_with_and_no_room_are_errors() -> None:
-    with pytest.raises(ValueError, match=r"no token to end a completion.*tokenizer\.eos_token"):
+    with pytest.raises(ValueError, match=r"no token to end a text.*tokenizer\.eos_token"):
         encode_completion(ByteTokenizer(), "a", "b")
     with pytest.raises(ValueError, match=r"max_length must be at least 2.*got 1"):
         encode_completion(ByteTokenizer(eos=True), "a", "b", max_length=1)
