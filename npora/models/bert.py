@@ -61,7 +61,7 @@ class BertConfig(PretrainedConfig):
 
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + position + type)).    ids, positions, types [n]  →  h [n,d]
+    """h = dropout(LN(word + type + position)).    ids, positions, types [n]  →  h [n,d]
 
     types is None in a family that has none.
     """
@@ -77,13 +77,14 @@ class BertEmbeddings(Module):
     def forward(
         self, ids: Array, positions: Array, types: Array | None, rng: Rng
     ) -> tuple[Array, Callable[[Array], None]]:
-        word, back_word = self.word_embeddings(ids)
-        position, back_position = self.position_embeddings(positions)
-        h, backs = word + position, [back_word, back_position]
+        h, back_word = self.word_embeddings(ids)
+        backs = [back_word]
         if types is not None:
             kind, back_type = self.token_type_embeddings(types)
             h, backs = h + kind, [*backs, back_type]
-        h, back_norm = self.LayerNorm(h)  # [n,d]
+        position, back_position = self.position_embeddings(positions)
+        backs.append(back_position)
+        h, back_norm = self.LayerNorm(h + position)  # [n,d]
         h, back_dropout = self.dropout(h, rng)
 
         def backward(dh: Array) -> None:
