@@ -7,8 +7,9 @@ from npora.models.auto import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
-from npora.models.bert import BertConfig, BertModel
+from npora.models.bert import BertModel
 from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
+from npora.models.bert_layers import BertConfig
 from npora.models.distilbert import DistilBertConfig, DistilBertModel
 from npora.models.distilbert_heads import (
     DistilBertForMaskedLM,
