@@ -14,8 +14,8 @@ from typing import Any
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "loss", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary", "stack",
           "cache")]  # fmt: skip
-MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers", "bert", "bert_heads", "roberta", "distilbert",
-          "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
+MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers", "bert", "bert_heads", "roberta",
+          "distilbert", "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
           "t5_heads")]  # fmt: skip
 GENERATION = [f"npora/models/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
 FILES = [*LAYERS, "npora/lora/linear.py", *MODELS, *GENERATION,

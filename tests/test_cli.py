@@ -172,7 +172,7 @@ def test_errors_of_a_run_are_one_line_too(
         (Path(examples), ["--r", "0"], "the rank must be a whole number of at least 1; got 0"),
         (Path(examples), ["--target-modules", "qurey"], "'qurey' matches no module; near names: query"),
         (Path(examples), ["--text-column", "review"], "line 1: there is no column 'review'; there are: sentence"),
-        (Path(examples), ["--learning-rate", "1e-2", "--max-grad-norm", "0"], "the loss is"),
+        (Path(examples), ["--learning-rate", "1e38", "--max-grad-norm", "0"], "the loss is"),
     ):
         assert run_finetune(model, str(path), tmp_path / "out", *more) == 2
         error = capsys.readouterr().err.splitlines()
