@@ -51,6 +51,11 @@ def tiny_classifier(**config: Any) -> T5ForSequenceClassification:
     return model
 
 
+def starts(buckets: Array) -> list[int]:
+    """Where each run of equal buckets begins."""
+    return [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist()]
+
+
 def gradients(model: Any) -> list[bytes]:
     return [parameter.grad.tobytes() for parameter in model.parameters() if parameter.grad is not None]
 
@@ -104,6 +109,13 @@ def test_buckets_are_single_distances_first_and_grow_with_the_logarithm() -> Non
     assert starts == {8: 8, 9: 12, 10: 16, 11: 23, 12: 32, 13: 46, 14: 64, 15: 91}
     causal = relative_buckets(np.arange(-200, 3), bidirectional=False)[::-1]
     assert causal[:20].tolist() == [0, 0, *range(17), 16] and causal[-1] == 31
+
+
+def test_buckets_start_where_those_of_transformers_do() -> None:
+    for name, expected in json.loads(GOLDEN.read_text())["buckets"].items():
+        buckets, max_distance = map(int, name.split(", "))
+        for direction, first in zip((True, False), expected, strict=True):
+            assert starts(relative_buckets(-np.arange(3001), direction, buckets, max_distance)) == first
 
 
 def test_the_bias_of_a_head_is_its_column_of_the_table() -> None:
@@ -254,10 +266,18 @@ def test_a_config_that_cannot_be_computed_is_refused_by_name(config: dict[str, A
         T5Config.from_dict(config)
 
 
+def test_the_defaults_are_those_of_t5_small() -> None:
+    c = T5Config()
+    assert (c.vocab_size, c.d_model, c.d_kv, c.d_ff, c.num_layers, c.num_heads) == (32128, 512, 64, 2048, 6, 8)
+    assert (c.relative_attention_num_buckets, c.relative_attention_max_distance) == (32, 128)
+    assert (c.dropout_rate, c.classifier_dropout, c.layer_norm_epsilon, c.initializer_factor) == (0.1, 0.0, 1e-6, 1.0)
+    assert (c.pad_token_id, c.eos_token_id, c.decoder_start_token_id) == (0, 1, 0)
+
+
 def test_a_config_reads_and_writes_what_transformers_does() -> None:
     config = T5Config.from_dict({"num_layers": 4, "hidden_size": 12, "feed_forward_proj": "gated-silu"})
     assert (config.num_decoder_layers, config.d_model, config.decoder_start_token_id) == (4, 12, 0)
-    assert config.is_gated_act and config.dense_act_fn == "silu" and config.scale_decoder_outputs
+    assert config.is_gated_act is True and config.dense_act_fn == "silu" and config.scale_decoder_outputs
     assert T5Config(feed_forward_proj="gated-gelu").dense_act_fn == "gelu_new"
     assert T5Config(feed_forward_proj="gelu").dense_act_fn == "gelu" and not T5Config().is_gated_act
     untied = T5Config(tie_word_embeddings=False)

@@ -83,6 +83,13 @@ def test_the_buckets_are_those_of_transformers(bidirectional: bool, buckets: int
     assert (relative_buckets(distance, bidirectional, buckets, max_distance) == theirs.numpy()).all()
 
 
+def test_the_defaults_of_a_config_are_those_of_transformers() -> None:
+    ours, theirs = T5Config().to_dict(), transformers.T5Config().to_dict()
+    own = {"decoder_start_token_id", "initializer_range", "num_decoder_layers", "bos_token_id"}
+    for key in ours.keys() - own:
+        assert theirs[key] == ours[key] or key in ("id2label", "label2id"), key
+
+
 @every_kind
 def test_outputs_and_every_gradient_agree(tmp_path: Path, kind: str) -> None:
     theirs, ours = reference_t5(tmp_path, kind), npora_t5(tmp_path)
