@@ -177,6 +177,30 @@ def test_a_cache_gives_the_logits_of_the_whole_for_prompts_of_unequal_length() -
                 np.testing.assert_allclose(cached, whole, rtol=0, atol=1e-12)
 
 
+def test_next_logits_are_those_of_a_forward_pass() -> None:
+    for kind in KINDS:
+        model = tiny_t5(kind)
+        ids = model.shift_right(BATCH["labels"])
+        logits = model(**PROMPT, decoder_input_ids=ids)[0].logits[:, -1]
+        following = model.next_logits(ids.ravel(), Packing.dense(3, 4), Cache(), model.encode(**PROMPT))
+        np.testing.assert_allclose(following, logits, rtol=0, atol=1e-13)
+
+
+def test_a_head_is_tied_unless_the_file_has_another_and_scaled_as_the_config_says() -> None:
+    shared, other = np.ones((3, 2)), np.zeros((3, 2))
+    for config, stored, tied, scaled in (
+        ({}, {}, True, True),
+        ({"tie_word_embeddings": False}, {}, True, False),
+        ({"tie_word_embeddings": True}, {"lm_head.weight": other}, False, True),
+        ({"tie_word_embeddings": False}, {"lm_head.weight": other}, False, False),
+        ({"tie_word_embeddings": False, "scale_decoder_outputs": True}, {"lm_head.weight": shared}, True, True),
+    ):
+        for name in ("shared.weight", "decoder.embed_tokens.weight"):
+            values = dict(config)
+            T5ForConditionalGeneration.adjust(values, {name: shared, **stored})
+            assert values == {"tie_word_embeddings": tied, "scale_decoder_outputs": scaled}
+
+
 def test_the_memory_is_projected_once() -> None:
     model = tiny_t5()
     memory, cache, one = model.encode(**PROMPT), Cache(), Packing.dense(3, 1)

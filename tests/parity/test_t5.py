@@ -12,11 +12,7 @@ import pytest
 
 from npora.files import load_file, save_file
 from npora.lora import LoraConfig, PeftModel, get_peft_model
-from npora.models import (
-    AutoModelForSeq2SeqLM,
-    T5EncoderModel,
-    T5ForConditionalGeneration,
-)
+from npora.models import AutoModelForSeq2SeqLM, T5Config, T5EncoderModel, T5ForConditionalGeneration
 from npora.models.relative import relative_buckets
 from npora.nn import Cache, Packing
 from tests.parity.reference import assert_close, assert_same_gradients, tensors, torch, transformers
