@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.lora import LoraConfig, get_peft_model
 from npora.models import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 from npora.models.relative import relative_bias, relative_buckets
 from npora.nn import Cache, Embedding, Packing, no_grad
+from npora.nn.init import Blank
 from npora.nn.module import Array
 
 GOLDEN = Path(__file__).with_name("golden_t5.json")
@@ -98,6 +100,12 @@ def test_the_first_values_have_the_sizes_of_transformers() -> None:
         else:  # the spread of n draws is known to about 1/√(2n)
             expected = 0.5 * stds[name.split(".")[-2]]
             assert abs(parameter.data.std() / expected - 1) < 4 / np.sqrt(2 * parameter.size), name
+
+
+def test_lora_on_t5_small_trains_as_many_numbers_as_with_peft() -> None:
+    model = get_peft_model(T5ForConditionalGeneration(T5Config(), rng=Blank()), LoraConfig(r=8))  # its default targets
+    assert sum(parameter.size for parameter in model.parameters() if parameter.requires_grad) == 294_912
+    assert sum(parameter.size for parameter in model.parameters()) == 60_801_536
 
 
 def test_buckets_are_single_distances_first_and_grow_with_the_logarithm() -> None:
