@@ -138,6 +138,7 @@ def _optimizers() -> Iterator[Callable[[], None]]:
 
 
 _ORDER = "either order of the products gives the same answer: this moves the point where one becomes cheaper"
+_LENGTHS = "another layer's cache is as long"
 _GRID = "one row or column more than is read"
 _FINER = "a finer grid, a wider one or a term more is as accurate"
 _HIDDEN = "a hidden position's value, multiplied by the mask's zero afterwards"
@@ -151,6 +152,12 @@ SURVIVORS: dict[str, str] = {
     "models/bert.py: classification_loss: 1: plus 1 #4": _REST,
     "models/bert.py: pack_tokens: -1: without the sign": "no limit is as low as the length of a batch without tokens",
     "models/bert.py: pack_tokens: 1: plus 1 #2": "no limit is as low as the length of a batch without tokens",
+    "models/relative.py: relative_bias: 0: plus 1": _LENGTHS,
+    "models/relative.py: relative_bias: 0: plus 1 #2": _GRID,
+    "models/relative.py: relative_bias: 0: plus 1 #3": _GRID,
+    "models/relative.py: relative_bias: 0: plus 1 #4": _LENGTHS,
+    "models/relative.py: relative_buckets: r < exact: edge": "at r = n/2 both formulas give n/2",
+    "models/t5.py: T5LayerCrossAttention.forward: 0: plus 1": "a row that belongs to no sequence is not remembered",
     "nn/activation.py: _by_blocks: 1: plus 1": "a larger block is slower or faster, and gives the same",
     "nn/activation.py: module: 15: plus 1": "a larger block is slower or faster, and gives the same",
     "nn/activation.py: module: 1: plus 1": "a larger block is slower or faster, and gives the same",
