@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from process import SIDES, found_by
+from process import SIDES, found_by, threads
 from report import environment, plot, table
 from workloads import WORKLOADS, Workload, toy
 
@@ -57,16 +56,13 @@ def process(workload: Workload, side: str, folder: Path, steps: int, limit: floa
     for package in NEEDS.get(side, ()):
         if importlib.util.find_spec(package) is None:
             raise Failed(f"{package} is not installed")
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(os.cpu_count()))
     # torch.compile's code is kept between rounds, and generated in the process that is measured.
     inductor = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     script, description = Path(__file__).with_name("process.py"), json.dumps(asdict(workload))
     command = [sys.executable, str(script), description, side, str(folder), str(steps)]
     started = time.time()
     try:
-        done = subprocess.run(
-            command, env={**os.environ, **threads, **inductor}, capture_output=True, text=True, timeout=limit
-        )
+        done = subprocess.run(command, env={**threads(), **inductor}, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         raise Failed(f"it took more than {limit:.0f} s") from None
     if done.returncode:

@@ -9,6 +9,7 @@ parent had when it was started.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -71,6 +72,12 @@ def tokens(workload: Workload, batches: list[Batch]) -> float:
 
 def found_by(side: str, workload: Workload, folder: Path) -> Path:
     return folder / f"{workload.name} {side}.npz"
+
+
+def threads() -> dict[str, str]:
+    """An environment in which every library uses all cores."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(os.cpu_count()))}
 
 
 def peak_memory() -> int:
