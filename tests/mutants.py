@@ -88,7 +88,16 @@ def _rows(mark: Any) -> list[dict[str, Any]]:
 
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
-    from tests.models import test_bert, test_checkpoint, test_encoders, test_gpt2, test_gpt2_values, test_llama, test_t5
+    from tests.models import (
+        test_bert,
+        test_checkpoint,
+        test_encoders,
+        test_gpt2,
+        test_gpt2_values,
+        test_llama,
+        test_t5,
+        test_tokens,
+    )  # fmt: skip
     from tests.nn import test_erf, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
@@ -98,6 +107,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_linear,
         test_bert,
         test_encoders,
+        test_tokens,
         test_t5,
         test_checkpoint,
         test_gpt2,
