@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
-from npora.models import BertConfig, BertForSequenceClassification
+from npora.models import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -146,6 +146,22 @@ def _bert(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
 
 
+def _gpt2(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    config = GPT2Config(
+        vocab_size=11, n_positions=5, n_embd=6, n_layer=2, n_head=3, n_inner=7,
+        scale_attn_by_inverse_layer_idx=bool(rng.integers(2)), tie_word_embeddings=bool(rng.integers(2)),
+    )  # fmt: skip
+    model: Module = GPT2LMHeadModel(config, rng=0)
+    if adapted:
+        targets = ["c_attn", "c_proj", "c_fc", "lm_head"]
+        model = get_peft_model(model, LoraConfig(r=4, lora_alpha=5, lora_dropout=0.1, target_modules=targets))
+    lengths = rng.integers(3, 6, size=3)  # a query that is learnt from must have two keys to weigh
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = rng.integers(1, 11, mask.shape)
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask, ids, -100)}
+    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(5)}
+
+
 CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "relu": _element_wise(F.relu),
     "tanh": _element_wise(F.tanh),
@@ -168,6 +184,8 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "lora_attention": _lora_attention,
     "bert": _bert,
     "lora_bert": lambda rng, scale: _bert(rng, scale, adapted=True),
+    "gpt2": _gpt2,
+    "lora_gpt2": lambda rng, scale: _gpt2(rng, scale, adapted=True),
 }
 
 
