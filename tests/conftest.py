@@ -2,6 +2,9 @@
 
 import os
 
+# Before NumPy is imported: on arrays as small as a test's, BLAS's own threads cost many times what they bring.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from hypothesis import Phase, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the package is imported; the tests of the hub have a server of their own

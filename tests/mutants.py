@@ -5,10 +5,28 @@ Imports nothing of npora before `judges` is called: the mutant must be in its pl
 
 from __future__ import annotations
 
+import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
+          "loss", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary", "stack",
+          "cache")]  # fmt: skip
+MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert", "bert_heads", "roberta", "distilbert",
+          "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config", "t5_heads",
+          "sampling")]  # fmt: skip
+FILES = [*LAYERS, "npora/lora/linear.py", *MODELS,
+         "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
+
+
+def judges_of(path: str) -> Callable[[], Iterator[Callable[[], None]]]:
+    """What yields the checks of which a mutant of this file must fail one."""
+    return _optimizers if path.startswith("npora/optim") else _layers
+
+
+def _layers() -> Iterator[Callable[[], None]]:
           "loss", "scaled_attention", "attention", "packing")]  # fmt: skip
 GENERATION = [f"npora/models/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
 FILES = [*LAYERS, "npora/lora/linear.py", "npora/models/bert.py",
@@ -62,26 +80,53 @@ def judges(path: str) -> Iterator[Callable[[], None]]:
 
 
 def _tests_of(module: object) -> Iterator[Callable[[], None]]:
-    """The tests of a module that take no fixture."""
-    import inspect
-
+    """The tests of a module that take no fixture, with each of their parameters."""
     for name, function in vars(module).items():
-        if name.startswith("test_") and not inspect.signature(function).parameters:
-            yield function
+        if name.startswith("test_"):
+            rows = [_rows(mark) for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]
+            for chosen in itertools.product(*rows):
+                given = {key: value for row in chosen for key, value in row.items()}
+                if set(inspect.signature(function).parameters) == set(given):
+                    yield partial(function, **given)
+
+
+def _rows(mark: Any) -> list[dict[str, Any]]:
+    """What a parametrize mark gives to a test, one dict a row."""
+    names, values = mark.args[:2]
+    if isinstance(names, str):
+        names = [name.strip() for name in names.split(",")]
+    return [dict(zip(names, value if len(names) > 1 else [value], strict=True)) for value in values]
 
 
 def _properties() -> Iterator[Callable[[], None]]:
     from tests.lora import test_linear
+    from tests.models import (
+        test_bert,
+        test_checkpoint,
+        test_encoders,
+        test_generation,
+        test_gpt2,
+        test_llama,
+        test_sampling,
+        test_t5,
+    )
     from tests.models import test_bert, test_checkpoint, test_gpt2_values
     from tests.nn import test_erf, test_values
-    from tests.properties import test_attention, test_gradients, test_lora
+    from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
     for module in (
         test_values,
         test_erf,
         test_linear,
         test_bert,
+        test_encoders,
+        test_t5,
         test_checkpoint,
+        test_gpt2,
+        test_llama,
+        test_sampling,
+        test_generation,
+        test_identities,
         test_gpt2_values,
         test_lora,
         test_attention,
@@ -120,13 +165,14 @@ _ORDER = "either order of the products gives the same answer: this moves the poi
 _GRID = "one row or column more than is read"
 _FINER = "a finer grid, a wider one or a term more is as accurate"
 _HIDDEN = "a hidden position's value, multiplied by the mask's zero afterwards"
+_REST = "NumPy takes any negative size to mean the rest"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
     "lora/linear.py: _forming_is_cheaper: (r + 1) * i * o: times 1.0005": _ORDER,
     "lora/linear.py: _forming_is_cheaper: (r + 1) * i: times 1.0005": _ORDER,
     "lora/linear.py: _forming_is_cheaper: 1: plus 1": _ORDER,
-    "models/bert.py: classification_loss: 1: plus 1 #4": "NumPy takes any negative size to mean the rest",
+    "models/bert.py: classification_loss: 1: plus 1 #4": _REST,
     "models/bert.py: pack_tokens: -1: without the sign": "no limit is as low as the length of a batch without tokens",
     "models/bert.py: pack_tokens: 1: plus 1 #2": "no limit is as low as the length of a batch without tokens",
     "nn/activation.py: _by_blocks: 1: plus 1": "a larger block is slower or faster, and gives the same",
@@ -145,6 +191,8 @@ SURVIVORS: dict[str, str] = {
     "nn/erf.py: module: 6: plus 1": _FINER,
     "nn/erf.py: module: 7: plus 1": _FINER,
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
+    "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
+    "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",
     "nn/softmax.py: softmax: 0: plus 1": _HIDDEN,
     "nn/softmax.py: softmax: 0: plus 1 #2": "a row without a visible key has no value to shift",

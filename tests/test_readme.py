@@ -47,3 +47,18 @@ def test_the_recipe_runs_on_a_real_checkpoint(tmp_path: Path) -> None:
     printed = run(tmp_path, str(example), str(model), "rows.tsv", "rows.tsv", "out", "2")
     assert "trainable params: 74,498 || all params: 22,788,484 || trainable%: 0.3269" in printed
     assert "eval_accuracy" in printed
+
+
+def test_the_small_gpt2_learns_and_is_adapted_on_real_descriptions(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="needs the extra `hf`")
+    shared = data("e2e", "train.txt").parents[1]
+    data("tokenizers", "gpt2", "tokenizer.json")
+    sizes = ("--width", "16", "--layers", "1", "--r", "2", "--batch-size", "4", "--held-out", "4", "--samples", "2")
+    steps = ("--pretraining-steps", "6", "--steps", "3")
+    printed = run(tmp_path, str(ROOT / "examples" / "e2e_gpt2.py"), "--data", str(shared), *sizes, *steps)
+    curves = [float(line.split()[1]) for line in printed.splitlines() if line.endswith("=")]
+    assert len(curves) == 7 + 4
+    assert curves[6] < curves[0] and 10 < curves[0] < 12  # ln 50257 = 10.8
+    assert "trainable params: 512 " in printed
+    assert "the frozen weights are the same to the last bit" in printed and printed.count("  written: ") == 2
+    assert printed == run(tmp_path, str(ROOT / "examples" / "e2e_gpt2.py"), "--data", str(shared), *sizes, *steps)

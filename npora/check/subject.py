@@ -169,10 +169,13 @@ def outputs_of(y: Any) -> Outputs:
     """The arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or else fields."""
     if isinstance(y, tuple | list):
         parts = list(y)
+    elif getattr(y, "loss", None) is not None:
+        parts = [y.loss]
     elif dataclasses.is_dataclass(y):
-        loss = getattr(y, "loss", None)
         fields = [getattr(y, field.name) for field in dataclasses.fields(y)]
-        parts = [value for value in fields if value is not None] if loss is None else [loss]
+        parts = [value for value in fields if value is not None]
+    elif hasattr(y, "logits"):  # computed when they are asked for
+        parts = [y.logits]
     else:
         parts = [y]
     arrays = tuple(np.asarray(part) for part in parts)

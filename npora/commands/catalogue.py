@@ -8,7 +8,21 @@ from typing import Any
 import numpy as np
 
 from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
-from npora.models import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from npora.models import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    RobertaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from npora.models.llama import swiglu
+from npora.models.pretrained import PretrainedModel
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -131,34 +145,80 @@ def _lora_attention(rng: Rng, scale: float) -> Drawn:
     )
 
 
-def _bert(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
-    config = BertConfig(
-        vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
-        max_position_embeddings=5, num_labels=3,
-    )  # fmt: skip
-    model: Module = BertForSequenceClassification(config, rng=0)
-    if adapted:
-        lora = LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, target_modules=["query", "value"], task_type="SEQ_CLS")
-        model = get_peft_model(model, lora)
-    lengths = rng.integers(1, 6, size=3)
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    batch = {"input_ids": rng.integers(1, 11, mask.shape), "attention_mask": mask, "labels": rng.integers(0, 3, 3)}
-    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
+_BERT = {
+    "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,
+    "max_position_embeddings": 7, "num_labels": 3,
+}  # fmt: skip
+_DISTILBERT = {
+    "vocab_size": 11, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 5,
+    "num_labels": 3,
+}  # fmt: skip
+
+
+def _encoder(
+    made: type[PretrainedModel], sizes: dict[str, Any], classes: int = 0, task: str | None = None
+) -> Callable[[Rng, float], Drawn]:
+    """Three sentences with a label each; with one of `classes` at some of their tokens where that is given."""
+
+    def draw(rng: Rng, scale: float) -> Drawn:
+        model: Module = made(made.config_class(**sizes), rng=0)  # type: ignore[call-arg]
+        if task is not None:
+            model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type=task))
+        lengths = rng.integers(1, 6, size=3)
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids, labels = rng.integers(2, 11, mask.shape), rng.integers(0, 3, 3)
+        if classes:
+            labels = np.where(rng.random(mask.shape) < 0.5, rng.integers(0, classes, mask.shape), -100)
+            labels[:, 0] = labels[:, 0].clip(0)
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
+
+    return draw
+
+
+def _swiglu(rng: Rng, scale: float) -> Drawn:
+    shape = _sizes(rng, 3)
+    return swiglu, (scale * _normal(rng, *shape), scale * _normal(rng, *shape)), {}
 
 
 def _gpt2(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
-    config = GPT2Config(
-        vocab_size=11, n_positions=5, n_embd=6, n_layer=2, n_head=3, n_inner=7,
-        scale_attn_by_inverse_layer_idx=bool(rng.integers(2)), tie_word_embeddings=bool(rng.integers(2)),
+    model: Module = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=6, n_embd=6, n_layer=2, n_head=2), rng=0)
+    return _causal(model, rng, scale, adapted)
+
+
+def _llama(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    config = LlamaConfig(
+        vocab_size=11, hidden_size=6, intermediate_size=7, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=2 * int(rng.integers(1, 4)), tie_word_embeddings=bool(rng.integers(2)),
     )  # fmt: skip
-    model: Module = GPT2LMHeadModel(config, rng=0)
+    return _causal(LlamaForCausalLM(config, rng=0), rng, scale, adapted)
+
+
+def _causal(model: Module, rng: Rng, scale: float, adapted: bool) -> Drawn:
+    """Three sequences to be continued."""
     if adapted:
-        targets = ["c_attn", "c_proj", "c_fc", "lm_head"]
-        model = get_peft_model(model, LoraConfig(r=4, lora_alpha=5, lora_dropout=0.1, target_modules=targets))
+        lora = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = get_peft_model(model, lora)
     lengths = rng.integers(3, 6, size=3)  # a query that is learnt from must have two keys to weigh
     mask = np.arange(lengths.max()) < lengths[:, None]
     ids = rng.integers(1, 11, mask.shape)
     batch = {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask, ids, -100)}
+    return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(5)}
+
+
+def _t5(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
+    gated = bool(rng.integers(2))
+    config = T5Config(
+        vocab_size=11, d_model=6, d_kv=5, num_heads=2, d_ff=7, num_layers=2, relative_attention_num_buckets=6,
+        relative_attention_max_distance=4, feed_forward_proj="gated-gelu" if gated else "gelu",
+        tie_word_embeddings=not gated, layer_norm_epsilon=0.01,
+    )  # fmt: skip
+    model: Module = T5ForConditionalGeneration(config, rng=0)
+    if adapted:
+        model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type="SEQ_2_SEQ_LM"))
+    mask, written = (np.arange(6) < rng.integers(1, 7, size=(3, 1)) for _ in range(2))
+    labels = np.where(written, rng.integers(1, 11, (3, 6)), -100)
+    batch = {"input_ids": rng.integers(1, 11, (3, 6)), "attention_mask": mask, "labels": labels}
     return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(5)}
 
 
@@ -182,10 +242,21 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "cross_attention": _cross_attention,
     "lora_linear": _lora_linear,
     "lora_attention": _lora_attention,
-    "bert": _bert,
-    "lora_bert": lambda rng, scale: _bert(rng, scale, adapted=True),
+    "swiglu": _swiglu,
+    "bert": _encoder(BertForSequenceClassification, _BERT),
+    "lora_bert": _encoder(BertForSequenceClassification, _BERT, task="SEQ_CLS"),
+    "bert_tokens": _encoder(BertForTokenClassification, _BERT, classes=3),
+    "bert_masked_lm": _encoder(BertForMaskedLM, _BERT, classes=11),
+    "roberta": _encoder(RobertaForSequenceClassification, _BERT),
+    "lora_roberta": _encoder(RobertaForSequenceClassification, _BERT, task="SEQ_CLS"),
+    "distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT),
+    "lora_distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT, task="SEQ_CLS"),
     "gpt2": _gpt2,
     "lora_gpt2": lambda rng, scale: _gpt2(rng, scale, adapted=True),
+    "llama": _llama,
+    "lora_llama": lambda rng, scale: _llama(rng, scale, adapted=True),
+    "t5": _t5,
+    "lora_t5": lambda rng, scale: _t5(rng, scale, adapted=True),
 }
 
 

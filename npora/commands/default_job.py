@@ -14,6 +14,7 @@ import math
 import os
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from npora.data import Dataset
 from npora.data.stdlib import stdlib_prose, stdlib_source
-from npora.files import load_file, save_file
+from npora.files import load_file, read_json, save_file, write_json
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models import GPT2Config, GPT2LMHeadModel
 from npora.nn import Module, no_grad
@@ -30,30 +31,55 @@ from npora.train import Trainer, TrainingArguments
 from npora.train.measure import frozen_sha256
 
 LENGTH, BATCH = 128, 16
-SIZES: dict[str, Any] = {
-    "vocab_size": 256, "n_positions": LENGTH, "n_embd": 128, "n_layer": 4, "n_head": 4,
-    "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None,
-}  # fmt: skip
-PRETRAINING: dict[str, Any] = {"max_steps": 600, "learning_rate": 4e-3, "weight_decay": 0.1, "adam_beta2": 0.95}
-ADAPTATION: dict[str, Any] = {"max_steps": 200, "learning_rate": 5e-3}
-LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": ["c_attn", "c_proj", "c_fc"]}
-_TRAIN, _HELD_OUT = 1_000_000, 65_536  # bytes of each kind
 PROMPT = "def "
+_TEXTS, _SUMS = "texts.safetensors", "sha256.json"
+_EDITION = 1  # to be raised when other texts or another training give another base model
+_LEAST = 4 * LENGTH * BATCH  # bytes to train on
 
 
-def run(output: str, seed: int, cache: Path | None = None, pretraining_steps: int | None = None) -> dict[str, Any]:
-    """The whole job. Prints as it goes, saves the adapter in `output`, and returns the figures that it printed."""
-    pretraining = {**PRETRAINING, **({} if pretraining_steps is None else {"max_steps": pretraining_steps})}
-    texts, base = _pretrained(cache_folder() if cache is None else cache, pretraining)
-    held_out = {"prose": texts["prose"][_TRAIN:], "source": texts["source"][_TRAIN:]}
+@dataclass(frozen=True)
+class Recipe:
+    """How large the model is and how long it is trained. Another recipe is another base model in the cache."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    train_bytes: int = 1_000_000  # of each kind, where there are so many
+    held_out_bytes: int = 65_536
+    pretraining_steps: int = 600
+    pretraining_rate: float = 4e-3
+    steps: int = 200
+    rate: float = 5e-3
+    r: int = 8
+
+    def config(self) -> GPT2Config:
+        return GPT2Config(
+            vocab_size=256, n_positions=LENGTH, n_embd=self.width, n_layer=self.layers, n_head=self.heads,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+
+
+def run(output: str, seed: int, cache: Path | None = None, recipe: Recipe | None = None) -> dict[str, Any]:
+    """The whole job. Prints as it goes, saves the adapter in `output`, and returns the figures that it printed.
+
+    cache : the folder that keeps the base model, cache_folder() unless given
+    """
+    recipe = recipe or Recipe()
+    os.makedirs(output, exist_ok=True)  # an error now, and not after the training
+    texts, base = pretrained(cache_folder() if cache is None else cache, recipe)
+    train = texts["source"][: -recipe.held_out_bytes]
+    held_out = {kind: text[-recipe.held_out_bytes :] for kind, text in texts.items()}
     before = {kind: bits_per_byte(base, text) for kind, text in held_out.items()}
-    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **LORA), seed=seed)
+    config = LoraConfig(
+        r=recipe.r, lora_alpha=2 * recipe.r, target_modules=["c_attn", "c_proj", "c_fc"], task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(base, config, seed=seed)
     sha = frozen_sha256(model)
-    say(f"adapting it to Python source: {ADAPTATION['max_steps']} steps")
-    _train(model, texts["source"][:_TRAIN], {**ADAPTATION, "warmup_steps": 10, "seed": seed})
+    say(f"adapting it to Python source: {recipe.steps} steps")
+    _train(model, train, max_steps=recipe.steps, learning_rate=recipe.rate, warmup_steps=10, seed=seed)
     figures = _figures(model, held_out, before, sha)
     model.save_pretrained(output)
-    figures["adapter_bytes"] = sum(file.stat().st_size for file in Path(output).iterdir() if "adapter" in file.name)
+    figures["adapter_bytes"] = sum(file.stat().st_size for file in Path(output).glob("adapter*"))
     _report(model, figures, output)
     if figures["sha256_before"] != figures["sha256_after"] or figures["off"] != before:
         raise RuntimeError("the frozen weights have changed")
@@ -73,7 +99,7 @@ def bits_per_byte(model: Module, text: Array) -> float:
     with no_grad():
         losses = [model(part, labels=part)[0] for part in np.array_split(windows, max(len(windows) // 64, 1))]
     items = sum(output.num_items for output in losses)
-    return sum(float(output.loss) * output.num_items for output in losses) / items / math.log(2)
+    return float(sum(float(output.loss) * output.num_items for output in losses) / items / math.log(2))
 
 
 def _windows(text: Array) -> Array:
@@ -81,32 +107,53 @@ def _windows(text: Array) -> Array:
     return text[:whole].astype(np.int64).reshape(-1, LENGTH)  # [n·t] → [n,t]
 
 
-def _pretrained(cache: Path, pretraining: dict[str, Any]) -> tuple[dict[str, Array], GPT2LMHeadModel]:
-    """The texts and the base model, from the cache or made anew and put there."""
-    recipe = json.dumps([sys.version, SIZES, pretraining, _TRAIN, _HELD_OUT], sort_keys=True)
-    folder = cache / f"gpt2-prose-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    if (folder / "text.safetensors").is_file():  # written last
+def pretrained(cache: Path, recipe: Recipe) -> tuple[dict[str, Array], GPT2LMHeadModel]:
+    """The texts, as bytes, and the base model: from the cache, or made anew and put there."""
+    key = json.dumps([_EDITION, sys.version, asdict(recipe)], sort_keys=True)
+    folder = cache / f"gpt2-prose-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    if _is_whole(folder):
         say(f"a base model pretrained on prose is in {folder}")
-        return load_file(folder / "text.safetensors"), GPT2LMHeadModel.from_pretrained(folder)
-    size = _TRAIN + _HELD_OUT
-    kinds = {"prose": stdlib_prose(), "source": stdlib_source()}
-    texts = {kind: _cut(kind, text.encode(), size) for kind, text in kinds.items()}
-    model = GPT2LMHeadModel(GPT2Config(**SIZES), rng=0)
+        return load_file(folder / _TEXTS), GPT2LMHeadModel.from_pretrained(folder)
+    size = recipe.train_bytes + recipe.held_out_bytes
+    texts = {
+        kind: np.frombuffer(text.encode()[:size], np.uint8)
+        for kind, text in (("prose", stdlib_prose(size)), ("source", stdlib_source(size)))
+    }
+    for kind, text in texts.items():
+        if len(text) < (least := min(recipe.train_bytes, _LEAST) + recipe.held_out_bytes):
+            raise RuntimeError(f"this Python's library has {len(text):,} bytes of {kind}; {least:,} are needed")
+    model = GPT2LMHeadModel(recipe.config(), rng=0)
     count = sum(parameter.size for parameter in model.parameters())
     say(f"pretraining a GPT-2 of {count:,} parameters on the standard library's docstrings, once: about a minute")
-    _train(model, texts["prose"][:_TRAIN], {**pretraining, "lr_scheduler_type": "cosine", "warmup_steps": 20})
-    model.save_pretrained(folder)
-    save_file(texts, folder / "text.safetensors")
-    return texts, GPT2LMHeadModel.from_pretrained(folder)
+    _train(
+        model, texts["prose"][: -recipe.held_out_bytes], max_steps=recipe.pretraining_steps,
+        learning_rate=recipe.pretraining_rate, weight_decay=0.1, adam_beta2=0.95, lr_scheduler_type="cosine",
+        warmup_steps=20,
+    )  # fmt: skip
+    try:
+        model.save_pretrained(folder)
+        save_file(texts, folder / _TEXTS)
+        write_json(folder / _SUMS, _sums(folder))
+        return texts, GPT2LMHeadModel.from_pretrained(folder)
+    except OSError as error:
+        say(f"the base model cannot be kept for the next run: {error}")
+        return texts, model
 
 
-def _cut(kind: str, text: bytes, size: int) -> Array:
-    if len(text) < size:
-        raise RuntimeError(f"this Python's standard library has {len(text):,} bytes of {kind}; {size:,} are needed")
-    return np.frombuffer(text, np.uint8)[:size]
+def _sums(folder: Path) -> dict[str, str]:
+    names = ("config.json", "model.safetensors", _TEXTS)
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
-def _train(model: Module, text: Array, changes: dict[str, Any]) -> None:
+def _is_whole(folder: Path) -> bool:
+    """Whether its files are those that were written there."""
+    try:
+        return read_json(folder / _SUMS) == _sums(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _train(model: Module, text: Array, **changes: Any) -> None:
     rows = Dataset({"input_ids": window, "labels": window} for window in _windows(text))
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

@@ -10,7 +10,7 @@ import numpy as np
 from npora.nn.module import Array
 
 _LABELS = ("labels", "label", "label_ids")
-_IGNORED = -100
+IGNORED = -100
 
 
 def collate(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> dict[str, Array]:
@@ -36,7 +36,7 @@ def collate(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> dict[s
             values = [np.asarray(row[key]) for row in rows]
         except KeyError:
             raise ValueError(f"some rows have {key}, and others do not") from None
-        batch[name] = _stack(values, _IGNORED if name == "labels" else 0)
+        batch[name] = _stack(values, IGNORED if name == "labels" else 0)
     if "attention_mask" in names and "attention_mask" not in batch:
         batch["attention_mask"] = _stack([np.ones(len(row["input_ids"]), dtype=np.int64) for row in rows], 0)
     return batch

@@ -43,20 +43,39 @@ def read_examples(path: Path, text_column: str, label_column: str, num_labels: i
     ------
     ValueError: as the readers, and for a label that is no whole number or out of range, with its line.
     """
-    columns = (text_column, label_column)
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".tsv":
-        rows = _delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
-    elif suffix == ".csv":
-        rows = _delimited(path, columns, strict=True)
-    elif suffix in (".jsonl", ".json"):
-        rows = _json_lines(path, columns)
-    else:
-        raise ValueError(f"{os.fspath(path)}: a file of examples ends in .tsv, .csv or .jsonl")
     return Dataset(
         {"text": row[text_column], "label": _label(row[label_column], num_labels, f"{os.fspath(path)}, line {line}")}
-        for line, row in rows
+        for line, row in _rows(path, (text_column, label_column))
     )
+
+
+def read_texts(path: Path, text_column: str, prompt_column: str | None = None) -> Dataset:
+    """Rows of `text`, and of `prompt` where its column is named, from a .tsv, .csv or .jsonl file.
+
+    Raises
+    ------
+    ValueError: as the readers, and for a value that is no string, with its line.
+    """
+    columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
+    rows = []
+    for line, row in _rows(path, tuple(columns.values())):
+        for column in columns.values():
+            if not isinstance(row[column], str):
+                raise ValueError(f"{os.fspath(path)}, line {line}: {column} must be a string; got {row[column]!r}")
+        rows.append({name: row[column] for name, column in columns.items()})
+    return Dataset(rows)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    """The rows of a file and their lines, read as the ending of its name says."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".tsv":
+        return _delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+    if suffix == ".csv":
+        return _delimited(path, columns, strict=True)
+    if suffix in (".jsonl", ".json"):
+        return _json_lines(path, columns)
+    raise ValueError(f"{os.fspath(path)}: a file of examples ends in .tsv, .csv or .jsonl")
 
 
 def _label(value: Any, num_labels: int | None, where: str) -> int:

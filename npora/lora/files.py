@@ -102,8 +102,8 @@ def read_adapter(
 
 
 def _is_copy(name: str) -> bool:
-    """With bias="all" PEFT saves a head's bias twice more, under names of its own inner modules."""
-    return name.endswith((".modules_to_save.bias", ".original_module.bias"))
+    """With bias="all" PEFT saves a head's biases twice more, under names of its own inner modules."""
+    return not {"modules_to_save", "original_module"}.isdisjoint(name.split("."))
 
 
 def _check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> None:

@@ -24,6 +24,8 @@ def inject(model: Module, config: LoraConfig, adapter_name: str, seed: int) -> N
     """
     plain = _PlainView(model)
     targets = target_paths(plain, config)
+    if config.target_modules is None:
+        config.target_modules = sorted(plain.default_target_modules)  # PEFT may know no default for this model
     config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
     for path in targets:
         r, alpha = rank_and_alpha(path, config)
@@ -56,6 +58,7 @@ class _PlainView(Module):
         self.modules_by_path: dict[str, Module] = {}
         self.default_target_modules = getattr(model, "default_target_modules", ())
         self.output_embeddings = getattr(model, "output_embeddings", None)
+        self.saved_along = getattr(model, "saved_along", {})
         hidden: tuple[str, ...] = ()
         for path, module in model.named_modules():
             if path.startswith(hidden):

@@ -13,6 +13,7 @@ from npora.nn.dropout import Dropout
 from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
+from npora.nn.threads import matmul
 
 
 class LoRALinear(Module):
@@ -94,23 +95,23 @@ class LoRALinear(Module):
         A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         A, B = A_weight.data, B_weight.data
         x_dropped, back_dropout = self.lora_dropout[name](x, rng)
-        u = x_dropped @ A.T  # [...,r]
+        u = matmul(x_dropped, A.T)  # [...,r]
         formed = x_dropped is x and _forming_is_cheaper(x, A, B)
         if formed:
             y, back_base = base.affine(x, base.matrix + s * (B @ A))  # [...,o]
         else:
             y, back_base = base.affine(x, base.matrix)  # [...,o]
-            y += (u * s) @ B.T
+            y += matmul(u * s, B.T)
 
         def backward(dy: Array) -> Array:
-            du = (dy @ B) * s  # (1) [...,r]
+            du = matmul(dy, B) * s  # (1) [...,r]
             if B_weight.requires_grad:
-                B_weight.accumulate((rows(dy).T @ rows(u)) * s)  # (2) [o,r]
+                B_weight.accumulate(matmul(rows(dy).T, rows(u)) * s)  # (2) [o,r]
             if A_weight.requires_grad:
-                A_weight.accumulate(rows(du).T @ rows(x_dropped))  # (3) [r,i]
+                A_weight.accumulate(matmul(rows(x_dropped).T, rows(du)).T)  # (3) [r,i]
             dx = back_base(dy)  # (4) [...,i]; all of it, where W + s B A was formed
             if not formed:
-                dx += back_dropout(du @ A)
+                dx += back_dropout(matmul(du, A))
             return dx
 
         return y, backward

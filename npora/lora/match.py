@@ -64,14 +64,16 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
 
 
 def saved_paths(model: Module, config: LoraConfig) -> list[str]:
-    """The paths of the modules that are trained whole: `modules_to_save`, and the head of a classification task."""
+    """The paths of the modules that are trained whole: `modules_to_save`, the head of a classification task, and what
+    the model's class says is `saved_along` with one of them."""
     paths = [path for path, _ in model.named_modules() if path]
     heads = TASK_HEADS.get(config.task_type, ())
     named = [name for name in config.modules_to_save or () if name not in heads]
     for name in named:
         if not any(names_match(name, path) for path in paths):
             raise ValueError(f"modules_to_save: '{name}' matches no module{_near(name, paths)}")
-    chosen = [path for path in paths if any(names_match(name, path) for name in (*named, *heads))]
+    along = [other for name in (*named, *heads) for other in getattr(model, "saved_along", {}).get(name, ())]
+    chosen = [path for path in paths if any(names_match(name, path) for name in (*named, *heads, *along))]
     if heads and not any(names_match(head, path) for head in heads for path in chosen):
         raise ValueError(
             f"task_type {config.task_type} trains a head named {' or '.join(heads)}, and the model has "

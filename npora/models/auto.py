@@ -10,10 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import resolve
-from npora.models.bert_heads import BertForSequenceClassification
+from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from npora.models.config import CONFIG_NAME, read_config
+from npora.models.distilbert_heads import (
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+)
 from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
+from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import PretrainedModel
+from npora.models.roberta import RobertaForMaskedLM, RobertaForSequenceClassification, RobertaForTokenClassification
+from npora.models.t5_heads import T5ForConditionalGeneration
 
 
 class AutoModel:
@@ -44,8 +52,34 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {"bert": BertForSequenceClassification, "gpt2": GPT2ForSequenceClassification}
+    classes: ClassVar = {
+        "bert": BertForSequenceClassification,
+        "distilbert": DistilBertForSequenceClassification,
+        "gpt2": GPT2ForSequenceClassification,
+        "llama": LlamaForSequenceClassification,
+        "roberta": RobertaForSequenceClassification,
+    }
+
+
+class AutoModelForTokenClassification(AutoModel):
+    classes: ClassVar = {
+        "bert": BertForTokenClassification,
+        "distilbert": DistilBertForTokenClassification,
+        "roberta": RobertaForTokenClassification,
+    }
+
+
+class AutoModelForMaskedLM(AutoModel):
+    classes: ClassVar = {
+        "bert": BertForMaskedLM,
+        "distilbert": DistilBertForMaskedLM,
+        "roberta": RobertaForMaskedLM,
+    }
 
 
 class AutoModelForCausalLM(AutoModel):
-    classes: ClassVar = {"gpt2": GPT2LMHeadModel}
+    classes: ClassVar = {"gpt2": GPT2LMHeadModel, "llama": LlamaForCausalLM}
+
+
+class AutoModelForSeq2SeqLM(AutoModel):
+    classes: ClassVar = {"t5": T5ForConditionalGeneration}

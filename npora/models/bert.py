@@ -6,7 +6,7 @@ LN(x + f(x)).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import pack_tokens
+from npora.models.tokens import check_positions, first_tokens, pack_tokens, take
 from npora.nn import Dropout, LayerNorm, Module, Packing, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention, tanh
@@ -49,14 +49,22 @@ class BertConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._divides("num_attention_heads", "hidden_size")
 
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + type + position)).    ids, types, positions [n]  →  h [n,d]"""
+    """h = dropout(LN(word + position + type)).    ids, positions, types [n]  →  h [n,d]
+
+    types is None in a family that has none.
+    """
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         d = config.hidden_size
@@ -66,48 +74,63 @@ class BertEmbeddings(Module):
         self.LayerNorm = LayerNorm(d, config.layer_norm_eps, dtype=make.dtype)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, ids: Array, types: Array, positions: Array, rng: Rng) -> tuple[Array, Callable[[Array], None]]:
+    def forward(
+        self, ids: Array, positions: Array, types: Array | None, rng: Rng
+    ) -> tuple[Array, Callable[[Array], None]]:
         word, back_word = self.word_embeddings(ids)
-        kind, back_type = self.token_type_embeddings(types)
         position, back_position = self.position_embeddings(positions)
-        h, back_norm = self.LayerNorm(word + kind + position)  # [n,d]
+        h, backs = word + position, [back_word, back_position]
+        if types is not None:
+            kind, back_type = self.token_type_embeddings(types)
+            h, backs = h + kind, [*backs, back_type]
+        h, back_norm = self.LayerNorm(h)  # [n,d]
         h, back_dropout = self.dropout(h, rng)
 
         def backward(dh: Array) -> None:
             dsum = back_norm(back_dropout(dh))
-            back_word(dsum)
-            back_type(dsum)
-            back_position(dsum)
+            for back in backs:
+                back(dsum)
 
         return h, backward
 
 
 class BertSelfAttention(Module):
-    """The heads of all sequences, before the output projection.    x [n,d]  →  [n,d]"""
+    """The heads of all sequences, before the output projection.    x [n,d]  →  [n,d]
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
-        d = config.hidden_size
-        self.query, self.key, self.value = make.linear(d, d), make.linear(d, d), make.linear(d, d)
-        self.heads, self.dropout = config.num_attention_heads, config.attention_probs_dropout_prob
+    `names` are those of the three projections, which other families call otherwise.
+    """
 
-    def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        q, back_q = self.query(x, rng)
-        k, back_k = self.key(x, rng)
-        v, back_v = self.value(x, rng)
+    names: ClassVar = ("query", "key", "value")
+
+    def __init__(self, d: int, heads: int, dropout: float, make: Make) -> None:
+        for name in self.names:
+            setattr(self, name, make.linear(d, d))
+        self.heads, self.dropout = heads, dropout
+
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        """only : int [b], the one row of each sequence whose output is read; all unless given."""
+        query, key, value = (getattr(self, name) for name in self.names)
+        asking, back_take = take(x, only)
+        q, back_q = query(asking, rng)
+        k, back_k = key(x, rng)
+        v, back_v = value(x, rng)
+        queries = packing if only is None else Packing.dense(len(only), 1)
         y, back_attention = packed_attention(
-            q, k, v, self.heads, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
+            q, k, v, self.heads, queries, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
         )
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(dy)
-            dx: Array = back_q(dq) + back_k(dk) + back_v(dv)  # x feeds all three
+            dx: Array = back_take(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
             return dx
 
         return y, backward
 
     def idle_parameters(self) -> dict[str, slice]:
         """The key's bias adds the same to all of a query's scores, which softmax does not see."""
-        return {f"key.{name}": slice(None) for name, _ in self.key.named_parameters() if name.endswith("bias")}
+        key: Module = getattr(self, self.names[1])
+        biases = (name for name, _ in key.named_parameters() if name.endswith("bias"))
+        return {f"{self.names[1]}.{name}": slice(None) for name in biases}
 
 
 class BertOutput(Module):
@@ -132,16 +155,18 @@ class BertOutput(Module):
 
 class BertAttention(Module):
     def __init__(self, config: BertConfig, make: Make) -> None:
-        self.self = BertSelfAttention(config, make)
+        p = config.attention_probs_dropout_prob
+        self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
         self.output = BertOutput(config, make, config.hidden_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        a, back_self = self.self(x, packing, rng)
-        y, back_output = self.output(a, x, rng)
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_self = self.self(x, packing, rng, only)
+        kept, back_take = take(x, only)
+        y, back_output = self.output(a, kept, rng)
 
         def backward(dy: Array) -> Array:
             da, dx = back_output(dy)
-            total: Array = dx + back_self(da)  # x feeds the sum and the attention
+            total: Array = back_take(dx) + back_self(da)  # x feeds the sum and the attention
             return total
 
         return y, backward
@@ -166,8 +191,8 @@ class BertLayer(Module):
         self.intermediate = BertIntermediate(config, make)
         self.output = BertOutput(config, make, config.intermediate_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None) -> tuple[Array, Pullback]:
-        x, back_attention = self.attention(x, packing, rng)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
+        x, back_attention = self.attention(x, packing, rng, only)
         f, back_intermediate = self.intermediate(x, rng)
         y, back_output = self.output(f, x, rng)
 
@@ -181,13 +206,27 @@ class BertLayer(Module):
 
 
 class BertEncoder(Module):
-    def __init__(self, config: BertConfig, make: Make) -> None:
-        self.layer = [BertLayer(config, make) for _ in range(config.num_hidden_layers)]
+    """x ↦ layer_L(… layer_1(x)).    x [n,d]  →  [n,d], or [b,d] where only b rows of the last layer are read"""
+
+    def __init__(self, layers: Sequence[Module]) -> None:
+        self.layer = list(layers)
 
     def forward(
-        self, x: Array, packing: Packing, rng: Rng, dx_is_read: bool = True, recompute: bool = False
+        self,
+        x: Array,
+        packing: Packing,
+        rng: Rng,
+        dx_is_read: bool = True,
+        recompute: bool = False,
+        only: Array | None = None,
     ) -> tuple[Array, Callable[[Array], Array | None]]:
-        return stack(self.layer, x, packing, rng=rng, dx_is_read=dx_is_read, recompute=recompute)
+        if not self.layer:
+            return take(x, only)
+        last = len(self.layer) - 1
+        return stack(
+            self.layer, x, packing, rng=rng, dx_is_read=dx_is_read, recompute=recompute,
+            each=lambda index: {"only": only if index == last else None},
+        )  # fmt: skip
 
 
 class BertPooler(Module):
@@ -197,16 +236,10 @@ class BertPooler(Module):
         self.dense = make.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, h: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        first, shape = packing.first_rows(), h.shape
-        z, back_dense = self.dense(h[first], rng)  # [n,d] → [b,d]
+        first, back_first = first_tokens(h, packing)  # [n,d] → [b,d]
+        z, back_dense = self.dense(first, rng)
         y, back_tanh = tanh(z)
-
-        def backward(dy: Array) -> Array:
-            dh = np.zeros(shape, dtype=dy.dtype)
-            dh[first] = back_dense(back_tanh(dy))  # [b,d] → [n,d]
-            return dh
-
-        return y, backward
+        return y, lambda dy: back_first(back_dense(back_tanh(dy)))  # [b,d] → [n,d]
 
 
 class BertModel(PretrainedModel):
@@ -232,7 +265,7 @@ class BertModel(PretrainedModel):
         make = Make(rng, dtype, config.initializer_range)
         self.config = config
         self.embeddings = BertEmbeddings(config, make)
-        self.encoder = BertEncoder(config, make)
+        self.encoder = BertEncoder([BertLayer(config, make) for _ in range(config.num_hidden_layers)])
         self.pooler = BertPooler(config, make) if add_pooling_layer else None
 
     def rows(
@@ -241,20 +274,46 @@ class BertModel(PretrainedModel):
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
+        first_only: bool = False,
     ) -> tuple[Array, Packing, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their packing, and their pullback."""
-        ids, packing = pack_tokens(input_ids, attention_mask, self.config.max_position_embeddings)
+        """The last hidden state as rows [n,d], their packing, and their pullback.
+
+        first_only : just the first row of each sequence [b,d], which is all that a classifier reads; the last layer
+            then leaves out most of its work
+        """
+        ids, packing = pack_tokens(input_ids, attention_mask)
         types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
+        positions = self.positions(np.asarray(input_ids), packing)
+        h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
         trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
-        h, back_embeddings = self.embeddings(ids, types, packing.positions, rng)  # [n,d]
-        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing)
+        only = packing.first_rows() if first_only else None
+        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:
             dx = back_encoder(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, packing, backward
+        return h, packing if only is None else Packing.dense(len(only), 1), backward
+
+    def pooled(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[Array, Callable[[Array], None]]:
+        """The pooler's output [b,d] alone, and its pullback."""
+        if self.pooler is None:
+            raise RuntimeError("this BertModel has no pooler: call rows()")
+        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
+        pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
+        return pooled, lambda dpooled: back_rows(back_pooler(dpooled))
+
+    def positions(self, input_ids: Array, packing: Packing) -> Array:
+        """int [n], each row's position: its column in the padded batch [b,t]."""
+        check_positions(packing.positions, self.config.max_position_embeddings)
+        return packing.positions
 
     def forward(
         self,

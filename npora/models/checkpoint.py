@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from npora.nn import init
+from npora.nn import LayerNorm, RMSNorm, init
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
@@ -56,7 +56,7 @@ def load_checkpoint(
             tensor = found[name]
             parameter.data = tensor if tensor.dtype == parameter.dtype else tensor.astype(parameter.dtype)
     if missing:
-        _initialize({name: parameters[name] for name in missing}, seed, getattr(model, "config", None))
+        _initialize(model, {name: parameters[name] for name in missing}, seed)
         logger.warning("newly initialised, since the checkpoint has none: %s", ", ".join(missing))
     if unexpected:
         logger.warning("in the checkpoint, and not used by %s: %s", type(model).__name__, ", ".join(unexpected))
@@ -88,13 +88,17 @@ def _resolve_tie(found: dict[str, Array], name: str, first: str) -> None:
         )
 
 
-def _initialize(parameters: Mapping[str, Parameter], seed: int, config: object) -> None:
+def _initialize(model: Module, parameters: Mapping[str, Parameter], seed: int) -> None:
+    """Biases 0, the weights of norms 1, the rest N(0, initializer_range²)."""
     rng = np.random.default_rng(seed)
+    std = getattr(getattr(model, "config", None), "initializer_range", 0.02)
+    norms = {id(module.weight) for module in model.modules() if isinstance(module, LayerNorm | RMSNorm)}
     for name, parameter in parameters.items():
         if name.endswith(".bias"):
             parameter.data = np.zeros(parameter.shape, dtype=parameter.dtype)
+        elif id(parameter) in norms:
+            parameter.data = np.ones(parameter.shape, dtype=parameter.dtype)
         else:
-            std = getattr(config, "initializer_range", 0.02)
             parameter.data = init.normal(rng, parameter.shape, std, parameter.dtype)
 
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.tokens import token_targets
 from npora.nn import Module, Packing, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
-from npora.nn.module import Array
+from npora.nn.module import Array, Pullback
 
 Back = Callable[[Array], None]
+Activation = Callable[[Array], tuple[Array, Pullback]]
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -39,6 +40,48 @@ def language_modeling(
         back_h(back_loss(dloss))
 
     return LanguageModelOutput(loss, number, lambda: packing.unpack(head(h)[0])), backward
+
+
+def transformed(
+    h: Array, dense: Module, activation: Activation, norm: Module, rng: np.random.Generator | None = None
+) -> tuple[Array, Pullback]:
+    """z = LN(activation(W h + b)): a row on its way to a masked-language model's vocabulary.    h, z [n,d]"""
+    z, back_dense = dense(h, rng)
+    z, back_activation = activation(z)
+    z, back_norm = norm(z)
+    return z, lambda dz: back_dense(back_activation(back_norm(dz)))
+
+
+def masked_language_modeling(
+    h: Array,
+    back_h: Back,
+    transform: Callable[..., tuple[Array, Pullback]],
+    decoder: Module,
+    packing: Packing,
+    labels: npt.ArrayLike | None,
+    rng: np.random.Generator | None = None,
+) -> tuple[LanguageModelOutput, Callable[..., None]]:
+    """Each row's own token, through decoder(transform(h)).    h [n,d]  labels int [b,t], −100 where there is none
+
+    Only the rows that have a label, one in seven as BERT was trained, are transformed and meet the vocabulary. With
+    labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
+    """
+    if labels is None:
+        z, back_transform = transform(h, rng)
+        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, packing, None)
+    targets = token_targets(labels, packing)
+    labelled = np.flatnonzero(targets != -100)
+    z, back_transform = transform(h[labelled], rng)  # [n,d] → [m,d]
+    loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder)
+    shape = h.shape
+
+    def backward(dloss: Any = 1.0) -> None:
+        dz = back_transform(back_loss(dloss))
+        dh = np.zeros(shape, dtype=dz.dtype)
+        dh[labelled] = dz  # [m,d] → [n,d]
+        back_h(dh)
+
+    return LanguageModelOutput(loss, number, lambda: packing.unpack(decoder(transform(h)[0])[0])), backward
 
 
 def sequence_classification(

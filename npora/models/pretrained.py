@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -24,7 +25,8 @@ class PretrainedModel(Module):
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute that holds its body, whose
     keys a file may hold without that prefix; `may_lack`, beginnings of parameter names that a checkpoint may lack, to
     be newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`,
-    what LoRA goes on unless named, as PEFT has it.
+    what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an adapter trains whole where
+    it trains the named one.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -33,6 +35,7 @@ class PretrainedModel(Module):
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
     output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
+    saved_along: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     name_or_path: str | None = None
     gradient_checkpointing = False
     config: Any

@@ -6,17 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import Packing
-from npora.nn.module import Array
+from npora.nn.module import Array, Pullback
 
 
-def pack_tokens(
-    input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, max_positions: int | None = None
-) -> tuple[Array, Packing]:
+def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Packing]:
     """The ids [n] of a padded batch [b,t] without its padding, and their packing.
 
     Raises
     ------
-    ValueError: a wrong shape, a mask of another shape, more positions than there are.
+    ValueError: a wrong shape, a mask of another shape.
     """
     ids = np.asarray(input_ids)
     if ids.ndim != 2:
@@ -25,8 +23,6 @@ def pack_tokens(
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}: they must agree")
     packing = Packing(mask)
-    if max_positions is not None:
-        check_positions(packing.positions, max_positions)
     return packing.pack(ids), packing
 
 
@@ -45,6 +41,24 @@ def packed_positions(position_ids: npt.ArrayLike | None, packing: Packing) -> Ar
         return packing.positions
     ids = np.asarray(position_ids)
     return packing.pack(np.broadcast_to(ids, packing.mask.shape))
+
+
+def take(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
+    """x[rows] for rows that are all different, or x itself.    x [n,d]  rows int [b]  →  [b,d]"""
+    if rows is None:
+        return x, lambda dx: dx
+
+    def backward(dy: Array) -> Array:
+        dx = np.zeros(x.shape, dtype=dy.dtype)
+        dx[rows] = dy  # [b,d] → [n,d]
+        return dx
+
+    return x[rows], backward
+
+
+def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
+    """Each sequence's first row, which an encoder's classifier reads.    h [n,d]  →  [b,d]"""
+    return take(h, packing.first_rows())
 
 
 def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None) -> Array:

@@ -9,27 +9,16 @@ import numpy as np
 
 from npora.nn.erf import erf
 from npora.nn.module import Array, Pullback
-
-_BLOCK = 1 << 15  # elements: the temporaries of an element-wise formula then stay in the second-level cache
-
-
-def _by_blocks(function: Callable[[Array], tuple[Array, ...]], x: Array, outputs: int) -> tuple[Array, ...]:
-    """Apply an element-wise function block by block. Halves the time of `gelu` on a million elements."""
-    flat = x.reshape(-1)
-    results = tuple(np.empty_like(flat) for _ in range(outputs))
-    for start in range(0, flat.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for result, part in zip(results, function(flat[block]), strict=True):
-            result[block] = part
-    return tuple(result.reshape(x.shape) for result in results)
+from npora.nn.threads import element_wise
 
 
 def _from_slope(function: Callable[[Array], tuple[Array, ...]], x: Array) -> tuple[Array, Pullback]:
     """y = f(x) and dx = dy f′(x), for an element-wise `function` that returns (f(x), f′(x)): only f′ is kept."""
-    y, slope = _by_blocks(function, x, outputs=2)
+    y, slope = element_wise(function, x)
 
     def backward(dy: Array) -> Array:
-        return dy * slope
+        dx: Array = element_wise(np.multiply, dy, slope)
+        return dx
 
     return y, backward
 

@@ -13,8 +13,8 @@ from npora.nn.dropout import active_rng
 from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
+from npora.nn.packed_attention import packed_attention
 from npora.nn.packing import Packing
-from npora.nn.scaled_attention import packed_attention
 
 
 class MultiHeadAttention(Module):

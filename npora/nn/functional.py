@@ -9,8 +9,9 @@ from npora.nn.dropout import dropout
 from npora.nn.erf import erf
 from npora.nn.loss import binary_cross_entropy, cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
+from npora.nn.packed_attention import packed_attention
 from npora.nn.rotary import rotary
-from npora.nn.scaled_attention import attention, packed_attention
+from npora.nn.scaled_attention import attention
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [

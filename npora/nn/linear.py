@@ -8,6 +8,7 @@ import numpy.typing as npt
 from npora.nn import init
 from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
+from npora.nn.threads import matmul
 
 
 class Linear(Module):
@@ -63,16 +64,14 @@ class Linear(Module):
         kept = x if weight.requires_grad else None
         if x.shape[-1:] != W.shape[1:]:
             raise ValueError(f"a {type(self).__name__} of {W.shape[1]} inputs was given an array of shape {x.shape}")
-        y = x @ W.T  # [...,o]
-        if bias is not None:
-            y += bias.data
+        y = matmul(x, W.T, plus=None if bias is None else bias.data)  # [...,o]
 
         def backward(dy: Array) -> Array:
             if kept is not None:
-                weight.accumulate(stored(rows(dy).T @ rows(kept)))  # (2) [o,i]
+                weight.accumulate(stored(matmul(rows(dy).T, rows(kept))))  # (2) [o,i]
             if bias is not None and bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
-            return dy @ W  # (1) [...,i]
+            return matmul(dy, W)  # (1) [...,i]
 
         return y, backward
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from npora.nn.linear import rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
+from npora.nn.threads import by_rows
 
 
 def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
@@ -22,15 +23,23 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
     μ's share is the first mean, σ's the second. Identity: Σ_d dx_d = 0. The variance is a mean of squares and not
     `np.var`, whose modulus would break complex steps.
     """
-    centred = x - x.mean(axis=-1, keepdims=True)
-    rstd = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
-    xhat = centred
-    xhat *= rstd
 
-    def backward(dxhat: Array) -> Array:
+    def formula(x: Array) -> tuple[Array, Array]:
+        xhat = x - x.mean(axis=-1, keepdims=True)
+        rstd = 1 / np.sqrt((xhat * xhat).mean(axis=-1, keepdims=True) + eps)  # [...,1]
+        xhat *= rstd
+        return xhat, rstd
+
+    def pullback(dxhat: Array, xhat: Array, rstd: Array) -> Array:
         dx: Array = dxhat - dxhat.mean(axis=-1, keepdims=True)
         dx -= xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
         dx *= rstd
+        return dx
+
+    xhat, rstd = by_rows(formula, x)
+
+    def backward(dxhat: Array) -> Array:
+        dx: Array = by_rows(pullback, dxhat, xhat, rstd)
         return dx
 
     return xhat, backward
@@ -73,12 +82,20 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
     dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ
     """
-    r = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
-    xhat = x * r
 
-    def backward(dxhat: Array) -> Array:
+    def formula(x: Array) -> tuple[Array, Array]:
+        r = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)  # [...,1]
+        return x * r, r
+
+    def pullback(dxhat: Array, xhat: Array, r: Array) -> Array:
         dx: Array = dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
         dx *= r
+        return dx
+
+    xhat, r = by_rows(formula, x)
+
+    def backward(dxhat: Array) -> Array:
+        dx: Array = by_rows(pullback, dxhat, xhat, r)
         return dx
 
     return xhat, backward

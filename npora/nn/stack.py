@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from npora.nn.module import Array, Module, checkpoint, no_grad
+from npora.nn.module import Module, checkpoint, no_grad
+
+_State = TypeVar("_State")  # rows [n,d], or a tuple that holds them and what the layers share
 
 
 def stack(
     layers: Sequence[Module],
-    x: Array,
+    x: _State,
     *args: Any,
     dx_is_read: bool,
     recompute: bool = False,
     each: Callable[[int], dict[str, Any]] = lambda index: {},
     **keywords: Any,
-) -> tuple[Array, Callable[[Array], Array | None]]:
+) -> tuple[_State, Callable[[_State], _State | None]]:
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
 
     dx_is_read : whether something below the stack is trained. If not, backward ends at the lowest layer that holds a
@@ -35,7 +37,7 @@ def stack(
             x, back = checkpoint(layer, x, *args, **own) if recompute else layer(x, *args, **own)
             backs.append(back)
 
-    def backward(dx: Array) -> Array | None:
+    def backward(dx: _State) -> _State | None:
         for back in reversed(backs):
             dx = back(dx)
         return dx if dx_is_read else None

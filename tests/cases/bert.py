@@ -7,7 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from npora import nn
-from npora.models import BertConfig, BertForSequenceClassification, BertModel
+from npora.models import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
 from npora.models.bert import BertEmbeddings, BertLayer, BertPooler
 from npora.models.pretrained import Make
 from tests.cases.case import Case, Outputs, draw, module
@@ -24,6 +30,8 @@ def bert(layer: Callable[[BertConfig, Make], nn.Module]) -> Callable[[], nn.Modu
 
 IDS = np.array([[3, 5, 3], [1, 0, 0]])
 BATCH = {"attention_mask": np.array([[1, 1, 1], [1, 0, 0]]), "token_type_ids": np.array([[0, 1, 1], [1, 0, 0]])}
+TOKEN_LABELS = np.array([[2, -100, 0], [1, -100, -100]])
+MASKED = np.array([[-100, 4, 6], [-100, -100, -100]])
 TINY_BERT = BertConfig(
     vocab_size=7, hidden_size=4, num_hidden_layers=2, num_attention_heads=2, intermediate_size=5,
     max_position_embeddings=3, num_labels=3, layer_norm_eps=0.1,
@@ -39,7 +47,7 @@ CASES = [
     Case(
         "BertEmbeddings",
         bert(BertEmbeddings),
-        (np.array([3, 5, 3]), np.array([0, 1, 1]), np.array([0, 1, 2])),
+        (np.array([3, 5, 3]), np.array([0, 1, 2]), np.array([0, 1, 1])),
         {"rng": np.random.default_rng(9)},
     ),
     Case("BertModel", module(lambda: Outputs(BertModel(TINY_BERT, rng=1))), (IDS,), BATCH, whole_model=True),
@@ -55,6 +63,42 @@ CASES = [
         module(lambda: Outputs(BertForSequenceClassification(TINY_BERT, rng=1))),
         (IDS,),
         BATCH,
+        whole_model=True,
+    ),
+    Case(
+        "BertForTokenClassification, loss",
+        module(lambda: Outputs(BertForTokenClassification(TINY_BERT, rng=1))),
+        (IDS,),
+        {**BATCH, "labels": TOKEN_LABELS, "rng": np.random.default_rng(12)},
+        whole_model=True,
+    ),
+    Case(
+        "BertForTokenClassification, logits",
+        module(lambda: Outputs(BertForTokenClassification(TINY_BERT, rng=1))),
+        (IDS,),
+        BATCH,
+        whole_model=True,
+    ),
+    Case(
+        "BertForMaskedLM, loss",
+        module(lambda: Outputs(BertForMaskedLM(TINY_BERT, rng=1))),
+        (IDS,),
+        {**BATCH, "labels": MASKED, "rng": np.random.default_rng(13)},
+        whole_model=True,
+        frozen_rounds=True,
+    ),
+    Case(
+        "BertForMaskedLM, logits",
+        module(lambda: Outputs(BertForMaskedLM(TINY_BERT, rng=1))),
+        (IDS,),
+        BATCH,
+        whole_model=True,
+    ),
+    Case(
+        "BertForSequenceClassification, many labels",
+        module(lambda: Outputs(BertForSequenceClassification(TINY_BERT, rng=1))),
+        (IDS,),
+        {**BATCH, "labels": np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])},
         whole_model=True,
     ),
     Case("BertPooler", bert(BertPooler), (draw(7, 6),), {"packing": NO_GAPS, "rng": None}),

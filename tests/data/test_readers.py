@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from npora.data import read_csv, read_examples, read_jsonl, read_tsv
+from npora.data import read_csv, read_examples, read_jsonl, read_texts, read_tsv
 
 
 @pytest.fixture
@@ -72,3 +72,14 @@ def test_examples_come_from_any_of_the_three_formats(file) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.tsv"):
         read_tsv(tmp_path / "none.tsv")
+
+
+def test_texts_are_strings_with_a_prompt_where_its_column_is_named(file) -> None:
+    path = file("a.jsonl", '{"q": "why", "a": "so", "n": 1}\n\n{"q": "", "a": "thus"}\n')
+    assert list(read_texts(path, "a")) == [{"text": "so"}, {"text": "thus"}]
+    assert list(read_texts(path, "a", "q")) == [{"prompt": "why", "text": "so"}, {"prompt": "", "text": "thus"}]
+    assert list(read_texts(file("a.tsv", "q\ta\n1\t2\n"), "a", "q")) == [{"prompt": "1", "text": "2"}]
+    with pytest.raises(ValueError, match=r"b\.jsonl, line 2: a must be a string; got None"):
+        read_texts(file("b.jsonl", '{"a": "x"}\n{"a": null}\n'), "a")
+    with pytest.raises(ValueError, match=r"ends in \.tsv, \.csv or \.jsonl"):
+        read_texts(file("a.txt", "x"), "a")

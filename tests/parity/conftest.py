@@ -1,6 +1,7 @@
 """The references warn about each other; npora's own warnings stay errors."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,3 +11,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             for module in ("torch", "transformers", "peft"):
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:::{module}"))
+
+
+@pytest.fixture
+def t5_norm_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers takes the mean of the squares in float32 whatever it is given, which rounds to 1e-7."""
+    modeling = pytest.importorskip("transformers.models.t5.modeling_t5")
+
+    def forward(self: Any, x: Any) -> Any:
+        return self.weight * x * (x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+    monkeypatch.setattr(modeling.T5LayerNorm, "forward", forward)

@@ -1,0 +1,67 @@
+"""Positions as a bias of the scores: T5's buckets of distances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from npora.nn import Cache, Module, Packing
+from npora.nn.module import Array
+
+
+def relative_buckets(distance: Array, bidirectional: bool, buckets: int = 32, max_distance: int = 128) -> Array:
+    """int, the bucket of a key's position less its query's (Raffel et al., 2020).
+
+    Half of a direction's n buckets hold one distance each. The others grow with it, up to max_distance = m:
+
+        bucket(r) = r                                              for r < n/2
+        bucket(r) = n/2 + ⌊n/2 · ln(r/(n/2)) / ln(m/(n/2))⌋        above, at most n − 1
+
+    bidirectional : r = |distance|; keys behind the query have the upper half of the buckets, so n = buckets/2. Else
+    r = −distance, and keys behind the query, which a decoder's mask hides, count as r = 0.
+    """
+    n = buckets // 2 if bidirectional else buckets
+    r = np.abs(distance) if bidirectional else np.maximum(-distance, 0)
+    exact = n // 2
+    share = np.log(np.maximum(r, 1).astype(np.float32) / exact) / math.log(max_distance / exact)
+    far = np.minimum(exact + (share * (n - exact)).astype(np.int64), n - 1)
+    bucket = np.where(r < exact, r, far)
+    return bucket + n * (distance > 0) if bidirectional else bucket
+
+
+def relative_bias(
+    table: Module, bucket: Callable[[Array], Array], packing: Packing, cache: Cache | None = None
+) -> tuple[Array, Callable[[Array], None]]:
+    """bias[h,t,s] = E[bucket(s − t), h], for the longest sequence.    E [buckets,h]  →  bias [1,h,t,s]
+
+        dE[u,h] = Σ dbias[h,t,s] over the t, s with bucket(s − t) = u      (1)   the embedding's pullback
+
+    With a cache the t new queries stand behind the keys that it holds, at positions of their own in each sequence: the
+    bias [b,h,t,s] is the lower rows of the whole one.
+
+    Raises
+    ------
+    ValueError: a sequence with padding between its tokens, whose distances in the padded batch are not those of rows.
+    """
+    _refuse_gaps(packing)
+    past = np.zeros(1, dtype=np.int64) if cache is None or not len(cache[0].lengths) else cache[0].lengths  # [1|b]
+    queries = past[:, None] + np.arange(packing.lengths.max(initial=0))  # [1|b,t]
+    keys = np.arange((past + packing.lengths).max(initial=0))  # [s]
+    values, back_table = table(bucket(keys - queries[:, :, None]))  # [1|b,t,s] → [1|b,t,s,h]
+
+    def backward(dbias: Array) -> None:
+        back_table(np.moveaxis(dbias, 1, -1))  # (1) [1|b,h,t,s] → [1|b,t,s,h]
+
+    return np.ascontiguousarray(np.moveaxis(values, -1, 1)), backward  # [1|b,t,s,h] → [1|b,h,t,s]
+
+
+def _refuse_gaps(packing: Packing) -> None:
+    first = packing.positions - packing.offsets  # [n]; the column of the sequence's first token, where there is no gap
+    same = first[1:] == first[:-1]
+    if (gaps := np.flatnonzero(~same & (packing.sequences[1:] == packing.sequences[:-1]))).size:
+        raise ValueError(
+            f"the attention mask of sequence {packing.sequences[gaps[0]]} hides tokens between others: T5 sees "
+            "distances, so a sequence must be in one piece"
+        )

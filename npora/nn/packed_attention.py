@@ -1,0 +1,202 @@
+"""Attention in a packed batch: each sequence's rows to the rows of its own keys, in pieces that fit the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from npora.nn.module import Array
+from npora.nn.packing import Packing
+from npora.nn.scaled_attention import attention
+from npora.nn.threads import in_blocks
+
+_SCORES = 1 << 17  # at once: half a megabyte in float32, as much as a core's second-level cache takes
+AttentionPullback = Callable[[Array], tuple[Array, Array, Array, Array | None]]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some sequences of equal length and some key heads, whose scores are computed together."""
+
+    sequences: slice
+    rows: slice  # of q
+    keys: slice  # of k and v
+    batch: int
+    t: int
+    s: int
+    groups: slice  # key heads
+    seed: int  # of its dropout
+
+
+def packed_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    packing: Packing,
+    key_packing: Packing | None = None,
+    *,
+    causal: bool = False,
+    key_mask: Array | None = None,
+    bias: Array | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: np.random.Generator | None = None,
+    key_value_heads: int | None = None,
+    scores_at_once: int = _SCORES,
+) -> tuple[Array, AttentionPullback]:
+    """Attention of each sequence's rows to the rows of its own keys.
+
+    q [n,h·d]  k [m,g·d]  v [m,g·e]  →  y [n,h·e]. `packing` says which rows of q form which sequence, `key_packing`
+    the same for k and v (self-attention: the same). causal: query t sees the keys up to s = t + (keys − queries).
+    bias broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. key_mask [b,s]
+    hides keys of a dense batch. backward returns (dq, dk, dv, dbias).
+
+    The scores [t,s] of long sequences are computed for a block of queries at a time, and again in backward: what is
+    kept grows with the tokens and not with their square (Rabe and Staats, 2021). A block of causal queries stops at the
+    last key that it sees.
+
+    key_value_heads : g, a divisor of h: each key head serves h/g query heads in a row (grouped-query attention, Ainslie
+    et al., 2023). h unless given.
+    scores_at_once : how many scores a piece may have
+    """
+    key_packing = packing if key_packing is None else key_packing
+    groups = heads if key_value_heads is None else key_value_heads
+    if heads % groups:
+        raise ValueError(f"{heads} heads cannot share {groups} key heads: the one must be a multiple of the other")
+    each = heads // groups
+    d, e = q.shape[1] // heads, v.shape[1] // groups
+    Q = q.reshape(len(q), groups, each, d)  # [n,h·d] → [n,g,h/g,d]
+    K, V = k.reshape(len(k), groups, 1, d), v.reshape(len(v), groups, 1, e)  # [m,g·d] → [m,g,1,d]
+    y = np.empty((len(q), groups, each, e), dtype=q.dtype)
+    by_head = None if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)  # [b|1,h|1,t|1,s|1]
+    drop = rng if dropout_p > 0 else None
+    pieces = list(_pieces(packing, key_packing, groups, each, scores_at_once, drop))
+    many = max(len(pieces) * (1 << 14) // max(sum(p.batch * p.t * p.s * heads for p in pieces), 1), 1)  # to a thread
+
+    def blocks(piece: _Piece) -> Iterator[tuple[slice, slice, Callable[[], tuple[Array, AttentionPullback]]]]:
+        """The piece's blocks of queries: (queries, keys, a call of their attention)."""
+        width = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
+        at_once = max(scores_at_once // width, 1)
+        draw = None if drop is None else np.random.default_rng(piece.seed)
+        q_heads = _heads(Q, piece.rows, piece.batch, piece.groups)  # [b,g,h/g,t,d]
+        k_heads, v_heads = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (K, V))  # [b,g,1,s,d]
+        for start in range(0, piece.t, at_once):
+            stop = min(start + at_once, piece.t)
+            seen = min(max(piece.s - piece.t + stop, 0), piece.s) if causal else piece.s
+            queries, keys = slice(start, stop), slice(0, seen)
+            mask = np.tri(stop - start, seen, piece.s - piece.t + start, dtype=bool) if causal else None
+            if key_mask is not None:
+                visible = key_mask[piece.sequences, None, None, None, :seen]  # [b,1,1,1,s]
+                mask = visible if mask is None else mask & visible
+            part = None if by_head is None else by_head[_part(by_head, piece, queries, keys, each)]
+
+            def call(
+                queries: slice = queries, keys: slice = keys, mask: Array | None = mask, part: Array | None = part
+            ) -> tuple[Array, AttentionPullback]:
+                return attention(
+                    q_heads[..., queries, :], k_heads[..., keys, :], v_heads[..., keys, :],
+                    mask=mask, bias=None if part is None else _grouped(part, each), scale=scale,
+                    dropout_p=dropout_p, rng=draw,
+                )  # fmt: skip
+
+            yield queries, keys, call
+
+    backs: dict[int, AttentionPullback] = {}  # of the pieces whose scores are kept
+
+    def forward_piece(number: int) -> None:
+        piece = pieces[number]
+        out = _heads(y, piece.rows, piece.batch, piece.groups)
+        for queries, _, call in blocks(piece):
+            out[..., queries, :], back = call()
+            if not _is_recomputed(piece, d, scores_at_once, each):
+                backs[number] = back
+
+    _on_threads(len(pieces), many, forward_piece)
+    shapes, dtype = (Q.shape, K.shape, V.shape), q.dtype
+
+    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
+        dQ, dK, dV = (np.zeros(shape, dtype=dtype) for shape in shapes)
+        dY = dy.reshape(y.shape)
+        dbiases: dict[int, list[tuple[tuple[slice, ...], Array]]] = {number: [] for number in range(len(pieces))}
+
+        def backward_piece(number: int) -> None:
+            piece = pieces[number]
+            dy_heads, dq = (_heads(x, piece.rows, piece.batch, piece.groups) for x in (dY, dQ))
+            dk, dv = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (dK, dV))
+            for queries, keys, call in blocks(piece):
+                back = backs[number] if number in backs else call()[1]
+                dq_part, dk_part, dv_part, dbias = back(dy_heads[..., queries, :])
+                dq[..., queries, :] = dq_part
+                dk[..., keys, :] += dk_part  # every block of queries adds to the keys that it saw
+                dv[..., keys, :] += dv_part
+                if by_head is not None and dbias is not None:
+                    dbiases[number].append((_part(by_head, piece, queries, keys, each), dbias))
+
+        _on_threads(len(pieces), many, backward_piece)
+        dbias = None if by_head is None else np.zeros(by_head.shape, dtype=dtype)
+        if dbias is not None:
+            for parts in dbiases.values():  # in the pieces' order: the same bits on any number of threads
+                for place, part in parts:
+                    dbias[place] += part.reshape(dbias[place].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
+        dq, dk, dv = dQ.reshape(q.shape), dK.reshape(k.shape), dV.reshape(v.shape)  # [n,g,h/g,d] → [n,h·d]
+        return dq, dk, dv, None if bias is None or dbias is None else dbias.reshape(bias.shape)
+
+    return y.reshape(len(q), heads * e), backward  # [n,g,h/g,e] → [n,h·e]
+
+
+def _pieces(
+    packing: Packing, key_packing: Packing, groups: int, each: int, scores_at_once: int, rng: np.random.Generator | None
+) -> Iterator[_Piece]:
+    first = 0
+    for (rows, (batch, t)), (keys, (_, s)) in packing.blocks(key_packing):
+        scores = each * t * s  # of one key head in one sequence
+        run = max(scores_at_once // max(groups * scores, 1), 1)  # sequences in a piece
+        width = min(max(scores_at_once // max(scores, 1), 1), groups)  # key heads in a piece
+        for begin in range(0, batch, run):
+            end = min(begin + run, batch)
+            for group in range(0, groups, width):
+                yield _Piece(
+                    slice(first + begin, first + end),
+                    slice(rows.start + begin * t, rows.start + end * t),
+                    slice(keys.start + begin * s, keys.start + end * s),
+                    end - begin, t, s,
+                    slice(group, min(group + width, groups)),
+                    0 if rng is None else int(rng.integers(1 << 62)),
+                )  # fmt: skip
+        first += batch
+
+
+def _is_recomputed(piece: _Piece, d: int, scores_at_once: int, each: int) -> bool:
+    """Whether the scores are computed again in backward: where keeping them takes much more than q, k, v and y do."""
+    return piece.s > 4 * d or each * piece.t * piece.s > scores_at_once
+
+
+def _heads(x: Array, rows: slice, batch: int, groups: slice) -> Array:
+    """A view of some rows and heads, in the order that products want."""
+    part = x[rows, groups]
+    part = part.reshape(batch, len(part) // batch, *part.shape[1:])  # [b·t,g,h/g,d] → [b,t,g,h/g,d]
+    return np.transpose(part, (0, 2, 3, 1, 4))  # [b,g,h/g,t,d]
+
+
+def _part(bias: Array, piece: _Piece, queries: slice, keys: slice, each: int) -> tuple[slice, ...]:
+    """What belongs to some queries and keys of a piece, in a broadcastable bias [b,h,t,s]."""
+    heads = slice(piece.groups.start * each, piece.groups.stop * each)
+    parts = (piece.sequences, heads, queries, keys)
+    return tuple(slice(None) if size == 1 else part for size, part in zip(bias.shape, parts, strict=True))
+
+
+def _grouped(bias: Array, each: int) -> Array:
+    batch, heads, t, s = bias.shape
+    each = min(each, heads)  # 1 where the heads share the bias
+    return bias.reshape(batch, heads // each, each, t, s)  # [b,h,t,s] → [b,g,h/g,t,s]
+
+
+def _on_threads(count: int, at_once: int, work: Callable[[int], None]) -> None:
+    def some(block: slice) -> None:
+        for number in range(block.start, block.stop):
+            work(number)
+
+    in_blocks(count, at_once, some)

@@ -1,0 +1,140 @@
+"""T5: its parts and the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npora import nn
+from npora.models.pretrained import Make
+from npora.models.relative import relative_bias, relative_buckets
+from npora.models.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
+from npora.models.t5_config import T5Config
+from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
+from npora.nn.module import Array
+from tests.cases.case import Case, Outputs, draw, module
+from tests.cases.layers import KEYS, PACKING
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 8, "d_model": 6, "d_kv": 2, "num_heads": 5, "d_ff": 7, "num_layers": 2,
+    "relative_attention_num_buckets": 4, "relative_attention_max_distance": 3,
+}  # fmt: skip
+TINY: dict[str, Any] = {
+    **SMALL, "vocab_size": 7, "d_model": 4, "d_kv": 3, "num_heads": 2, "d_ff": 5, "layer_norm_epsilon": 0.1
+}  # fmt: skip
+IDS = np.array([[3, 5, 3], [1, 4, 0]])
+MASK = np.array([[1, 1, 1], [1, 1, 0]])
+LABELS = np.array([[4, 6, 1, -100], [2, -100, 5, 1]])
+
+
+class Layer(nn.Module):
+    """A block's state as inputs of their own: (x, bias) or (x, bias, memory), whose gradients backward returns.
+
+    What it hands on counts too, so that the gradients that come from above for bias and memory are not zero.
+    """
+
+    def __init__(self, decoder: bool, **config: Any) -> None:
+        self.block = T5Block(T5Config(**SMALL, **config), Make(1, np.float32, 1.0), decoder, has_bias=False)
+
+    def forward(
+        self, x: Array, bias: Array, memory: Array | None = None, **keywords: Any
+    ) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        state, backward = self.block((x, bias, memory), **keywords)
+        arrays = [part for part in state if part is not None]
+        ends = np.cumsum([part.size for part in arrays])[:-1]
+
+        def back_parts(dy: Array) -> tuple[Array, ...]:
+            parts = [d.reshape(part.shape) for d, part in zip(np.split(dy, ends), arrays, strict=True)]
+            dx, dbias, dmemory = backward((*parts, *[None] * (3 - len(parts))))
+            return (dx, dbias) if memory is None else (dx, dbias, dmemory)
+
+        return np.concatenate([part.ravel() for part in arrays]), back_parts
+
+
+class Stack(nn.Module):
+    """The decoder over some ids, as a function of its memory and its parameters."""
+
+    def __init__(self) -> None:
+        make = Make(1, np.float32, 1.0)
+        self.stack = T5Stack(T5Config(**SMALL), make, make.embedding(8, 6).weight, decoder=True)
+
+    def forward(self, memory: Array, ids: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Array]]:
+        return self.stack(ids, memory=memory, **keywords)
+
+
+class RelativeBias(nn.Module):
+    """The bias as a function of its table."""
+
+    def __init__(self) -> None:
+        self.table = nn.Embedding(6, 2, rng=1)
+
+    def forward(self, packing: nn.Packing, bidirectional: bool) -> tuple[Array, Callable[[Array], None]]:
+        return relative_bias(self.table, lambda r: relative_buckets(r, bidirectional, 6, 5), packing)
+
+
+def dense(layer: Any, kind: str) -> Callable[[], nn.Module]:
+    return module(lambda: layer(T5Config(**SMALL, feed_forward_proj=kind), Make(1, np.float32, 1.0)))
+
+
+def whole(**config: Any) -> Callable[[], nn.Module]:
+    return module(lambda: Outputs(T5ForConditionalGeneration(T5Config(**TINY, **config), rng=1)))
+
+
+CASES = [
+    Case("T5DenseActDense", dense(T5DenseActDense, "relu"), (draw(3, 6),), {"rng": np.random.default_rng(12)}),
+    Case(
+        "T5DenseGatedActDense", dense(T5DenseGatedActDense, "gated-gelu"), (draw(3, 6),),
+        {"rng": np.random.default_rng(13)},
+    ),
+    Case("relative_bias", module(RelativeBias), (), {"packing": PACKING, "bidirectional": True}),
+    Case("relative_bias, causal", module(RelativeBias), (), {"packing": PACKING, "bidirectional": False}),
+    Case(
+        "T5Block of an encoder",
+        module(lambda: Layer(decoder=False)),
+        (draw(8, 6), draw(1, 5, 4, 4)),
+        {"packing": PACKING, "rng": np.random.default_rng(14)},
+    ),
+    Case(
+        "T5Block of a decoder",
+        module(lambda: Layer(decoder=True, feed_forward_proj="gated-gelu")),
+        (draw(8, 6), draw(1, 5, 4, 4), draw(11, 6)),
+        {"packing": PACKING, "memory_packing": KEYS, "rng": np.random.default_rng(15)},
+    ),
+    Case(
+        "T5Stack, a decoder",
+        module(Stack),
+        (draw(11, 6), np.array([3, 5, 3, 1, 7, 0, 5, 2])),
+        {"packing": PACKING, "memory_packing": KEYS, "dmemory_is_read": True},
+        whole_model=True,
+    ),
+    Case(
+        "T5EncoderModel",
+        module(lambda: Outputs(T5EncoderModel(T5Config(**TINY), rng=1))),
+        (IDS,),
+        {"attention_mask": MASK, "rng": np.random.default_rng(16)},
+        whole_model=True,
+    ),
+    Case(
+        "T5ForConditionalGeneration, tied, loss",
+        whole(),
+        (IDS,),
+        {"attention_mask": MASK, "labels": LABELS, "rng": np.random.default_rng(17)},
+        whole_model=True,
+    ),
+    Case(
+        "T5ForConditionalGeneration, untied, logits",
+        whole(tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
+        (IDS,),
+        {"attention_mask": MASK, "decoder_input_ids": np.array([[0, 2], [0, 6]])},
+        whole_model=True,
+    ),
+    Case(
+        "T5ForSequenceClassification",
+        module(lambda: Outputs(T5ForSequenceClassification(T5Config(**TINY, classifier_dropout=0.2), rng=1))),
+        (np.array([[3, 5, 1], [4, 1, 0]]),),
+        {"attention_mask": MASK, "labels": np.array([0, 1]), "rng": np.random.default_rng(18)},
+        whole_model=True,
+    ),
+]  # fmt: skip

@@ -1,0 +1,130 @@
+"""Values of BERT, RoBERTa and DistilBERT under each head, which a derivative check does not see: against transformers'
+(see make_golden.py) and by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora.models import DistilBertConfig, RobertaConfig
+from npora.nn import Packing, no_grad
+from tests.tiny_encoders import HEADS, SIZES, tiny_encoder
+
+GOLDEN = Path(__file__).with_name("golden_encoders.json")
+IDS = np.array([[7, 3, 24, 9], [30, 1, 1, 1], [5, 1, 29, 1]])  # RoBERTa's padding, also inside a sentence
+MASK = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]])
+TYPES = np.array([[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0]])
+LABELS = {
+    "SequenceClassification": np.array([2, 0, 1]),
+    "TokenClassification": np.array([[2, -100, 0, 0], [-100] * 4, [1, 2, -100, -100]]),
+    "MaskedLM": np.array([[-100, 17, 24, -100], [-100] * 4, [-100, -100, 3, -100]]),
+}
+
+
+def batch(family: str) -> dict[str, Any]:
+    types = {"token_type_ids": TYPES} if family == "bert" else {}
+    return {"input_ids": IDS, "attention_mask": MASK, **types}
+
+
+def test_logits_and_losses_are_those_of_transformers() -> None:
+    expected = json.loads(GOLDEN.read_text())
+    for family in SIZES:
+        for head in HEADS:
+            output, _ = tiny_encoder(family, head, np.float64)(**batch(family), labels=LABELS[head])
+            logits, golden = output.logits, np.array(expected[f"{family} {head}"]["logits"])
+            if logits.ndim == 3:
+                golden = golden * MASK[..., None]
+            # Two layers, sums of at most 7 terms of size about 1.
+            np.testing.assert_allclose(logits, golden, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(output.loss, expected[f"{family} {head}"]["loss"], rtol=0, atol=1e-12)
+
+
+def test_roberta_counts_positions_from_its_padding_token_and_passes_that_over() -> None:
+    model = tiny_encoder("roberta", "MaskedLM").roberta
+    ids = np.array([[1, 1, 5, 6], [5, 1, 6, 7]])
+    packing = Packing(np.array([[0, 0, 1, 1], [1, 1, 1, 1]]))
+    assert model.positions(ids, packing).tolist() == [2, 3, 2, 1, 3, 4]
+    assert model.embeddings.position_embeddings.padding_idx == 1
+
+
+def test_a_sequence_may_fill_every_position_and_no_more() -> None:
+    for family in SIZES:  # 12 tokens each; RoBERTa's first two positions of 14 hold none
+        model = tiny_encoder(family, "TokenClassification")
+        assert model(np.full((1, 12), 5))[0].logits.shape == (1, 12, 3)
+        with pytest.raises(ValueError, match="a sequence of 13 tokens is longer than the 12 positions"):
+            model(np.full((1, 13), 5))
+
+
+def test_tokens_without_a_label_are_neither_transformed_nor_projected() -> None:
+    model, seen = tiny_encoder("roberta", "MaskedLM"), []
+    head = model.lm_head
+    forward = head.forward
+    head.forward = lambda h, rng=None: (seen.append(len(h)), forward(h, rng))[1]
+    output, backward = model(**batch("roberta"), labels=LABELS["MaskedLM"])
+    backward()
+    assert seen == [3] and output.num_items == 3
+    assert output.logits.shape == (3, 4, 31) and seen == [3, 8]
+
+
+def test_a_batch_without_any_label_has_no_loss_and_no_gradient() -> None:
+    for family in SIZES:
+        for head in ("TokenClassification", "MaskedLM"):
+            model = tiny_encoder(family, head)
+            output, backward = model(IDS, MASK, labels=np.full((3, 4), -100))
+            backward()
+            assert output.loss == 0 and output.num_items == 0
+            assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_tied_vocabulary_is_one_parameter_and_saved_once() -> None:
+    names = {
+        "bert": ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias"),
+        "roberta": ("lm_head.decoder.weight", "lm_head.decoder.bias"),
+        "distilbert": ("vocab_projector.weight",),
+    }
+    for family in SIZES:
+        model = tiny_encoder(family, "MaskedLM")
+        decoder = model.get_submodule(model.output_embeddings)
+        assert decoder.weight is getattr(model, family).embeddings.word_embeddings.weight
+        assert not set(names[family]) & set(model.state_dict())
+
+
+def test_dropout_names_of_distilbert_reach_their_places() -> None:
+    changes = {"dropout": 0.1, "attention_dropout": 0.2, "seq_classif_dropout": 0.3}
+    model = tiny_encoder("distilbert", "SequenceClassification", **changes)
+    layer = model.distilbert.transformer.layer[1]
+    assert (model.dropout.p, layer.attention.dropout, layer.ffn.dropout.p) == (0.3, 0.2, 0.1)
+    assert model.distilbert.embeddings.dropout.p == 0.1
+    assert tiny_encoder("distilbert", "TokenClassification", **changes).dropout.p == 0.1
+
+
+def test_the_dropout_of_a_head_is_the_classifiers_or_else_the_hidden_one() -> None:
+    for family in ("bert", "roberta"):
+        for given, expected in ((None, 0.1), (0.25, 0.25), (0.0, 0.0)):
+            assert tiny_encoder(family, "TokenClassification", classifier_dropout=given).dropout.p == expected
+            head = tiny_encoder(family, "SequenceClassification", classifier_dropout=given)
+            assert (head.classifier if family == "roberta" else head).dropout.p == expected
+
+
+def test_sinusoidal_position_embeddings_are_as_the_file_has_them() -> None:
+    for said in (True, False):
+        values = {**SIZES["distilbert"], "sinusoidal_pos_embds": said}
+        assert DistilBertConfig.from_dict(values).to_dict()["sinusoidal_pos_embds"] == said
+    pair = [tiny_encoder("distilbert", "MaskedLM", sinusoidal_pos_embds=said) for said in (True, False)]
+    with no_grad():
+        logits = [model(IDS, MASK)[0].logits.tobytes() for model in pair]
+    assert logits[0] == logits[1]
+
+
+def test_a_config_that_makes_no_sense_is_named() -> None:
+    with pytest.raises(ValueError, match="RoBERTa counts its positions from pad_token_id, which is None"):
+        RobertaConfig(pad_token_id=None)
+    with pytest.raises(ValueError, match="dim 7 is not a multiple of n_heads 2"):
+        DistilBertConfig(dim=7, n_heads=2)
+    with pytest.raises(ValueError, match="activation 'mish' is not one of"):
+        DistilBertConfig(activation="mish")
+    assert DistilBertConfig.from_dict({"hidden_size": 24, "num_hidden_layers": 2}).dim == 24

@@ -1,0 +1,168 @@
+"""BERT, RoBERTa and DistilBERT under each head against transformers, in float64."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora.files import load_file, save_file
+from tests.parity.encoders import (
+    BACKWARD,
+    COMMON,
+    FORWARD,
+    LABELS,
+    MASK,
+    SIZES,
+    assert_same_logits,
+    batch,
+    every_family,
+    every_head,
+    ours,
+    reference,
+)
+from tests.parity.reference import assert_close, assert_same_gradients, tensors, torch, transformers
+
+
+@every_family
+@every_head
+def test_outputs_and_every_gradient_agree(tmp_path: Path, family: str, head: str) -> None:
+    theirs = reference(family, head, tmp_path)
+    model = ours(head, tmp_path)
+    output, backward = model(**batch(family), labels=LABELS[head])
+    expected = theirs(**tensors(batch(family)), labels=torch.tensor(LABELS[head]))
+    assert_same_logits(output.logits, expected.logits)
+    assert_close(output.loss, expected.loss, FORWARD)
+    backward()
+    expected.loss.backward()
+    assert assert_same_gradients(model, theirs, BACKWARD) > 36
+    without, _ = model(**batch(family))
+    assert_same_logits(without.logits, expected.logits)
+
+
+@every_family
+@every_head
+def test_a_model_saved_by_npora_is_the_same_in_transformers(tmp_path: Path, family: str, head: str) -> None:
+    reference(family, head, tmp_path / "theirs")
+    model = ours(head, tmp_path / "theirs")
+    model.save_pretrained(tmp_path / "ours")
+    again = getattr(transformers, f"AutoModelFor{head}").from_pretrained(tmp_path / "ours", dtype=torch.float64).eval()
+    assert type(again).__name__ == type(model).__name__
+    assert_same_logits(model(**batch(family))[0].logits, again(**tensors(batch(family))).logits)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "num_labels", "labels"),
+    [
+        ("single_label_classification", 3, np.array([2, -100, 1])),
+        ("multi_label_classification", 3, np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])),
+        ("regression", 3, np.array([[0.5, -2.0, 1.0], [3.0, 0.25, -1.0], [0.0, 4.0, 1.5]])),
+        ("regression", 1, np.array([0.5, -2.0, 1.25])),
+        ("regression", 1, np.array([[0.5], [-2.0], [1.25]])),
+        (None, 3, np.array([2, 0, 1])),
+        (None, 3, np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])),
+        (None, 1, np.array([0.5, -2.0, 1.25])),
+    ],
+)
+@every_family
+def test_each_problem_type_has_transformers_loss_and_gradients(
+    tmp_path: Path, family: str, problem_type: str | None, num_labels: int, labels: Any
+) -> None:
+    head = "SequenceClassification"
+    theirs = reference(family, head, tmp_path, num_labels=num_labels, problem_type=problem_type)
+    model = ours(head, tmp_path)
+    assert model.config.problem_type == problem_type
+    output, backward = model(**batch(family), labels=labels)
+    expected = theirs(**tensors(batch(family)), labels=torch.tensor(labels))
+    assert_close(output.loss, expected.loss, FORWARD)
+    backward()
+    expected.loss.backward()
+    assert_same_gradients(model, theirs, BACKWARD)
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask"),
+    [
+        ([[5, 9, 49, 1]], [[1, 1, 1, 0]]),
+        ([[1, 1, 5, 9, 49]], [[0, 0, 1, 1, 1]]),  # padding on the left does not count
+        ([[5, 1, 9, 1, 49]], [[1, 1, 1, 1, 1]]),  # nor does it between tokens, seen or not
+        ([[7, 8, 5, 9, 49]], [[0, 0, 1, 1, 1]]),  # tokens that the mask alone hides do
+    ],
+)
+def test_positions_of_roberta_are_counted_over_the_ids_that_are_no_padding(
+    tmp_path: Path, ids: list[list[int]], mask: list[list[int]]
+) -> None:
+    given = {"input_ids": np.array(ids), "attention_mask": np.array(mask)}
+    theirs = reference("roberta", "MaskedLM", tmp_path).roberta
+    hidden = ours("MaskedLM", tmp_path).roberta.rows(**given)[0]
+    seen = torch.tensor(np.array(mask) == 1)
+    assert_close(hidden, theirs(**tensors(given)).last_hidden_state[seen], FORWARD)
+
+
+def test_the_last_position_of_roberta_is_used_and_the_next_is_an_error(tmp_path: Path) -> None:
+    theirs = reference("roberta", "MaskedLM", tmp_path)
+    model = ours("MaskedLM", tmp_path)
+    longest = {"input_ids": np.full((1, 7), 5)}  # 9 positions, of which 0 and 1 hold no token
+    assert_close(model(**longest)[0].logits, theirs(**tensors(longest)).logits, FORWARD)
+    with pytest.raises(ValueError, match="a sequence of 8 tokens is longer than the 7 positions"):
+        model(np.full((1, 8), 5))
+
+
+def old_names(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for key, value in state.items()
+    }
+
+
+@pytest.mark.parametrize("head", ["TokenClassification", "SequenceClassification", "MaskedLM"])
+def test_the_first_files_of_bert_load_for_every_head(
+    tmp_path: Path, head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """bert-base-uncased's file: gamma and beta, both heads of its pretraining, buffers, the decoder stored again."""
+    theirs = transformers.BertForPreTraining(transformers.BertConfig(**{**COMMON, **SIZES["bert"]})).double().eval()
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    state = {name: np.array(value) for name, value in load_file(path).items()}
+    words = state["bert.embeddings.word_embeddings.weight"]
+    state.update({"cls.predictions.decoder.weight": words, "bert.embeddings.position_ids": np.arange(9)[None]})
+    save_file(old_names(state), path)
+    with caplog.at_level(logging.WARNING, "npora"):
+        model = ours(head, tmp_path)
+    unused = next((line for line in caplog.messages if "not used by" in line), "")
+    assert "cls.seq_relationship.weight" in unused and "position_ids" not in unused
+    assert ("cls.predictions.transform.LayerNorm.weight" in unused) == (head != "MaskedLM")
+    assert ("bert.pooler.dense.weight" in unused) == (head != "SequenceClassification")
+    expected = theirs(**tensors(batch("bert")))
+    if head == "MaskedLM":
+        assert "newly initialised" not in caplog.text
+        assert_same_logits(model(**batch("bert"))[0].logits, expected.prediction_logits)
+    else:
+        assert "newly initialised, since the checkpoint has none: classifier.weight, classifier.bias" in caplog.text
+        hidden = model.bert.rows(**batch("bert"))[0]
+        assert_close(hidden, theirs.bert(**tensors(batch("bert"))).last_hidden_state[torch.tensor(MASK == 1)], FORWARD)
+
+
+@every_family
+def test_a_body_alone_gets_a_head_whose_norm_does_nothing_yet(
+    tmp_path: Path, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = reference(family, "TokenClassification", tmp_path)
+    prefix = {"bert": "bert", "roberta": "roberta", "distilbert": "distilbert"}[family]
+    getattr(theirs, prefix).save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING, "npora"):
+        model = ours("MaskedLM", tmp_path)
+    norms = [p for n, p in model.named_parameters() if not n.startswith(prefix) and "norm" in n.lower()]
+    assert [(p.data == (1 if i == 0 else 0)).all() for i, p in enumerate(norms)] == [True, True]
+    assert "newly initialised" in caplog.text
+
+
+@every_family
+def test_a_vocabulary_that_is_not_tied_is_refused(tmp_path: Path, family: str) -> None:
+    reference(family, "TokenClassification", tmp_path, tie_word_embeddings=False)
+    ours("TokenClassification", tmp_path)
+    with pytest.raises(ValueError, match="tie_word_embeddings=False is not supported for masked language models"):
+        ours("MaskedLM", tmp_path)
