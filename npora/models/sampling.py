@@ -66,11 +66,12 @@ def warper(T: float = 1.0, k: int = 0, p: float = 1.0, at_least: int = 1) -> War
 def best(scores: Array, count: int) -> Array:
     """int [b,count], where each row's highest scores are, the highest first; of equals the earlier comes first."""
     count = min(count, scores.shape[1])
-    if count == 1:
-        return np.asarray(scores.argmax(axis=1)[:, None])
-    some = np.sort(np.argpartition(-scores, count - 1, axis=1)[:, :count], axis=1)
-    order = np.argsort(-np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
+
+    def places(row: Array) -> Array:
+        some = np.flatnonzero(row >= np.partition(row, -count)[-count])  # `count`, and what ties with the last
+        return np.asarray(some[np.argsort(-row[some], kind="stable")[:count]])
+
+    return np.stack([places(row) for row in scores])
 
 
 def perturbed(scores: Array, rng: np.random.Generator) -> Array:

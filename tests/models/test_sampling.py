@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,18 +71,7 @@ def test_warpers_that_make_no_sense_are_refused_by_name(options: dict[str, float
 @given(ROWS, st.integers(1, 9))
 def test_the_best_are_in_order_and_of_equals_the_earlier_comes_first(scores: np.ndarray, count: int) -> None:
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    found = sampling.best(scores, count)
-    np.testing.assert_array_equal(np.take_along_axis(scores, found, 1), np.take_along_axis(scores, expected, 1))
-    for row, places in zip(scores, found, strict=True):
-        for a, b in pairwise(places):
-            assert row[a] > row[b] or a < b
-
-
-def test_the_best_of_many_are_the_best() -> None:
-    scores = np.random.default_rng(0).permuted(np.tile(np.arange(500.0), (3, 1)), axis=1)
-    for count in (1, 2, 5, 100):
-        found = np.take_along_axis(scores, sampling.best(scores, count), 1)
-        np.testing.assert_array_equal(found, np.tile(499 - np.arange(count), (3, 1)))
+    np.testing.assert_array_equal(sampling.best(scores, count), expected)
 
 
 def test_the_highest_of_perturbed_scores_is_a_draw_from_their_softmax() -> None:
