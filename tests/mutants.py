@@ -100,10 +100,10 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_encoders,
         test_t5,
         test_checkpoint,
+        test_gpt2_values,
         test_gpt2,
         test_llama,
         test_identities,
-        test_gpt2_values,
         test_lora,
         test_attention,
         test_gradients,
@@ -116,8 +116,6 @@ def _generation() -> Iterator[Callable[[], None]]:
 
     for module in (test_sampling, test_generation):
         yield from _tests_of(module)
-    for options in ({}, {"num_beams": 2}, {"use_cache": False}):
-        yield partial(test_generation.test_an_encoder_decoder_returns_its_decoders_ids, options)
 
 
 def _optimizers() -> Iterator[Callable[[], None]]:
