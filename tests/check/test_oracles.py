@@ -51,6 +51,20 @@ def test_a_table_of_differences_knows_how_good_it_is(function: Any, slope: float
     assert abs(found - slope) <= bar <= 1e-6 * slope
 
 
+def test_a_table_of_differences_is_not_taken_in_by_steps_wider_than_what_the_function_does() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        a, b, c = draw.standard_normal(3)
+        width, size = 10 ** draw.uniform(-4, 0), 10 ** draw.uniform(-15, -2)
+
+        def function(t: float, a: float = a, b: float = b, c: float = c, w: float = width, s: float = size) -> float:
+            z = t / w
+            return 0.1 + s * (a * math.tanh(z) + b * z / (1 + z * z) + c * math.sin(0.2 * z) * math.exp(-z * z / 81))
+
+        found, bar = extrapolate(function, 4e-17)
+        assert bar == math.inf or abs(found - size / width * (a + b + 0.2 * c)) <= bar
+
+
 def test_a_function_that_is_nowhere_finite_has_an_infinite_bar() -> None:
     found, bar = extrapolate(lambda t: math.nan, 1e-16)
     assert math.isnan(found) and bar == math.inf
