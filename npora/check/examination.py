@@ -39,7 +39,6 @@ class Examination:
         self, subject: Subject, rng: np.random.Generator, max_elements: int, by_differences: bool = False
     ) -> None:
         self.subject, self.rng, self.max_elements, self.by_differences = subject, rng, max_elements, by_differences
-        self.notes: list[str] = []
         self._start()
 
     def _start(self) -> None:
@@ -82,7 +81,6 @@ class Examination:
     def oracles(self) -> Oracles:
         if self._oracles is None:
             self._oracles = Oracles(self.subject, self.exact_dy, self.rng, self.by_differences)
-            self.notes += self._oracles.notes
         return self._oracles
 
     def rows(self) -> Iterator[tuple[Row, list[Element], Array]]:

@@ -103,6 +103,27 @@ def test_the_taylor_test_of_a_linear_function_has_nothing_but_rounding_left() ->
     assert result.verdict == "PASS" and math.isnan(result.centred_slope)
 
 
+def test_the_taylor_test_sees_tiny_gradients_and_does_not_pass_what_is_nothing() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    for error, verdict in ((0.0, "PASS"), (1e-3, "FAIL"), (-2.0, "FAIL")):
+
+        def tiny(x: Array, error: float = error) -> tuple[Array, Any]:
+            return 1e-20 * np.sin(x), lambda dy: (1 + error) * 1e-20 * np.cos(x) * dy
+
+        assert taylor_test(tiny, x).verdict == verdict
+        line = lambda x, error=error: (3e-12 * x, lambda dy: (1 + error) * 3e-12 * dy)  # noqa: E731
+        assert taylor_test(line, x).verdict == verdict
+    assert taylor_test(lambda x: (0 * x, lambda dy: 0 * dy), x).verdict == "UNRESOLVED"
+
+
+def test_the_v_curve_refuses_what_it_has_no_exact_derivative_of() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    with pytest.raises(ValueError, match="not complex-safe: absolute in"):
+        v_curve(lambda x: (np.abs(x), lambda dy: dy * np.sign(x)), x)
+    with pytest.raises(ValueError, match="the gradient is zero at every coordinate"):
+        v_curve(lambda x: (0 * x, lambda dy: 0 * dy), x)
+
+
 def test_the_v_curve_has_its_tips_where_theory_puts_them() -> None:
     curve = v_curve(F.gelu_tanh, np.random.default_rng(0).standard_normal((3, 5)))
     best = {name: min(values) for name, values in curve.errors.items()}
