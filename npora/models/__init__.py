@@ -7,8 +7,9 @@ from npora.models.auto import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
-from npora.models.bert import BertConfig, BertModel
+from npora.models.bert import BertModel
 from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
+from npora.models.bert_layers import BertConfig
 from npora.models.distilbert import DistilBertConfig, DistilBertModel
 from npora.models.distilbert_heads import (
     DistilBertForMaskedLM,
@@ -27,7 +28,7 @@ from npora.models.roberta import (
     RobertaModel,
 )
 from npora.models.t5_config import T5Config
-from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration
+from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
@@ -37,5 +38,5 @@ __all__ = [
     "GPT2ForSequenceClassification", "GPT2LMHeadModel", "GPT2Model", "LlamaConfig", "LlamaForCausalLM",
     "LlamaForSequenceClassification", "LlamaModel", "RobertaConfig", "RobertaForMaskedLM",
     "RobertaForSequenceClassification", "RobertaForTokenClassification", "RobertaModel", "T5Config", "T5EncoderModel",
-    "T5ForConditionalGeneration",
+    "T5ForConditionalGeneration", "T5ForSequenceClassification",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadMod
 from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import PretrainedModel
 from npora.models.roberta import RobertaForMaskedLM, RobertaForSequenceClassification, RobertaForTokenClassification
-from npora.models.t5_heads import T5ForConditionalGeneration
+from npora.models.t5_heads import T5ForConditionalGeneration, T5ForSequenceClassification
 
 
 class AutoModel:
@@ -58,6 +58,7 @@ class AutoModelForSequenceClassification(AutoModel):
         "gpt2": GPT2ForSequenceClassification,
         "llama": LlamaForSequenceClassification,
         "roberta": RobertaForSequenceClassification,
+        "t5": T5ForSequenceClassification,
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.bert import BUFFERS, BertConfig, BertModel, Rng
+from npora.models.bert import BUFFERS, BertModel
+from npora.models.bert_layers import BertConfig, Rng
 from npora.models.heads import masked_language_modeling, sequence_classification, token_classification, transformed
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.pretrained import Make, PretrainedModel

@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.bert import BUFFERS, BertEmbeddings, BertEncoder, BertSelfAttention, Rng
+from npora.models.bert import BUFFERS, BertEmbeddings
+from npora.models.bert_layers import BertEncoder, BertSelfAttention, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import Make, PretrainedModel

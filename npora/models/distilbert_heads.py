@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.bert import BUFFERS, Rng
+from npora.models.bert import BUFFERS
 from npora.models.bert_heads import tied_linear
+from npora.models.bert_layers import Rng
 from npora.models.distilbert import EPS, DistilBertConfig, DistilBertModel
 from npora.models.heads import masked_language_modeling, sequence_classification, token_classification, transformed
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.bert import BertConfig, BertModel, Rng
+from npora.models.bert import BertModel
 from npora.models.bert_heads import BertForMaskedLM, BertForTokenClassification, BertTokenHead, tied_linear
+from npora.models.bert_layers import BertConfig, Rng
 from npora.models.heads import sequence_classification, transformed
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.pretrained import Make

@@ -14,7 +14,8 @@ from npora.models import (
     BertForTokenClassification,
     BertModel,
 )
-from npora.models.bert import BertEmbeddings, BertLayer, BertPooler
+from npora.models.bert import BertEmbeddings
+from npora.models.bert_layers import BertLayer, BertPooler
 from npora.models.pretrained import Make
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import NO_GAPS, PACKING

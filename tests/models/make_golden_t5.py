@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from tests.models.test_t5 import BATCH, CLASSES, ENDED, GOLDEN, KINDS, LAST, PROMPT, tiny_classifier, tiny_t5
+from tests.models.test_t5 import BATCH, CLASSES, ENDED, GOLDEN, KINDS, LAST, PROMPT, starts, tiny_classifier, tiny_t5
 
 
 def forward(self: Any, x: Any) -> Any:
@@ -22,7 +22,7 @@ def forward(self: Any, x: Any) -> Any:
 
 
 transformers.models.t5.modeling_t5.T5LayerNorm.forward = forward
-golden = {}
+golden: dict[str, Any] = {}
 for kind in KINDS:
     with tempfile.TemporaryDirectory() as folder:
         tiny_t5(kind).save_pretrained(folder)
@@ -35,4 +35,9 @@ with tempfile.TemporaryDirectory() as folder:
     mask = torch.tensor(PROMPT["attention_mask"])
     output = model(torch.tensor(ENDED), attention_mask=mask, labels=torch.tensor(CLASSES))
 golden["classes"] = {"logits": output.logits.tolist(), "loss": output.loss.item()}
+bucket, distance = transformers.models.t5.modeling_t5.T5Attention._relative_position_bucket, -torch.arange(3001)
+golden["buckets"] = {
+    f"{buckets}, {most}": [starts(bucket(distance, way, buckets, most).numpy()) for way in (True, False)]
+    for buckets, most in ((32, 128), (64, 1000), (20, 50), (6, 4))
+}
 GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")

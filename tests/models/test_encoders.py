@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.models import DistilBertConfig, RobertaConfig
+from npora.models import AutoModelForMaskedLM, DistilBertConfig, RobertaConfig
 from npora.nn import Packing, no_grad
 from tests.tiny_encoders import HEADS, SIZES, tiny_encoder
 
@@ -118,6 +118,29 @@ def test_sinusoidal_position_embeddings_are_as_the_file_has_them() -> None:
     with no_grad():
         logits = [model(IDS, MASK)[0].logits.tobytes() for model in pair]
     assert logits[0] == logits[1]
+
+
+BERT = {
+    "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
+    "initializer_range": 0.02, "classifier_dropout": None,
+}  # fmt: skip
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "bert": BERT,
+    "roberta": {**BERT, "vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
+    "distilbert": {
+        "vocab_size": 30522, "max_position_embeddings": 512, "n_layers": 6, "n_heads": 12, "dim": 768,
+        "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu", "seq_classif_dropout": 0.2,
+        "pad_token_id": 0, "initializer_range": 0.02,
+    },
+}  # fmt: skip
+
+
+def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
+    for family, expected in DEFAULTS.items():
+        config = AutoModelForMaskedLM.classes[family].config_class.from_dict({})
+        assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_a_config_that_makes_no_sense_is_named() -> None:

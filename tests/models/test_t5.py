@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.lora import LoraConfig, get_peft_model
 from npora.models import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 from npora.models.relative import relative_bias, relative_buckets
 from npora.nn import Cache, Embedding, Packing, no_grad
+from npora.nn.init import Blank
 from npora.nn.module import Array
 
 GOLDEN = Path(__file__).with_name("golden_t5.json")
@@ -49,6 +51,11 @@ def tiny_classifier(**config: Any) -> T5ForSequenceClassification:
     for parameter in model.parameters():
         parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
     return model
+
+
+def starts(buckets: Array) -> list[int]:
+    """Where each run of equal buckets begins."""
+    return [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist()]
 
 
 def gradients(model: Any) -> list[bytes]:
@@ -95,6 +102,12 @@ def test_the_first_values_have_the_sizes_of_transformers() -> None:
             assert abs(parameter.data.std() / expected - 1) < 4 / np.sqrt(2 * parameter.size), name
 
 
+def test_lora_on_t5_small_trains_as_many_numbers_as_with_peft() -> None:
+    model = get_peft_model(T5ForConditionalGeneration(T5Config(), rng=Blank()), LoraConfig(r=8))  # its default targets
+    assert sum(parameter.size for parameter in model.parameters() if parameter.requires_grad) == 294_912
+    assert sum(parameter.size for parameter in model.parameters()) == 60_801_536
+
+
 def test_buckets_are_single_distances_first_and_grow_with_the_logarithm() -> None:
     after = relative_buckets(np.arange(130), bidirectional=True)
     before = relative_buckets(-np.arange(130), bidirectional=True)
@@ -104,6 +117,13 @@ def test_buckets_are_single_distances_first_and_grow_with_the_logarithm() -> Non
     assert starts == {8: 8, 9: 12, 10: 16, 11: 23, 12: 32, 13: 46, 14: 64, 15: 91}
     causal = relative_buckets(np.arange(-200, 3), bidirectional=False)[::-1]
     assert causal[:20].tolist() == [0, 0, *range(17), 16] and causal[-1] == 31
+
+
+def test_buckets_start_where_those_of_transformers_do() -> None:
+    for name, expected in json.loads(GOLDEN.read_text())["buckets"].items():
+        buckets, max_distance = map(int, name.split(", "))
+        for direction, first in zip((True, False), expected, strict=True):
+            assert starts(relative_buckets(-np.arange(3001), direction, buckets, max_distance)) == first
 
 
 def test_the_bias_of_a_head_is_its_column_of_the_table() -> None:
@@ -163,6 +183,30 @@ def test_a_cache_gives_the_logits_of_the_whole_for_prompts_of_unequal_length() -
             for cached, whole in pairs:
                 # The same sums in other blocks: a hundred roundings of numbers of size about 10.
                 np.testing.assert_allclose(cached, whole, rtol=0, atol=1e-12)
+
+
+def test_next_logits_are_those_of_a_forward_pass() -> None:
+    for kind in KINDS:
+        model = tiny_t5(kind)
+        ids = model.shift_right(BATCH["labels"])
+        logits = model(**PROMPT, decoder_input_ids=ids)[0].logits[:, -1]
+        following = model.next_logits(ids.ravel(), Packing.dense(3, 4), Cache(), model.encode(**PROMPT))
+        np.testing.assert_allclose(following, logits, rtol=0, atol=1e-13)
+
+
+def test_a_head_is_tied_unless_the_file_has_another_and_scaled_as_the_config_says() -> None:
+    shared, other = np.ones((3, 2)), np.zeros((3, 2))
+    for config, stored, tied, scaled in (
+        ({}, {}, True, True),
+        ({"tie_word_embeddings": False}, {}, True, False),
+        ({"tie_word_embeddings": True}, {"lm_head.weight": other}, False, True),
+        ({"tie_word_embeddings": False}, {"lm_head.weight": other}, False, False),
+        ({"tie_word_embeddings": False, "scale_decoder_outputs": True}, {"lm_head.weight": shared}, True, True),
+    ):
+        for name in ("shared.weight", "decoder.embed_tokens.weight"):
+            values = dict(config)
+            T5ForConditionalGeneration.adjust(values, {name: shared, **stored})
+            assert values == {"tie_word_embeddings": tied, "scale_decoder_outputs": scaled}
 
 
 def test_the_memory_is_projected_once() -> None:
@@ -254,10 +298,18 @@ def test_a_config_that_cannot_be_computed_is_refused_by_name(config: dict[str, A
         T5Config.from_dict(config)
 
 
+def test_the_defaults_are_those_of_t5_small() -> None:
+    c = T5Config()
+    assert (c.vocab_size, c.d_model, c.d_kv, c.d_ff, c.num_layers, c.num_heads) == (32128, 512, 64, 2048, 6, 8)
+    assert (c.relative_attention_num_buckets, c.relative_attention_max_distance) == (32, 128)
+    assert (c.dropout_rate, c.classifier_dropout, c.layer_norm_epsilon, c.initializer_factor) == (0.1, 0.0, 1e-6, 1.0)
+    assert (c.pad_token_id, c.eos_token_id, c.decoder_start_token_id) == (0, 1, 0)
+
+
 def test_a_config_reads_and_writes_what_transformers_does() -> None:
     config = T5Config.from_dict({"num_layers": 4, "hidden_size": 12, "feed_forward_proj": "gated-silu"})
     assert (config.num_decoder_layers, config.d_model, config.decoder_start_token_id) == (4, 12, 0)
-    assert config.is_gated_act and config.dense_act_fn == "silu" and config.scale_decoder_outputs
+    assert config.is_gated_act is True and config.dense_act_fn == "silu" and config.scale_decoder_outputs
     assert T5Config(feed_forward_proj="gated-gelu").dense_act_fn == "gelu_new"
     assert T5Config(feed_forward_proj="gelu").dense_act_fn == "gelu" and not T5Config().is_gated_act
     untied = T5Config(tie_word_embeddings=False)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from npora.files import load_file, save_file
+from tests.models.test_encoders import DEFAULTS
 from tests.parity.encoders import (
     BACKWARD,
     COMMON,
     FORWARD,
     LABELS,
     MASK,
+    PREFIXES,
     SIZES,
     assert_same_logits,
     batch,
@@ -158,6 +160,12 @@ def test_a_body_alone_gets_a_head_whose_norm_does_nothing_yet(
     norms = [p for n, p in model.named_parameters() if not n.startswith(prefix) and "norm" in n.lower()]
     assert [(p.data == (1 if i == 0 else 0)).all() for i, p in enumerate(norms)] == [True, True]
     assert "newly initialised" in caplog.text
+
+
+@every_family
+def test_the_defaults_are_transformers(family: str) -> None:
+    config = getattr(transformers, PREFIXES[family] + "Config")()
+    assert {name: getattr(config, name, None) for name in DEFAULTS[family]} == DEFAULTS[family]
 
 
 @every_family

@@ -12,11 +12,7 @@ import pytest
 
 from npora.files import load_file, save_file
 from npora.lora import LoraConfig, PeftModel, get_peft_model
-from npora.models import (
-    AutoModelForSeq2SeqLM,
-    T5EncoderModel,
-    T5ForConditionalGeneration,
-)
+from npora.models import AutoModelForSeq2SeqLM, T5Config, T5EncoderModel, T5ForConditionalGeneration
 from npora.models.relative import relative_buckets
 from npora.nn import Cache, Packing
 from tests.parity.reference import assert_close, assert_same_gradients, tensors, torch, transformers
@@ -81,6 +77,13 @@ def test_the_buckets_are_those_of_transformers(bidirectional: bool, buckets: int
     attention = transformers.models.t5.modeling_t5.T5Attention
     theirs = attention._relative_position_bucket(torch.tensor(distance), bidirectional, buckets, max_distance)
     assert (relative_buckets(distance, bidirectional, buckets, max_distance) == theirs.numpy()).all()
+
+
+def test_the_defaults_of_a_config_are_those_of_transformers() -> None:
+    ours, theirs = T5Config().to_dict(), transformers.T5Config().to_dict()
+    own = {"decoder_start_token_id", "initializer_range", "num_decoder_layers", "bos_token_id"}
+    for key in ours.keys() - own:
+        assert theirs[key] == ours[key] or key in ("id2label", "label2id"), key
 
 
 @every_kind

@@ -1,0 +1,55 @@
+"""Rows, positions and targets of a padded batch, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npora.models.heads import token_classification
+from npora.models.tokens import check_positions, last_token_rows, next_token_targets, pack_tokens, packed_positions
+from npora.nn import Linear
+
+IDS = np.array([[7, 5, 3, 0], [0, 0, 4, 9], [0, 8, 0, 6]])
+MASK = np.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
+
+
+def test_the_last_token_is_the_rightmost_that_is_no_padding() -> None:
+    _, packing = pack_tokens(IDS, MASK)
+    assert last_token_rows(IDS, packing, 0).tolist() == [2, 4, 8]
+    _, alone = pack_tokens(IDS[:1], MASK[:1] | 1)
+    assert last_token_rows(IDS[:1], alone, None).tolist() == [3]
+
+
+def test_a_last_token_that_is_hidden_or_cannot_be_told_is_an_error() -> None:
+    _, packing = pack_tokens(IDS, MASK)
+    with pytest.raises(ValueError, match="the last token of sequence 0 is hidden by its attention mask"):
+        last_token_rows(IDS, packing, 77)
+    with pytest.raises(ValueError, match="the config needs a pad_token_id"):
+        last_token_rows(IDS, packing, None)
+
+
+def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_padding() -> None:
+    _, packing = pack_tokens(IDS, MASK)
+    labels = np.arange(12).reshape(3, 4)
+    assert next_token_targets(labels, packing).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]
+
+
+def test_positions_are_those_given_or_the_columns() -> None:
+    _, packing = pack_tokens(IDS, MASK)
+    assert packed_positions(None, packing).tolist() == [0, 1, 2, 2, 3, 0, 1, 2, 3]
+    assert packed_positions([[4, 5, 6, 7]], packing).tolist() == [4, 5, 6, 6, 7, 4, 5, 6, 7]
+
+
+def test_the_last_position_is_used_and_the_next_is_an_error() -> None:
+    check_positions(np.array([0, 3, 1]), 4)
+    check_positions(np.array([], dtype=int), 0)
+    with pytest.raises(ValueError, match="a sequence of 4 tokens is longer than the 3 positions"):
+        check_positions(np.array([0, 3, 1]), 3)
+
+
+def test_a_token_classifiers_loss_is_a_mean_over_the_labels_that_there_are() -> None:
+    _, packing = pack_tokens(IDS, MASK)
+    labels = np.full((3, 4), -100)
+    labels[0, 1], labels[2, 0], labels[2, 3], labels[1, 0] = 1, 0, 1, 1  # the last stands at padding
+    output, _ = token_classification(np.ones((9, 3)), lambda dh: None, Linear(3, 2, rng=1), packing, labels)
+    assert output.num_items == 3
