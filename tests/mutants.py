@@ -145,6 +145,9 @@ _REST = "NumPy takes any negative size to mean the rest"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
+    "lora/linear.py: _forming_is_cheaper: (r + 1) * i * o: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: (r + 1) * i: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: 1: plus 1": _ORDER,
     "models/beam.py: Finished.close: hope > worst: edge": "two sums of logarithms that differ are not equal",
     "models/beam.py: Finished.close: self.penalty > 0: edge": "any length to the power of 0 is 1",
     "models/beam.py: beam_search: 1: plus 1 #2": "of the beams to begin with only one is read",
@@ -153,9 +156,6 @@ SURVIVORS: dict[str, str] = {
     "models/beam.py: module: 1: plus 1": "no token is negative",
     "models/generation.py: _follow: 1: plus 1 #2": "the best is the first of the two best",
     "models/generation.py: _special_tokens: 0: plus 1": "without an end nothing is filled up",
-    "lora/linear.py: _forming_is_cheaper: (r + 1) * i * o: times 1.0005": _ORDER,
-    "lora/linear.py: _forming_is_cheaper: (r + 1) * i: times 1.0005": _ORDER,
-    "lora/linear.py: _forming_is_cheaper: 1: plus 1": _ORDER,
     "models/bert.py: classification_loss: 1: plus 1 #4": _REST,
     "models/bert.py: pack_tokens: -1: without the sign": "no limit is as low as the length of a batch without tokens",
     "models/bert.py: pack_tokens: 1: plus 1 #2": "no limit is as low as the length of a batch without tokens",
