@@ -71,7 +71,7 @@ def training(model: Any, called: Any, workload: Workload) -> tuple[Check, Step]:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return check, step
 
