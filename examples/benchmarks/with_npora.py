@@ -15,7 +15,6 @@ Step = Callable[[Batch], Any]
 
 def start(workload: Workload, folder: Path) -> tuple[Check, Step]:
     """check(batch), compared with the peers', and step(batch), which is timed; in training it gives the loss."""
-    """check(batch), to be compared with the peers', and step(batch), to be timed, which in training gives the loss."""
     if workload.kind == "layer":
         return layer(workload)
     model = load(workload, folder)
