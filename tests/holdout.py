@@ -2,8 +2,9 @@
 
     python -m tests.holdout [NAME …] [--seeds 500] [--first 1000]
 
-Prints, for each layer, how many verdicts of each kind came, by complex step in float64 and in float32 and by central
-differences at some elements, and the largest difference as a share of its tolerance. Exits 1 on a FAIL or KINK.
+Prints, for each layer, how many verdicts of each kind came, by complex step in float64 and in float32, by central
+differences at some elements, and by the dot-product test, and the largest difference as a share of its tolerance. Exits
+1 on a FAIL or KINK.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ WAYS = {
     "complex": {"max_elements": 20},
     "float32": {"dtype": "float32", "max_elements": 20},
     "central": {"method": "central", "max_elements": 3},
+    "dot product": {"method": "dot-product"},
+    "float32 dot product": {"method": "dot-product", "dtype": "float32"},
 }
 
 

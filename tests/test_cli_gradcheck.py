@@ -25,6 +25,9 @@ def made():
 
 def idle(x):
     return 0 * x, lambda dy: 0 * dy
+
+def lost(x):
+    return {}[1], lambda dy: dy
 """
 
 
@@ -81,6 +84,21 @@ def test_wrong_usage_is_one_line_and_exit_code_3(
 def test_a_function_that_is_not_there_is_an_error(own: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gradcheck", f"{own}:cube"]) == 3
     assert "own.py has no function 'cube'" in capsys.readouterr().err
+
+
+def test_what_ones_own_code_raises_is_no_verdict(own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", f"{own}:lost"]) == 3
+    assert ", in lost\n" in capsys.readouterr().err
+    (tmp_path / "bad.py").write_text("def f(x:")
+    for arguments, message in [
+        ([f"{tmp_path}/bad.py:f"], "bad.py is not Python: line 1: "),
+        ([f"{own}:square", "--shape", "a"], "--shape takes the sizes of one input, as in 4,5; got 'a'"),
+        ([f"{own}:square", "--shape", "3", "--shape", "3"], "square takes 1 inputs without a default; got 2 of"),
+        (["tanh", "relu", "--plot", "p.svg"], "--plot draws one report: name one layer, not 2"),
+    ]:
+        assert main(["gradcheck", *arguments]) == 3
+        assert message in capsys.readouterr().err
+    assert main(["taylor", "tanh", "--break", "bogus"]) == 3
 
 
 def test_a_planted_error_is_shown_to_every_oracle(capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,7 @@ def found_by(side: str, workload: Workload, folder: Path) -> Path:
 
 
 def threads() -> dict[str, str]:
-    """An environment in which every library uses all cores."""
+    """An environment in which every library uses all cores; torch takes OMP_NUM_THREADS."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(os.cpu_count()))}
 

@@ -94,7 +94,7 @@ def _cells(name: str, side: dict[str, Any], sides: dict[str, dict[str, Any]]) ->
         f"{median(ratios(npora, side, peak)):.2f}" if is_peer and npora["runs"] else "",
         f"{run['tokens'] / median(seconds(side)):.0f}" if name != "floor" and run["tokens"] else "",
         "" if run["loss"] is None else f"{run['loss']:.4f}",
-        f"{side['differs'][1]:.0e}" if "differs" in side else "",
+        f"{side['differs']:.0e}" if "differs" in side else "",
     ]
 
 

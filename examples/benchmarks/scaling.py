@@ -112,7 +112,7 @@ def plot(results: Sequence[dict[str, Any]], path: str) -> None:
     for column, result in enumerate(results):
         for row, (what, unit, label) in enumerate((("seconds", 1, "s a step"), ("bytes", 1e6, "MB above rest"))):
             axis = axes[row, column]
-            axis.loglog(result["sizes"], np.array(result[what]) / unit, "o-")
+            axis.loglog(result["sizes"], np.maximum(result[what], 1e-6) / unit, "o-")
             axis.set_title(f"exponent {result[f'exponents of {what}'][0]:.2f}", fontsize=9)
             axis.set_xlabel(result["axis"])
             axis.set_ylabel(label if column == 0 else "")

@@ -22,9 +22,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     own = parser.parse_args()
-    options = compare.parser().parse_args(
-        [f"--steps={own.steps}", f"--rounds={own.rounds}", "--sides=npora,PEFT,floor"]
-    )
+    asked = [f"--steps={own.steps}", f"--rounds={own.rounds}", "--sides=npora,PEFT,floor"]
+    options = compare.parser().parse_args(asked)
     rows = [workload for workload in WORKLOADS if workload.name.startswith("b")]
     compare.compare([replace(row, checkpoint=own.model, text=own.train) for row in rows], options)
 

@@ -14,7 +14,7 @@ Step = Callable[[Batch], Any]
 
 
 def start(workload: Workload, folder: Path) -> tuple[Check, Step]:
-    """check(batch), which is compared with the peers', and step(batch), which is timed: in training it gives the loss."""
+    """check(batch), compared with the peers', and step(batch), which is timed; in training it gives the loss."""
     if workload.kind == "layer":
         return layer(workload)
     model = load(workload, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ Step = Callable[[Batch], Any]
 
 
 def start(workload: Workload, folder: Path, compiled: bool = False) -> tuple[Check, Step]:
-    torch.set_num_threads(os.cpu_count() or 1)
     if workload.kind == "layer":
         return layer(workload, compiled)
     model = load(workload, folder)
@@ -73,7 +71,7 @@ def training(model: Any, called: Any, workload: Workload) -> tuple[Check, Step]:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return check, step
 

@@ -14,7 +14,7 @@ STEP = 1e-20
 Index = tuple[int, ...]
 
 
-def complex_step(bench: Bench, dy: Outputs, name: str, indices: Iterable[Index]) -> Array:
+def complex_step(bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], h: float = STEP) -> Array:
     """∂φ/∂x_i = Im φ(x + i h e_i) / h for φ = ⟨dy, f⟩, one complex forward a coordinate.
 
     The Taylor series φ(x + ih) = φ + ih φ′ − h² φ″/2 − … has φ′ alone in its imaginary part, to order h²: with
@@ -25,8 +25,8 @@ def complex_step(bench: Bench, dy: Outputs, name: str, indices: Iterable[Index])
     found = []
     for index in indices:
         value = x[index]
-        x[index] = value + 1j * STEP
-        found.append(slope(bench, dy))
+        x[index] = value + 1j * h
+        found.append(slope(bench, dy, h))
         x[index] = value
     return np.array(found)
 
@@ -42,9 +42,9 @@ def complex_slope(bench: Bench, dy: Outputs, directions: dict[str, Array]) -> fl
     return found
 
 
-def slope(bench: Bench, dy: Outputs) -> float:
+def slope(bench: Bench, dy: Outputs, h: float = STEP) -> float:
     """Im φ / h, wherever the bench has been moved to. Losing an imaginary part in a cast is an error, not a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
         outputs = bench.outputs()
-    return sum(float(np.sum(w * y.imag)) for w, y in zip(dy, outputs, strict=True)) / STEP
+    return sum(float(np.sum(w * y.imag)) for w, y in zip(dy, outputs, strict=True)) / h

@@ -31,16 +31,14 @@ def diagnose(a: Array, n: Array, context: Context | None = None, tolerance: floa
     plain, and the first that explains the whole difference is named.
     """
     context = context or Context()
-    size = float(np.abs(n).max(initial=0.0))
-    close = tolerance * max(size, float(np.abs(a).max(initial=0.0)))
-    if np.isnan(a).any() or np.isinf(a).any():
+    if not np.isfinite(a).all():
         bad = np.argwhere(~np.isfinite(a))
         return f"nan or inf at {len(bad)} of {a.size} elements, the first at {_at(bad[0])}"
     if not a.any():
         return "all zero: detached, dropped, or never returned or accumulated"
-    for cause in _causes(a, n, context, close):
-        return cause
-    return _resemblance(a, n)
+    close = tolerance * float(max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0)))
+    with np.errstate(all="ignore"):  # squares of tiny or huge gradients: a cause that cannot be tried is none
+        return next(_causes(a, n, context, close), None) or _resemblance(a, n)
 
 
 def _causes(a: Array, n: Array, context: Context, close: float) -> Iterator[str]:
@@ -55,10 +53,10 @@ def _causes(a: Array, n: Array, context: Context, close: float) -> Iterator[str]
 
 
 def _factor(a: Array, n: Array, context: Context, close: float) -> Iterator[str]:
-    square = float(np.sum(n * n))
-    if not square:
+    size = float(np.abs(n).max(initial=0.0))
+    if not size:
         return
-    c = float(np.sum(a * n)) / square
+    c = float(np.sum(a / size * (n / size))) / float(np.sum((n / size) ** 2))
     if c and np.abs(a - c * n).max() <= close * max(1.0, abs(c)):
         yield f"a constant factor {c:.10g}{named_factor(c, n.shape, context.factors)}"
 

@@ -7,17 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.complex_safe import unsafe_operation
-from npora.check.complex_step import Index, complex_slope, complex_step
+from npora.check.complex_step import Index
 from npora.check.context import context_of
 from npora.check.diagnosis import Context, diagnose
 from npora.check.dot_product import LARGE
 from npora.check.identities import idle_parameters
-from npora.check.kinks import REACH, kink, one_sided
+from npora.check.oracles import Oracles
 from npora.check.report import Element, Row
-from npora.check.richardson import STEPS, central, central_slope, moved, noise_of, phi
-from npora.check.subject import Bench, Outputs, Subject
-from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS, Comparison, compare, is_rounding, other_precision
+from npora.check.subject import Outputs, Subject
+from npora.check.verdict import (
+    FAIL,
+    KINK,
+    PASS,
+    ROUNDING,
+    UNRESOLVED,
+    VACUOUS,
+    Comparison,
+    compare,
+    is_rounding,
+    other_precision,
+)
 from npora.nn import Parameter
 from npora.nn.module import Array
 from npora.optim import Adam
@@ -26,9 +35,10 @@ from npora.optim import Adam
 class Examination:
     """One subject at one dy, and what its oracles need; each is made when first asked for."""
 
-    def __init__(self, subject: Subject, rng: np.random.Generator, max_elements: int) -> None:
-        self.subject, self.rng, self.max_elements = subject, rng, max_elements
-        self.notes: list[str] = []
+    def __init__(
+        self, subject: Subject, rng: np.random.Generator, max_elements: int, by_differences: bool = False
+    ) -> None:
+        self.subject, self.rng, self.max_elements, self.by_differences = subject, rng, max_elements, by_differences
         self._start()
 
     def _start(self) -> None:
@@ -50,9 +60,9 @@ class Examination:
         self.analytic = {name: np.array(g, copy=subject.size <= LARGE or None) for name, g in gradients.items()}
         for parameter in self.bench.parameters.values():
             parameter.grad = None
-        self._single: dict[str, Array] | None = None
-        self._complex: Bench | None = None
-        self._idle = idle_parameters(self.bench)
+        self._again: dict[str, Array] | None = None
+        self._oracles: Oracles | None = None
+        self.idle = idle_parameters(self.bench)
 
     def take(self, steps: int) -> None:
         """Adam on φ, so that the check is made where training would be."""
@@ -67,61 +77,21 @@ class Examination:
                     self.subject.point[name] = parameter.data.copy()
                 self._start()
 
-    def _prepare(self, by_differences: bool) -> None:
-        """The noise of φ, kinks nearby, and a complex bench, if the complex step may be trusted."""
-        self.real = self.subject.at(np.float64)
-        self.all_along = {name: self.rng.standard_normal(x.shape) for name, x in self.subject.point.items()}
-        self.noise = noise_of(self.real, self.exact_dy, self.all_along)
-        self.kinked = kink(lambda t: moved(self.real, self.exact_dy, self.all_along, t), self.noise) is not None
-        if not by_differences:
-            bench = self.subject.at(np.complex128)
-            self._complex = bench if self._complex_is_safe(bench) else None
+    @property
+    def oracles(self) -> Oracles:
+        if self._oracles is None:
+            self._oracles = Oracles(self.subject, self.exact_dy, self.rng, self.by_differences)
+        return self._oracles
 
-    def _complex_is_safe(self, bench: Bench) -> bool:
-        """Does the complex step agree with differences along one direction, to their error bar?"""
-        try:
-            slope = complex_slope(bench, self.exact_dy, self.all_along)
-        except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
-            said = f"{type(error).__name__}: {error}"
-            self.notes.append(self._about_the_forward(said))
-            return False
-        differences, bar = central_slope(self.real, self.exact_dy, self.all_along, self.noise)
-        if abs(slope - differences) <= bar:
-            return True
-        # A kink within the steps of the differences spoils them, not the complex step: look closer.
-        left, right = one_sided(lambda t: moved(self.real, self.exact_dy, self.all_along, t), REACH)
-        slack = 64 * self.noise / REACH + 1e-5 * (abs(left) + abs(right))
-        if min(left, right) - slack <= slope <= max(left, right) + slack:
-            return True
-        self.notes.append(
-            self._about_the_forward(f"along one direction {slope:.9g} against {differences:.9g} ± {bar:.1g}")
-        )
-        return False
-
-    def _about_the_forward(self, detail: str) -> str:
-        operation = unsafe_operation(self.subject)
-        return (
-            f"the forward is not complex-safe ({operation or detail}), so that central differences were the oracle; "
-            f"that says nothing against the gradient"
-        )
-
-    def rows(self, by_differences: bool) -> Iterator[tuple[Row, list[Element], Array]]:
+    def rows(self) -> Iterator[tuple[Row, list[Element], Array]]:
         """A row for each input and parameter, its worst elements, and |difference| over tolerance of every element."""
-        self._prepare(by_differences)
-        measured = {name: self._measured(name) for name in self.subject.point}
-        everywhere = max(float(np.abs(numeric).max()) for _, numeric, _ in measured.values())
+        oracles, measured = self.oracles, {}
+        for name, a in self.analytic.items():
+            indices = self._chosen(a)
+            measured[name] = indices, *oracles.derivatives(name, indices, _picked(a, indices))
+        everywhere = max(float(np.nan_to_num(np.abs(numeric)).max()) for _, numeric, _ in measured.values())
         for name, (indices, numeric, bars) in measured.items():
             yield self._judged(name, indices, numeric, bars, everywhere)
-
-    def _measured(self, name: str) -> tuple[list[Index], Array, Array]:
-        """(coordinates, derivatives there, error bars)"""
-        indices = self._chosen(self.analytic[name])
-        if self._complex is not None:
-            numeric = complex_step(self._complex, self.exact_dy, name, indices)
-            return indices, numeric, np.zeros(len(indices))
-        numeric, bars = central(self.real, self.exact_dy, name, indices, self.noise)
-        self._ask_finer_steps(name, indices, numeric, bars)
-        return indices, numeric, bars
 
     def _judged(
         self, name: str, indices: list[Index], numeric: Array, bars: Array, everywhere: float
@@ -129,7 +99,7 @@ class Examination:
         x, a = self.subject.point[name], self.analytic[name]
         whole = len(indices) == x.size
         shape = x.shape if whole else (len(indices),)
-        picked = a if whole else np.array([a[index] for index in indices])
+        picked = a if whole else _picked(a, indices)
         numeric = numeric.reshape(shape)
         found = compare(picked, numeric, bars.reshape(shape), everywhere, self.subject.dtype)
         verdict, note = self._verdict(name, found, indices)
@@ -141,23 +111,10 @@ class Examination:
             Element(name, indices[k], float(picked.flat[k]), float(numeric.flat[k]), float(ratio.flat[k]))
             for k in map(int, np.argsort(-ratio, axis=None)[:10])
         ]
-        method = "central" if self._complex is None else "complex"
-        if verdict == PASS and name in self._idle and found.zero:
+        method = "central" if self.oracles.complex is None else "complex"
+        if verdict == PASS and name in self.idle and found.zero:
             method = "identity"
         return Row(name, method, verdict, note, x.shape, len(indices), elements[0], found.caught), elements, ratio
-
-    def _ask_finer_steps(self, name: str, indices: list[Index], numeric: Array, bars: Array) -> None:
-        """Where the pullback is outside the bar, take finer steps; where those contradict the first, believe them.
-
-        A bar is honest only if the steps are finer than what the function does: a kink or a saturated norm beside the
-        point can make wide steps agree with each other on a wrong slope.
-        """
-        a = np.array([self.analytic[name][index] for index in indices])
-        for finer in (2.0**-8, 2.0**-14):
-            for k in np.flatnonzero(~(np.abs(a - numeric) <= bars)):
-                again, bar = central(self.real, self.exact_dy, name, [indices[k]], self.noise, finer)
-                if abs(again[0] - numeric[k]) > bar[0] + bars[k]:
-                    numeric[k], bars[k] = again[0], bar[0]
 
     def _context(self, name: str) -> Context:
         bench = self.bench
@@ -165,67 +122,61 @@ class Examination:
 
     def _verdict(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str]:
         verdict = found.verdict
-        if verdict == VACUOUS and name in self._idle:
+        if verdict == VACUOUS and name in self.idle:
             return PASS, "zero, as its layer declares"
         if verdict == FAIL and self._is_rounding(name, found, indices):
-            return UNRESOLVED, "ill-conditioned: the difference shrinks with the unit roundoff, as rounding does"
-        if verdict == FAIL or self.kinked:
+            return UNRESOLVED, ROUNDING
+        if verdict == FAIL or self.oracles.kinked:
             kinks = self._kinks(name, found, indices)
             if kinks is not None:
                 return kinks
-        if verdict == UNRESOLVED and name in self._idle and self._only_idle(name, found, indices):
+        if verdict == UNRESOLVED and name in self.idle and self._only_idle(name, found, indices):
             return PASS, "zero in part, as its layer declares"
         if verdict == UNRESOLVED:
-            return verdict, f"{int(found.unresolved.sum())} of {found.unresolved.size} elements are too small to tell"
+            places = np.flatnonzero(found.unresolved)
+            count = f"{len(places)} of {found.unresolved.size} elements"
+            return verdict, f"{count}, first {list(indices[places[0]])}, are too small or change too fast to tell"
         return verdict, ""
 
     def _only_idle(self, name: str, found: Comparison, indices: list[Index]) -> bool:
-        idle = range(len(self.subject.point[name]))[self._idle[name]]
+        idle = range(len(self.subject.point[name]))[self.idle[name]]
         return all(indices[int(k)][0] in idle for k in np.flatnonzero(found.unresolved))
 
-    def _is_rounding(self, name: str, found: Comparison, indices: list[Index]) -> bool:
-        """Run again in the other precision, where rounding is another."""
-        if self._single is None:
+    def again(self) -> dict[str, Array]:
+        """The pullback in the other precision, where rounding is another; empty where it does not run there."""
+        if self._again is None:
             other = other_precision(self.subject.dtype)
             try:
                 bench = self.subject.at(other)
                 _, backward = bench.forward()
                 dy = tuple(w.astype(other) for w in self.dy)
-                self._single = {key: np.array(g) for key, g in bench.gradients(backward, dy).items()}
+                self._again = {key: np.array(g) for key, g in bench.gradients(backward, dy).items()}
             except (TypeError, ValueError, ArithmeticError):
-                self._single = {}
-        if name not in self._single:
+                self._again = {}
+        return self._again
+
+    def _is_rounding(self, name: str, found: Comparison, indices: list[Index]) -> bool:
+        if name not in self.again():
             return False
-        again = np.array([self._single[name][index] for index in indices]).reshape(found.numeric.shape)
+        again = _picked(self.again()[name], indices).reshape(found.numeric.shape)
         here = float(np.abs(found.analytic - found.numeric)[found.failed].max())
         there = float(np.abs(again - found.numeric)[found.failed].max())
         return is_rounding(self.subject.dtype, here, there)
 
     def _kinks(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str] | None:
         """KINK, where an element that failed, or any near a kink, has two slopes with the analytic one between."""
-        reach = STEPS[-1] if self._complex is None else REACH
-        x, failed = self.real.arrays[name], found.failed.reshape(-1)
-        v = {name: self.all_along[name]}
-        if not failed.any() and kink(lambda t: moved(self.real, self.exact_dy, v, t), self.noise) is None:
+        oracles, failed = self.oracles, found.failed.reshape(-1)
+        if not failed.any() and oracles.kink_along({name: oracles.all_along[name]}) is None:
             return None
         notes, outside = [], False
         for position, index in enumerate(indices):
             if failed.any() and not failed[position]:
                 continue
-            value = x[index]
-
-            def along(t: float, index: Index = index, value: float = value) -> float:
-                x[index] = value + t
-                return phi(self.real, self.exact_dy)
-
-            slopes = kink(along, self.noise, reach * max(1.0, abs(float(value))))
-            x[index] = value
+            slopes = oracles.kink_at(name, index)
             a = float(found.analytic.reshape(-1)[position])
             if slopes is None:
                 outside |= bool(failed[position])
-                continue
-            slack = 64 * self.noise / reach + 1e-5 * (abs(slopes[0]) + abs(slopes[1]))
-            if min(slopes) - slack <= a <= max(slopes) + slack:
+            elif oracles.between(slopes, a):
                 left, right = slopes
                 notes.append(f"at {list(index)} the slopes are {left:.6g} and {right:.6g}, the analytic one {a:.6g}")
             else:
@@ -241,6 +192,10 @@ class Examination:
         drawn = self.rng.choice(a.size, self.max_elements, replace=False)
         flat = list(dict.fromkeys([*extremes, *map(int, drawn)]))[: self.max_elements]
         return [tuple(int(i) for i in np.unravel_index(k, a.shape)) for k in flat]
+
+
+def _picked(x: Array, indices: list[Index]) -> Array:
+    return np.array([x[index] for index in indices])
 
 
 def _upstream(rng: np.random.Generator, outputs: Outputs, dtype: np.dtype[Any]) -> Outputs:

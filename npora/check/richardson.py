@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,18 +21,18 @@ def phi(bench: Bench, dy: Outputs) -> float:
     return sum(float(np.sum(w * y)) for w, y in zip(dy, bench.outputs(), strict=True))
 
 
-def noise_level(values: list[float], size: float) -> float:
+def noise_level(values: list[float], size: float, of_levels: Callable[[list[float]], float] = max) -> float:
     """The rounding noise of φ from its values at 7 neighbouring points, and never below 4 u of the terms' size.
 
     In a table of k-th differences noise of variance σ² has the mean square (2k)!/(k!)² σ², while the smooth part has
-    died out (ECnoise: Moré and Wild, 2011). The largest of the levels 3 to 6 is taken.
+    died out (ECnoise: Moré and Wild, 2011). Of the levels 3 to 6 the largest is taken, or the least.
     """
-    table, sigma = np.array(values), 0.0
+    table, levels = np.array(values), [0.0]
     for k in range(1, len(values)):
         table = np.diff(table)
         if k >= 3:
-            sigma = max(sigma, math.sqrt(math.factorial(k) ** 2 / math.factorial(2 * k) * float(np.mean(table**2))))
-    return max(sigma, 4 * U * size)
+            levels.append(math.factorial(k) / math.sqrt(math.factorial(2 * k) * len(table)) * norm(table))
+    return max(of_levels(levels[1:] or levels), 4 * U * size)
 
 
 def extrapolate(function: Callable[[float], float], noise: float, scale: float = 1.0) -> tuple[float, float]:
@@ -41,33 +42,58 @@ def extrapolate(function: Callable[[float], float], noise: float, scale: float =
 
         A_j0 = D_j,    A_jk = A_j,k−1 + (A_j,k−1 − A_j−1,k−1) / (16ᵏ − 1)
 
-    removes one power a column. e, the larger of the differences to the two neighbours, bounds the truncation that is
-    left, and 2 noise/h_j the rounding: E = 2 (e + 2 noise/h_j). The entry with the least E is taken. Steps at which φ
-    is not finite (out of a domain) are left out. With none left the bar is infinite.
+    removes one power a column. e, the largest of the differences to A_j,k−1, A_j−1,k−1, A_j−1,k and A_j+1,k, bounds
+    the truncation that is left, and 2 noise/h_j the rounding: E = 2 (e + 2 noise/h_j). The entry with the least E is
+    taken. Ridders has the first two alone; where h is wider than what φ does, these may agree on a wrong slope by luck.
+    D_j is there about C/h_j: it changes more from step to step, not less, and rows up to where it does are left out,
+    as are those up to a step at which φ is not finite (out of a domain). With no row left the bar is infinite.
     """
-    best, bar = math.nan, math.inf
-    previous: list[float] = []
+    steps: list[float] = []
+    table: list[list[float]] = []
     for h in (step * scale for step in STEPS):
         up, down = function(h), function(-h)
         if not (math.isfinite(up) and math.isfinite(down)):
-            previous = []
+            steps, table = [], []
             continue
         row = [(up - down) / (2 * h)]
-        for k, above in enumerate(previous, start=1):
+        for k, above in enumerate(table[-1] if table else (), start=1):
             row.append(row[-1] + (row[-1] - above) / (16**k - 1))
-            truncation = max(abs(row[k] - row[k - 1]), abs(row[k] - previous[k - 1]))
-            error = 2 * (truncation + 2 * noise / h)
+        steps.append(h)
+        table.append(row)
+    best, bar = table[-1][0] if table else math.nan, math.inf
+    for j in range(_first_believed(steps, [row[0] for row in table], noise), len(table) - 1):
+        wider, here, finer = table[j - 1 : j + 2]
+        for k in range(1, j):
+            truncation = max(abs(here[k] - other) for other in (here[k - 1], wider[k - 1], wider[k], finer[k]))
+            error = 2 * (truncation + 2 * noise / steps[j])
             if error < bar:
-                best, bar = row[k], error
-        previous = row
+                best, bar = here[k], error
     return best, bar
 
 
-def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array]) -> float:
-    """The noise of φ near the point, along a direction."""
-    values = [moved(bench, dy, directions, 1e-13 * step) for step in range(-3, 4)]
-    size = max(abs(values[3]), *(float(np.linalg.norm(w * y)) for w, y in zip(dy, bench.outputs(), strict=True)))
-    return noise_level(values, size)
+def _first_believed(steps: list[float], differences: list[float], noise: float) -> int:
+    """The first row after the last at which D changes more to the next than it did from the one before."""
+    change = [abs(finer - wider) for wider, finer in pairwise(differences)]
+    grows = [j for j in range(1, len(change)) if change[j] > change[j - 1] + 4 * noise / steps[j + 1]]
+    return max(grows, default=0) + 1
+
+
+def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], coarse: bool = False) -> float:
+    """The noise of φ near the point, along a direction: to one side of it, since the point may itself be a kink.
+
+    coarse : what single precision inside the forward makes, which points 1e-13 apart do not see, from points 1e-7
+    apart. There the smooth part dies out in the higher levels only, so that the least is taken.
+    """
+    here, spacing = phi(bench, dy), 1e-7 if coarse else 1e-13
+    values = [moved(bench, dy, directions, spacing * step) for step in range(1, 8)]
+    size = max(abs(here), *(norm(w * y) for w, y in zip(dy, bench.outputs(), strict=True)))
+    return noise_level([value if math.isfinite(value) else here for value in values], size, min if coarse else max)
+
+
+def norm(x: Array) -> float:
+    """‖x‖₂, without the squares that overflow or vanish."""
+    largest = float(np.abs(x).max(initial=0.0))
+    return largest * float(np.linalg.norm(x / largest)) if largest else 0.0
 
 
 def central(

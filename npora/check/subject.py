@@ -149,9 +149,10 @@ class Bench:
         found = [g for g in (returned if isinstance(returned, tuple | list) else (returned,)) if g is not None]
         places = self.subject.places
         if len(found) != len(places):
+            whole = any(isinstance(x, np.ndarray) and x.dtype.kind in "iub" for x in self.inputs)
             raise ValueError(
                 f"backward returned {len(found)} gradients, expected {len(places)}: one for each floating-point input "
-                f"({', '.join(places) or 'there is none'})"
+                f"({', '.join(places) or 'there is none'}){'; for integers return None' if whole else ''}"
             )
         gradients = dict(zip(places, map(np.asarray, found), strict=True))
         for name in self.subject.trainable:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.check.complex_safe import unsafe_operation
 from npora.check.complex_step import complex_step
 from npora.check.richardson import phi
 from npora.check.subject import Bench, Outputs, Subject
@@ -60,7 +61,11 @@ def v_curve(layer: Any, *inputs: Any, seed: int = 0, **keywords: Any) -> VCurve:
     places = [(name, index) for name, x in subject.point.items() for index in np.ndindex(x.shape)]
     chosen = [places[int(k)] for k in rng.permutation(len(places))[:ELEMENTS]]
     exact_bench = subject.at(np.complex128)
+    if operation := unsafe_operation(subject):
+        raise ValueError(f"the errors are against complex steps, and this forward is not complex-safe: {operation}")
     exact = np.array([complex_step(exact_bench, dy, name, [index])[0] for name, index in chosen])
+    if not exact.any():
+        raise ValueError("the gradient is zero at every coordinate: there is no error relative to it")
     errors = {}
     for dtype, complex_dtype in ((np.float64, np.complex128), (np.float32, np.complex64)):
         bench = subject.at(dtype)

@@ -12,6 +12,8 @@ from npora.nn.module import Array
 
 PASS, FAIL, UNRESOLVED, VACUOUS, KINK = "PASS", "FAIL", "UNRESOLVED", "VACUOUS", "KINK"
 
+ROUNDING = "ill-conditioned: the difference shrinks with the unit roundoff, as rounding does"
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -59,7 +61,7 @@ class Comparison:
     tolerance: Array  # the larger of the element's own and the floor that the other tensors set
     failed: Array  # bool, as are the next two
     unresolved: Array
-    zero: bool  # the reference is zero throughout, or no more than its own rounding, 2⁷ u G
+    zero: bool  # both are zero throughout, or no more than their own rounding, 2⁷ u G
     caught: float  # the smallest error, relative to the tensor's largest gradient, that would have been a FAIL
 
     @property
@@ -94,16 +96,21 @@ def compare(analytic: Array, numeric: Array, bars: Any, everywhere: float, dtype
     error and a rounding look alike, so that it is never a PASS, and never a FAIL.
     """
     p = precision_of(dtype)
-    largest = float(np.abs(numeric).max(initial=0.0))
+    bars = np.broadcast_to(bars, numeric.shape)
+    known = np.isfinite(bars)
+    numeric = np.where(np.isnan(numeric) & ~known, 0.0, numeric)
+    largest = float(np.abs(numeric).max(initial=0.0, where=known))
     floor = p.slack * p.u * everywhere
     tolerance = np.maximum(bars, p.slack * p.u * largest)
     difference = np.abs(analytic - numeric)
     size = np.abs(numeric)
     failed = ~(difference <= np.maximum(tolerance, floor))  # nan fails
+    failed |= ~np.isfinite(analytic)
     agrees = difference <= p.agreement * size
     absent = ((analytic == 0) | (numeric == 0)) & (tolerance <= p.agreement * largest)
-    passed = (difference <= tolerance) & (agrees | (tolerance <= p.agreement * size) | absent)
-    zero = largest <= max(2.0**-46 * everywhere, float(np.max(bars, initial=0.0))) and not (agrees & (size > 0)).all()
+    passed = known & (difference <= tolerance) & (agrees | (tolerance <= p.agreement * size) | absent)
+    zero = largest <= max(2.0**-46 * everywhere, float(bars.max(initial=0.0, where=known)))
+    zero = zero and bool((np.abs(analytic) <= 2**7 * p.u * everywhere).all()) and not (agrees & (size > 0)).all()
     widest = max(float(tolerance.max(initial=0.0)), floor)
     return Comparison(
         analytic,

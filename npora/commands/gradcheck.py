@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import json
 import os
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -57,13 +58,21 @@ def run(options: argparse.Namespace) -> int:
         return self_test(names, options.seed)
     if options.kind is not None:
         return _planted(names, options)
+    if options.plot and len(names) > 1:
+        raise ValueError(f"--plot draws one report: name one layer, not {len(names)}")
     reports = []
     for name in names:
-        layer, inputs, keywords = subject(name, options)
-        report = gradcheck(
-            layer, *inputs, method=options.method, dtype=options.dtype, seed=options.seed, steps=options.steps,
-            blame=options.blame, **keywords,
-        )  # fmt: skip
+        try:
+            layer, inputs, keywords = subject(name, options)
+            report = gradcheck(
+                layer, *inputs, method=options.method, dtype=options.dtype, seed=options.seed, steps=options.steps,
+                blame=options.blame, **keywords,
+            )  # fmt: skip
+        except Exception as error:
+            if not _raised_in(name.rpartition(":")[0], error):
+                raise
+            traceback.print_exc()  # of the user's own code: where is what matters
+            return USAGE
         reports.append(report)
         elements = sum(row.checked for row in report.rows)
         print(f"{report.verdict:10}  {name}, {elements} elements" if report and len(names) > 1 else report)
@@ -73,6 +82,10 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         reports[0].plot(options.plot)
     return exit_code(reports)
+
+
+def _raised_in(path: str, error: Exception) -> bool:
+    return bool(path) and any(frame.filename.endswith(path) for frame in traceback.extract_tb(error.__traceback__))
 
 
 def exit_code(reports: list[Report]) -> int:
@@ -91,7 +104,10 @@ def subject(name: str, options: argparse.Namespace) -> Drawn:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ValueError(f"{path} is not Python: line {error.lineno}: {error.msg}") from None
     function = getattr(module, attribute, None)
     if not callable(function):
         raise ValueError(f"{path} has no function {attribute!r}")
@@ -100,10 +116,19 @@ def subject(name: str, options: argparse.Namespace) -> Drawn:
         made = function()
         layer, *inputs = made if isinstance(made, tuple) else (made,)
         return layer, tuple(inputs), {}
-    shapes = [tuple(int(size) for size in shape.split(",") if size) for shape in options.shape or []]
+    shapes = [_shape(text) for text in options.shape or []]
+    if len(shapes) > len(required):
+        raise ValueError(f"{attribute} takes {len(required)} inputs without a default; got {len(shapes)} of --shape")
     shapes += [(4, 5)] * (len(required) - len(shapes))
     rng = np.random.default_rng(options.seed)
     return function, tuple(options.scale * rng.standard_normal(shape) for shape in shapes), {}
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(",") if size)
+    except ValueError:
+        raise ValueError(f"--shape takes the sizes of one input, as in 4,5; got {text!r}") from None
 
 
 def _planted(names: list[str], options: argparse.Namespace) -> int:

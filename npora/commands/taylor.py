@@ -8,6 +8,8 @@ from npora.check.planted import plantings
 from npora.check.taylor import taylor_test
 from npora.commands.catalogue import draw
 
+USAGE = 3  # 1 and 2 are verdicts
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 
 from npora.models.continuations import Continuations
@@ -70,7 +72,7 @@ def beam_search(
     batch = len(sequences.ids)
     finished = Finished(batch, beams, most, penalty, early_stopping)
     tokens, log_p = np.full((batch, 1, most), _NONE), np.zeros((batch, 1))  # one beam to begin with
-    for length in range(1, most + 1):
+    for length in count(1):
         steps, _ = log_softmax(sequences.logits())  # [b·w,v]
         steps = steps if warp is None else warp(steps)
         w, v = log_p.shape[1], steps.shape[1]
@@ -91,8 +93,8 @@ def beam_search(
         if not finished.open.any():
             break
         rows = np.arange(batch)[:, None] * w + np.take_along_axis(parents, running, axis=1)
-        sequences.select(rows.reshape(-1))
-        sequences.append(tokens[:, :, length - 1].reshape(-1))
+        sequences.select(rows.ravel())
+        sequences.append(tokens[:, :, length - 1].ravel())
     return finished.result(pad)
 
 

@@ -119,7 +119,7 @@ def _follow(
     while True:
         scores = sequences.logits()  # [alive,v]
         if warp is not None and rng is not None:
-            everyone = np.zeros((batch, scores.shape[-1]), dtype=scores.dtype)
+            everyone = np.zeros((batch, scores.shape[1]), dtype=scores.dtype)
             everyone[alive] = warp(scores)
             scores = perturbed(everyone, rng)[alive]
         tokens = best(scores, 1)[:, 0]  # [alive]

@@ -19,8 +19,8 @@ def temperature(scores: Array, T: float) -> Array:
 
 def top_k(scores: Array, k: int) -> Array:
     """−∞ for all but the k highest of each row [b,v] (Fan et al., 2018). Those that tie with the k-th stay too."""
-    k = min(k, scores.shape[-1])
-    kth = np.partition(scores, -k, axis=-1)[:, -k, None]  # [b,1]
+    k = min(k, scores.shape[1])
+    kth = np.partition(scores, -k, axis=1)[:, -k, None]  # [b,1]
     return _kept(scores, scores >= kth)
 
 
@@ -29,12 +29,12 @@ def top_p(scores: Array, p: float, at_least: int = 1) -> Array:
 
     A token goes where it and all that are less likely sum to at most 1 − p. Of tokens that tie, the later ones stay.
     """
-    order = np.argsort(scores, axis=-1, kind="stable")  # [b,v], the least likely first
-    ascending, _ = softmax(np.take_along_axis(scores, order, axis=-1))
-    keep = ascending.cumsum(axis=-1) > 1 - p
+    order = np.argsort(scores, axis=1, kind="stable")  # [b,v], the least likely first
+    ascending, _ = softmax(np.take_along_axis(scores, order, axis=1))
+    keep = ascending.cumsum(axis=1) > 1 - p
     keep[:, -at_least:] = True
     kept = np.empty_like(keep)
-    np.put_along_axis(kept, order, keep, axis=-1)
+    np.put_along_axis(kept, order, keep, axis=1)
     return _kept(scores, kept)
 
 
@@ -65,12 +65,13 @@ def warper(T: float = 1.0, k: int = 0, p: float = 1.0, at_least: int = 1) -> War
 
 def best(scores: Array, count: int) -> Array:
     """int [b,count], where each row's highest scores are, the highest first; of equals the earlier comes first."""
-    count = min(count, scores.shape[-1])
-    if count == 1:
-        return np.asarray(scores.argmax(axis=-1)[:, None])
-    some = np.sort(np.argpartition(-scores, count - 1, axis=-1)[:, :count], axis=-1)
-    order = np.argsort(-np.take_along_axis(scores, some, axis=-1), axis=-1, kind="stable")
-    return np.take_along_axis(some, order, axis=-1)
+    count = min(count, scores.shape[1])
+
+    def places(row: Array) -> Array:
+        some = np.flatnonzero(row >= np.partition(row, -count)[-count])  # `count`, and what ties with the last
+        return np.asarray(some[np.argsort(-row[some], kind="stable")[:count]])
+
+    return np.stack([places(row) for row in scores])
 
 
 def perturbed(scores: Array, rng: np.random.Generator) -> Array:

@@ -26,7 +26,7 @@ import numpy as np
 from npora.nn.module import Array
 
 BLOCK = 1 << 15  # elements: a block of this size and its temporaries stay in the second-level cache
-_LEAST = 1 << 16  # elements below which handing work to a thread costs more than it brings
+_LEAST = 1 << 18  # multiplications below which a product is not divided, by OpenBLAS either
 _inside = threading.local()
 
 
@@ -110,24 +110,30 @@ def _blockwise(function: Callable[..., Any], arrays: list[Array], at_once: int) 
 
 
 def matmul(x: Array, W: Array, plus: Array | None = None) -> Array:
-    """x W, and `plus` added to each row.    x [...,i]  W [i,o]  →  y [...,o]"""
-    n, width = int(np.prod(x.shape[:-1])), W.shape[1]
-    threads = num_threads()
-    if threads == 1 or n * width < _LEAST or n < 16 * threads:
+    """x W, and `plus` added to each row.    x [...,i]  W [i,o]  →  y [...,o]
+
+    Each thread takes some of the rows, or of the columns where there are few rows.
+    """
+    n, (i, o), threads = int(np.prod(x.shape[:-1])), W.shape, num_threads()
+    if threads == 1 or n * i * o < _LEAST:
         y = x @ W  # [...,o]
         if plus is not None:
             y += plus
         return y
-    flat = x.reshape(n, x.shape[-1])  # [...,i] → [n,i]
-    y = np.empty((n, width), np.result_type(x, W))
+    flat = x.reshape(n, i)  # [...,i] → [n,i]
+    y = np.empty((n, o), np.result_type(x, W))
+    by_column = n < 16 * threads
 
     def work(block: slice) -> None:
-        np.matmul(flat[block], W, out=y[block])
+        every = slice(None)
+        rows, columns = (every, block) if by_column else (block, every)
+        np.matmul(flat[rows], W[:, columns], out=y[rows, columns])
         if plus is not None:
-            y[block] += plus
+            y[rows, columns] += plus[columns]
 
-    in_blocks(n, -(-n // threads), work)
-    return y.reshape(*x.shape[:-1], width)  # [n,o] → [...,o]
+    divided = o if by_column else n
+    in_blocks(divided, -(-divided // threads), work)
+    return y.reshape(*x.shape[:-1], o)  # [n,o] → [...,o]
 
 
 def _nested(run: Callable[[], None]) -> None:

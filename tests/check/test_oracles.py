@@ -51,6 +51,20 @@ def test_a_table_of_differences_knows_how_good_it_is(function: Any, slope: float
     assert abs(found - slope) <= bar <= 1e-6 * slope
 
 
+def test_a_table_of_differences_is_not_taken_in_by_steps_wider_than_what_the_function_does() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        a, b, c = draw.standard_normal(3)
+        width, size = 10 ** draw.uniform(-4, 0), 10 ** draw.uniform(-15, -2)
+
+        def function(t: float, a: float = a, b: float = b, c: float = c, w: float = width, s: float = size) -> float:
+            z = t / w
+            return 0.1 + s * (a * math.tanh(z) + b * z / (1 + z * z) + c * math.sin(0.2 * z) * math.exp(-z * z / 81))
+
+        found, bar = extrapolate(function, 4e-17)
+        assert bar == math.inf or abs(found - size / width * (a + b + 0.2 * c)) <= bar
+
+
 def test_a_function_that_is_nowhere_finite_has_an_infinite_bar() -> None:
     found, bar = extrapolate(lambda t: math.nan, 1e-16)
     assert math.isnan(found) and bar == math.inf
@@ -87,6 +101,27 @@ def test_the_taylor_test_has_slopes_two_and_three_and_one_for_a_wrong_gradient()
 def test_the_taylor_test_of_a_linear_function_has_nothing_but_rounding_left() -> None:
     result = taylor_test(lambda x: (3 * x, lambda dy: 3 * dy), np.ones(3))
     assert result.verdict == "PASS" and math.isnan(result.centred_slope)
+
+
+def test_the_taylor_test_sees_tiny_gradients_and_does_not_pass_what_is_nothing() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    for error, verdict in ((0.0, "PASS"), (1e-3, "FAIL"), (-2.0, "FAIL")):
+
+        def tiny(x: Array, error: float = error) -> tuple[Array, Any]:
+            return 1e-20 * np.sin(x), lambda dy: (1 + error) * 1e-20 * np.cos(x) * dy
+
+        assert taylor_test(tiny, x).verdict == verdict
+        line = lambda x, error=error: (3e-12 * x, lambda dy: (1 + error) * 3e-12 * dy)  # noqa: E731
+        assert taylor_test(line, x).verdict == verdict
+    assert taylor_test(lambda x: (0 * x, lambda dy: 0 * dy), x).verdict == "UNRESOLVED"
+
+
+def test_the_v_curve_refuses_what_it_has_no_exact_derivative_of() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    with pytest.raises(ValueError, match="not complex-safe: absolute in"):
+        v_curve(lambda x: (np.abs(x), lambda dy: dy * np.sign(x)), x)
+    with pytest.raises(ValueError, match="the gradient is zero at every coordinate"):
+        v_curve(lambda x: (0 * x, lambda dy: 0 * dy), x)
 
 
 def test_the_v_curve_has_its_tips_where_theory_puts_them() -> None:

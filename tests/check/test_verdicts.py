@@ -147,6 +147,25 @@ def test_a_float32_backward_is_compared_with_the_derivative_in_float64() -> None
     assert gradcheck(coarse, x, dtype="float32").verdict == "FAIL"
 
 
+def test_an_underflow_in_float32_is_no_lack_of_linearity() -> None:
+    def thin(x: Array) -> tuple[Array, Any]:
+        a, b, c = (np.array([1, value], np.float32).astype(x.dtype) for value in (1e-33, 1e-10, 1e9))
+        return x * a * b * c, lambda dy: dy * a * b * c
+
+    report = gradcheck(thin, np.array([0.3, 0.7]), dtype="float32")
+    assert report["backward(2 dy) = 2 backward(dy)"].verdict == "PASS" and report.verdict == "UNRESOLVED"
+
+
+def test_where_no_difference_is_to_be_had_there_is_no_verdict() -> None:
+    def half(x: Array) -> tuple[Array, Any]:
+        with np.errstate(invalid="ignore"):
+            return x**1.5, lambda dy: 1.5 * x**0.5 * dy
+
+    x = np.array([0.7, 0.0, 0.3])  # at 0 there is nothing to the left
+    assert gradcheck(half, x, method="central").verdict == "UNRESOLVED"
+    assert gradcheck(half, x[::2], method="central").ok
+
+
 def test_one_wrong_element_of_many_is_found_with_its_index_and_both_values() -> None:
     def one_off(x: Array) -> tuple[Array, Any]:
         def backward(dy: Array) -> Array:

@@ -73,7 +73,9 @@ def test_a_sample_of_the_likeliest_alone_is_greedy(seed: int, prompt: Any) -> No
 
 @given(st.integers(0, 50), prompts(), EVERY)
 def test_the_same_seed_gives_the_same_ids(seed: int, prompt: Any, options: Any) -> None:
-    first, second = (generate(model(seed), *prompt, max_new_tokens=6, **options) for _ in range(2))
+    ids, mask = prompt
+    first = generate(model(seed), ids, mask, max_new_tokens=6, **options)
+    second = model(seed).generate(ids, mask, max_new_tokens=6, **options)  # the method is the function
     np.testing.assert_array_equal(first, second)
 
 
@@ -122,22 +124,41 @@ def test_beam_search_finds_the_best_whole_where_greedy_search_does_not() -> None
     assert generate(Table(TRAP), [[0]], max_new_tokens=2, eos_token_id=[], num_beams=2).tolist() == [[0, 2, 0]]
 
 
+def test_there_are_enough_beams_to_go_on_however_many_have_ended() -> None:
+    # Ends are the likeliest, and the best whole begins with the second likeliest of the rest.
+    table = np.full((6, 6), 1 / 6)
+    table[0], table[5] = [0.01, 0.26, 0.25, 0.25, 0.12, 0.11], [0.001, 0.995, 0.001, 0.001, 0.001, 0.001]
+    options = {"num_beams": 2, "eos_token_id": [1, 2, 3], "length_penalty": 3.0, "early_stopping": "never"}
+    assert generate(Table(table), [[0]], max_new_tokens=2, **options).tolist() == [[0, 5, 1]]
+    # Both beams have three ends that are likelier than any other step, and go on nevertheless.
+    table[4], table[5] = [0.04, 0.3, 0.3, 0.3, 0.03, 0.03], [0.04, 0.3, 0.3, 0.3, 0.03, 0.03]
+    assert generate(Table(table), [[0]], max_new_tokens=3, **options).tolist() == [[0, 4, 0, 1]]
+
+
 @given(st.integers(0, 999), st.sampled_from([0.0, 0.7, 1.0, 3.0, -1.0]))
 def test_a_beam_for_every_sequence_finds_the_best_of_all(seed: int, penalty: float) -> None:
     """16 beams hold all of 4² unfinished sequences, so that the search misses nothing."""
     table = np.random.default_rng(seed).dirichlet([0.5] * 4, size=4) + 1e-6
     table[:, 3] *= 3
     found = generate(
-        Table(table), [[0]], max_new_tokens=3, eos_token_id=3, num_beams=64, length_penalty=penalty,
-        early_stopping="never",
-    )[0, 1:]  # fmt: skip
+        Table(table), [[0], [1]], max_new_tokens=3, eos_token_id=3, pad_token_id=9, num_beams=64,
+        length_penalty=penalty, early_stopping="never",
+    )  # fmt: skip
     log_p = np.log(table / table.sum(axis=1, keepdims=True))
-    worth = {}
-    for tokens in product(range(4), repeat=3):
-        whole = tokens[: tokens.index(3) + 1] if 3 in tokens else tokens
-        steps = zip((0, *whole), whole, strict=False)
-        worth[whole] = sum(log_p[a, b] for a, b in steps) / len(whole) ** penalty
-    assert worth[tuple(int(t) for t in found)] == pytest.approx(max(worth.values()), abs=1e-12)
+    for start, *new in found.tolist():
+        worth = {}
+        for tokens in product(range(4), repeat=3):
+            whole = tokens[: tokens.index(3) + 1] if 3 in tokens else tokens
+            steps = zip((start, *whole), whole, strict=False)
+            worth[whole] = sum(log_p[a, b] for a, b in steps) / len(whole) ** penalty
+        assert worth[tuple(t for t in new if t != 9)] == pytest.approx(max(worth.values()), abs=1e-12)
+
+
+def test_a_beam_that_is_drawn_has_one_more_token_to_choose_from_than_there_are_ends() -> None:
+    table = Table([[0.34, 0.33, 0.32, 0.01]] * 4)
+    options = {"eos_token_id": 3, "max_new_tokens": 2, "num_beams": 2, "do_sample": True, "top_k": 1}
+    drawn = {tuple(generate(table, [[0]], seed=seed, **options)[0]) for seed in range(100)}
+    assert len(drawn) > 1 and {token for tokens in drawn for token in tokens} == {0, 1}
 
 
 def test_a_cached_step_computes_one_row_a_sequence_and_those_that_ended_none() -> None:

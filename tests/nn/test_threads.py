@@ -47,6 +47,8 @@ def test_matmul_is_the_product_with_a_row_added(count: int) -> None:
     x, W = (rng.integers(-8, 9, shape).astype(np.float32) for shape in ((3, 211, 40), (40, 120)))  # exact in any order
     plus = rng.integers(-8, 9, 120).astype(np.float32)
     assert np.array_equal(threads.matmul(x, W, plus=plus), x @ W + plus)
+    few, wide = x[:1, :2], rng.integers(-8, 9, (40, 9001)).astype(np.float32)  # a thread takes columns
+    assert np.array_equal(threads.matmul(few, wide, plus=wide[3]), few @ wide + wide[3])
     assert np.array_equal(
         threads.matmul(x.reshape(-1, 40).T, x.reshape(-1, 40)), x.reshape(-1, 40).T @ x.reshape(-1, 40)
     )

@@ -1,0 +1,160 @@
+"""Derivatives of φ = ⟨dy, f⟩ that do not come from the pullback: by complex steps, or by differences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npora.check.complex_safe import unsafe_operation
+from npora.check.complex_step import STEP, Index, complex_slope, complex_step
+from npora.check.dot_product import Direction
+from npora.check.kinks import REACH, kink, one_sided
+from npora.check.richardson import STEPS, central, central_slope, moved, noise_of, phi
+from npora.check.subject import Outputs, Subject
+from npora.check.verdict import precision_of
+from npora.nn.module import Array
+
+SHARP = 1e-3  # a bar no wider than this share of a slope can tell a right one from a wrong one
+Slopes = tuple[float, float]
+
+
+class Oracles:
+    """What is known of a subject's forward at one dy.
+
+    `complex` is a bench for complex steps, or None where differences are wanted, or where the forward is not
+    complex-safe, as `notes` then say. `noise` is that of φ, `kinked` whether it has a kink along some direction.
+    """
+
+    def __init__(self, subject: Subject, dy: Outputs, rng: np.random.Generator, by_differences: bool) -> None:
+        self.subject, self.dy = subject, dy
+        self.notes: list[str] = []
+        self.real = subject.at(np.float64)
+        self.all_along = {name: rng.standard_normal(x.shape) for name, x in subject.point.items()}
+        self.noise = self.fine = noise_of(self.real, dy, self.all_along)
+        self.kinked = self.kink_along(self.all_along) is not None
+        self.complex = None if by_differences else subject.at(np.complex128)
+        if self.complex is not None and not self._is_safe():
+            self.complex = None
+        if self.complex is None:
+            self.noise = max(self.noise, noise_of(self.real, dy, self.all_along, coarse=True))
+
+    def _is_safe(self) -> bool:
+        """Does the complex step agree with differences along one direction, to their error bar?
+
+        Where that bar is too wide to tell, each operation of the forward is asked.
+        """
+        assert self.complex is not None
+        try:
+            slope = complex_slope(self.complex, self.dy, self.all_along)
+        except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
+            return self._unsafe(unsafe_operation(self.subject) or f"{type(error).__name__}: {error}")
+        differences, bar = central_slope(self.real, self.dy, self.all_along, self.noise)
+        if abs(slope - differences) <= bar <= SHARP * abs(slope):
+            return True
+        # A kink within the steps of the differences spoils them, not the complex step: look closer.
+        slopes = one_sided(lambda t: moved(self.real, self.dy, self.all_along, t), REACH)
+        between = self.between(slopes, slope, REACH)
+        if between and self._slack(slopes, REACH) <= SHARP * abs(slope):
+            return True
+        operation = unsafe_operation(self.subject)
+        if not operation and (between or not abs(slope - differences) > bar):
+            return True
+        return self._unsafe(operation or f"along one direction {slope:.9g} against {differences:.9g} ± {bar:.1g}")
+
+    def _unsafe(self, detail: str) -> bool:
+        self.notes.append(
+            f"the forward is not complex-safe ({detail}), so that central differences were the oracle; that says "
+            f"nothing against the gradient"
+        )
+        return False
+
+    def derivatives(self, name: str, indices: list[Index], a: Array) -> tuple[Array, Array]:
+        """(∂φ/∂x_i, error bars) at these coordinates. a : what the pullback gives there, looked at again where it
+        differs."""
+        if self.complex is not None:
+            numeric, bars = complex_step(self.complex, self.dy, name, indices), np.zeros(len(indices))
+            self._doubt(name, indices, a, numeric, bars)
+        else:
+            numeric, bars = central(self.real, self.dy, name, indices, self.noise)
+            self._ask_finer_steps(name, indices, a, numeric, bars)
+        return numeric, bars
+
+    def _doubt(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> None:
+        """Where the pullback differs from complex steps, differences take their place if the steps are to blame.
+
+        They are where a smaller h, which changes nothing where φ is analytic, changes them (x^1.5 at 0 has the slope
+        h^½); and all of them are where the worst is outside the error bar of differences.
+        """
+        assert self.complex is not None
+        p = precision_of(self.subject.dtype)
+        close = p.slack * p.u * float(np.abs(numeric).max())
+        wrong = np.flatnonzero(~(np.abs(a - numeric) <= close))
+        if not len(wrong):
+            return
+        worst = wrong[np.abs(a - numeric)[wrong].argmax()]
+        [differences], [bar] = central(self.real, self.dy, name, [indices[worst]], self.noise)
+        unsafe = abs(differences - numeric[worst]) > bar
+        if unsafe:
+            detail = f"at {name}{list(indices[worst])} {numeric[worst]:.9g} against {differences:.9g} ± {bar:.1g}"
+            self._unsafe(unsafe_operation(self.subject) or detail)
+        for k in wrong:
+            again = numeric[k] if unsafe else complex_step(self.complex, self.dy, name, [indices[k]], STEP / 2**20)[0]
+            if unsafe or not abs(again - numeric[k]) <= close / 2**10:
+                numeric[[k]], bars[[k]] = central(self.real, self.dy, name, [indices[k]], self.noise)
+
+    def _ask_finer_steps(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> None:
+        """Where the pullback is outside the bar, or the bar is wide without noise, take finer steps; believe them where
+        they are better known, or contradict the first.
+
+        A bar is honest only if the steps are finer than what the function does: a kink or a saturated norm beside the
+        point can make wide steps agree with each other on a wrong slope, or look like noise.
+        """
+        agreement = precision_of(self.subject.dtype).agreement
+        for finer in (2.0**-8, 2.0**-14):
+            wide = max(agreement * float(np.nan_to_num(np.abs(numeric)).max()), 64 * self.noise / STEPS[-1])
+            for k in np.flatnonzero((bars > wide) | ~(np.abs(a - numeric) <= bars)):
+                again, bar = central(self.real, self.dy, name, [indices[k]], self.fine, finer)
+                no_noise = self.noise > 16 * self.fine and abs(again[0] - a[k]) <= bar[0]
+                better = bars[k] > max(wide, bar[0])
+                if better or no_noise or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
+                    numeric[k], bars[k] = again[0], bar[0]
+
+    def along(self, v: Direction) -> tuple[float, float]:
+        """(⟨dy, J v⟩, its error bar)"""
+        arrays = {name: v[name].astype(np.float64) for name in v.names}
+        if self.complex is not None:
+            return complex_slope(self.complex, self.dy, arrays), 0.0
+        return central_slope(self.real, self.dy, arrays, self.noise)
+
+    def has_kink(self, v: Direction, slope: float) -> bool:
+        slopes = self.kink_along({name: v[name].astype(np.float64) for name in v.names})
+        return slopes is not None and self.between(slopes, slope, REACH)
+
+    def kink_along(self, v: dict[str, Array]) -> Slopes | None:
+        """The two slopes along v, where they differ."""
+        return kink(lambda t: moved(self.real, self.dy, v, t), self.noise)
+
+    @property
+    def reach(self) -> float:
+        """How near a kink must be to matter."""
+        return STEPS[-1] if self.complex is None else REACH
+
+    def kink_at(self, name: str, index: Index) -> Slopes | None:
+        """The two slopes along one coordinate, where they differ."""
+        x = self.real.arrays[name]
+        value = x[index]
+
+        def along(t: float) -> float:
+            x[index] = value + t
+            return phi(self.real, self.dy)
+
+        slopes = kink(along, self.noise, self.reach * max(1.0, abs(float(value))))
+        x[index] = value
+        return slopes
+
+    def between(self, slopes: Slopes, a: float, reach: float | None = None) -> bool:
+        """Is a between the slopes to the left and right, as well as they are known?"""
+        slack = self._slack(slopes, reach or self.reach)
+        return min(slopes) - slack <= a <= max(slopes) + slack
+
+    def _slack(self, slopes: Slopes, reach: float) -> float:
+        return 64 * self.noise / reach + 1e-5 * (abs(slopes[0]) + abs(slopes[1]))

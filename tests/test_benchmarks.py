@@ -1,0 +1,151 @@
+"""Each workload of the benchmarks runs, at toy sizes, and what is printed about it is what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.benchmarks import NAMES, compare, floor, process, report, scaling, start, toy, with_npora, workloads
+from tests.shared_data import data
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nporas_side_of_a_workload_runs(tmp_path: Path, name: str) -> None:
+    workload = toy(name)
+    check, step = start(workload, with_npora, tmp_path)
+    first, second = workloads.load_batches(workload, tmp_path)
+    for what, array in check(first).items():
+        assert np.isfinite(array).all() and np.any(array), f"nothing to compare in {what}"
+    loss, again = step(first), step(first)
+    assert step(second) is not None
+    if workload.kind in ("train", "start"):
+        assert again != loss, "a step changes nothing"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "f"])
+def test_the_floor_of_a_workload_runs(tmp_path: Path, name: str) -> None:
+    workload = toy(name)
+    _, step = start(workload, floor, tmp_path)
+    for batch in workloads.load_batches(workload, tmp_path):
+        step(batch)
+
+
+def test_the_floor_is_the_products_that_are_read() -> None:
+    def linear(n: int, train: bool = True, **keywords: bool) -> list[tuple[int, ...]]:
+        products = floor.Products(r, train)
+        products.linear(n, i, o, **keywords)
+        assert products[0] == (1, n, i, o)  # x Wᵀ
+        return list(products[1:])
+
+    i, o, r = 5, 3, 2
+    assert linear(7, train=False) == [] and linear(7) == [(1, 7, o, i)]  # dy W
+    assert linear(7, dx=False, dW=True) == [(1, o, 7, i)]  # dyᵀ x
+    gradients = [(1, 4, o, r), (1, o, 4, r), (1, r, 4, i)]  # du, dB, dA
+    assert linear(4, dx=False, lora=True) == [(1, 4, i, r), (1, 4, r, o), *gradients]  # u and u Bᵀ: 24 < B A's 30
+    assert linear(4, lora=True) == [(1, 4, o, i), (1, o, r, i), (1, 4, i, r), *gradients]  # 30 < u Bᵀ and du A's 64
+
+
+def test_products_with_a_large_vocabulary_go_by_blocks_of_rows() -> None:
+    products = floor.Products(1, True)
+    products.matrix(1000, 4, 50257)
+    assert len(products) > 1 and sum(m for _, m, _, _ in products) == 1000
+    assert all(m * n <= floor.LARGEST_OUTPUT for _, m, _, n in products)
+
+
+def test_what_a_process_found_is_compared_by_name_and_by_its_largest_element(tmp_path: Path) -> None:
+    workload = toy("a")
+    np.savez(process.found_by("npora", workload, tmp_path), loss=1.0, A=np.array([1.0, -4.0]))
+    np.savez(process.found_by("PEFT", workload, tmp_path), loss=1.0, A=np.array([1.5, -4.0]))
+    assert compare.difference(workload, "PEFT", tmp_path) == ("A", 0.125)
+    np.savez(process.found_by("PEFT", workload, tmp_path), loss=1.0, A=np.array([np.nan, -4.0]))
+    assert not compare.difference(workload, "PEFT", tmp_path)[1] <= compare.TOLERANCE
+    np.savez(process.found_by("PEFT", workload, tmp_path), loss=1.0)
+    with pytest.raises(compare.Failed, match="do not both have A"):
+        compare.difference(workload, "PEFT", tmp_path)
+
+
+def fake_process(losing: str) -> Any:
+    """In place of a process: it finds a loss of 1, but the one side a loss of 2."""
+
+    def process_(workload: Any, side: str, folder: Path, steps: int, limit: float) -> dict[str, Any]:
+        np.savez(process.found_by(side, workload, folder), loss=2.0 if side == losing else 1.0)
+        return {"seconds": [1.0], "bytes": 1, "loss": None, "tokens": 0}
+
+    return process_
+
+
+def test_sides_that_disagree_stop_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SimpleNamespace(sides=["npora", "PEFT", "floor"], steps=1, limit=9, rounds=2)
+    monkeypatch.setattr(compare, "process", fake_process("floor"))
+    sides = compare.measure(toy("a"), tmp_path, options)["sides"]
+    assert [len(side["runs"]) for side in sides.values()] == [2, 2, 2]
+    monkeypatch.setattr(compare, "process", fake_process("PEFT"))
+    with pytest.raises(SystemExit, match=r"\(a\) npora and PEFT disagree: loss by 5.0e-01"):
+        compare.measure(toy("a"), tmp_path, options)
+
+
+def test_shares_are_medians_over_the_rounds() -> None:
+    def side(*medians: float) -> dict[str, Any]:
+        runs = [{"seconds": [m / 2, m, 3 * m], "bytes": 1e6 * m, "loss": None, "tokens": 8} for m in medians]
+        return {"runs": runs}
+
+    sides = {
+        "npora": side(1, 2, 4),
+        "PEFT": {**side(4, 4, 5), "differs": 1e-6},
+        "JAX, jit": {"runs": [], "failed": "no jax"},
+        "floor": side(1, 1, 3),
+    }
+    lines = report.table({"name": "a", "title": "title", "sides": sides}).splitlines()
+    columns = {line.split("  ")[0]: line.split() for line in lines[3:]}
+    assert columns["npora"] == ["npora", "2", "(1–4)", "0.75", "(0.50–1.00)", "2", "4"]
+    shares = ["4", "(4–5)", "0.50", "(0.25–0.80)", "0.25", "(0.25–0.60)", "4", "0.50", "2", "1e-06"]
+    assert columns["PEFT"] == ["PEFT", *shares]
+    assert columns["floor"] == ["floor", "1", "(1–3)"]
+    assert lines[5] == "JAX, jit            left out: no jax"
+
+
+def test_the_command_measures_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.json"
+    compare.main(f"--toy --only a --sides npora,floor --rounds 1 --steps 1 --json {file}".split())
+    printed = capsys.readouterr().out
+    assert "machine: " in printed and "versions: Python " in printed and "\nnpora " in printed and "\nfloor " in printed
+    (workload,) = json.loads(file.read_text(encoding="utf-8"))["workloads"]
+    (run,) = workload["sides"]["npora"]["runs"]
+    assert len(run["seconds"]) == 1 and run["bytes"] > 1e7 and run["tokens"] == 27
+
+
+def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(compare.Failed, match="FileNotFoundError"):  # nothing was prepared
+        compare.process(toy("a"), "npora", tmp_path, steps=1, limit=60)
+
+
+def test_sentences_come_from_a_file_where_one_is_given(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="needs the extra `hf`")
+    options = compare.parser().parse_args(["--only", "b-longest", "--data", str(data("sst2").parent)])
+    (workload,) = compare.chosen(options)
+    assert workload.checkpoint == str(data("checkpoints", "minilm-l6"))
+    workloads.prepare(workload, tmp_path, 2)
+    first, second = workloads.load_batches(workload, tmp_path)
+    assert len(first["labels"]) == 16 and set(first["labels"]) == {0, 1}
+    for batch in (first, second):
+        assert (batch["input_ids"][:, 0] == 101).all(), "[CLS]"
+        assert batch["attention_mask"].sum(axis=1).max() == batch["input_ids"].shape[1]
+
+
+def test_an_exponent_is_a_slope_between_logarithms() -> None:
+    sizes = [1, 2, 4, 8]
+    assert scaling.exponents(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx((1.5, 1.5))
+    assert scaling.exponents(sizes, [1, 1, 1, 2])[1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("axis", list(scaling.AXES))
+def test_a_point_of_each_axis_is_measured(tmp_path: Path, axis: str) -> None:
+    (small, workload), (large, _), *_ = scaling.points(axis, toy=True)
+    assert small < large
+    found = scaling.measure(workload, tmp_path, steps=1)
+    assert found["seconds"] > 0 and found["bytes"] >= 0
