@@ -34,6 +34,9 @@ from functools import partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+# Before NumPy is imported: a mutant a core, and BLAS's own threads would only be in their way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # What the judge needs, imported before the fork so that no mutant pays for it again. npora must not be among it.
 import hypothesis
 import numpy as np
