@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.llama import BUFFERS, TARGETS, LlamaConfig, LlamaModel, Rng
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput
@@ -17,7 +18,7 @@ from npora.nn.init import Source
 from npora.nn.module import Array
 
 
-class LlamaForCausalLM(PretrainedModel):
+class LlamaForCausalLM(GenerationMixin, PretrainedModel):
     """Llama with a projection to the vocabulary: its token embedding where `config.tie_word_embeddings`, else its own.
 
     forward(input_ids [b,t], attention_mask [b,t], labels [b,t]) returns loss and logits [b,t,v]: the logits of a token

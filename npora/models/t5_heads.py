@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import BaseModelOutput, LanguageModelOutput, SequenceClassifierOutput
 from npora.models.pretrained import Make, PretrainedModel
@@ -131,7 +132,7 @@ class T5Model(PretrainedModel):
         return np.where(shifted == -100, pad, shifted)
 
 
-class T5ForConditionalGeneration(T5Model):
+class T5ForConditionalGeneration(GenerationMixin, T5Model):
     """T5 with a projection to the vocabulary: the token embedding itself (tied), or a matrix of its own.
 
     forward(input_ids [b,s], attention_mask [b,s], labels [b,t]) returns loss and logits [b,t,v]. Labels are what the
