@@ -223,6 +223,7 @@ def _judge_inside(judges: Judges, mutants: list[Mutant], pool: _Pool) -> None:
     """Import npora, and put each mutant in place in a fork. The checks that enter its function judge it, the quickest
     first."""
     looked = sorted(((*_looked_at(check), check) for check in judges()), key=lambda item: item[0])
+    gc.unfreeze()  # what an earlier group froze is to be found again
     functions = {_place(f.__code__): f for f in gc.get_objects() if isinstance(f, FunctionType)}
     gc.freeze()  # or each fork's collector would touch, and so copy, everything
     for mutant in mutants:
