@@ -25,6 +25,7 @@ CASES = [
     Case("normalize", lambda: F.normalize, (draw(3, 5),), {"eps": 1e-2}, row_wise=True),
     Case("dropout", lambda: F.dropout, (draw(3, 5),), {"p": 0.3, "rng": np.random.default_rng(2)}),
     Case("cross_entropy", lambda: F.cross_entropy, (draw(5, 4),), {"targets": TARGETS}),
+    Case("cross_entropy, huge logits", lambda: F.cross_entropy, (800 + draw(5, 4),), {"targets": TARGETS}),
     Case("cross_entropy, smoothed", lambda: F.cross_entropy, (draw(5, 4),), SMOOTHED),
     Case("binary_cross_entropy", lambda: F.binary_cross_entropy, (3 * draw(3, 5),), {"targets": draw(3, 5) > 0.1}),
     Case("rms_normalize", lambda: F.rms_normalize, (draw(3, 5),), {"eps": 1e-2}, row_wise=True),
