@@ -175,9 +175,10 @@ class _Pool:
     def _collect(self) -> None:
         child, status = os.wait()
         code = os.waitstatus_to_exitcode(status)
-        self.outcomes[self.running.pop(child)] = (
-            LATE if code == -signal.SIGALRM else (SURVIVED, KILLED, BROKEN, LATE)[code]
-        )
+        outcome = LATE if code == -signal.SIGALRM else (SURVIVED, KILLED, BROKEN, LATE)[code]
+        self.outcomes[identity := self.running.pop(child)] = outcome
+        if outcome == LATE or (outcome == SURVIVED and identity not in SURVIVORS) or len(self.outcomes) % 200 == 0:
+            print(f"{len(self.outcomes):6} judged; {outcome}: {identity}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         while self.running:

@@ -175,6 +175,10 @@ def _left_alone(tree: ast.Module) -> set[int]:
                 inside.append(node)  # constructors are seen by every forward
         elif isinstance(node, ast.AnnAssign):
             inside.append(node.annotation)
+        elif isinstance(node, ast.ClassDef):
+            inside += [field.value for field in node.body if isinstance(field, ast.AnnAssign)]  # a config's defaults
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.LShift):
+            inside.append(node)  # the size of a block: any other is slower, and gives the same
         elif isinstance(node, ast.Raise) or (isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise)):
             inside.append(node)  # checks of input have tests of their own
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

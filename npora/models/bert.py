@@ -64,6 +64,7 @@ class BertModel(PretrainedModel):
     """
 
     config_class = BertConfig
+    base_model_prefix = "bert"
     default_target_modules = ("query", "value")
     may_lack = ("pooler.",)
     ignored = BUFFERS

@@ -23,7 +23,8 @@ def load_checkpoint(
     ignored: tuple[str, ...],
     seed: int,
 ) -> None:
-    """Give each parameter of the model its tensor, with or without `prefix` before the body's keys.
+    """Give each parameter of the model its tensor, with or without `prefix` before the body's keys, be the model one
+    with a head or the body alone.
 
     A float32 tensor goes into a float32 model as it is, a read-only memory map. Parameters below one of `may_lack` that
     the checkpoint lacks are newly initialised from `seed`; what is missing and what was not used is logged. Keys that
@@ -35,9 +36,7 @@ def load_checkpoint(
     """
     found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(ignored)}
     parameters = dict(model.named_parameters())
-    if prefix and not any(key.startswith(prefix + ".") for key in found):
-        body = {name.removeprefix(prefix + ".") for name in parameters if name.startswith(prefix + ".")}
-        found = {f"{prefix}.{key}" if key in body else key: tensor for key, tensor in found.items()}
+    found = _at_the_body(found, set(parameters), prefix + ".")
     for name, first in tied_names(model).items():
         _resolve_tie(found, name, first)
     missing = [name for name in parameters if name not in found]
@@ -60,6 +59,15 @@ def load_checkpoint(
         logger.warning("newly initialised, since the checkpoint has none: %s", ", ".join(missing))
     if unexpected:
         logger.warning("in the checkpoint, and not used by %s: %s", type(model).__name__, ", ".join(unexpected))
+
+
+def _at_the_body(found: dict[str, Array], names: set[str], prefix: str) -> dict[str, Array]:
+    """The file's tensors, the body's with the prefix that the model has before them, or without."""
+    if not any(name.startswith(prefix) for name in names):
+        return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    if any(key.startswith(prefix) for key in found):
+        return found
+    return {prefix + key if prefix + key in names else key: tensor for key, tensor in found.items()}
 
 
 def tied_names(model: Module) -> dict[str, str]:

@@ -129,6 +129,7 @@ class DistilBertModel(PretrainedModel):
     """
 
     config_class = DistilBertConfig
+    base_model_prefix = "distilbert"
     default_target_modules = ("q_lin", "v_lin")
     ignored = BUFFERS
 

@@ -160,6 +160,7 @@ class GPT2Model(PretrainedModel):
     """
 
     config_class = GPT2Config
+    base_model_prefix = "transformer"
     default_target_modules = ("c_attn",)
     ignored = BUFFERS
 

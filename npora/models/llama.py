@@ -206,6 +206,7 @@ class LlamaModel(PretrainedModel):
     """
 
     config_class = LlamaConfig
+    base_model_prefix = "model"
     default_target_modules = TARGETS
     ignored = BUFFERS
 

@@ -49,6 +49,7 @@ class RobertaModel(BertModel):
     """
 
     config_class = RobertaConfig
+    base_model_prefix = "roberta"
 
     def __init__(
         self,
