@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npora import AutoModelForCausalLM, AutoTokenizer, LoraConfig, PeftModel, get_peft_model
+from npora import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, LoraConfig, PeftModel, get_peft_model
 from npora.cli import main
 from npora.commands.generate import TextPrinter
-from npora.models import GPT2Config, GPT2LMHeadModel
+from npora.models import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 from tests.tiny import spread
 
 
@@ -84,6 +85,26 @@ def test_generate_takes_an_adapter_or_the_folder_around_it(
     for directory in (tmp_path / "out", tmp_path / "out" / "adapter"):
         assert main(["generate", "--model", model, "--adapter", str(directory), "To be"]) == 0
         assert capsys.readouterr().out == expected
+
+
+def test_an_encoder_decoder_answers(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = T5Config(
+        vocab_size=257,
+        d_model=6,
+        d_kv=3,
+        num_heads=2,
+        d_ff=7,
+        num_layers=1,
+        decoder_start_token_id=256,
+        eos_token_id=255,
+    )
+    directory = tmp_path / "t5"
+    spread(T5ForConditionalGeneration(config, rng=0), seed=1).save_pretrained(directory)
+    shutil.copy(Path(model) / "tokenizer.json", directory)
+    assert main(["generate", "--model", str(directory), "To be"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == text_of(str(directory), "To be", AutoModelForSeq2SeqLM.from_pretrained(directory))
+    assert printed.strip() and "To be" not in printed
 
 
 def spread_adapter(model: PeftModel) -> None:

@@ -1,6 +1,7 @@
-"""Continue a text with a causal language model, with or without an adapter.
+"""Continue a text with a causal language model, or answer it with an encoder-decoder, with or without an adapter.
 
-Prints the prompt and each token after it as it comes. Beam search knows its tokens at the end, and prints them then.
+Prints the prompt, unless an encoder reads it, and each token after it as it comes. Beam search knows its tokens at the
+end, and prints them then.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from npora.data import AutoTokenizer
+from npora.files import resolve
 from npora.lora import PeftModel
-from npora.models import AutoModelForCausalLM
+from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from npora.models.config import read_config
 from npora.nn.module import Array
 
 
@@ -42,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
     ids = tokenizer(prompt, return_tensors="np")["input_ids"].reshape(1, -1)
     if not ids.size:
         raise ValueError("there is no text to continue: name a prompt, or pass it on standard input")
-    model: Any = AutoModelForCausalLM.from_pretrained(options.model)
+    encodes = read_config(resolve(options.model)).get("model_type") in AutoModelForSeq2SeqLM.classes
+    auto = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
+    model: Any = auto.from_pretrained(options.model)
     if options.adapter:
         adapter = os.path.join(options.adapter, "adapter")
         model = PeftModel.from_pretrained(model, adapter if os.path.isdir(adapter) else options.adapter)

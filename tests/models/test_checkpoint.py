@@ -12,7 +12,9 @@ import pytest
 
 from npora import AutoModelForSequenceClassification
 from npora.files import save_file
+from tests.models.test_generation_families import FAMILIES
 from tests.tiny import save_bert, tiny_bert
+from tests.tiny_encoders import tiny_encoder
 
 IDS = np.array([[3, 5, 7], [2, 4, 1]])
 
@@ -49,6 +51,15 @@ def test_a_body_without_its_prefix_and_a_head_that_is_missing(tmp_path: Path, ca
     assert hidden[0] == hidden[1]
     head = [load(directory, seed=seed).classifier.weight.data.tobytes() for seed in (1, 1, 2)]
     assert head[0] == head[1] != head[2]
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "gpt2", "llama"])
+def test_a_body_loads_from_the_file_of_a_model_with_a_head(family: str, tmp_path: Path) -> None:
+    model = FAMILIES[family]() if family in FAMILIES else tiny_encoder(family, "MaskedLM")
+    model.save_pretrained(tmp_path)
+    body = getattr(model, model.base_model_prefix)
+    read = {name: value.tobytes() for name, value in type(body).from_pretrained(tmp_path).state_dict().items()}
+    assert {name: read[name] for name in body.state_dict()} == {k: v.tobytes() for k, v in body.state_dict().items()}
 
 
 def test_tensorflows_names_of_the_norms_are_known(tmp_path: Path) -> None:
