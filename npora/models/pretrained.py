@@ -23,10 +23,10 @@ class PretrainedModel(Module):
     """A model with a config that reads and writes Hugging Face directories.
 
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute in which its models with
-    a head hold their body, whether or not a file's keys begin with it; `may_lack`, beginnings of parameter names that a
-    checkpoint may lack, to be newly initialised then; `ignored`, endings of a file's keys that are no parameters; `default_target_modules`,
-    what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an adapter trains whole where
-    it trains the named one.
+    a head hold their body, whether or not a file's keys begin with it; `may_lack`, beginnings of parameter names that
+    a checkpoint may lack, to be newly initialised then; `ignored`, endings of a file's keys that are no parameters;
+    `default_target_modules`, what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an
+    adapter trains whole where it trains the named one.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
