@@ -75,14 +75,14 @@ def _run(checks: list[Check]) -> str:
     return SURVIVED
 
 
-def _judge_anew(mutant: Mutant, judges: Judges) -> str:
+def _judge_anew(mutant: Mutant, judges: Judges, order: list[int]) -> str:
     """Import npora with the mutant in its place, where nothing of npora is imported yet."""
     sys.meta_path.insert(0, _Finder(mutant.path, mutant.tree))
     try:
         checks = list(judges())
     except Exception:
         return BROKEN
-    return _run(checks)
+    return _run([checks[place] for place in order])
 
 
 def _judge_in_place(mutant: Mutant, function: FunctionType, checks: list[Check]) -> str:
@@ -125,11 +125,11 @@ def _entering(check: Check) -> Entered:
     return {place for place in map(_place, codes.values()) if place[0].startswith("npora")}
 
 
-def _fork(work: Callable[[], str]) -> int:
-    """Run it in a fork, and leave what it returns as the exit code."""
+def _fork(work: Callable[[], str], seconds: int = SECONDS) -> int:
+    """Run it in a fork, for so many seconds at most where not 0, and leave what it returns as the exit code."""
     child = os.fork()
     if child == 0:
-        signal.alarm(SECONDS)
+        signal.alarm(seconds)
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
@@ -140,25 +140,58 @@ def _fork(work: Callable[[], str]) -> int:
     return child
 
 
-def _looked_at(check: Check) -> tuple[float, Entered]:
-    """(seconds, the functions that it enters) of a check that must pass here, found in a fork."""
+Look = tuple[int, float, Entered]  # a check's place among its judges', the seconds it takes, the functions it enters
+
+
+def _survey(judges: Judges, jobs: int) -> tuple[Entered, list[Look]]:
+    """(what importing npora and building the checks enters, what each check does, the quickest first).
+
+    Found in forks: this process must not import npora before the mutants that importing runs into have been judged.
+    """
+
+    def share(first: int) -> Any:
+        called = _entering(lambda: list(judges()))
+        checks = list(judges())
+        # A fork a check, for what one leaves in a cache another would not enter.
+        looks = [(place, *_told(partial(_look, checks[place]))()) for place in range(first, len(checks), jobs)]
+        return sorted(called), looks
+
+    parts = [answer() for answer in [_told(partial(share, first)) for first in range(jobs)]]
+    looks = [(place, seconds, _entered(said)) for _, share in parts for place, seconds, said in share]
+    return _entered(parts[0][0]), sorted(looks, key=lambda look: look[1])
+
+
+def _look(check: Check) -> Any:
+    start = time.perf_counter()
+    entered = _entering(check)
+    return time.perf_counter() - start, sorted(entered)
+
+
+def _entered(said: list[Any]) -> Entered:
+    return {(path, (line, name)) for path, (line, name) in said}
+
+
+def _told(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Begin this work in a fork; the function that waits for its answer."""
     reading, writing = os.pipe()
 
-    def work() -> str:
-        start = time.perf_counter()
-        entered = _entering(check)
+    def write() -> str:
+        answer = json.dumps(work())
         with os.fdopen(writing, "w") as pipe:
-            json.dump([time.perf_counter() - start, sorted(entered)], pipe)
+            pipe.write(answer)
         return SURVIVED
 
-    child = _fork(work)
+    child = _fork(write, seconds=0)
     os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    assert said, f"{check} fails without a mutant, and so would kill everything"
-    seconds, entered = json.loads(said)
-    return seconds, {(path, (line, name)) for path, (line, name) in entered}
+
+    def wait() -> Any:
+        with os.fdopen(reading) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        assert said, "a check fails without a mutant, and so would kill everything: run the tests"
+        return json.loads(said)
+
+    return wait
 
 
 class _Pool:
@@ -196,40 +229,44 @@ def main() -> int:
     start, pool = time.perf_counter(), _Pool(options.jobs)
     files = [path for path in FILES if not options.names or any(name in path for name in options.names)]
     groups = {judges: [path for path in files if judges_of(path) is judges] for judges in map(judges_of, files)}
-    inside = {judges: _judge_outside(judges, own, pool) for judges, own in groups.items()}
+    assert not any(name.split(".")[0] == "npora" for name in sys.modules), "npora was imported before the forks"
+    try:
+        surveys = {judges: _survey(judges, options.jobs) for judges in groups}
+    except AssertionError as error:
+        print(error)
+        return 1
+    inside = {judges: _judge_outside(judges, own, *surveys[judges], pool) for judges, own in groups.items()}
     for judges, left in inside.items():
-        try:
-            _judge_inside(judges, left, pool)
-        except AssertionError as error:
-            print(error)
-            return 1
+        _judge_inside(judges, left, surveys[judges][1], pool)
     return _report(files, pool.outcomes, time.perf_counter() - start)
 
 
-def _judge_outside(judges: Judges, files: list[str], pool: _Pool) -> list[Mutant]:
-    """Every mutant that importing npora runs into, each in a fork that imports it anew; returns the others."""
-    assert not any(name.split(".")[0] == "npora" for name in sys.modules), "npora was imported before the forks"
-    _, called = _looked_at(lambda: list(judges()))
+def _judge_outside(judges: Judges, files: list[str], called: Entered, looks: list[Look], pool: _Pool) -> list[Mutant]:
+    """Every mutant that importing npora runs into, each in a fork that imports it anew; returns the others. The checks
+    that enter the mutated file come first."""
     left = []
-    for mutant in (mutant for path in files for mutant in mutants(path)):
-        if mutant.inner is None or {(mutant.path, mutant.outer), (mutant.path, mutant.inner)} & called:
-            pool.add(mutant.identity, partial(_judge_anew, mutant, judges))
-        else:
-            left.append(mutant)
+    for path in files:
+        order = sorted(looks, key=lambda look: all(entered != path for entered, _ in look[2]))
+        places = [place for place, _, _ in order]
+        for mutant in mutants(path):
+            if mutant.inner is None or {(path, mutant.outer), (path, mutant.inner)} & called:
+                pool.add(mutant.identity, partial(_judge_anew, mutant, judges, places))
+            else:
+                left.append(mutant)
     pool.finish()
     return left
 
 
-def _judge_inside(judges: Judges, mutants: list[Mutant], pool: _Pool) -> None:
+def _judge_inside(judges: Judges, mutants: list[Mutant], looks: list[Look], pool: _Pool) -> None:
     """Import npora, and put each mutant in place in a fork. The checks that enter its function judge it, the quickest
     first."""
-    looked = sorted(((*_looked_at(check), check) for check in judges()), key=lambda item: item[0])
+    checks = list(judges())
     gc.unfreeze()  # what an earlier group froze is to be found again
     functions = {_place(f.__code__): f for f in gc.get_objects() if isinstance(f, FunctionType)}
     gc.freeze()  # or each fork's collector would touch, and so copy, everything
     for mutant in mutants:
-        checks = [check for _, entered, check in looked if (mutant.path, mutant.inner) in entered]
-        pool.add(mutant.identity, partial(_judge_in_place, mutant, functions[mutant.path, mutant.outer], checks))
+        entering = [checks[place] for place, _, entered in looks if (mutant.path, mutant.inner) in entered]
+        pool.add(mutant.identity, partial(_judge_in_place, mutant, functions[mutant.path, mutant.outer], entering))
     pool.finish()
 
 

@@ -59,6 +59,16 @@ def test_a_sequence_may_fill_every_position_and_no_more() -> None:
             model(np.full((1, 13), 5))
 
 
+@pytest.mark.parametrize("family", SIZES)
+def test_the_first_tokens_alone_are_those_of_the_whole(family: str) -> None:
+    body = tiny_encoder(family, "SequenceClassification", np.float64)
+    body = getattr(body, body.base_model_prefix)
+    whole, packing, _ = body.rows(IDS, MASK)
+    first, of_first, _ = body.rows(IDS, MASK, first_only=True)
+    np.testing.assert_allclose(first, whole[packing.first_rows()], rtol=0, atol=1e-13)  # other sizes, other roundings
+    assert of_first.lengths.tolist() == [1, 1, 1]
+
+
 def test_tokens_without_a_label_are_neither_transformed_nor_projected() -> None:
     model, seen = tiny_encoder("roberta", "MaskedLM"), []
     head = model.lm_head
@@ -68,6 +78,11 @@ def test_tokens_without_a_label_are_neither_transformed_nor_projected() -> None:
     backward()
     assert seen == [3] and output.num_items == 3
     assert output.logits.shape == (3, 4, 31) and seen == [3, 8]
+
+
+def test_without_labels_the_loss_is_none_over_no_items() -> None:
+    output, _ = tiny_encoder("bert", "MaskedLM")(IDS, MASK)
+    assert output.loss is None and output.num_items == 0
 
 
 def test_a_batch_without_any_label_has_no_loss_and_no_gradient() -> None:

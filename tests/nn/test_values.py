@@ -144,6 +144,16 @@ def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
     assert layer.eval()(x)[0] is x
 
 
+def test_a_rotation_by_hand() -> None:
+    # Two heads of width 4, θ = 100: pairs (0, 2) and (1, 3) of a head turn by p and by p/10 at position p.
+    y, _ = F.rotary(np.eye(8)[[0, 1, 6]], np.array([2, 2, 5]), heads=2, theta=100.0)
+    expected = np.zeros((3, 8))
+    expected[0, [0, 2]] = np.cos(2), np.sin(2)  # (1, 0) → (cos φ, sin φ)
+    expected[1, [1, 3]] = np.cos(0.2), np.sin(0.2)
+    expected[2, [4, 6]] = -np.sin(5), np.cos(5)  # (0, 1) → (−sin φ, cos φ)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-15)
+
+
 def test_a_packing_by_hand() -> None:
     packing = Packing([[True, True, False], [False, True, True], [True, False, False]])
     assert packing.lengths.tolist() == [2, 2, 1] and packing.starts.tolist() == [0, 2, 4]
