@@ -152,6 +152,7 @@ _MORE = "more candidates than are needed"
 _FINER = "a finer grid, a wider one or a term more is as accurate"
 _HIDDEN = "a hidden position's value, multiplied by the mask's zero afterwards"
 _REST = "NumPy takes any negative size to mean the rest"
+_LAST_OF_TWO = "of two axes the last is axis 1"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
@@ -178,7 +179,7 @@ SURVIVORS: dict[str, str] = {
     "nn/activation.py: _by_blocks: 1: plus 1": "a larger block is slower or faster, and gives the same",
     "nn/activation.py: module: 15: plus 1": "a larger block is slower or faster, and gives the same",
     "nn/activation.py: module: 1: plus 1": "a larger block is slower or faster, and gives the same",
-    "nn/attention.py: MultiHeadAttention.forward: -1: without the sign": "y is [n,e]: its last axis is axis 1",
+    "nn/attention.py: MultiHeadAttention.forward: -1: without the sign": _LAST_OF_TWO,
     "nn/dropout.py: dropout: 0.0: plus 1": "p = 1 keeps nothing, and any multiple of nothing is nothing",
     "nn/dropout.py: dropout: rng.random(x.shape, dtype=np.float32) >= p: edge": "a draw equals p once in 2²⁴",
     "nn/erf.py: _taylor_table: 1: plus 1 #3": _GRID,
@@ -190,6 +191,14 @@ SURVIVORS: dict[str, str] = {
     "nn/erf.py: module: 64: plus 1": _FINER,
     "nn/erf.py: module: 6: plus 1": _FINER,
     "nn/erf.py: module: 7: plus 1": _FINER,
+    "nn/loss.py: binary_cross_entropy: 0: plus 1": "between 0 and 1, too: z + log(1 + e^(−z)) = log(1 + e^z)",
+    "nn/loss.py: binary_cross_entropy: 1: plus 1": _NONE,
+    "nn/loss.py: binary_cross_entropy: logits.real > 0: edge": "at 0 both sides are log 2",
+    "nn/loss.py: cross_entropy: -1: without the sign": _LAST_OF_TWO,
+    "nn/loss.py: cross_entropy: -1: without the sign #2": _LAST_OF_TWO,
+    "nn/loss.py: cross_entropy: -1: without the sign #3": _LAST_OF_TWO,
+    "nn/loss.py: cross_entropy: 0: plus 1": "the columns of what is counted are as many as its rows",
+    "nn/loss.py: cross_entropy: z[counted].mean(axis=-1): axis=None": "summed over the rows afterwards",
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,

@@ -10,12 +10,15 @@ from npora.nn.module import Array, Module, Pullback
 def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Pullback]:
     """y = m ⊙ x / (1 − p), where each m is 1 with probability 1 − p and else 0;  dx = m ⊙ dy / (1 − p).
 
-    The draw does not depend on x's dtype, so the same seed drops the same elements in every precision.
+    The draw does not depend on x's dtype, so the same seed drops the same elements in every precision. Sixteen random
+    bits decide an element, a quarter of the time of a random number each: p counts as the nearest multiple of 2⁻¹⁶.
     """
-    if p >= 1:
+    drop = round(p * 2**16)
+    if drop == 2**16:
         keep, scale = np.zeros(x.shape, dtype=bool), 0.0
     else:
-        keep, scale = rng.random(x.shape, dtype=np.float32) >= p, 1 / (1 - p)
+        words = rng.integers(2**64, size=-(-x.size // 4), dtype=np.uint64)
+        keep, scale = (words.view(np.uint16)[: x.size] >= drop).reshape(x.shape), 1 / (1 - drop / 2**16)
 
     def backward(dy: Array) -> Array:
         dx = dy * keep

@@ -88,6 +88,8 @@ def test_losses_by_hand() -> None:
     smoothed, _ = F.cross_entropy(logits[:1], np.array([0]), label_smoothing=0.2)
     np.testing.assert_allclose(smoothed, 0.9 * math.log(4) + 0.1 * math.log(4 / 3), rtol=1e-15)
     assert F.cross_entropy(logits, np.array([-100, -100, -100]))[0] == 0
+    far = np.array([[0.0, 1000.0], [-1000.0, -1000.0]])  # no exponential may overflow, nor all of a row's vanish
+    np.testing.assert_allclose(F.cross_entropy(far, np.array([0, 0]))[0], (1000 + np.log(2)) / 2, rtol=1e-15)
     squared, back = F.mse_loss(np.array([1.0, 4.0]), np.array([0.0, 2.0]))
     assert squared == 2.5 and back(2.0).tolist() == [2.0, 4.0]  # (1 + 4)/2; 2 · 2(p − t)/2
 
@@ -121,12 +123,16 @@ def test_a_causal_layer_sees_up_to_itself_and_the_last_query_sees_every_key() ->
 
 def test_dropout_scales_what_it_keeps() -> None:
     x = np.ones((100, 100), dtype=np.float32)
-    y, backward = F.dropout(x, 0.2, np.random.default_rng(0))
+    y, backward = F.dropout(x, 0.5, np.random.default_rng(0))
     kept = y != 0
-    assert np.unique(y[kept]).tolist() == [1.25] and 0.78 < kept.mean() < 0.82
+    assert np.unique(y[kept]).tolist() == [2] and 0.47 < kept.mean() < 0.53
     assert (backward(x) == y).all()
-    everything, _ = F.dropout(x, 1.0, np.random.default_rng(0))
-    assert not everything.any()
+    some, _ = F.dropout(x[:99, :99], 0.2, np.random.default_rng(0))
+    drop = round(0.2 * 65536) / 65536
+    np.testing.assert_allclose(some[some != 0], 1 / (1 - drop), rtol=1e-7)
+    assert 0.78 < (some != 0).mean() < 0.82
+    for p in (1.0, 1 - 1e-9):
+        assert not F.dropout(x, p, np.random.default_rng(0))[0].any()
 
 
 def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
