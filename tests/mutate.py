@@ -42,7 +42,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from tests.mutants import FILES, SURVIVORS, judges_of
+from tests.mutants import CUTS, FILES, SURVIVORS, judges_of
 from tests.mutations import ROOT, Key, Mutant, mutants
 
 SECONDS = 120  # for one mutant; a loop that never ends is stopped there
@@ -249,6 +249,8 @@ def _judge_outside(judges: Judges, files: list[str], called: Entered, looks: lis
         order = sorted(looks, key=lambda look: all(entered != path for entered, _ in look[2]))
         places = [place for place, _, _ in order]
         for mutant in mutants(path):
+            if mutant.outer and mutant.outer[1] in CUTS.get(path, ()):
+                continue
             if mutant.inner is None or {(path, mutant.outer), (path, mutant.inner)} & called:
                 pool.add(mutant.identity, partial(_judge_anew, mutant, judges, places))
             else:

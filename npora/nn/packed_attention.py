@@ -74,12 +74,11 @@ def packed_attention(
     by_head = None if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)  # [b|1,h|1,t|1,s|1]
     drop = rng if dropout_p > 0 else None
     pieces = list(_pieces(packing, key_packing, groups, each, scores_at_once, drop))
-    many = max(len(pieces) * (1 << 14) // max(sum(p.batch * p.t * p.s * heads for p in pieces), 1), 1)  # to a thread
+    many = _pieces_at_once(pieces, heads)
 
     def blocks(piece: _Piece) -> Iterator[tuple[slice, slice, Callable[[], tuple[Array, AttentionPullback]]]]:
         """The piece's blocks of queries: (queries, keys, a call of their attention)."""
-        width = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
-        at_once = max(scores_at_once // width, 1)
+        at_once = _queries_at_once(piece, each, scores_at_once)
         draw = None if drop is None else np.random.default_rng(piece.seed)
         q_heads = _heads(Q, piece.rows, piece.batch, piece.groups)  # [b,g,h/g,t,d]
         k_heads, v_heads = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (K, V))  # [b,g,1,s,d]
@@ -152,9 +151,7 @@ def _pieces(
 ) -> Iterator[_Piece]:
     first = 0
     for (rows, (batch, t)), (keys, (_, s)) in packing.blocks(key_packing):
-        scores = each * t * s  # of one key head in one sequence
-        run = max(scores_at_once // max(groups * scores, 1), 1)  # sequences in a piece
-        width = min(max(scores_at_once // max(scores, 1), 1), groups)  # key heads in a piece
+        run, width = _size_of_pieces(t, s, groups, each, scores_at_once)
         for begin in range(0, batch, run):
             end = min(begin + run, batch)
             for group in range(0, groups, width):
@@ -167,6 +164,26 @@ def _pieces(
                     0 if rng is None else int(rng.integers(1 << 62)),
                 )  # fmt: skip
         first += batch
+
+
+# How the work is cut. Any cut gives the same values: these decide what they cost.
+
+
+def _size_of_pieces(t: int, s: int, groups: int, each: int, scores_at_once: int) -> tuple[int, int]:
+    """(sequences, key heads) in a piece."""
+    scores = each * t * s  # of one key head in one sequence
+    return max(scores_at_once // max(groups * scores, 1), 1), min(max(scores_at_once // max(scores, 1), 1), groups)
+
+
+def _queries_at_once(piece: _Piece, each: int, scores_at_once: int) -> int:
+    width = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
+    return max(scores_at_once // width, 1)
+
+
+def _pieces_at_once(pieces: list[_Piece], heads: int) -> int:
+    """How many pieces a thread takes at a time, for one as small as a short sentence is not worth asking for it."""
+    scores = sum(piece.batch * piece.t * piece.s * heads for piece in pieces)
+    return max(len(pieces) * (1 << 14) // max(scores, 1), 1)
 
 
 def _is_recomputed(piece: _Piece, d: int, scores_at_once: int, each: int) -> bool:

@@ -34,7 +34,7 @@ def projected_cross_entropy(
     """
     counted = np.flatnonzero(np.asarray(targets) != ignore_index)
     targets = np.asarray(targets)[counted]
-    width = rows_at_once or max(_LOGITS_AT_ONCE // _outputs(head, h), 1)
+    width = rows_at_once or _rows_at_once(head, h)
     blocks = [slice(start, start + width) for start in range(0, len(counted), width)]
     number = max(len(counted), 1)
     at_once = is_grad_enabled() and not any(parameter.requires_grad for parameter in head.parameters())
@@ -66,7 +66,7 @@ def projected_cross_entropy(
     return loss, backward, len(counted)
 
 
-def _outputs(head: Module, h: Array) -> int:
+def _rows_at_once(head: Module, h: Array) -> int:
     with no_grad():
         z, _ = head(h[:1])
-    return int(z.shape[-1])
+    return max(_LOGITS_AT_ONCE // int(z.shape[-1]), 1)

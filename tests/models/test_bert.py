@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from npora.models.heads import classification_loss
-from tests.tiny import tiny_bert
+from tests.tiny import tiny_bert, tiny_peft
 
 GOLDEN = Path(__file__).with_name("golden_bert.json")
 BATCH = {
@@ -46,3 +47,9 @@ def test_one_output_is_a_regression_and_labels_are_counted() -> None:
         assert loss == 2.5 and count == 2 and backward().tolist() == [[1.0], [2.0]]
     _, _, count = classification_loss(np.zeros((4, 3)), np.array([0, -100, 2, -100]))
     assert count == 2
+
+
+def test_what_is_said_to_be_idle_is_there_whatever_the_adapter_is_on() -> None:
+    for target in ("query", "key", "value"):
+        layer: Any = tiny_peft(target_modules=[target]).base_model.model.bert.encoder.layer[0].attention.self
+        assert list(layer.idle_parameters()) == ["key.base_layer.bias" if target == "key" else "key.bias"]

@@ -59,9 +59,11 @@ def test_a_sequence_may_fill_every_position_and_no_more() -> None:
             model(np.full((1, 13), 5))
 
 
+@pytest.mark.parametrize("layers", [0, 1, 3])
 @pytest.mark.parametrize("family", SIZES)
-def test_the_first_tokens_alone_are_those_of_the_whole(family: str) -> None:
-    body = tiny_encoder(family, "SequenceClassification", np.float64)
+def test_the_first_tokens_alone_are_those_of_the_whole(family: str, layers: int) -> None:
+    depth = {"n_layers" if family == "distilbert" else "num_hidden_layers": layers}
+    body = tiny_encoder(family, "SequenceClassification", np.float64, **depth)
     body = getattr(body, body.base_model_prefix)
     whole, packing, _ = body.rows(IDS, MASK)
     first, of_first, _ = body.rows(IDS, MASK, first_only=True)

@@ -168,3 +168,14 @@ def test_an_adapter_that_others_trained_on_gpt2_loads_merges_and_is_saved_byte_f
     assert 0 < np.abs(merged - logits).max() <= 100 * 2**-24 * size
     model.unmerge_adapter()
     np.testing.assert_array_equal(model(ids, mask)[0].logits, logits)
+
+
+def test_a_text_longer_than_the_positions_is_an_error() -> None:
+    assert tiny()(np.full((1, 16), 3))[0].logits.shape == (1, 16, 13)
+    with pytest.raises(ValueError, match="a sequence of 17 tokens is longer than the 16 positions"):
+        tiny()(np.full((1, 17), 3))
+
+
+def test_the_idle_third_of_the_bias_is_the_keys() -> None:
+    attention = tiny().transformer.h[0].attn
+    assert attention.idle_parameters() == {"c_attn.bias": slice(6, 12)}

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing
+from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing, is_grad_enabled, stack
 from npora.nn import functional as F
+from npora.nn.module import Pullback
 
 
 def test_linear_by_hand() -> None:
@@ -172,4 +173,24 @@ def test_a_packing_by_hand() -> None:
     assert list(packing.blocks(packing)) == list(zip(queries, queries, strict=True))
     assert Packing.of_lengths([]).mask.shape == (0, 0)
     assert list(Packing.dense(2, 3).blocks(Packing.dense(2, 4))) == [((slice(0, 6), (2, 3)), (slice(0, 8), (2, 4)))]
+    spaced = Packing.spaced([2, 1, 3], 4)
+    assert spaced.starts.tolist() == [0, 4, 8] and spaced.lengths.tolist() == [2, 1, 3] and spaced.rows == 12
     assert Packing.of_lengths([2, 0]).mask.tolist() == [[True, True], [False, False]]
+
+
+class Noted(Linear):
+    """Notes, at each call, whether gradients are wanted."""
+
+    def forward(self, x: np.ndarray, rng: object = None) -> tuple[np.ndarray, Pullback]:
+        self.calls = [*getattr(self, "calls", []), is_grad_enabled()]
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_stack_keeps_nothing_below_its_lowest_trained_layer_and_computes_again_when_asked(recompute: bool) -> None:
+    layers = [Noted(2, 2, rng=i).requires_grad_(i == 1) for i in range(3)]
+    x = np.ones((3, 2), dtype=np.float32)
+    y, backward = stack(layers, x, dx_is_read=False, recompute=recompute)
+    assert backward(y) is None and layers[1].weight.grad is not None
+    kept = [False, True] if recompute else [True]  # first without keeping anything, then again in backward
+    assert [layer.calls for layer in layers] == [[False], kept, kept]

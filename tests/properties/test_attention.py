@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npora.nn import MultiHeadAttention, Packing
+from npora.nn import Linear, MultiHeadAttention, Packing, projected_cross_entropy
 from npora.nn import functional as F
 from tests.properties.strategies import normal, seeds, whole
 
@@ -45,6 +45,42 @@ def test_packed_rows_equal_a_padded_batch_and_padding_gets_no_gradient(t: list[i
     dx = back_dense(dy)
     np.testing.assert_allclose(packing.pack(dx), back_packed(packing.pack(dy)), rtol=0, atol=1e-9)
     assert not dx[~packing.mask].any()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 5, 13, 40, 1000]),
+    seeds,
+)
+def test_attention_in_pieces_is_that_of_each_sequence_and_head(
+    sizes: list[tuple[int, int]], causal: bool, groups: int, scores_at_once: int, seed: int
+) -> None:
+    queries, keys = (Packing.of_lengths(list(lengths)) for lengths in zip(*sizes, strict=True))
+    heads, d, e = 4, 1, 2  # d so narrow that scores are recomputed from five keys on
+    q, k, v = (normal(seed + i, *shape) for i, shape in enumerate([
+        (queries.rows, heads, d), (keys.rows, groups, d), (keys.rows, groups, e)
+    ]))  # fmt: skip
+    bias, dy = normal(seed + 3, 1, heads, 4, 6), normal(seed + 4, queries.rows, heads, e)
+    bias = bias[..., : queries.lengths.max(), : keys.lengths.max()]
+    y, backward = F.packed_attention(
+        *(x.reshape(len(x), x.shape[1] * x.shape[2]) for x in (q, k, v)), heads, queries, keys,
+        causal=causal, bias=bias, key_value_heads=groups, scores_at_once=scores_at_once,
+    )  # fmt: skip
+    plain, gradients = np.zeros(dy.shape), tuple(np.zeros(x.shape) for x in (q, k, v, bias))
+    for first, t, begin, s in zip(queries.starts, queries.lengths, keys.starts, keys.lengths, strict=True):
+        for head in range(heads):
+            of_q = (slice(first, first + t), head)
+            of_k = (slice(begin, begin + s), head * groups // heads)
+            corner = (0, head, slice(t), slice(s))
+            mask = np.tri(t, s, s - t, dtype=bool) if causal else None
+            plain[of_q], back = F.attention(q[of_q], k[of_k], v[of_k], bias=bias[corner], mask=mask)
+            for gradient, place, part in zip(gradients, (of_q, of_k, of_k, corner), back(dy[of_q]), strict=True):
+                gradient[place] += part
+    np.testing.assert_allclose(y, plain.reshape(y.shape), rtol=0, atol=1e-12)
+    for found, gradient in zip(backward(dy.reshape(y.shape)), gradients, strict=True):
+        np.testing.assert_allclose(found, gradient.reshape(found.shape), rtol=0, atol=1e-11)
 
 
 @given(lengths, seeds)
@@ -99,6 +135,25 @@ def test_softmax_sums_to_one_and_its_gradient_to_zero(n: int, s: int, seed: int)
     np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=1e-15)
     np.testing.assert_allclose(backward(dy).sum(axis=-1), 0, atol=1e-15)
     assert F.softmax(x + 1000)[0].tobytes() == p.tobytes()  # whole numbers: the shift is exact
+
+
+@given(st.integers(0, 7), st.integers(1, 4), st.booleans(), seeds)
+def test_the_loss_over_a_vocabulary_in_blocks_is_that_of_all_rows(
+    n: int, rows_at_once: int, trained: bool, seed: int
+) -> None:
+    h, head, rng = normal(seed, n, 3), Linear(3, 4, dtype=np.float64, rng=seed), np.random.default_rng(seed)
+    targets = np.where(rng.random(n) < 0.3, -100, rng.integers(0, 4, n))
+    z, back_head = head(h)
+    plain, back_loss = F.cross_entropy(z, targets)
+    dh = back_head(back_loss(1.5))
+    dweight, head.weight.grad = head.weight.grad, None
+    head.requires_grad_(trained)
+    loss, backward, number = projected_cross_entropy(h, targets, head, rows_at_once=rows_at_once)
+    np.testing.assert_allclose(loss, plain, rtol=1e-14)
+    np.testing.assert_allclose(backward(1.5), dh, rtol=0, atol=1e-14)
+    assert number == (targets != -100).sum()
+    if trained and number:
+        np.testing.assert_allclose(head.weight.grad, dweight, rtol=0, atol=1e-13)
 
 
 @given(st.integers(1, 5), st.integers(1, 5), seeds, st.sampled_from([0.0, 0.1]))
