@@ -20,8 +20,8 @@ MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers
 GENERATION = [f"npora/models/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
 FILES = [*LAYERS, "npora/lora/linear.py", *MODELS, *GENERATION,
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
-# How the work is cut into pieces. Any cut gives the same values, as tests of attention and of the vocabulary's loss show:
-# another number here is slower, and no error.
+# How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
+# show: another number here is slower, and no error.
 CUTS = {
     "npora/nn/packed_attention.py": ("_size_of_pieces", "_queries_at_once", "_pieces_at_once", "_is_recomputed"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),

@@ -176,7 +176,7 @@ def _size_of_pieces(t: int, s: int, groups: int, each: int, scores_at_once: int)
 
 
 def _queries_at_once(piece: _Piece, each: int, scores_at_once: int) -> int:
-    width = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
+    width: int = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
     return max(scores_at_once // width, 1)
 
 
