@@ -194,7 +194,9 @@ SURVIVORS: dict[str, str] = {
     "nn/cache.py: _grown: 2: plus 1": _ROOM,
     "nn/cache.py: _grown: needed <= old: edge": _ROOM,
     "nn/dropout.py: dropout: 0.0: plus 1": "p = 1 keeps nothing, and any multiple of nothing is nothing",
+    "nn/dropout.py: dropout: words.view(np.uint16)[:x.size] >= drop: edge": "sixteen bits equal p once in 2¹⁶",
     "nn/erf.py: _taylor_table: 1: plus 1 #3": _GRID,
+    "nn/erf.py: _taylor_table: 1: plus 1 #4": _GRID,
     "nn/erf.py: _taylor_table: _BOUND * _STEPS_PER_UNIT: times 1.0005": _GRID,
     "nn/erf.py: erf: np.fmax(np.fmin(x, _BOUND), -_BOUND) * _STEPS_PER_UNIT: times 1.0005":
         "between two grid points either may be expanded around",

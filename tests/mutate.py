@@ -224,7 +224,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     np.seterr(all="ignore")
-    hypothesis.settings.register_profile("mutants", max_examples=15, derandomize=True, database=None, deadline=None)
+    hypothesis.settings.register_profile(
+        "mutants", max_examples=15, derandomize=True, database=None, deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),  # or a slow machine would kill mutants
+    )  # fmt: skip
     hypothesis.settings.load_profile("mutants")
     start, pool = time.perf_counter(), _Pool(options.jobs)
     files = [path for path in FILES if not options.names or any(name in path for name in options.names)]

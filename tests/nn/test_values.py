@@ -145,6 +145,11 @@ def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
     q, k, v = np.ones((50, 4)), np.ones((6, 4)), np.eye(6)
     assert 100 < (F.attention(q, k, v, dropout_p=0.5, rng=np.random.default_rng(0))[0] == 0).sum() < 200
     assert (F.attention(q, k, v, dropout_p=0.5)[0] > 0).all()
+    packed = (q[:6], k, v, 1, Packing.dense(1, 6))
+    assert 5 < (F.packed_attention(*packed, dropout_p=0.5, rng=np.random.default_rng(0))[0] == 0).sum() < 31
+    rng = np.random.default_rng(0)
+    assert (F.packed_attention(*packed, dropout_p=0.0, rng=rng)[0] > 0).all()
+    assert rng.random() == np.random.default_rng(0).random()
     layer.train()
     with pytest.raises(ValueError, match="in train\\(\\) mode, where dropout needs its randomness passed in"):
         layer(x)
