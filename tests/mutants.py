@@ -158,6 +158,7 @@ _FINER = "a finer grid, a wider one or a term more is as accurate"
 _HIDDEN = "a hidden position's value, multiplied by the mask's zero afterwards"
 _REST = "NumPy takes any negative size to mean the rest"
 _LAST_OF_TWO = "of two axes the last is axis 1"
+_MASKED = "a key more than a causal query sees: the mask hides it"
 _ROOM = "what a buffer has room for beyond its rows is not read"
 _NONE = "the divisor where nothing was summed"
 
@@ -213,6 +214,11 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: cross_entropy: 0: plus 1": "the columns of what is counted are as many as its rows",
     "nn/loss.py: cross_entropy: z[counted].mean(axis=-1): axis=None": "summed over the rows afterwards",
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
+    "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
+    "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
+    "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
+    "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
+    "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: sign #2": _MASKED,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",

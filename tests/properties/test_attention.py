@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npora.nn import Linear, MultiHeadAttention, Packing, projected_cross_entropy
@@ -47,33 +47,39 @@ def test_packed_rows_equal_a_padded_batch_and_padding_gets_no_gradient(t: list[i
     assert not dx[~packing.mask].any()
 
 
+_size = st.tuples(st.integers(0, 4), st.integers(0, 6))  # queries and keys of a sequence
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=4),
+    st.lists(_size, min_size=1, max_size=4) | st.builds(lambda size, n: [size] * n, _size, st.integers(2, 5)),
+    st.booleans(),
     st.booleans(),
     st.sampled_from([1, 2, 4]),
     st.sampled_from([1, 5, 13, 40, 1000]),
     seeds,
 )
 def test_attention_in_pieces_is_that_of_each_sequence_and_head(
-    sizes: list[tuple[int, int]], causal: bool, groups: int, scores_at_once: int, seed: int
+    sizes: list[tuple[int, int]], causal: bool, shared: bool, groups: int, scores_at_once: int, seed: int
 ) -> None:
     queries, keys = (Packing.of_lengths(list(lengths)) for lengths in zip(*sizes, strict=True))
     heads, d, e = 4, 1, 2  # d so narrow that scores are recomputed from five keys on
     q, k, v = (normal(seed + i, *shape) for i, shape in enumerate([
         (queries.rows, heads, d), (keys.rows, groups, d), (keys.rows, groups, e)
     ]))  # fmt: skip
-    bias, dy = normal(seed + 3, 1, heads, 4, 6), normal(seed + 4, queries.rows, heads, e)
+    bias = normal(seed + 3, 1 if shared else len(sizes), heads, 4, 6)
+    dy = normal(seed + 4, queries.rows, heads, e)
     bias = bias[..., : queries.lengths.max(), : keys.lengths.max()]
     y, backward = F.packed_attention(
         *(x.reshape(len(x), x.shape[1] * x.shape[2]) for x in (q, k, v)), heads, queries, keys,
         causal=causal, bias=bias, key_value_heads=groups, scores_at_once=scores_at_once,
     )  # fmt: skip
     plain, gradients = np.zeros(dy.shape), tuple(np.zeros(x.shape) for x in (q, k, v, bias))
-    for first, t, begin, s in zip(queries.starts, queries.lengths, keys.starts, keys.lengths, strict=True):
+    places = zip(queries.starts, queries.lengths, keys.starts, keys.lengths, strict=True)
+    for number, (first, t, begin, s) in enumerate(places):
         for head in range(heads):
             of_q = (slice(first, first + t), head)
             of_k = (slice(begin, begin + s), head * groups // heads)
-            corner = (0, head, slice(t), slice(s))
+            corner = (0 if shared else number, head, slice(t), slice(s))
             mask = np.tri(t, s, s - t, dtype=bool) if causal else None
             plain[of_q], back = F.attention(q[of_q], k[of_k], v[of_k], bias=bias[corner], mask=mask)
             for gradient, place, part in zip(gradients, (of_q, of_k, of_k, corner), back(dy[of_q]), strict=True):
@@ -138,6 +144,8 @@ def test_softmax_sums_to_one_and_its_gradient_to_zero(n: int, s: int, seed: int)
 
 
 @given(st.integers(0, 7), st.integers(1, 4), st.booleans(), seeds)
+@example(1, 1, False, 0)
+@example(1, 1, True, 0)
 def test_the_loss_over_a_vocabulary_in_blocks_is_that_of_all_rows(
     n: int, rows_at_once: int, trained: bool, seed: int
 ) -> None:
