@@ -216,6 +216,7 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
+    "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
     "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: sign #2": _MASKED,
