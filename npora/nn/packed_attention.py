@@ -103,15 +103,17 @@ def packed_attention(
 
             yield queries, keys, call
 
-    backs: dict[int, AttentionPullback] = {}  # of the pieces whose scores are kept
+    backs: dict[int, list[AttentionPullback]] = {}  # of the pieces whose scores are kept, one for each block
 
     def forward_piece(number: int) -> None:
         piece = pieces[number]
         out = _heads(y, piece.rows, piece.batch, piece.groups)
+        if not _is_recomputed(piece, d, scores_at_once, each):
+            backs[number] = []
         for queries, _, call in blocks(piece):
             out[..., queries, :], back = call()
-            if not _is_recomputed(piece, d, scores_at_once, each):
-                backs[number] = back
+            if number in backs:
+                backs[number].append(back)
 
     _on_threads(len(pieces), many, forward_piece)
     shapes, dtype = (Q.shape, K.shape, V.shape), q.dtype
@@ -125,8 +127,8 @@ def packed_attention(
             piece = pieces[number]
             dy_heads, dq = (_heads(x, piece.rows, piece.batch, piece.groups) for x in (dY, dQ))
             dk, dv = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (dK, dV))
-            for queries, keys, call in blocks(piece):
-                back = backs[number] if number in backs else call()[1]
+            for block, (queries, keys, call) in enumerate(blocks(piece)):
+                back = backs[number][block] if number in backs else call()[1]
                 dq_part, dk_part, dv_part, dbias = back(dy_heads[..., queries, :])
                 dq[..., queries, :] = dq_part
                 dk[..., keys, :] += dk_part  # every block of queries adds to the keys that it saw

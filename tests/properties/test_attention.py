@@ -60,6 +60,7 @@ _size = st.tuples(st.integers(0, 4), st.integers(0, 6))  # queries and keys of a
 )
 @example([(2, 3)] * 3, False, False, 2, 5, 0)
 @example([(2, 3)] * 3, True, False, 1, 13, 0)
+@example([(3, 0)] * 4, True, True, 2, 40, 0)  # no key, and yet several blocks of queries
 def test_attention_in_pieces_is_that_of_each_sequence_and_head(
     sizes: list[tuple[int, int]], causal: bool, shared: bool, groups: int, scores_at_once: int, seed: int
 ) -> None:
