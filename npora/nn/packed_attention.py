@@ -108,12 +108,11 @@ def packed_attention(
     def forward_piece(number: int) -> None:
         piece = pieces[number]
         out = _heads(y, piece.rows, piece.batch, piece.groups)
-        if not _is_recomputed(piece, d, scores_at_once, each):
-            backs[number] = []
+        kept = None if _is_recomputed(piece, d, scores_at_once, each) else backs.setdefault(number, [])
         for queries, _, call in blocks(piece):
             out[..., queries, :], back = call()
-            if number in backs:
-                backs[number].append(back)
+            if kept is not None:
+                kept.append(back)
 
     _on_threads(len(pieces), many, forward_piece)
     shapes, dtype = (Q.shape, K.shape, V.shape), q.dtype
