@@ -220,7 +220,8 @@ SURVIVORS: dict[str, str] = {
     "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: sign #2": _MASKED,
-    "nn/packed_attention.py: packed_attention.forward_piece: None if _is_recomputed(piece, d, scores_at_once, each) else backs.setd: condition turned round":
+    "nn/packed_attention.py: packed_attention.forward_piece: None"
+    " if _is_recomputed(piece, d, scores_at_once, each) else backs.setd: condition turned round":
         "whether scores are kept or computed again, backward has the same",
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
