@@ -74,18 +74,19 @@ def assert_same_bits(left: list[Array], right: list[Array]) -> None:
 @every_case
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_pullback_passes_the_gradient_check(case: Case, seed: int) -> None:
-    gradcheck(case.build(), *case.inputs, seed=seed, **case.keywords).raise_if_failed()
+    elements = 2000 if seed == 0 else 20  # all of them once, and some at another dy
+    gradcheck(case.build(), *case.inputs, seed=seed, max_elements=elements, **case.keywords).raise_if_failed()
 
 
 @every_case
 def test_in_float32_the_pullback_agrees_with_the_derivative_in_float64(case: Case) -> None:
-    report = gradcheck(case.build(), *case.inputs, dtype="float32", **case.keywords)
+    report = gradcheck(case.build(), *case.inputs, dtype="float32", max_elements=40, **case.keywords)
     assert report.verdict in ("PASS", "UNRESOLVED"), str(report)
 
 
 @every_layer
 def test_the_pullback_agrees_with_central_differences_to_their_error_bar(case: Case) -> None:
-    report = gradcheck(case.build(), *case.inputs, method="central", **case.keywords)
+    report = gradcheck(case.build(), *case.inputs, method="central", max_elements=40, **case.keywords)
     assert report.verdict in ("PASS", "UNRESOLVED"), str(report)
 
 
