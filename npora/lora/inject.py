@@ -16,6 +16,12 @@ from npora.nn.linear import Conv1D, Linear
 from npora.nn.module import Module
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that could not be a key of the module or a directory."""
+    if not name or not all(c.isalnum() or c in "_-" for c in name):
+        raise ValueError(f"an adapter's name is made of letters, digits, _ and -; got {name!r}")
+
+
 def inject(model: Module, config: LoraConfig, adapter_name: str, seed: int) -> None:
     """Give each target a LoRALinear, and each module to save a trained copy; none of them is active yet.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from npora.lora import files
 from npora.lora.config import LoraConfig
-from npora.lora.inject import inject
+from npora.lora.inject import check_name, inject
 from npora.lora.linear import LoRALinear
 from npora.lora.match import target_paths
 from npora.lora.saved import ModulesToSaveWrapper
@@ -75,7 +75,7 @@ class PeftModel(Module):
 
     def add_adapter(self, adapter_name: str, peft_config: LoraConfig, seed: int = DEFAULT_SEED) -> None:
         """Add an adapter, not yet active. Its A's are drawn from `seed` and the module's path, nothing else."""
-        _check_name(adapter_name)
+        check_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(f"there is an adapter named '{adapter_name}' already")
         if self.peft_config and (peft_config.bias != "none" or self._base_biases):
@@ -294,8 +294,3 @@ def get_peft_model(
 ) -> PeftModel:
     """Freeze a model and put an adapter on it, in place. Its initial values come from `seed`."""
     return PeftModel(model, peft_config, adapter_name, seed)
-
-
-def _check_name(name: str) -> None:
-    if not name or not all(c.isalnum() or c in "_-" for c in name):
-        raise ValueError(f"an adapter's name is made of letters, digits, _ and -; got {name!r}")

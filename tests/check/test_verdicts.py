@@ -54,6 +54,21 @@ def test_rounding_shrinks_with_the_unit_roundoff_and_a_wrong_formula_does_not() 
     assert not is_rounding(np.float64, 1e-16, np.inf) and not is_rounding(np.float64, np.nan, 1e-7)
 
 
+def test_rounding_that_cancels_along_a_direction_in_single_precision_is_rounding_still() -> None:
+    """A row of two near equals, of which LayerNorm keeps the order alone."""
+    x = 2 * np.random.default_rng(0).standard_normal((5, 8, 2))
+    x[0, 1] = 2.9, 2.88
+
+    def wrong(x: Array, eps: float) -> Any:
+        y, backward = F.normalize(x, eps)
+        return y, lambda dy: backward(dy) * (1 + 1e-6)
+
+    for seed in range(10):
+        report = gradcheck(F.normalize, x, eps=1e-5, method="dot-product", seed=seed)
+        assert report.verdict in ("PASS", "UNRESOLVED"), str(report)
+        assert gradcheck(wrong, x, eps=1e-5, method="dot-product", seed=seed).verdict == "FAIL"
+
+
 def fresh_lora() -> LoRALinear:
     return LoRALinear(Linear(5, 3, rng=1), r=2, lora_alpha=3, rng=2)
 

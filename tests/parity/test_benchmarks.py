@@ -39,7 +39,7 @@ def test_peft_does_the_same_work(tmp_path: Path, name: str) -> None:
 
 
 def test_jax_does_the_same_work(tmp_path: Path) -> None:
-    pytest.importorskip("jax")
+    pytest.importorskip("jax", reason="needs jax")
     assert_same(toy("a"), import_module("with_jax"), tmp_path)
 
 

@@ -16,7 +16,7 @@ from npora.nn import Cache, Packing
 from tests.parity.reference import assert_close, tensors, torch, transformers
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
-modeling_llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+modeling_llama = pytest.importorskip("transformers.models.llama.modeling_llama", reason="needs the extra `parity`")
 
 # Lengths 5, 1 and 3. The sizes are pairwise distinct, 6 query heads share 2 key heads, and 6·10 is not 24.
 MASK = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]])

@@ -14,7 +14,7 @@ from npora import AutoTokenizer
 from npora.data.tokenizer import ROLES
 from tests.shared_data import data
 
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
 
 TEXTS = [
     "",

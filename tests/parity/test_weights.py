@@ -14,8 +14,8 @@ import pytest
 
 from npora.files import load_weights
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = pytest.importorskip("torch", reason="needs the extra `parity`")
+transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
 
 
 def tiny(dtype: Any) -> Any:
