@@ -113,7 +113,8 @@ def test_names_counts_and_files_are_pefts(
 def test_a_model_with_an_adapter_generates_what_pefts_does(tmp_path: Path) -> None:
     theirs, base = pair(tmp_path / "base", "CAUSAL_LM")
     plain = base.generate(BATCH["input_ids"][:1], max_new_tokens=4)
-    theirs = randomize(peft.get_peft_model(theirs, peft.LoraConfig(**complete({}, "CAUSAL_LM")))).eval()
+    config = complete(CONFIGS["every Conv1D"], "CAUSAL_LM")  # changes enough to change the tokens
+    theirs = randomize(peft.get_peft_model(theirs, peft.LoraConfig(**config))).eval()
     theirs.save_pretrained(tmp_path / "adapter")
     ours = PeftModel.from_pretrained(base, tmp_path / "adapter")
     for options in ({}, {"num_beams": 2}):
