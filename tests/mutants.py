@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
-          "loss", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary", "stack",
-          "cache")]  # fmt: skip
+          "normal", "loss", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary",
+          "stack", "cache")]  # fmt: skip
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers", "bert", "bert_heads", "roberta",
           "distilbert", "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
           "t5_heads")]  # fmt: skip
@@ -23,7 +23,7 @@ FILES = [*LAYERS, "npora/lora/linear.py", *MODELS, *GENERATION,
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/packed_attention.py": ("_size_of_pieces", "_queries_at_once", "_pieces_at_once", "_is_recomputed"),
+    "npora/nn/packed_attention.py": ("_size_of_pieces", "_queries_at_once", "_padding_is_cheaper", "_is_recomputed"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 
@@ -160,6 +160,7 @@ _REST = "NumPy takes any negative size to mean the rest"
 _LAST_OF_TWO = "of two axes the last is axis 1"
 _MASKED = "a key more than a causal query sees: the mask hides it"
 _ROOM = "what a buffer has room for beyond its rows is not read"
+_CUT = "any cut of the work gives the same values, and so does padding"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
@@ -216,13 +217,14 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
+    "nn/packed_attention.py: module: 32: plus 1": _CUT,
+    "nn/packed_attention.py: _may_be_padded: not len(t): without the sign": _CUT,
+    "nn/packed_attention.py: packed_attention: backs.append(back): deleted":
+        "whether scores are kept or computed again, backward has the same",
     "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
     "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: sign #2": _MASKED,
-    "nn/packed_attention.py: packed_attention.forward_piece: None"
-    " if _is_recomputed(piece, d, scores_at_once, each) else backs.setd: condition turned round":
-        "whether scores are kept or computed again, backward has the same",
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",

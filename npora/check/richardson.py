@@ -87,6 +87,8 @@ def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], coarse: bo
     here, spacing = phi(bench, dy), 1e-7 if coarse else 1e-13
     values = [moved(bench, dy, directions, spacing * step) for step in range(1, 8)]
     size = max(abs(here), *(norm(w * y) for w, y in zip(dy, bench.outputs(), strict=True)))
+    if len({here, *values}) == 1:  # rounded to a plateau, like the loss of a certain answer: its terms were of size 1
+        size = max(size, *(float(np.abs(w).max(initial=0.0)) for w in dy))
     return noise_level([value if math.isfinite(value) else here for value in values], size, min if coarse else max)
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from npora.nn import init
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
-from npora.nn.linear import Linear, rows
+from npora.nn.linear import Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
-from npora.nn.threads import matmul
 
 
 class LoRALinear(Module):
@@ -89,26 +88,24 @@ class LoRALinear(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         base, name = self.base_layer, self.active_adapter
         if self.disable_adapters or name is None:
-            return base.affine(x, base.matrix)
+            return base(x)
         if self._merged_weight is not None:
             return self._forward_merged(x, self._merged_weight)
         A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
-        A, B = A_weight.data, B_weight.data
+        W, A, B = base.matrix, A_weight.data, B_weight.data
         x_dropped, back_dropout = self.lora_dropout[name](x, rng)
         u = matmul(x_dropped, A.T)  # [...,r]
         formed = x_dropped is x and _forming_is_cheaper(x, A, B)
-        if formed:
-            y, back_base = base.affine(x, base.matrix + s * (B @ A))  # [...,o]
-        else:
-            y, back_base = base.affine(x, base.matrix)  # [...,o]
+        y, back_base = base.affine(x, (lambda: _formed(W, A, B, s)) if formed else (lambda: W))  # [...,o]
+        if not formed:
             y += matmul(u * s, B.T)
 
         def backward(dy: Array) -> Array:
             du = matmul(dy, B) * s  # (1) [...,r]
             if B_weight.requires_grad:
-                B_weight.accumulate(matmul(rows(dy).T, rows(u)) * s)  # (2) [o,r]
+                B_weight.accumulate((rows(dy).T @ rows(u)) * s)  # (2) [o,r]
             if A_weight.requires_grad:
-                A_weight.accumulate(matmul(rows(x_dropped).T, rows(du)).T)  # (3) [r,i]
+                A_weight.accumulate((rows(x_dropped).T @ rows(du)).T)  # (3) [r,i]
             dx = back_base(dy)  # (4) [...,i]; all of it, where W + s B A was formed
             if not formed:
                 dx += back_dropout(matmul(du, A))
@@ -126,7 +123,7 @@ class LoRALinear(Module):
                 yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
 
     def _forward_merged(self, x: Array, weight: Array) -> tuple[Array, Pullback]:
-        y, back_base = self.base_layer.affine(x, weight)
+        y, back_base = self.base_layer.affine(x, lambda: weight)
         name = self.merged_adapter
         adapter = [self.lora_A[str(name)].weight, self.lora_B[str(name)].weight]
 
@@ -171,6 +168,13 @@ class LoRALinear(Module):
         linear = copy.copy(self.base_layer)
         linear.weight = Parameter(self.base_layer.stored(merged), requires_grad=False)
         return linear
+
+
+def _formed(W: Array, A: Array, B: Array, s: float) -> Array:
+    """W + s B A    [o,i]"""
+    formed: Array = (s * B) @ A
+    formed += W
+    return formed
 
 
 def _forming_is_cheaper(x: Array, A: Array, B: Array) -> bool:

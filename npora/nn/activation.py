@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npora.nn.erf import erf
+from npora.nn.blocks import element_wise
 from npora.nn.module import Array, Pullback
-from npora.nn.threads import element_wise
+from npora.nn.normal import normal
 
 
 def _from_slope(function: Callable[[Array], tuple[Array, ...]], x: Array) -> tuple[Array, Pullback]:
@@ -45,17 +45,23 @@ def tanh(x: Array) -> tuple[Array, Pullback]:
 
 
 def silu(x: Array) -> tuple[Array, Pullback]:
-    """y = x σ(x) with σ(x) = 1/(1 + e⁻ˣ), written as (1 + tanh(x/2))/2, which cannot overflow (Elfwing et al., 2017).
+    """y = x σ(x) with σ(x) = 1/(1 + e⁻ˣ) (Elfwing et al., 2017).
 
     dx = dy (σ + x σ (1 − σ)),  since σ′ = σ (1 − σ)
     """
 
     def formula(x: Array) -> tuple[Array, Array]:
-        sigma = 0.5 * (1 + np.tanh(0.5 * x))
+        sigma = _sigmoid(x)
         y = x * sigma
         return y, sigma + y * (1 - sigma)
 
     return _from_slope(formula, x)
+
+
+def _sigmoid(x: Array) -> Array:
+    """1/(1 + e⁻ˣ), to rounding for any x: where e⁻ˣ overflows to infinity, zero."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def gelu(x: Array) -> tuple[Array, Pullback]:
@@ -65,8 +71,7 @@ def gelu(x: Array) -> tuple[Array, Pullback]:
     """
 
     def formula(x: Array) -> tuple[Array, Array]:
-        cdf = 0.5 * (1 + erf(x * math.sqrt(0.5)))
-        density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        cdf, density = normal(x)
         return x * cdf, cdf + x * density
 
     return _from_slope(formula, x)
@@ -75,15 +80,15 @@ def gelu(x: Array) -> tuple[Array, Pullback]:
 def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     """y = x (1 + tanh u)/2 with u = √(2/π) (x + 0.044715 x³): GPT-2's and T5's GELU (`gelu_new`, `gelu_pytorch_tanh`).
 
-    dx = dy ((1 + tanh u)/2 + x (1 − tanh² u)/2 · u′),  u′ = √(2/π) (1 + 3·0.044715 x²)
+    Since (1 + tanh u)/2 = σ(2u):  dx = dy (σ + x σ (1 − σ) 2u′),  u′ = √(2/π) (1 + 3·0.044715 x²)
     """
 
     def formula(x: Array) -> tuple[Array, Array]:
-        scale, cubic = math.sqrt(2 / math.pi), 0.044715
-        t = np.tanh(scale * x * (1 + cubic * x * x))
-        slope_u = scale * (1 + 3 * cubic * x * x)
-        half = 0.5 * (1 + t)
-        return x * half, half + 0.5 * x * (1 - t * t) * slope_u
+        scale, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
+        square = cubic * (x * x)
+        sigma = _sigmoid(x * (scale + square))
+        y = x * sigma
+        return y, sigma + y * (1 - sigma) * (scale + 3 * square)
 
     return _from_slope(formula, x)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
 from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
-from npora.nn.threads import matmul
 
 
 class Linear(Module):
@@ -56,22 +57,26 @@ class Linear(Module):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear."""
-        return self.affine(x, self.matrix)
+        W = self.matrix
+        return self.affine(x, lambda: W)
 
-    def affine(self, x: Array, W: Array) -> tuple[Array, Pullback]:
-        """The layer with the matrix W [o,i] in its weight's place: the weight itself, or what LoRA makes of it."""
-        weight, bias, stored = self.weight, self.bias, self.stored
+    def affine(self, x: Array, matrix: Callable[[], Array]) -> tuple[Array, Pullback]:
+        """The layer with the matrix W [o,i] in its weight's place: the weight itself, or what LoRA makes of it, which
+        is asked for again in backward so that it need not be kept."""
+        weight, bias, stored, W = self.weight, self.bias, self.stored, matrix()
         kept = x if weight.requires_grad else None
         if x.shape[-1:] != W.shape[1:]:
             raise ValueError(f"a {type(self).__name__} of {W.shape[1]} inputs was given an array of shape {x.shape}")
-        y = matmul(x, W.T, plus=None if bias is None else bias.data)  # [...,o]
+        y = matmul(x, W.T)  # [...,o]
+        if bias is not None:
+            y += bias.data
 
         def backward(dy: Array) -> Array:
             if kept is not None:
-                weight.accumulate(stored(matmul(rows(dy).T, rows(kept))))  # (2) [o,i]
+                weight.accumulate(stored(rows(dy).T @ rows(kept)))  # (2) [o,i]
             if bias is not None and bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
-            return matmul(dy, W)  # (1) [...,i]
+            return matmul(dy, matrix())  # (1) [...,i]
 
         return y, backward
 
@@ -101,3 +106,8 @@ class Conv1D(Linear):
 def rows(x: Array) -> Array:
     """All leading axes as one."""
     return x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])  # [...,d] → [n,d]
+
+
+def matmul(x: Array, W: Array) -> Array:
+    """x W as one product, which for an x of more than two axes `x @ W` is not.    x [...,i]  W [i,o]  →  [...,o]"""
+    return (rows(x) @ W).reshape(*x.shape[:-1], W.shape[1])  # [...,i] → [n,i] → [n,o] → [...,o]

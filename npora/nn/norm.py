@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from npora.nn.blocks import by_rows
 from npora.nn.linear import rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
-from npora.nn.threads import by_rows
 
 
 def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
@@ -23,26 +23,34 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
     μ's share is the first mean, σ's the second. Identity: Σ_d dx_d = 0. The variance is a mean of squares and not
     `np.var`, whose modulus would break complex steps.
     """
+    xhat, rstd = _standardized(x, eps)
+    return xhat, lambda dxhat: _standardized_back(dxhat, xhat, rstd)
 
-    def formula(x: Array) -> tuple[Array, Array]:
-        xhat = x - x.mean(axis=-1, keepdims=True)
-        rstd = 1 / np.sqrt((xhat * xhat).mean(axis=-1, keepdims=True) + eps)  # [...,1]
-        xhat *= rstd
-        return xhat, rstd
 
-    def pullback(dxhat: Array, xhat: Array, rstd: Array) -> Array:
-        dx: Array = dxhat - dxhat.mean(axis=-1, keepdims=True)
-        dx -= xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
-        dx *= rstd
-        return dx
+def _standardized(x: Array, eps: float) -> tuple[Array, Array]:
+    """(x̂, 1/σ)    x [...,d]  →  [...,d], [...,1]"""
+    xhat = x - _mean(x)
+    rstd = 1 / np.sqrt(_mean_product(xhat, xhat) + eps)  # [...,1]
+    xhat *= rstd
+    return xhat, rstd
 
-    xhat, rstd = by_rows(formula, x)
 
-    def backward(dxhat: Array) -> Array:
-        dx: Array = by_rows(pullback, dxhat, xhat, rstd)
-        return dx
+def _standardized_back(dxhat: Array, xhat: Array, rstd: Array) -> Array:
+    dx: Array = dxhat - _mean(dxhat)
+    dx -= xhat * _mean_product(dxhat, xhat)
+    dx *= rstd
+    return dx
 
-    return xhat, backward
+
+def _mean(x: Array) -> Array:
+    mean: Array = np.add.reduce(x, axis=-1, keepdims=True) / x.dtype.type(x.shape[-1])  # [...,1]
+    return mean
+
+
+def _mean_product(x: Array, y: Array) -> Array:
+    """mean(x ⊙ y), and no array x ⊙ y."""
+    mean: Array = np.einsum("...d,...d->...", x, y)[..., None] / x.dtype.type(x.shape[-1])  # [...,1]
+    return mean
 
 
 class LayerNorm(Module):
@@ -59,18 +67,24 @@ class LayerNorm(Module):
         self.eps = eps
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
-        weight, bias = self.weight, self.bias
-        gamma = weight.data
-        xhat, back_normalize = normalize(x, self.eps)
+        weight, bias, eps = self.weight, self.bias, self.eps
+        gamma, beta = weight.data, bias.data
+
+        def formula(x: Array) -> tuple[Array, Array, Array]:
+            xhat, rstd = _standardized(x, eps)
+            return xhat * gamma + beta, xhat, rstd
+
+        y, xhat, rstd = by_rows(formula, x)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
             if bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (2) [d]
-            return back_normalize(dy * gamma)  # (3)
+            dx: Array = by_rows(lambda dy, *kept: _standardized_back(dy * gamma, *kept), dy, xhat, rstd)  # (3)
+            return dx
 
-        return xhat * gamma + bias.data, backward
+        return y, backward
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         if gradients:
@@ -82,23 +96,20 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
     dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ
     """
+    xhat, r = _scaled(x, eps)
+    return xhat, lambda dxhat: _scaled_back(dxhat, xhat, r)
 
-    def formula(x: Array) -> tuple[Array, Array]:
-        r = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)  # [...,1]
-        return x * r, r
 
-    def pullback(dxhat: Array, xhat: Array, r: Array) -> Array:
-        dx: Array = dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
-        dx *= r
-        return dx
+def _scaled(x: Array, eps: float) -> tuple[Array, Array]:
+    """(x̂, 1/ρ)    x [...,d]  →  [...,d], [...,1]"""
+    r = 1 / np.sqrt(_mean_product(x, x) + eps)  # [...,1]
+    return x * r, r
 
-    xhat, r = by_rows(formula, x)
 
-    def backward(dxhat: Array) -> Array:
-        dx: Array = by_rows(pullback, dxhat, xhat, r)
-        return dx
-
-    return xhat, backward
+def _scaled_back(dxhat: Array, xhat: Array, r: Array) -> Array:
+    dx: Array = dxhat - xhat * _mean_product(dxhat, xhat)
+    dx *= r
+    return dx
 
 
 class RMSNorm(Module):
@@ -113,13 +124,19 @@ class RMSNorm(Module):
         self.eps = eps
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
-        weight = self.weight
+        weight, eps = self.weight, self.eps
         gamma = weight.data
-        xhat, back_normalize = rms_normalize(x, self.eps)
+
+        def formula(x: Array) -> tuple[Array, Array, Array]:
+            xhat, r = _scaled(x, eps)
+            return xhat * gamma, xhat, r
+
+        y, xhat, r = by_rows(formula, x)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
-            return back_normalize(dy * gamma)  # (2)
+            dx: Array = by_rows(lambda dy, *kept: _scaled_back(dy * gamma, *kept), dy, xhat, r)  # (2)
+            return dx
 
-        return xhat * gamma, backward
+        return y, backward

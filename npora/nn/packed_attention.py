@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from npora.nn.module import Array
 from npora.nn.packing import Packing
 from npora.nn.scaled_attention import attention
-from npora.nn.threads import in_blocks
 
-_SCORES = 1 << 17  # at once: half a megabyte in float32, as much as a core's second-level cache takes
+_SCORES = 1 << 18  # at once: a megabyte in float32
+_LEAST_QUERIES = 32  # at once, as long as one head is not too much
 AttentionPullback = Callable[[Array], tuple[Array, Array, Array, Array | None]]
 
 
@@ -63,6 +64,12 @@ def packed_attention(
     scores_at_once : how many scores a piece may have
     """
     key_packing = packing if key_packing is None else key_packing
+    both = packing, key_packing
+    if _may_be_padded(*both, causal) and _padding_is_cheaper(*both, heads, scores_at_once):
+        return _padded(
+            q, k, v, heads, packing, key_packing, causal=causal, bias=bias, scale=scale, dropout_p=dropout_p, rng=rng,
+            key_value_heads=key_value_heads, scores_at_once=scores_at_once,
+        )  # fmt: skip
     groups = heads if key_value_heads is None else key_value_heads
     if heads % groups:
         raise ValueError(f"{heads} heads cannot share {groups} key heads: the one must be a multiple of the other")
@@ -74,7 +81,6 @@ def packed_attention(
     by_head = None if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)  # [b|1,h|1,t|1,s|1]
     drop = rng if dropout_p > 0 else None
     pieces = list(_pieces(packing, key_packing, groups, each, scores_at_once, drop))
-    many = _pieces_at_once(pieces, heads)
 
     def blocks(piece: _Piece) -> Iterator[tuple[slice, slice, Callable[[], tuple[Array, AttentionPullback]]]]:
         """The piece's blocks of queries: (queries, keys, a call of their attention)."""
@@ -103,48 +109,70 @@ def packed_attention(
 
             yield queries, keys, call
 
-    backs: dict[int, list[AttentionPullback]] = {}  # of the pieces whose scores are kept, one for each block
-
-    def forward_piece(number: int) -> None:
-        piece = pieces[number]
+    kept: list[list[AttentionPullback]] = []  # of each piece's blocks; none where the scores are computed again
+    for piece in pieces:
         out = _heads(y, piece.rows, piece.batch, piece.groups)
-        kept = None if _is_recomputed(piece, d, scores_at_once, each) else backs.setdefault(number, [])
+        backs = []
         for queries, _, call in blocks(piece):
             out[..., queries, :], back = call()
-            if kept is not None:
-                kept.append(back)
-
-    _on_threads(len(pieces), many, forward_piece)
-    shapes, dtype = (Q.shape, K.shape, V.shape), q.dtype
+            backs.append(back)
+        kept.append([] if _is_recomputed(piece, d, scores_at_once, each) else backs)
+    shapes, of_y, dtype = (Q.shape, K.shape, V.shape), y.shape, q.dtype  # y itself need not be kept
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
         dQ, dK, dV = (np.zeros(shape, dtype=dtype) for shape in shapes)
-        dY = dy.reshape(y.shape)
-        dbiases: dict[int, list[tuple[tuple[slice, ...], Array]]] = {number: [] for number in range(len(pieces))}
-
-        def backward_piece(number: int) -> None:
-            piece = pieces[number]
+        dY = dy.reshape(of_y)
+        dbias = None if by_head is None else np.zeros(by_head.shape, dtype=dtype)
+        for piece, backs in zip(pieces, kept, strict=True):
             dy_heads, dq = (_heads(x, piece.rows, piece.batch, piece.groups) for x in (dY, dQ))
             dk, dv = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (dK, dV))
-            for block, (queries, keys, call) in enumerate(blocks(piece)):
-                back = backs[number][block] if number in backs else call()[1]
-                dq_part, dk_part, dv_part, dbias = back(dy_heads[..., queries, :])
+            for number, (queries, keys, call) in enumerate(blocks(piece)):
+                back = backs[number] if backs else call()[1]
+                dq_part, dk_part, dv_part, dbias_part = back(dy_heads[..., queries, :])
                 dq[..., queries, :] = dq_part
                 dk[..., keys, :] += dk_part  # every block of queries adds to the keys that it saw
                 dv[..., keys, :] += dv_part
-                if by_head is not None and dbias is not None:
-                    dbiases[number].append((_part(by_head, piece, queries, keys, each), dbias))
-
-        _on_threads(len(pieces), many, backward_piece)
-        dbias = None if by_head is None else np.zeros(by_head.shape, dtype=dtype)
-        if dbias is not None:
-            for parts in dbiases.values():  # in the pieces' order: the same bits on any number of threads
-                for place, part in parts:
-                    dbias[place] += part.reshape(dbias[place].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
+                if dbias is not None and dbias_part is not None:
+                    place = _part(dbias, piece, queries, keys, each)
+                    dbias[place] += dbias_part.reshape(dbias[place].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
         dq, dk, dv = dQ.reshape(q.shape), dK.reshape(k.shape), dV.reshape(v.shape)  # [n,g,h/g,d] → [n,h·d]
         return dq, dk, dv, None if bias is None or dbias is None else dbias.reshape(bias.shape)
 
     return y.reshape(len(q), heads * e), backward  # [n,g,h/g,e] → [n,h·e]
+
+
+def _padded(
+    q: Array, k: Array, v: Array, heads: int, packing: Packing, key_packing: Packing, **options: Any
+) -> tuple[Array, AttentionPullback]:
+    """packed_attention by way of a padded batch, whose keys of padding are hidden. q, k, v [n,…]  →  [b·t,…]"""
+    of_q, of_k = Packing.of_lengths(packing.lengths), Packing.of_lengths(key_packing.lengths)
+
+    def pad(x: Array, packing: Packing) -> Array:
+        return packing.unpack(x).reshape(packing.mask.size, x.shape[1])  # [n,d] → [b,t,d] → [b·t,d]
+
+    def drop(x: Array, packing: Packing) -> Array:
+        return packing.pack(x.reshape(*packing.mask.shape, x.shape[1]))  # [b·t,d] → [b,t,d] → [n,d]
+
+    dense, dense_keys = (Packing.dense(*packing.mask.shape) for packing in (of_q, of_k))
+    y, back = packed_attention(
+        pad(q, of_q), pad(k, of_k), pad(v, of_k), heads, dense, dense_keys, key_mask=of_k.mask, **options
+    )
+
+    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
+        dq, dk, dv, dbias = back(pad(dy, of_q))
+        return drop(dq, of_q), drop(dk, of_k), drop(dv, of_k), dbias
+
+    return drop(y, of_q), backward
+
+
+def _may_be_padded(packing: Packing, key_packing: Packing, causal: bool) -> bool:
+    """Whether the sequences are of unequal lengths, and padding on the right leaves each its keys."""
+    t, s = packing.lengths, key_packing.lengths
+    if len(t) != len(s) or not len(t) or (packing.is_one_block() and key_packing.is_one_block()):
+        return False
+    if causal and (t != s).any():
+        return False  # a query sees the keys up to its own by their places from the end
+    return bool(packing.rows == t.sum() and key_packing.rows == s.sum())  # no rows of nobody
 
 
 def _pieces(
@@ -170,21 +198,26 @@ def _pieces(
 # How the work is cut. Any cut gives the same values: these decide what they cost.
 
 
+def _padding_is_cheaper(packing: Packing, key_packing: Packing, heads: int, scores_at_once: int) -> bool:
+    """Whether the scores of padding cost less than a piece for each sequence."""
+    t, s = packing.lengths, key_packing.lengths
+    waste = len(t) * int(t.max()) * int(s.max()) - int((t * s).sum())
+    return 4 * heads * waste <= len(t) * scores_at_once
+
+
 def _size_of_pieces(t: int, s: int, groups: int, each: int, scores_at_once: int) -> tuple[int, int]:
-    """(sequences, key heads) in a piece."""
-    scores = each * t * s  # of one key head in one sequence
-    return max(scores_at_once // max(groups * scores, 1), 1), min(max(scores_at_once // max(scores, 1), 1), groups)
+    """(sequences, key heads) in a piece. Rather fewer queries at once than fewer heads: the first of causal queries see
+    few keys."""
+    scores = each * s  # of one query and one key head
+    return (
+        max(scores_at_once // max(groups * scores * t, 1), 1),
+        min(max(scores_at_once // max(scores * min(t, _LEAST_QUERIES), 1), 1), groups),
+    )
 
 
 def _queries_at_once(piece: _Piece, each: int, scores_at_once: int) -> int:
     width: int = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
     return max(scores_at_once // width, 1)
-
-
-def _pieces_at_once(pieces: list[_Piece], heads: int) -> int:
-    """How many pieces a thread takes at a time, for one as small as a short sentence is not worth asking for it."""
-    scores = sum(piece.batch * piece.t * piece.s * heads for piece in pieces)
-    return max(len(pieces) * (1 << 14) // max(scores, 1), 1)
 
 
 def _is_recomputed(piece: _Piece, d: int, scores_at_once: int, each: int) -> bool:
@@ -210,11 +243,3 @@ def _grouped(bias: Array, each: int) -> Array:
     batch, heads, t, s = bias.shape
     each = min(each, heads)  # 1 where the heads share the bias
     return bias.reshape(batch, heads // each, each, t, s)  # [b,h,t,s] → [b,g,h/g,t,s]
-
-
-def _on_threads(count: int, at_once: int, work: Callable[[int], None]) -> None:
-    def some(block: slice) -> None:
-        for number in range(block.start, block.stop):
-            work(number)
-
-    in_blocks(count, at_once, some)

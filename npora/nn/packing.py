@@ -98,12 +98,13 @@ class Packing:
         if len(self.lengths) != len(other.lengths):
             raise ValueError(f"{len(self.lengths)} sequences of queries meet {len(other.lengths)} sequences of keys")
         batch = len(self.lengths)
-        if batch and self._is_one_block() and other._is_one_block():
+        if batch and self.is_one_block() and other.is_one_block():
             whole = (slice(0, self.rows), (batch, int(self.lengths[0])))
             yield whole, (slice(0, other.rows), (batch, int(other.lengths[0])))
             return
         for a, t, c, s in zip(self.starts, self.lengths, other.starts, other.lengths, strict=True):
             yield (slice(a, a + t), (1, int(t))), (slice(c, c + s), (1, int(s)))
 
-    def _is_one_block(self) -> bool:
+    def is_one_block(self) -> bool:
+        """Whether all sequences are equally long, and no row is anybody else's."""
         return bool((self.lengths == self.lengths[0]).all()) and self.rows == len(self.lengths) * self.lengths[0]

@@ -19,15 +19,12 @@ def softmax(x: Array, mask: Array | None = None) -> tuple[Array, Pullback]:
 
     A row that is masked throughout gives zeros and passes no gradient. Identity: Σ_s dx_s = 0.
     """
-    # A masked x may be anything, inf included: it is replaced before it meets arithmetic.
-    z = x if mask is None else np.where(mask, x, np.asarray(-np.inf, dtype=x.dtype))
+    z = np.array(x)
+    if mask is not None:  # e^(−∞) = 0; a masked x may be anything, and meets no arithmetic
+        np.copyto(z, -np.inf, where=~mask)
     top = z.real.max(axis=-1, keepdims=True, initial=-np.inf)
-    z = z - np.where(np.isneginf(top), 0, top).astype(x.real.dtype)
-    if mask is not None:
-        z = np.where(mask, z, np.asarray(0, dtype=x.dtype))
+    z -= np.where(np.isneginf(top), 0, top).astype(x.real.dtype)
     p = np.exp(z, out=z)
-    if mask is not None:
-        p *= mask
     total = p.sum(axis=-1, keepdims=True)
     p /= np.where(total == 0, 1, total).astype(x.dtype)
 

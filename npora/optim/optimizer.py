@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.nn.heap import keep_freed_memory
 from npora.nn.module import Array, Parameter
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
@@ -26,6 +27,7 @@ class Optimizer:
     """
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
+        keep_freed_memory()  # there will be many steps
         items: list[Any] = list(params)
         groups = items if items and isinstance(items[0], dict) else [{"params": items}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]

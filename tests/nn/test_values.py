@@ -52,6 +52,25 @@ def test_activations_by_hand() -> None:
     np.testing.assert_allclose(F.gelu_tanh(x)[0], cubic, rtol=1e-15)
 
 
+def test_gelu_in_single_precision_is_as_near_as_its_parts_allow() -> None:
+    """Φ to 3e-7, and a product's rounding."""
+    x = np.linspace(-12, 12, 4001)
+    y, backward = F.gelu(x.astype(np.float32))
+    exact, exact_backward = F.gelu(x.astype(np.float32).astype(np.float64))
+    assert (abs(y - exact) <= 3e-7 * np.maximum(1, abs(x))).all()
+    assert (abs(backward(np.ones_like(y)) - exact_backward(np.ones_like(exact))) <= 6e-7).all()
+    odd, _ = F.gelu(np.array([np.nan, -0.0], dtype=np.float32))
+    assert np.isnan(odd[0]) and odd[1] == 0
+
+
+def test_the_slope_in_the_left_tail_keeps_its_digits() -> None:
+    """1 + tanh u would be a difference of near equals."""
+    for function, x in ((F.silu, -33.0), (F.gelu_tanh, -6.5)):
+        slope = function(np.array([x]))[1](np.ones(1))
+        exact = function(np.array([x + 1e-20j]))[0].imag / 1e-20
+        np.testing.assert_allclose(slope, exact, rtol=1e-12)
+
+
 def test_activations_do_not_see_how_they_are_cut_into_blocks() -> None:
     x = np.random.default_rng(0).standard_normal((3, 40_000))  # more than three blocks
     y, backward = F.gelu(x)

@@ -93,6 +93,14 @@ def test_attention_in_pieces_is_that_of_each_sequence_and_head(
         np.testing.assert_allclose(found, gradient.reshape(found.shape), rtol=0, atol=1e-11)
 
 
+def test_rows_of_nobody_between_the_sequences_are_not_read() -> None:
+    queries, keys, own = Packing.of_lengths([2, 1]), Packing.spaced([2, 3], 4), [0, 1, 4, 5, 6]
+    q, k, v = normal(0, 3, 4), normal(1, 8, 4), normal(2, 8, 6)
+    y, _ = F.packed_attention(q, k, v, 2, queries, keys)
+    without, _ = F.packed_attention(q, k[own], v[own], 2, queries, Packing.of_lengths([2, 3]))
+    np.testing.assert_allclose(y, without, rtol=0, atol=1e-14)
+
+
 @given(lengths, seeds)
 def test_a_sequence_does_not_see_the_others(t: list[int], seed: int) -> None:
     packing, layer = Packing.of_lengths(t), attention(seed)

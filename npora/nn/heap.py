@@ -1,0 +1,24 @@
+"""The one place that knows of the C heap: what one step frees is kept for the next, which needs the same again.
+
+By default glibc returns an array's memory to the kernel when it is freed, and the next one is given out anew, page by
+page, each filled with zeros first: of a training step of BERT-base that is an eighth of the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """From now on, let this process keep what it frees. Its peak stays what it was. Only glibc is asked to."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(_M_MMAP_MAX, 0)  # no array outside the heap
+            mallopt(_M_TRIM_THRESHOLD, -1)  # whose free end is not given back
