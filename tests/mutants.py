@@ -155,11 +155,11 @@ _LENGTHS = "another layer's cache is as long"
 _GRID = "one row or column more than is read"
 _MORE = "more candidates than are needed"
 _FINER = "a finer grid, a wider one or a term more is as accurate"
-_HIDDEN = "a hidden position's value, multiplied by the mask's zero afterwards"
 _REST = "NumPy takes any negative size to mean the rest"
 _LAST_OF_TWO = "of two axes the last is axis 1"
 _MASKED = "a key more than a causal query sees: the mask hides it"
 _ROOM = "what a buffer has room for beyond its rows is not read"
+_AGAIN = "whether scores are kept or computed again, backward has the same"
 _CUT = "any cut of the work gives the same values, and so does padding"
 _NONE = "the divisor where nothing was summed"
 
@@ -198,7 +198,6 @@ SURVIVORS: dict[str, str] = {
     "nn/dropout.py: dropout: 0.0: plus 1": "p = 1 keeps nothing, and any multiple of nothing is nothing",
     "nn/dropout.py: dropout: words.view(np.uint16)[:x.size] >= drop: edge": "sixteen bits equal p once in 2¹⁶",
     "nn/erf.py: _taylor_table: 1: plus 1 #3": _GRID,
-    "nn/erf.py: _taylor_table: 1: plus 1 #4": _GRID,
     "nn/erf.py: _taylor_table: _BOUND * _STEPS_PER_UNIT: times 1.0005": _GRID,
     "nn/erf.py: erf: np.fmax(np.fmin(x, _BOUND), -_BOUND) * _STEPS_PER_UNIT: times 1.0005":
         "between two grid points either may be expanded around",
@@ -219,8 +218,11 @@ SURVIVORS: dict[str, str] = {
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
     "nn/packed_attention.py: module: 32: plus 1": _CUT,
     "nn/packed_attention.py: _may_be_padded: not len(t): without the sign": _CUT,
-    "nn/packed_attention.py: packed_attention: backs.append(back): deleted":
-        "whether scores are kept or computed again, backward has the same",
+    "nn/packed_attention.py: _may_be_padded: s.sum(): sum -> mean": _CUT,
+    "nn/packed_attention.py: _may_be_padded: t.sum(): sum -> mean": _CUT,
+    "nn/packed_attention.py: packed_attention: backs.append(back): deleted": _AGAIN,
+    "nn/packed_attention.py: packed_attention: [] if _is_recomputed(piece, d, scores_at_once, each) else backs:"
+    " condition turned round": _AGAIN,
     "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
     "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
     "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
@@ -228,8 +230,7 @@ SURVIVORS: dict[str, str] = {
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",
-    "nn/softmax.py: softmax: 0: plus 1": _HIDDEN,
-    "nn/softmax.py: softmax: 0: plus 1 #2": "a row without a visible key has no value to shift",
+    "nn/softmax.py: softmax: 0: plus 1": "a row without a visible key has no value to shift",
     "nn/softmax.py: softmax: 1: plus 1 #3": _NONE,
     "optim/clip.py: clip_grad_norm: scale < 1: edge": "scaling by exactly 1 changes nothing",
 }  # fmt: skip
