@@ -104,6 +104,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_llama,
         test_sampling,
         test_t5,
+        test_t5_config,
         test_tokens,
     )  # fmt: skip
     from tests.nn import test_erf, test_values
@@ -117,6 +118,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_encoders,
         test_tokens,
         test_t5,
+        test_t5_config,
         test_checkpoint,
         test_generation,
         test_generation_families,
