@@ -220,6 +220,8 @@ SURVIVORS: dict[str, str] = {
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
     "nn/packed_attention.py: module: 32: plus 1": _CUT,
     "nn/packed_attention.py: _may_be_padded: not len(t): without the sign": _CUT,
+    "nn/packed_attention.py: _may_be_padded: return bool(packing.rows == t.sum() and key_packing.rows == s.sum()):"
+    " negated": "minus true is as true",
     "nn/packed_attention.py: _may_be_padded: s.sum(): sum -> mean": _CUT,
     "nn/packed_attention.py: _may_be_padded: t.sum(): sum -> mean": _CUT,
     "nn/packed_attention.py: packed_attention: backs.append(back): deleted": _AGAIN,
