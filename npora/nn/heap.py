@@ -1,7 +1,7 @@
 """The one place that knows of the C heap: what one step frees is kept for the next, which needs the same again.
 
 By default glibc returns an array's memory to the kernel when it is freed, and the next one is given out anew, page by
-page, each filled with zeros first: of a training step of BERT-base that is an eighth of the time.
+page, each filled with zeros first.
 """
 
 from __future__ import annotations

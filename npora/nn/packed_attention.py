@@ -112,11 +112,13 @@ def packed_attention(
     kept: list[list[AttentionPullback]] = []  # of each piece's blocks; none where the scores are computed again
     for piece in pieces:
         out = _heads(y, piece.rows, piece.batch, piece.groups)
-        backs = []
+        backs: list[AttentionPullback] = []
+        kept.append(backs)
         for queries, _, call in blocks(piece):
             out[..., queries, :], back = call()
-            backs.append(back)
-        kept.append([] if _is_recomputed(piece, d, scores_at_once, each) else backs)
+            if not _is_recomputed(piece, d, scores_at_once, each):
+                backs.append(back)
+            del back  # or its scores would be there beside the next block's
     shapes, of_y, dtype = (Q.shape, K.shape, V.shape), y.shape, q.dtype  # y itself need not be kept
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:

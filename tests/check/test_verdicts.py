@@ -69,6 +69,23 @@ def test_rounding_that_cancels_along_a_direction_in_single_precision_is_rounding
         assert gradcheck(wrong, x, eps=1e-5, method="dot-product", seed=seed).verdict == "FAIL"
 
 
+def test_a_forward_that_is_rounded_to_a_plateau_does_not_say_what_its_gradient_is() -> None:
+    """log(1 + e⁻⁴⁰) is 0 in float64, there and all around; its slope, −e⁻⁴⁰, is not."""
+    z = np.array([[40.0]])
+
+    def softplus(z: Array) -> Any:
+        e = np.exp(-z)
+        return np.log(1 + e), lambda dy: -dy * e / (1 + e)
+
+    for method in ("complex", "central", "dot-product"):
+        assert gradcheck(softplus, z, method=method).verdict in ("PASS", "UNRESOLVED", "VACUOUS")
+
+    def constant(z: Array) -> Any:
+        return np.zeros(1), lambda dy: np.full(z.shape, 3.0 * dy[0])
+
+    assert gradcheck(constant, z).verdict == "FAIL"
+
+
 def fresh_lora() -> LoRALinear:
     return LoRALinear(Linear(5, 3, rng=1), r=2, lora_alpha=3, rng=2)
 

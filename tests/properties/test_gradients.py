@@ -61,7 +61,8 @@ def test_embedding(ids: list[int], d: int, seed: int) -> None:
 @given(st.data(), leading, sizes, st.sampled_from([F.gelu, F.gelu_tanh, F.silu, F.tanh, F.relu]))
 def test_activations(data: st.DataObject, lead: list[int], d: int, f: Callable[..., Any]) -> None:
     x = 3 * data.draw(strided(*lead, d))
-    x.flat[0] = 0.5  # an ordinary slope: beside it the last digits of one in the tail do not count
+    if f is F.gelu:
+        x.flat[0] = 0.5  # an ordinary slope: beside it the digits that 1 + erf loses in the left tail do not count
     if f is F.relu:
         x = np.where(x == 0, 1.0, x)  # there it has no derivative
     check(f, x)
