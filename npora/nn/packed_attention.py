@@ -116,8 +116,7 @@ def packed_attention(
         kept.append(backs)
         for queries, _, call in blocks(piece):
             out[..., queries, :], back = call()
-            if not _is_recomputed(piece, d, scores_at_once, each):
-                backs.append(back)
+            backs += [] if _is_recomputed(piece, d, scores_at_once, each) else [back]
             del back  # or its scores would be there beside the next block's
     shapes, of_y, dtype = (Q.shape, K.shape, V.shape), y.shape, q.dtype  # y itself need not be kept
 
