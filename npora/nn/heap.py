@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """From now on, let this process keep what it frees. Its peak stays what it was. Only glibc is asked to."""
+    """From now on, let this process keep what it frees, gaps between arrays included. Only glibc is asked to."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
