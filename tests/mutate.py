@@ -287,7 +287,7 @@ def _report(files: list[str], outcomes: dict[str, str], seconds: float) -> int:
     for name in sorted(expected - survivors):
         print(f"EXPLAINED, BUT {outcomes.get(name, 'not there').upper()}  {name}")
     print(f"{len(outcomes)} mutants, {len(survivors)} survivors, {len(expected)} of them explained; {seconds:.0f} s")
-    return 0 if outcomes and survivors <= expected else 1
+    return 0 if outcomes and survivors == expected else 1
 
 
 if __name__ == "__main__":
