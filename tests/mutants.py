@@ -213,7 +213,7 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: cross_entropy: -1: without the sign": _LAST_OF_TWO,
     "nn/loss.py: cross_entropy: -1: without the sign #2": _LAST_OF_TWO,
     "nn/loss.py: cross_entropy: -1: without the sign #3": _LAST_OF_TWO,
-    "nn/loss.py: cross_entropy: 0: plus 1": "the columns of what is counted are as many as its rows",
+    "nn/loss.py: cross_entropy: 0: plus 1 #2": "the columns of what is counted are as many as its rows",
     "nn/loss.py: cross_entropy: z[counted].mean(axis=-1): axis=None": "summed over the rows afterwards",
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,

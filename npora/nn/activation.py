@@ -51,14 +51,14 @@ def silu(x: Array) -> tuple[Array, Pullback]:
     """
 
     def formula(x: Array) -> tuple[Array, Array]:
-        sigma = _sigmoid(x)
+        sigma = sigmoid(x)
         y = x * sigma
         return y, sigma + y * (1 - sigma)
 
     return _from_slope(formula, x)
 
 
-def _sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Array:
     """1/(1 + e⁻ˣ), to rounding for any x: where e⁻ˣ overflows to infinity, zero."""
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-x)))
@@ -86,7 +86,7 @@ def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     def formula(x: Array) -> tuple[Array, Array]:
         scale, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
         square = cubic * (x * x)
-        sigma = _sigmoid(x * (scale + square))
+        sigma = sigmoid(x * (scale + square))
         y = x * sigma
         return y, sigma + y * (1 - sigma) * (scale + 3 * square)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.nn.activation import sigmoid
 from npora.nn.module import Array, Identities, Named, declares
 
 LossPullback = Callable[..., Array]
@@ -25,9 +26,11 @@ def cross_entropy(
     logits [n,v]  targets int [n]  →  ℓ scalar. q is one-hot at the target, smoothed to (1 − ε) q + ε/v with
     ε = label_smoothing (Szegedy et al., 2016). Since Σ_v q_v = 1,
 
-        dz = dℓ (p − q) / N
+        dz = dℓ (p − q) / N                                                                                   (1)
 
-    Identity: each row of dz sums to 0, and an ignored row is 0. With no row left ℓ is 0 (torch gives nan).
+    With m the largest of a row and R = Σ_{v≠m} e^(z_v − z_m), log p_v = z_v − z_m − log(1 + R), p_m − 1 = −R/(1 + R):
+    so written, a nearly certain answer keeps its digits. Identity: each row of dz sums to 0, and an ignored row is 0.
+    With no row left ℓ is 0 (torch gives nan).
 
     Raises
     ------
@@ -43,17 +46,22 @@ def cross_entropy(
         raise ValueError(f"target {targets[row]} in row {row} is not one of the {classes} classes 0 … {classes - 1}")
     on = np.flatnonzero(counted), targets[counted]  # where q is more than ε/v
     number, smooth = max(len(on[0]), 1), label_smoothing
-    z = logits - logits.real.max(axis=-1, keepdims=True)  # [n,v]
+    largest = np.arange(rows), logits.real.argmax(axis=-1)
+    z = logits - logits[largest][:, None]  # [n,v]
     p = np.exp(z)
-    total = p.sum(axis=-1, keepdims=True)  # [n,1]
-    nll = np.log(total[on[0], 0]) - (1 - smooth) * z[on]  # −Σ_v q log p, without the smoothing's share
+    p[largest] = 0
+    rest = p.sum(axis=-1, keepdims=True)  # R [n,1]
+    p[largest] = 1
+    p /= 1 + rest
+    nll = np.log1p(rest[counted, 0]) - (1 - smooth) * z[on]  # −Σ_v q log p, without the smoothing's share
     if smooth:
         nll -= smooth * z[counted].mean(axis=-1)
-    p /= total
 
     def backward(dloss: Any = 1.0) -> Array:
         dz: Array = p.copy()
-        dz[on] -= 1 - smooth
+        dz[on] -= 1 - smooth  # (1)
+        right = np.flatnonzero(targets == largest[1])
+        dz[right, targets[right]] = smooth - rest[right, 0] / (1 + rest[right, 0])
         if smooth:
             dz -= smooth / classes
         dz[~counted] = 0
@@ -81,9 +89,10 @@ def mse_loss(prediction: Array, target: Array) -> tuple[Any, LossPullback]:
 def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Any, LossPullback]:
     """ℓ = −1/N Σ (t log σ(z) + (1 − t) log(1 − σ(z))) over all N elements: each is a yes or no of its own.
 
-        dz = dℓ (σ(z) − t) / N
+        dz = dℓ (σ(z) − t) / N = dℓ ((1 − t) σ(z) − t σ(−z)) / N
 
-    Computed as max(z, 0) − t z + log(1 + e^(−|z|)), which cannot overflow, with σ(z) = (1 + tanh(z/2))/2.
+    Computed as max(z, 0) − t z + log(1 + e^(−|z|)), which cannot overflow; the second form of dz keeps its digits where
+    the answer is nearly certain.
     """
     targets = np.asarray(targets, dtype=logits.dtype)
     if logits.shape != targets.shape:
@@ -93,7 +102,8 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Any, LossPullba
     size = np.where(positive, logits, -logits)  # |z|, in a form that complex steps see through
 
     def backward(dloss: Any = 1.0) -> Array:
-        dz: Array = (0.5 * (1 + np.tanh(0.5 * logits)) - targets) * np.asarray(dloss / number, dtype=logits.dtype)
+        dz: Array = (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits)
+        dz *= np.asarray(dloss / number, dtype=dz.dtype)
         return dz
 
     return (logits * positive - targets * logits + np.log1p(np.exp(-size))).sum() / number, backward
