@@ -48,25 +48,32 @@ def draw(model: Any, frozen: bool) -> Any:
 
 def training(model: Any, workload: Workload) -> tuple[Check, Step]:
     from npora.optim import AdamW, clip_grad_norm
+    from npora.train import MicroBatches
 
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = list(trained.values())
     optimizer = AdamW(parameters, LEARNING_RATE, weight_decay=0.0)
     rng = np.random.default_rng(0) if workload.dropout else None
 
-    def check(batch: Batch) -> dict[str, Any]:
+    micro_batches = MicroBatches(model)
+
+    def gradient(batch: Batch, rng: np.random.Generator | None = None) -> float:
         optimizer.zero_grad()
-        output, backward = model(**batch)
-        backward()
-        return {"loss": output.loss, **{name: parameter.grad for name, parameter in trained.items()}}
+        loss, items = micro_batches.accumulate(batch, rng)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= items
+        return loss / items
+
+    def check(batch: Batch) -> dict[str, Any]:
+        loss = gradient(batch)
+        return {"loss": loss, **{name: parameter.grad for name, parameter in trained.items()}}
 
     def step(batch: Batch) -> float:
-        optimizer.zero_grad()
-        output, backward = model(**batch, rng=rng)
-        backward()
+        loss = gradient(batch, rng)
         clip_grad_norm(parameters, MAX_NORM)
         optimizer.step()
-        return float(output.loss)
+        return loss
 
     return check, step
 

@@ -19,13 +19,16 @@ from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import pack_tokens, packed_positions
 from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
+from npora.nn.activation import sigmoid
+from npora.nn.blocks import element_wise
 from npora.nn.dropout import active_rng
-from npora.nn.functional import packed_attention, rotary, silu
+from npora.nn.functional import packed_attention, rotary, rotation
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 
 Rng = np.random.Generator | None
 TARGETS = ("q_proj", "v_proj")
+Turn = tuple[Array, Array]  # cosines and sines of the positions
 BUFFERS = (".rotary_emb.inv_freq",)  # the angles; older files hold them
 
 
@@ -107,16 +110,16 @@ class LlamaAttention(Module):
         self.k_proj: Module = make.linear(e, self.groups * d, bias)
         self.v_proj: Module = make.linear(e, self.groups * d, bias)
         self.o_proj: Module = make.linear(self.heads * d, e, bias)
-        self.theta, self.dropout = config.rope_theta, config.attention_dropout
+        self.dropout = config.attention_dropout
 
     def forward(
-        self, x: Array, packing: Packing, positions: Array, rng: Rng = None, past: LayerCache | None = None
+        self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
         q, back_q = self.q_proj(x, rng)  # [n,h·d]
         k, back_k = self.k_proj(x, rng)  # [n,g·d]
         v, back_v = self.v_proj(x, rng)  # [n,g·d]
-        q, back_turn_q = rotary(q, positions, self.heads, self.theta)
-        k, back_turn_k = rotary(k, positions, self.groups, self.theta)
+        q, back_turn_q = rotary(q, turn, self.heads)
+        k, back_turn_k = rotary(k, turn, self.groups)
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
             q, keys, values, self.heads, packing, key_packing, causal=True, key_value_heads=self.groups,
@@ -135,19 +138,26 @@ class LlamaAttention(Module):
 def swiglu(gate: Array, up: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
     """y = silu(gate) ⊙ up    (Shazeer, 2020).    gate, up, y [...,f]
 
-    With a = silu(gate):
+    With σ = σ(gate) and a = gate σ = silu(gate):
 
-        dup = dy ⊙ a                            (1)
-        dgate = silu's pullback of dy ⊙ up      (2)
+        dup = dy ⊙ a                              (1)
+        dgate = dy ⊙ up ⊙ (σ + a (1 − σ))         (2)
 
-    backward returns (dgate, dup). Identity: Σ dup ⊙ up = Σ dy ⊙ y, since y is linear in up.
+    backward returns (dgate, dup). What it reads are the inputs: σ is cheaper to compute again than to keep. Identity:
+    Σ dup ⊙ up = Σ dy ⊙ y, since y is linear in up.
     """
-    a, back_silu = silu(gate)
+
+    def pullback(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
+        sigma = sigmoid(gate)
+        a = gate * sigma
+        return dy * up * (sigma + a * (1 - sigma)), dy * a  # (2), (1)
 
     def backward(dy: Array) -> tuple[Array, Array]:
-        return back_silu(dy * up), dy * a  # (2), (1)
+        dgate, dup = element_wise(pullback, gate, up, dy)
+        return dgate, dup
 
-    return a * up, backward
+    y: Array = element_wise(lambda gate, up: gate * sigmoid(gate) * up, gate, up)
+    return y, backward
 
 
 class LlamaMLP(Module):
@@ -182,10 +192,10 @@ class LlamaDecoderLayer(Module):
         self.post_attention_layernorm = RMSNorm(d, eps, dtype=make.dtype)
 
     def forward(
-        self, x: Array, packing: Packing, positions: Array, rng: Rng = None, past: LayerCache | None = None
+        self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
         a, back_norm1 = self.input_layernorm(x)
-        a, back_attention = self.self_attn(a, packing, positions, rng, past)
+        a, back_attention = self.self_attn(a, packing, turn, rng, past)
         h = x + a
         m, back_norm2 = self.post_attention_layernorm(h)
         m, back_mlp = self.mlp(m, rng)
@@ -225,8 +235,9 @@ class LlamaModel(PretrainedModel):
         With a cache the rows follow those that it holds, and are added to it.
         """
         x, back_embedding = self.embed_tokens(ids)  # [n,d]
+        turn = rotation(positions, self.config.head_dim, self.config.rope_theta, x.real.dtype)
         h, back_layers = stack(
-            self.layers, x, packing, positions, rng=rng, dx_is_read=self.embed_tokens.weight.requires_grad,
+            self.layers, x, packing, turn, rng=rng, dx_is_read=self.embed_tokens.weight.requires_grad,
             recompute=self.gradient_checkpointing, each=lambda index: {"past": None if cache is None else cache[index]},
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
 @functools.cache
@@ -21,4 +21,5 @@ def keep_freed_memory() -> None:
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_MMAP_MAX, 0)  # no array outside the heap
+            mallopt(_M_ARENA_MAX, 1)  # nor in a heap of a thread's own, which is given back when it is empty
             mallopt(_M_TRIM_THRESHOLD, -1)  # whose free end is not given back

@@ -48,14 +48,15 @@ def cross_entropy(
     number, smooth = max(len(on[0]), 1), label_smoothing
     largest = np.arange(rows), logits.real.argmax(axis=-1)
     z = logits - logits[largest][:, None]  # [n,v]
-    p = np.exp(z)
+    nll = -(1 - smooth) * z[on]  # −Σ_v q log p
+    if smooth:
+        nll -= smooth * z[counted].mean(axis=-1)
+    p = np.exp(z, out=z)
     p[largest] = 0
     rest = p.sum(axis=-1, keepdims=True)  # R [n,1]
     p[largest] = 1
     p /= 1 + rest
-    nll = np.log1p(rest[counted, 0]) - (1 - smooth) * z[on]  # −Σ_v q log p, without the smoothing's share
-    if smooth:
-        nll -= smooth * z[counted].mean(axis=-1)
+    nll += np.log1p(rest[counted, 0])
 
     def backward(dloss: Any = 1.0) -> Array:
         dz: Array = p.copy()

@@ -84,7 +84,7 @@ def packed_attention(
 
     def blocks(piece: _Piece) -> Iterator[tuple[slice, slice, Callable[[], tuple[Array, AttentionPullback]]]]:
         """The piece's blocks of queries: (queries, keys, a call of their attention)."""
-        at_once = _queries_at_once(piece, each, scores_at_once)
+        at_once = _queries_at_once(piece, each, scores_at_once, causal)
         draw = None if drop is None else np.random.default_rng(piece.seed)
         q_heads = _heads(Q, piece.rows, piece.batch, piece.groups)  # [b,g,h/g,t,d]
         k_heads, v_heads = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (K, V))  # [b,g,1,s,d]
@@ -216,9 +216,13 @@ def _size_of_pieces(t: int, s: int, groups: int, each: int, scores_at_once: int)
     )
 
 
-def _queries_at_once(piece: _Piece, each: int, scores_at_once: int) -> int:
+def _queries_at_once(piece: _Piece, each: int, scores_at_once: int, causal: bool) -> int:
+    """Blocks of equal size. Of causal queries at least four: together they see five eighths of the keys."""
     width: int = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
-    return max(scores_at_once // width, 1)
+    blocks = -(-piece.t // max(scores_at_once // width, 1))
+    if causal:
+        blocks = max(blocks, min(piece.t // _LEAST_QUERIES, 4))
+    return -(-piece.t // max(blocks, 1)) or 1
 
 
 def _is_recomputed(piece: _Piece, d: int, scores_at_once: int, each: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from npora.nn.loss import cross_entropy
 from npora.nn.module import Array, Module, is_grad_enabled, no_grad
 
-_LOGITS_AT_ONCE = 1 << 23  # 32 MB of float32, at which a product with the vocabulary is as quick as with all rows
+_LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32, at which a product with the vocabulary is as quick as with all rows
 
 
 def projected_cross_entropy(
@@ -45,6 +45,7 @@ def projected_cross_entropy(
         if at_once:
             z, back_head = head(h[rows])
             part, back_loss = cross_entropy(z, targets[block])
+            del z  # or it would be there beside its gradient
             kept[rows] = back_head(back_loss(len(rows) / number))  # (1)
         else:
             with no_grad():
@@ -60,6 +61,7 @@ def projected_cross_entropy(
             rows = counted[block]
             z, back_head = head(kept[rows])
             _, back_loss = cross_entropy(z, targets[block])
+            del z
             dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,d]
         return dh
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import InitVar, dataclass
 
+from npora.train.micro_batches import TOKENS_AT_ONCE
+
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 _STRATEGIES = ("no", "steps", "epoch")
 
@@ -18,6 +20,8 @@ class TrainingArguments:
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
     lr_scheduler_type : constant, linear or cosine, after warmup_steps (below 1 a share of all steps) of warm-up
     gradient_accumulation_steps : so many batches make one step; the gradient is that of the one large batch
+    tokens_at_once : a batch of more tokens is cut into micro-batches that run side by side, with the same gradient; 0
+        never cuts
     max_grad_norm : global L2 norm to clip at; 0 does not clip
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"
     save_total_limit : how many checkpoints are kept, the best one always among them
@@ -46,6 +50,7 @@ class TrainingArguments:
     lr_scheduler_type: str = "linear"
     warmup_steps: float = 0
     gradient_accumulation_steps: int = 1
+    tokens_at_once: int = TOKENS_AT_ONCE
     eval_strategy: str = "no"
     eval_steps: int | None = None
     save_strategy: str = "steps"
@@ -73,6 +78,8 @@ class TrainingArguments:
                      "eval_steps", "save_steps", "logging_steps"):  # fmt: skip
             value = getattr(self, name)
             self._require(type(value) is int and value >= 1, f"{name} must be a whole number of at least 1", value)
+        self._require(type(self.tokens_at_once) is int and self.tokens_at_once >= 0,
+                      "tokens_at_once must be a whole number, 0 for any", self.tokens_at_once)  # fmt: skip
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
             value = getattr(self, name)
             self._require(0 <= value < math.inf, f"{name} must not be negative", value)

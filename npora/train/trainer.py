@@ -20,6 +20,7 @@ from npora.train import state as files
 from npora.train.arguments import TrainingArguments
 from npora.train.evaluation import Batch, EvalPrediction, PredictionOutput, predict
 from npora.train.log import StepLog
+from npora.train.micro_batches import MicroBatches
 from npora.train.progress import Progress
 from npora.train.state import TrainerState, trainable
 
@@ -35,7 +36,7 @@ class Trainer:
     """Trains a model's trainable parameters with AdamW.
 
     model : a Module whose forward takes arrays by name, and `rng` for dropout, and returns (output, backward); with
-        labels, output.loss is a mean over output.num_items labels
+        labels, output.loss is a mean over output.num_items labels, each of one row
     train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too)
     processing_class : the tokenizer, kept for the user's own use; also taken as `tokenizer`
     compute_metrics : EvalPrediction → {name: number}
@@ -63,6 +64,7 @@ class Trainer:
         self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics = compute_metrics
         self.state = TrainerState()
+        self._micro_batches = MicroBatches(model, self.args.tokens_at_once)
         inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._names = set(inspect.signature(inner.forward).parameters) - {"rng"}
         if self.args.eval_strategy != "no" and eval_dataset is None:
@@ -141,7 +143,8 @@ class Trainer:
         """One step's gradients: (loss, their norm before clipping, tokens).
 
         Each batch gives the gradient of its sum of losses, and the sum of those is divided by the number of labels in
-        all: the gradient of the one large batch, however unequal the small ones are.
+        all: the gradient of the one large batch, however unequal the small ones are. A batch is cut once more, into
+        micro-batches that fit the machine.
         """
         args = self.args
         rng = np.random.default_rng([args.seed, 1, self.state.global_step])
@@ -153,13 +156,10 @@ class Trainer:
         with np.errstate(over="ignore", invalid="ignore"):  # the loss is checked right after
             for start in range(first, min(first + size * args.gradient_accumulation_steps, len(order)), size):
                 batch = self._batch([data[int(i)] for i in order[start : start + size]])
-                output, backward = self.model(**batch, rng=rng)
-                count = output.num_items
-                backward(float(count))
-                loss_sum += float(output.loss) * count
+                loss, count = self._micro_batches.accumulate(batch, rng)
+                loss_sum += loss
                 items += count
                 tokens += int(batch["attention_mask"].sum())
-                del output, backward  # or the next batch's activations would stand beside this one's
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad *= 1 / max(items, 1)
@@ -188,7 +188,7 @@ class Trainer:
     def _run(self, rows: int, total: int) -> dict[str, Any]:
         names = ("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay",
                  "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
-                 "seed", "data_seed")  # fmt: skip
+                 "seed", "data_seed", "tokens_at_once")  # fmt: skip
         return {"rows": rows, "max_steps": total, **{name: getattr(self.args, name) for name in names}}
 
     def _stop(self, step: int, loss: float, good: Sequence[Array], log: StepLog) -> None:

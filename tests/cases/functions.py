@@ -10,6 +10,7 @@ from tests.cases.case import Case, draw
 KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, False, False]])
 TARGETS = np.array([2, -100, 0, 3, 3])
 CERTAIN = draw(5, 4) + 30 * np.eye(4)[TARGETS.clip(0)]  # p − 1 is about e⁻³⁰: nothing of it is left beside 1
+TURN = F.rotation(np.array([0, 7, 2, 2]), 6, 50.0, np.float64)
 SIGNS = np.sign(draw(3, 5))
 SMOOTHED = {"targets": TARGETS, "label_smoothing": 0.1}
 
@@ -33,7 +34,7 @@ CASES = [
     Case("binary_cross_entropy", lambda: F.binary_cross_entropy, (3 * draw(3, 5),), {"targets": draw(3, 5) > 0.1}),
     Case("binary_cross_entropy, certain", lambda: F.binary_cross_entropy, (30 * SIGNS,), {"targets": SIGNS > 0}),
     Case("rms_normalize", lambda: F.rms_normalize, (draw(3, 5),), {"eps": 1e-2}, row_wise=True),
-    Case("rotary", lambda: F.rotary, (draw(4, 12),), {"positions": np.array([0, 7, 2, 2]), "heads": 2, "theta": 50.0}),
+    Case("rotary", lambda: F.rotary, (draw(4, 12),), {"rotation": TURN, "heads": 2}),
     Case("mse_loss", lambda: F.mse_loss, (draw(3, 5),), {"target": draw(3, 5, seed=1)}),
     Case("attention", lambda: F.attention, (draw(2, 3, 4, 6), draw(2, 3, 5, 6), draw(2, 3, 5, 7))),
     Case(

@@ -7,10 +7,11 @@ import numpy as np
 from npora.models.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel, swiglu
 from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import Make
+from npora.nn.functional import rotation
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
-POSITIONS = np.array([0, 1, 2, 7, 3, 4, 5, 6])
+TURN = rotation(np.array([0, 1, 2, 7, 3, 4, 5, 6]), 2, 50.0, np.float64)
 SMALL = LlamaConfig(
     vocab_size=8, hidden_size=6, intermediate_size=7, num_attention_heads=4, num_key_value_heads=2, head_dim=2,
     attention_bias=True, mlp_bias=True, attention_dropout=0.2, rope_theta=50.0,
@@ -31,7 +32,7 @@ CASES = [
         "LlamaDecoderLayer",
         module(lambda: LlamaDecoderLayer(SMALL, Make(1, np.float32, 0.02))),
         (draw(8, 6),),
-        {"packing": PACKING, "positions": POSITIONS, "rng": np.random.default_rng(8)},
+        {"packing": PACKING, "turn": TURN, "rng": np.random.default_rng(8)},
     ),
     Case(
         "LlamaModel",

@@ -178,7 +178,7 @@ def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
 
 def test_a_rotation_by_hand() -> None:
     # Two heads of width 4, θ = 100: pairs (0, 2) and (1, 3) of a head turn by p and by p/10 at position p.
-    y, _ = F.rotary(np.eye(8)[[0, 1, 6]], np.array([2, 2, 5]), heads=2, theta=100.0)
+    y, _ = F.rotary(np.eye(8)[[0, 1, 6]], F.rotation(np.array([2, 2, 5]), 4, 100.0, np.float64), heads=2)
     expected = np.zeros((3, 8))
     expected[0, [0, 2]] = np.cos(2), np.sin(2)  # (1, 0) → (cos φ, sin φ)
     expected[1, [1, 3]] = np.cos(0.2), np.sin(0.2)

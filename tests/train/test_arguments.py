@@ -14,6 +14,7 @@ from npora import TrainingArguments
     [
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be a whole number of at least 1; got 0"),
         ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps"),
+        ({"tokens_at_once": -1}, "tokens_at_once must be a whole number, 0 for any; got -1"),
         ({"learning_rate": -1.0}, "learning_rate must not be negative; got -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"num_train_epochs": 0}, "num_train_epochs must be positive; got 0"),
