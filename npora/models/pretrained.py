@@ -13,6 +13,7 @@ from npora.files import load_weights, resolve, save_file, write_json
 from npora.models.checkpoint import load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.nn import Conv1D, Embedding, Linear, Module, init
+from npora.nn.heap import keep_freed_memory
 from npora.nn.init import Source
 
 WEIGHTS_NAME = "model.safetensors"
@@ -64,6 +65,7 @@ class PretrainedModel(Module):
         """
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64; got {np.dtype(dtype)}")
+        keep_freed_memory()  # there will be many calls
         folder = resolve(directory)
         values = {**read_config(folder), **fields}
         if num_labels is not None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from npora.nn.module import Array
 
-BLOCK = 1 << 15  # elements: a block of this size and its temporaries stay in the second-level cache
+BLOCK = 1 << 16  # elements: a block of this size and its temporaries stay in the second-level cache
 
 
 def by_rows(function: Callable[..., Any], *arrays: Array) -> Any:
