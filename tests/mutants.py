@@ -213,7 +213,7 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: cross_entropy: -1: without the sign": _LAST_OF_TWO,
     "nn/loss.py: cross_entropy: -1: without the sign #2": _LAST_OF_TWO,
     "nn/loss.py: cross_entropy: -1: without the sign #3": _LAST_OF_TWO,
-    "nn/loss.py: cross_entropy: 0: plus 1 #2": "the columns of what is counted are as many as its rows",
+    "nn/loss.py: cross_entropy: 0: plus 1 #3": "the columns of what is counted are as many as its rows",
     "nn/loss.py: cross_entropy: z[counted].mean(axis=-1): axis=None": "summed over the rows afterwards",
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
@@ -236,6 +236,6 @@ SURVIVORS: dict[str, str] = {
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",
     "nn/softmax.py: softmax: 0: plus 1": "a row without a visible key has no value to shift",
-    "nn/softmax.py: softmax: 1: plus 1 #3": _NONE,
+    "nn/softmax.py: softmax: 1: plus 1 #2": _NONE,
     "optim/clip.py: clip_grad_norm: scale < 1: edge": "scaling by exactly 1 changes nothing",
 }  # fmt: skip

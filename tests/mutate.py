@@ -287,7 +287,8 @@ def _report(files: list[str], outcomes: dict[str, str], seconds: float) -> int:
     for name in sorted(expected - survivors):
         print(f"EXPLAINED, BUT {outcomes.get(name, 'not there').upper()}  {name}")
     print(f"{len(outcomes)} mutants, {len(survivors)} survivors, {len(expected)} of them explained; {seconds:.0f} s")
-    return 0 if outcomes and survivors == expected else 1
+    missed = {name for name in expected - survivors if outcomes.get(name) != LATE}  # a slow machine proves nothing
+    return 0 if outcomes and survivors <= expected and not missed else 1
 
 
 if __name__ == "__main__":

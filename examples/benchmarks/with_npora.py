@@ -48,18 +48,16 @@ def draw(model: Any, frozen: bool) -> Any:
 
 def training(model: Any, workload: Workload) -> tuple[Check, Step]:
     from npora.optim import AdamW, clip_grad_norm
-    from npora.train import MicroBatches
+    from npora.train import accumulate_gradients
 
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = list(trained.values())
     optimizer = AdamW(parameters, LEARNING_RATE, weight_decay=0.0)
     rng = np.random.default_rng(0) if workload.dropout else None
 
-    micro_batches = MicroBatches(model)
-
     def gradient(batch: Batch, rng: np.random.Generator | None = None) -> float:
         optimizer.zero_grad()
-        loss, items = micro_batches.accumulate(batch, rng)
+        loss, items = accumulate_gradients(model, batch, rng)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= items

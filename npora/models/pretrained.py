@@ -58,6 +58,8 @@ class PretrainedModel(Module):
         seed : draws a head that the checkpoint lacks
         fields : of the config, to be another than the file says
 
+        From now on this process keeps the memory that it frees, for the next call.
+
         Raises
         ------
         FileNotFoundError, ValueError: a file that is missing or broken, a config that asks for what is not
@@ -65,7 +67,7 @@ class PretrainedModel(Module):
         """
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64; got {np.dtype(dtype)}")
-        keep_freed_memory()  # there will be many calls
+        keep_freed_memory()
         folder = resolve(directory)
         values = {**read_config(folder), **fields}
         if num_labels is not None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy  # noqa: F401  (it loads the BLAS that is asked)
 
+_lock = threading.Lock()
+_before: list[int] = []  # for each block that has not ended, the number to go back to
 _NAMES = "scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"
 
 
@@ -26,18 +29,26 @@ def number_of_threads() -> int | None:
 
 @contextmanager
 def on_one_thread() -> Iterator[None]:
-    """Within this block each matrix product stays on the thread that asks for it, so that several may ask at once."""
+    """Within this block each matrix product stays on the thread that asks for it, so that several may ask at once.
+
+    It holds for the whole process. Blocks may overlap: the last to end gives back what the first one found. (An
+    OpenBLAS that was built with OpenMP has a number for each thread, and heeds that of the caller alone.)
+    """
     library = _functions()
     if library is None:
         yield
         return
     get, set_to = library
-    before = get()
-    set_to(1)
+    with _lock:
+        _before.append(get() if not _before else _before[0])
+        set_to(1)
     try:
         yield
     finally:
-        set_to(before)
+        with _lock:
+            before = _before.pop()
+            if not _before:
+                set_to(before)
 
 
 @functools.cache

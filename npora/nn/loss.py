@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from npora.nn.activation import sigmoid
 from npora.nn.module import Array, Identities, Named, declares
 
 LossPullback = Callable[..., Array]
@@ -100,11 +99,12 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Any, LossPullba
         raise ValueError(f"the logits have shape {logits.shape}, the targets {targets.shape}: they must agree")
     number = max(logits.size, 1)
     positive = logits.real > 0
-    size = np.where(positive, logits, -logits)  # |z|, in a form that complex steps see through
+    tail = np.exp(-np.where(positive, logits, -logits))  # e^(−|z|), in a form that complex steps see through
 
     def backward(dloss: Any = 1.0) -> Array:
-        dz: Array = (1 - targets) * sigmoid(logits) - targets * sigmoid(-logits)
+        near, far = 1 / (1 + tail), tail / (1 + tail)  # σ(|z|), σ(−|z|)
+        dz: Array = np.where(positive, (1 - targets) * near - targets * far, (1 - targets) * far - targets * near)
         dz *= np.asarray(dloss / number, dtype=dz.dtype)
         return dz
 
-    return (logits * positive - targets * logits + np.log1p(np.exp(-size))).sum() / number, backward
+    return (logits * positive - targets * logits + np.log1p(tail)).sum() / number, backward

@@ -87,10 +87,16 @@ class Parameter:
                 f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {self.shape}, "
                 f"{self.dtype}: the two must agree"
             )
-        if self.grad is None:
-            self.grad = gradient.copy()
+        apart: dict[Parameter, Array] | None = getattr(_state, "gradients", None)
+        so_far = self.grad if apart is None else apart.get(self)
+        if so_far is None:
+            so_far = gradient.copy()
         else:
-            self.grad += gradient
+            so_far += gradient
+        if apart is None:
+            self.grad = so_far
+        else:
+            apart[self] = so_far
 
     def __repr__(self) -> str:
         state = "trainable" if self.requires_grad else "frozen"
@@ -257,6 +263,20 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _state.grad_enabled = before
+
+
+@contextmanager
+def gradients_apart() -> Iterator[dict[Parameter, Array]]:
+    """Within this block (in this thread) gradients are added up in the dict that it gives, and in no parameter's grad.
+
+    So several threads may run backward at a time, over parameters that they share.
+    """
+    before = getattr(_state, "gradients", None)
+    _state.gradients = {}
+    try:
+        yield _state.gradients
+    finally:
+        _state.gradients = before
 
 
 def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backward]:

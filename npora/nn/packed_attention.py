@@ -217,7 +217,7 @@ def _size_of_pieces(t: int, s: int, groups: int, each: int, scores_at_once: int)
 
 
 def _queries_at_once(piece: _Piece, each: int, scores_at_once: int, causal: bool) -> int:
-    """Blocks of equal size. Of causal queries at least four: together they see five eighths of the keys."""
+    """Blocks of about equal size. Causal queries come in four at least, and see five eighths of the keys."""
     width: int = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
     blocks = -(-piece.t // max(scores_at_once // width, 1))
     if causal:

@@ -25,7 +25,7 @@ def rotation(
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
-def rotary(x: Array, rotation: tuple[Array, Array], heads: int) -> tuple[Array, Pullback]:
+def rotary(x: Array, turn: tuple[Array, Array], heads: int) -> tuple[Array, Pullback]:
     """Turn each pair of a head's features by an angle that grows with the position (Su et al., 2021).
 
     x [n,h·d], and what `rotation` gives for its n positions  →  y [n,h·d]. Pair j of a head is (x_j, x_{j+d/2}), the
@@ -35,9 +35,18 @@ def rotary(x: Array, rotation: tuple[Array, Array], heads: int) -> tuple[Array, 
         y₂ = x₂ cos φ + x₁ sin φ        dx₂ = dy₂ cos φ − dy₁ sin φ
 
     A rotation's transpose is the rotation back. Scores q·k then see only the difference of two positions.
+
+    Raises
+    ------
+    ValueError: the turn is of other positions or of heads of another width.
     """
     n, width = x.shape
-    cos, sin = rotation
+    cos, sin = turn
+    if cos.shape != (n, 1, width // heads // 2):
+        raise ValueError(
+            f"a turn of {cos.shape[0]} positions for heads of {2 * cos.shape[2]} features was given for {n} rows of "
+            f"{heads} heads of {width // heads}"
+        )
 
     def turned(x: Array, sin: Array) -> Array:
         halves = x.reshape(n, heads, 2, width // heads // 2)  # [n,h·d] → [n,h,2,d/2]

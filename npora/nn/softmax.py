@@ -18,9 +18,15 @@ def softmax(x: Array, mask: Array | None = None) -> tuple[Array, Pullback]:
         dx = p ⊙ (dp − Σ_s dp_s p_s)
 
     A row that is masked throughout gives zeros and passes no gradient. Identity: Σ_s dx_s = 0.
+
+    Raises
+    ------
+    ValueError: the mask does not broadcast to x.
     """
     # e^(−∞) = 0; a masked x may be anything, and meets no arithmetic
     z = np.array(x) if mask is None else np.where(mask, x, x.dtype.type(-np.inf))
+    if mask is not None and z.shape != x.shape:
+        raise ValueError(f"a mask of shape {mask.shape} does not broadcast to x, of shape {x.shape}")
     top = z.real.max(axis=-1, keepdims=True, initial=-np.inf)
     z -= np.where(np.isneginf(top), 0, top).astype(x.real.dtype)
     p = np.exp(z, out=z)

@@ -2,7 +2,7 @@
 
 from npora.train.arguments import TrainingArguments
 from npora.train.evaluation import EvalPrediction, PredictionOutput
-from npora.train.micro_batches import MicroBatches
+from npora.train.micro_batches import accumulate_gradients
 from npora.train.trainer import Trainer, TrainOutput
 
-__all__ = ["EvalPrediction", "MicroBatches", "PredictionOutput", "TrainOutput", "Trainer", "TrainingArguments"]
+__all__ = ["EvalPrediction", "PredictionOutput", "TrainOutput", "Trainer", "TrainingArguments", "accumulate_gradients"]

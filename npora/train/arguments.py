@@ -20,7 +20,7 @@ class TrainingArguments:
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
     lr_scheduler_type : constant, linear or cosine, after warmup_steps (below 1 a share of all steps) of warm-up
     gradient_accumulation_steps : so many batches make one step; the gradient is that of the one large batch
-    tokens_at_once : a batch of more tokens is cut into micro-batches that run side by side, with the same gradient; 0
+    tokens_at_once : a batch of more tokens is cut into micro-batches, a thread for each, with the same gradient; 0
         never cuts
     max_grad_norm : global L2 norm to clip at; 0 does not clip
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"

@@ -20,7 +20,7 @@ from npora.train import state as files
 from npora.train.arguments import TrainingArguments
 from npora.train.evaluation import Batch, EvalPrediction, PredictionOutput, predict
 from npora.train.log import StepLog
-from npora.train.micro_batches import MicroBatches
+from npora.train.micro_batches import accumulate_gradients
 from npora.train.progress import Progress
 from npora.train.state import TrainerState, trainable
 
@@ -64,7 +64,6 @@ class Trainer:
         self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics = compute_metrics
         self.state = TrainerState()
-        self._micro_batches = MicroBatches(model, self.args.tokens_at_once)
         inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._names = set(inspect.signature(inner.forward).parameters) - {"rng"}
         if self.args.eval_strategy != "no" and eval_dataset is None:
@@ -156,7 +155,7 @@ class Trainer:
         with np.errstate(over="ignore", invalid="ignore"):  # the loss is checked right after
             for start in range(first, min(first + size * args.gradient_accumulation_steps, len(order)), size):
                 batch = self._batch([data[int(i)] for i in order[start : start + size]])
-                loss, count = self._micro_batches.accumulate(batch, rng)
+                loss, count = accumulate_gradients(self.model, batch, rng, args.tokens_at_once)
                 loss_sum += loss
                 items += count
                 tokens += int(batch["attention_mask"].sum())

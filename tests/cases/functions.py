@@ -34,7 +34,7 @@ CASES = [
     Case("binary_cross_entropy", lambda: F.binary_cross_entropy, (3 * draw(3, 5),), {"targets": draw(3, 5) > 0.1}),
     Case("binary_cross_entropy, certain", lambda: F.binary_cross_entropy, (30 * SIGNS,), {"targets": SIGNS > 0}),
     Case("rms_normalize", lambda: F.rms_normalize, (draw(3, 5),), {"eps": 1e-2}, row_wise=True),
-    Case("rotary", lambda: F.rotary, (draw(4, 12),), {"rotation": TURN, "heads": 2}),
+    Case("rotary", lambda: F.rotary, (draw(4, 12),), {"turn": TURN, "heads": 2}),
     Case("mse_loss", lambda: F.mse_loss, (draw(3, 5),), {"target": draw(3, 5, seed=1)}),
     Case("attention", lambda: F.attention, (draw(2, 3, 4, 6), draw(2, 3, 5, 6), draw(2, 3, 5, 7))),
     Case(

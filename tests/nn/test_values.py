@@ -93,6 +93,8 @@ def test_softmax_by_hand() -> None:
     np.testing.assert_allclose(p, [1 / 8, 2 / 8, 5 / 8], rtol=1e-15)
     masked, _ = F.softmax(np.log(np.array([1.0, 2.0, 5.0])), np.array([True, True, False]))
     np.testing.assert_allclose(masked, [1 / 3, 2 / 3, 0], rtol=1e-15)
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 3, 4\) does not broadcast to x, of shape \(3, 4\)"):
+        F.softmax(np.zeros((3, 4)), np.ones((2, 3, 4), dtype=bool))
     assert F.softmax(np.array([3.0, np.inf]), np.array([True, False]))[0].tolist() == [1.0, 0.0]
     assert F.softmax(np.array([1e4, -1e4, 1e4]))[0].tolist() == [0.5, 0.0, 0.5]
     assert F.softmax(np.zeros((2, 0)))[0].shape == (2, 0)
@@ -111,6 +113,8 @@ def test_losses_by_hand() -> None:
     assert F.cross_entropy(logits, np.array([-100, -100, -100]))[0] == 0
     far = np.array([[0.0, 1000.0], [-1000.0, -1000.0]])  # no exponential may overflow, nor all of a row's vanish
     np.testing.assert_allclose(F.cross_entropy(far, np.array([0, 0]))[0], (1000 + np.log(2)) / 2, rtol=1e-15)
+    sure, _ = F.cross_entropy(np.array([[30.0, 0.0]]), np.array([0]))  # e⁻³⁰ is lost beside 1
+    np.testing.assert_allclose(sure, math.exp(-30), rtol=1e-12)
     squared, back = F.mse_loss(np.array([1.0, 4.0]), np.array([0.0, 2.0]))
     assert squared == 2.5 and back(2.0).tolist() == [2.0, 4.0]  # (1 + 4)/2; 2 · 2(p − t)/2
 
@@ -178,6 +182,16 @@ def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
 
 def test_a_rotation_by_hand() -> None:
     # Two heads of width 4, θ = 100: pairs (0, 2) and (1, 3) of a head turn by p and by p/10 at position p.
+    with pytest.raises(
+        ValueError, match="a turn of 2 positions for heads of 4 features was given for 3 rows of 2 heads of 4"
+    ):
+        F.rotary(np.eye(8)[:3], F.rotation(np.array([2, 5]), 4), heads=2)
+    with pytest.raises(ValueError, match="turns pairs; got heads of 3"):
+        F.rotation(np.array([2, 5]), 3)
+    far, _ = F.rotation(
+        np.array([100_000]), 2, dtype=np.float32
+    )  # in float32 the angle is exact, its cosine is rounded
+    np.testing.assert_allclose(far.item(), math.cos(100_000), rtol=1e-6)
     y, _ = F.rotary(np.eye(8)[[0, 1, 6]], F.rotation(np.array([2, 2, 5]), 4, 100.0, np.float64), heads=2)
     expected = np.zeros((3, 8))
     expected[0, [0, 2]] = np.cos(2), np.sin(2)  # (1, 0) → (cos φ, sin φ)

@@ -2,139 +2,229 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from npora import LoraConfig, get_peft_model, no_grad
+from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+from npora.models.llama import LlamaConfig
 from npora.nn import blas
-from npora.nn.module import Array
-from npora.optim import SGD
-from npora.train import MicroBatches, micro_batches
+from npora.nn.module import Array, Module
+from npora.train import accumulate_gradients, micro_batches
 from npora.train.micro_batches import cut
 from npora.train.state import trainable
 from tests.tiny import tiny_peft
 
-LENGTHS = np.array([5, 1, 3, 2, 4, 6, 2])  # 23 tokens
+LENGTHS = np.array([0, 5, 1, 3, 2, 4, 6, 2, 0])  # 23 tokens; rows without any at both ends
 MASK = (np.arange(6) < LENGTHS[:, None]).astype(np.int64)
 IDS = np.where(MASK, np.random.default_rng(0).integers(2, 9, MASK.shape), 0)
-LABELS = np.array([0, 2, -100, 1, 1, 0, 2])
-BATCH = {"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}
+LABELS = np.array([-100, 0, 2, -100, 1, 1, 0, 2, 1])
+ROWS = {"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}
+BATCH = {name: array[1:-1] for name, array in ROWS.items()}
+TEXT = {"input_ids": IDS[1:-1], "attention_mask": MASK[1:-1], "labels": np.where(MASK, IDS, -100)[1:-1]}
+PAIRS = {"input_ids": IDS[1:-1], "attention_mask": MASK[1:-1], "labels": np.where(MASK, IDS, -100)[1:-1][::-1, :4]}
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """As if BLAS had so many."""
-    monkeypatch.setattr(micro_batches, "number_of_threads", lambda: request.param)
-    return int(request.param)
+def threads_are(monkeypatch: pytest.MonkeyPatch, number: int | None) -> None:
+    monkeypatch.setattr(micro_batches, "number_of_threads", lambda: number)
 
 
-def model_and_gradient(**config: Any) -> tuple[Any, dict[str, Array]]:
-    """A model with LoRA in float64, and a gradient that its parameters hold from before."""
-    model = tiny_peft(dtype=np.float64, **config)
+def spread(model: Any) -> Any:
+    """Trained values that are nowhere special, and a gradient that is there from before."""
     rng = np.random.default_rng(5)
     for parameter in trainable(model).values():
-        parameter.data = rng.standard_normal(parameter.shape)
+        parameter.data = 0.5 * rng.standard_normal(parameter.shape)
         parameter.grad = rng.standard_normal(parameter.shape)
-    return model, {name: parameter.grad.copy() for name, parameter in trainable(model).items()}
+    return model
 
 
+def classifier(**config: Any) -> Any:
+    return spread(tiny_peft(dtype=np.float64, **config))
+
+
+def gpt2() -> Any:
+    config = GPT2Config(vocab_size=9, n_positions=6, n_embd=6, n_layer=2, n_head=3, n_inner=7)
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
+    return spread(GPT2LMHeadModel(config, rng=1, dtype=np.float64))  # tied, and trained in full
+
+
+def llama() -> Any:
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=6, intermediate_size=5, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=4,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config, rng=1, dtype=np.float64)
+    return spread(get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")))
+
+
+def t5() -> Any:
+    config = T5Config(vocab_size=9, d_model=6, d_kv=3, d_ff=7, num_layers=2, num_heads=2, dropout_rate=0.0)
+    model = T5ForConditionalGeneration(config, rng=1, dtype=np.float64)
+    return spread(get_peft_model(model, LoraConfig(r=2, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")))
+
+
+def gradients(model: Module) -> dict[str, Array]:
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def agree(model: Module, other: Module, batch: dict[str, Array], **options: Any) -> None:
+    """accumulate_gradients on the one, a plain backward on the other."""
+    held = {name: gradient.copy() for name, gradient in gradients(other).items()}
+    loss, items = accumulate_gradients(model, batch, **options)
+    output, backward = other(**batch)
+    backward(float(output.num_items))
+    assert items == output.num_items
+    assert loss == pytest.approx(float(output.loss) * items, rel=1e-12)
+    assert gradients(model).keys() == gradients(other).keys()
+    moved = 0
+    for name, expected in gradients(other).items():
+        moved += np.abs(expected - held.get(name, 0)).max() > 1e-6
+        np.testing.assert_allclose(gradients(model)[name], expected, rtol=0, atol=1e-11, err_msg=name)
+    assert moved > len(held) // 2
+
+
+@pytest.mark.parametrize("number", [None, 1, 2, 3])
 @pytest.mark.parametrize("tokens_at_once", [1, 5, 12])
-def test_the_gradient_is_the_whole_batchs_also_after_a_step(threads: int, tokens_at_once: int) -> None:
-    model, held = model_and_gradient()
-    other, _ = model_and_gradient()
-    pieces = MicroBatches(model, tokens_at_once)
-    optimizers = [SGD(list(trainable(m).values()), lr=0.1) for m in (model, other)]
-    for _ in range(2):
-        loss, items = pieces.accumulate(BATCH)
-        output, backward = other(**BATCH)
-        backward(float(output.num_items))
-        assert items == output.num_items == 6
-        assert loss == pytest.approx(float(output.loss) * items, rel=1e-13)
-        for name, expected in trainable(other).items():
-            found = trainable(model)[name].grad
-            assert np.abs(expected.grad - held[name]).max() > 1e-6
-            np.testing.assert_allclose(found, expected.grad, rtol=0, atol=1e-12)  # sums of values about 1
-        for optimizer in optimizers:
-            optimizer.step()
+@pytest.mark.parametrize(
+    ("make", "batch"), [(classifier, BATCH), (gpt2, TEXT), (llama, TEXT), (t5, PAIRS)],
+    ids=["BERT", "GPT-2", "Llama", "T5"],
+)  # fmt: skip
+def test_the_gradient_is_the_whole_batchs(
+    make: Callable[[], Any], batch: dict[str, Array], tokens_at_once: int, number: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    threads_are(monkeypatch, number)
+    agree(make(), make(), batch, tokens_at_once=tokens_at_once)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_changed_between_two_calls_is_seen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads_are(monkeypatch, number)
+    pair = model, other = classifier(), classifier()
+    agree(*pair, BATCH, tokens_at_once=5)
+    for each in pair:
+        name, parameter = next(iter(trainable(each).items()))
+        parameter.data = parameter.data + 0.5
+    agree(*pair, BATCH, tokens_at_once=5)
+    for each in pair:
+        each.requires_grad_(False)
+        each.get_base_model().bert.embeddings.LayerNorm.requires_grad_()
+    agree(*pair, BATCH, tokens_at_once=5)
+    assert name not in gradients(model)
+    for each in pair:
+        each.add_adapter("second", LoraConfig(r=3, target_modules=["key"], task_type="SEQ_CLS"))
+        each.set_adapter("second")
+        spread(each)
+    agree(*pair, BATCH, tokens_at_once=5)
+    with pytest.raises(ValueError, match="77"):
+        accumulate_gradients(model, {**BATCH, "labels": np.array([0, 2, 1, 1, 1, 0, 77])}, tokens_at_once=5)
+    model.zero_grad()
+    other.zero_grad()
+    agree(*pair, BATCH, tokens_at_once=5)
 
 
 def test_what_is_dropped_out_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
-    for number in (1, 2, 3):
-        monkeypatch.setattr(micro_batches, "number_of_threads", lambda number=number: number)
-        model, _ = model_and_gradient(lora_dropout=0.5)
-        model.train()
-        loss, _ = MicroBatches(model, 5).accumulate(BATCH, np.random.default_rng(3))
-        results.append((loss, trainable(model)))
-    for loss, parameters in results[1:]:
+    for number in (1, 2, 3, None):
+        threads_are(monkeypatch, number)
+        model = classifier(lora_dropout=0.5).train()
+        loss, _ = accumulate_gradients(model, BATCH, np.random.default_rng(3), 5)
+        results.append((loss, gradients(model)))
+    for loss, found in results[1:]:
         assert loss == results[0][0]
-        for name, parameter in parameters.items():
-            np.testing.assert_allclose(parameter.grad, results[0][1][name].grad, rtol=0, atol=1e-12)
-    model, _ = model_and_gradient(lora_dropout=0.5)
-    model.train()
-    assert MicroBatches(model, 5).accumulate(BATCH, np.random.default_rng(4))[0] != results[0][0]
+        for name, gradient in found.items():
+            np.testing.assert_allclose(gradient, results[0][1][name], rtol=0, atol=1e-12)
+    model = classifier(lora_dropout=0.5).train()
+    rng = np.random.default_rng(3)
+    assert accumulate_gradients(model, BATCH, rng, 5)[0] == results[0][0]
+    assert accumulate_gradients(model, BATCH, rng, 5)[0] != results[0][0]  # it has moved on
 
 
-def test_frozen_weights_are_shared_and_stay(threads: int) -> None:
-    model, _ = model_and_gradient()
-    frozen = {name: p.data.copy() for name, p in model.named_parameters() if not p.requires_grad}
-    pieces = MicroBatches(model, 5)
-    pieces.accumulate(BATCH)
-    for replica in pieces._replicas:
-        for name, parameter in replica.named_parameters():
-            assert parameter.data is dict(model.named_parameters())[name].data
-            if name in frozen:
-                assert parameter.grad is None
-                np.testing.assert_array_equal(parameter.data, frozen[name])
+def test_each_piece_draws_masks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = []
+    forward = type(classifier()).forward
+
+    def watched(self: Any, **batch: Any) -> Any:
+        found = forward(self, **batch)
+        losses.append(float(found[0].loss))
+        return found
+
+    monkeypatch.setattr(type(classifier()), "forward", watched)
+    same = {name: np.stack([array[0]] * 4) for name, array in BATCH.items()}
+    accumulate_gradients(classifier(lora_dropout=0.5).train(), same, np.random.default_rng(3), 5)
+    assert len(losses) == len(set(losses)) == 4
 
 
-def test_the_pieces_are_the_batch(threads: int) -> None:
+def test_the_pieces_are_the_rows_in_order() -> None:
     for tokens_at_once in range(1, 23):
-        pieces = list(cut(BATCH, tokens_at_once))
-        for name, array in BATCH.items():
+        pieces = list(cut(ROWS, tokens_at_once))
+        for name, array in ROWS.items():
             np.testing.assert_array_equal(np.concatenate([piece[name] for piece in pieces]), array)
     assert [len(piece["labels"]) for piece in cut(BATCH, 11)] == [2, 2, 1, 2]  # of 6, 5, 4 and 8 tokens
-    without = {"input_ids": IDS, "labels": LABELS}
-    assert [len(piece["labels"]) for piece in cut(without, 21)] == [3, 4]  # all 42 count
+    assert [len(piece["labels"]) for piece in cut(BATCH, 22)] == [4, 3]  # of 11 and 12
+    without = {"input_ids": BATCH["input_ids"], "labels": BATCH["labels"], "position_ids": None}
+    assert [len(piece["labels"]) for piece in cut(without, 41)] == [3, 4]  # all 42 count
+    lists = {name: array.tolist() for name, array in BATCH.items()}
+    assert [len(piece["labels"]) for piece in cut(lists, 11)] == [2, 2, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("batch", "tokens_at_once"), [(BATCH, 0), (BATCH, 23), ({"x": LABELS}, 1), ({"input_ids": IDS[:0]}, 1)]
-)
-def test_a_small_batch_stays_whole(batch: dict[str, Array], tokens_at_once: int) -> None:
+    ("batch", "tokens_at_once"),
+    [
+        (BATCH, 0), (BATCH, 23), ({"x": LABELS}, 1), ({"input_ids": IDS[:0]}, 1), ({"input_ids": IDS[0]}, 1),
+        ({**BATCH, "labels": LABELS}, 1), ({**BATCH, "logits_to_keep": 1}, 1),
+    ],
+)  # fmt: skip
+def test_a_batch_that_is_small_or_has_no_rows_stays_whole(batch: dict[str, Any], tokens_at_once: int) -> None:
     (whole,) = cut(batch, tokens_at_once)
     assert whole.keys() == batch.keys() and all(whole[name] is batch[name] for name in batch)
 
 
-def test_where_nothing_is_known_of_blas_a_batch_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(micro_batches, "number_of_threads", lambda: None)
-    model, _ = model_and_gradient()
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_callers_state_holds_on_all_threads(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads_are(monkeypatch, number)
+    model = classifier()
     seen = []
-    forward = model.forward
-    monkeypatch.setattr(model, "forward", lambda **batch: (seen.append(len(batch["labels"])), forward(**batch))[1])
-    MicroBatches(model, 1).accumulate(BATCH)
-    assert seen == [7]
+    monkeypatch.setattr(type(model), "forward", lambda *_, **__: seen.append(np.geterr()["over"]) or 1 / 0)
+    with np.errstate(over="call"), pytest.raises(ZeroDivisionError):
+        accumulate_gradients(model, BATCH, tokens_at_once=5)
+    assert set(seen) == {"call"}
+    with no_grad(), pytest.raises(RuntimeError, match="no_grad"):
+        accumulate_gradients(model, BATCH, tokens_at_once=5)
 
 
-def test_an_error_on_a_thread_reaches_the_caller(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = []
+def test_each_thread_multiplies_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And as many threads as BLAS has are at work at a time, not fewer."""
+    threads, at_work, most = [2], [], []
+    monkeypatch.setattr(blas, "_functions", lambda: (lambda: threads[0], lambda n: threads.__setitem__(0, n)))
+    meeting = threading.Barrier(2)
 
-    @contextmanager
-    def watched() -> Iterator[None]:
-        inside.append(True)
-        yield from blas.on_one_thread.__wrapped__()
-        inside.append(False)
+    def forward(*_: Any, **__: Any) -> Any:
+        at_work.append(threads[0])
+        most.append(threading.get_ident())
+        meeting.wait(timeout=60)  # the one waits for the other: one thread alone would never come on
+        raise KeyError("seen")
 
-    monkeypatch.setattr(micro_batches, "on_one_thread", watched)
-    before = blas.number_of_threads()
-    model, _ = model_and_gradient()
-    with pytest.raises(ValueError, match="77"):
-        MicroBatches(model, 5).accumulate({**BATCH, "labels": np.array([0, 2, 1, 1, 1, 0, 77])})
-    assert blas.number_of_threads() == before
-    assert bool(inside) == (threads > 1)
+    model = classifier()
+    monkeypatch.setattr(type(model), "forward", forward)
+    with pytest.raises(KeyError):
+        accumulate_gradients(model, BATCH, tokens_at_once=12)
+    assert at_work == [1, 1] and len(set(most)) == 2 and threads == [2]
+
+
+def test_fewer_pieces_than_threads_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads_are(monkeypatch, 3)
+    model, seen = classifier(), set()
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, **batch: (seen.add(threading.get_ident()), forward(self, **batch))[1]
+    )
+    accumulate_gradients(model, BATCH, tokens_at_once=12)
+    assert seen == {threading.get_ident()}
 
 
 def test_blas_is_told_to_use_one_thread_and_then_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +234,13 @@ def test_blas_is_told_to_use_one_thread_and_then_what_it_had(monkeypatch: pytest
         assert blas.number_of_threads() == 1
         raise KeyError
     assert threads == [3] and blas.number_of_threads() == 3
+    one, two = blas.on_one_thread(), blas.on_one_thread()  # of two threads whose blocks overlap
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert threads == [1]
+    two.__exit__(None, None, None)
+    assert threads == [3]
     monkeypatch.setattr(blas, "_functions", lambda: None)
     with blas.on_one_thread():
         assert blas.number_of_threads() is None
