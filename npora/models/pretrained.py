@@ -67,7 +67,6 @@ class PretrainedModel(Module):
         """
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64; got {np.dtype(dtype)}")
-        keep_freed_memory()
         folder = resolve(directory)
         values = {**read_config(folder), **fields}
         if num_labels is not None:
@@ -77,6 +76,7 @@ class PretrainedModel(Module):
         model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=dtype)  # type: ignore[call-arg]
         load_checkpoint(model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed)
         model.name_or_path = os.fspath(directory)
+        keep_freed_memory()  # not before: reading a checkpoint frees what no call needs
         return model
 
     @classmethod
