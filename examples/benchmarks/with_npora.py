@@ -57,7 +57,7 @@ def training(model: Any, workload: Workload) -> tuple[Check, Step]:
 
     def gradient(batch: Batch, rng: np.random.Generator | None = None) -> float:
         optimizer.zero_grad()
-        loss, items = accumulate_gradients(model, batch, rng)
+        loss, items = accumulate_gradients(model, batch, rng, workload.tokens_at_once)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= items

@@ -77,6 +77,7 @@ class Workload:
     sentences : they are of unequal lengths, padded to `length`, or to the longest where that is 0
     checkpoint, text : a directory and a TSV to be used instead of what is drawn
     dropout : in the steps that are timed; the check of the gradients is always without
+    tokens_at_once : of npora's micro-batches; 0 does not cut
     """
 
     name: str
@@ -90,6 +91,7 @@ class Workload:
     merged: bool = False
     dropout: float = 0.0
     rank: int = RANK
+    tokens_at_once: int = 512
     config: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     text: str | None = None
@@ -126,6 +128,8 @@ STEP, PASSES = ": a training step", ": forward and backward"
 GENERATE = {"kind": "generate", "model": "gpt2", "batch": 1, "length": 32, "target": 64}
 WORKLOADS = [
     Workload("a", f"BERT-base, 16 × 128 tokens{STEP}", "train", "bert-base", 16, 128),
+    Workload("a-uncut", f"the same, and npora does not cut the batch{STEP}", "train", "bert-base", 16, 128,
+             tokens_at_once=0),
     Workload("b-128", f"SST-2 on MiniLM-L6, 16 sentences padded to 128{STEP}", length=128, **SST2),
     Workload("b-longest", f"SST-2 on MiniLM-L6, 16 sentences padded to the longest{STEP}", length=0, **SST2),
     Workload("c", f"GPT-2 small, 8 × 256 tokens, causal{STEP}", "train", "gpt2", 8, 256),
