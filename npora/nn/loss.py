@@ -61,7 +61,7 @@ def cross_entropy(
         dz: Array = p.copy()
         dz[on] -= 1 - smooth  # (1)
         right = np.flatnonzero(targets == largest[1])
-        dz[right, targets[right]] = smooth - rest[right, 0] / (1 + rest[right, 0])
+        dz[right, targets[right]] = smooth - rest[right, 0] / (1 + rest[right, 0])  # (1) where p is p_m
         if smooth:
             dz -= smooth / classes
         dz[~counted] = 0

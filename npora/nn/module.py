@@ -9,13 +9,13 @@ There is no tape and no cache on the layer: what backward needs, its closure hol
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from npora.nn.grad_mode import gradients_of_this_thread, is_grad_enabled, no_grad
 
 Array = npt.NDArray[Any]
 Named = Mapping[str, Array]
@@ -87,7 +87,7 @@ class Parameter:
                 f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {self.shape}, "
                 f"{self.dtype}: the two must agree"
             )
-        apart: dict[Parameter, Array] | None = getattr(_state, "gradients", None)
+        apart = gradients_of_this_thread()
         so_far = self.grad if apart is None else apart.get(self)
         if so_far is None:
             so_far = gradient.copy()
@@ -245,38 +245,6 @@ def _step(owner: Any, part: str) -> Any:
     if isinstance(owner, dict):
         return owner[part]
     return getattr(owner, part)
-
-
-_state = threading.local()
-
-
-def is_grad_enabled() -> bool:
-    return getattr(_state, "grad_enabled", True)
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Within this block (in this thread) layers drop their closures at once, so inference holds no activations."""
-    before = is_grad_enabled()
-    _state.grad_enabled = False
-    try:
-        yield
-    finally:
-        _state.grad_enabled = before
-
-
-@contextmanager
-def gradients_apart() -> Iterator[dict[Parameter, Array]]:
-    """Within this block (in this thread) gradients are added up in the dict that it gives, and in no parameter's grad.
-
-    So several threads may run backward at a time, over parameters that they share.
-    """
-    before = getattr(_state, "gradients", None)
-    _state.gradients = {}
-    try:
-        yield _state.gradients
-    finally:
-        _state.gradients = before
 
 
 def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backward]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from npora.nn.module import Module, checkpoint, no_grad
+from npora.nn.grad_mode import no_grad
+from npora.nn.module import Module, checkpoint
 
 _State = TypeVar("_State")  # rows [n,d], or a tuple that holds them and what the layers share
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.loss import cross_entropy
-from npora.nn.module import Array, Module, is_grad_enabled, no_grad
+from npora.nn.module import Array, Module
 
 _LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32, at which a product with the vocabulary is as quick as with all rows
 

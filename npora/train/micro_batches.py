@@ -17,7 +17,8 @@ import numpy as np
 
 from npora.nn import Module
 from npora.nn.blas import number_of_threads, on_one_thread
-from npora.nn.module import Array, gradients_apart, is_grad_enabled
+from npora.nn.grad_mode import gradients_apart, is_grad_enabled
+from npora.nn.module import Array, Parameter
 
 # Large enough for the matrix products: half of it costs BERT-base 6 % of a step.
 TOKENS_AT_ONCE = 512
@@ -52,27 +53,29 @@ def accumulate_gradients(
     else:
         rngs = [np.random.default_rng(int(rng.integers(1 << 62))) for _ in pieces]
     threads = number_of_threads() or 1
-    workers = threads if 1 < threads <= len(pieces) else 1
-    if workers == 1:
-        found = [_losses_and_gradient(model, piece, rng) for piece, rng in zip(pieces, rngs, strict=True)]
-        return sum(loss for loss, _ in found), sum(items for _, items in found)
+    workers = threads if threads <= len(pieces) else 1
+    found = [(0.0, 0)] * len(pieces)
 
-    def work(first: int) -> tuple[list[tuple[float, int]], dict[Any, Array]]:
+    def work(first: int) -> None:
+        for i in range(first, len(pieces), workers):
+            found[i] = _losses_and_gradient(model, pieces[i], rngs[i])
+
+    def work_apart(first: int) -> dict[Parameter, Array]:
         with gradients_apart() as gradients:
-            mine = range(first, len(pieces), workers)
-            return [_losses_and_gradient(model, pieces[i], rngs[i]) for i in mine], gradients
+            work(first)
+            return gradients
 
-    with on_one_thread(), ThreadPoolExecutor(workers) as pool:
-        # Each in a copy of the caller's context: how NumPy treats an overflow is part of it.
-        tasks = [pool.submit(contextvars.copy_context().run, work, first) for first in range(workers)]
-        results = [task.result() for task in tasks]
-    for _, gradients in results:  # in the same order each time
-        for parameter, gradient in gradients.items():
-            parameter.accumulate(gradient)
-    losses = [(0.0, 0)] * len(pieces)
-    for first, (found, _) in enumerate(results):
-        losses[first::workers] = found
-    return sum(loss for loss, _ in losses), sum(items for _, items in losses)
+    if workers == 1:
+        work(0)
+    else:
+        with on_one_thread(), ThreadPoolExecutor(workers) as pool:
+            # Each in a copy of the caller's context: how NumPy treats an overflow is part of it.
+            tasks = [pool.submit(contextvars.copy_context().run, work_apart, first) for first in range(workers)]
+            results = [task.result() for task in tasks]
+        for gradients in results:  # in the same order each time
+            for parameter, gradient in gradients.items():
+                parameter.accumulate(gradient)
+    return sum(loss for loss, _ in found), sum(items for _, items in found)
 
 
 def _losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: np.random.Generator | None) -> tuple[float, int]:

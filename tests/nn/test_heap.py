@@ -18,7 +18,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc's heap, which is Linux's")
 def test_an_array_takes_the_place_of_the_one_before() -> None:
     """Five times 80 MB are 100,000 pages of 4 KB, or 190 of 2 MB; what is kept is not asked for again."""
     found = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)

@@ -1,0 +1,47 @@
+"""What becomes of gradients in this thread: whether there are any, and where they are added up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from npora.nn.module import Array, Parameter
+
+_state = threading.local()
+
+
+def is_grad_enabled() -> bool:
+    return getattr(_state, "grad_enabled", True)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within this block (in this thread) layers drop their closures at once, so inference holds no activations."""
+    before = is_grad_enabled()
+    _state.grad_enabled = False
+    try:
+        yield
+    finally:
+        _state.grad_enabled = before
+
+
+def gradients_of_this_thread() -> dict[Parameter, Array] | None:
+    """Where gradients are added up within gradients_apart(); None outside, where each parameter has its own."""
+    return getattr(_state, "gradients", None)
+
+
+@contextmanager
+def gradients_apart() -> Iterator[dict[Parameter, Array]]:
+    """Within this block (in this thread) gradients are added up in the dict that it gives, and in no parameter's grad.
+
+    So several threads may run backward at a time, over parameters that they share.
+    """
+    before = gradients_of_this_thread()
+    _state.gradients = {}
+    try:
+        yield _state.gradients
+    finally:
+        _state.gradients = before
