@@ -20,7 +20,7 @@ LARGE = 1_000_000  # with more parameters than these, time and memory are saved 
 
 
 class Direction:
-    """A direction v, drawn anew for each array that is asked for: the same for the same seed.
+    """A direction v, whose arrays are drawn from the seed when they are first asked for.
 
     In tensor T its elements are w_T N(0, 1) with w_T = 1 / max(‖g_T‖, G / 2⁶), up to a factor, for the pullback's g_T
     and the largest of their norms, G: tensors with small gradients are heard beside the others, but not the rounding of
@@ -30,12 +30,16 @@ class Direction:
 
     def __init__(self, names: list[str], seed: int, shapes: Mapping[str, tuple[int, ...]], norms: Mapping[str, float]):
         self.names, self.seed, self.shapes = names, seed, shapes
+        self._drawn: dict[str, Array] = {}
         least = max(norms.values()) / 2**6
         self.weights = {name: least / max(norms[name], least) if least else 1.0 for name in names}
 
     def __getitem__(self, name: str) -> Array:
-        rng = np.random.Generator(np.random.SFC64([self.seed, *name.encode()]))
-        return np.asarray(rng.standard_normal(self.shapes[name], np.float32) * np.float32(self.weights[name]))
+        if name not in self._drawn:
+            rng = np.random.Generator(np.random.SFC64([self.seed, *name.encode()]))
+            drawn = rng.standard_normal(self.shapes[name], np.float32)
+            self._drawn[name] = np.multiply(drawn, np.float32(self.weights[name]), out=drawn)
+        return self._drawn[name]
 
     @property
     def norm(self) -> float:
@@ -130,7 +134,7 @@ def _product(gradients: Mapping[str, Array], v: Direction) -> tuple[float, float
     """(⟨g, v⟩, ‖g ⊙ v‖)"""
     squares = total = 0.0
     for name in v.names:
-        terms = v[name] * gradients[name].astype(np.float64)
+        terms = np.multiply(v[name], gradients[name], dtype=np.float64)
         total += float(terms.sum())
         squares += float(np.vdot(terms, terms))
     return total, math.sqrt(squares)

@@ -57,7 +57,8 @@ class Examination:
         self.exact_dy = tuple(w.astype(np.float64) for w in self.dy)
         gradients = self.bench.gradients(backward, self.dy)
         # A wrong backward may hand out arrays that change later; a large one's cost too much to copy.
-        self.analytic = {name: np.array(g, copy=subject.size <= LARGE or None) for name, g in gradients.items()}
+        copied = subject.size <= LARGE or None
+        self.analytic = {name: np.array(g, copy=copied) for name, g in gradients.items()}
         for parameter in self.bench.parameters.values():
             parameter.grad = None
         self._again: list[dict[str, Array]] | None = None
