@@ -13,7 +13,8 @@ from npora import LoraConfig, get_peft_model, no_grad
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from npora.models.llama import LlamaConfig
 from npora.nn import blas
-from npora.nn.module import Array, Module
+from npora.nn.grad_mode import gradients_apart
+from npora.nn.module import Array, Module, Parameter
 from npora.train import accumulate_gradients, micro_batches
 from npora.train.micro_batches import cut
 from npora.train.state import trainable
@@ -244,3 +245,17 @@ def test_blas_is_told_to_use_one_thread_and_then_what_it_had(monkeypatch: pytest
     monkeypatch.setattr(blas, "_functions", lambda: None)
     with blas.on_one_thread():
         assert blas.number_of_threads() is None
+
+
+def test_gradients_are_apart_within_their_block_alone() -> None:
+    parameter, gradient = Parameter(np.array([1.0, 2.0])), np.array([3.0, 5.0])
+    with gradients_apart() as outer:
+        parameter.accumulate(gradient)
+        with gradients_apart() as inner, pytest.raises(KeyError):
+            parameter.accumulate(gradient)
+            raise KeyError
+        parameter.accumulate(gradient)
+    assert parameter.grad is None and gradient.tolist() == [3, 5]
+    assert outer[parameter].tolist() == [6, 10] and inner[parameter].tolist() == [3, 5]
+    parameter.accumulate(gradient)
+    assert parameter.grad is not None and parameter.grad.tolist() == [3, 5]
