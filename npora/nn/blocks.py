@@ -8,6 +8,7 @@ Both functions give what their argument gives: `by_rows(f, x)` is f(x).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ def by_rows(function: Callable[..., Any], *arrays: Array) -> Any:
     The arrays share their leading axes. The function returns an array, or a tuple of arrays, with the same ones.
     """
     lead, width = arrays[0].shape[:-1], max(array.shape[-1] for array in arrays)
-    n, at_once = int(np.prod(lead)), max(BLOCK // max(width, 1), 1)
+    n, at_once = math.prod(lead), max(BLOCK // max(width, 1), 1)
     if n <= at_once:
         return function(*arrays)
     results = _blockwise(function, [array.reshape(n, array.shape[-1]) for array in arrays], at_once)  # [...,d] → [n,d]

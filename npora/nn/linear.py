@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -105,7 +106,7 @@ class Conv1D(Linear):
 
 def rows(x: Array) -> Array:
     """All leading axes as one."""
-    return x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])  # [...,d] → [n,d]
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [...,d] → [n,d]
 
 
 def matmul(x: Array, W: Array) -> Array:
