@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from npora.check.report import Element, Row
 from npora.check.richardson import noise_level, norm, phi
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict import FAIL, KINK, PASS, ROUNDING, UNRESOLVED, VACUOUS, is_rounding, precision_of
+from npora.nn.blocks import BLOCK
 from npora.nn.module import Array
 
 DIRECTIONS = 3
@@ -36,10 +38,19 @@ class Direction:
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._drawn:
-            rng = np.random.Generator(np.random.SFC64([self.seed, *name.encode()]))
-            drawn = rng.standard_normal(self.shapes[name], np.float32)
-            self._drawn[name] = np.multiply(drawn, np.float32(self.weights[name]), out=drawn)
+            self._drawn[name] = self._draw(name)
         return self._drawn[name]
+
+    def _draw(self, name: str) -> Array:
+        rng = np.random.Generator(np.random.SFC64([self.seed, *name.encode()]))
+        drawn: Array = rng.standard_normal(self.shapes[name], np.float32)
+        drawn *= np.float32(self.weights[name])
+        return drawn
+
+    def draw_all(self) -> None:
+        """At once, on all cores."""
+        with ThreadPoolExecutor() as pool:
+            self._drawn.update(zip(self.names, pool.map(self._draw, self.names), strict=True))
 
     @property
     def norm(self) -> float:
@@ -134,10 +145,20 @@ def _product(gradients: Mapping[str, Array], v: Direction) -> tuple[float, float
     """(⟨g, v⟩, ‖g ⊙ v‖)"""
     squares = total = 0.0
     for name in v.names:
-        terms = np.multiply(v[name], gradients[name], dtype=np.float64)
-        total += float(terms.sum())
-        squares += float(np.vdot(terms, terms))
+        for part, along in _blocks(gradients[name], v[name]):
+            terms = np.multiply(along, part, dtype=np.float64)
+            total += float(terms.sum())
+            squares += float(np.vdot(terms, terms))
     return total, math.sqrt(squares)
+
+
+def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Views of some rows of arrays of one shape, which fit the cache where the arrays do not."""
+    arrays = tuple(np.atleast_1d(*arrays))
+    rows = len(arrays[0])
+    at_once = max(BLOCK * rows // arrays[0].size, 1)
+    for start in range(0, rows, at_once):
+        yield tuple(array[start : start + at_once] for array in arrays)
 
 
 class RealProbe:
@@ -153,6 +174,7 @@ class RealProbe:
         self.place: tuple[Direction, float] | None = None  # where the arrays are: t along a direction
 
     def along(self, v: Direction) -> tuple[float, float]:
+        v.draw_all()
         found: list[float] = []
         size = 0.0
         for h in (2.0**-10 / v.norm, 2.0**-11 / v.norm)[: self.steps]:
@@ -178,6 +200,6 @@ class RealProbe:
         return phi(self.bench, self.dy)
 
     def _move(self, v: Direction, t: float) -> None:
-        if t:
-            for name in v.names:
-                self.bench.arrays[name] += v[name] * np.float64(t)
+        for name in v.names if t else ():
+            for x, along in _blocks(self.bench.arrays[name], v[name]):
+                x += along * np.float64(t)
