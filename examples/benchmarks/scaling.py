@@ -7,9 +7,10 @@ Memory is the peak above what the process held after a step on two tokens: what 
 says that a quantity grows as size^e: the slope in a log-log plot, fitted through all points, and from the last but one
 to the last.
 
-What to expect: 1 in tokens and in layers, for all else is a constant beside them; in length time between 1 and 2, for
-attention alone is quadratic; about 0 in rank, as long as r (i + o) is small beside i o; below 1 in vocabulary, which
-the last product alone sees.
+What to expect: 1 in tokens and in layers, for all else is a constant beside them, but memory no longer grows once a
+batch is cut into micro-batches ("uncut" is without); in length time between 1 and 2, for attention alone is quadratic,
+and memory 1, for its scores are not kept; about 0 in rank, as long as r (i + o) is small beside i o; below 1 in
+vocabulary, which the last product alone sees.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SIZE = {"n_embd": 256, "n_layer": 4, "n_head": 4, "vocab_size": 8192, "n_positio
 BASE = Workload("scaling", "", "train", "gpt2", batch=2, length=256, config=SIZE)
 AXES: dict[str, tuple[int, ...]] = {
     "tokens": (1, 2, 4, 8, 16),  # the sequences of a batch; shown as tokens
+    "uncut": (1, 2, 4, 8, 16),  # the same without micro-batches
     "length": (128, 256, 512, 1024, 2048, 4096),  # of one sequence
     "rank": (2, 8, 32, 128),
     "layers": (2, 4, 8, 16),
@@ -50,6 +52,7 @@ def points(axis: str, toy: bool = False) -> list[tuple[int, Workload]]:
         values = values[:3]
     varied = {
         "tokens": lambda n: (n * base.length, replace(base, batch=n)),
+        "uncut": lambda n: (n * base.length, replace(base, batch=n, tokens_at_once=0)),
         "length": lambda n: (n, replace(base, batch=1, length=n)),
         "rank": lambda n: (n, replace(base, rank=n)),
         "layers": lambda n: (n, replace(base, config={**base.config, "n_layer": n})),

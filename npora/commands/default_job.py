@@ -1,6 +1,6 @@
 """What `npora finetune` does without arguments: shows what LoRA is, on text that every machine with Python has.
 
-A small byte-level GPT-2 is pretrained on English prose, the docstrings of Python's standard library (about a minute on
+A small byte-level GPT-2 is pretrained on English prose, the docstrings of Python's standard library (a minute or two on
 two cores; kept in the user's cache folder, so that the next run starts at once). Then it is frozen, and an adapter
 learns another kind of text: the library's source. Bits per byte on held-out text of both kinds say what was gained, and
 that switching the adapter off gives the old model back.
@@ -124,7 +124,7 @@ def pretrained(cache: Path, recipe: Recipe) -> tuple[dict[str, Array], GPT2LMHea
             raise RuntimeError(f"this Python's library has {len(text):,} bytes of {kind}; {least:,} are needed")
     model = GPT2LMHeadModel(recipe.config(), rng=0)
     count = sum(parameter.size for parameter in model.parameters())
-    say(f"pretraining a GPT-2 of {count:,} parameters on the standard library's docstrings, once: about a minute")
+    say(f"pretraining a GPT-2 of {count:,} parameters on the standard library's docstrings, once: a minute or two")
     _train(
         model, texts["prose"][: -recipe.held_out_bytes], max_steps=recipe.pretraining_steps,
         learning_rate=recipe.pretraining_rate, weight_decay=0.1, adam_beta2=0.95, lr_scheduler_type="cosine",

@@ -2,8 +2,8 @@
 
 With --task causal-lm a language model learns the texts, or with --prompt-column to complete prompts with them.
 
-Without --model, --train and --eval: pretrain a small GPT-2 on this Python's docstrings (once, about a minute), adapt it
-to Python source, and show what that changed and what it did not. Needs no download, no file, nothing but NumPy.
+Without --model, --train and --eval: pretrain a small GPT-2 on this Python's docstrings (a minute or two, once), adapt
+it to Python source, and show what that changed and what it did not. Needs no download, no file, nothing but NumPy.
 """
 
 from __future__ import annotations
