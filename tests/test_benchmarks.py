@@ -147,5 +147,6 @@ def test_an_exponent_is_a_slope_between_logarithms() -> None:
 def test_a_point_of_each_axis_is_measured(tmp_path: Path, axis: str) -> None:
     (small, workload), (large, _), *_ = scaling.points(axis, toy=True)
     assert small < large
+    workloads.prepare(workload, tmp_path, 1)
     found = scaling.measure(workload, tmp_path, steps=1)
     assert found["seconds"] > 0 and found["bytes"] >= 0

@@ -28,9 +28,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from compare import process
 from process import peak_memory, threads
 from report import environment
-from workloads import Workload, load_batches, prepare
+from workloads import Workload, load_batches
 
 SIZE = {"n_embd": 256, "n_layer": 4, "n_head": 4, "vocab_size": 8192, "n_positions": 4096}
 BASE = Workload("scaling", "", "train", "gpt2", batch=2, length=256, config=SIZE)
@@ -65,9 +66,8 @@ def measure(workload: Workload, folder: Path, steps: int) -> dict[str, float]:
     """What the process of one point does: the median seconds of a step, and the bytes it needs above those at rest."""
     import with_npora
 
-    prepare(workload, folder, 1)
     _, step = with_npora.start(workload, folder)
-    (batch,) = load_batches(workload, folder)
+    batch, *_ = load_batches(workload, folder)
     step({name: array[:1, :2] for name, array in batch.items()})  # reads every weight, and fills BLAS's buffers
     rest = peak_memory()
     seconds = []
@@ -89,6 +89,7 @@ def run(axis: str, options: argparse.Namespace) -> dict[str, Any]:
     print(f"\n{axis:>12}{'s':>10}{'MB':>10}")
     for size, workload in points(axis, options.toy):
         with tempfile.TemporaryDirectory() as folder:
+            process(workload, "prepare", Path(folder), steps=0, limit=600)  # whose memory must not count
             command = [sys.executable, __file__, "--point", json.dumps(asdict(workload)), folder]
             command += ["--steps", str(options.steps)]
             done = subprocess.run(command, env=threads(), stdout=subprocess.PIPE, check=True, text=True)
@@ -111,11 +112,15 @@ def plot(results: Sequence[dict[str, Any]], path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(results), figsize=(3 * len(results), 5.5), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(results), figsize=(3 * len(results), 5.5), sharey="row", squeeze=False, layout="constrained"
+    )
     for column, result in enumerate(results):
         for row, (what, unit, label) in enumerate((("seconds", 1, "s a step"), ("bytes", 1e6, "MB above rest"))):
             axis = axes[row, column]
             axis.loglog(result["sizes"], np.maximum(result[what], 1e-6) / unit, "o-")
+            axis.set_xticks(result["sizes"], [f"{size:,}" for size in result["sizes"]], rotation=45)
+            axis.minorticks_off()
             axis.set_title(f"exponent {result[f'exponents of {what}'][0]:.2f}", fontsize=9)
             axis.set_xlabel(result["axis"])
             axis.set_ylabel(label if column == 0 else "")
