@@ -190,6 +190,7 @@ SURVIVORS: dict[str, str] = {
     "models/relative.py: relative_bias: 0: plus 1 #4": _LENGTHS,
     "models/relative.py: relative_buckets: r < exact: edge": "at r = n/2 both formulas give n/2",
     "models/t5.py: T5LayerCrossAttention.forward: 0: plus 1": "a row that belongs to no sequence is not remembered",
+    "nn/activation.py: sigmoid: 700: plus 1": "e⁻⁷⁰¹ is nothing, as e⁻⁷⁰⁰ is",
     "nn/attention.py: MultiHeadAttention.forward: -1: without the sign": _LAST_OF_TWO,
     "nn/cache.py: _grown: 0: plus 1": _ROOM,
     "nn/cache.py: _grown: 0: plus 1 #2": _ROOM,

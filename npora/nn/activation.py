@@ -60,6 +60,8 @@ def silu(x: Array) -> tuple[Array, Pullback]:
 
 def sigmoid(x: Array) -> Array:
     """1/(1 + e⁻ˣ), to rounding for any x: where e⁻ˣ overflows to infinity, zero."""
+    if np.iscomplexobj(x):  # an infinity in the complex plane has no direction, and 1/∞ would be nan
+        x = np.maximum(x.real, -700) + 1j * x.imag
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-x)))
 

@@ -19,6 +19,7 @@ CASES = [
     Case("relu", lambda: F.relu, (draw(3, 5),), row_wise=True),
     Case("tanh", lambda: F.tanh, (draw(3, 5),), row_wise=True),
     Case("silu", lambda: F.silu, (3 * draw(3, 5),), row_wise=True),
+    Case("silu, far from zero", lambda: F.silu, (500 * draw(3, 5),), row_wise=True),
     Case("gelu", lambda: F.gelu, (2 * draw(3, 5),), row_wise=True),
     Case("gelu_tanh", lambda: F.gelu_tanh, (2 * draw(3, 5),), row_wise=True),
     Case("softmax", lambda: F.softmax, (draw(3, 5),), row_wise=True),
