@@ -46,10 +46,10 @@ def is_rounding(dtype: npt.DTypeLike, error: float, again: float) -> bool:
     """Is a difference, found in `dtype`, and found `again` in the other precision, nothing but rounding?
 
     Rounding shrinks with u, a wrong formula does not (Higham, 2002, section 1.10): u is 2e-9 of float32's, and an
-    error below 1e-7 of the one in float32 is rounding in an ill-conditioned place. nan is never rounding.
+    error below 2⁻²² of the one in float32 is rounding in an ill-conditioned place. nan is never rounding.
     """
     double, single = (error, again) if np.dtype(dtype) == np.float64 else (again, error)
-    return bool(double < 1e-7 * single < np.inf)
+    return bool(double < 2.0**-22 * single < np.inf)
 
 
 @dataclass(frozen=True)
