@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import gc
 import importlib.abc
 import importlib.machinery
 import inspect
-import json
 import os
 import signal
 import sys
@@ -42,29 +40,13 @@ import hypothesis
 import numpy as np
 import pytest
 
+from tests.forks import BROKEN, KILLED, LATE, SURVIVED, fork, told, unwritten_is_nan
 from tests.mutants import CUTS, FILES, SURVIVORS, judges_of
 from tests.mutations import ROOT, Key, Mutant, mutants
 
-SECONDS = 120  # for one mutant; a loop that never ends is stopped there
-KILLED, SURVIVED, BROKEN, LATE = "killed", "survived", "does not import", "timed out"
 Check = Callable[[], object]
 Judges = Callable[[], Iterator[Check]]
 Entered = set[tuple[str, Key]]  # functions, by file
-
-
-def _unwritten_is_nan() -> None:
-    """Let `np.empty` give nan, for a mutant that leaves an element unwritten could find the right number there."""
-
-    def filled(make: Callable[..., Any]) -> Callable[..., Any]:
-        def make_filled(*args: Any, **keywords: Any) -> Any:
-            made = make(*args, **keywords)
-            if made.dtype.kind in "fc":
-                made.fill(np.nan)
-            return made
-
-        return make_filled
-
-    np.empty, np.empty_like = filled(np.empty), filled(np.empty_like)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -140,21 +122,6 @@ def _entering(check: Check) -> Entered:
     return {place for place in map(_place, codes.values()) if place[0].startswith("npora")}
 
 
-def _fork(work: Callable[[], str], seconds: int = SECONDS) -> int:
-    """Run it in a fork, for so many seconds at most where not 0, and leave what it returns as the exit code."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(seconds)
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        code = 3
-        with contextlib.suppress(BaseException):
-            code = (SURVIVED, KILLED, BROKEN).index(work())
-        os._exit(code)
-    return child
-
-
 Look = tuple[int, float, Entered]  # a check's place among its judges', the seconds it takes, the functions it enters
 
 
@@ -168,10 +135,10 @@ def _survey(judges: Judges, jobs: int) -> tuple[Entered, list[Look]]:
         called = _entering(lambda: list(judges()))
         checks = list(judges())
         # A fork a check, for what one leaves in a cache another would not enter.
-        looks = [(place, *_told(partial(_look, checks[place]))()) for place in range(first, len(checks), jobs)]
+        looks = [(place, *told(partial(_look, checks[place]))()) for place in range(first, len(checks), jobs)]
         return sorted(called), looks
 
-    parts = [answer() for answer in [_told(partial(share, first)) for first in range(jobs)]]
+    parts = [answer() for answer in [told(partial(share, first)) for first in range(jobs)]]
     looks = [(place, seconds, _entered(said)) for _, share in parts for place, seconds, said in share]
     return _entered(parts[0][0]), sorted(looks, key=lambda look: look[1])
 
@@ -186,29 +153,6 @@ def _entered(said: list[Any]) -> Entered:
     return {(path, (line, name)) for path, (line, name) in said}
 
 
-def _told(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Begin this work in a fork; the function that waits for its answer."""
-    reading, writing = os.pipe()
-
-    def write() -> str:
-        answer = json.dumps(work())
-        with os.fdopen(writing, "w") as pipe:
-            pipe.write(answer)
-        return SURVIVED
-
-    child = _fork(write, seconds=0)
-    os.close(writing)
-
-    def wait() -> Any:
-        with os.fdopen(reading) as pipe:
-            said = pipe.read()
-        os.waitpid(child, 0)
-        assert said, "a check fails without a mutant, and so would kill everything: run the tests"
-        return json.loads(said)
-
-    return wait
-
-
 class _Pool:
     """At most `jobs` forks at a time."""
 
@@ -218,7 +162,7 @@ class _Pool:
     def add(self, identity: str, work: Callable[[], str]) -> None:
         if len(self.running) >= self.jobs:
             self._collect()
-        self.running[_fork(work)] = identity
+        self.running[fork(work)] = identity
 
     def _collect(self) -> None:
         child, status = os.wait()
@@ -239,7 +183,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     np.seterr(all="ignore")
-    _unwritten_is_nan()
+    unwritten_is_nan()
     hypothesis.settings.register_profile(
         "mutants", max_examples=15, derandomize=True, database=None, deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),  # or a slow machine would kill mutants
