@@ -31,13 +31,8 @@ from process import SIDES, found_by, threads
 from report import environment, plot, table
 from workloads import WORKLOADS, Workload, toy
 
-NEEDS = {"PEFT": ("torch", "transformers", "peft"), "JAX, jit": ("jax",)}
-NEEDS["PEFT, compiled"] = NEEDS["PEFT"]
-
-# In float32 two orders of summation differ by about √k roundoffs of the largest term in a sum of k, and a gradient has
-# come through some fifty such sums of up to 50,000: 6e-8 · √50,000 · √50 = 1e-4 of its largest element. A wrong factor,
-# transpose or term is off by far more.
-TOLERANCE = 1e-3
+NEEDS = {"PEFT": ("torch", "transformers", "peft"), "JAX": ("jax",)}
+NEEDS["compiled PEFT"] = NEEDS["PEFT"]
 
 
 class Failed(Exception):
@@ -46,8 +41,8 @@ class Failed(Exception):
 
 def sides_of(workload: Workload) -> list[str]:
     """Who takes part, npora first and the floor last."""
-    compiled = ["PEFT, compiled"] if workload.kind in ("train", "infer", "layer") else []
-    jax = ["JAX, jit"] if workload.kind == "train" and workload.name == "a" else []
+    compiled = ["compiled PEFT"] if workload.kind in ("train", "infer", "layer") else []
+    jax = ["JAX"] if workload.kind == "train" and workload.name == "a" else []
     return ["npora", "PEFT", *compiled, *jax, *([] if workload.kind == "start" else ["floor"])]
 
 
@@ -99,7 +94,7 @@ def measure(workload: Workload, folder: Path, options: argparse.Namespace) -> di
                 found["runs"].append(process(workload, side, folder, options.steps, options.limit))
                 if side not in ("npora", "floor"):
                     name, off = difference(workload, side, folder)
-                    if not off <= TOLERANCE:
+                    if not off <= workload.tolerance:
                         sys.exit(f"({workload.name}) npora and {side} disagree: {name} by {off:.1e} of its largest")
                     found["differs"] = max(found.get("differs", 0.0), off)
             except Failed as why:

@@ -24,8 +24,8 @@ from workloads import Batch, Workload, load_batches, plain, prepare
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {
     "npora": ("with_npora", {}),
     "PEFT": ("with_peft", {}),
-    "PEFT, compiled": ("with_peft", {"compiled": True}),
-    "JAX, jit": ("with_jax", {}),
+    "compiled PEFT": ("with_peft", {"compiled": True}),
+    "JAX": ("with_jax", {}),
     "floor": ("floor", {}),
 }
 WARM_UP = 1  # steps that are not timed, beside the check

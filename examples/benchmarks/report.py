@@ -113,7 +113,7 @@ def plot(results: dict[str, Any], path: str) -> None:
     import matplotlib.pyplot as plt
 
     measured = [result for result in results["workloads"] if "sides" in result]
-    bars = ["PEFT", "PEFT, compiled", "JAX, jit"]
+    bars = ["PEFT", "compiled PEFT", "JAX"]
     figure, axes = plt.subplots(1, 2, figsize=(11, 0.6 * len(measured) + 1.6), sharey=True, layout="constrained")
     for axis, what, title in zip(axes, (seconds, peak), ("time", "peak memory"), strict=True):
         for offset, peer in enumerate(bars):

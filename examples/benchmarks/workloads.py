@@ -18,6 +18,11 @@ import numpy as np
 RANK, ALPHA, LEARNING_RATE, MAX_NORM = 8, 16, 5e-4, 1.0
 Batch = dict[str, np.ndarray]
 
+# In float32 two orders of summation differ by about √k roundoffs of the largest term in a sum of k, and a gradient has
+# come through some fifty such sums of up to 50,000: 6e-8 · √50,000 · √50 = 1e-4 of its largest element. A wrong factor,
+# transpose or term is off by far more.
+TOLERANCE = 1e-3
+
 
 @dataclass(frozen=True)
 class Model:
@@ -78,6 +83,7 @@ class Workload:
     checkpoint, text : a directory and a TSV to be used instead of what is drawn
     dropout : in the steps that are timed; the check of the gradients is always without
     tokens_at_once : of npora's micro-batches; 0 does not cut
+    tolerance : by what share of its largest element a gradient may differ from a peer's
     """
 
     name: str
@@ -92,6 +98,7 @@ class Workload:
     dropout: float = 0.0
     rank: int = RANK
     tokens_at_once: int = 512
+    tolerance: float = TOLERANCE
     config: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     text: str | None = None
@@ -133,7 +140,10 @@ WORKLOADS = [
     Workload("b-128", f"SST-2 on MiniLM-L6, 16 sentences padded to 128{STEP}", length=128, **SST2),
     Workload("b-longest", f"SST-2 on MiniLM-L6, 16 sentences padded to the longest{STEP}", length=0, **SST2),
     Workload("c", f"GPT-2 small, 8 × 256 tokens, causal{STEP}", "train", "gpt2", 8, 256),
-    Workload("d", f"T5-small, 16 × 64 → 32 tokens{STEP}", "train", "t5-small", 16, 64, target=32),
+    # T5 does not scale its scores, and random weights make them large: in float32 npora's gradient and torch's are each
+    # 1.7e-3 from the one in float64, in which both agree to 3e-7.
+    Workload("d", f"T5-small, 16 × 64 → 32 tokens{STEP}", "train", "t5-small", 16, 64, target=32,
+             tolerance=4 * TOLERANCE),
     Workload("e-unmerged", "BERT-base, 16 × 128 tokens: inference, LoRA beside W", "infer", "bert-base", 16, 128),
     Workload("e-merged", "BERT-base, 16 × 128 tokens: inference, merged", "infer", "bert-base", 16, 128, merged=True),
     Workload("e-generate", "GPT-2 small, 64 tokens after a prompt of 32, LoRA beside W", **GENERATE),

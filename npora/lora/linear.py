@@ -26,8 +26,9 @@ class LoRALinear(Module):
         dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
         dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
 
-    The full dW is never formed. Without dropout W + s B A may be formed first, which costs (r + 1) i o products and
-    saves n r (i + o): whichever is less is done. B starts at zero, so the fresh layer equals its base.
+    The full dW is never formed. Without dropout W + s B A may be formed, once for forward and again for backward, which
+    costs 2 (r + 1) i o products and saves n r (i + o): whichever is less is done. B starts at zero, so the fresh layer
+    equals its base.
 
     Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
 
@@ -179,4 +180,4 @@ def _formed(W: Array, A: Array, B: Array, s: float) -> Array:
 
 def _forming_is_cheaper(x: Array, A: Array, B: Array) -> bool:
     (r, i), o, n = A.shape, len(B), x.size // max(x.shape[-1], 1)
-    return bool((r + 1) * i * o < n * r * (i + o))
+    return bool(2 * (r + 1) * i * o < n * r * (i + o))

@@ -7,20 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npora.nn.blocks import element_wise
+from npora.nn.blocks import in_blocks
 from npora.nn.module import Array, Pullback
 from npora.nn.normal import normal
 
 
-def _from_slope(function: Callable[[Array], tuple[Array, ...]], x: Array) -> tuple[Array, Pullback]:
-    """y = f(x) and dx = dy f′(x), for an element-wise `function` that returns (f(x), f′(x)): only f′ is kept."""
-    y, slope = element_wise(function, x)
-
-    def backward(dy: Array) -> Array:
-        dx: Array = element_wise(np.multiply, dy, slope)
-        return dx
-
-    return y, backward
+def _from_slope(formula: Callable[[Array, Array, Array], None], x: Array) -> tuple[Array, Pullback]:
+    """y = f(x) and dx = dy f′(x): formula(x, y, slope) writes f(x) into y and f′(x) into slope, which alone is kept."""
+    y, slope = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    in_blocks(formula, x, y, slope)
+    return y, lambda dy: dy * slope
 
 
 def relu(x: Array) -> tuple[Array, Pullback]:
@@ -50,10 +46,10 @@ def silu(x: Array) -> tuple[Array, Pullback]:
     dx = dy (σ + x σ (1 − σ)),  since σ′ = σ (1 − σ)
     """
 
-    def formula(x: Array) -> tuple[Array, Array]:
+    def formula(x: Array, y: Array, slope: Array) -> None:
         sigma = sigmoid(x)
-        y = x * sigma
-        return y, sigma + y * (1 - sigma)
+        np.multiply(x, sigma, out=y)
+        np.add(sigma, y * (1 - sigma), out=slope)
 
     return _from_slope(formula, x)
 
@@ -72,9 +68,10 @@ def gelu(x: Array) -> tuple[Array, Pullback]:
     dx = dy (Φ + x φ),  since Φ′ = φ = e^(−x²/2)/√(2π)
     """
 
-    def formula(x: Array) -> tuple[Array, Array]:
+    def formula(x: Array, y: Array, slope: Array) -> None:
         cdf, density = normal(x)
-        return x * cdf, cdf + x * density
+        np.multiply(x, cdf, out=y)
+        np.add(cdf, x * density, out=slope)
 
     return _from_slope(formula, x)
 
@@ -85,12 +82,12 @@ def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     Since (1 + tanh u)/2 = σ(2u):  dx = dy (σ + x σ (1 − σ) 2u′),  u′ = √(2/π) (1 + 3·0.044715 x²)
     """
 
-    def formula(x: Array) -> tuple[Array, Array]:
+    def formula(x: Array, y: Array, slope: Array) -> None:
         scale, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
         square = cubic * (x * x)
         sigma = sigmoid(x * (scale + square))
-        y = x * sigma
-        return y, sigma + y * (1 - sigma) * (scale + 3 * square)
+        np.multiply(x, sigma, out=y)
+        np.add(sigma, y * (1 - sigma) * (scale + 3 * square), out=slope)
 
     return _from_slope(formula, x)
 

@@ -3,7 +3,8 @@
 It is done on one thread. The loops of NumPy let others run meanwhile, but a block's take some microseconds each, and
 handing the interpreter over in between takes as long again.
 
-Both functions give what their argument gives: `by_rows(f, x)` is f(x).
+`by_rows(f, x)` and `element_wise(f, x)` are f(x). `in_blocks(f, x, y)` is f(x, y), for an f that writes into y: a copy
+less.
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ def element_wise(function: Callable[..., Any], *arrays: Array) -> Any:
     if isinstance(results, tuple):
         return tuple(result.reshape(shape) for result in results)
     return results.reshape(shape)
+
+
+def in_blocks(function: Callable[..., None], x: Array, *results: Array) -> None:
+    """function(x, *results), for an element-wise function that writes into results of x's shape, block by block.
+
+    results : contiguous
+    """
+    flat = [array.reshape(-1) for array in (x, *results)]
+    for start in range(0, x.size, BLOCK):
+        function(*(array[start : start + BLOCK] for array in flat))
 
 
 def _blockwise(function: Callable[..., Any], arrays: list[Array], at_once: int) -> Any:

@@ -1,4 +1,4 @@
-"""What becomes of gradients in this thread: whether there are any, and where they are added up."""
+"""What becomes of gradients in this thread: whether there are any, how often, and where they are added up."""
 
 from __future__ import annotations
 
@@ -26,6 +26,25 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _state.grad_enabled = before
+
+
+def is_backward_once() -> bool:
+    return getattr(_state, "backward_once", False)
+
+
+@contextmanager
+def backward_once() -> Iterator[None]:
+    """Within this block (in this thread) a stack's backward frees each layer's closure once it has run.
+
+    So a backward's memory shrinks as it goes. It can be called once, and raises RuntimeError after that; outside the
+    block a pullback is a function like any other, and may be asked as often as there are upstream gradients.
+    """
+    before = is_backward_once()
+    _state.backward_once = True
+    try:
+        yield
+    finally:
+        _state.backward_once = before
 
 
 def gradients_of_this_thread() -> dict[Parameter, Array] | None:

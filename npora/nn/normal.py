@@ -21,11 +21,21 @@ def normal(x: Array) -> tuple[Array, Array]:
     In float32, where GELU's time matters, the smaller of Φ and 1 − Φ is φ(x) P(1/(1 + p|x|)) with a polynomial P, in
     the form of Hastings (1955): fewer passes than erf takes, and Φ to 3e-7.
     """
-    density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    density = x * x
+    density *= -0.5
+    density = np.exp(density, out=density)
+    density *= 1 / math.sqrt(2 * math.pi)
     if x.dtype != np.float32:
         return 0.5 * (1 + erf(x * math.sqrt(0.5))), density
-    t = 1 / (1 + _P * np.abs(x))
+    t = np.abs(x)
+    t *= _P
+    t += 1
+    t = np.divide(1, t, out=t)  # 1/(1 + p|x|)
     tail = t * _TAIL[-1]
     for coefficient in _TAIL[-2::-1]:  # Horner; P has no constant term
-        tail = (tail + coefficient) * t
-    return 0.5 + np.copysign(0.5 - tail * density, x), density
+        tail += coefficient
+        tail *= t
+    tail *= density
+    cdf = np.copysign(np.subtract(0.5, tail, out=tail), x, out=tail)
+    cdf += 0.5
+    return cdf, density

@@ -24,11 +24,11 @@ def softmax(x: Array, mask: Array | None = None) -> tuple[Array, Pullback]:
     ValueError: the mask does not broadcast to x.
     """
     # e^(−∞) = 0; a masked x may be anything, and meets no arithmetic
-    z = np.array(x) if mask is None else np.where(mask, x, x.dtype.type(-np.inf))
+    z = x if mask is None else np.where(mask, x, x.dtype.type(-np.inf))
     if mask is not None and z.shape != x.shape:
         raise ValueError(f"a mask of shape {mask.shape} does not broadcast to x, of shape {x.shape}")
     top = z.real.max(axis=-1, keepdims=True, initial=-np.inf)
-    z -= np.where(np.isneginf(top), 0, top).astype(x.real.dtype)
+    z = z - np.where(np.isneginf(top), 0, top).astype(x.real.dtype)
     p = np.exp(z, out=z)
     total = np.einsum("...s->...", p)[..., None]  # of short rows a quarter of the time of p.sum
     p /= np.where(total == 0, 1, total).astype(x.dtype)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from npora.nn.grad_mode import no_grad
+from npora.nn.grad_mode import is_backward_once, no_grad
 from npora.nn.module import Module, checkpoint
 
+_Back = TypeVar("_Back")
 _State = TypeVar("_State")  # rows [n,d], or a tuple that holds them and what the layers share
 
 
@@ -28,7 +29,7 @@ def stack(
     each : keywords of a layer's own, by its number
     """
     first = 0 if dx_is_read else _lowest_trained(layers)
-    backs = []
+    backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
         own = {**keywords, **each(index)}
         if index < first:
@@ -39,11 +40,19 @@ def stack(
             backs.append(back)
 
     def backward(dx: _State) -> _State | None:
-        for back in reversed(backs):
+        if len(backs) < len(layers) - first:
+            raise RuntimeError("this backward ran within backward_once(), and what it read is freed: run forward again")
+        for back in _freed(backs) if is_backward_once() else reversed(backs):
             dx = back(dx)
         return dx if dx_is_read else None
 
     return x, backward
+
+
+def _freed(backs: list[_Back]) -> Iterator[_Back]:
+    """From the last to the first, each of which is gone when the next one is asked for."""
+    while backs:
+        yield backs.pop()
 
 
 def _lowest_trained(layers: Sequence[Module]) -> int:

@@ -3,6 +3,10 @@
 A gradient is a sum over rows, so a batch may be cut anywhere between them. Cut into micro-batches of some hundred
 tokens it keeps the activations of those alone that are being worked on. And where each core has a micro-batch of its
 own, one does matrix products while another does what NumPy does on a single thread.
+
+What a micro-batch holds grows in forward and shrinks in backward. The first and the last of them are half as long, so
+that of two threads one is half a micro-batch ahead: when it holds the most the other holds nothing, and at any time
+the two hold what one micro-batch needs.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy as np
 
 from npora.nn import Module
 from npora.nn.blas import number_of_threads, on_one_thread
-from npora.nn.grad_mode import gradients_apart, is_grad_enabled
+from npora.nn.grad_mode import backward_once, gradients_apart, is_grad_enabled
 from npora.nn.module import Array, Parameter
 
 # Large enough for the matrix products: half of it costs BERT-base 6 % of a step.
@@ -79,21 +83,22 @@ def accumulate_gradients(
 
 
 def _losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: np.random.Generator | None) -> tuple[float, int]:
-    output, backward = model(**batch, rng=rng)
-    backward(float(output.num_items))
+    with backward_once():
+        output, backward = model(**batch, rng=rng)
+        backward(float(output.num_items))
     return float(output.loss) * output.num_items, int(output.num_items)
 
 
 def cut(batch: Mapping[str, Any], tokens_at_once: int) -> Iterator[dict[str, Any]]:
-    """The batch's rows, in order, in pieces of about so many tokens: in an even number of them, or as it is."""
+    """The rows in order: in pieces of about so many tokens, the first and the last of half as many; or whole."""
     lengths = _tokens_of_rows(batch)
     total = int(lengths.sum())
     if not tokens_at_once or total <= tokens_at_once:
         yield dict(batch)
         return
-    number = 2 * math.ceil(total / (2 * tokens_at_once))
+    number = 2 * math.ceil(total / (2 * tokens_at_once))  # even, so that of two threads each has as much to do
     middle = lengths.cumsum() - lengths / 2  # a row is in the piece in which its middle lies
-    piece = np.minimum(middle * number / total, number - 1).astype(np.int64)
+    piece = (middle * number / total + 0.5).astype(np.int64)  # half a piece on: 0 and `number` are the halves
     for i in np.unique(piece):  # a long row leaves a piece beside it empty
         rows = np.flatnonzero(piece == i)
         part = slice(rows[0], rows[-1] + 1)

@@ -11,16 +11,16 @@ from npora.nn import Linear
 
 
 def test_the_order_with_fewer_products_is_chosen() -> None:
-    # W + s B A takes (r + 1) i o products, the two thin ones n r (i + o).
-    A, B = np.ones((1, 2)), np.ones((3, 1))  # 12 against 5 n
-    assert [_forming_is_cheaper(np.ones((n, 2)), A, B) for n in (2, 3)] == [False, True]
-    A, B = np.ones((2, 3)), np.ones((6, 2))  # 54 against 18 n: at 3 rows they tie
-    assert [_forming_is_cheaper(np.ones((n, 3)), A, B) for n in (3, 4)] == [False, True]
-    A, B = np.ones((4, 5)), np.ones((100, 4))  # 2,500 against 420 n
-    assert [_forming_is_cheaper(np.ones((n, 5)), A, B) for n in (5, 6)] == [False, True]
-    assert _forming_is_cheaper(np.ones((2, 3, 5)), A, B) and not _forming_is_cheaper(np.ones((0, 5)), A, B)
-    A, B = np.ones((2, 50)), np.ones((50, 2))  # 7,500 against 200 n
-    assert [_forming_is_cheaper(np.ones((n, 50)), A, B) for n in (37, 38)] == [False, True]
+    # W + s B A takes (r + 1) i o products, in forward and in backward; the two thin ones n r (i + o).
+    A, B = np.ones((1, 2)), np.ones((3, 1))  # 24 against 5 n
+    assert [_forming_is_cheaper(np.ones((n, 2)), A, B) for n in (4, 5)] == [False, True]
+    A, B = np.ones((2, 3)), np.ones((6, 2))  # 108 against 18 n: at 6 rows they tie
+    assert [_forming_is_cheaper(np.ones((n, 3)), A, B) for n in (6, 7)] == [False, True]
+    A, B = np.ones((4, 5)), np.ones((100, 4))  # 5,000 against 420 n
+    assert [_forming_is_cheaper(np.ones((n, 5)), A, B) for n in (11, 12)] == [False, True]
+    assert _forming_is_cheaper(np.ones((3, 4, 5)), A, B) and not _forming_is_cheaper(np.ones((0, 5)), A, B)
+    A, B = np.ones((2, 50)), np.ones((50, 2))  # 15,000 against 200 n
+    assert [_forming_is_cheaper(np.ones((n, 50)), A, B) for n in (75, 76)] == [False, True]
 
 
 def test_initial_values_are_pefts() -> None:

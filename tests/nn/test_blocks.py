@@ -30,6 +30,9 @@ def test_element_wise_gives_the_bits_of_the_function_itself(size: int) -> None:
     assert blocks.element_wise(np.exp, x).tobytes() == np.exp(x).tobytes()
     two = blocks.element_wise(lambda x: (x + 1, 2 * x), x)
     assert [part.tobytes() for part in two] == [(x + 1).tobytes(), (2 * x).tobytes()]
+    y, z = np.empty((2, size), np.float32)
+    blocks.in_blocks(lambda x, y, z: (np.add(x, 1, out=y), np.exp(x, out=z)), x, y, z)
+    assert [y.tobytes(), z.tobytes()] == [(x + 1).tobytes(), np.exp(x).tobytes()]
 
 
 def test_matmul_is_one_product_over_all_leading_axes() -> None:

@@ -13,7 +13,7 @@ from npora import LoraConfig, get_peft_model, no_grad
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from npora.models.llama import LlamaConfig
 from npora.nn import blas
-from npora.nn.grad_mode import gradients_apart
+from npora.nn.grad_mode import gradients_apart, is_backward_once
 from npora.nn.module import Array, Module, Parameter
 from npora.train import accumulate_gradients, micro_batches
 from npora.train.micro_batches import cut
@@ -165,12 +165,33 @@ def test_the_pieces_are_the_rows_in_order() -> None:
         pieces = list(cut(ROWS, tokens_at_once))
         for name, array in ROWS.items():
             np.testing.assert_array_equal(np.concatenate([piece[name] for piece in pieces]), array)
-    assert [len(piece["labels"]) for piece in cut(BATCH, 11)] == [2, 2, 1, 2]  # of 6, 5, 4 and 8 tokens
-    assert [len(piece["labels"]) for piece in cut(BATCH, 22)] == [4, 3]  # of 11 and 12
+    assert [len(piece["labels"]) for piece in cut(BATCH, 11)] == [1, 2, 2, 1, 1]  # of 5, 4, 6, 6 and 2 tokens
+    assert [len(piece["labels"]) for piece in cut(BATCH, 22)] == [2, 3, 2]  # of 6, 9 and 8
     without = {"input_ids": BATCH["input_ids"], "labels": BATCH["labels"], "position_ids": None}
-    assert [len(piece["labels"]) for piece in cut(without, 41)] == [3, 4]  # all 42 count
+    assert [len(piece["labels"]) for piece in cut(without, 41)] == [2, 3, 2]  # all 42 count
     lists = {name: array.tolist() for name, array in BATCH.items()}
-    assert [len(piece["labels"]) for piece in cut(lists, 11)] == [2, 2, 1, 2]
+    assert [len(piece["labels"]) for piece in cut(lists, 11)] == [1, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(8, [2, 4, 2]), (9, [1, 2, 3, 2, 1]), (16, [2, 4, 4, 4, 2])])
+def test_the_first_and_the_last_piece_are_halves_and_two_threads_have_as_much_to_do(
+    rows: int, sizes: list[int]
+) -> None:
+    found = [len(piece["labels"]) for piece in cut({"input_ids": np.ones((rows, 5)), "labels": np.ones(rows)}, 20)]
+    assert found == sizes
+    assert sum(found[::2]) - sum(found[1::2]) == rows % 2
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_a_micro_batchs_backward_has_read_is_freed(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads_are(monkeypatch, number)
+    model, seen = classifier(), []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, **batch: (seen.append(is_backward_once()), forward(self, **batch))[1]
+    )
+    accumulate_gradients(model, BATCH, tokens_at_once=12)
+    assert seen == [True] * 3 and not is_backward_once()
 
 
 @pytest.mark.parametrize(
@@ -218,7 +239,7 @@ def test_each_thread_multiplies_by_itself(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_fewer_pieces_than_threads_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads_are(monkeypatch, 3)
+    threads_are(monkeypatch, 4)
     model, seen = classifier(), set()
     forward = type(model).forward
     monkeypatch.setattr(

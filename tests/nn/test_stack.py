@@ -1,0 +1,60 @@
+"""What a stack's closures hold, and for how long."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from npora.nn.grad_mode import backward_once
+from npora.nn.module import Array, Module
+from npora.nn.stack import stack
+
+
+class Scale(Module):
+    """y = c x, which notes how many of the layers' kept arrays there are when its backward runs."""
+
+    def __init__(self, c: float, kept: list[weakref.ref[Array]], seen: list[int]) -> None:
+        self.c, self.kept, self.seen = c, kept, seen
+
+    def forward(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        own = np.full_like(x, self.c)
+        self.kept.append(weakref.ref(own))
+
+        def backward(dy: Array) -> Array:
+            self.seen.append(sum(array() is not None for array in self.kept))
+            return dy * own
+
+        return x * own, backward
+
+
+def scales(seen: list[int]) -> Callable[[Array], Array | None]:
+    kept: list[weakref.ref[Array]] = []
+    y, backward = stack([Scale(c, kept, seen) for c in (2.0, 3.0, 5.0)], np.array([1.0, 7.0]), dx_is_read=True)
+    assert y.tolist() == [30, 210]
+    return backward
+
+
+def test_backward_once_frees_each_layers_closure_as_soon_as_it_has_run() -> None:
+    seen: list[int] = []
+    backward = scales(seen)
+    with backward_once():
+        assert np.asarray(backward(np.array([1.0, -1.0]))).tolist() == [30, -30]
+        assert seen == [3, 2, 1]
+        with pytest.raises(RuntimeError, match="run forward again"):
+            backward(np.array([1.0, -1.0]))
+    with pytest.raises(RuntimeError, match="run forward again"):
+        backward(np.array([1.0, -1.0]))
+    assert len(seen) == 3
+
+
+def test_elsewhere_a_backward_may_be_asked_again() -> None:
+    seen: list[int] = []
+    backward = scales(seen)
+    with pytest.raises(KeyError), backward_once():
+        raise KeyError  # the block ends with what raised in it
+    for factor in (1.0, 2.0):
+        assert np.asarray(backward(np.array([factor, -1.0]))).tolist() == [30 * factor, -30]
+    assert seen == [3] * 6
