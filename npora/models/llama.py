@@ -20,7 +20,7 @@ from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import pack_tokens, packed_positions
 from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
 from npora.nn.activation import sigmoid
-from npora.nn.blocks import element_wise
+from npora.nn.blocks import in_blocks
 from npora.nn.dropout import active_rng
 from npora.nn.functional import packed_attention, rotary, rotation
 from npora.nn.init import Source
@@ -147,16 +147,19 @@ def swiglu(gate: Array, up: Array) -> tuple[Array, Callable[[Array], tuple[Array
     Σ dup ⊙ up = Σ dy ⊙ y, since y is linear in up.
     """
 
-    def pullback(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
+    def pullback(gate: Array, up: Array, dy: Array, dgate: Array, dup: Array) -> None:
         sigma = sigmoid(gate)
         a = gate * sigma
-        return dy * up * (sigma + a * (1 - sigma)), dy * a  # (2), (1)
+        np.multiply(dy, a, out=dup)  # (1)
+        np.multiply(dy * up, sigma + a * (1 - sigma), out=dgate)  # (2)
 
     def backward(dy: Array) -> tuple[Array, Array]:
-        dgate, dup = element_wise(pullback, gate, up, dy)
+        dgate, dup = (np.empty(gate.shape, np.result_type(gate, up, dy)) for _ in range(2))
+        in_blocks(pullback, gate, up, dy, dgate, dup)
         return dgate, dup
 
-    y: Array = element_wise(lambda gate, up: gate * sigmoid(gate) * up, gate, up)
+    y = np.empty(gate.shape, np.result_type(gate, up))
+    in_blocks(lambda gate, up, y: np.multiply(gate * sigmoid(gate), up, out=y), gate, up, y)
     return y, backward
 
 

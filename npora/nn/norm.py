@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npora.nn.blocks import by_rows
+from npora.nn.blocks import in_blocks
 from npora.nn.linear import rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
 
@@ -23,27 +23,32 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
     μ's share is the first mean, σ's the second. Identity: Σ_d dx_d = 0. The variance is a mean of squares and not
     `np.var`, whose modulus would break complex steps.
     """
-    xhat, rstd = _standardized(x, eps)
-    return xhat, lambda dxhat: _standardized_back(dxhat, xhat, rstd)
+    xhat, rstd = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-1], 1), x.dtype)
+    _standardize(x, eps, xhat, rstd)
+
+    def backward(dxhat: Array) -> Array:
+        dx = np.empty(x.shape, np.result_type(dxhat, xhat))
+        _standardize_back(dxhat, xhat, rstd, dx)
+        return dx
+
+    return xhat, backward
 
 
-def _standardized(x: Array, eps: float) -> tuple[Array, Array]:
-    """(x̂, 1/σ)    x [...,d]  →  [...,d], [...,1]"""
-    xhat = x - _mean(x)
-    rstd = 1 / np.sqrt(_mean_product(xhat, xhat) + eps)  # [...,1]
+def _standardize(x: Array, eps: float, xhat: Array, rstd: Array) -> None:
+    """Writes x̂ and 1/σ.    x, xhat [...,d]  rstd [...,1]"""
+    np.subtract(x, _mean(x), out=xhat)
+    rstd[...] = 1 / np.sqrt(_mean_product(xhat, xhat) + eps)
     xhat *= rstd
-    return xhat, rstd
 
 
-def _standardized_back(dxhat: Array, xhat: Array, rstd: Array) -> Array:
-    dx: Array = dxhat - _mean(dxhat)
+def _standardize_back(dxhat: Array, xhat: Array, rstd: Array, dx: Array) -> None:
+    np.subtract(dxhat, _mean(dxhat), out=dx)
     dx -= xhat * _mean_product(dxhat, xhat)
     dx *= rstd
-    return dx
 
 
 def _mean(x: Array) -> Array:
-    mean: Array = np.add.reduce(x, axis=-1, keepdims=True) / x.dtype.type(x.shape[-1])  # [...,1]
+    mean: Array = np.einsum("...d->...", x)[..., None] / x.dtype.type(x.shape[-1])  # [...,1]
     return mean
 
 
@@ -70,18 +75,22 @@ class LayerNorm(Module):
         weight, bias, eps = self.weight, self.bias, self.eps
         gamma, beta = weight.data, bias.data
 
-        def formula(x: Array) -> tuple[Array, Array, Array]:
-            xhat, rstd = _standardized(x, eps)
-            return xhat * gamma + beta, xhat, rstd
+        def formula(x: Array, y: Array, xhat: Array, rstd: Array) -> None:
+            _standardize(x, eps, xhat, rstd)
+            np.multiply(xhat, gamma, out=y)
+            y += beta
 
-        y, xhat, rstd = by_rows(formula, x)
+        y, xhat = np.empty(x.shape, np.result_type(x, gamma, beta)), np.empty(x.shape, x.dtype)
+        rstd = np.empty((*x.shape[:-1], 1), x.dtype)
+        in_blocks(formula, x, y, xhat, rstd)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
             if bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (2) [d]
-            dx: Array = by_rows(lambda dy, *kept: _standardized_back(dy * gamma, *kept), dy, xhat, rstd)  # (3)
+            dx = np.empty(xhat.shape, np.result_type(dy, gamma, xhat))
+            in_blocks(lambda dy, *arrays: _standardize_back(dy * gamma, *arrays), dy, xhat, rstd, dx)  # (3)
             return dx
 
         return y, backward
@@ -96,20 +105,26 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
     dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ
     """
-    xhat, r = _scaled(x, eps)
-    return xhat, lambda dxhat: _scaled_back(dxhat, xhat, r)
+    xhat, r = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-1], 1), x.dtype)
+    _scale(x, eps, xhat, r)
+
+    def backward(dxhat: Array) -> Array:
+        dx = np.empty(x.shape, np.result_type(dxhat, xhat))
+        _scale_back(dxhat, xhat, r, dx)
+        return dx
+
+    return xhat, backward
 
 
-def _scaled(x: Array, eps: float) -> tuple[Array, Array]:
-    """(x̂, 1/ρ)    x [...,d]  →  [...,d], [...,1]"""
-    r = 1 / np.sqrt(_mean_product(x, x) + eps)  # [...,1]
-    return x * r, r
+def _scale(x: Array, eps: float, xhat: Array, r: Array) -> None:
+    """Writes x̂ and 1/ρ.    x, xhat [...,d]  r [...,1]"""
+    r[...] = 1 / np.sqrt(_mean_product(x, x) + eps)
+    np.multiply(x, r, out=xhat)
 
 
-def _scaled_back(dxhat: Array, xhat: Array, r: Array) -> Array:
-    dx: Array = dxhat - xhat * _mean_product(dxhat, xhat)
+def _scale_back(dxhat: Array, xhat: Array, r: Array, dx: Array) -> None:
+    np.subtract(dxhat, xhat * _mean_product(dxhat, xhat), out=dx)
     dx *= r
-    return dx
 
 
 class RMSNorm(Module):
@@ -127,16 +142,19 @@ class RMSNorm(Module):
         weight, eps = self.weight, self.eps
         gamma = weight.data
 
-        def formula(x: Array) -> tuple[Array, Array, Array]:
-            xhat, r = _scaled(x, eps)
-            return xhat * gamma, xhat, r
+        def formula(x: Array, y: Array, xhat: Array, r: Array) -> None:
+            _scale(x, eps, xhat, r)
+            np.multiply(xhat, gamma, out=y)
 
-        y, xhat, r = by_rows(formula, x)
+        y, xhat = np.empty(x.shape, np.result_type(x, gamma)), np.empty(x.shape, x.dtype)
+        r = np.empty((*x.shape[:-1], 1), x.dtype)
+        in_blocks(formula, x, y, xhat, r)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
-            dx: Array = by_rows(lambda dy, *kept: _scaled_back(dy * gamma, *kept), dy, xhat, r)  # (2)
+            dx = np.empty(xhat.shape, np.result_type(dy, gamma, xhat))
+            in_blocks(lambda dy, *arrays: _scale_back(dy * gamma, *arrays), dy, xhat, r, dx)  # (2)
             return dx
 
         return y, backward

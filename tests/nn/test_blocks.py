@@ -17,22 +17,29 @@ def draw(*shape: int) -> Any:
     return x
 
 
-def test_by_rows_gives_the_bits_of_the_function_itself() -> None:
-    x, y = draw(7, 301, 64), draw(7, 301, 64)
-    found = blocks.by_rows(lambda x, y: (x * y, (x + y).sum(axis=-1, keepdims=True)), x, y)
-    assert found[0].tobytes() == (x * y).tobytes()
-    assert found[1].tobytes() == (x + y).sum(axis=-1, keepdims=True).tobytes()
+@pytest.mark.parametrize("shape", [(7, 301, 64), (0, 5), (5, 0), (3,), (2, blocks.BLOCK + 1), (blocks.BLOCK + 1, 1)])
+def test_blocks_give_the_bits_of_the_function_itself(shape: tuple[int, ...]) -> None:
+    x = draw(*shape)
+    y, sums = np.full(shape, np.nan, np.float32), np.full((*shape[:-1], 1), np.nan, np.float32)
+    calls = []
+
+    def function(x: Any, y: Any, sums: Any) -> None:
+        calls.append(x.shape)
+        np.exp(x, out=y)
+        sums[...] = x.sum(axis=-1, keepdims=True)
+
+    blocks.in_blocks(function, x, y, sums)
+    assert y.tobytes() == np.exp(x).tobytes()
+    assert sums.tobytes() == x.sum(axis=-1, keepdims=True).tobytes()
+    rows = max(blocks.BLOCK // max(shape[-1], 1), 1)
+    assert calls == [] or max(n for n, _ in calls) <= rows
+    assert sum(n for n, _ in calls) == np.prod(shape[:-1])
 
 
-@pytest.mark.parametrize("size", [0, 5, blocks.BLOCK, blocks.BLOCK + 1, 3 * blocks.BLOCK + 17])
-def test_element_wise_gives_the_bits_of_the_function_itself(size: int) -> None:
-    x = draw(size)
-    assert blocks.element_wise(np.exp, x).tobytes() == np.exp(x).tobytes()
-    two = blocks.element_wise(lambda x: (x + 1, 2 * x), x)
-    assert [part.tobytes() for part in two] == [(x + 1).tobytes(), (2 * x).tobytes()]
-    y, z = np.empty((2, size), np.float32)
-    blocks.in_blocks(lambda x, y, z: (np.add(x, 1, out=y), np.exp(x, out=z)), x, y, z)
-    assert [y.tobytes(), z.tobytes()] == [(x + 1).tobytes(), np.exp(x).tobytes()]
+def test_a_number_is_a_row_of_its_own() -> None:
+    x, y = np.array(2.0), np.array(0.0)
+    blocks.in_blocks(lambda x, y: np.exp(x, out=y), x, y)
+    assert y == np.exp(2.0)
 
 
 def test_matmul_is_one_product_over_all_leading_axes() -> None:
