@@ -86,18 +86,21 @@ class LoRALinear(Module):
         for of_adapters in (self.lora_A, self.lora_B, self.lora_dropout, self.scaling):
             of_adapters.pop(name, None)
 
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+    def forward(
+        self, x: Array, rng: np.random.Generator | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
+        """Where nobody reads dx, (4) is left out, as Linear's (1)."""
         base, name = self.base_layer, self.active_adapter
         if self.disable_adapters or name is None:
-            return base(x)
+            return base(x, dx_is_read=dx_is_read)
         if self._merged_weight is not None:
-            return self._forward_merged(x, self._merged_weight)
+            return self._forward_merged(x, self._merged_weight, dx_is_read)
         A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         W, A, B = base.matrix, A_weight.data, B_weight.data
         x_dropped, back_dropout = self.lora_dropout[name](x, rng)
         u = matmul(x_dropped, A.T)  # [...,r]
         formed = x_dropped is x and _forming_is_cheaper(x, A, B)
-        y, back_base = base.affine(x, (lambda: _formed(W, A, B, s)) if formed else (lambda: W))  # [...,o]
+        y, back_base = base.affine(x, (lambda: _formed(W, A, B, s)) if formed else (lambda: W), dx_is_read)  # [...,o]
         if not formed:
             y += matmul(u * s, B.T)
 
@@ -108,7 +111,7 @@ class LoRALinear(Module):
             if A_weight.requires_grad:
                 A_weight.accumulate((rows(x_dropped).T @ rows(du)).T)  # (3) [r,i]
             dx = back_base(dy)  # (4) [...,i]; all of it, where W + s B A was formed
-            if not formed:
+            if dx_is_read and not formed:
                 dx += back_dropout(matmul(du, A))
             return dx
 
@@ -123,8 +126,8 @@ class LoRALinear(Module):
                 right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
                 yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
 
-    def _forward_merged(self, x: Array, weight: Array) -> tuple[Array, Pullback]:
-        y, back_base = self.base_layer.affine(x, lambda: weight)
+    def _forward_merged(self, x: Array, weight: Array, dx_is_read: bool) -> tuple[Array, Pullback]:
+        y, back_base = self.base_layer.affine(x, lambda: weight, dx_is_read)
         name = self.merged_adapter
         adapter = [self.lora_A[str(name)].weight, self.lora_B[str(name)].weight]
 

@@ -16,7 +16,7 @@ from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import check_positions, pack_tokens
 from npora.nn import Dropout, LayerNorm, Module, Packing
 from npora.nn.init import Source
-from npora.nn.module import Array
+from npora.nn.module import Array, is_trained
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # not parameters; some files hold them
 
@@ -100,7 +100,7 @@ class BertModel(PretrainedModel):
         types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
         positions = self.positions(np.asarray(input_ids), packing)
         h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
-        trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
+        trained = is_trained(self.embeddings)
         only = packing.first_rows() if first_only else None
         h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing, only)
 

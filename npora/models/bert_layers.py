@@ -65,13 +65,15 @@ class BertSelfAttention(Module):
             setattr(self, name, make.linear(d, d))
         self.heads, self.dropout = heads, dropout
 
-    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng, only: Array | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
         """only : int [b], the one row of each sequence whose output is read; all unless given."""
         query, key, value = (getattr(self, name) for name in self.names)
         asking, back_take = take(x, only)
-        q, back_q = query(asking, rng)
-        k, back_k = key(x, rng)
-        v, back_v = value(x, rng)
+        q, back_q = query(asking, rng, dx_is_read)
+        k, back_k = key(x, rng, dx_is_read)
+        v, back_v = value(x, rng, dx_is_read)
         queries = packing if only is None else Packing.dense(len(only), 1)
         y, back_attention = packed_attention(
             q, k, v, self.heads, queries, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
@@ -117,8 +119,10 @@ class BertAttention(Module):
         self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
         self.output = BertOutput(config, make, config.hidden_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
-        a, back_self = self.self(x, packing, rng, only)
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng, only: Array | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
+        a, back_self = self.self(x, packing, rng, only, dx_is_read)
         kept, back_take = take(x, only)
         y, back_output = self.output(a, kept, rng)
 
@@ -149,8 +153,10 @@ class BertLayer(Module):
         self.intermediate = BertIntermediate(config, make)
         self.output = BertOutput(config, make, config.intermediate_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
-        x, back_attention = self.attention(x, packing, rng, only)
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
+        x, back_attention = self.attention(x, packing, rng, only, dx_is_read)
         f, back_intermediate = self.intermediate(x, rng)
         y, back_output = self.output(f, x, rng)
 

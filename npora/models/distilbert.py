@@ -21,7 +21,7 @@ from npora.models.tokens import check_positions, pack_tokens, take
 from npora.nn import Dropout, LayerNorm, Module, Packing
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array, Pullback, is_trained
 
 EPS = 1e-12  # of every norm: the config has no field for it
 
@@ -76,8 +76,10 @@ class DistilBertAttention(BertSelfAttention):
         super().__init__(config.dim, config.n_heads, config.attention_dropout, make)
         self.out_lin: Module = make.linear(config.dim, config.dim)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
-        a, back_heads = super().forward(x, packing, rng, only)
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng, only: Array | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
+        a, back_heads = super().forward(x, packing, rng, only, dx_is_read)
         y, back_out = self.out_lin(a, rng)
         return y, lambda dy: back_heads(back_out(dy))
 
@@ -105,8 +107,10 @@ class DistilBertLayer(Module):
         self.ffn = DistilBertFFN(config, make)
         self.output_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
-        a, back_attention = self.attention(x, packing, rng, only)
+    def forward(
+        self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
+        a, back_attention = self.attention(x, packing, rng, only, dx_is_read)
         kept, back_take = take(x, only)
         h, back_norm1 = self.sa_layer_norm(kept + a)
         f, back_ffn = self.ffn(h, rng)
@@ -150,7 +154,7 @@ class DistilBertModel(PretrainedModel):
         ids, packing = pack_tokens(input_ids, attention_mask)
         check_positions(packing.positions, self.config.max_position_embeddings)
         h, back_embeddings = self.embeddings(ids, packing.positions, None, rng)  # [n,d]
-        trained = any(parameter.requires_grad for parameter in self.embeddings.parameters())
+        trained = is_trained(self.embeddings)
         only = packing.first_rows() if first_only else None
         h, back_layers = self.transformer(h, packing, rng, trained, self.gradient_checkpointing, only)
 

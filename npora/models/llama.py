@@ -24,7 +24,7 @@ from npora.nn.blocks import in_blocks
 from npora.nn.dropout import active_rng
 from npora.nn.functional import packed_attention, rotary, rotation
 from npora.nn.init import Source
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array, Pullback, is_trained
 
 Rng = np.random.Generator | None
 TARGETS = ("q_proj", "v_proj")
@@ -113,11 +113,12 @@ class LlamaAttention(Module):
         self.dropout = config.attention_dropout
 
     def forward(
-        self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
-        q, back_q = self.q_proj(x, rng)  # [n,h·d]
-        k, back_k = self.k_proj(x, rng)  # [n,g·d]
-        v, back_v = self.v_proj(x, rng)  # [n,g·d]
+        self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None,
+        dx_is_read: bool = True,
+    ) -> tuple[Array, Pullback]:  # fmt: skip
+        q, back_q = self.q_proj(x, rng, dx_is_read)  # [n,h·d]
+        k, back_k = self.k_proj(x, rng, dx_is_read)  # [n,g·d]
+        v, back_v = self.v_proj(x, rng, dx_is_read)  # [n,g·d]
         q, back_turn_q = rotary(q, turn, self.heads)
         k, back_turn_k = rotary(k, turn, self.groups)
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
@@ -195,18 +196,20 @@ class LlamaDecoderLayer(Module):
         self.post_attention_layernorm = RMSNorm(d, eps, dtype=make.dtype)
 
     def forward(
-        self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
+        self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None,
+        dx_is_read: bool = True,
+    ) -> tuple[Array, Pullback]:  # fmt: skip
         a, back_norm1 = self.input_layernorm(x)
-        a, back_attention = self.self_attn(a, packing, turn, rng, past)
+        da_is_read = dx_is_read or is_trained(self.input_layernorm)
+        a, back_attention = self.self_attn(a, packing, turn, rng, past, da_is_read)
         h = x + a
         m, back_norm2 = self.post_attention_layernorm(h)
         m, back_mlp = self.mlp(m, rng)
 
         def backward(dy: Array) -> Array:
-            dh = dy + back_norm2(back_mlp(dy))  # h feeds the sum and the second norm
-            dx: Array = dh + back_norm1(back_attention(dh))  # x feeds the sum and the first norm
-            return dx
+            dh: Array = dy + back_norm2(back_mlp(dy))  # h feeds the sum and the second norm
+            da = back_attention(dh)
+            return dh + back_norm1(da) if da_is_read else dh  # x feeds the sum and the first norm
 
         return h + m, backward
 

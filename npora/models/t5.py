@@ -19,7 +19,7 @@ from npora.models.t5_config import T5Config
 from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Packing, RMSNorm, init, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention
-from npora.nn.module import Array, Parameter, Pullback
+from npora.nn.module import Array, Parameter, Pullback, is_trained
 
 Rng = np.random.Generator | None
 State = tuple[Array, Array, Array | None]
@@ -49,10 +49,12 @@ class T5Attention(Module):
             small = Make(make.rng, make.dtype, make.std * d**-0.5)
             self.relative_attention_bias = small.embedding(config.relative_attention_num_buckets, self.heads)
 
-    def keys_and_values(self, source: Array, rng: Rng) -> tuple[tuple[Array, Array], Callable[[Array, Array], Array]]:
+    def keys_and_values(
+        self, source: Array, rng: Rng, dx_is_read: bool = True
+    ) -> tuple[tuple[Array, Array], Callable[[Array, Array], Array]]:
         """source [m,d]  →  k, v [m,h·e]; backward takes (dk, dv)."""
-        k, back_k = self.k(source, rng)
-        v, back_v = self.v(source, rng)
+        k, back_k = self.k(source, rng, dx_is_read)
+        v, back_v = self.v(source, rng, dx_is_read)
 
         def backward(dk: Array, dv: Array) -> Array:
             dsource: Array = back_k(dk) + back_v(dv)  # source feeds both
@@ -61,10 +63,11 @@ class T5Attention(Module):
         return (k, v), backward
 
     def forward(
-        self, x: Array, k: Array, v: Array, packing: Packing, key_packing: Packing, bias: Array | None, rng: Rng = None
-    ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
+        self, x: Array, k: Array, v: Array, packing: Packing, key_packing: Packing, bias: Array | None, rng: Rng = None,
+        dx_is_read: bool = True,
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:  # fmt: skip
         """x [n,d]  k, v [m,h·e]  bias [1|b,h,t,s]  →  y [n,d]; backward gives (dx, dk, dv, dbias)."""
-        q, back_q = self.q(x, rng)  # [n,h·e]
+        q, back_q = self.q(x, rng, dx_is_read)  # [n,h·e]
         a, back_attention = packed_attention(
             q, k, v, self.heads, packing, key_packing, causal=self.causal, bias=bias, scale=1.0,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
@@ -87,17 +90,20 @@ class T5LayerSelfAttention(Module):
         self.dropout = Dropout(config.dropout_rate)
 
     def forward(
-        self, x: Array, bias: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+        self, x: Array, bias: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None,
+        dx_is_read: bool = True,
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:  # fmt: skip
         z, back_norm = self.layer_norm(x)
-        (k, v), back_keys = self.SelfAttention.keys_and_values(z, rng)
+        dz_is_read = dx_is_read or is_trained(self.layer_norm)
+        (k, v), back_keys = self.SelfAttention.keys_and_values(z, rng, dz_is_read)
         k, v, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
-        a, back_attention = self.SelfAttention(z, k, v, packing, key_packing, bias, rng)
+        a, back_attention = self.SelfAttention(z, k, v, packing, key_packing, bias, rng, dz_is_read)
         a, back_dropout = self.dropout(a, rng)
 
         def backward(dy: Array) -> tuple[Array, Array]:
             dz, dk, dv, dbias = back_attention(back_dropout(dy))
-            return dy + back_norm(dz + back_keys(dk, dv)), dbias  # z asks and is read
+            dz = dz + back_keys(dk, dv)  # z asks and is read
+            return dy + back_norm(dz) if dz_is_read else dy, dbias
 
         return x + a, backward
 
@@ -211,11 +217,11 @@ class T5Block(Module):
 
     def forward(
         self, state: State, packing: Packing, memory_packing: Packing | None = None, rng: Rng = None,
-        past: LayerCache | None = None, cross: LayerCache | None = None,
+        past: LayerCache | None = None, cross: LayerCache | None = None, dx_is_read: bool = True,
     ) -> tuple[State, Callable[[State], State]]:  # fmt: skip
         x, bias, memory = state
         back_cross: Any = None
-        x, back_self = self.layer[0](x, bias, packing, rng, past)
+        x, back_self = self.layer[0](x, bias, packing, rng, past, dx_is_read)
         if memory is not None:
             x, back_cross = self.layer[1](x, memory, packing, memory_packing, rng, cross)
         y, back_feed_forward = self.layer[-1](x, rng)
@@ -254,7 +260,7 @@ class T5Stack(Module):
         bias, back_bias = relative_bias(table, self.bucket, packing, cache)
         x, back_embedding = self.embed_tokens(ids)
         x, back_first = self.dropout(x, rng)  # [n,d]
-        trained = any(p.requires_grad for module in (self.embed_tokens, table) for p in module.parameters())
+        trained = is_trained(self.embed_tokens, table)
         start: State = (x, bias, memory)
         (h, _, _), back_blocks = stack(
             self.block, start, packing, memory_packing, rng=rng, dx_is_read=trained or dmemory_is_read,

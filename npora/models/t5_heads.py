@@ -19,7 +19,7 @@ from npora.models.tokens import pack_tokens, token_targets
 from npora.nn import Cache, Dropout, Module, Packing, init
 from npora.nn.functional import tanh
 from npora.nn.init import Source
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array, Pullback, is_trained
 
 UNUSED = ("EncDecAttention.relative_attention_bias.weight",)  # the first T5s held one
 
@@ -100,7 +100,7 @@ class T5Model(PretrainedModel):
         memory, back_encoder = self._encode(input_ids, attention_mask, rng)
         h, back_decoder = self.decoder(
             ids, packing, memory.rows, memory.packing, rng, recompute=self.gradient_checkpointing,
-            dmemory_is_read=any(parameter.requires_grad for parameter in self.encoder.parameters()),
+            dmemory_is_read=is_trained(self.encoder),
         )  # fmt: skip
 
         def backward(dh: Array) -> None:

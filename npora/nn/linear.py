@@ -56,12 +56,15 @@ class Linear(Module):
     def out_features(self) -> int:
         return int(self.matrix.shape[0])
 
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear."""
+    def forward(
+        self, x: Array, rng: np.random.Generator | None = None, dx_is_read: bool = True
+    ) -> tuple[Array, Pullback]:
+        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear. Where nobody
+        reads dx, (1) is left out, and backward returns a number for it, 0, to be added to others."""
         W = self.matrix
-        return self.affine(x, lambda: W)
+        return self.affine(x, lambda: W, dx_is_read)
 
-    def affine(self, x: Array, matrix: Callable[[], Array]) -> tuple[Array, Pullback]:
+    def affine(self, x: Array, matrix: Callable[[], Array], dx_is_read: bool = True) -> tuple[Array, Pullback]:
         """The layer with the matrix W [o,i] in its weight's place: the weight itself, or what LoRA makes of it, which
         is asked for again in backward so that it need not be kept."""
         weight, bias, stored, W = self.weight, self.bias, self.stored, matrix()
@@ -77,7 +80,7 @@ class Linear(Module):
                 weight.accumulate(stored(rows(dy).T @ rows(kept)))  # (2) [o,i]
             if bias is not None and bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
-            return matmul(dy, matrix())  # (1) [...,i]
+            return matmul(dy, matrix()) if dx_is_read else np.zeros((), dy.dtype)  # (1) [...,i]
 
         return y, backward
 

@@ -227,6 +227,11 @@ class Module:
             parameter.data = np.array(state[name], dtype=parameter.dtype)
 
 
+def is_trained(*modules: Module) -> bool:
+    """Whether a parameter of theirs requires a gradient."""
+    return any(parameter.requires_grad for module in modules for parameter in module.parameters())
+
+
 def _walk(name: str, value: object) -> Iterator[tuple[str, Module | Parameter]]:
     """The modules and parameters in an attribute: itself, or the items of a list or dict."""
     if isinstance(value, Module | Parameter):

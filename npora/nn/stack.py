@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from npora.nn.grad_mode import is_backward_once, no_grad
-from npora.nn.module import Module, checkpoint
+from npora.nn.module import Module, checkpoint, is_trained
 
 _Back = TypeVar("_Back")
 _State = TypeVar("_State")  # rows [n,d], or a tuple that holds them and what the layers share
@@ -24,14 +24,15 @@ def stack(
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
 
     dx_is_read : whether something below the stack is trained. If not, backward ends at the lowest layer that holds a
-        trainable parameter, and returns None; the layers below it keep nothing, as under no_grad().
+        trainable parameter, which is told so by a keyword of this name, and returns None; the layers below it keep
+        nothing, as under no_grad().
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
     each : keywords of a layer's own, by its number
     """
     first = 0 if dx_is_read else _lowest_trained(layers)
     backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
-        own = {**keywords, **each(index)}
+        own = {**keywords, **each(index), "dx_is_read": dx_is_read or index > first}
         if index < first:
             with no_grad():
                 x, _ = layer(x, *args, **own)
@@ -56,5 +57,5 @@ def _freed(backs: list[_Back]) -> Iterator[_Back]:
 
 
 def _lowest_trained(layers: Sequence[Module]) -> int:
-    trained = (index for index, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters()))
+    trained = (index for index, layer in enumerate(layers) if is_trained(layer))
     return next(trained, len(layers))

@@ -9,7 +9,7 @@ import numpy as np
 
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.loss import cross_entropy
-from npora.nn.module import Array, Module
+from npora.nn.module import Array, Module, is_trained
 
 _LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32, at which a product with the vocabulary is as quick as with all rows
 
@@ -38,7 +38,7 @@ def projected_cross_entropy(
     width = rows_at_once or _rows_at_once(head, h)
     blocks = [slice(start, start + width) for start in range(0, len(counted), width)]
     number = max(len(counted), 1)
-    at_once = is_grad_enabled() and not any(parameter.requires_grad for parameter in head.parameters())
+    at_once = is_grad_enabled() and not is_trained(head)
     loss, dtype = np.zeros((), dtype=h.dtype), h.dtype
     kept = np.zeros_like(h) if at_once else h
     for block in blocks:

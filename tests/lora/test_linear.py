@@ -23,6 +23,26 @@ def test_the_order_with_fewer_products_is_chosen() -> None:
     assert [_forming_is_cheaper(np.ones((n, 50)), A, B) for n in (75, 76)] == [False, True]
 
 
+@pytest.mark.parametrize("n", [2, 300])  # W + s B A is formed, or not
+@pytest.mark.parametrize("merged", [False, True])
+def test_where_nobody_reads_dx_the_other_gradients_are_as_ever(n: int, merged: bool) -> None:
+    layer = LoRALinear(Linear(4, 3, rng=1), r=2, init_lora_weights=False, rng=2)
+    if merged:
+        layer.merge()
+        layer.requires_grad_(False)
+    rng, gradients = np.random.default_rng(0), []
+    x, dy = (rng.standard_normal((n, width), dtype=np.float32) for width in (4, 3))
+    for dx_is_read in (True, False):
+        layer.zero_grad()
+        y, backward = layer(x, dx_is_read=dx_is_read)
+        dx = backward(dy)
+        gradients.append([y, *(p.grad for p in layer.parameters() if p.grad is not None)])
+        assert dx.shape == (x.shape if dx_is_read else ()) and dx.dtype == np.float32 and dx.any() == dx_is_read
+    assert len(gradients[0]) == (1 if merged else 3)
+    for found, expected in zip(*gradients, strict=True):
+        assert found.tobytes() == expected.tobytes()
+
+
 def test_initial_values_are_pefts() -> None:
     uniform = LoRALinear(Linear(400, 30), r=5, rng=1)
     A, B = uniform.lora_A["default"].weight.data, uniform.lora_B["default"].weight.data
