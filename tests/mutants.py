@@ -166,8 +166,9 @@ _CUT = "any cut of the work gives the same values, and so does padding"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
-    "lora/linear.py: _forming_is_cheaper: (r + 1) * i * o: times 1.0005": _ORDER,
-    "lora/linear.py: _forming_is_cheaper: (r + 1) * i: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: 2 * (r + 1) * i * o: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: 2 * (r + 1) * i: times 1.0005": _ORDER,
+    "lora/linear.py: _forming_is_cheaper: 2 * (r + 1): times 1.0005": _ORDER,
     "lora/linear.py: _forming_is_cheaper: 1: plus 1": _ORDER,
     "models/beam.py: Finished.close: hope > worst: edge": "two sums of logarithms that differ are not equal",
     "models/beam.py: Finished.close: self.penalty > 0: edge": "any length to the power of 0 is 1",

@@ -26,9 +26,9 @@ class LoRALinear(Module):
         dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
         dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
 
-    The full dW is never formed. Without dropout W + s B A may be formed, once for forward and again for backward, which
-    costs 2 (r + 1) i o products and saves n r (i + o): whichever is less is done. B starts at zero, so the fresh layer
-    equals its base.
+    The full dW is never formed. Without dropout W + s B A may be formed, in forward and again in backward, which costs
+    2 (r + 1) i o products and saves n r (i + o): whichever is less is done, and the same under no_grad(), so that the
+    bits agree. B starts at zero, so the fresh layer equals its base.
 
     Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
 
@@ -89,7 +89,7 @@ class LoRALinear(Module):
     def forward(
         self, x: Array, rng: np.random.Generator | None = None, dx_is_read: bool = True
     ) -> tuple[Array, Pullback]:
-        """Where nobody reads dx, (4) is left out, as Linear's (1)."""
+        """dx_is_read : whether (4) is computed, as Linear's (1)"""
         base, name = self.base_layer, self.active_adapter
         if self.disable_adapters or name is None:
             return base(x, dx_is_read=dx_is_read)

@@ -185,7 +185,7 @@ class GPT2Model(PretrainedModel):
         token, back_token = self.wte(ids)
         position, back_position = self.wpe(positions)
         h, back_drop = self.drop(token + position, rng)  # [n,d]
-        trained = self.wte.weight.requires_grad or self.wpe.weight.requires_grad
+        trained = is_trained(self.wte, self.wpe)
         h, back_blocks = stack(
             self.h, h, packing, rng=rng, dx_is_read=trained, recompute=self.gradient_checkpointing,
             each=lambda index: {"past": None if cache is None else cache[index]},

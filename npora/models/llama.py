@@ -20,7 +20,7 @@ from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import pack_tokens, packed_positions
 from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
 from npora.nn.activation import sigmoid
-from npora.nn.blocks import in_blocks
+from npora.nn.blocks import empty, in_blocks
 from npora.nn.dropout import active_rng
 from npora.nn.functional import packed_attention, rotary, rotation
 from npora.nn.init import Source
@@ -155,11 +155,11 @@ def swiglu(gate: Array, up: Array) -> tuple[Array, Callable[[Array], tuple[Array
         np.multiply(dy * up, sigma + a * (1 - sigma), out=dgate)  # (2)
 
     def backward(dy: Array) -> tuple[Array, Array]:
-        dgate, dup = (np.empty(gate.shape, np.result_type(gate, up, dy)) for _ in range(2))
+        dgate, dup = empty(gate, up, dy), empty(gate, up, dy)
         in_blocks(pullback, gate, up, dy, dgate, dup)
         return dgate, dup
 
-    y = np.empty(gate.shape, np.result_type(gate, up))
+    y = empty(gate, up)
     in_blocks(lambda gate, up, y: np.multiply(gate * sigmoid(gate), up, out=y), gate, up, y)
     return y, backward
 
@@ -243,7 +243,7 @@ class LlamaModel(PretrainedModel):
         x, back_embedding = self.embed_tokens(ids)  # [n,d]
         turn = rotation(positions, self.config.head_dim, self.config.rope_theta, x.real.dtype)
         h, back_layers = stack(
-            self.layers, x, packing, turn, rng=rng, dx_is_read=self.embed_tokens.weight.requires_grad,
+            self.layers, x, packing, turn, rng=rng, dx_is_read=is_trained(self.embed_tokens),
             recompute=self.gradient_checkpointing, each=lambda index: {"past": None if cache is None else cache[index]},
         )  # fmt: skip
 

@@ -103,7 +103,8 @@ class T5LayerSelfAttention(Module):
         def backward(dy: Array) -> tuple[Array, Array]:
             dz, dk, dv, dbias = back_attention(back_dropout(dy))
             dz = dz + back_keys(dk, dv)  # z asks and is read
-            return dy + back_norm(dz) if dz_is_read else dy, dbias
+            dx = dy + back_norm(dz) if dz_is_read else dy  # x feeds the sum and the norm
+            return dx, dbias
 
         return x + a, backward
 

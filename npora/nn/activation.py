@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npora.nn.blocks import in_blocks
+from npora.nn.blocks import empty, in_blocks
 from npora.nn.module import Array, Pullback
 from npora.nn.normal import normal
 
 
 def _from_slope(formula: Callable[[Array, Array, Array], None], x: Array) -> tuple[Array, Pullback]:
     """y = f(x) and dx = dy f′(x): formula(x, y, slope) writes f(x) into y and f′(x) into slope, which alone is kept."""
-    y, slope = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    y, slope = empty(x), empty(x)
     in_blocks(formula, x, y, slope)
     return y, lambda dy: dy * slope
 

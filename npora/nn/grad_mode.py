@@ -1,4 +1,4 @@
-"""What becomes of gradients in this thread: whether there are any, how often, and where they are added up."""
+"""What becomes of gradients in this thread: whether there are any, how often backward runs, where they are added up."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def is_backward_once() -> bool:
 
 @contextmanager
 def backward_once() -> Iterator[None]:
-    """Within this block (in this thread) a stack's backward frees each layer's closure once it has run.
+    """Within this block (in this thread) a stack's backward frees each layer's closure as soon as that has run.
 
-    So a backward's memory shrinks as it goes. It can be called once, and raises RuntimeError after that; outside the
-    block a pullback is a function like any other, and may be asked as often as there are upstream gradients.
+    So memory shrinks as backward goes. It runs once: after that the stack's backward raises RuntimeError. Elsewhere a
+    pullback is a function like any other, and may be called once for each upstream gradient.
     """
     before = is_backward_once()
     _state.backward_once = True

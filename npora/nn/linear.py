@@ -22,7 +22,8 @@ class Linear(Module):
         dW = Σₙ dyₙ xₙᵀ     (2)
         db = Σₙ dyₙ         (3)
 
-    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept.
+    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept. Where nobody reads dx, a caller
+    says so (`dx_is_read=False`): (1) is skipped, and a 0 without axes returned, which adds to anything.
 
     W starts as U(±1/√i), b as 0. `rng` (a Generator or a seed) draws W.
     """
@@ -59,8 +60,8 @@ class Linear(Module):
     def forward(
         self, x: Array, rng: np.random.Generator | None = None, dx_is_read: bool = True
     ) -> tuple[Array, Pullback]:
-        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear. Where nobody
-        reads dx, (1) is left out, and backward returns a number for it, 0, to be added to others."""
+        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear, and are
+        called with the same arguments."""
         W = self.matrix
         return self.affine(x, lambda: W, dx_is_read)
 

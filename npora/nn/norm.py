@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npora.nn.blocks import in_blocks
+from npora.nn.blocks import empty, in_blocks
 from npora.nn.linear import rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
 
@@ -23,11 +23,11 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
     μ's share is the first mean, σ's the second. Identity: Σ_d dx_d = 0. The variance is a mean of squares and not
     `np.var`, whose modulus would break complex steps.
     """
-    xhat, rstd = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-1], 1), x.dtype)
+    xhat, rstd = empty(x), empty(x, width=1)
     _standardize(x, eps, xhat, rstd)
 
     def backward(dxhat: Array) -> Array:
-        dx = np.empty(x.shape, np.result_type(dxhat, xhat))
+        dx = empty(dxhat, xhat)
         _standardize_back(dxhat, xhat, rstd, dx)
         return dx
 
@@ -35,7 +35,7 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
 
 def _standardize(x: Array, eps: float, xhat: Array, rstd: Array) -> None:
-    """Writes x̂ and 1/σ.    x, xhat [...,d]  rstd [...,1]"""
+    """x, eps  →  xhat, rstd    x̂ and 1/σ, written into arrays    x, xhat [...,d]  rstd [...,1]"""
     np.subtract(x, _mean(x), out=xhat)
     rstd[...] = 1 / np.sqrt(_mean_product(xhat, xhat) + eps)
     xhat *= rstd
@@ -48,6 +48,8 @@ def _standardize_back(dxhat: Array, xhat: Array, rstd: Array, dx: Array) -> None
 
 
 def _mean(x: Array) -> Array:
+    # einsum adds in order where x.mean adds in pairs, and in 0.4 of the time. With a mean of 100 σ in rows of 4,096 the
+    # error of x̂ in float32 is 3e-5 for it, where pairs would give 1e-5.
     mean: Array = np.einsum("...d->...", x)[..., None] / x.dtype.type(x.shape[-1])  # [...,1]
     return mean
 
@@ -80,8 +82,7 @@ class LayerNorm(Module):
             np.multiply(xhat, gamma, out=y)
             y += beta
 
-        y, xhat = np.empty(x.shape, np.result_type(x, gamma, beta)), np.empty(x.shape, x.dtype)
-        rstd = np.empty((*x.shape[:-1], 1), x.dtype)
+        y, xhat, rstd = empty(x, gamma, beta), empty(x), empty(x, width=1)
         in_blocks(formula, x, y, xhat, rstd)
 
         def backward(dy: Array) -> Array:
@@ -89,7 +90,7 @@ class LayerNorm(Module):
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
             if bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (2) [d]
-            dx = np.empty(xhat.shape, np.result_type(dy, gamma, xhat))
+            dx = empty(dy, gamma, xhat)
             in_blocks(lambda dy, *arrays: _standardize_back(dy * gamma, *arrays), dy, xhat, rstd, dx)  # (3)
             return dx
 
@@ -105,11 +106,11 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
     dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ
     """
-    xhat, r = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-1], 1), x.dtype)
+    xhat, r = empty(x), empty(x, width=1)
     _scale(x, eps, xhat, r)
 
     def backward(dxhat: Array) -> Array:
-        dx = np.empty(x.shape, np.result_type(dxhat, xhat))
+        dx = empty(dxhat, xhat)
         _scale_back(dxhat, xhat, r, dx)
         return dx
 
@@ -117,7 +118,7 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
 
 def _scale(x: Array, eps: float, xhat: Array, r: Array) -> None:
-    """Writes x̂ and 1/ρ.    x, xhat [...,d]  r [...,1]"""
+    """x, eps  →  xhat, r    x̂ and 1/ρ, written into arrays    x, xhat [...,d]  r [...,1]"""
     r[...] = 1 / np.sqrt(_mean_product(x, x) + eps)
     np.multiply(x, r, out=xhat)
 
@@ -146,14 +147,13 @@ class RMSNorm(Module):
             _scale(x, eps, xhat, r)
             np.multiply(xhat, gamma, out=y)
 
-        y, xhat = np.empty(x.shape, np.result_type(x, gamma)), np.empty(x.shape, x.dtype)
-        r = np.empty((*x.shape[:-1], 1), x.dtype)
+        y, xhat, r = empty(x, gamma), empty(x), empty(x, width=1)
         in_blocks(formula, x, y, xhat, r)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [d]
-            dx = np.empty(xhat.shape, np.result_type(dy, gamma, xhat))
+            dx = empty(dy, gamma, xhat)
             in_blocks(lambda dy, *arrays: _scale_back(dy * gamma, *arrays), dy, xhat, r, dx)  # (2)
             return dx
 

@@ -226,7 +226,8 @@ def _queries_at_once(piece: _Piece, each: int, scores_at_once: int, causal: bool
 
 
 def _is_recomputed(piece: _Piece, d: int, scores_at_once: int, each: int) -> bool:
-    """Whether the scores are computed again in backward: where keeping them takes as much as q, k, v and y do."""
+    """Whether the scores are computed again in backward: where they are as many as q, k, v and y have numbers, or as
+    a piece may have."""
     of_q_and_y, of_k_and_v = 2 * each * piece.t * d, 2 * piece.s * d
     return each * piece.t * piece.s >= min(of_q_and_y + of_k_and_v, scores_at_once)
 

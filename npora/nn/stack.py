@@ -24,15 +24,17 @@ def stack(
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
 
     dx_is_read : whether something below the stack is trained. If not, backward ends at the lowest layer that holds a
-        trainable parameter, which is told so by a keyword of this name, and returns None; the layers below it keep
-        nothing, as under no_grad().
+        trainable parameter, and returns None. That layer is called with dx_is_read=False, so that it may leave its own
+        dx out; the layers below it keep nothing, as under no_grad().
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
     each : keywords of a layer's own, by its number
     """
     first = 0 if dx_is_read else _lowest_trained(layers)
     backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
-        own = {**keywords, **each(index), "dx_is_read": dx_is_read or index > first}
+        own = {**keywords, **each(index)}
+        if index == first and not dx_is_read:
+            own["dx_is_read"] = False
         if index < first:
             with no_grad():
                 x, _ = layer(x, *args, **own)
@@ -43,15 +45,15 @@ def stack(
     def backward(dx: _State) -> _State | None:
         if len(backs) < len(layers) - first:
             raise RuntimeError("this backward ran within backward_once(), and what it read is freed: run forward again")
-        for back in _freed(backs) if is_backward_once() else reversed(backs):
+        for back in _taken_from(backs) if is_backward_once() else reversed(backs):
             dx = back(dx)
         return dx if dx_is_read else None
 
     return x, backward
 
 
-def _freed(backs: list[_Back]) -> Iterator[_Back]:
-    """From the last to the first, each of which is gone when the next one is asked for."""
+def _taken_from(backs: list[_Back]) -> Iterator[_Back]:
+    """From the last to the first, which the list then no longer holds."""
     while backs:
         yield backs.pop()
 

@@ -5,8 +5,8 @@ tokens it keeps the activations of those alone that are being worked on. And whe
 own, one does matrix products while another does what NumPy does on a single thread.
 
 What a micro-batch holds grows in forward and shrinks in backward. The first and the last of them are half as long, so
-that of two threads one is half a micro-batch ahead: when it holds the most the other holds nothing, and at any time
-the two hold what one micro-batch needs.
+that of two threads one is half a micro-batch ahead: when it holds the most the other holds next to nothing, and at any
+time the two hold about what one micro-batch needs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def accumulate_gradients(
     """Add the gradient of the *sum* of the labels' losses to the parameters' grad; returns (that sum, their number).
 
     model : forward takes the batch's arrays by name, and returns (output, backward), where output.loss is a mean over
-        output.num_items labels, each of them of one row
+        output.num_items labels, each of them of one row. Its backward runs under backward_once()
     batch : arrays whose first axis is the batch's. One whose arrays differ there is not cut
     tokens_at_once : of input_ids in a micro-batch, about; 0 never cuts
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.nn import blocks
+from npora.nn import LayerNorm, RMSNorm, blocks
+from npora.nn.activation import gelu
 from npora.nn.linear import matmul
 
 
@@ -47,3 +48,14 @@ def test_matmul_is_one_product_over_all_leading_axes() -> None:
     x, W = (rng.integers(-8, 9, shape).astype(np.float32) for shape in ((3, 5, 40), (40, 12)))  # exact in any order
     assert np.array_equal(matmul(x, W), x @ W)
     assert matmul(x[:, :0], W).shape == (3, 0, 12)
+
+
+def test_what_is_to_be_filled_has_the_type_that_arithmetic_gives() -> None:
+    x, number = draw(2, 3), np.ones(3, dtype=np.complex128)
+    assert blocks.empty(x).dtype == np.float32 and blocks.empty(x, number).dtype == np.complex128
+    assert blocks.empty(x, x.astype(np.float64)).dtype == np.float64
+    assert blocks.empty(x, width=1).shape == (2, 1) and blocks.empty(x).shape == (2, 3)
+    for layer in (LayerNorm(5), RMSNorm(5)):
+        whole = np.arange(1, 11).reshape(2, 5)
+        np.testing.assert_allclose(layer(whole)[0], layer(whole.astype(np.float64))[0], rtol=1e-6)
+    np.testing.assert_allclose(gelu(np.arange(3))[0], [0, 0.841345, 1.954500], atol=1e-6)
