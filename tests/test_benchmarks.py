@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,3 +151,11 @@ def test_a_point_of_each_axis_is_measured(tmp_path: Path, axis: str) -> None:
     workloads.prepare(workload, tmp_path, 1)
     found = scaling.measure(workload, tmp_path, steps=1)
     assert found["seconds"] > 0 and found["bytes"] >= 0
+
+
+def test_what_is_measured_is_bound_to_no_older_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    found = process.free_to_run()
+    assert "OPENBLAS_CORETYPE" not in found and found["PATH"]
+    assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == str(os.cpu_count())

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from process import SIDES, found_by, threads
+from process import SIDES, found_by, free_to_run
 from report import environment, plot, table
 from workloads import WORKLOADS, Workload, toy
 
@@ -57,7 +57,7 @@ def process(workload: Workload, side: str, folder: Path, steps: int, limit: floa
     command = [sys.executable, str(script), description, side, str(folder), str(steps)]
     started = time.time()
     try:
-        done = subprocess.run(command, env={**threads(), **inductor}, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(command, env={**free_to_run(), **inductor}, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         raise Failed(f"it took more than {limit:.0f} s") from None
     if done.returncode:

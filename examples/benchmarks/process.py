@@ -28,6 +28,14 @@ SIDES: dict[str, tuple[str, dict[str, Any]]] = {
     "JAX": ("with_jax", {}),
     "floor": ("floor", {}),
 }
+# They bind a library to the instructions of an older processor, or to another's cache.
+BINDING = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+)
 WARM_UP = 1  # steps that are not timed, beside the check
 
 
@@ -74,10 +82,11 @@ def found_by(side: str, workload: Workload, folder: Path) -> Path:
     return folder / f"{workload.name} {side}.npz"
 
 
-def threads() -> dict[str, str]:
-    """An environment in which every library uses all cores; torch takes OMP_NUM_THREADS."""
+def free_to_run() -> dict[str, str]:
+    """An environment in which every library uses all cores and chooses its own kernels; torch takes OMP_NUM_THREADS."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(os.cpu_count()))}
+    free = {name: value for name, value in os.environ.items() if name not in BINDING}
+    return {**free, **dict.fromkeys(names, str(os.cpu_count()))}
 
 
 def peak_memory() -> int:

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from compare import process
-from process import peak_memory, threads
+from process import free_to_run, peak_memory
 from report import environment
 from workloads import Workload, load_batches
 
@@ -92,7 +92,7 @@ def run(axis: str, options: argparse.Namespace) -> dict[str, Any]:
             process(workload, "prepare", Path(folder), steps=0, limit=600)  # whose memory must not count
             command = [sys.executable, __file__, "--point", json.dumps(asdict(workload)), folder]
             command += ["--steps", str(options.steps)]
-            done = subprocess.run(command, env=threads(), stdout=subprocess.PIPE, check=True, text=True)
+            done = subprocess.run(command, env=free_to_run(), stdout=subprocess.PIPE, check=True, text=True)
         point = {"sizes": size, **json.loads(done.stdout.splitlines()[-1])}
         for name, value in point.items():
             found[name].append(value)

@@ -94,3 +94,17 @@ def test_what_nobody_reads_is_not_computed_and_changes_nothing(family: str, monk
         assert all_of_them == number and len(more) > len(found)
         for name, gradient in more.items():
             assert gradient.any() and gradient.tobytes() == both[name].tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("family", "saved"), [("GPT-2", ["wte", "wpe"]), ("Llama", ["embed_tokens"]), ("BERT", ["word_embeddings"])]
+)
+def test_an_embedding_may_be_trained_beside_the_adapters(family: str, saved: list[str]) -> None:
+    base = FAMILIES[family][0]()
+    targets = base.default_target_modules
+    model = randomized(get_peft_model(base, LoraConfig(r=2, target_modules=targets, modules_to_save=saved)))
+    _, backward = model(IDS, labels=IDS[:, 0] % 3 if family == "BERT" else IDS)
+    backward()
+    found = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert all(any(f".{name}.modules_to_save.default.weight" in each for each in found) for name in saved)
+    assert any("lora_A" in name and ".0." in name for name in found)
