@@ -42,7 +42,7 @@ class Failed(Exception):
 def sides_of(workload: Workload) -> list[str]:
     """Who takes part, npora first and the floor last."""
     compiled = ["compiled PEFT"] if workload.kind in ("train", "infer", "layer") else []
-    jax = ["JAX"] if workload.kind == "train" and workload.name == "a" else []
+    jax = ["JAX"] if workload.kind == "train" and workload.name.startswith("a") else []
     return ["npora", "PEFT", *compiled, *jax, *([] if workload.kind == "start" else ["floor"])]
 
 

@@ -135,6 +135,8 @@ STEP, PASSES = ": a training step", ": forward and backward"
 GENERATE = {"kind": "generate", "model": "gpt2", "batch": 1, "length": 32, "target": 64}
 WORKLOADS = [
     Workload("a", f"BERT-base, 16 × 128 tokens{STEP}", "train", "bert-base", 16, 128),
+    Workload("a-1024", f"the same, npora's micro-batches twice as long{STEP}", "train", "bert-base", 16, 128,
+             tokens_at_once=1024),
     Workload("a-uncut", f"the same, and npora does not cut the batch{STEP}", "train", "bert-base", 16, 128,
              tokens_at_once=0),
     Workload("b-128", f"SST-2 on MiniLM-L6, 16 sentences padded to 128{STEP}", length=128, **SST2),
