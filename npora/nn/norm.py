@@ -23,28 +23,23 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
     μ's share is the first mean, σ's the second. Identity: Σ_d dx_d = 0. The variance is a mean of squares and not
     `np.var`, whose modulus would break complex steps.
     """
-    xhat, rstd = empty(x), empty(x, width=1)
-    _standardize(x, eps, xhat, rstd)
-
-    def backward(dxhat: Array) -> Array:
-        dx = empty(dxhat, xhat)
-        _standardize_back(dxhat, xhat, rstd, dx)
-        return dx
-
-    return xhat, backward
+    xhat, rstd = _standardize(x, eps, empty(x), empty(x, width=1))
+    return xhat, lambda dxhat: _standardize_back(dxhat, xhat, rstd, empty(dxhat, xhat))
 
 
-def _standardize(x: Array, eps: float, xhat: Array, rstd: Array) -> None:
-    """x, eps  →  xhat, rstd    x̂ and 1/σ, written into arrays    x, xhat [...,d]  rstd [...,1]"""
+def _standardize(x: Array, eps: float, xhat: Array, rstd: Array) -> tuple[Array, Array]:
+    """x [...,d]  →  x̂ [...,d], 1/σ [...,1], in the arrays that are given for them"""
     np.subtract(x, _mean(x), out=xhat)
     rstd[...] = 1 / np.sqrt(_mean_product(xhat, xhat) + eps)
     xhat *= rstd
+    return xhat, rstd
 
 
-def _standardize_back(dxhat: Array, xhat: Array, rstd: Array, dx: Array) -> None:
+def _standardize_back(dxhat: Array, xhat: Array, rstd: Array, dx: Array) -> Array:
     np.subtract(dxhat, _mean(dxhat), out=dx)
     dx -= xhat * _mean_product(dxhat, xhat)
     dx *= rstd
+    return dx
 
 
 def _mean(x: Array) -> Array:
@@ -106,26 +101,21 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
     dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ
     """
-    xhat, r = empty(x), empty(x, width=1)
-    _scale(x, eps, xhat, r)
-
-    def backward(dxhat: Array) -> Array:
-        dx = empty(dxhat, xhat)
-        _scale_back(dxhat, xhat, r, dx)
-        return dx
-
-    return xhat, backward
+    xhat, r = _scale(x, eps, empty(x), empty(x, width=1))
+    return xhat, lambda dxhat: _scale_back(dxhat, xhat, r, empty(dxhat, xhat))
 
 
-def _scale(x: Array, eps: float, xhat: Array, r: Array) -> None:
-    """x, eps  →  xhat, r    x̂ and 1/ρ, written into arrays    x, xhat [...,d]  r [...,1]"""
+def _scale(x: Array, eps: float, xhat: Array, r: Array) -> tuple[Array, Array]:
+    """x [...,d]  →  x̂ [...,d], 1/ρ [...,1], in the arrays that are given for them"""
     r[...] = 1 / np.sqrt(_mean_product(x, x) + eps)
     np.multiply(x, r, out=xhat)
+    return xhat, r
 
 
-def _scale_back(dxhat: Array, xhat: Array, r: Array, dx: Array) -> None:
+def _scale_back(dxhat: Array, xhat: Array, r: Array, dx: Array) -> Array:
     np.subtract(dxhat, xhat * _mean_product(dxhat, xhat), out=dx)
     dx *= r
+    return dx
 
 
 class RMSNorm(Module):

@@ -24,7 +24,7 @@ from npora.nn.blas import number_of_threads, on_one_thread
 from npora.nn.grad_mode import backward_once, gradients_apart, is_grad_enabled
 from npora.nn.module import Array, Parameter
 
-# Large enough for the matrix products: half of it costs BERT-base 6 % of a step.
+# Large enough for the matrix products: half of it costs BERT-base 4 % of a step.
 TOKENS_AT_ONCE = 512
 
 
