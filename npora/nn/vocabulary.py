@@ -11,7 +11,7 @@ from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.loss import cross_entropy
 from npora.nn.module import Array, Module, is_trained
 
-_LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32, at which a product with the vocabulary has most of the speed it has with all rows
+_LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32: a product with the vocabulary keeps most of its speed
 
 
 def projected_cross_entropy(

@@ -14,9 +14,9 @@ from npora.nn.stack import stack
 
 
 class Scale(Module):
-    """y = c x, which notes how many of the layers' kept arrays there are when its backward runs."""
+    """y = c x, which notes, when its backward runs, its c and how many of the layers' kept arrays there are."""
 
-    def __init__(self, c: float, kept: list[weakref.ref[Array]], seen: list[int]) -> None:
+    def __init__(self, c: float, kept: list[weakref.ref[Array]], seen: list[tuple[float, int]]) -> None:
         self.c, self.kept, self.seen = c, kept, seen
 
     def forward(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -24,13 +24,13 @@ class Scale(Module):
         self.kept.append(weakref.ref(own))
 
         def backward(dy: Array) -> Array:
-            self.seen.append(sum(array() is not None for array in self.kept))
+            self.seen.append((self.c, sum(array() is not None for array in self.kept)))
             return dy * own
 
         return x * own, backward
 
 
-def scales(seen: list[int]) -> Callable[[Array], Array | None]:
+def scales(seen: list[tuple[float, int]]) -> Callable[[Array], Array | None]:
     kept: list[weakref.ref[Array]] = []
     y, backward = stack([Scale(c, kept, seen) for c in (2.0, 3.0, 5.0)], np.array([1.0, 7.0]), dx_is_read=True)
     assert y.tolist() == [30, 210]
@@ -38,11 +38,11 @@ def scales(seen: list[int]) -> Callable[[Array], Array | None]:
 
 
 def test_backward_once_frees_each_layers_closure_as_soon_as_it_has_run() -> None:
-    seen: list[int] = []
+    seen: list[tuple[float, int]] = []
     backward = scales(seen)
     with backward_once():
         assert np.asarray(backward(np.array([1.0, -1.0]))).tolist() == [30, -30]
-        assert seen == [3, 2, 1]
+        assert seen == [(5, 3), (3, 2), (2, 1)]
         with pytest.raises(RuntimeError, match="run forward again"):
             backward(np.array([1.0, -1.0]))
     with pytest.raises(RuntimeError, match="run forward again"):
@@ -51,10 +51,10 @@ def test_backward_once_frees_each_layers_closure_as_soon_as_it_has_run() -> None
 
 
 def test_elsewhere_a_backward_may_be_asked_again() -> None:
-    seen: list[int] = []
+    seen: list[tuple[float, int]] = []
     backward = scales(seen)
     with pytest.raises(KeyError), backward_once():
         raise KeyError  # the block ends with what raised in it
     for factor in (1.0, 2.0):
         assert np.asarray(backward(np.array([factor, -1.0]))).tolist() == [30 * factor, -30]
-    assert seen == [3] * 6
+    assert seen == [(5, 3), (3, 3), (2, 3)] * 2
