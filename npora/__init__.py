@@ -3,6 +3,7 @@
 from npora.check import gradcheck
 from npora.data import AutoTokenizer, ByteTokenizer
 from npora.lora import LoraConfig, PeftModel, get_peft_model
+from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -17,5 +18,6 @@ __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "LoraConfig", "PeftModel", "Trainer",
-    "TrainingArguments", "get_peft_model", "gradcheck", "no_grad",
+    "TrainingArguments", "get_num_threads", "get_peft_model", "gradcheck", "no_grad",
+    "set_num_threads",
 ]  # fmt: skip

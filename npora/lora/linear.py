@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.machine.product import product
 from npora.nn import init
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
@@ -107,9 +108,9 @@ class LoRALinear(Module):
         def backward(dy: Array) -> Array:
             du = matmul(dy, B) * s  # (1) [...,r]
             if B_weight.requires_grad:
-                B_weight.accumulate((rows(dy).T @ rows(u)) * s)  # (2) [o,r]
+                B_weight.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
             if A_weight.requires_grad:
-                A_weight.accumulate((rows(x_dropped).T @ rows(du)).T)  # (3) [r,i]
+                A_weight.accumulate(product(rows(x_dropped).T, rows(du)).T)  # (3) [r,i]
             dx = back_base(dy)  # (4) [...,i]; all of it, where W + s B A was formed
             if dx_is_read and not formed:
                 dx += back_dropout(matmul(du, A))
@@ -142,7 +143,7 @@ class LoRALinear(Module):
 
     def get_delta_weight(self, name: str) -> Array:
         """s B A [o,i], what merging adds to W."""
-        delta: Array = self.scaling[name] * (self.lora_B[name].weight.data @ self.lora_A[name].weight.data)
+        delta: Array = self.scaling[name] * product(self.lora_B[name].weight.data, self.lora_A[name].weight.data)
         return delta
 
     def merge(self, safe_merge: bool = False) -> None:
@@ -176,7 +177,7 @@ class LoRALinear(Module):
 
 def _formed(W: Array, A: Array, B: Array, s: float) -> Array:
     """W + s B A    [o,i]"""
-    formed: Array = (s * B) @ A
+    formed: Array = product(s * B, A)
     formed += W
     return formed
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.machine.blas import on_one_thread
 from npora.models.beam import beam_search
 from npora.models.continuations import Continuations
 from npora.models.sampling import Warp, best, perturbed, warper
@@ -85,7 +86,7 @@ def generate(
         warp, rng = warper(temperature, top_k, top_p, at_least), np.random.default_rng(seed)
     ids = np.asarray(input_ids)
     mask = _inferred_mask(ids, ends, pad) if attention_mask is None else attention_mask
-    with no_grad():
+    with no_grad(), on_one_thread():
         memory = None
         if getattr(model, "is_encoder_decoder", False):
             memory = model.encode(ids, mask)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from npora.machine.product import product
 from npora.nn import init
 from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
@@ -78,7 +79,7 @@ class Linear(Module):
 
         def backward(dy: Array) -> Array:
             if kept is not None:
-                weight.accumulate(stored(rows(dy).T @ rows(kept)))  # (2) [o,i]
+                weight.accumulate(stored(product(rows(dy).T, rows(kept))))  # (2) [o,i]
             if bias is not None and bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
             return matmul(dy, matrix()) if dx_is_read else np.zeros((), dy.dtype)  # (1) [...,i]
@@ -115,4 +116,4 @@ def rows(x: Array) -> Array:
 
 def matmul(x: Array, W: Array) -> Array:
     """x W as one product, which for an x of more than two axes `x @ W` is not.    x [...,i]  W [i,o]  →  [...,o]"""
-    return (rows(x) @ W).reshape(*x.shape[:-1], W.shape[1])  # [...,i] → [n,i] → [n,o] → [...,o]
+    return product(rows(x), W).reshape(*x.shape[:-1], W.shape[1])  # [...,i] → [n,i] → [n,o] → [...,o]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from npora.machine.threads import in_parallel
 from npora.nn.module import Array
 from npora.nn.packing import Packing
 from npora.nn.scaled_attention import attention
@@ -92,7 +94,9 @@ def packed_attention(
             stop = min(start + at_once, piece.t)
             seen = min(max(piece.s - piece.t + stop, 0), piece.s) if causal else piece.s
             queries, keys = slice(start, stop), slice(0, seen)
-            mask = np.tri(stop - start, seen, piece.s - piece.t + start, dtype=bool) if causal else None
+            mask = None
+            if causal and stop - start > 1:  # a lone query sees all of these keys
+                mask = np.tri(stop - start, seen, piece.s - piece.t + start, dtype=bool)
             if key_mask is not None:
                 visible = key_mask[piece.sequences, None, None, None, :seen]  # [b,1,1,1,s]
                 mask = visible if mask is None else mask & visible
@@ -109,22 +113,25 @@ def packed_attention(
 
             yield queries, keys, call
 
-    kept: list[list[AttentionPullback]] = []  # of each piece's blocks; none where the scores are computed again
-    for piece in pieces:
+    def attend(piece: _Piece) -> list[AttentionPullback]:
+        """Fills the piece's part of y. Returns its blocks' pullbacks; none where the scores are computed again."""
         out = _heads(y, piece.rows, piece.batch, piece.groups)
         backs: list[AttentionPullback] = []
-        kept.append(backs)
         for queries, _, call in blocks(piece):
             out[..., queries, :], back = call()
             backs += [] if _is_recomputed(piece, d, scores_at_once, each) else [back]
             del back  # or its scores would be there beside the next block's
+        return backs
+
+    kept = in_parallel([partial(attend, piece) for piece in pieces])
     shapes, of_y, dtype = (Q.shape, K.shape, V.shape), y.shape, q.dtype  # y itself need not be kept
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
         dQ, dK, dV = (np.zeros(shape, dtype=dtype) for shape in shapes)
         dY = dy.reshape(of_y)
         dbias = None if by_head is None else np.zeros(by_head.shape, dtype=dtype)
-        for piece, backs in zip(pieces, kept, strict=True):
+
+        def attend_back(piece: _Piece, backs: list[AttentionPullback]) -> None:
             dy_heads, dq = (_heads(x, piece.rows, piece.batch, piece.groups) for x in (dY, dQ))
             dk, dv = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (dK, dV))
             for number, (queries, keys, call) in enumerate(blocks(piece)):
@@ -136,6 +143,12 @@ def packed_attention(
                 if dbias is not None and dbias_part is not None:
                     place = _part(dbias, piece, queries, keys, each)
                     dbias[place] += dbias_part.reshape(dbias[place].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
+
+        tasks = [partial(attend_back, piece, backs) for piece, backs in zip(pieces, kept, strict=True)]
+        if dbias is None:
+            in_parallel(tasks)
+        else:  # to one bias the pieces of several sequences add, in their order
+            in_parallel([lambda: [task() for task in tasks]])
         dq, dk, dv = dQ.reshape(q.shape), dK.reshape(k.shape), dV.reshape(v.shape)  # [n,g,h/g,d] → [n,h·d]
         return dq, dk, dv, None if bias is None or dbias is None else dbias.reshape(bias.shape)
 

@@ -11,16 +11,16 @@ time the two hold about what one micro-batch needs.
 
 from __future__ import annotations
 
-import contextvars
 import math
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from npora.nn import Module
-from npora.nn.blas import number_of_threads, on_one_thread
+from npora.machine.threads import get_num_threads, in_parallel
+from npora.nn import Module, no_grad
 from npora.nn.grad_mode import backward_once, gradients_apart, is_grad_enabled
 from npora.nn.module import Array, Parameter
 
@@ -41,9 +41,10 @@ def accumulate_gradients(
     batch : arrays whose first axis is the batch's. One whose arrays differ there is not cut
     tokens_at_once : of input_ids in a micro-batch, about; 0 never cuts
 
-    A micro-batch for each thread that BLAS would use is worked on at a time; fewer micro-batches than threads come one
-    after the other. A batch is cut alike on every machine, and so the masks that dropout draws from `rng` are the same;
-    sums are rounded in another order where the number of threads is another.
+    As many micro-batches as there are threads are worked on at a time. A batch is cut alike on every machine, the masks
+    that dropout draws from `rng` are a micro-batch's own, and gradients are added in the order of the micro-batches:
+    the bits are the same for any number of threads. At most one micro-batch's gradient more than there are threads is
+    held.
 
     Raises
     ------
@@ -52,33 +53,24 @@ def accumulate_gradients(
     if not is_grad_enabled():
         raise RuntimeError("accumulate_gradients() under no_grad(): there would be no backward to call")
     pieces = list(cut(batch, tokens_at_once))
-    if rng is None or len(pieces) == 1:
-        rngs = [rng] * len(pieces)
+    if len(pieces) == 1:
+        found = [_losses_and_gradient(model, pieces[0], rng)]
     else:
-        rngs = [np.random.default_rng(int(rng.integers(1 << 62))) for _ in pieces]
-    threads = number_of_threads() or 1
-    workers = threads if threads <= len(pieces) else 1
-    found = [(0.0, 0)] * len(pieces)
+        rngs = [None if rng is None else np.random.default_rng(int(rng.integers(1 << 62))) for _ in pieces]
+        sums = _InOrder(get_num_threads())
 
-    def work(first: int) -> None:
-        for i in range(first, len(pieces), workers):
-            found[i] = _losses_and_gradient(model, pieces[i], rngs[i])
+        def work(i: int) -> tuple[float, int]:
+            sums.wait_to_begin(i)
+            try:
+                with gradients_apart() as gradients:
+                    result = _losses_and_gradient(model, pieces[i], rngs[i])
+            except BaseException:
+                sums.add(i, None)
+                raise
+            sums.add(i, gradients)
+            return result
 
-    def work_apart(first: int) -> dict[Parameter, Array]:
-        with gradients_apart() as gradients:
-            work(first)
-            return gradients
-
-    if workers == 1:
-        work(0)
-    else:
-        with on_one_thread(), ThreadPoolExecutor(workers) as pool:
-            # Each in a copy of the caller's context: how NumPy treats an overflow is part of it.
-            tasks = [pool.submit(contextvars.copy_context().run, work_apart, first) for first in range(workers)]
-            results = [task.result() for task in tasks]
-        for gradients in results:  # in the same order each time
-            for parameter, gradient in gradients.items():
-                parameter.accumulate(gradient)
+        found = in_parallel([partial(work, i) for i in range(len(pieces))])
     return sum(loss for loss, _ in found), sum(items for _, items in found)
 
 
@@ -87,6 +79,60 @@ def _losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: np.random
         output, backward = model(**batch, rng=rng)
         backward(float(output.num_items))
     return float(output.loss) * output.num_items, int(output.num_items)
+
+
+class _InOrder:
+    """Adds the gradients of micro-batches to the parameters in the order of the micro-batches, whoever ends first."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.ready: dict[int, dict[Parameter, Array] | None] = {}
+        self.following = 0  # the first that has not been added
+        self.changed = threading.Condition()
+
+    def wait_to_begin(self, number: int) -> None:
+        """Until so many of those before it have been added that one more gradient may be held."""
+        with self.changed:
+            self.changed.wait_for(lambda: number <= self.following + self.threads)
+
+    def add(self, number: int, gradients: dict[Parameter, Array] | None) -> None:
+        """gradients : None where the work failed, so that those after it need not wait."""
+        with self.changed:
+            self.ready[number] = gradients
+            while self.following in self.ready:
+                for parameter, gradient in (self.ready.pop(self.following) or {}).items():
+                    parameter.accumulate(gradient)
+                self.following += 1
+            self.changed.notify_all()
+
+
+class Inferred(NamedTuple):
+    """logits [b,…], or None where nobody reads them; the sum of the labels' losses, and their number (0, 0 without)."""
+
+    logits: Array | None
+    loss_sum: float
+    items: int
+
+
+def infer(
+    model: Module, batch: Mapping[str, Any], keep_logits: bool = True, tokens_at_once: int = TOKENS_AT_ONCE
+) -> Inferred:
+    """The model's outputs for a batch, under no_grad(), cut and divided among threads as in accumulate_gradients."""
+
+    def work(piece: Mapping[str, Any]) -> Inferred:
+        with no_grad():
+            output, _ = model(**piece)
+            items = int(output.num_items) if output.loss is not None else 0
+            loss = float(output.loss) * items if items else 0.0
+            return Inferred(output.logits if keep_logits else None, loss, items)
+
+    found = in_parallel([partial(work, piece) for piece in cut(batch, tokens_at_once)])
+    logits = _joined([part.logits for part in found if part.logits is not None])
+    return Inferred(logits, sum(part.loss_sum for part in found), sum(part.items for part in found))
+
+
+def _joined(parts: Sequence[Array]) -> Array | None:
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)) if parts else None
 
 
 def cut(batch: Mapping[str, Any], tokens_at_once: int) -> Iterator[dict[str, Any]]:

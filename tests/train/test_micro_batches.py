@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npora import LoraConfig, get_peft_model, no_grad
+from npora import LoraConfig, get_peft_model, no_grad, set_num_threads
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from npora.models.llama import LlamaConfig
-from npora.nn import blas
 from npora.nn.grad_mode import gradients_apart, is_backward_once
 from npora.nn.module import Array, Module, Parameter
 from npora.train import accumulate_gradients, micro_batches
@@ -30,8 +30,10 @@ TEXT = {"input_ids": IDS[1:-1], "attention_mask": MASK[1:-1], "labels": np.where
 PAIRS = {"input_ids": IDS[1:-1], "attention_mask": MASK[1:-1], "labels": np.where(MASK, IDS, -100)[1:-1][::-1, :4]}
 
 
-def threads_are(monkeypatch: pytest.MonkeyPatch, number: int | None) -> None:
-    monkeypatch.setattr(micro_batches, "number_of_threads", lambda: number)
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before() -> Iterator[None]:
+    yield
+    set_num_threads(None)
 
 
 def spread(model: Any) -> Any:
@@ -98,13 +100,13 @@ def test_the_gradient_is_the_whole_batchs(
     make: Callable[[], Any], batch: dict[str, Array], tokens_at_once: int, number: int | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    threads_are(monkeypatch, number)
+    set_num_threads(number)
     agree(make(), make(), batch, tokens_at_once=tokens_at_once)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_what_changed_between_two_calls_is_seen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads_are(monkeypatch, number)
+def test_what_changed_between_two_calls_is_seen(number: int) -> None:
+    set_num_threads(number)
     pair = model, other = classifier(), classifier()
     agree(*pair, BATCH, tokens_at_once=5)
     for each in pair:
@@ -128,21 +130,51 @@ def test_what_changed_between_two_calls_is_seen(number: int, monkeypatch: pytest
     agree(*pair, BATCH, tokens_at_once=5)
 
 
-def test_what_is_dropped_out_does_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_masks_nor_bits_depend_on_the_number_of_threads() -> None:
     results = []
-    for number in (1, 2, 3, None):
-        threads_are(monkeypatch, number)
+    for number in (1, 2, 3, None, 8):
+        set_num_threads(number)
         model = classifier(lora_dropout=0.5).train()
         loss, _ = accumulate_gradients(model, BATCH, np.random.default_rng(3), 5)
         results.append((loss, gradients(model)))
     for loss, found in results[1:]:
         assert loss == results[0][0]
         for name, gradient in found.items():
-            np.testing.assert_allclose(gradient, results[0][1][name], rtol=0, atol=1e-12)
+            assert gradient.tobytes() == results[0][1][name].tobytes()
     model = classifier(lora_dropout=0.5).train()
     rng = np.random.default_rng(3)
     assert accumulate_gradients(model, BATCH, rng, 5)[0] == results[0][0]
     assert accumulate_gradients(model, BATCH, rng, 5)[0] != results[0][0]  # it has moved on
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_gradients_of_one_piece_more_than_there_are_threads_are_held(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the first is: those that are begun and not added yet are counted."""
+    set_num_threads(threads)
+    model = classifier()
+    forward, add = type(model).forward, micro_batches._InOrder.add
+    lock, begun, added, most = threading.Lock(), [0], [0], [0]
+
+    def watched(self: Any, **batch: Any) -> Any:
+        with lock:
+            begun[0] += 1
+            first = begun[0] == 1
+            most[0] = max(most[0], begun[0] - added[0])
+        if first:
+            time.sleep(0.2)
+        return forward(self, **batch)
+
+    def adding(self: Any, *arguments: Any) -> None:
+        add(self, *arguments)
+        with lock:
+            added[0] = self.following
+
+    monkeypatch.setattr(type(model), "forward", watched)
+    monkeypatch.setattr(micro_batches._InOrder, "add", adding)
+    accumulate_gradients(model, {name: np.repeat(array, 4, axis=0) for name, array in BATCH.items()}, tokens_at_once=4)
+    assert begun == added and begun[0] > 9 and most[0] == (1 if threads == 1 else threads + 1)
 
 
 def test_each_piece_draws_masks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +216,7 @@ def test_the_first_and_the_last_piece_are_halves_and_two_threads_have_as_much_to
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_what_a_micro_batchs_backward_has_read_is_freed(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads_are(monkeypatch, number)
+    set_num_threads(number)
     model, seen = classifier(), []
     forward = type(model).forward
     monkeypatch.setattr(
@@ -208,7 +240,7 @@ def test_a_batch_that_is_small_or_has_no_rows_stays_whole(batch: dict[str, Any],
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_callers_state_holds_on_all_threads(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads_are(monkeypatch, number)
+    set_num_threads(number)
     model = classifier()
     seen = []
     monkeypatch.setattr(type(model), "forward", lambda *_, **__: seen.append(np.geterr()["over"]) or 1 / 0)
@@ -219,15 +251,12 @@ def test_the_callers_state_holds_on_all_threads(number: int, monkeypatch: pytest
         accumulate_gradients(model, BATCH, tokens_at_once=5)
 
 
-def test_each_thread_multiplies_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And as many threads as BLAS has are at work at a time, not fewer."""
-    threads, at_work, most = [2], [], []
-    monkeypatch.setattr(blas, "_functions", lambda: (lambda: threads[0], lambda n: threads.__setitem__(0, n)))
-    meeting = threading.Barrier(2)
+def test_as_many_pieces_are_at_work_as_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_num_threads(2)
+    meeting, seen = threading.Barrier(2), set()
 
     def forward(*_: Any, **__: Any) -> Any:
-        at_work.append(threads[0])
-        most.append(threading.get_ident())
+        seen.add(threading.get_ident())
         meeting.wait(timeout=60)  # the one waits for the other: one thread alone would never come on
         raise KeyError("seen")
 
@@ -235,37 +264,7 @@ def test_each_thread_multiplies_by_itself(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(type(model), "forward", forward)
     with pytest.raises(KeyError):
         accumulate_gradients(model, BATCH, tokens_at_once=12)
-    assert at_work == [1, 1] and len(set(most)) == 2 and threads == [2]
-
-
-def test_fewer_pieces_than_threads_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads_are(monkeypatch, 4)
-    model, seen = classifier(), set()
-    forward = type(model).forward
-    monkeypatch.setattr(
-        type(model), "forward", lambda self, **batch: (seen.add(threading.get_ident()), forward(self, **batch))[1]
-    )
-    accumulate_gradients(model, BATCH, tokens_at_once=12)
-    assert seen == {threading.get_ident()}
-
-
-def test_blas_is_told_to_use_one_thread_and_then_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = [3]
-    monkeypatch.setattr(blas, "_functions", lambda: (lambda: threads[0], lambda n: threads.__setitem__(0, n)))
-    with pytest.raises(KeyError), blas.on_one_thread():
-        assert blas.number_of_threads() == 1
-        raise KeyError
-    assert threads == [3] and blas.number_of_threads() == 3
-    one, two = blas.on_one_thread(), blas.on_one_thread()  # of two threads whose blocks overlap
-    one.__enter__()
-    two.__enter__()
-    one.__exit__(None, None, None)
-    assert threads == [1]
-    two.__exit__(None, None, None)
-    assert threads == [3]
-    monkeypatch.setattr(blas, "_functions", lambda: None)
-    with blas.on_one_thread():
-        assert blas.number_of_threads() is None
+    assert len(seen) == 2
 
 
 def test_gradients_are_apart_within_their_block_alone() -> None:

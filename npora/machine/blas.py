@@ -10,45 +10,55 @@ import ctypes
 import functools
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import numpy  # noqa: F401  (it loads the BLAS that is asked)
 
 _lock = threading.Lock()
-_before: list[int] = []  # for each block that has not ended, the number to go back to
+_held = 0  # blocks of on_one_thread() that have not ended
+_before = 1  # the number that the last of them gives back
 _NAMES = "scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"
 
 
 def number_of_threads() -> int | None:
-    """Of a matrix product; None where it is not known."""
+    """How many threads a matrix product has outside of on_one_thread(); None where it is not known."""
     library = _functions()
-    return library and int(library[0]())
+    if library is None:
+        return None
+    with _lock:
+        return _before if _held else int(library[0]())
 
 
-@contextmanager
-def on_one_thread() -> Iterator[None]:
+class on_one_thread:
     """Within this block each matrix product stays on the thread that asks for it, so that several may ask at once.
 
     It holds for the whole process. Blocks may overlap: the last to end gives back what the first one found. (An
     OpenBLAS that was built with OpenMP has a number for each thread, and heeds that of the caller alone.)
     """
-    library = _functions()
-    if library is None:
-        yield
-        return
-    get, set_to = library
-    with _lock:
-        _before.append(get() if not _before else _before[0])
-        set_to(1)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        global _held, _before
+        library = _functions()
+        if library is None:
+            return
         with _lock:
-            before = _before.pop()
-            if not _before:
-                set_to(before)
+            if not _held:
+                _before = int(library[0]())
+                library[1](1)
+            _held += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _held
+        library = _functions()
+        if library is None:
+            return
+        with _lock:
+            _held -= 1
+            if not _held:
+                library[1](_before)
 
 
 @functools.cache

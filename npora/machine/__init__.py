@@ -1,0 +1,1 @@
+"""What knows processors and memory, and no mathematics."""

@@ -1,0 +1,148 @@
+"""Work in parallel: results in order, errors raised, nothing left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npora.machine import blas
+from npora.machine.threads import get_num_threads, in_parallel, is_inside, set_num_threads
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before() -> Iterator[None]:
+    yield
+    set_num_threads(None)
+
+
+@given(st.lists(st.floats(0, 2e-4), max_size=12), st.integers(1, 5))
+def test_results_are_in_order_however_long_each_takes(seconds: list[float], threads: int) -> None:
+    set_num_threads(threads)
+
+    def task(i: int) -> int:
+        time.sleep(seconds[i])
+        return i * i
+
+    assert in_parallel([partial(task, i) for i in range(len(seconds))]) == [i * i for i in range(len(seconds))]
+
+
+def test_as_many_are_at_work_at_a_time_as_there_are_threads() -> None:
+    set_num_threads(3)
+    meeting = threading.Barrier(3)  # a thread fewer, and they would wait for ever
+    met = in_parallel([lambda: (meeting.wait(timeout=60) and None) or threading.get_ident()] * 3)
+    assert len(set(met)) == 3
+    set_num_threads(1)
+    assert set(in_parallel([threading.get_ident] * 5)) == {threading.get_ident()}
+
+
+def test_a_thread_that_is_held_up_keeps_nobody_from_the_rest() -> None:
+    set_num_threads(2)
+    rest = [threading.Event() for _ in range(6)]
+
+    def first() -> bool:
+        return all(event.wait(60) for event in rest)
+
+    assert in_parallel([first, *(event.set for event in rest)]) == [True, *[None] * 6]
+
+
+def test_work_inside_other_work_stays_on_its_thread() -> None:
+    set_num_threads(3)
+
+    def outer() -> list[Any]:
+        assert is_inside()
+        return [threading.get_ident(), *in_parallel([threading.get_ident] * 4)]
+
+    for idents in in_parallel([outer] * 6):
+        assert len(set(idents)) == 1
+    assert not is_inside()
+    (alone,) = in_parallel([lambda: (is_inside(), in_parallel([threading.get_ident] * 2))])
+    assert alone[0] is False  # one piece is not cut: what is in it may be
+
+
+def test_the_first_error_is_raised_and_what_has_not_begun_does_not_begin() -> None:
+    for threads in (1, 2, 4):
+        set_num_threads(threads)
+        begun: list[int] = []
+
+        def task(i: int, begun: list[int] = begun) -> None:
+            begun.append(i)
+            if i >= 3:
+                raise ValueError(f"number {i}")
+
+        with pytest.raises(ValueError, match="number 3"):
+            in_parallel([partial(task, i) for i in range(100)])
+        assert len(begun) <= 4 + threads and not is_inside()
+        assert in_parallel([lambda: 1, lambda: 2]) == [1, 2]
+
+
+def test_what_the_caller_says_of_overflows_holds_on_all_threads() -> None:
+    for threads in (1, 2):
+        set_num_threads(threads)
+        with np.errstate(over="ignore", invalid="raise"):
+            seen = in_parallel([np.geterr] * 5)
+        assert {(state["over"], state["invalid"]) for state in seen} == {("ignore", "raise")}
+
+
+def test_two_callers_at_once_both_get_their_own() -> None:
+    set_num_threads(3)
+    found: dict[int, list[Any]] = {}
+
+    def call(number: int) -> None:
+        for _ in range(50):
+            found[number] = in_parallel([lambda i=i: (number, i) for i in range(7)])
+            assert found[number] == [(number, i) for i in range(7)]
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(found) == [0, 1, 2, 3] and all(len(results) == 7 for results in found.values())
+
+
+def _in_a_child(results: Any) -> None:
+    set_num_threads(2)
+    meeting = threading.Barrier(2)
+    results.put(in_parallel([lambda: meeting.wait(timeout=60) >= 0] * 2))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs a system that forks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python warns of forks beside threads, which are the matter
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    set_num_threads(2)
+    in_parallel([lambda: None] * 4)
+    fork = multiprocessing.get_context("fork")
+    results = fork.Queue()
+    child = fork.Process(target=_in_a_child, args=(results,))
+    child.start()
+    assert results.get(timeout=60) == [True, True]
+    child.join()
+
+
+def test_blas_has_one_thread_meanwhile_and_its_own_number_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = [3]
+    monkeypatch.setattr(blas, "_functions", lambda: (lambda: number[0], lambda n: number.__setitem__(0, n)))
+    assert get_num_threads() == 3
+    for tasks in (1, 2, 9):
+        assert set(in_parallel([lambda: (number[0], get_num_threads())] * tasks)) == {(1, 3)}
+        assert number == [3]
+    with pytest.raises(ZeroDivisionError):
+        in_parallel([lambda: 1 // 0] * 2)
+    assert number == [3]
+    monkeypatch.setattr(blas, "_functions", lambda: None)
+    assert get_num_threads() == 1
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.0, True, "two"])
+def test_a_number_of_threads_without_meaning_is_refused(number: Any) -> None:
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        set_num_threads(number)
