@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +19,20 @@ TASK_HEADS: dict[str | None, tuple[str, ...]] = {
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
-_TASKS = {"SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION", None}
+
+
+class TaskType(str, enum.Enum):
+    """The tasks by name, for scripts that write `TaskType.SEQ_CLS` in place of "SEQ_CLS"."""
+
+    SEQ_CLS = "SEQ_CLS"
+    SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
+    CAUSAL_LM = "CAUSAL_LM"
+    TOKEN_CLS = "TOKEN_CLS"
+    QUESTION_ANS = "QUESTION_ANS"
+    FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
+
+
+_TASKS = {*TaskType, None}
 
 
 @dataclass
@@ -82,7 +96,7 @@ class LoraConfig(UnsupportedFields):
                 f"init_lora_weights={self.init_lora_weights!r} is not supported: use True, False or 'gaussian'"
             )
         if self.task_type not in _TASKS:
-            names = ", ".join(sorted(str(task) for task in _TASKS if task))
+            names = ", ".join(sorted(task.value for task in TaskType))
             raise ValueError(f"task_type {self.task_type!r} is not one of {names}")
         if self.layers_pattern is not None and self.layers_to_transform is None:
             raise ValueError("layers_pattern needs layers_to_transform")
@@ -90,6 +104,8 @@ class LoraConfig(UnsupportedFields):
             raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
 
     def _normalise(self) -> None:
+        if isinstance(self.task_type, enum.Enum):  # PEFT's own too
+            self.task_type = self.task_type.value
         for name in ("target_modules", "exclude_modules"):
             value = getattr(self, name)
             if isinstance(value, str) and value.lower() != "all-linear" and re.fullmatch(r"[\w.]+", value):

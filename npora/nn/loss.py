@@ -47,7 +47,7 @@ def cross_entropy(
         raise ValueError(f"expected {rows} targets, one for each row of logits; got shape {targets.shape}")
     if not np.issubdtype(targets.dtype, np.integer):
         raise ValueError(
-            f"targets must be whole numbers, the classes 0 … {classes - 1}; got {targets.dtype}: turn them into integers"
+            f"targets must be integers, the classes 0 … {classes - 1}; got {targets.dtype}: turn them into integers"
         )
     counted = targets != ignore_index
     if (wrong := np.flatnonzero(counted & ((targets < 0) | (targets >= classes)))).size:
