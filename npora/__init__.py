@@ -1,7 +1,14 @@
 """LoRA fine-tuning in pure NumPy, with every backward pass derived by hand."""
 
 from npora.check import gradcheck
-from npora.data import AutoTokenizer, ByteTokenizer
+from npora.data import (
+    AutoTokenizer,
+    ByteTokenizer,
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+)
 from npora.lora import LoraConfig, PeftModel, TaskType, get_peft_model
 from npora.models import (
     AutoModelForCausalLM,
@@ -16,6 +23,7 @@ from npora.train import Trainer, TrainingArguments
 __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "LoraConfig", "PeftModel", "TaskType", "Trainer",
-    "TrainingArguments", "get_peft_model", "gradcheck", "no_grad",
+    "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
+    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "LoraConfig",
+    "PeftModel", "TaskType", "Trainer", "TrainingArguments", "get_peft_model", "gradcheck", "no_grad",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from npora.data.bytes import ByteTokenizer
 from npora.data.collate import collate
 from npora.data.collators import (
     DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     default_data_collator,
@@ -15,7 +16,8 @@ from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, 
 from npora.data.tokenizer import Tokenizer, check_vocabulary
 
 __all__ = [
-    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForTokenClassification",
-    "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary", "collate", "completion_labels",
-    "default_data_collator", "encode_completion", "encode_text", "read_csv", "read_examples", "read_jsonl", "read_texts", "read_tsv",
+    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
+    "collate", "completion_labels", "default_data_collator", "encode_completion", "encode_text", "read_csv",
+    "read_examples", "read_jsonl", "read_texts", "read_tsv",
 ]  # fmt: skip

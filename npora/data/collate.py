@@ -114,7 +114,8 @@ def _check_lengths(columns: Mapping[str, list[Array]], names: Collection[str], n
     for name, other in pairs.items():
         for value, tokens, number in zip(columns.get(name, []), columns.get(other, []), numbers, strict=False):
             if len(value) != len(tokens):
-                raise ValueError(f"row {number}: {name} has {len(value)} entries, and {other} {len(tokens)}")
+                why = "; labels are one for each token, or as many in every row" if name == "labels" else ""
+                raise ValueError(f"row {number}: {name} has {len(value)} entries, and {other} {len(tokens)}{why}")
 
 
 def _stack(values: list[Array], fill: int, dtype: np.dtype[Any], name: str, numbers: Sequence[int]) -> Array:

@@ -19,9 +19,10 @@ Rows = Sequence[Mapping[str, Any]]
 class DataCollatorWithPadding:
     """Pads a batch to its longest row, or with padding="max_length" to max_length, with the tokenizer's pad_token_id.
 
-    pad_to_multiple_of : lengths are rounded up to a multiple. Padding costs a model nothing here, which packs the tokens
-        that the attention mask says are real; labels that are sequences are padded with −100
+    pad_to_multiple_of : lengths are rounded up to a multiple. Padding costs nothing here: models pack the real tokens
     return_tensors : "np"
+
+    Labels that are sequences are padded with −100.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class DataCollatorWithPadding:
         self.length = max_length if padding == "max_length" else None
         self.multiple = pad_to_multiple_of or 1
 
+    also: tuple[str, ...] = ()  # what the model takes besides: labels beside a decoder's tokens have their own length
+
     def __call__(self, features: Rows) -> dict[str, Array]:
         names = {key for row in features for key in row if key not in LABELS}
         pad = self.tokenizer.pad_token_id or 0
-        batch = collate(features, {*names, "attention_mask", "labels"}, pad)
+        batch = collate(features, {*names, *self.also, "attention_mask", "labels"}, pad)
         longest = max(batch["input_ids"].shape[1], self.length or 0)
         longest += -longest % self.multiple
         fill = {"input_ids": pad, "labels": IGNORED}
@@ -73,8 +76,8 @@ class DataCollatorForLanguageModeling(DataCollatorWithPadding):
     ) -> None:
         if mlm:
             raise ValueError(
-                "mlm=True, the default, is not supported: mask the rows of the dataset and give them labels, −100 where "
-                "no token is masked; for a causal model pass mlm=False"
+                "mlm=True, the default, is not supported: mask the dataset's rows and give them labels, −100 where no "
+                "token is masked; for a causal model pass mlm=False"
             )
         super().__init__(tokenizer, pad_to_multiple_of=pad_to_multiple_of, return_tensors=return_tensors)
 
@@ -82,6 +85,26 @@ class DataCollatorForLanguageModeling(DataCollatorWithPadding):
         batch = super().__call__([{k: v for k, v in row.items() if k not in LABELS} for row in features])
         batch["labels"] = np.where(batch["attention_mask"] != 0, batch["input_ids"], IGNORED)
         return batch
+
+
+class DataCollatorForSeq2Seq(DataCollatorWithPadding):
+    """As DataCollatorWithPadding, where labels are a text of another length. The model shifts them by itself."""
+
+    also = ("decoder_input_ids",)
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: Any = None,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        label_pad_token_id: int = IGNORED,
+        return_tensors: str = "np",
+    ) -> None:
+        if label_pad_token_id != IGNORED:
+            raise ValueError(f"label_pad_token_id must be {IGNORED}, which no loss counts; got {label_pad_token_id}")
+        super().__init__(tokenizer, padding, max_length, pad_to_multiple_of, return_tensors)
 
 
 def default_data_collator(features: Rows) -> dict[str, Array]:
