@@ -6,7 +6,8 @@ from npora.data.collate import collate
 from npora.data.completions import completion_labels, encode_completion, encode_text
 from npora.data.dataset import Dataset
 from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
-from npora.data.tokenizer import Tokenizer, check_vocabulary
+from npora.data.tokenizer import Tokenizer
+from npora.data.vocabulary import check_vocabulary
 
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "Dataset", "Tokenizer", "check_vocabulary", "collate", "completion_labels",

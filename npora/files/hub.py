@@ -16,6 +16,8 @@ def resolve(
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     weights: bool = True,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
 ) -> str:
     """The directory of a checkpoint: `name_or_path` itself where it is one, else the hub's snapshot of that name.
 
@@ -26,6 +28,8 @@ def resolve(
     revision : a branch, a tag or a commit; `main` unless given
     cache_dir : in place of the hub's own
     weights : False leaves out the .safetensors files
+    local_files_only : take what the cache has, and ask the hub for nothing
+    token : of the hub's, for a model that not all may read; the one of `hf auth login` unless given
 
     Raises
     ------
@@ -62,6 +66,8 @@ def resolve(
                 cache_dir=None if cache_dir is None else os.fspath(cache_dir),
                 allow_patterns=_FILES + _WEIGHTS * weights,
                 ignore_patterns=_NEVER,
+                local_files_only=local_files_only,
+                token=token,
             )
         )
     except errors.HFValidationError:  # such as two dots in a row
@@ -77,8 +83,8 @@ def resolve(
     except errors.LocalEntryNotFoundError as error:
         cache = os.fspath(cache_dir or constants.HF_HUB_CACHE)
         why = f"{hub} is out of reach ({type(error.__cause__).__name__})"
-        if constants.HF_HUB_OFFLINE:
-            why = "HF_HUB_OFFLINE forbids to fetch it"
+        if constants.HF_HUB_OFFLINE or local_files_only:
+            why = f"{'local_files_only' if local_files_only else 'HF_HUB_OFFLINE'} forbids to fetch it"
         raise FileNotFoundError(
             f"{missing}, no complete copy of {name} ({revision}) in the cache {cache}, and {why}"
         ) from error
