@@ -13,7 +13,8 @@ from npora.data.collators import (
 from npora.data.completions import completion_labels, encode_completion, encode_text
 from npora.data.dataset import Dataset
 from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
-from npora.data.tokenizer import Tokenizer, check_vocabulary
+from npora.data.tokenizer import Tokenizer
+from npora.data.vocabulary import check_vocabulary
 
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
