@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npora.data.backend import FILE, add_tokens, read_backend
+from npora.data.bytes import OWN_CLASS, ByteTokenizer
 from npora.data.classes import CLASSES, surround
 from npora.data.roles import ROLES
 from npora.data.tokenizer import Tokenizer
@@ -85,6 +86,8 @@ class AutoTokenizer:
         if "added_tokens_decoder" not in config:  # files that have it repeat themselves in the map
             config |= _read(directory, "special_tokens_map.json")
         config = _as_read(config | options)
+        if config.get(OWN_CLASS) == ByteTokenizer.__name__:
+            return ByteTokenizer.from_config(config, _length(config))
         backend, family = read_backend(directory, _family(directory, config), config)
         for name, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
             if (fixed := getattr(backend, name)) is not None:

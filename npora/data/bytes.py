@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from npora.data.roles import ROLES
 from npora.data.tokenizer import Tokenizer
 
 _BYTES = 256
+OWN_CLASS = "npora_tokenizer"  # the key of tokenizer_config.json under which the class stands
 
 
 class ByteTokenizer(Tokenizer):
@@ -20,8 +22,22 @@ class ByteTokenizer(Tokenizer):
 
     def __init__(self, eos: bool = False, pad: bool = False) -> None:
         special = {role: f"<{role[:3]}>" for role, wanted in (("eos_token", eos), ("pad_token", pad)) if wanted}
-        # A text that spells out <eos> stays what it is, for who reads the saved files too.
-        super().__init__(_Bytes(list(special.values())), special, config={"split_special_tokens": True})
+        # A text that spells out <eos> stays what it is, for who reads the saved files too; and AutoTokenizer knows by
+        # these files that it needs no package to read them.
+        config = {"split_special_tokens": True, OWN_CLASS: type(self).__name__}
+        super().__init__(_Bytes(list(special.values())), special, config=config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], model_max_length: int | None) -> ByteTokenizer:
+        """The one whose `tokenizer_config.json` this is, as save_pretrained writes it."""
+        roles = {role: config[role] for role in ROLES if config.get(role) is not None}
+        tokenizer = cls(eos="<eos>" in roles.values(), pad="<pad>" in roles.values())
+        for role in ROLES:
+            setattr(tokenizer, role, roles.get(role))
+        tokenizer.model_max_length = model_max_length
+        tokenizer.padding_side = config.get("padding_side", "right")
+        tokenizer.truncation_side = config.get("truncation_side", "right")
+        return tokenizer
 
 
 class _Encoding:
