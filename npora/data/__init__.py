@@ -3,7 +3,13 @@
 from npora.data.auto_tokenizer import AutoTokenizer
 from npora.data.bytes import ByteTokenizer
 from npora.data.collate import collate
-from npora.data.completions import completion_labels, encode_completion, encode_text
+from npora.data.completions import (
+    completion_labels,
+    encode_completion,
+    encode_completions,
+    encode_text,
+    windows,
+)
 from npora.data.dataset import Dataset
 from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
 from npora.data.tokenizer import Tokenizer
@@ -11,5 +17,6 @@ from npora.data.vocabulary import check_vocabulary
 
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "Dataset", "Tokenizer", "check_vocabulary", "collate", "completion_labels",
-    "encode_completion", "encode_text", "read_csv", "read_examples", "read_jsonl", "read_texts", "read_tsv",
+    "encode_completion", "encode_completions", "encode_text", "read_csv", "read_examples", "read_jsonl", "read_texts",
+    "read_tsv", "windows",
 ]  # fmt: skip
