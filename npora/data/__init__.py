@@ -10,7 +10,13 @@ from npora.data.collators import (
     DataCollatorWithPadding,
     default_data_collator,
 )
-from npora.data.completions import completion_labels, encode_completion, encode_text
+from npora.data.completions import (
+    completion_labels,
+    encode_completion,
+    encode_completions,
+    encode_text,
+    windows,
+)
 from npora.data.dataset import Dataset
 from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
 from npora.data.tokenizer import Tokenizer
@@ -19,6 +25,6 @@ from npora.data.vocabulary import check_vocabulary
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
-    "collate", "completion_labels", "default_data_collator", "encode_completion", "encode_text", "read_csv",
-    "read_examples", "read_jsonl", "read_texts", "read_tsv",
+    "collate", "completion_labels", "default_data_collator", "encode_completion", "encode_completions", "encode_text",
+    "read_csv", "read_examples", "read_jsonl", "read_texts", "read_tsv", "windows",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from npora.files import write_atomically, write_json
 _TRUNCATIONS = {True: "longest_first", False: None, None: None, "do_not_truncate": None} | {
     name: name for name in ("longest_first", "only_first", "only_second")
 }
+_ONE_AT_A_TIME = threading.Lock()  # how a backend cuts and what it puts around a text are settings of its own
+_PROBES = (".", "a", "0")  # an empty text has no token between what goes before it and behind
 _PADDINGS = {True: "longest", False: None, "longest": "longest", "max_length": "max_length", "do_not_pad": None}
 
 
@@ -178,7 +181,27 @@ class Tokenizer(Vocabulary):
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         return int(self.backend.num_special_tokens_to_add(pair))
 
+    def encode_parts(self, text: str) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+        """The ids that go before a text, those of the text alone, and from where to where its characters each has."""
+        (text,), _ = as_texts(text, None)
+        with _ONE_AT_A_TIME:
+            around = self.backend.encode(text)
+            masks = [around.special_tokens_mask]
+            if 0 not in masks[0]:
+                masks += [self.backend.encode(probe).special_tokens_mask for probe in _PROBES]
+            before = around.ids[: next((mask.index(0) for mask in masks if 0 in mask), 0)]
+            processor, self.backend.post_processor = self.backend.post_processor, None
+            try:  # some processors cut the spaces off the places of tokens
+                encoding = self.backend.encode(text)
+            finally:
+                self.backend.post_processor = processor
+        return list(before), list(encoding.ids), list(encoding.offsets)
+
     def _encode(self, texts: list[Any], cut: tuple[int, str] | None, special: bool, words: bool) -> list[Any]:
+        with _ONE_AT_A_TIME:
+            return self._encode_alone(texts, cut, special, words)
+
+    def _encode_alone(self, texts: list[Any], cut: tuple[int, str] | None, special: bool, words: bool) -> list[Any]:
         if cut is not None:
             self.backend.enable_truncation(cut[0], strategy=cut[1], direction=self.truncation_side)
         try:
