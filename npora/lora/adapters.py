@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,6 +68,10 @@ class Adapters(Module):
     def notes(self) -> dict[str, Any]:
         """What a program wants to find again with the active adapter: anything that JSON holds. Saved and loaded."""
         return self._notes[self.active_adapter]
+
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        self._notes[self.active_adapter] = dict(notes)
 
     def get_base_model(self) -> Module:
         return self.base_model.model
