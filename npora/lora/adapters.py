@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,6 +69,10 @@ class Adapters(Module):
         """What a program wants to find again with the active adapter: anything that JSON holds. Saved and loaded."""
         return self._notes[self.active_adapter]
 
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        self._notes[self.active_adapter] = dict(notes)
+
     def get_base_model(self) -> Module:
         return self.base_model.model
 
@@ -105,6 +109,7 @@ class Adapters(Module):
         peft_config.check_new()
         view = self._view()
         planned = Plan(target_paths(view, peft_config), saved_paths(view, peft_config))
+        view.refuse_overlap(*planned)
         if peft_config.target_modules is None:
             peft_config.target_modules = sorted(view.default_target_modules)  # PEFT may know none for this model
         heads = PEFTS_HEADS if peft_config.task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") else ()
@@ -137,14 +142,21 @@ class Adapters(Module):
         self._requires_grad(adapter_name, False)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Forget an adapter. Raises where it is the active one, or there is none of this name."""
+        """Forget an adapter; layers that no other one is on are the base's own again. Raises where it is the active
+        one, or there is none of this name."""
         self._refuse_unknown(adapter_name)
         if adapter_name == self._active:
             raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
         for of_adapters in (self.peft_config, self._notes, self._origins):
             of_adapters.pop(adapter_name, None)
-        for module in self._switches():
-            module.delete_adapter(adapter_name)
+        model = self.base_model.model
+        for path, module in list(model.named_modules()):
+            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
+                module.delete_adapter(adapter_name)
+                if isinstance(module, LoRALinear) and not module.lora_A:
+                    model.set_submodule(path, module.base_layer)
+                elif isinstance(module, ModulesToSaveWrapper) and not module.modules_to_save:
+                    model.set_submodule(path, module.original_module)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
         """The base's biases that this adapter trains, by their names in the whole model."""

@@ -68,6 +68,7 @@ class PlainView(Module):
         self.output_embeddings = getattr(model, "output_embeddings", None)
         self.saved_along = getattr(model, "saved_along", {})
         self.drawn = tuple(drawn)
+        self.below_saved: set[str] = set()  # parts of what an adapter trains whole
         hidden: tuple[str, ...] = ()
         for path, module in model.named_modules():
             if path.startswith(hidden):
@@ -75,6 +76,21 @@ class PlainView(Module):
             self.modules_by_path[path] = module
             if isinstance(module, LoRALinear | ModulesToSaveWrapper):
                 hidden += (path + ".",)
+            if isinstance(module, ModulesToSaveWrapper):
+                parts = {f"{path}.{name}": part for name, part in module.original_module.named_modules() if name}
+                self.modules_by_path |= parts
+                self.below_saved |= parts.keys()
+
+    def refuse_overlap(self, targets: Sequence[str], saved: Sequence[str]) -> None:
+        """Raise ValueError where an adapter is to go on what another one trains whole, or the other way round."""
+        taken = {path for path, m in self.modules_by_path.items() if isinstance(m, LoRALinear | ModulesToSaveWrapper)}
+        for path in (*targets, *saved):
+            inside = [other for other in taken if other.startswith(path + ".")]
+            if path in self.below_saved or isinstance(self.modules_by_path[path], _other(path in saved)) or inside:
+                raise ValueError(
+                    f"another adapter of this model trains {inside[0] if inside else 'what holds ' + path}, and an "
+                    f"adapter on {path} would train it too: load the two on models of their own"
+                )
 
     def newly_initialized_modules(self) -> tuple[str, ...]:
         return self.drawn
@@ -108,6 +124,10 @@ class PlainView(Module):
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         for path, module in self.modules_by_path.items():
             yield path, module.base_layer if isinstance(module, LoRALinear) else module
+
+
+def _other(is_saved: bool) -> type[Module]:
+    return LoRALinear if is_saved else ModulesToSaveWrapper
 
 
 def plain_name(name: str) -> str | None:

@@ -35,7 +35,6 @@ _IDLE: dict[str, tuple[Any, ...]] = {
     "save_embedding_layers": ("auto", False),
     "safe_serialization": (True,),
     "progressbar": (True, False),
-    "eps": (),
 }
 
 
@@ -46,7 +45,8 @@ def refuse_others(function: str, keywords: Mapping[str, Any], known: tuple[str, 
         reason = _NOT_HERE.get(name)
         if name in idle:
             if not _is_idle(name, value):
-                raise ValueError(f"{function}: {name}={value!r} is not supported" + (f": {reason}" if reason else ""))
+                shown = "…" if "token" in name else repr(value)  # a secret
+                raise ValueError(f"{function}: {name}={shown} is not supported" + (f": {reason}" if reason else ""))
         elif reason is not None:
             raise TypeError(f"{function} has no use for '{name}': {reason}")
         else:

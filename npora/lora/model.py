@@ -198,6 +198,7 @@ class PeftModel(Adapters):
         if is_new:
             self._check_place(adapter_name, config)
             planned = plan(view, config, tensors)
+            view.refuse_overlap(*planned)
             biases = [n for name, _ in self.base_model.model.named_parameters() if (n := plain_name(name))]
             expected = shapes_of(view, config, planned, [name for name in biases if name.endswith(".bias")])
             saved = planned.saved

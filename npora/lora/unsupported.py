@@ -83,9 +83,9 @@ def refuse_altered_base(start: object, directory: str, is_trainable: bool) -> No
     if isinstance(name, str) and name.startswith(_W_IS_ALTERED):
         raise ValueError(
             f"the adapter in {directory} began with init_lora_weights={start!r}, which altered the base's weights: its "
-            "A and B do not fit the weights of this base. Save it in PEFT as plain LoRA, with save_pretrained(…, "
-            "path_initial_model_for_weight_conversion=…); or, where this base is the altered one, say "
-            "init_lora_weights=True in its config"
+            "A and B do not fit the weights of this base. In PEFT, save it as plain LoRA with save_pretrained(…, "
+            "path_initial_model_for_weight_conversion=…), which leaves out a head, or merged, after "
+            "merge_and_unload(); where this base is the altered one, say init_lora_weights=True in the adapter's config"
         )
     if isinstance(name, str) and name not in _W_STAYS:
         raise ValueError(
