@@ -97,9 +97,7 @@ def check_dataset(data: Any, name: str) -> Any:
         raise ValueError(f"there is no {name}: pass one to Trainer")
     if isinstance(data, Mapping):
         keys = ", ".join(map(str, data))
-        raise TypeError(
-            f"{name} is a dict of {keys}: a dataset is a sequence of rows; of several pass one, data['train']"
-        )
+        raise TypeError(f"{name} is a dict of {keys}: pass a sequence of rows, which of several is data['train']")
     if hasattr(data, "iloc"):
         raise TypeError(f"{name} is a table of pandas: pass its rows, table.to_dict('records')")
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):

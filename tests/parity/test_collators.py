@@ -80,8 +80,11 @@ def test_trainer_takes_theirs_which_gives_tensors(tokenizer: Any, tmp_path: Path
 
 
 def test_what_they_cannot_do_is_said() -> None:
-    for options, message in (({"return_tensors": "pt"}, "return_tensors must be 'np'"), ({"padding": False}, "padding must"),
-                             ({"padding": "max_length"}, "needs max_length")):  # fmt: skip
+    for options, message in (
+        ({"return_tensors": "pt"}, "return_tensors must be 'np'"),
+        ({"padding": False}, "padding must be True"),
+        ({"padding": "max_length"}, "needs max_length"),
+    ):
         with pytest.raises(ValueError, match=message):
             DataCollatorWithPadding(None, **options)
     with pytest.raises(ValueError, match="label_pad_token_id must be -100"):
