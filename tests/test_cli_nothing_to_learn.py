@@ -28,7 +28,8 @@ def test_finetune_fails_where_no_label_counts(tmp_path: Path, capsys: Any, maske
         text = "" if name == masked else "red apple"  # an empty text is the token that ends it
         (tmp_path / f"{name}.jsonl").write_text(2 * (json.dumps({"text": text}) + "\n"))
     code = main(
-        ["finetune", "--task", "causal-lm", "--model", str(tmp_path / "model"), "--train", str(tmp_path / "train.jsonl"),
+        ["finetune", "--task", "causal-lm", "--model", str(tmp_path / "model"),
+         "--train", str(tmp_path / "train.jsonl"),
          "--eval", str(tmp_path / "eval.jsonl"), "--text-column", "text", "--output", str(tmp_path / "out"),
          "--max-steps", "3"]
     )  # fmt: skip
