@@ -79,6 +79,12 @@ class Batches:
             yield self.of(chunk, range(start, start + len(chunk)), labelled)
             start += len(chunk)
 
+    def refuse_unlabelled(self, row: Row) -> None:
+        """Raise ValueError: training needs labels, which these rows or this model's forward do not have."""
+        if "labels" not in self.names:
+            raise ValueError("this model's forward takes no labels, and has no loss: take an AutoModelFor… with a head")
+        raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
+
 
 def number_of_tokens(batch: Batch) -> int:
     mask = batch.get("attention_mask")
@@ -90,7 +96,10 @@ def check_dataset(data: Any, name: str) -> Any:
     if data is None:
         raise ValueError(f"there is no {name}: pass one to Trainer")
     if isinstance(data, Mapping):
-        raise TypeError(f"{name} is a dict of {', '.join(map(str, data))}: pass one of these, as in data['train']")
+        keys = ", ".join(map(str, data))
+        raise TypeError(f"{name} is a dict of {keys}: pass a sequence of rows, which of several is data['train']")
+    if hasattr(data, "iloc"):
+        raise TypeError(f"{name} is a table of pandas: pass its rows, table.to_dict('records')")
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise TypeError(f"{name} must be a sequence of rows, with a length; got {type(data).__name__}")
     if len(data) == 0:

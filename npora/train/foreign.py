@@ -113,8 +113,8 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
 )  # fmt: skip
 
 KEYWORDS: Mapping[str, Foreign] = _names(
-    ("callbacks", _refused("log.jsonl has a line for each step; to do more after each, call train() in parts with "
-                           "max_steps and resume_from_checkpoint", [])),
+    ("callbacks", _refused("log.jsonl has a line for each step; in place of stopping early, load_best_model_at_end "
+                           "gives back the best checkpoint", [])),
     ("optimizers", _refused("TrainingArguments' optim, learning_rate and lr_scheduler_type make the optimiser and its "
                             "schedule; npora.optim has those for a loop of your own", (None, None))),
     ("optimizer_cls_and_kwargs", _refused("TrainingArguments' optim makes the optimiser")),

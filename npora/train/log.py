@@ -52,6 +52,15 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
+def unplain(value: Any) -> Any:
+    """What plain() made of nan and inf, as the floats that they were."""
+    if isinstance(value, dict):
+        return {key: unplain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unplain(item) for item in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
 def _free_name(path: str) -> str:
     stem, ending = os.path.splitext(path)
     return next(name for i in itertools.count(1) if not os.path.exists(name := f"{stem}-{i}{ending}"))

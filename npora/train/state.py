@@ -17,7 +17,7 @@ import numpy as np
 from npora.files import load_file, read_json, save_file, write_json
 from npora.nn.module import Array, Module, Parameter
 from npora.optim import Optimizer
-from npora.train.log import plain
+from npora.train.log import plain, unplain
 
 logger = logging.getLogger("npora")
 
@@ -108,7 +108,7 @@ def load_checkpoint(path: str, model: Module, optimizer: Optimizer, run: Mapping
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = number
     optimizer.load_state_dict({"state": state, "param_groups": manifest["optimizer"]["param_groups"]})
-    return TrainerState(**manifest["state"])
+    return TrainerState(**unplain(manifest["state"]))
 
 
 def load_trained(path: str, model: Module) -> None:

@@ -187,7 +187,7 @@ class Trainer(Evaluator):
                 numbers = [int(i) for i in order[start : start + size]]
                 batch = self._batches.of([data[i] for i in numbers], numbers)
                 if "labels" not in batch:
-                    raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(data[numbers[0]])}")
+                    self._batches.refuse_unlabelled(data[numbers[0]])
                 loss, count = accumulate_gradients(self.model, batch, rng, args.tokens_at_once)
                 loss_sum += loss
                 items += count

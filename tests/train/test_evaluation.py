@@ -180,7 +180,7 @@ def test_several_datasets_are_evaluated_each_under_its_name(tmp_path: Path) -> N
     trainer = Trainer(tiny_peft(), arguments(tmp_path), None, {"short": ROWS[:5], "long": ROWS})
     metrics = trainer.evaluate()
     assert metrics["eval_long_loss"] == trainer.evaluate(ROWS)["eval_loss"] != metrics["eval_short_loss"]
-    with pytest.raises(TypeError, match=r"train_dataset is a dict of train, test: pass one of these"):
+    with pytest.raises(TypeError, match="train_dataset is a dict of train, test: pass a sequence"):
         Trainer(tiny_peft(), arguments(tmp_path), {"train": ROWS, "test": ROWS}).train()
 
 
