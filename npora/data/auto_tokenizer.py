@@ -88,7 +88,8 @@ class AutoTokenizer:
         config = _as_read(config | options)
         if config.get(OWN_CLASS) == ByteTokenizer.__name__:
             return ByteTokenizer.from_config(config, _length(config))
-        backend, family = read_backend(directory, _family(directory, config), config)
+        asked = _family(directory, config)
+        backend, family = read_backend(directory, asked, config)  # None where the class named does not fit the files
         for name, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
             if (fixed := getattr(backend, name)) is not None:
                 config.setdefault(side, fixed["direction"].lower())
@@ -109,7 +110,7 @@ class AutoTokenizer:
                 raise ValueError(f"{directory}: {error}") from None
         backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
         inputs = config.get("model_input_names")
-        takes_types = _has_types(directory, backend, family, config) if inputs is None else "token_type_ids" in inputs
+        takes_types = _has_types(directory, backend, asked, config) if inputs is None else "token_type_ids" in inputs
         return Tokenizer(
             backend,
             special,
