@@ -11,12 +11,12 @@ from npora.data.completions import (
     windows,
 )
 from npora.data.dataset import Dataset
-from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
+from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
 from npora.data.tokenizer import Tokenizer
 from npora.data.vocabulary import check_vocabulary
 
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "Dataset", "Tokenizer", "check_vocabulary", "collate", "completion_labels",
-    "encode_completion", "encode_completions", "encode_text", "read_csv", "read_examples", "read_jsonl", "read_texts",
-    "read_tsv", "windows",
+    "encode_completion", "encode_completions", "encode_text", "read_csv", "read_examples", "read_json", "read_jsonl",
+    "read_texts", "read_tsv", "windows",
 ]  # fmt: skip
