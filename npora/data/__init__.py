@@ -18,7 +18,7 @@ from npora.data.completions import (
     windows,
 )
 from npora.data.dataset import Dataset
-from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
+from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
 from npora.data.tokenizer import Tokenizer
 from npora.data.vocabulary import check_vocabulary
 
@@ -26,5 +26,5 @@ __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
     "collate", "completion_labels", "default_data_collator", "encode_completion", "encode_completions", "encode_text",
-    "read_csv", "read_examples", "read_jsonl", "read_texts", "read_tsv", "windows",
+    "read_csv", "read_examples", "read_json", "read_jsonl", "read_texts", "read_tsv", "windows",
 ]  # fmt: skip
