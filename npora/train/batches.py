@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Batches:
         if not isinstance(found, Mapping):
             raise TypeError(f"a data_collator must return a dict of arrays; got {type(found).__name__}")
         labels = next((found[key] for key in LABELS if found.get(key) is not None), None)
-        arrays = {**{name: found[name] for name in found if name in self.names and name != "labels"}}
+        arrays = {name: found[name] for name in found if name in self.names and name not in LABELS}
         if labels is not None and "labels" in self.names:
             arrays["labels"] = labels
         return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
@@ -84,6 +85,16 @@ class Batches:
         if "labels" not in self.names:
             raise ValueError("this model's forward takes no labels, and has no loss: take an AutoModelFor… with a head")
         raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
+
+
+@contextmanager
+def naming_rows(numbers: Sequence[int]) -> Iterator[None]:
+    """Within this block a ValueError, which counts rows within a batch or a part of it, says which rows these are."""
+    try:
+        yield
+    except ValueError as error:
+        shown = ", ".join(str(number) for number in numbers[:16]) + (", …" if len(numbers) > 16 else "")
+        raise ValueError(f"{error} (in a batch of the dataset's rows {shown})") from error
 
 
 def number_of_tokens(batch: Batch) -> int:

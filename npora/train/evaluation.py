@@ -11,7 +11,7 @@ import numpy as np
 
 from npora.nn import Module
 from npora.nn.module import Array
-from npora.train.batches import Batch
+from npora.train.batches import Batch, naming_rows
 from npora.train.modes import evaluating
 from npora.train.progress import Progress
 
@@ -69,8 +69,10 @@ def measure(
         for count, batch in enumerate(batches, start=1):
             if rows and ("labels" in batch) != bool(labels):
                 raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")
-            output, _ = model(**batch)
-            rows += len(batch["input_ids"])
+            numbers = range(rows, rows + len(batch["input_ids"]))
+            with naming_rows(numbers):
+                output, _ = model(**batch)
+            rows = numbers.stop
             if keep_logits:
                 kept = output.logits
                 logits.append(kept if preprocess is None else np.asarray(preprocess(kept, batch.get("labels"))))

@@ -18,7 +18,7 @@ from npora.nn.module import Array, Parameter
 from npora.optim import Optimizer, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
-from npora.train.batches import Batches, Collator, Row, check_dataset, number_of_tokens
+from npora.train.batches import Batches, Collator, Row, check_dataset, naming_rows, number_of_tokens
 from npora.train.evaluation import Metrics
 from npora.train.evaluator import Evaluator
 from npora.train.foreign import KEYWORDS, take
@@ -188,7 +188,8 @@ class Trainer(Evaluator):
                 batch = self._batches.of([data[i] for i in numbers], numbers)
                 if "labels" not in batch:
                     self._batches.refuse_unlabelled(data[numbers[0]])
-                loss, count = accumulate_gradients(self.model, batch, rng, args.tokens_at_once)
+                with naming_rows(numbers):
+                    loss, count = accumulate_gradients(self.model, batch, rng, args.tokens_at_once)
                 loss_sum += loss
                 items += count
                 tokens += number_of_tokens(batch)

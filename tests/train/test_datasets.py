@@ -68,6 +68,11 @@ def test_a_row_is_called_by_its_number_in_the_dataset(tmp_path: Path) -> None:
         Trainer(tiny_peft(), arguments(tmp_path), rows).train()
     with pytest.raises(ValueError, match="row 6 has no token"):
         list(Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=4)).predict_batches(rows))
+    rows = [*ROWS[:6], {"input_ids": [3], "labels": 7}, *ROWS[6:]]
+    with pytest.raises(ValueError, match=r"target 7 in row \d is not one of .*dataset's rows (.*, )?6(,|\))"):
+        Trainer(tiny_peft(), arguments(tmp_path), rows).train()
+    with pytest.raises(ValueError, match=r"target 7 in row 2 is not one of .*dataset's rows 4, 5, 6, 7\)"):
+        Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=4)).evaluate(rows)
 
 
 def test_a_model_without_a_loss_is_not_trained(tmp_path: Path) -> None:
