@@ -7,7 +7,9 @@ from npora.lora.linear import LoRALinear
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
 
+PeftConfig = LoraConfig  # PEFT's name for the config of any method; here there is one method
+
 __all__ = [
-    "LoRAAttention", "LoRALinear", "LoraConfig", "PeftModel", "PeftType", "TaskType", "adapter_directory",
+    "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel", "PeftType", "TaskType", "adapter_directory",
     "get_peft_model", "read_record",
 ]  # fmt: skip

@@ -21,6 +21,12 @@ DEFAULT_SEED = 42
 _SWITCHING = threading.Lock()
 
 
+def check_config(config: object) -> None:
+    if not isinstance(config, LoraConfig):
+        kind = type(config)
+        raise TypeError(f"an adapter's config must be npora's LoraConfig; got a {kind.__module__}.{kind.__qualname__}")
+
+
 class LoraModel(Module):
     """The base model under PEFT's second level of names, `base_model.model.…`."""
 
@@ -36,7 +42,9 @@ class Adapters(Module):
 
     def __init__(self, model: Module) -> None:
         if any(isinstance(module, LoRALinear | ModulesToSaveWrapper) for module in model.modules()):
-            raise ValueError("this model has LoRA layers already: use add_adapter(), or unload() them first")
+            raise ValueError(
+                "this model has LoRA layers already: call add_adapter() or load_adapter() of its PeftModel, or unload()"
+            )
         self.base_model = LoraModel(model)
         self.peft_config: dict[str, LoraConfig] = {}
         self._active: str | None = None
@@ -105,6 +113,7 @@ class Adapters(Module):
         ------
         ValueError: a config that cannot be honoured here, or a name that is taken. Nothing is then changed.
         """
+        check_config(peft_config)
         self._check_place(adapter_name, peft_config)
         peft_config.check_new()
         view = self._view()

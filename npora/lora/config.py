@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from npora.files import read_json, write_json
+from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
 from npora.lora.unsupported import SAY_NOTHING_ON_LOAD, UnsupportedFields, refuse_new_start
 
 logger = logging.getLogger("npora")
 
-CONFIG_NAME = "adapter_config.json"
+# Keys of the program that wrote the file: how PEFT runs, and when its first versions merged.
+_OF_PROGRAMS = ("runtime_config", "merge_weights")
 
 
 @dataclass
@@ -81,7 +83,9 @@ class LoraConfig(UnsupportedFields):
         tasks = sorted(task.value for task in TaskType)
         if self.task_type is not None and self.task_type not in tasks:
             raise ValueError(f"task_type {self.task_type!r} is not one of {', '.join(tasks)}")
-        if self.layers_pattern is not None and self.layers_to_transform is None:
+        if self.layers_to_transform == []:  # as PEFT has it
+            self.layers_to_transform = None
+        if self.layers_pattern and self.layers_to_transform is None:
             raise ValueError("layers_pattern needs layers_to_transform")
         if self.layers_to_transform is not None and isinstance(self.target_modules, str):
             raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
@@ -124,8 +128,8 @@ class LoraConfig(UnsupportedFields):
         ValueError: as LoraConfig; an unknown key that may change what the adapter computes.
         """
         known = {f.name: f for f in fields(cls)}
-        unknown = {key: value for key, value in values.items() if key not in known and key not in ignore and value}
-        unknown.pop("runtime_config", None)  # says how PEFT runs
+        passed = {*known, *ignore, *_OF_PROGRAMS}
+        unknown = {key: value for key, value in values.items() if key not in passed and value}
         if unsure := [
             key for key, value in unknown.items() if value is True or not isinstance(value, str | int | float)
         ]:
@@ -150,9 +154,19 @@ class LoraConfig(UnsupportedFields):
         return asdict(self)
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike[str], ignore: Collection[str] = ()) -> LoraConfig:
-        """The config in an adapter's directory. Raises ValueError as from_dict does."""
-        path = os.path.join(directory, CONFIG_NAME)
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike[str], ignore: Collection[str] = (), **where: Any
+    ) -> LoraConfig:
+        """The config of an adapter: a directory, an output of finetune, or a name on the hub.
+
+        ignore : as of from_dict
+        where : revision, cache_dir, local_files_only, subfolder
+
+        Raises
+        ------
+        ValueError, as from_dict does; FileNotFoundError, as adapter_directory does.
+        """
+        path = os.path.join(adapter_directory(name_or_path, **where), CONFIG_NAME)
         values = read_json(path)
         if "peft_type" not in values:
             raise ValueError(f"{path} has no 'peft_type': it is not the config of an adapter")

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from npora.files import read_header, resolve
 from npora.files.json import parse_json
-from npora.lora.config import CONFIG_NAME
 
+CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 _Value = TypeVar("_Value")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npora.lora import files
-from npora.lora.adapters import DEFAULT_SEED, Adapters
+from npora.lora.adapters import DEFAULT_SEED, Adapters, check_config
 from npora.lora.config import LoraConfig
 from npora.lora.fit import check_fit, plan, read_tensors, shapes_of
 from npora.lora.folder import adapter_directory, own_record, weights_path
@@ -192,6 +192,7 @@ class PeftModel(Adapters):
         check_name(adapter_name)
         directory = adapter_directory(model_id, revision, cache_dir, local_files_only, subfolder)
         config = LoraConfig.from_pretrained(directory) if config is None else config
+        check_config(config)
         refuse_altered_base(config.init_lora_weights, directory, is_trainable)
         path, tensors, view = weights_path(directory), read_tensors(directory), self._view()
         is_new = adapter_name not in self.peft_config
@@ -274,6 +275,7 @@ def get_peft_model(
     mixed, autocast_adapter_dtype, low_cpu_mem_usage : PEFT's, without meaning here; `mixed` must be False
     """
     refuse_others("get_peft_model", {"mixed": mixed}, (), ("mixed",))
+    check_config(peft_config)
     if revision is not None:
         peft_config.revision = revision
     return PeftModel(model, peft_config, adapter_name, seed)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from npora import LoraConfig, PeftModel, get_peft_model
 from npora.files import load_file, save_file
+from npora.lora import PeftConfig
+from npora.models import BertConfig, BertForSequenceClassification
 from tests.lora.test_files import change_config, logits, trained
-from tests.tiny import tiny_bert, tiny_peft
+from tests.tiny import SIZES, spread, tiny_bert, tiny_peft
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -52,6 +54,10 @@ IDLE: dict[str, list[Any]] = {
     "megatron_core": ["megatron.core", None, "megatron.other"],
     "megatron_config": [None, {}],
     "runtime_config": [{"ephemeral_gpu_offload": True}],
+    "merge_weights": [False, True],  # of PEFT's first versions, as the next one
+    "enable_lora": [None],
+    "layers_pattern": [None, [], ""],
+    "layers_to_transform": [None, [], [0, 1], [0, 1, 7]],
     "auto_mapping": [None, {"base_model_class": "BertModel", "parent_library": "transformers"}],
     "revision": [None, "main", "refs/pr/1"],
     "base_model_name_or_path": [None, "", "org/moved"],
@@ -78,6 +84,8 @@ IDLE: dict[str, list[Any]] = {
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in IDLE.items()}))
 def test_fields_that_say_nothing_of_the_tensors_change_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    if isinstance(changes.get("target_modules"), str) and changes.get("layers_to_transform"):
+        del changes["layers_to_transform"]  # PEFT refuses the two together
     expected = as_peft_saves(tmp_path)
     change_config(**changes)(tmp_path)
     model = PeftModel.from_pretrained(tiny_bert(), tmp_path)
@@ -239,3 +247,49 @@ def test_loading_says_what_else_a_config_named(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level("INFO", "npora"):
         PeftModel.from_pretrained(tiny_bert(), tmp_path)
     assert "q_proj match nothing in this model" in caplog.text and "newer_size" in caplog.text
+
+
+def test_a_config_is_read_from_wherever_its_adapter_is(tmp_path: Path) -> None:
+    trained().save_pretrained(tmp_path / "adapter")
+    assert PeftConfig.from_pretrained(tmp_path) == LoraConfig.from_pretrained(tmp_path / "adapter")
+    assert PeftConfig.from_pretrained(tmp_path, subfolder="adapter").r == 2
+
+
+def test_a_config_of_another_kind_is_named(tmp_path: Path) -> None:
+    trained().save_pretrained(tmp_path)
+    base = tiny_bert()
+    for use in (
+        lambda: get_peft_model(base, {"r": 8}),  # type: ignore[arg-type]
+        lambda: tiny_peft().add_adapter("second", {"r": 8}),  # type: ignore[arg-type]
+        lambda: PeftModel.from_pretrained(base, tmp_path, config={"r": 8}),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=r"must be npora's LoraConfig; got a builtins\.dict"):
+            use()
+
+
+class Drawn(BertForSequenceClassification):
+    """A BERT that says it drew its pooler and its head, as one that was read from a checkpoint without them."""
+
+    def newly_initialized_modules(self) -> tuple[str, ...]:
+        return ("bert.pooler", "classifier")
+
+
+@pytest.mark.parametrize("task", ["SEQ_CLS", None])
+def test_what_a_model_drew_is_trained_and_saved_with_its_adapter(tmp_path: Path, task: str | None) -> None:
+    def model(seed: int) -> BertForSequenceClassification:
+        drawn = spread(Drawn(BertConfig(**SIZES, num_labels=3), rng=0), 0)
+        for parameter in (*drawn.bert.pooler.parameters(), *drawn.classifier.parameters()):
+            parameter.data = np.random.default_rng(seed).standard_normal(parameter.shape).astype(np.float32)
+        return drawn
+
+    adapted = get_peft_model(model(42), LoraConfig(task_type=task))
+    assert adapted.peft_config["default"].modules_to_save == ["bert.pooler"] + ["classifier"] * (task is None)
+    adapted.add_adapter("second", LoraConfig(r=1, target_modules=["key"]))
+    adapted.save_pretrained(tmp_path)
+    for place, seed in ((tmp_path, 43), (tmp_path / "second", 44)):
+        assert sum("pooler" in name for name in load_file(place / WEIGHTS)) == 2
+        assert logits(PeftModel.from_pretrained(model(seed), place)) == logits(adapted)
+    change_config(task_type=None, modules_to_save=None, target_modules=["key"])(tmp_path / "second")
+    tensors = {k: np.array(v) for k, v in load_file(tmp_path / "second" / WEIGHTS).items() if "lora_" in k}
+    save_file(tensors, tmp_path / "second" / WEIGHTS)  # as PEFT saves one that brings nothing of it
+    assert logits(PeftModel.from_pretrained(model(45), tmp_path / "second")) == logits(model(45))
