@@ -75,12 +75,12 @@ def drawn_modules(model: Module, drawn: Mapping[str, Array]) -> tuple[str, ...]:
     """The paths of the largest modules, below the whole, all of whose parameters are among the drawn, and not all of
     them constant: what their first values are is known then."""
     random = [name for name, value in drawn.items() if value.size and (value != value.flat[0]).any()]
-    whole = {
+    whole = [
         path
         for path, module in model.named_modules()
         if path and all(f"{path}.{name}" in drawn for name, _ in module.named_parameters())
-    }
-    largest = [path for path in sorted(whole, key=len) if not any(path.startswith(other + ".") for other in whole)]
+    ]
+    largest = [path for path in whole if not any(path.startswith(other + ".") for other in whole)]
     return tuple(path for path in largest if any(name.startswith(path + ".") for name in random))
 
 

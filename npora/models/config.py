@@ -48,6 +48,7 @@ class PretrainedConfig:
     only: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     activation_field: ClassVar[str] = "hidden_act"
+    _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
 
     num_labels: int = None  # type: ignore[assignment]  # a whole number once constructed
     id2label: dict[int, str] = None  # type: ignore[assignment]  # a mapping once constructed
@@ -151,10 +152,15 @@ class PretrainedConfig:
             if name in known and chosen.setdefault(name, value) != value:
                 raise ValueError(f"config: {name} is {chosen[name]!r}, and {value!r} under another of its names")
         kept = {key: v for key, v in values.items() if cls.aliases.get(key, key) not in known and key != "model_type"}
-        return cls(**chosen, kept=kept)
+        config = cls(**chosen, kept=kept)
+        config._unsaid = {  # type: ignore[misc]
+            name: getattr(config, name) for name in known - chosen.keys() - {"id2label", "label2id"}
+        }
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of a `config.json` that transformers reads back, and what the file said besides.
+        """The keys of a `config.json` that transformers reads back, and what the file said besides. What it left out,
+        and nobody has changed since, stays out.
 
         Raises
         ------
@@ -162,7 +168,8 @@ class PretrainedConfig:
         """
         self._name_the_classes()
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        del values["num_labels"]  # transformers counts id2label
+        values = {k: v for k, v in values.items() if k not in self._unsaid or self._unsaid[k] != v}
+        values.pop("num_labels", None)  # transformers counts id2label
         values["id2label"] = {str(i): name for i, name in self.id2label.items()}
         return {"model_type": self.model_type, **values.pop("kept"), **values}
 

@@ -49,6 +49,7 @@ class PretrainedModel(Module):
     folder: str | None = None  # which the files came from
     generation_config: GenerationConfig | None = None
     _drawn: Mapping[str, Array] = {}  # what from_pretrained drew, by name
+    _drawn_modules: tuple[str, ...] = ()
     _unsaid = False
     gradient_checkpointing = False
     config: Any
@@ -101,7 +102,7 @@ class PretrainedModel(Module):
         model._drawn = load_checkpoint(
             model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes
         )
-        model._unsaid = bool(model._drawn)
+        model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
         model.name_or_path, model.folder = os.fspath(name_or_path), folder
         model.generation_config = GenerationConfig.from_pretrained(folder, values)
         keep_freed_memory()  # not before: reading a checkpoint frees what no call needs
@@ -128,7 +129,7 @@ class PretrainedModel(Module):
         state = self.state_dict()
         save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
-        if self.output_embeddings and "tie_word_embeddings" in values:
+        if self.output_embeddings:
             values["tie_word_embeddings"] = f"{self.output_embeddings}.weight" in tied_names(self)
         for name in {"dtype", "torch_dtype"} & values.keys():
             values[name] = next(iter(state.values())).dtype.name
@@ -146,7 +147,8 @@ class PretrainedModel(Module):
     def newly_initialized_modules(self) -> tuple[str, ...]:
         """The largest modules that are newly initialised throughout, where some of it is random: what an adapter must
         train and save, since nothing else can bring it back."""
-        return drawn_modules(self, {name: self._drawn[name] for name in self.newly_initialized})
+        names = self.newly_initialized
+        return tuple(path for path in self._drawn_modules if any(name.startswith(path + ".") for name in names))
 
     def _say_what_is_drawn(self) -> None:
         """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of."""
