@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.config import PROBLEM_TYPES
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.tokens import token_targets
 from npora.nn import Module, Packing, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
@@ -15,8 +16,6 @@ from npora.nn.module import Array, Pullback
 
 Back = Callable[[Array], None]
 Activation = Callable[[Array], tuple[Array, Pullback]]
-
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
 def language_modeling(
