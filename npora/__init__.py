@@ -1,8 +1,15 @@
 """LoRA fine-tuning in pure NumPy, with every backward pass derived by hand."""
 
 from npora.check import gradcheck
-from npora.data import AutoTokenizer, ByteTokenizer
-from npora.lora import LoraConfig, PeftModel, get_peft_model
+from npora.data import (
+    AutoTokenizer,
+    ByteTokenizer,
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+)
+from npora.lora import LoraConfig, PeftModel, TaskType, get_peft_model
 from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
     AutoModelForCausalLM,
@@ -17,7 +24,8 @@ from npora.train import Trainer, TrainingArguments
 __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "LoraConfig", "PeftModel", "Trainer",
-    "TrainingArguments", "get_num_threads", "get_peft_model", "gradcheck", "no_grad",
-    "set_num_threads",
+    "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
+    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "LoraConfig",
+    "PeftModel", "TaskType", "Trainer", "TrainingArguments", "get_num_threads", "get_peft_model", "gradcheck",
+    "no_grad", "set_num_threads",
 ]  # fmt: skip

@@ -28,7 +28,8 @@ def test_the_readmes_code_runs(tmp_path: Path, block: str) -> None:
     if "get_peft_model" not in block:
         assert "FAIL Element(name='x'" in printed
         return
-    assert "trainable params: 546 || all params: " in printed and "FAIL" not in printed and "VACUOUS" not in printed
+    assert "trainable params: 2,178 || all params: " in printed and "FAIL" not in printed and "VACUOUS" not in printed
+    assert printed.splitlines()[-1] == "[1 0]"  # 7 > 3, and 3 is not
     assert sorted(path.name for path in (tmp_path / "out" / "adapter").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip

@@ -3,12 +3,28 @@
 from npora.data.auto_tokenizer import AutoTokenizer
 from npora.data.bytes import ByteTokenizer
 from npora.data.collate import collate
-from npora.data.completions import completion_labels, encode_completion, encode_text
+from npora.data.collators import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    default_data_collator,
+)
+from npora.data.completions import (
+    completion_labels,
+    encode_completion,
+    encode_completions,
+    encode_text,
+    windows,
+)
 from npora.data.dataset import Dataset
-from npora.data.readers import read_csv, read_examples, read_jsonl, read_texts, read_tsv
-from npora.data.tokenizer import Tokenizer, check_vocabulary
+from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
+from npora.data.tokenizer import Tokenizer
+from npora.data.vocabulary import check_vocabulary
 
 __all__ = [
-    "AutoTokenizer", "ByteTokenizer", "Dataset", "Tokenizer", "check_vocabulary", "collate", "completion_labels",
-    "encode_completion", "encode_text", "read_csv", "read_examples", "read_jsonl", "read_texts", "read_tsv",
+    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
+    "collate", "completion_labels", "default_data_collator", "encode_completion", "encode_completions", "encode_text",
+    "read_csv", "read_examples", "read_json", "read_jsonl", "read_texts", "read_tsv", "windows",
 ]  # fmt: skip

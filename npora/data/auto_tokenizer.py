@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from npora.data.backend import FILE, add_tokens, read_backend
-from npora.data.tokenizer import ROLES, Tokenizer
+from npora.data.bytes import OWN_CLASS, ByteTokenizer
+from npora.data.classes import CLASSES, surround
+from npora.data.roles import ROLES
+from npora.data.tokenizer import Tokenizer
 from npora.files import read_json, resolve
 
-# Where no file names the token of a role, it is the first of these that the vocabulary has: the families' own names.
+# Where neither file nor class names the token of a role, it is the first of these that the vocabulary has.
 _USUAL = {
     "bos_token": ("<s>", "<|endoftext|>"), "eos_token": ("</s>", "<|endoftext|>"),
     "unk_token": ("[UNK]", "<unk>", "<|endoftext|>"), "sep_token": ("[SEP]",), "pad_token": ("[PAD]", "<pad>"),
     "cls_token": ("[CLS]",), "mask_token": ("[MASK]", "<mask>"),
 }  # fmt: skip
-_USUAL_ROBERTA = {**_USUAL, "sep_token": ("</s>",), "cls_token": ("<s>",)}
-_OPTIONS = (*ROLES, "model_max_length", "padding_side", "truncation_side")
+_SETTINGS = (
+    *ROLES, "model_max_length", "padding_side", "truncation_side", "add_prefix_space", "do_lower_case", "strip_accents",
+    "tokenize_chinese_chars", "trim_offsets", "legacy", "add_bos_token", "add_eos_token", "split_special_tokens",
+    "clean_up_tokenization_spaces", "extra_special_tokens", "additional_special_tokens", "model_input_names",
+    "chat_template",
+)  # fmt: skip
+_OF_THE_HUB = ("revision", "cache_dir", "local_files_only", "token", "trust_remote_code")
+# Of the options that scripts pass, these ask for nothing but what happens anyway: a fast tokenizer, a warning less.
+_IDLE = ("use_fast", "verbose")
+_MEANINGLESS = {
+    "device_map": "arrays are the processor's", "torch_dtype": "ids are whole numbers",
+    "dtype": "ids are whole numbers",
+    "padding": "pass it where the tokenizer is called", "truncation": "pass it where the tokenizer is called",
+    "max_length": "pass it where the tokenizer is called, or model_max_length here",
+    "return_tensors": "pass it where the tokenizer is called", "subfolder": "pass the folder's own path",
+    "gguf_file": "pass a folder with tokenizer.json", "use_auth_token": "it is called token now",
+    "tokenizer_type": "write tokenizer_class into tokenizer_config.json", "config": "the folder's config.json is read",
+    "force_download": "clear the hub's cache", "proxies": "set HTTPS_PROXY",
+}  # fmt: skip
 _NO_LIMIT = 10**9  # files say 10³⁰ for none
+_BACKENDS = ("", "pretrained", "tokenizersbackend", "python")  # any model's
 
 
 class AutoTokenizer:
@@ -30,41 +52,92 @@ class AutoTokenizer:
         name_or_path: str | os.PathLike[str],
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        *,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        trust_remote_code: bool | None = None,
         **options: Any,
     ) -> Tokenizer:
-        """Read `tokenizer.json`, or the older vocabulary files, and the roles of the special tokens.
+        """Read `tokenizer.json`, or the older vocabulary files, and the settings beside them. Ids are transformers'.
 
         name_or_path : a directory, or a name on the Hugging Face hub, whose weights are then not fetched
-        options : pad_token and the like, model_max_length, padding_side, truncation_side, in place of the files' own
+        local_files_only, token : of the hub, where the name is one there
+        trust_remote_code : code of a checkpoint never runs; where it has a tokenizer's, True is an error
+        options : in place of the files' own: pad_token and the like, model_max_length, padding_side, truncation_side,
+            add_prefix_space, do_lower_case, strip_accents, tokenize_chinese_chars, add_bos_token, add_eos_token,
+            legacy, split_special_tokens, clean_up_tokenization_spaces, extra_special_tokens, model_input_names,
+            chat_template
 
         Raises
         ------
         FileNotFoundError: no such checkpoint, or none of a tokenizer's files in it.  ValueError: a broken file.
-        ImportError: the `tokenizers` package is missing.
+        TypeError: an option that there is not.  ImportError: the `tokenizers` package is missing.
         """
-        if unknown := set(options) - set(_OPTIONS):
-            raise TypeError(f"options are {', '.join(_OPTIONS)}; got {', '.join(sorted(unknown))}")
-        directory = resolve(name_or_path, revision, cache_dir, weights=False)
+        options = _checked(options)
+        directory = resolve(
+            name_or_path, revision, cache_dir, weights=False, local_files_only=local_files_only, token=token
+        )
         config = _read(directory, "tokenizer_config.json")
+        if trust_remote_code and "auto_map" in config:
+            raise ValueError(f"{directory} brings a tokenizer of its own as code, and npora runs no checkpoint's code")
+        whole = os.path.isfile(os.path.join(directory, FILE))
+        if whole:  # what stands around a text is in there, and these two may be older
+            config = {key: value for key, value in config.items() if key not in ("add_bos_token", "add_eos_token")}
         if "added_tokens_decoder" not in config:  # files that have it repeat themselves in the map
             config |= _read(directory, "special_tokens_map.json")
-        config |= options
-        family = _family(directory, config)
-        backend = read_backend(directory, family, config)
+        config = _as_read(config | options)
+        if config.get(OWN_CLASS) == ByteTokenizer.__name__:
+            return ByteTokenizer.from_config(config, _length(config))
+        asked = _family(directory, config)
+        backend, family = read_backend(directory, asked, config)  # None where the class named does not fit the files
+        for name, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
+            if (fixed := getattr(backend, name)) is not None:
+                config.setdefault(side, fixed["direction"].lower())
         special = _special_tokens(backend, family, config)
+        numbered, where = _numbered(directory, config)
+        settings = {token: config[role] for role, token in special.items() if config.get(role) is not None}
         # What tokenizer.json has as a common word stays one, unless a file says that it has a role.
-        whole = os.path.isfile(os.path.join(directory, FILE))
-        add_tokens(backend, directory, [token for role, token in special.items() if role in config or not whole])
-        length = config.get("model_max_length")
+        named = [settings.get(t, t) for r, t in special.items() if r in config or family or not whole]
+        extra = _extra(backend, family, config)
+        add_tokens(backend, numbered, named + extra, where)
+        if config.get("add_bos_token") is not None or config.get("add_eos_token") is not None:
+            ends = (config.get("add_bos_token"), "bos_token"), (config.get("add_eos_token"), "eos_token")
+            surround(backend, *(special.get(role) if wanted else None for wanted, role in ends))
+        if family is not None and (finish := CLASSES[family].finish) is not None:
+            try:
+                finish(backend, special, config)
+            except ValueError as error:
+                raise ValueError(f"{directory}: {error}") from None
+        backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
         inputs = config.get("model_input_names")
+        takes_types = _has_types(directory, backend, asked, config) if inputs is None else "token_type_ids" in inputs
         return Tokenizer(
             backend,
             special,
-            model_max_length=None if length is None or length > _NO_LIMIT else int(length),
-            padding_side=config.get("padding_side", "left" if family == "llama" else "right"),
+            model_max_length=_length(config),
+            padding_side=config.get("padding_side", CLASSES[family].padding_side if family else "right"),
             truncation_side=config.get("truncation_side", "right"),
-            token_type_ids=_has_types(backend, family) if inputs is None else "token_type_ids" in inputs,
+            token_type_ids=takes_types,
+            clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
+            extra_special_tokens=[_content(token) for token in extra],
+            name_or_path=os.fspath(name_or_path),
+            config=config | {"tokenizer_class": _class_name(family, config)},
+            chat_template=_chat_template(directory, config),
         )
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name in _MEANINGLESS:
+            raise TypeError(f"{name} has no meaning for a tokenizer here: {_MEANINGLESS[name]}")
+        if name not in _SETTINGS and name not in _IDLE:
+            near = difflib.get_close_matches(name, (*_SETTINGS, *_OF_THE_HUB), 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"options are {', '.join(_SETTINGS)}"
+            raise TypeError(f"AutoTokenizer.from_pretrained has no option {name!r}; {hint}")
+    for side in ("padding_side", "truncation_side"):
+        if options.get(side, "right") not in ("right", "left"):
+            raise ValueError(f"{side} must be 'right' or 'left'; got {options[side]!r}")
+    return {name: value for name, value in options.items() if name not in _IDLE}
 
 
 def _read(directory: str, name: str) -> dict[str, Any]:
@@ -72,18 +145,62 @@ def _read(directory: str, name: str) -> dict[str, Any]:
     return read_json(path, 10_000_000) if os.path.isfile(path) else {}
 
 
+def _as_read(config: dict[str, Any]) -> dict[str, Any]:
+    """An older name of a setting under its present one."""
+    if config.get("additional_special_tokens") is not None and not config.get("extra_special_tokens"):
+        config["extra_special_tokens"] = config.pop("additional_special_tokens")
+    if "max_len" in config:
+        config.setdefault("model_max_length", config.pop("max_len"))
+    return config
+
+
 def _family(directory: str, config: Mapping[str, Any]) -> str | None:
     """The tokenizer's class without its ending, in lower case; else the model_type; else None."""
-    name = str(config.get("tokenizer_class") or "").lower().removesuffix("fast").removesuffix("tokenizer")
-    if name not in ("", "pretrained", "tokenizersbackend"):  # the last two are any model's
-        return name
-    return _read(directory, "config.json").get("model_type")
+    model = _read(directory, "config.json")
+    name = config.get("tokenizer_class") or model.get("tokenizer_class")
+    if name:
+        family = str(name).lower().removesuffix("fast").removesuffix("tokenizer")
+        if family not in _BACKENDS or os.path.isfile(os.path.join(directory, FILE)):
+            return family
+    model_type = model.get("model_type")
+    # A Llama's tokenizer.json is its tokenizer unless a file names the class: they are of several kinds.
+    return None if model_type == "llama" else model_type
+
+
+def _class_name(family: str | None, config: Mapping[str, Any]) -> str:
+    """The class to write beside the saved tokenizer, so that others build it as here."""
+    names = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "gpt2": "GPT2", "llama": "Llama"}
+    return "PreTrainedTokenizerFast" if family is None else f"{names.get(family, family.upper())}Tokenizer"
+
+
+def _numbered(directory: str, config: Mapping[str, Any]) -> tuple[dict[int, Any], str]:
+    """The added tokens by their ids, and the file that says it."""
+    if "added_tokens_decoder" in config:
+        decoder = {int(number): token for number, token in config["added_tokens_decoder"].items()}
+        return decoder, os.path.join(directory, "tokenizer_config.json")
+    numbered: dict[int, Any] = {}
+    special = {_content(config[role]) for role in ROLES if config.get(role) is not None}
+    for content, number in _read(directory, "added_tokens.json").items():
+        numbered[number] = {"content": content, "special": content in special, "normalized": content not in special}
+    where = os.path.join(directory, "added_tokens.json")
+    if os.path.isfile(path := os.path.join(directory, FILE)):
+        for token in read_json(path, 200_000_000).get("added_tokens") or ():
+            numbered[token["id"]] = token
+        where = path if not numbered else where
+    return numbered, where
+
+
+def _content(token: Any) -> str:
+    return str(token.get("content")) if isinstance(token, dict) else str(token)
 
 
 def _special_tokens(backend: Any, family: str | None, config: Mapping[str, Any]) -> dict[str, str]:
+    usual = {role: (token,) for role, token in CLASSES[family].roles.items()} if family else _USUAL
+    if family in (None, "llama") and "pad_token" not in config and (fixed := backend.padding) is not None:
+        usual = {**usual, "pad_token": (fixed["pad_token"],)}
     special: dict[str, str] = {}
-    for role, usual in (_USUAL_ROBERTA if family == "roberta" else _USUAL).items():
-        token = config.get(role, next((t for t in usual if backend.token_to_id(t) is not None), None))
+    for role in ROLES:
+        token = config.get(role, next((t for t in usual.get(role, ()) if backend.token_to_id(t) is not None), None))
         token = token.get("content") if isinstance(token, dict) else token
         if token is not None and not isinstance(token, str):
             raise ValueError(f"{role} must be a string; the tokenizer's files say {token!r}")
@@ -92,7 +209,38 @@ def _special_tokens(backend: Any, family: str | None, config: Mapping[str, Any])
     return special
 
 
-def _has_types(backend: Any, family: str | None) -> bool:
+def _extra(backend: Any, family: str | None, config: Mapping[str, Any]) -> list[Any]:
+    """Special tokens without one of the usual roles: a list, or by names of their own. T5's are its sentinels."""
+    extra = config.get("extra_special_tokens") or []
+    if family == "t5" and "extra_special_tokens" not in config:
+        sentinels = [f"<extra_id_{i}>" for i in range(config.get("extra_ids", 100))]
+        extra = [token for token in sentinels if backend.token_to_id(token) is not None]
+    own = [
+        value for key, value in config.items() if key.endswith("_token") and key not in ROLES and isinstance(value, str)
+    ]
+    return [*(extra.values() if isinstance(extra, dict) else extra), *own]
+
+
+def _length(config: Mapping[str, Any]) -> int | None:
+    length = config.get("model_max_length")
+    if length is None:
+        return None
+    if isinstance(length, bool) or not isinstance(length, int | float) or length < 1:
+        raise ValueError(f"model_max_length must be a number of tokens, 1 or more; got {length!r}")
+    return None if length > _NO_LIMIT else int(length)
+
+
+def _has_types(directory: str, backend: Any, family: str | None, config: Mapping[str, Any]) -> bool:
     """BERT alone takes them; the pairs of other tokenizers may be numbered too, and their models do not look."""
+    if family is not None or config.get("tokenizer_class") or _read(directory, "config.json"):
+        return family == "bert"
     pieces = type(backend.model).__name__ in ("WordPiece", "WordLevel")
-    return pieces and family != "distilbert" and any(backend.encode("a", "b").type_ids)
+    return pieces and any(backend.encode("a", "b").type_ids)
+
+
+def _chat_template(directory: str, config: Mapping[str, Any]) -> Any:
+    path = os.path.join(directory, "chat_template.jinja")
+    if not os.path.isfile(path):
+        return config.get("chat_template")
+    with open(path, encoding="utf-8") as file:
+        return file.read()

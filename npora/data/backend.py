@@ -6,19 +6,21 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from npora.files import read_json
+from npora.data.classes import CLASSES, Parts
 
 FILE = "tokenizer.json"
 _BYTE_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
-# What splits text where no tokenizer.json says it. GPT-2 and RoBERTa share one, BERT and DistilBERT another.
-_BYTE_LEVEL, _WORD_PIECE = ("gpt2", "roberta"), ("bert", "distilbert")
 
 
-def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) -> Any:
-    """tokenizer.json, or where there is none the vocabularies that GPT-2, RoBERTa and BERT came with.
+def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) -> tuple[Any, str | None]:
+    """The tokenizer, and the class that built it: None where `tokenizer.json` holds as it is written.
 
-    family : the model_type that the tokenizer was made for, where the files say it
+    As transformers does it: a class of `classes.CLASSES` takes from `tokenizer.json` the vocabulary, and how text is
+    split before that from the settings in `config`; of any other the file says everything. Where there is no such file
+    the vocabularies that GPT-2, RoBERTa and BERT came with are read.
+
+    family : the name of the class in lower case without its ending, or the model_type; None where no file says one
 
     Raises
     ------
@@ -42,67 +44,74 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
         import tokenizers
     except ImportError:
         raise ImportError('reading a tokenizer needs the tokenizers package: pip install "npora[hf]"') from None
-    known = _BYTE_LEVEL if pairs else _WORD_PIECE
-    if FILE not in paths and family not in (None, *known):
-        raise ValueError(
-            f"{directory} has no {FILE}, and how the vocabulary of a {family} splits text stands only there"
-        )
+    path = paths[FILE] if FILE in paths else pairs[0][0] if pairs else paths["vocab.txt"]
     try:
         if FILE in paths:
-            return tokenizers.Tokenizer.from_file(paths[FILE])
-        return _byte_pairs(*pairs[0], family, config) if pairs else _word_pieces(paths["vocab.txt"], config)
+            return _of_file(tokenizers.Tokenizer.from_file(path), family, config)
+        if pairs:
+            parts = Parts("BPE", *tokenizers.models.BPE.read_file(*pairs[0]))
+            family = family or ("roberta" if "<s>" in parts.vocab else "gpt2")
+        else:
+            parts = Parts("WordPiece", tokenizers.models.WordPiece.read_file(path))
+            family = family or "bert"
+        if family in CLASSES and CLASSES[family].takes(parts):
+            return CLASSES[family].build(parts, config), family
     except Exception as error:  # the package raises bare Exceptions
-        path = paths[FILE] if FILE in paths else pairs[0][0] if pairs else paths["vocab.txt"]
         raise ValueError(f"{path} is not a tokenizer: {error}") from None
+    raise ValueError(f"{directory} has no {FILE}, and how the vocabulary of a {family} splits text stands only there")
 
 
-def add_tokens(backend: Any, directory: str, special: list[str]) -> None:
-    """Add those of `added_tokens.json`, which count on from the vocabulary, and `special` where they are still none."""
+def _of_file(written: Any, family: str | None, config: Mapping[str, Any]) -> tuple[Any, str | None]:
+    if family not in CLASSES:
+        return written, None
+    parts = Parts.of(written)
+    if not CLASSES[family].takes(parts):
+        return written, None
+    built = CLASSES[family].build(parts, config)
+    if written.padding is not None:
+        built.enable_padding(**written.padding)
+    if written.truncation is not None:
+        built.enable_truncation(**written.truncation)
+    return built, family
+
+
+def add_tokens(backend: Any, numbered: Mapping[int, Any], special: list[Any], where: str) -> None:
+    """Add what the files count on from the vocabulary, and `special` where they are no tokens of their own yet.
+
+    numbered, special : each token a string, or a dict of its settings (content, lstrip, rstrip, normalized, …)
+
+    Raises
+    ------
+    ValueError: a token whose number in the files is not the one it gets.
+    """
+    names = {_content(token) for token in special}
+    known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
+    found = {token.content for token in backend.get_added_tokens_decoder().values()}
+    for number, token in sorted(numbered.items()):
+        added = _added(token, _content(token) in names)
+        if repr(added) not in known:  # the same settings again would change nothing
+            backend.add_tokens([added])
+        if backend.token_to_id(added.content) != number:
+            got = backend.token_to_id(added.content)
+            raise ValueError(f"{where} gives {added.content!r} the id {number}; the vocabulary {got}")
+        found.add(added.content)
+    for token in special:
+        if _content(token) not in found:
+            backend.add_tokens([_added(token, True)])
+            found.add(_content(token))
+
+
+def _content(token: Any) -> str:
+    return token if isinstance(token, str) else str(token["content"])
+
+
+def _added(token: Any, special: bool) -> Any:
     from tokenizers import AddedToken
 
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}  # with settings of their own: kept
-    path = os.path.join(directory, "added_tokens.json")
-    for token, number in sorted((read_json(path) if os.path.isfile(path) else {}).items(), key=lambda item: item[1]):
-        if token not in known:
-            backend.add_tokens([AddedToken(token, special=token in special, normalized=token not in special)])
-        if backend.token_to_id(token) != number:
-            raise ValueError(f"{path} gives {token!r} the id {number}; the vocabulary {backend.token_to_id(token)}")
-    backend.add_special_tokens([token for token in dict.fromkeys(special) if token not in known])
+    if isinstance(token, str):
+        return AddedToken(token, special=special)
+    settings = {name: value for name, value in token.items() if name in _SETTINGS}
+    return AddedToken(**settings, special=special or bool(token.get("special")))
 
 
-def _byte_pairs(vocab: str, merges: str, family: str | None, config: Mapping[str, Any]) -> Any:
-    """Byte-level BPE (Radford et al., 2019); RoBERTa's adds <s> … </s>."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-
-    backend = Tokenizer(models.BPE.from_file(vocab, merges, continuing_subword_prefix="", end_of_word_suffix=""))
-    space = bool(config.get("add_prefix_space", False))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
-    backend.decoder = decoders.ByteLevel()
-    if family == "roberta" or (family is None and backend.token_to_id("<s>") is not None):
-        last, first = _pair(backend, "</s>"), _pair(backend, "<s>")
-        backend.post_processor = processors.RobertaProcessing(last, first, True, space)
-    return backend
-
-
-def _word_pieces(vocab: str, config: Mapping[str, Any]) -> Any:
-    """WordPiece as BERT has it (Devlin et al., 2019), in lower case unless the files say otherwise: [CLS] … [SEP]."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    backend = Tokenizer(models.WordPiece.from_file(vocab, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-        strip_accents=config.get("strip_accents"),
-        lowercase=config.get("do_lower_case", True),
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix="##")
-    backend.post_processor = processors.BertProcessing(_pair(backend, "[SEP]"), _pair(backend, "[CLS]"))
-    return backend
-
-
-def _pair(backend: Any, token: str) -> tuple[str, int]:
-    number = backend.token_to_id(token)
-    if number is None:
-        raise ValueError(f"the vocabulary has no {token}")
-    return token, number
+_SETTINGS = ("content", "single_word", "lstrip", "rstrip", "normalized")

@@ -1,11 +1,17 @@
-"""Texts for a causal language model to learn: whole, or the completion of a prompt alone."""
+"""Texts for a causal language model to learn: whole, in windows, or the completion of a prompt alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from npora.data.collate import IGNORED
+from npora.data.dataset import Dataset
 from npora.data.tokenizer import Tokenizer
+
+Ends = int | Sequence[int] | None
 
 
 def completion_labels(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> list[int]:
@@ -13,43 +19,110 @@ def completion_labels(prompt_ids: Sequence[int], completion_ids: Sequence[int]) 
     return [IGNORED] * len(prompt_ids) + list(completion_ids)
 
 
-def encode_text(tokenizer: Tokenizer, text: str, max_length: int | None = None) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of a text that is learnt whole, with the token that ends it where there is room.
+def encode_text(
+    tokenizer: Tokenizer, text: str, max_length: int | None = None, eos_token_id: Ends = None
+) -> dict[str, list[int]]:
+    """`input_ids` and `labels` of a text that is learnt whole, and of one token that ends it.
+
+    The ids are those of a call of the tokenizer; what it puts behind a text gives way to the end, and a text that ends
+    itself gets no second one. `windows` keeps what max_length would cut off.
+
+    eos_token_id : the end that generation stops at, as the model's config says (of several the first); the tokenizer's
+        eos_token unless given
 
     Raises
     ------
-    ValueError: a tokenizer without an eos_token.
+    ValueError: neither has an end.
     """
-    ids = [*tokenizer.encode(text), _end(tokenizer)][:max_length]
+    before, body, _ = tokenizer.encode_parts(text)
+    ids = [*before, *body, *_end(tokenizer, eos_token_id, body)][:max_length]
     return {"input_ids": ids, "labels": list(ids)}
 
 
 def encode_completion(
-    tokenizer: Tokenizer, prompt: str, completion: str, max_length: int | None = None
+    tokenizer: Tokenizer,
+    prompt: str,
+    completion: str,
+    max_length: int | None = None,
+    eos_token_id: Ends = None,
 ) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of a prompt, its completion and the token that ends it.
+    """`input_ids` and `labels` of a prompt, its completion and one token that ends it.
 
-    The two are encoded apart, as in generation, where the prompt stands alone: a space between them begins the
-    completion. Where there are more than max_length tokens the prompt loses its beginning (all but its last token), and
-    where that is not enough, the completion its end.
+    The ids are those of the joined text, with what the tokenizer puts before a text. A token with a character of the
+    completion is learnt, also where it holds the prompt's last ones: in generation, where the prompt stands alone, it
+    cannot come. So begin the completion where a token begins, which for most tokenizers is with the space between the
+    two. Where there are more than max_length tokens the prompt loses its beginning (all but its last token; what the
+    tokenizer puts before a text stays while there is room), and where that is not enough, the completion its end.
+
+    eos_token_id : as in encode_text
 
     Raises
     ------
-    ValueError: a tokenizer without an eos_token; a max_length below 2.
+    ValueError: neither tokenizer nor eos_token_id has an end; a max_length below 2.
     """
-    end = _end(tokenizer)
-    prompt_ids = tokenizer.encode(prompt)
-    completion_ids = [*tokenizer.encode(completion, add_special_tokens=False), end]
+    before, body, spans = tokenizer.encode_parts(prompt + completion)
+    border = next((i for i, (_, stop) in enumerate(spans) if stop > len(prompt)), len(body))
+    prompt_ids, completion_ids = body[:border], body[border:]
+    completion_ids += _end(tokenizer, eos_token_id, completion_ids)
     if max_length is not None:
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2, for a token and the one before it; got {max_length}")
         room = max(max_length - len(completion_ids), 1)
-        prompt_ids = prompt_ids[max(len(prompt_ids) - room, 0) :]
+        if len(before) + len(prompt_ids) > room:
+            before = before if len(before) < room else []
+            prompt_ids = prompt_ids[max(len(prompt_ids) - (room - len(before)), 0) :]
+    prompt_ids = before + prompt_ids
+    if max_length is not None:
         completion_ids = completion_ids[: max_length - len(prompt_ids)]
     return {"input_ids": prompt_ids + completion_ids, "labels": completion_labels(prompt_ids, completion_ids)}
 
 
-def _end(tokenizer: Tokenizer) -> int:
-    if tokenizer.eos_token_id is None:
+def encode_completions(
+    tokenizer: Tokenizer,
+    rows: Sequence[Mapping[str, Any]],
+    max_length: int | None = None,
+    eos_token_id: Ends = None,
+) -> tuple[Dataset, int]:
+    """encode_completion of each row's `prompt` and `text`, and how many of the rows max_length cut."""
+    encoded, cut = [], 0
+    for row in rows:
+        whole = encode_completion(tokenizer, row["prompt"], row["text"], None, eos_token_id)
+        if max_length is not None and len(whole["input_ids"]) > max_length:
+            whole = encode_completion(tokenizer, row["prompt"], row["text"], max_length, eos_token_id)
+            cut += 1
+        encoded.append({**row, **whole})
+    return Dataset(encoded), cut
+
+
+def windows(row: Mapping[str, Sequence[int]], max_length: int) -> list[dict[str, list[int]]]:
+    """An encoded text as rows of at most max_length tokens, of which each label is learnt once.
+
+    A window begins with the last token of the one before it, without its label: a model predicts each token from those
+    before it, and so the first of the others too. The labels of the windows that are not −100 are those of the row, in
+    order.
+
+    row : `input_ids` and `labels`, as of encode_text
+
+    Raises
+    ------
+    ValueError: a max_length below 2.
+    """
+    if max_length < 2:
+        raise ValueError(f"max_length must be at least 2, for a token and the one before it; got {max_length}")
+    ids, labels = list(row["input_ids"]), list(row["labels"])
+    cut = [{"input_ids": ids[:max_length], "labels": labels[:max_length]}]
+    for start in range(max_length - 1, len(ids) - 1, max_length - 1):
+        stop = start + max_length
+        cut.append({"input_ids": ids[start:stop], "labels": [IGNORED, *labels[start + 1 : stop]]})
+    return cut
+
+
+def _end(tokenizer: Tokenizer, eos_token_id: Ends, ids: Sequence[int]) -> list[int]:
+    """The token to put behind ids; none where they end with an end."""
+    given: Any = tokenizer.eos_token_id if eos_token_id is None else eos_token_id
+    ends: list[Any] = [end for end in np.ravel(given) if end is not None]
+    if not ends:
         raise ValueError("this tokenizer has no token to end a text; give it one, as in tokenizer.eos_token = '</s>'")
-    return tokenizer.eos_token_id
+    if not all(isinstance(end, int | np.integer) and not isinstance(end, bool) for end in ends):
+        raise ValueError(f"eos_token_id must be a token's id, or several; got {eos_token_id!r}")
+    return [] if ids and ids[-1] in ends else [int(ends[0])]

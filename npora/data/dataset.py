@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -11,10 +11,19 @@ Row = dict[str, Any]
 
 
 class Dataset(Sequence[Row]):
-    """Rows as dicts. The methods are those of Hugging Face's `datasets.Dataset` and return new Datasets."""
+    """Rows as dicts. The methods are those of Hugging Face's `datasets.Dataset` and return new Datasets.
+
+    label2id : the classes' numbers by their names, where the rows were read from a file with names; else None
+    """
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = list(rows)
+        self.label2id: dict[str, int] | None = None
+
+    @classmethod
+    def from_dict(cls, columns: Mapping[str, Sequence[Any]]) -> Dataset:
+        """The rows of columns, which must be of one length."""
+        return cls(_rows(columns, "from_dict"))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -31,26 +40,135 @@ class Dataset(Sequence[Row]):
     def __getitem__(self, index: Any) -> Any:
         """A row by its number, the rows of a slice, or a column by its name."""
         if isinstance(index, str):
-            return [row[index] for row in self._rows]
-        return Dataset(self._rows[index]) if isinstance(index, slice) else self._rows[index]
+            self._check([index])
+            return [row.get(index) for row in self._rows]
+        return self._with(self._rows[index]) if isinstance(index, slice) else self._rows[index]
 
     @property
     def column_names(self) -> list[str]:
-        return list(self._rows[0]) if self._rows else []
+        """Of all rows; one that lacks a column has None there."""
+        return list(dict.fromkeys(name for row in self._rows for name in row))
 
-    def map(self, function: Callable[[Row], Row]) -> Dataset:
-        """Each row with the keys that `function(row)` returns added to it, or put in their place."""
-        return Dataset({**row, **function(row)} for row in self._rows)
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._rows), len(self.column_names)
+
+    def map(
+        self,
+        function: Callable[..., Mapping[str, Any]],
+        batched: bool = False,
+        batch_size: int = 1000,
+        remove_columns: str | Sequence[str] | None = None,
+        with_indices: bool = False,
+    ) -> Dataset:
+        """Each row with the keys that `function(row)` returns added to it, or put in their place.
+
+        batched : function gets and returns columns, lists of up to batch_size rows' values. It may return more or fewer
+            rows, if remove_columns takes all that was there
+        remove_columns : columns of the rows that came which the new ones do not have
+        with_indices : function gets the row's number too, or the list of the batch's
+
+        Raises
+        ------
+        ValueError: a column that there is not; columns of different lengths.
+        """
+        removed = [remove_columns] if isinstance(remove_columns, str) else list(remove_columns or ())
+        self._check(removed)
+        rows: list[Row] = []
+        size, names = batch_size if batched else 1, self.column_names
+        for start in range(0, len(self._rows), size):
+            part = self._rows[start : start + size]
+            given: Any = {name: [row.get(name) for row in part] for name in names} if batched else part[0]
+            places: Any = list(range(start, start + len(part))) if batched else start
+            made = function(given, places) if with_indices else function(given)
+            if not isinstance(made, Mapping):
+                raise TypeError(f"the function of map must return a dict of columns; got {type(made).__name__}")
+            new = _rows(made, "the function of map") if batched and made else [dict(made)] * len(part)
+            kept = [{name: value for name, value in row.items() if name not in removed} for row in part]
+            if len(new) != len(kept):
+                if any(kept):
+                    raise ValueError(
+                        f"the function of map made {len(new)} rows of {len(kept)}: pass remove_columns="
+                        "dataset.column_names, since the old columns do not fit them"
+                    )
+                kept = [{}] * len(new)
+            rows += [{**old, **made} for old, made in zip(kept, new, strict=True)]
+        return self._with(rows)
 
     def filter(self, function: Callable[[Row], bool]) -> Dataset:
-        return Dataset(row for row in self._rows if function(row))
+        return self._with(row for row in self._rows if function(row))
 
     def shuffle(self, seed: int) -> Dataset:
         """The rows in an order that `numpy.random.default_rng(seed)` draws."""
         return self.select(np.random.default_rng(seed).permutation(len(self._rows)))
 
     def select(self, indices: Iterable[int]) -> Dataset:
-        return Dataset(self._rows[int(index)] for index in indices)
+        return self._with(self._rows[int(index)] for index in indices)
+
+    def sort(self, column: str, reverse: bool = False) -> Dataset:
+        self._check([column])
+        return self._with(sorted(self._rows, key=lambda row: row[column], reverse=reverse))
+
+    def train_test_split(self, test_size: float = 0.25, seed: int = 42, shuffle: bool = True) -> dict[str, Dataset]:
+        """{"train": …, "test": …}; test_size is a share below 1, or a number of rows."""
+        count = round(test_size * len(self)) if isinstance(test_size, float) and test_size < 1 else int(test_size)
+        if not 0 < count < len(self):
+            raise ValueError(f"test_size={test_size} of {len(self)} rows leaves none for the test or for the training")
+        rows = self.shuffle(seed) if shuffle else self
+        return {"train": rows[: len(self) - count], "test": rows[len(self) - count :]}
+
+    def rename_column(self, original_column_name: str, new_column_name: str) -> Dataset:
+        self._check([original_column_name])
+        if new_column_name in self.column_names:
+            raise ValueError(f"there is a column {new_column_name!r} already")
+        names = {original_column_name: new_column_name}
+        return self._with({names.get(name, name): value for name, value in row.items()} for row in self._rows)
+
+    def remove_columns(self, column_names: str | Sequence[str]) -> Dataset:
+        removed = [column_names] if isinstance(column_names, str) else list(column_names)
+        self._check(removed)
+        return self._with({name: v for name, v in row.items() if name not in removed} for row in self._rows)
+
+    def with_format(self, type: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
+        """The columns named. Rows are lists, which Trainer makes arrays of: type is None or "numpy".
+
+        Raises
+        ------
+        ValueError: another type.
+        """
+        if type not in (None, "numpy", "np"):
+            raise ValueError(f"the type must be None or 'numpy'; got {type!r}: npora is NumPy only")
+        return self if columns is None else self.remove_columns([n for n in self.column_names if n not in columns])
+
+    def set_format(self, type: str | None = None, columns: Sequence[str] | None = None) -> None:
+        """with_format, in place."""
+        self._check(list(columns or ()))
+        self._rows = self.with_format(type, columns)._rows
+
+    def to_list(self) -> list[Row]:
+        return list(self._rows)
+
+    def _with(self, rows: Iterable[Row]) -> Dataset:
+        made = Dataset(rows)
+        made.label2id = self.label2id
+        return made
+
+    def _check(self, names: Sequence[str]) -> None:
+        found = self.column_names if names and self._rows else names
+        for name in names:
+            if name not in found:
+                raise KeyError(f"there is no column {name!r}; there are: {', '.join(found) or 'none'}")
 
     def __repr__(self) -> str:
         return f"Dataset({len(self)} rows of {', '.join(self.column_names) or 'nothing'})"
+
+
+def _rows(columns: Mapping[str, Sequence[Any]], what: str) -> list[Row]:
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{what} needs columns of one length; got {lengths}")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -1,147 +1,147 @@
-"""Rows from TSV, CSV and JSON lines. What is wrong in a file is an error that names its line."""
+"""Examples from TSV, CSV, JSON and plain text. What is wrong in a file is an error that names its line."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from npora.data.dataset import Dataset, Row
+from npora.data.labels import Labels
+from npora.data.lines import Path, lines, shortened
+from npora.data.tables import csv_rows, json_lines, json_rows, tsv_rows
 
-Path = str | os.PathLike[str]
+_FORMATS = {".tsv": tsv_rows, ".csv": csv_rows, ".jsonl": json_lines, ".ndjson": json_lines, ".json": json_rows}
+_SAMPLES = ("line", "paragraph", "document")
 
 
 def read_tsv(path: Path, columns: Sequence[str] = ()) -> Dataset:
     """A file of tab-separated values, as GLUE's: the first line names the columns, quotes mean nothing.
 
-    columns : those that must be there. All values are strings.
+    Empty lines are skipped. columns : those that must be there. All values are strings.
 
     Raises
     ------
     FileNotFoundError; ValueError: a missing column, a line with more or fewer values than the first, text that is not
     UTF-8, each with its line.
     """
-    return Dataset(row for _, row in _delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return Dataset(row for _, row in tsv_rows(path, columns))
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> Dataset:
     """A file of comma-separated values with quotes; the first line names the columns. Otherwise as read_tsv."""
-    return Dataset(row for _, row in _delimited(path, columns, strict=True))
+    return Dataset(row for _, row in csv_rows(path, columns))
 
 
 def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Dataset:
-    """One JSON object a line; empty lines are skipped. Raises as read_tsv."""
-    return Dataset(row for _, row in _json_lines(path, columns))
+    """One JSON object a line; empty lines are skipped. Raises as read_tsv, and for a key that stands twice."""
+    return Dataset(row for _, row in json_lines(path, columns))
 
 
-def read_examples(path: Path, text_column: str, label_column: str, num_labels: int | None = None) -> Dataset:
-    """Rows of `text` and `label` from a .tsv, .csv or .jsonl file. With `num_labels` a label is a class, 0 … v − 1.
+def read_json(path: Path, columns: Sequence[str] = ()) -> Dataset:
+    """A JSON array of objects, an object whose `data` is one, or objects one after another. Raises as read_jsonl."""
+    return Dataset(row for _, row in json_rows(path, columns))
+
+
+def read_examples(
+    path: Path,
+    text_column: str,
+    label_column: str | None,
+    num_labels: int | None = None,
+    *,
+    pair_column: str | None = None,
+    label2id: Mapping[str, int] | None = None,
+    problem_type: str | None = None,
+) -> Dataset:
+    """Rows of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
+
+    A file whose name ends in .gz besides is unpacked. A text may be empty; a value that is no string is an error.
+
+    label_column : None where there are no labels, or none are to be read
+    num_labels : how many classes there are: a label is one of 0 … v − 1. 1 means regression, as in transformers
+    label2id : the classes' numbers by their names, as a model's config or an earlier file gives them. Without it names
+        are numbered in sorted order, and the dataset has the mapping as its `label2id`
+    problem_type : "regression" for labels that are numbers, "multi_label_classification" for JSON lists of 0 and 1, one
+        for each class, or of names; both become floats
 
     Raises
     ------
-    ValueError: as the readers, and for a label that is no whole number or out of range, with its line.
+    ValueError: as the readers, and for a label that is none of these, with its line.
     """
-    return Dataset(
-        {"text": row[text_column], "label": _label(row[label_column], num_labels, f"{os.fspath(path)}, line {line}")}
-        for line, row in _rows(path, (text_column, label_column))
-    )
+    columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
+    labels = Labels(num_labels, label2id, problem_type)
+    rows: list[Row] = []
+    for where, row in _rows(path, [*columns.values()] + ([] if label_column is None else [label_column])):
+        rows.append({name: _text(row, column, where) for name, column in columns.items()})
+        if label_column is not None:
+            labels.add(row[label_column], where)
+    if label_column is not None:
+        rows = [{**row, "label": label} for row, label in zip(rows, labels.numbers(), strict=True)]
+    dataset = Dataset(rows)
+    dataset.label2id = labels.label2id
+    return dataset
 
 
-def read_texts(path: Path, text_column: str, prompt_column: str | None = None) -> Dataset:
-    """Rows of `text`, and of `prompt` where its column is named, from a .tsv, .csv or .jsonl file.
+def read_texts(path: Path, text_column: str, prompt_column: str | None = None, sample_by: str = "line") -> Dataset:
+    """Rows of `text`, and of `prompt` where its column is named, from a .tsv, .csv, .json, .jsonl or .txt file.
+
+    A .txt file has no columns. By default each of its lines is a text, without those that are empty, as
+    `datasets.load_dataset("text")` has it; text_column is not looked at.
+
+    sample_by : of a .txt file: "line", "paragraph" (what empty lines separate) or "document" (all of it)
 
     Raises
     ------
     ValueError: as the readers, and for a value that is no string, with its line.
     """
+    if sample_by not in _SAMPLES:
+        raise ValueError(f"sample_by must be 'line', 'paragraph' or 'document'; got {sample_by!r}")
+    if _suffix(path) == ".txt":
+        if prompt_column is not None:
+            raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
+        return Dataset({"text": text} for text in _plain(path, sample_by))
+    if sample_by != "line":
+        raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    rows = []
-    for line, row in _rows(path, tuple(columns.values())):
-        for column in columns.values():
-            if not isinstance(row[column], str):
-                raise ValueError(f"{os.fspath(path)}, line {line}: {column} must be a string; got {row[column]!r}")
-        rows.append({name: row[column] for name, column in columns.items()})
-    return Dataset(rows)
+    return Dataset(
+        {name: _text(row, column, where) for name, column in columns.items()}
+        for where, row in _rows(path, [*columns.values()])
+    )
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    """The rows of a file and their lines, read as the ending of its name says."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".tsv":
-        return _delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
-    if suffix == ".csv":
-        return _delimited(path, columns, strict=True)
-    if suffix in (".jsonl", ".json"):
-        return _json_lines(path, columns)
-    raise ValueError(f"{os.fspath(path)}: a file of examples ends in .tsv, .csv or .jsonl")
+def _suffix(path: Path) -> str:
+    name = os.fspath(path).lower()
+    return os.path.splitext(name.removesuffix(".gz"))[1]
 
 
-def _label(value: Any, num_labels: int | None, where: str) -> int:
-    try:
-        label = int(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: the label {value!r} is not a whole number") from None
-    if label < 0 or (num_labels is not None and label >= num_labels):
-        most = "" if num_labels is None else f" … {num_labels - 1}"
-        raise ValueError(f"{where}: the label {label} is out of range; labels are 0{most}")
-    return label
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """The rows of a file and where they stand, read as the ending of its name says."""
+    if _suffix(path) not in _FORMATS:
+        raise ValueError(
+            f"{os.fspath(path)}: a file of examples ends in .tsv, .csv, .json or .jsonl (or .gz after that)"
+        )
+    return _FORMATS[_suffix(path)](path, columns)
 
 
-def _delimited(path: Path, columns: Sequence[str], **dialect: Any) -> Iterator[tuple[int, Row]]:
-    name = os.fspath(path)
-    with _open(path) as file:
-        reader = csv.reader(file, **dialect)
-        try:
-            header = next(reader, [])
-            _check_columns(header, columns, f"{name}, line 1")
-            for values in reader:
-                if len(values) != len(header):
-                    raise ValueError(
-                        f"{name}, line {reader.line_num}: {len(values)} values, where the first line names "
-                        f"{len(header)} columns"
-                    )
-                yield reader.line_num, dict(zip(header, values, strict=True))
-        except csv.Error as error:
-            raise ValueError(f"{name}, line {reader.line_num}: {error}") from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name}, after line {reader.line_num}: not UTF-8 ({error.reason})") from None
+def _text(row: Row, column: str, where: str) -> str:
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {column} must be a string; got {shortened(value)}")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(
+            f"{where}: {column} has half of a pair of surrogates, which is no character: {shortened(value)}"
+        )
+    return value
 
 
-def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    name = os.fspath(path)
-    with _open(path) as file:
-        for number, line in enumerate(_lines(file, name), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{name}, line {number}: not JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{name}, line {number}: a JSON object was expected, not {type(row).__name__}")
-            _check_columns(list(row), columns, f"{name}, line {number}")
-            yield number, row
-
-
-def _lines(file: Any, name: str) -> Iterator[str]:
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8 ({error.reason} at byte {error.start} of a block)") from None
-
-
-def _check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> None:
-    for column in columns:
-        if column not in found:
-            raise ValueError(f"{where}: there is no column '{column}'; there are: {', '.join(found) or 'none'}")
-    if len(set(found)) != len(found):
-        raise ValueError(f"{where}: a column stands twice: {', '.join(found)}")
-
-
-def _open(path: Path) -> Any:
-    try:
-        return open(path, encoding="utf-8-sig", newline="")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {os.fspath(path)}") from None
+def _plain(path: Path, sample_by: str) -> Iterator[str]:
+    text = [line for _, line in lines(path)]
+    if sample_by == "document":
+        yield from ["".join(text)] if any(line.strip() for line in text) else []
+        return
+    paragraph: list[str] = []
+    for line in [*text, ""]:
+        if line.strip():
+            paragraph.append(line)
+        if paragraph and (sample_by == "line" or not line.strip()):
+            yield "".join(paragraph).rstrip("\r\n")
+            paragraph = []

@@ -2,66 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+from npora.data.batch_encoding import BatchEncoding, as_array, pad_lists
+from npora.data.roles import ROLES
+from npora.data.texts import as_texts
+from npora.data.vocabulary import Vocabulary
+from npora.files import write_atomically, write_json
+
+_TRUNCATIONS = {True: "longest_first", False: None, None: None, "do_not_truncate": None} | {
+    name: name for name in ("longest_first", "only_first", "only_second")
+}
+_ONE_AT_A_TIME = threading.Lock()  # how a backend cuts and what it puts around a text are settings of its own
+_PROBES = (".", "a", "0")  # an empty text has no token between what goes before it and behind
+_PADDINGS = {True: "longest", False: None, "longest": "longest", "max_length": "max_length", "do_not_pad": None}
 
 
-class _Token:
-    """The token that has this role, or None. Another may be assigned, of those in the vocabulary."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.role = name
-
-    def __get__(self, tokenizer: Tokenizer, owner: type | None = None) -> str | None:
-        return tokenizer.special_tokens_map.get(self.role)
-
-    def __set__(self, tokenizer: Tokenizer, token: str | None) -> None:
-        if token is None:
-            tokenizer.special_tokens_map.pop(self.role, None)
-            return
-        if tokenizer.backend.token_to_id(token) is None:
-            raise ValueError(f"{self.role} must be in the tokenizer's vocabulary, and {token!r} is not")
-        tokenizer.special_tokens_map[self.role] = token
-
-
-class _Id:
-    """The id of the token that has this role, or None."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.role = name.removesuffix("_id")
-
-    def __get__(self, tokenizer: Tokenizer, owner: type | None = None) -> int | None:
-        token = tokenizer.special_tokens_map.get(self.role)
-        return None if token is None else int(tokenizer.backend.token_to_id(token))
-
-    def __set__(self, tokenizer: Tokenizer, number: int | None) -> None:
-        token = None if number is None else tokenizer.backend.id_to_token(int(number))
-        if token is None and number is not None:
-            raise ValueError(f"{self.role}_id must be in the tokenizer's vocabulary, and {number} is not")
-        setattr(tokenizer, self.role, token)
-
-
-class Tokenizer:
-    """Calls give a plain dict: input_ids, attention_mask, and token_type_ids where the model takes them.
+class Tokenizer(Vocabulary):
+    """Calls give a dict: input_ids, attention_mask, and token_type_ids where the model takes them.
 
     Attributes
     ----------
     pad_token, eos_token, … : str or None; pad_token_id, eos_token_id, … : int or None. Both may be assigned
     model_max_length : the most tokens the model takes, or None where its files do not say
     padding_side, truncation_side : "right" or "left"
+    chat_template : as the files have it, and kept when saved
     """
 
-    bos_token, bos_token_id = _Token(), _Id()
-    eos_token, eos_token_id = _Token(), _Id()
-    unk_token, unk_token_id = _Token(), _Id()
-    sep_token, sep_token_id = _Token(), _Id()
-    pad_token, pad_token_id = _Token(), _Id()
-    cls_token, cls_token_id = _Token(), _Id()
-    mask_token, mask_token_id = _Token(), _Id()
+    is_fast = True
 
     def __init__(
         self,
@@ -72,8 +46,14 @@ class Tokenizer:
         padding_side: str = "right",
         truncation_side: str = "right",
         token_type_ids: bool = False,
+        clean_up_tokenization_spaces: bool = False,
+        extra_special_tokens: Iterable[str] = (),
+        name_or_path: str = "",
+        config: Mapping[str, Any] | None = None,
+        chat_template: Any = None,
     ) -> None:
-        """backend : a `tokenizers.Tokenizer`, or what has its methods; special_tokens : the token of each role."""
+        """backend : a `tokenizers.Tokenizer`, or what has its methods; special_tokens : the token of each role;
+        config : what tokenizer_config.json says beside all that, which save_pretrained writes again."""
         # A tokenizer.json may fix a length; how long a batch becomes is for the caller to say.
         backend.no_truncation()
         backend.no_padding()
@@ -81,158 +61,237 @@ class Tokenizer:
         self.special_tokens_map: dict[str, str] = {}
         for role, token in (special_tokens or {}).items():
             setattr(self, role, token)
+        self.extra_special_tokens = list(extra_special_tokens)
         self.model_max_length = model_max_length
         self.padding_side = padding_side
         self.truncation_side = truncation_side
+        self.clean_up_tokenization_spaces = clean_up_tokenization_spaces
+        self.name_or_path = name_or_path
+        self.chat_template = chat_template
         self._has_types = token_type_ids
+        self._config = dict(config or {})
 
     @property
-    def vocab_size(self) -> int:
-        """Without the tokens that were added to the vocabulary; `len(tokenizer)` counts those too."""
-        return int(self.backend.get_vocab_size(with_added_tokens=False))
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", *["token_type_ids"] * self._has_types, "attention_mask"]
 
-    def __len__(self) -> int:
-        return int(self.backend.get_vocab_size())
-
-    def get_vocab(self) -> dict[str, int]:
-        return dict(self.backend.get_vocab())
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name_or_path!r}, {len(self):,} tokens, model_max_length="
+            f"{self.model_max_length}, padding_side={self.padding_side!r}, special_tokens={self.special_tokens_map})"
+        )
 
     def __call__(
         self,
-        text: str | Sequence[str] | None = None,
-        text_pair: str | Sequence[str] | None = None,
-        text_target: str | Sequence[str] | None = None,
+        text: Any = None,
+        text_pair: Any = None,
+        text_target: Any = None,
         *,
-        truncation: bool = False,
-        max_length: int | None = None,
-        padding: bool | str = False,
-        return_tensors: str | None = None,
         add_special_tokens: bool = True,
-    ) -> dict[str, Any]:
-        """Encode one text (lists of ids) or several (lists of lists).
+        padding: bool | str = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: str | None = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
+        verbose: bool = True,
+    ) -> BatchEncoding:
+        """Encode one text (lists of ids) or several (lists of lists): a list, a column of a data set, an array of str.
 
+        text_pair : the second text of each, or text has tuples of two
         text_target : what a sequence-to-sequence model is to say; beside text its ids are `labels`
-        truncation : cut to max_length, or without one to model_max_length
+        truncation : True or "longest_first", "only_first", "only_second": cut to max_length, or without one to
+            model_max_length. max_length alone means True
         padding : True or "longest", or "max_length"
+        is_split_into_words : text is a list of words, or lists of them
         return_tensors : "np" for int64 arrays [b,t], also of one text
+        return_… : token_type_ids, attention_mask, special_tokens_mask, offset_mapping (characters), length
 
         Raises
         ------
         ValueError: an argument that means nothing, a length too small for the special tokens, padding without a
-        pad_token, an array of different lengths.
+        pad_token, an array of different lengths.  TypeError: what is no text, with its place.
         """
-        if return_tensors not in (None, "np"):
-            raise ValueError(f"return_tensors must be 'np' or None; got {return_tensors!r}: npora is NumPy only")
-        if padding not in (True, False, "longest", "max_length"):
-            raise ValueError(f"padding must be True, False, 'longest' or 'max_length'; got {padding!r}")
+        _check_tensors(return_tensors)
+        if stride or return_overflowing_tokens:
+            raise ValueError(
+                "stride and return_overflowing_tokens are not supported: a text is cut, and what is cut off is not "
+                "returned (npora.data.windows cuts a document for a language model)"
+            )
         if text is None:
             text, text_target = text_target, None
         if text is None:
             raise ValueError("pass text, text_target or both")
+        if max_length is not None and truncation is None and padding is False:
+            truncation = True
+        strategy, wanted = _truncation(truncation), _padding(padding)
+        if wanted == "longest" and max_length is not None and strategy is None:
+            warnings.warn("max_length does nothing here without truncation=True or padding='max_length'", stacklevel=2)
         limit = max_length if max_length is not None else self.model_max_length
-        if padding == "max_length" and limit is None:
+        if wanted == "max_length" and limit is None:
             raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
+        types = self._has_types if return_token_type_ids is None else return_token_type_ids
+        fields = {"input_ids": "ids"} | {
+            name: attribute
+            for name, attribute, returned in (
+                ("token_type_ids", "type_ids", types),
+                ("attention_mask", "attention_mask", return_attention_mask is not False),
+                ("special_tokens_mask", "special_tokens_mask", return_special_tokens_mask),
+                ("offset_mapping", "offsets", return_offsets_mapping),
+            )
+            if returned
+        }
 
-        def encode(text: str | Sequence[str], pair: str | Sequence[str] | None) -> dict[str, Any]:
-            encoded = self._encoded(text, pair, limit if truncation else None, add_special_tokens)
-            if padding:
-                encoded = self._padded(encoded, limit if padding == "max_length" else None)
+        def encode(text: Any, pair: Any) -> BatchEncoding:
+            texts, one = as_texts(text, pair, is_split_into_words)
+            cut = None if limit is None or strategy is None else (limit, strategy)
+            encodings = self._encode(texts, cut, add_special_tokens, is_split_into_words)
+            values: dict[str, Any] = {name: [getattr(e, field) for e in encodings] for name, field in fields.items()}
+            if wanted:
+                length = limit if wanted == "max_length" else None
+                values = self._padded(values, length, padding_side, pad_to_multiple_of)
+            if return_length:
+                values["length"] = [len(ids) for ids in values["input_ids"]]
             if return_tensors == "np":
-                return {key: _array(lists) for key, lists in encoded.items()}
-            return {key: lists[0] for key, lists in encoded.items()} if isinstance(text, str) else encoded
+                return BatchEncoding({key: as_array(lists) for key, lists in values.items()}, encodings)
+            return BatchEncoding({key: v[0] for key, v in values.items()} if one else values, encodings)
 
         result = encode(text, text_pair)
         if text_target is not None:
             result["labels"] = encode(text_target, None)["input_ids"]
         return result
 
-    def encode(self, text: str, text_pair: str | None = None, **options: Any) -> list[int]:
+    encode_plus = batch_encode_plus = __call__
+
+    def encode(self, text: Any, text_pair: Any = None, **options: Any) -> list[int]:
         """The ids of one text, as a call gives them."""
         return list(self(text, text_pair, **options)["input_ids"])
 
-    def _encoded(self, text: Any, pair: Any, limit: int | None, special: bool) -> dict[str, list[list[int]]]:
-        texts = _strings(text)
-        if pair is not None:
-            texts = list(zip(texts, _strings(pair), strict=True))
-        if limit is not None:
-            self.backend.enable_truncation(limit, direction=self.truncation_side)
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
+        return self(text, pair, add_special_tokens=add_special_tokens).tokens()
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        return int(self.backend.num_special_tokens_to_add(pair))
+
+    def encode_parts(self, text: str) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+        """The ids that go before a text, those of the text alone, and from where to where its characters each has."""
+        (text,), _ = as_texts(text, None)
+        with _ONE_AT_A_TIME:
+            around = self.backend.encode(text)
+            masks = [around.special_tokens_mask]
+            if 0 not in masks[0]:
+                masks += [self.backend.encode(probe).special_tokens_mask for probe in _PROBES]
+            before = around.ids[: next((mask.index(0) for mask in masks if 0 in mask), 0)]
+            processor, self.backend.post_processor = self.backend.post_processor, None
+            try:  # some processors cut the spaces off the places of tokens
+                encoding = self.backend.encode(text)
+            finally:
+                self.backend.post_processor = processor
+        return list(before), list(encoding.ids), list(encoding.offsets)
+
+    def _encode(self, texts: list[Any], cut: tuple[int, str] | None, special: bool, words: bool) -> list[Any]:
+        with _ONE_AT_A_TIME:
+            return self._encode_alone(texts, cut, special, words)
+
+    def _encode_alone(self, texts: list[Any], cut: tuple[int, str] | None, special: bool, words: bool) -> list[Any]:
+        if cut is not None:
+            self.backend.enable_truncation(cut[0], strategy=cut[1], direction=self.truncation_side)
         try:
-            encodings = self.backend.encode_batch(texts, add_special_tokens=special)
+            split = {"is_pretokenized": True} if words else {}
+            encodings = list(self.backend.encode_batch(texts, add_special_tokens=special, **split))
+        except Exception as error:  # the package's own, of no common kind
+            if cut is None or "runcat" not in str(error):
+                raise
+            raise ValueError(f"max_length={cut[0]} leaves too little of the text that {cut[1]} cuts: {error}") from None
         finally:
             self.backend.no_truncation()
-        if limit is not None and any(len(encoding.ids) > limit for encoding in encodings):  # then none was cut at all
-            raise ValueError(f"max_length={limit} leaves no room beside the special tokens of a text")
-        result = {"input_ids": [encoding.ids for encoding in encodings]}
-        if self._has_types:
-            result["token_type_ids"] = [encoding.type_ids for encoding in encodings]
-        result["attention_mask"] = [encoding.attention_mask for encoding in encodings]
-        return result
+        if cut is not None and any(len(encoding.ids) > cut[0] for encoding in encodings):  # then none was cut at all
+            raise ValueError(f"max_length={cut[0]} leaves no room beside the special tokens of a text")
+        return encodings
 
-    def _padded(self, encoded: dict[str, list[list[int]]], length: int | None) -> dict[str, list[list[int]]]:
+    def _padded(self, values: Any, length: int | None, side: str | None, multiple: int | None) -> dict[str, Any]:
         if self.pad_token_id is None:
             raise ValueError(
                 "this tokenizer has no token to pad with; give it one, as in tokenizer.pad_token = tokenizer.eos_token"
             )
-        longest = max([len(ids) for ids in encoded["input_ids"]] + [length or 0])
-        fill = {"input_ids": self.pad_token_id}
+        fill: dict[str, Any] = {"input_ids": self.pad_token_id, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+        return pad_lists(values, fill, length, side or self.padding_side, multiple)
 
-        def pad(values: list[int], value: int) -> list[int]:
-            extra = [value] * (longest - len(values))
-            return extra + values if self.padding_side == "left" else values + extra
-
-        return {key: [pad(values, fill.get(key, 0)) for values in lists] for key, lists in encoded.items()}
-
-    def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> str:
-        """The text of one row of ids, or of one id.
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Pad what calls gave: a list of their results, or one result of several texts.
 
         Raises
         ------
-        ValueError: several rows, or ids below 0, such as the −100 of labels that are not to be learnt.
+        ValueError: no input_ids; the rows differ in their keys; as a call.
         """
-        ids = np.atleast_1d(np.asarray(token_ids))
-        if ids.ndim > 1 or (ids.size and ids.dtype.kind not in "iu"):
-            raise ValueError(f"decode takes one row of ids, batch_decode several; got {ids.dtype} of shape {ids.shape}")
-        if ids.min(initial=0) < 0:
-            raise ValueError(f"ids are 0 or more; got {ids.min()}: leave out what is not a token")
-        return str(self.backend.decode(ids.tolist(), skip_special_tokens=skip_special_tokens))
+        _check_tensors(return_tensors)
+        rows = encoded_inputs
+        values = dict(rows) if isinstance(rows, Mapping) else {key: [row[key] for row in rows] for key in rows[0]}
+        if "input_ids" not in values:
+            raise ValueError(f"pad takes what a call of the tokenizer gives, with input_ids; got {', '.join(values)}")
+        if return_attention_mask is not False and "attention_mask" not in values:
+            values["attention_mask"] = [[1] * len(ids) for ids in values["input_ids"]]
+        wanted = _padding(padding)
+        limit = max_length if max_length is not None else self.model_max_length
+        if wanted == "max_length" and limit is None:
+            raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
+        if wanted:
+            lists = {key: v for key, v in values.items() if len(v) and np.ndim(v[0]) == 1}
+            length = limit if wanted == "max_length" else None
+            values |= self._padded(lists, length, padding_side, pad_to_multiple_of)
+        return BatchEncoding({k: as_array(v) for k, v in values.items()} if return_tensors else values)
 
-    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False) -> list[str]:
-        return [self.decode(ids, skip_special_tokens) for ids in sequences]
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write tokenizer.json and tokenizer_config.json, from which npora and transformers read this tokenizer."""
+        os.makedirs(save_directory, exist_ok=True)
+        dropped = ("added_tokens_decoder", "additional_special_tokens", "add_bos_token", "add_eos_token", *ROLES)
+        config = {key: value for key, value in self._config.items() if key not in dropped}
+        config |= {role: self.special_tokens_map.get(role) for role in ROLES} | {
+            "model_max_length": self.model_max_length or int(1e30),
+            "padding_side": self.padding_side,
+            "truncation_side": self.truncation_side,
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
+            "model_input_names": self.model_input_names,
+            "extra_special_tokens": self.extra_special_tokens,
+        }
+        config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        write_atomically(os.path.join(save_directory, "tokenizer.json"), [self.backend.to_str(pretty=True).encode()])
+        write_json(os.path.join(save_directory, "tokenizer_config.json"), config)
 
-    def convert_tokens_to_ids(self, tokens: Any) -> Any:
-        """The id of a token, or a list of a list's; unk_token_id for one that the vocabulary lacks."""
-        if not isinstance(tokens, str):
-            return [self.convert_tokens_to_ids(token) for token in tokens]
-        number = self.backend.token_to_id(tokens)
-        return self.unk_token_id if number is None else number
 
-    def convert_ids_to_tokens(self, ids: Any) -> Any:
-        """The token of an id, or a list of a row's; None for an id that no token has."""
-        if np.ndim(ids) == 0:
-            return self.backend.id_to_token(int(ids))
-        return [self.convert_ids_to_tokens(number) for number in ids]
+def _check_tensors(return_tensors: str | None) -> None:
+    if return_tensors not in (None, "np"):
+        raise ValueError(f"return_tensors must be 'np' or None; got {return_tensors!r}: npora is NumPy only")
 
 
-def check_vocabulary(tokenizer: Any, vocab_size: int) -> None:
-    """Raises ValueError where the tokenizer has ids that a model of `vocab_size` embeddings lacks. A larger embedding
-    is fine: many are padded to a round number."""
-    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if largest >= vocab_size:
+def _truncation(truncation: bool | str | None) -> str | None:
+    if truncation not in _TRUNCATIONS:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer):,} tokens with ids up to {largest:,} ({token!r}), and the model's "
-            f"vocabulary {vocab_size:,}: take the tokenizer of the model's own checkpoint"
+            f"truncation must be True, False, 'longest_first', 'only_first' or 'only_second'; got {truncation!r}"
         )
+    return _TRUNCATIONS[truncation]
 
 
-def _strings(text: Any) -> list[Any]:
-    texts = [text] if isinstance(text, str) else list(text)
-    for value in texts:
-        if not isinstance(value, str):
-            raise TypeError(f"a tokenizer takes a string or a list of strings; got {type(value).__name__} in the list")
-    return texts
-
-
-def _array(lists: list[list[int]]) -> Any:
-    if len({len(ids) for ids in lists}) > 1:
-        raise ValueError("texts of different lengths make no array: pass padding=True")
-    return np.array(lists, dtype=np.int64)  # [b,t]
+def _padding(padding: bool | str) -> str | None:
+    if padding not in _PADDINGS:
+        raise ValueError(f"padding must be True, False, 'longest' or 'max_length'; got {padding!r}")
+    return _PADDINGS[padding]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 
+logger = logging.getLogger("npora")
+
 _NAME = re.compile(r"(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)  # as huggingface_hub has it
-_FILES = ["*.json", "*.txt"]
+_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]  # .model and .jinja: sentencepiece's vocabularies, chat templates
 _WEIGHTS = ["*.safetensors"]
 _NEVER = ["*/*", "consolidated*"]  # folders hold other formats; consolidated files are the weights a second time
 
@@ -16,16 +19,20 @@ def resolve(
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     weights: bool = True,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
 ) -> str:
     """The directory of a checkpoint: `name_or_path` itself where it is one, else the hub's snapshot of that name.
 
-    `org/name`, `name` and `org/name@revision` are names on the hub. Of the files there only .json, .txt and
-    .safetensors are fetched, and none of a folder. The package's environment variables hold: HF_HUB_OFFLINE, HF_HOME,
-    HF_ENDPOINT, HF_TOKEN.
+    `org/name`, `name` and `org/name@revision` are names on the hub. Of the files there only .json, .txt, .model, .jinja
+    and .safetensors are fetched, and none of a folder. The package's environment variables hold: HF_HUB_OFFLINE,
+    HF_HOME, HF_ENDPOINT, HF_TOKEN.
 
-    revision : a branch, a tag or a commit; `main` unless given
+    revision : a branch, a tag or a commit; `main` unless given. A directory has none: that is logged
     cache_dir : in place of the hub's own
     weights : False leaves out the .safetensors files
+    local_files_only : fetch nothing, as HF_HUB_OFFLINE does
+    token : of the hub's, for a model that not all may read; the one of `hf auth login` unless given
 
     Raises
     ------
@@ -35,6 +42,8 @@ def resolve(
     """
     path = os.fspath(name_or_path)
     if os.path.isdir(path):
+        if revision not in (None, "main"):
+            logger.warning("%s is a directory, which has no revision %r: it is read as it is", path, revision)
         return path
     missing = f"there is no directory {path}"
     if os.path.exists(path):
@@ -62,6 +71,8 @@ def resolve(
                 cache_dir=None if cache_dir is None else os.fspath(cache_dir),
                 allow_patterns=_FILES + _WEIGHTS * weights,
                 ignore_patterns=_NEVER,
+                local_files_only=local_files_only,
+                token=token,
             )
         )
     except errors.HFValidationError:  # such as two dots in a row
@@ -77,8 +88,8 @@ def resolve(
     except errors.LocalEntryNotFoundError as error:
         cache = os.fspath(cache_dir or constants.HF_HUB_CACHE)
         why = f"{hub} is out of reach ({type(error.__cause__).__name__})"
-        if constants.HF_HUB_OFFLINE:
-            why = "HF_HUB_OFFLINE forbids to fetch it"
+        if constants.HF_HUB_OFFLINE or local_files_only:
+            why = f"{'local_files_only' if local_files_only else 'HF_HUB_OFFLINE'} forbids to fetch it"
         raise FileNotFoundError(
             f"{missing}, no complete copy of {name} ({revision}) in the cache {cache}, and {why}"
         ) from error

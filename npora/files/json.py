@@ -31,7 +31,7 @@ def read_json(path: str | os.PathLike[str], most_bytes: int = _MOST_BYTES) -> di
 def parse_json(text: bytes, what: str) -> dict[str, Any]:
     """The object in a JSON text; `what` names it in the error."""
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
+        value = json.loads(text.decode("utf-8"), **STRICT)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
@@ -54,3 +54,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+# How json.loads and json.JSONDecoder read strictly: no key twice, no NaN and no Infinity.
+STRICT: dict[str, Any] = {"object_pairs_hook": _once_each, "parse_constant": _no_constant}

@@ -1,4 +1,4 @@
-"""Adapters on disk: PEFT's two files, written atomically and read strictly."""
+"""Adapters on disk: PEFT's two files, written atomically, and the record beside the tensors of what they mean."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from npora.files import load_file, load_metadata, save_file
+from npora.files import load_metadata, save_file
 from npora.lora.config import LoraConfig
-from npora.nn.module import Array, Parameter
+from npora.lora.folder import WEIGHTS_NAME, head_size, own_record, weights_path
+from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
 
-WEIGHTS_NAME = "adapter_model.safetensors"
-
 # The fields that decide what the tensors mean. They are recorded beside the tensors too, in the file's metadata, which
 # PEFT leaves alone: a config that no longer fits its tensors is then an error.
-_MEANING = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "base_model_name_or_path")
+_MEANING = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,10 @@ class Origin:
     state: str
 
     @classmethod
-    def of(cls, directory: str | os.PathLike[str], config: LoraConfig, parameters: Mapping[str, Parameter]) -> Origin:
-        return cls(load_metadata(os.path.join(directory, WEIGHTS_NAME)), _state(config, parameters))
+    def of(
+        cls, directory: str, config: LoraConfig, parameters: Mapping[str, Parameter], said: Mapping[str, Any]
+    ) -> Origin:
+        return cls(load_metadata(weights_path(directory)), _state(config, parameters, said))
 
 
 def save_adapter(
@@ -42,18 +43,22 @@ def save_adapter(
     config: LoraConfig,
     parameters: Mapping[str, Parameter],
     base: Mapping[str, Array],
+    said: Mapping[str, Any],
     origin: Origin | None = None,
 ) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json`, and nothing else.
 
     An adapter that is still as it was loaded keeps what its file said of it: the same tensors then give the same bytes.
+
+    said : what else is recorded: id2label, problem_type, notes
     """
     os.makedirs(directory, exist_ok=True)
-    if origin is not None and origin.state == _state(config, parameters):
+    if origin is not None and origin.state == _state(config, parameters, said):
         metadata = origin.metadata
     else:
-        record = {**_meaning(config), "base_sha256": digest(base)}
-        metadata = {"format": "pt", "npora": json.dumps(record, sort_keys=True)}
+        name = config.base_model_name_or_path
+        record = {**_meaning(config), "base_model_name_or_path": name, "base_sha256": digest(base), **said}
+        metadata = {"format": "pt", "npora": _json(record)}
     tensors = {name: parameter.data for name, parameter in parameters.items()}
     save_file(tensors, os.path.join(directory, WEIGHTS_NAME), metadata)
     config.save_pretrained(directory)
@@ -63,51 +68,23 @@ def _meaning(config: LoraConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _MEANING}
 
 
-def _state(config: LoraConfig, parameters: Mapping[str, Parameter]) -> str:
+def _state(config: LoraConfig, parameters: Mapping[str, Parameter], said: Mapping[str, Any]) -> str:
     values = digest({name: parameter.data for name, parameter in parameters.items()})
-    return json.dumps({**_meaning(config), "values": values}, sort_keys=True)
+    return _json({**_meaning(config), "values": values, **said})
 
 
-def read_adapter(
-    directory: str | os.PathLike[str],
-    config: LoraConfig,
-    parameters: Mapping[str, Parameter],
-    base: Mapping[str, Array],
-    below: Mapping[str, Parameter],
-) -> list[tuple[Parameter, Array]]:
-    """Each parameter with its value from the file, in the parameter's dtype. Raises ValueError as load_adapter says.
-
-    below : the base's weights below adapters, by their names in the whole model. PEFT saves such a weight beside the
-        adapter where the target is a model's embedding or projection; it must then be this base's.
-    """
-    path = os.path.join(directory, WEIGHTS_NAME)
-    tensors = {name: tensor for name, tensor in load_file(path).items() if not _is_copy(name)}
-    copied = [name for name in tensors if name in below and name not in parameters]
-    problems = [
-        f"{name} is not this base's"
-        for name in copied
-        if not np.array_equal(tensors.pop(name).astype(below[name].dtype), below[name].data)
-    ]
-    problems += [f"missing: {name}" for name in parameters if name not in tensors]
-    problems += [f"unexpected: {name}" for name in tensors if name not in parameters]
-    problems += [
-        f"{name} has shape {tensors[name].shape}, expected {parameter.shape}"
-        for name, parameter in parameters.items()
-        if name in tensors and tensors[name].shape != parameter.shape
-    ]
-    if problems:
-        raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))
-    _check_meaning(path, config, base)
-    return [(parameter, np.array(tensors[name], dtype=parameter.dtype)) for name, parameter in parameters.items()]
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"an adapter's notes must be what JSON can hold; got {value.get('notes')!r}: {error}"
+        ) from None
 
 
-def _is_copy(name: str) -> bool:
-    """With bias="all" PEFT saves a head's biases twice more, under names of its own inner modules."""
-    return not {"modules_to_save", "original_module"}.isdisjoint(name.split("."))
-
-
-def _check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> None:
-    recorded: dict[str, Any] = json.loads(load_metadata(path).get("npora", "{}"))
+def check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> None:
+    """Raise ValueError where the file was saved with another config than is beside it now, or on another base."""
+    recorded = own_record(path)
     for name in _MEANING:
         if name in recorded and recorded[name] != getattr(config, name):
             raise ValueError(
@@ -116,30 +93,56 @@ def _check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> 
             )
     if "base_sha256" in recorded and recorded["base_sha256"] != digest(base):
         raise ValueError(
-            f"{path} was trained on another base model ({recorded['base_model_name_or_path']}): the SHA-256 of its "
+            f"{path} was trained on another base model ({recorded.get('base_model_name_or_path')}): the SHA-256 of its "
             f"weights was {recorded['base_sha256']}, this base's is {digest(base)}"
         )
 
 
-def warn_of_another_base(config: LoraConfig, base_name: str | None, directory: str | os.PathLike[str]) -> None:
+def base_name(model: Module) -> tuple[str | None, str | None]:
+    """Under which name a model was loaded, and of which revision where the name says so, as org/name@revision does."""
+    name = getattr(model, "name_or_path", None)
+    if not name or os.path.exists(name):
+        return name or None, None
+    name, _, revision = str(name).partition("@")
+    return name, revision or None
+
+
+def warn_of_another_base(config: LoraConfig, base_name: str | None, directory: str) -> None:
     """PEFT records no digest of the base. All there is to compare are the last parts of two names: too little to
     refuse by, since a local copy may have any name."""
     trained_on = config.base_model_name_or_path
-    if not trained_on or not base_name or "npora" in load_metadata(os.path.join(directory, WEIGHTS_NAME)):
+    if not trained_on or not base_name or "npora" in load_metadata(weights_path(directory)):
         return
     if _last_part(trained_on) != _last_part(base_name):
         logger.warning(
             "the adapter in %s was trained on '%s', and this model is '%s': make sure that they are the same",
-            os.fspath(directory), trained_on, base_name,
+            directory, trained_on, base_name,
         )  # fmt: skip
 
 
-def check_same(existing: LoraConfig, loaded: LoraConfig, directory: str | os.PathLike[str]) -> None:
+def check_same(existing: LoraConfig, loaded: LoraConfig, directory: str) -> None:
     """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
-    for name in ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"):
+    for name in _MEANING:
         mine, theirs = getattr(existing, name), getattr(loaded, name)
         if mine != theirs:
-            raise ValueError(f"the adapter in {os.fspath(directory)} has {name}={theirs!r}, this one {name}={mine!r}")
+            raise ValueError(f"the adapter in {directory} has {name}={theirs!r}, this one {name}={mine!r}")
+
+
+def has_head(parameters: Mapping[str, Parameter]) -> bool:
+    """Whether a classifier's head is among these."""
+    return head_size({name: parameter.shape for name, parameter in parameters.items()}) is not None
+
+
+def take_labels(model_config: Any, record: Mapping[str, Any]) -> None:
+    """Give a model the names of the classes that its adapter was trained for, where it has none of its own."""
+    names = {int(key): str(name) for key, name in record.get("id2label", {}).items()}
+    own = getattr(model_config, "id2label", None)
+    if not names or own is None or names == own:
+        return
+    if all(name == f"LABEL_{number}" for number, name in own.items()):
+        model_config.id2label, model_config.label2id = names, {name: number for number, name in names.items()}
+    else:
+        logger.warning("the adapter's classes are %s, and this model calls them %s", names, own)
 
 
 def digest(arrays: Mapping[str, Array]) -> str:

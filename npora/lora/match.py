@@ -5,10 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
-from npora.lora.config import TASK_HEADS, LoraConfig
+from npora.lora.config import LoraConfig
 from npora.nn.linear import Linear
 from npora.nn.module import Module
+
+# Under which names PEFT looks for the head of a task's models; classification_head is T5's, which PEFT is told of by
+# modules_to_save.
+TASK_HEADS: dict[str | None, tuple[str, ...]] = {
+    "SEQ_CLS": ("classifier", "score", "classification_head"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+PEFTS_HEADS = ("classifier", "score", "qa_outputs")
 
 
 def names_match(name: str, path: str) -> bool:
@@ -16,8 +26,10 @@ def names_match(name: str, path: str) -> bool:
     return path == name or path.endswith("." + name)
 
 
-def target_paths(model: Module, config: LoraConfig) -> list[str]:
+def target_paths(model: Module, config: LoraConfig, lenient: bool = False) -> list[str]:
     """The paths of the Linear modules that get an adapter.
+
+    lenient : pass over what matches nothing, for the config of an adapter that is there: its tensors say what it is on
 
     Raises
     ------
@@ -25,12 +37,12 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
     that is not a Linear.
     """
     paths = {path: module for path, module in model.named_modules() if path}
-    heads = set(saved_paths(model, config))
+    heads = set(saved_paths(model, config, lenient))
     outside = {path for path in paths if any(path == head or path.startswith(head + ".") for head in heads)}
     targets = config.target_modules
     if targets is None:
         targets = list(getattr(model, "default_target_modules", ()))
-        if not targets:
+        if not targets and not lenient:
             raise ValueError("this model has no default target_modules: name them in LoraConfig")
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
@@ -38,21 +50,25 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
             chosen = [path for path, module in paths.items() if isinstance(module, Linear) and path != last]
         else:
             chosen = [path for path in paths if re.fullmatch(targets, path)]
-            if not chosen:
+            if not chosen and not lenient:
                 raise ValueError(f"target_modules: the pattern {targets!r} matches no module of {_near('', paths)}")
-            _refuse_others(chosen, paths)
     else:
-        for name in targets:
+        for name in () if lenient else targets:
             if not any(names_match(name, path) for path in paths):
                 raise ValueError(f"target_modules: '{name}' matches no module{_near(name, paths)}")
         chosen = [path for path in paths if any(names_match(name, path) for name in targets)]
+    if lenient:
+        chosen = [path for path in chosen if isinstance(paths[path], Linear)]
+    else:
         _refuse_others(chosen, paths)
     if config.layers_to_transform is not None:
-        chosen = _only_layers(chosen, config)
+        chosen = _only_layers(chosen, config, lenient)
     excluded = config.exclude_modules
     if excluded is not None:
         chosen = [path for path in chosen if not _is_excluded(path, excluded)]
     chosen = [path for path in chosen if path not in outside]
+    if lenient:
+        return chosen
     for field, pattern in [("rank_pattern", key) for key in config.rank_pattern] + [
         ("alpha_pattern", key) for key in config.alpha_pattern
     ]:
@@ -63,23 +79,31 @@ def target_paths(model: Module, config: LoraConfig) -> list[str]:
     return chosen
 
 
-def saved_paths(model: Module, config: LoraConfig) -> list[str]:
-    """The paths of the modules that are trained whole: `modules_to_save`, the head of a classification task, and what
-    the model's class says is `saved_along` with one of them."""
+def saved_paths(model: Module, config: LoraConfig, lenient: bool = False) -> list[str]:
+    """The paths of the modules that are trained whole: `modules_to_save`; the head of a classification task; what the
+    model's class says is `saved_along` with one of them; and what was drawn because the checkpoint has none, since
+    nothing else could bring it back."""
     paths = [path for path, _ in model.named_modules() if path]
     heads = TASK_HEADS.get(config.task_type, ())
     named = [name for name in config.modules_to_save or () if name not in heads]
-    for name in named:
+    for name in () if lenient else named:
         if not any(names_match(name, path) for path in paths):
             raise ValueError(f"modules_to_save: '{name}' matches no module{_near(name, paths)}")
-    along = [other for name in (*named, *heads) for other in getattr(model, "saved_along", {}).get(name, ())]
-    chosen = [path for path in paths if any(names_match(name, path) for name in (*named, *heads, *along))]
-    if heads and not any(names_match(head, path) for head in heads for path in chosen):
+    names = {*named, *heads}
+    along = [other for name in names for other in getattr(model, "saved_along", {}).get(name, ())]
+    chosen = [path for path in paths if any(names_match(name, path) for name in (*names, *along))]
+    if heads and not lenient and not any(names_match(head, path) for head in heads for path in chosen):
         raise ValueError(
             f"task_type {config.task_type} trains a head named {' or '.join(heads)}, and the model has "
             "none: leave task_type out, and name its head in modules_to_save"
         )
-    return [path for path in chosen if not any(path.startswith(other + ".") for other in chosen)]
+    chosen += [path for path in drawn_modules(model) if path in paths]
+    return [path for path in paths if path in chosen and not any(path.startswith(other + ".") for other in chosen)]
+
+
+def drawn_modules(model: Any) -> tuple[str, ...]:
+    """The paths of the modules that a model drew because its checkpoint has none."""
+    return tuple(model.newly_initialized_modules()) if hasattr(model, "newly_initialized_modules") else ()
 
 
 def rank_and_alpha(path: str, config: LoraConfig) -> tuple[int, float]:
@@ -98,14 +122,14 @@ def _is_excluded(path: str, excluded: list[str] | str) -> bool:
     return any(names_match(name, path) for name in excluded)
 
 
-def _only_layers(chosen: list[str], config: LoraConfig) -> list[str]:
+def _only_layers(chosen: list[str], config: LoraConfig, lenient: bool) -> list[str]:
     wanted = config.layers_to_transform
     numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
     patterns = config.layers_pattern
     names = [patterns] if isinstance(patterns, str) else list(patterns or ())
     expression = rf".*\.?(?:{'|'.join(names)})\.(\d+)(?:\.|$)" if names else r".*?\b(\d+)(?:\.|$)"
     layer_of = {path: int(found[1]) for path in chosen if (found := re.match(expression, path))}
-    for number in numbers:
+    for number in () if lenient else numbers:
         if number not in layer_of.values():
             known = ", ".join(str(n) for n in sorted(set(layer_of.values()))) or "none"
             raise ValueError(f"layers_to_transform: there is no layer {number} among the targets; they are in: {known}")

@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from npora.lora import files
+from npora.lora.adapters import DEFAULT_SEED, Adapters, check_config
 from npora.lora.config import LoraConfig
-from npora.lora.inject import check_name, inject
+from npora.lora.fit import check_fit, plan, read_tensors, shapes_of
+from npora.lora.folder import adapter_directory, own_record, weights_path
+from npora.lora.inject import check_name, plain_name
+from npora.lora.keywords import refuse_others
 from npora.lora.linear import LoRALinear
-from npora.lora.match import target_paths
 from npora.lora.saved import ModulesToSaveWrapper
-from npora.nn.module import Array, Backward, Module, Parameter
+from npora.lora.unsupported import refuse_altered_base
+from npora.nn.module import Array, Module
 
-DEFAULT_SEED = 42
-
-
-class LoraModel(Module):
-    """The base model under PEFT's second level of names, `base_model.model.…`."""
-
-    def __init__(self, model: Module) -> None:
-        self.model = model
-
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        return self.model(*args, **kwargs)
+_IDLE = (
+    "torch_device", "autocast_adapter_dtype", "ephemeral_gpu_offload", "low_cpu_mem_usage", "key_mapping",
+    "use_safetensors", "device_map", "token", "use_auth_token", "force_download", "ignore_mismatched_sizes",
+)  # fmt: skip
+_WHERE = ("adapter_name", "is_trainable", "config", "revision", "cache_dir", "local_files_only", "subfolder")
 
 
-class PeftModel(Module):
+class PeftModel(Adapters):
     """A frozen model with LoRA adapters. Build one with `get_peft_model` or `PeftModel.from_pretrained`.
 
     The base model is changed in place: its target modules become LoRALinear, which hold them as `base_layer`.
     """
 
     def __init__(self, model: Module, peft_config: LoraConfig, adapter_name: str = "default", seed: int = DEFAULT_SEED):
-        if any(isinstance(module, LoRALinear) for module in model.modules()):
-            raise ValueError("this model has LoRA layers already: use add_adapter(), or unload() them first")
-        target_paths(model, peft_config)  # raises before anything is changed
-        self.base_model = LoraModel(model)
-        self.peft_config: dict[str, LoraConfig] = {}
-        self._origins: dict[str, files.Origin] = {}  # of adapters that were loaded
-        self._base_biases: dict[str, Array] = {}  # as they were, by name: those that the adapter trains
-        model.requires_grad_(False)
+        super().__init__(model)
         self.add_adapter(adapter_name, peft_config, seed)
         self.set_adapter(adapter_name)
-
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        return self.base_model(*args, **kwargs)
 
     def generate(self, *args: Any, **options: Any) -> Array:
         """The base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
@@ -60,111 +47,40 @@ class PeftModel(Module):
     def config(self) -> Any:
         return getattr(self.base_model.model, "config", None)
 
-    @property
-    def active_adapter(self) -> str:
-        return self._active_adapter
+    def load_state_dict(self, state: Any) -> None:
+        self._refuse_merged("load_state_dict()")
+        with self._biases.on():
+            super().load_state_dict(state)
 
-    def get_base_model(self) -> Module:
-        return self.base_model.model
+    def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False) -> None:
+        """Let every target compute with W + s B A as one matrix. W's bytes stay as they are.
 
-    def lora_layers(self) -> list[tuple[str, LoRALinear]]:
-        return [(path, m) for path, m in self.base_model.model.named_modules() if isinstance(m, LoRALinear)]
-
-    def _saved_modules(self) -> list[ModulesToSaveWrapper]:
-        return [m for m in self.modules() if isinstance(m, ModulesToSaveWrapper)]
-
-    def add_adapter(self, adapter_name: str, peft_config: LoraConfig, seed: int = DEFAULT_SEED) -> None:
-        """Add an adapter, not yet active. Its A's are drawn from `seed` and the module's path, nothing else."""
-        check_name(adapter_name)
-        if adapter_name in self.peft_config:
-            raise ValueError(f"there is an adapter named '{adapter_name}' already")
-        if self.peft_config and (peft_config.bias != "none" or self._base_biases):
-            raise ValueError("an adapter that trains biases of the base cannot share the model with another adapter")
-        model, config = self.base_model.model, peft_config
-        inject(model, config, adapter_name, seed)
-        if config.base_model_name_or_path is None:
-            config.base_model_name_or_path = getattr(model, "name_or_path", None)
-        self.peft_config[adapter_name] = config
-        self._base_biases.update((name, parameter.data) for name, parameter in self.trained_biases(adapter_name))
-        self._requires_grad(adapter_name, False)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Forget an adapter. Raises where it is the active one, or there is none of this name."""
-        if adapter_name not in self.peft_config:
-            raise ValueError(f"there is no adapter '{adapter_name}'; there are: {', '.join(self.peft_config)}")
-        if adapter_name == getattr(self, "_active_adapter", None):
-            raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
-        del self.peft_config[adapter_name]
-        self._origins.pop(adapter_name, None)
-        for module in self.modules():
-            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
-                module.delete_adapter(adapter_name)
-
-    def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
-        """The base's biases that this adapter trains, by their names in the whole model."""
-        mode = self.peft_config[adapter_name].bias
-        if mode == "none":
-            return []
-        inside = [path for path, m in self.named_modules() if isinstance(m, ModulesToSaveWrapper)]
-        biases = [
-            (name, parameter)
-            for name, parameter in self.named_parameters()
-            if name.endswith(".bias") and not any(name.startswith(path + ".") for path in inside)
-        ]
-        return biases if mode == "all" else [(n, p) for n, p in biases if n.endswith(".base_layer.bias")]
-
-    def adapter_parameters(self, adapter_name: str) -> dict[str, Parameter]:
-        """What belongs to an adapter, under the names of PEFT's files: without the adapter's own name."""
-        found = dict(self.trained_biases(adapter_name))
-        for path, module in self.named_modules():
-            if isinstance(module, LoRALinear) and adapter_name in module.lora_A:
-                found[f"{path}.lora_A.weight"] = module.lora_A[adapter_name].weight
-                found[f"{path}.lora_B.weight"] = module.lora_B[adapter_name].weight
-            elif isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save:
-                for name, parameter in module.modules_to_save[adapter_name].named_parameters():
-                    found[f"{path}.{name}"] = parameter
-        return found
-
-    def _requires_grad(self, adapter_name: str, value: bool) -> None:
-        for parameter in self.adapter_parameters(adapter_name).values():
-            if parameter.requires_grad != value:
-                parameter.requires_grad = value
-
-    def set_adapter(self, adapter_name: str) -> None:
-        """Make one adapter the active and trainable one. A config of `inference_mode` keeps it frozen."""
-        if adapter_name not in self.peft_config:
-            raise ValueError(f"there is no adapter '{adapter_name}'; there are: {', '.join(self.peft_config)}")
-        for _, layer in self.lora_layers():
-            if layer.merged_adapter is not None:
-                raise RuntimeError(f"adapter '{layer.merged_adapter}' is merged: call unmerge_adapter() first")
-        for name in self.peft_config:
-            self._requires_grad(name, name == adapter_name and not self.peft_config[name].inference_mode)
-        for module in self.modules():
-            if isinstance(module, LoRALinear):
-                module.active_adapter = adapter_name if adapter_name in module.lora_A else None
-            elif isinstance(module, ModulesToSaveWrapper):
-                module.active_adapter = adapter_name
-        self._active_adapter = adapter_name
-
-    def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """How many numbers are trained, and how many there are in all (adapters and copies of heads included)."""
-        parameters = list(self.parameters())
-        return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)
-
-    def print_trainable_parameters(self) -> None:
-        trainable, everything = self.get_nb_trainable_parameters()
-        print(
-            f"trainable params: {trainable:,d} || all params: {everything:,d} || "
-            f"trainable%: {100 * trainable / everything:.4f}"
-        )
-
-    def merge_adapter(self, safe_merge: bool = False) -> None:
-        """Let every target compute with W + s B A as one matrix. W's bytes stay as they are."""
+        adapter_names : the active adapter alone, where it is given
+        safe_merge : merge none where a result is not finite
+        """
+        self._only_active(adapter_names)
         layers = [layer for _, layer in self.lora_layers() if layer.active_adapter is not None]
         if any(layer.merged_adapter is not None for layer in layers):
             raise RuntimeError("the adapter is merged already: call unmerge_adapter() first")
-        for layer in layers:
-            layer.merge(safe_merge)
+        try:
+            for layer in layers:
+                layer.merge(safe_merge)
+        except BaseException:
+            for layer in layers:
+                if layer.merged_adapter is not None:
+                    layer.unmerge()
+            raise
+
+    def _only_active(self, adapter_names: Sequence[str] | None) -> None:
+        if isinstance(adapter_names, bool | str):
+            raise TypeError(f"adapter_names must be a list of names; got {adapter_names!r}")
+        for name in adapter_names or ():
+            self._refuse_unknown(name)
+        if adapter_names is not None and list(adapter_names) != self.active_adapters:
+            raise ValueError(
+                f"npora merges the active adapter, which is '{self.active_adapter}'; got adapter_names="
+                f"{list(adapter_names)}: set_adapter() the one to merge"
+            )
 
     def unmerge_adapter(self) -> None:
         """Undo merge_adapter, exactly."""
@@ -174,123 +90,192 @@ class PeftModel(Module):
         for layer in layers:
             layer.unmerge()
 
-    def merge_and_unload(self, safe_merge: bool = False) -> Module:
-        """The base model with the active adapter merged in for good, and without LoRA layers."""
-        if not any(layer.merged_adapter is not None for _, layer in self.lora_layers()):
-            self.merge_adapter(safe_merge)
+    def merge_and_unload(
+        self, progressbar: bool = False, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
+    ) -> Module:
+        """The base model with the active adapter merged in for good, and without LoRA layers; all of it is frozen.
+
+        safe_merge : raise ValueError where a result is not finite, be it merged already; nothing is then changed
+        """
+        self._only_active(adapter_names)
+        merged = [layer for _, layer in self.lora_layers() if layer.merged_adapter is not None]
+        if not merged:
+            self.merge_adapter(safe_merge=safe_merge)
+        for layer in merged:
+            if safe_merge:
+                layer.check_finite()
+        self._biases.switch_on()
+        self._biases.let_go()
         return self._unload(merged=True)
 
     def unload(self) -> Module:
-        """The base model as it was, without its adapters."""
-        self._swap_biases(self._base_biases)
+        """The base model as it was, without its adapters; all of it is frozen, as in PEFT."""
+        self._biases.give_back()
         return self._unload(merged=False)
 
     def _unload(self, merged: bool) -> Module:
         model = self.base_model.model
         for path, module in list(model.named_modules()):
             if isinstance(module, LoRALinear):
-                model.set_submodule(path, module.merged_linear() if merged else module.base_layer)
+                keep = not merged or module.active_adapter is None
+                model.set_submodule(path, module.base_layer if keep else module.merged_linear())
             elif isinstance(module, ModulesToSaveWrapper):
-                model.set_submodule(path, module.active_module() if merged else module.original_module)
+                model.set_submodule(path, module.trained_module() if merged else module.original_module)
+        self.peft_config, self._notes, self._origins, self._active = {}, {}, {}, None
         return model.requires_grad_(False)
 
-    @contextmanager
-    def disable_adapter(self) -> Iterator[None]:
-        """Within this block the model is its base again, bit for bit: adapters, trained heads and biases are off."""
-        switches: list[Any] = [layer for _, layer in self.lora_layers()] + self._saved_modules()
-        for module in switches:
-            module.disable_adapters = True
-        trained = self._swap_biases(self._base_biases)
-        try:
-            yield
-        finally:
-            for module in switches:
-                module.disable_adapters = False
-            self._swap_biases(trained)
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        selected_adapters: Sequence[str] | None = None,
+        save_embedding_layers: str | bool = "auto",
+        is_main_process: bool = True,
+        **keywords: Any,
+    ) -> None:
+        """Write each adapter as PEFT does: `default` into the directory, any other into a directory of its name.
 
-    def _swap_biases(self, values: dict[str, Array]) -> dict[str, Array]:
-        """Give the biases these values, and return those that they had."""
-        parameters = dict(self.named_parameters())
-        before = {name: parameters[name].data for name in values}
-        for name, value in values.items():
-            parameters[name].data = value
-        return before
+        selected_adapters : these alone
+        save_embedding_layers : "auto" or False: npora trains no embedding beside an adapter, and so saves none
+        is_main_process : False writes nothing
+        """
+        idle = {"safe_serialization": safe_serialization, "save_embedding_layers": save_embedding_layers}
+        refuse_others("save_pretrained", {**idle, **keywords}, ("save_directory", "selected_adapters"), tuple(idle))
+        names = list(self.peft_config) if selected_adapters is None else list(selected_adapters)
+        for name in names:
+            self._refuse_unknown(name)
+        if not names:
+            raise RuntimeError("there is no adapter to save: the model was unloaded, or selected_adapters is empty")
+        with self._biases.on():
+            for name in names if is_main_process else ():
+                directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
+                base, said = self._frozen_state(self._saved_paths(name)), self._said(name)
+                parameters, origin = self.adapter_parameters(name), self._origins.get(name)
+                files.save_adapter(directory, self.peft_config[name], parameters, base, said, origin)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write each adapter as PEFT does: `default` into the directory, any other into a directory of its name."""
-        for name, config in self.peft_config.items():
-            directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
-            origin = self._origins.get(name)
-            files.save_adapter(directory, config, self.adapter_parameters(name), self.base_state(), origin)
+    def _said(self, adapter_name: str) -> dict[str, Any]:
+        """What is recorded beside an adapter's tensors, where there is something to say."""
+        said: dict[str, Any] = {"notes": self._notes[adapter_name]}
+        if files.has_head(self.adapter_parameters(adapter_name)):
+            labels = getattr(self.config, "id2label", None)
+            said["id2label"] = {str(key): name for key, name in labels.items()} if labels else None
+            said["problem_type"] = getattr(self.config, "problem_type", None)
+        return {key: value for key, value in said.items() if value}
 
     def load_adapter(
-        self, directory: str | os.PathLike[str], adapter_name: str = "default", is_trainable: bool = False
+        self,
+        model_id: str | os.PathLike[str],
+        adapter_name: str = "default",
+        is_trainable: bool = False,
+        config: LoraConfig | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        subfolder: str | None = None,
+        **keywords: Any,
     ) -> None:
-        """Load an adapter's values: into the adapter of this name where there is one, else as a new one.
+        """Load an adapter's values: into the adapter of this name where there is one, else as a new one, not yet
+        active and frozen unless `is_trainable`.
+
+        model_id : an adapter's directory, an output of finetune, or a name on the hub
+        config : in place of the one that lies there
+        revision, cache_dir, local_files_only, subfolder : as of adapter_directory
 
         Raises
         ------
-        ValueError: tensors missing, unexpected or misshapen; another rank, alpha or base: each named. Nothing is then
-        changed.
+        FileNotFoundError, ValueError: tensors missing, unexpected or misshapen; another rank, alpha, base or number of
+        classes; an adapter whose base was altered: each named.  RuntimeError: the adapter of this name is merged.
+        TypeError: an unknown keyword.  Nothing is then changed.
         """
-        config = LoraConfig.from_pretrained(directory)
-        config.inference_mode = not is_trainable
-        files.warn_of_another_base(config, getattr(self.get_base_model(), "name_or_path", None), directory)
+        refuse_others("load_adapter", keywords, ("model_id", *_WHERE), _IDLE)
+        check_name(adapter_name)
+        directory = adapter_directory(model_id, revision, cache_dir, local_files_only, subfolder)
+        config = LoraConfig.from_pretrained(directory) if config is None else config
+        check_config(config)
+        refuse_altered_base(config.init_lora_weights, directory, is_trainable)
+        path, tensors, view = weights_path(directory), read_tensors(directory), self._view()
         is_new = adapter_name not in self.peft_config
         if is_new:
-            self.add_adapter(adapter_name, config)
-        try:
+            self._check_place(adapter_name, config)
+            planned = plan(view, config, tensors)
+            view.refuse_overlap(*planned)
+            biases = [n for name, _ in self.base_model.model.named_parameters() if (n := plain_name(name))]
+            expected = shapes_of(view, config, planned, [name for name in biases if name.endswith(".bias")])
+            saved = planned.saved
+        else:
+            if any(layer.merged_adapter == adapter_name for _, layer in self.lora_layers()):
+                self._refuse_merged("load_adapter()")
             files.check_same(self.peft_config[adapter_name], config, directory)
-            parameters, layers = self.adapter_parameters(adapter_name), self.lora_layers()
-            below = {f"base_model.model.{path}.base_layer.weight": layer.base_layer.weight for path, layer in layers}
-            values = files.read_adapter(directory, config, parameters, self.base_state(), below)
-        except BaseException:
-            if is_new:
-                self.delete_adapter(adapter_name)
-            raise
-        for parameter, value in values:
-            parameter.data = value
-        self._origins[adapter_name] = files.Origin.of(directory, self.peft_config[adapter_name], parameters)
-
-    def base_state(self) -> dict[str, Array]:
-        """The base's arrays under their plain names, without the modules that an adapter replaces."""
-        state = {}
-        for name, parameter in self.base_model.model.named_parameters():
-            parts = name.split(".")
-            if not {"lora_A", "lora_B", "original_module", "modules_to_save"} & set(parts):
-                plain = ".".join(part for part in parts if part != "base_layer")
-                state[plain] = self._base_biases.get(f"base_model.model.{name}", parameter.data)
-        return state
+            expected = {name: parameter.shape for name, parameter in self.adapter_parameters(adapter_name).items()}
+            saved = self._saved_paths(adapter_name)
+        values = check_fit(path, tensors, expected, view)
+        files.check_meaning(path, config, self._frozen_state(saved))
+        record = own_record(path)
+        files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)
+        if is_new:
+            config.inference_mode = not is_trainable
+            self._install(adapter_name, config, planned)
+        elif is_trainable:
+            self.peft_config[adapter_name].inference_mode = False
+            self._requires_grad(adapter_name, adapter_name == self._active)
+        with self._biases.on():
+            parameters = self.adapter_parameters(adapter_name)
+            for name, parameter in parameters.items():
+                parameter.data = np.array(values[name], dtype=parameter.dtype)
+            self._notes[adapter_name] = dict(record.get("notes", {}))
+            files.take_labels(self.config, record)
+            config, said = self.peft_config[adapter_name], self._said(adapter_name)
+            self._origins[adapter_name] = files.Origin.of(directory, config, parameters, said)
 
     @classmethod
     def from_pretrained(
         cls,
         model: Module,
-        directory: str | os.PathLike[str],
+        model_id: str | os.PathLike[str],
         adapter_name: str = "default",
         is_trainable: bool = False,
+        config: LoraConfig | None = None,
+        **keywords: Any,
     ) -> PeftModel:
         """Load an adapter that npora or PEFT saved onto its base model. Frozen, unless `is_trainable`.
 
+        model_id : an adapter's directory, an output of finetune (which has the folder `adapter`), or `org/name` on the
+            hub
+        keywords : revision, cache_dir, local_files_only, subfolder
+
         Raises
         ------
-        ValueError: as load_adapter.
+        As load_adapter; the model is then as it was.
         """
-        config = LoraConfig.from_pretrained(directory)
-        config.inference_mode = not is_trainable
-        base_name, config.base_model_name_or_path = config.base_model_name_or_path, None
-        peft_model = cls(model, config, adapter_name)
-        config.base_model_name_or_path = base_name
-        try:
-            peft_model.load_adapter(directory, adapter_name, is_trainable)
-        except BaseException:
-            peft_model.unload()
-            raise
+        refuse_others(
+            "from_pretrained", {k: v for k, v in keywords.items() if k not in _WHERE}, ("model_id", *_WHERE), _IDLE
+        )
+        peft_model = cls.__new__(cls)
+        Adapters.__init__(peft_model, model)
+        peft_model.load_adapter(model_id, adapter_name, is_trainable, config, **keywords)
+        peft_model.set_adapter(adapter_name)
         return peft_model
 
 
 def get_peft_model(
-    model: Module, peft_config: LoraConfig, adapter_name: str = "default", seed: int = DEFAULT_SEED
+    model: Module,
+    peft_config: LoraConfig,
+    adapter_name: str = "default",
+    mixed: bool = False,
+    autocast_adapter_dtype: bool = True,
+    revision: str | None = None,
+    low_cpu_mem_usage: bool = False,
+    *,
+    seed: int = DEFAULT_SEED,
 ) -> PeftModel:
-    """Freeze a model and put an adapter on it, in place. Its initial values come from `seed`."""
+    """Freeze a model and put an adapter on it, in place. Its initial values come from `seed`.
+
+    revision : the base's, to be written into the adapter's config
+    mixed, autocast_adapter_dtype, low_cpu_mem_usage : PEFT's, without meaning here; `mixed` must be False
+    """
+    refuse_others("get_peft_model", {"mixed": mixed}, (), ("mixed",))
+    check_config(peft_config)
+    if revision is not None:
+        peft_config.revision = revision
     return PeftModel(model, peft_config, adapter_name, seed)

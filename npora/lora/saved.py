@@ -29,9 +29,11 @@ class ModulesToSaveWrapper(Module):
         self.modules_to_save.pop(name, None)
 
     def active_module(self) -> Module:
-        if self.disable_adapters or self.active_adapter not in self.modules_to_save:
-            return self.original_module
-        return self.modules_to_save[self.active_adapter]
+        return self.original_module if self.disable_adapters else self.trained_module()
+
+    def trained_module(self) -> Module:
+        """The active adapter's copy, be it switched off or not; the original where it has none."""
+        return self.modules_to_save.get(str(self.active_adapter), self.original_module)
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         return self.active_module()(*args, **kwargs)

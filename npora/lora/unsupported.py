@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+# What a field is called elsewhere, or is taken to be called.
+_MEANT = {
+    "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "scaling": "lora_alpha",
+    "dropout": "lora_dropout", "targets": "target_modules", "lora_target": "target_modules", "rslora": "use_rslora",
+    "dora": "use_dora", "task": "task_type", "init_weights": "init_lora_weights",
+}  # fmt: skip
+
+# Fields that say how A and B began, or qualify what is off: of an adapter that is loaded they say nothing.
+SAY_NOTHING_ON_LOAD = (
+    "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
+    "megatron_core", "qalora_group_size",
+)  # fmt: skip
+
+_W_STAYS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's ways to begin that leave the base's weights alone
+_W_IS_ALTERED = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 @dataclass(kw_only=True)
@@ -31,9 +48,52 @@ class UnsupportedFields:
     use_qalora: Any = False
     velora_config: Any = None
 
+    def __new__(cls, *args: Any, **values: Any) -> UnsupportedFields:
+        """Raises TypeError for a field that there is not, with the name that was meant."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name, known, n=3)
+                raise TypeError(
+                    f"LoraConfig has no field '{name}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
+                )
+        return super().__new__(cls)
+
     def refuse_unsupported(self) -> None:
         """Raise ValueError, by name, where one of these fields asks for something."""
         for f in fields(UnsupportedFields):
             value = getattr(self, f.name)
             if value and value != f.default:
                 raise ValueError(f"LoraConfig: {f.name}={value!r} is not supported by npora; leave it out")
+
+
+def refuse_new_start(start: object) -> None:
+    """Raise ValueError for an `init_lora_weights` that npora cannot begin with."""
+    if start not in (True, False, "gaussian"):
+        raise ValueError(f"init_lora_weights={start!r} is not supported: use True, False or 'gaussian'")
+
+
+def refuse_altered_base(start: object, directory: str, is_trainable: bool) -> None:
+    """Raise ValueError where an adapter that began so does not belong on the base's own weights.
+
+    PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ take something away from W when they begin, and their A and B mean something
+    beside that altered W alone.
+    """
+    name = start.lower() if isinstance(start, str) else start
+    if isinstance(name, str) and name.startswith(_W_IS_ALTERED):
+        raise ValueError(
+            f"the adapter in {directory} began with init_lora_weights={start!r}, which altered the base's weights: its "
+            "A and B do not fit the weights of this base. In PEFT, save it as plain LoRA with save_pretrained(…, "
+            "path_initial_model_for_weight_conversion=…), which leaves out a head, or merged, after "
+            "merge_and_unload(); where this base is the altered one, say init_lora_weights=True in the adapter's config"
+        )
+    if isinstance(name, str) and name not in _W_STAYS:
+        raise ValueError(
+            f"the adapter in {directory} began with init_lora_weights={start!r}, which npora does not know: where that "
+            "leaves the base's weights alone, say init_lora_weights=True in its config"
+        )
+    if name == "mica" and is_trainable:
+        raise ValueError(
+            f"the adapter in {directory} began with init_lora_weights='mica', which trains A alone; npora would train "
+            "B too: load it frozen, or say init_lora_weights=True in its config"
+        )

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 
 from npora.files import resolve
@@ -17,6 +16,7 @@ from npora.models.distilbert_heads import (
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
 )
+from npora.models.folder import check_is_model
 from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
 from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import PretrainedModel
@@ -32,22 +32,27 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        directory: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str],
         num_labels: int | None = None,
-        dtype: npt.DTypeLike = np.float32,
+        dtype: npt.DTypeLike | str | None = None,
         seed: int = 42,
-        **fields: Any,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        **options: Any,
     ) -> PretrainedModel:
         """As PretrainedModel.from_pretrained. Raises ValueError for a model type that npora does not know here."""
-        folder = resolve(directory)
+        folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only)
+        check_is_model(folder)
         model_type = str(read_config(folder).get("model_type"))
         if model_type not in cls.classes:
             raise ValueError(
                 f"{os.path.join(folder, CONFIG_NAME)}: model_type {model_type!r} is not supported; "
                 f"npora knows: {', '.join(cls.classes)}"
             )
-        model = cls.classes[model_type].from_pretrained(folder, num_labels, dtype, seed, **fields)
-        model.name_or_path = os.fspath(directory)
+        model = cls.classes[model_type].from_pretrained(folder, num_labels, dtype, seed, **options)
+        model.name_or_path = os.fspath(name_or_path)
         return model
 
 

@@ -22,17 +22,20 @@ def load_checkpoint(
     may_lack: tuple[str, ...],
     ignored: tuple[str, ...],
     seed: int,
-) -> None:
+    ignore_mismatched_sizes: bool = False,
+) -> dict[str, Array]:
     """Give each parameter of the model its tensor, with or without `prefix` before the body's keys, be the model one
     with a head or the body alone.
 
     A float32 tensor goes into a float32 model as it is, a read-only memory map. Parameters below one of `may_lack` that
-    the checkpoint lacks are newly initialised from `seed`; what is missing and what was not used is logged. Keys that
-    end like one of `ignored` are passed over, and so is a tied parameter's second name where both hold the same.
+    the checkpoint lacks are newly initialised from `seed`, and with ignore_mismatched_sizes those too that it has in
+    another shape: these are returned by name. What was not used is logged. Keys that end like one of `ignored` are
+    passed over, and so is a tied parameter's second name where both hold the same.
 
     Raises
     ------
-    ValueError: tensors of the body that are missing, or tensors of another shape; each is named.
+    ValueError: tensors of the body that are missing; tensors of another shape; weights that are no floating-point
+    numbers. Each is named.
     """
     found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(ignored)}
     parameters = dict(model.named_parameters())
@@ -42,23 +45,43 @@ def load_checkpoint(
     missing = [name for name in parameters if name not in found]
     unexpected = [key for key in found if key not in parameters]
     absent = [name for name in missing if not name.startswith(may_lack)]
-    misshapen = [
-        f"{name} has shape {found[name].shape}, expected {parameter.shape}"
-        for name, parameter in parameters.items()
-        if name in found and found[name].shape != parameter.shape
+    misshapen = [n for n, parameter in parameters.items() if n in found and found[n].shape != parameter.shape]
+    problems = [f"missing: {name}" for name in absent]
+    if misshapen and not ignore_mismatched_sizes:
+        problems += [f"{n} has shape {found[n].shape}, expected {parameters[n].shape}" for n in misshapen]
+        problems.append("ignore_mismatched_sizes=True draws what has another shape anew")
+    problems += [
+        f"{name} is {found[name].dtype}: npora computes with floating point, and does not read quantized weights"
+        for name in parameters
+        if name in found and found[name].dtype.kind != "f"
     ]
-    if absent or misshapen:
-        problems = [f"missing: {name}" for name in absent] + misshapen
+    if problems:
         raise ValueError(f"the checkpoint does not fit {type(model).__name__}: " + "; ".join(problems))
+    new = [name for name in parameters if name not in found or name in misshapen]
     for name, parameter in parameters.items():
-        if name in found:
+        if name not in new:
             tensor = found[name]
             parameter.data = tensor if tensor.dtype == parameter.dtype else tensor.astype(parameter.dtype)
-    if missing:
-        _initialize(model, {name: parameters[name] for name in missing}, seed)
-        logger.warning("newly initialised, since the checkpoint has none: %s", ", ".join(missing))
+    _initialize(model, {name: parameters[name] for name in new}, seed)
     if unexpected:
         logger.warning("in the checkpoint, and not used by %s: %s", type(model).__name__, ", ".join(unexpected))
+    drawn = {name: parameters[name].data for name in new}
+    for value in drawn.values():
+        value.flags.writeable = False  # as what is read is: an optimiser copies it before its first write
+    return drawn
+
+
+def drawn_modules(model: Module, drawn: Mapping[str, Array]) -> tuple[str, ...]:
+    """The paths of the largest modules, below the whole, all of whose parameters are among the drawn, and not all of
+    them constant: what their first values are is known then."""
+    random = [name for name, value in drawn.items() if value.size and (value != value.flat[0]).any()]
+    whole = [
+        path
+        for path, module in model.named_modules()
+        if path and all(f"{path}.{name}" in drawn for name, _ in module.named_parameters())
+    ]
+    largest = [path for path in whole if not any(path.startswith(other + ".") for other in whole)]
+    return tuple(path for path in largest if any(name.startswith(path + ".") for name in random))
 
 
 def _at_the_body(found: dict[str, Array], names: set[str], prefix: str) -> dict[str, Array]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json
 from npora.nn.functional import ACTIVATIONS
 
+logger = logging.getLogger("npora")
+
 CONFIG_NAME = "config.json"
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+# Of these npora computes one value alone in every family. What is said here is what to do about another.
+_EVERYWHERE: Mapping[str, tuple[Any, str]] = {
+    "quantization_config": (None, "npora computes with weights of floating point: take the checkpoint that was "
+                            "quantized, or load this one with transformers, call model.dequantize() and save it"),
+    "pruned_heads": ({}, "npora computes every head: save the model from transformers with its heads pruned away"),
+    "per_layer_config": (None, "npora gives every layer the same config"),
+}  # fmt: skip
 _Config = TypeVar("_Config", bound="PretrainedConfig")
 
 
@@ -18,12 +29,18 @@ _Config = TypeVar("_Config", bound="PretrainedConfig")
 class PretrainedConfig:
     """The fields of a `config.json` that decide what the model computes, with transformers' names and defaults.
 
+    num_labels : how many classes; those that `id2label` names, else 2
+    id2label : the classes' names, LABEL_0 and so on unless given; its keys are 0, 1, …
+    label2id : the numbers of the names; id2label's unless given
+    kept : what a file says besides. It changes nothing here, can be read as an attribute, and is written back
+
     A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `only`,
     the fields of which it computes one value alone: a file that says otherwise is refused by name.
 
     Raises
     ------
-    ValueError: a size that is no positive whole number, an unknown activation, a feature that is not implemented.
+    ValueError: a size that is no positive whole number, an unknown activation, a feature that is not implemented;
+    classes whose numbers have a gap, or are not as many as num_labels.
     """
 
     model_type: ClassVar[str]
@@ -31,15 +48,20 @@ class PretrainedConfig:
     only: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     activation_field: ClassVar[str] = "hidden_act"
+    _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
 
-    num_labels: int = 2
+    num_labels: int = None  # type: ignore[assignment]  # a whole number once constructed
+    id2label: dict[int, str] = None  # type: ignore[assignment]  # a mapping once constructed
+    label2id: dict[str, int] = None  # type: ignore[assignment]
     problem_type: str | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     initializer_range: float = 0.02
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._name_the_classes()
         for name in (*self.sizes, "num_labels"):
             value = getattr(self, name)
             if type(value) is not int or value < (0 if "layer" in name else 1):
@@ -50,6 +72,46 @@ class PretrainedConfig:
                 f"config: {self.activation_field} {activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}"
             )
 
+    def _name_the_classes(self) -> None:
+        if self.num_labels is None:
+            self.num_labels = len(self.id2label) if self.id2label else 2
+        if type(self.num_labels) is not int or self.num_labels < 1:
+            raise ValueError(f"config: num_labels must be a positive whole number; got {self.num_labels!r}")
+        if not self.id2label:
+            self.id2label = {i: f"LABEL_{i}" for i in range(self.num_labels)}
+        try:
+            self.id2label = {int(key): self.id2label[key] for key in sorted(self.id2label, key=int)}
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(f"config: id2label must map 0, 1, … to names; got {self.id2label!r}") from None
+        if list(self.id2label) != list(range(self.num_labels)):
+            raise ValueError(
+                f"config: id2label names {len(self.id2label)} classes, numbered {', '.join(map(str, self.id2label))}; "
+                f"expected num_labels={self.num_labels} of them, numbered from 0"
+            )
+        try:
+            self.label2id = {name: int(i) for name, i in (self.label2id or {}).items()}
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(f"config: label2id must map names to numbers; got {self.label2id!r}") from None
+        self.label2id = self.label2id or {name: i for i, name in self.id2label.items()}
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(
+                f"config: problem_type must be one of {', '.join(PROBLEM_TYPES)}; got {self.problem_type!r}"
+            )
+        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+            raise ValueError(
+                "config: problem_type 'single_label_classification' needs at least two classes, and num_labels is "
+                "1: for numbers to be predicted say 'regression'"
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        """A field's other name, or what the file says besides."""
+        kept: Mapping[str, Any] = self.__dict__.get("kept", {})
+        if name in self.aliases:
+            return getattr(self, self.aliases[name])
+        if name in kept:
+            return kept[name]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
     def _divides(self, part: str, whole: str) -> None:
         """Raise unless the one size is a multiple of the other."""
         if getattr(self, whole) % getattr(self, part):
@@ -58,25 +120,63 @@ class PretrainedConfig:
             )
 
     @classmethod
+    def knows(cls, name: str) -> bool:
+        """Whether this is a field of the family's, by any of its names."""
+        return name != "kept" and (
+            name in {f.name for f in fields(cls)} or name in cls.aliases or name in cls.only or name in _EVERYWHERE
+        )
+
+    @classmethod
     def from_dict(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
-        """A config from the keys of a `config.json`; those that change nothing here are passed over."""
+        """A config from the keys of a `config.json`; those that change nothing here are `kept`.
+
+        Raises
+        ------
+        ValueError: as the class says; a field that stands there under two names with two values.
+        """
+        for name, (expected, remedy) in _EVERYWHERE.items():
+            if values.get(name) and values[name] != expected:
+                raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")
         for name, expected in cls.only.items():
             if values.get(name, expected) != expected:
                 raise ValueError(f"config: {name}={values[name]!r} is not supported; only {expected!r} is")
-        known = {f.name for f in fields(cls)}
-        named = {cls.aliases.get(key, key): value for key, value in values.items()}
-        chosen = {key: value for key, value in named.items() if key in known}
-        if "num_labels" not in values and values.get("id2label"):
-            chosen["num_labels"] = len(values["id2label"])
-        return cls(**chosen)
+        if values.get("auto_map"):
+            logger.warning(
+                "config.json names code of the checkpoint's own (auto_map): npora runs none, and computes a plain %s",
+                cls.model_type,
+            )  # fmt: skip
+        known = {f.name for f in fields(cls)} - {"kept"}
+        chosen: dict[str, Any] = {}
+        for key, value in values.items():
+            name = cls.aliases.get(key, key)
+            if name in known and chosen.setdefault(name, value) != value:
+                raise ValueError(f"config: {name} is {chosen[name]!r}, and {value!r} under another of its names")
+        kept = {key: v for key, v in values.items() if cls.aliases.get(key, key) not in known and key != "model_type"}
+        config = cls(**chosen, kept=kept)
+        config._unsaid = {  # type: ignore[misc]
+            name: getattr(config, name) for name in known - chosen.keys() - {"id2label", "label2id"}
+        }
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of a `config.json` that transformers reads back."""
+        """The keys of a `config.json` that transformers reads back, and what the file said besides. What it left out,
+        and nobody has changed since, stays out.
+
+        Raises
+        ------
+        ValueError: an `id2label` that was assigned since, of another size than num_labels.
+        """
+        self._name_the_classes()
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        labels = values.pop("num_labels")
-        values["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
-        values["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
-        return {"model_type": self.model_type, **values, **self.only}
+        values = {k: v for k, v in values.items() if k not in self._unsaid or self._unsaid[k] != v}
+        values.pop("num_labels", None)  # transformers counts id2label
+        values["id2label"] = {str(i): name for i, name in self.id2label.items()}
+        return {"model_type": self.model_type, **values.pop("kept"), **values}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 200 else text[:200] + "…"
 
 
 def read_config(directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -65,7 +65,8 @@ class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
 
 
 class GPT2ForSequenceClassification(PretrainedModel):
-    """GPT-2 with a linear head on each sequence's last token: the rightmost that is not `config.pad_token_id`.
+    """GPT-2 with a linear head on each sequence's last token: the last that the attention mask shows, or without
+    one the rightmost that is not `config.pad_token_id`.
 
     forward(input_ids [b,t], attention_mask [b,t], labels) returns loss and logits [b,v]. The loss is what
     `config.problem_type` says. With labels, backward(dloss=1); without, backward(dlogits).
@@ -74,6 +75,7 @@ class GPT2ForSequenceClassification(PretrainedModel):
     config_class = GPT2Config
     base_model_prefix = "transformer"
     default_target_modules = ("c_attn",)
+    head = "score"
     may_lack = ("score.",)
     ignored = BUFFERS
 
@@ -92,7 +94,7 @@ class GPT2ForSequenceClassification(PretrainedModel):
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
         ids, packing = pack_tokens(input_ids, attention_mask)
-        last = last_token_rows(input_ids, packing, self.config.pad_token_id)
+        last = last_token_rows(input_ids, packing, self.config.pad_token_id, attention_mask is not None)
         h, back_rows = self.transformer.rows(ids, packing, packed_positions(position_ids, packing), rng)
         z, back_norm = self.transformer.ln_f(h[last])  # [n,d] → [b,d]
         logits, back_score = self.score(z, rng)  # [b,v]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.config import PROBLEM_TYPES
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.tokens import token_targets
 from npora.nn import Module, Packing, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
@@ -15,8 +16,6 @@ from npora.nn.module import Array, Pullback
 
 Back = Callable[[Array], None]
 Activation = Callable[[Array], tuple[Array, Pullback]]
-
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
 def language_modeling(
@@ -127,20 +126,49 @@ def classification_loss(
 ) -> tuple[Any, Callable[..., Array], int]:
     """The loss that transformers' `problem_type` means, and over how many numbers it is a mean.    logits [b,v]
 
-    regression: squared error, labels [b] or [b,v]; single_label_classification: cross-entropy, labels int [b];
-    multi_label_classification: binary cross-entropy, labels [b,v] of 0 and 1. Without a type: regression where v = 1,
-    a single label where labels are whole numbers, else many.
+    regression: squared error, labels [b] or [b,v]; single_label_classification: cross-entropy, labels int [b] or [b,1],
+    −100 where there is none; multi_label_classification: binary cross-entropy, labels [b,v] between 0 and 1. Without a
+    type: regression where v = 1, many labels where there are [b,v] of them, else a single one. So the type does not
+    depend on which rows are in a batch, nor on the dtype of their labels.
+
+    Raises
+    ------
+    ValueError: labels of another shape or kind than the loss takes, and what it takes instead.
     """
+    rows, classes = logits.shape
     if problem_type is None:
-        whole = np.issubdtype(labels.dtype, np.integer)
-        problem_type = PROBLEM_TYPES[0] if logits.shape[1] == 1 else PROBLEM_TYPES[1] if whole else PROBLEM_TYPES[2]
-    if problem_type == "regression":
-        loss, back = mse_loss(logits, labels.reshape(logits.shape))
-        return loss, back, logits.size
-    if problem_type == "multi_label_classification":
-        loss, back = binary_cross_entropy(logits, labels)
-        return loss, back, logits.size
-    if problem_type != "single_label_classification":
+        many = labels.shape == logits.shape
+        problem_type = PROBLEM_TYPES[0] if classes == 1 else PROBLEM_TYPES[2] if many else PROBLEM_TYPES[1]
+    if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}; got {problem_type!r}")
-    loss, back = cross_entropy(logits, labels)
-    return loss, back, int((labels != -100).sum())
+    found = f"labels {labels.dtype} of shape {labels.shape}"
+    if problem_type == "single_label_classification":
+        if labels.shape not in ((rows,), (rows, 1)):
+            raise ValueError(
+                f"{found} for {rows} rows: a class for each is [{rows}]; several labels for each, yes or no, are "
+                f"[{rows},{classes}] for this head of {classes} classes (num_labels)"
+            )
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"{found}: a class is a whole number 0 … {classes - 1}: turn labels into integers, as in int(label). "
+                "For a number to be predicted, use num_labels=1 and problem_type='regression'; for several labels of "
+                f"a row, a row of {classes} zeros and ones"
+            )
+        loss, back = cross_entropy(logits, labels.reshape(rows))
+        return loss, back, int((labels != -100).sum())
+    if labels.size != logits.size or len(labels) != rows:
+        raise ValueError(
+            f"{found} for {problem_type}: expected {list(logits.shape)}, as the logits (num_labels={classes})"
+        )
+    labels = labels.reshape(logits.shape)
+    if problem_type == "regression":
+        loss, back = mse_loss(logits, labels)
+        return loss, back, logits.size
+    if (outside := np.argwhere((labels < 0) | (labels > 1))).size:
+        row, column = outside[0]
+        raise ValueError(
+            f"label {labels[row, column]} in row {row} for multi_label_classification: each of the {classes} labels of "
+            "a row is 0 for no, 1 for yes, or between; numbers to be predicted need problem_type='regression'"
+        )
+    loss, back = binary_cross_entropy(logits, labels)
+    return loss, back, logits.size

@@ -29,6 +29,7 @@ from npora.nn.module import Array, Pullback, is_trained
 Rng = np.random.Generator | None
 TARGETS = ("q_proj", "v_proj")
 Turn = tuple[Array, Array]  # cosines and sines of the positions
+_ROPE = ("rope_type", "type", "rope_theta")  # what is read of rope_parameters
 BUFFERS = (".rotary_emb.inv_freq",)  # the angles; older files hold them
 
 
@@ -78,21 +79,31 @@ class LlamaConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LlamaConfig:
-        """As PretrainedConfig.from_dict. Raises ValueError for a rope_type other than "default"."""
-        return super().from_dict({**values, "rope_theta": _rope_theta(values, cls.rope_theta)})
+        """As PretrainedConfig.from_dict. Raises ValueError for a rope_type other than "default", or one for each kind
+        of layer."""
+        config = super().from_dict({**values, "rope_theta": _rope_theta(values, cls.rope_theta)})
+        rope = {k: v for k, v in (config.kept.pop("rope_parameters", None) or {}).items() if k not in _ROPE}
+        if rope:
+            config.kept["rope_parameters"] = rope
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        rope = {"rope_type": "default", "rope_theta": self.rope_theta}
-        return {**super().to_dict(), "rope_parameters": rope}
+        values = super().to_dict()
+        rope = {"rope_type": "default", "rope_theta": self.rope_theta, **self.kept.get("rope_parameters", {})}
+        return {**values, "rope_parameters": rope}
 
 
 def _rope_theta(values: Mapping[str, Any], default: float) -> Any:
-    for name in ("rope_parameters", "rope_scaling"):  # the newer name and the older
+    for name in ("rope_scaling", "rope_parameters"):  # the older name, which transformers prefers, and the newer
         rope = values.get(name) or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
             raise ValueError(f"config: {name} with rope_type {kind!r} is not supported; only 'default' is")
-    return (values.get("rope_parameters") or {}).get("rope_theta", values.get("rope_theta", default))
+        if any(isinstance(value, dict) for value in rope.values()):
+            raise ValueError(f"config: {name} that differ from layer to layer are not supported: {', '.join(rope)}")
+        if "rope_theta" in rope:
+            return rope["rope_theta"]
+    return values.get("rope_theta", default)
 
 
 class LlamaAttention(Module):

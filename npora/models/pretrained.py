@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -10,11 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_weights, resolve, save_file, write_json
-from npora.models.checkpoint import load_checkpoint, tied_names
+from npora.models.checkpoint import drawn_modules, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
+from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
+from npora.models.generation_config import GenerationConfig
+from npora.models.options import computing_dtype, config_fields, overruled
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.heap import keep_freed_memory
 from npora.nn.init import Source
+from npora.nn.module import Array, Backward
+
+logger = logging.getLogger("npora")
 
 WEIGHTS_NAME = "model.safetensors"
 _Model = TypeVar("_Model", bound="PretrainedModel")
@@ -26,8 +33,8 @@ class PretrainedModel(Module):
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute in which its models with
     a head hold their body, whether or not a file's keys begin with it; `may_lack`, beginnings of parameter names that
     a checkpoint may lack, to be newly initialised then; `ignored`, endings of a file's keys that are no parameters;
-    `default_target_modules`, what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an
-    adapter trains whole where it trains the named one.
+    `default_target_modules`, what LoRA goes on unless named, as PEFT has it; `head`, the name of a classifier's head,
+    which an adapter trains whole; `saved_along`, which further modules it trains where it trains the named one.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -35,47 +42,69 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
+    head: ClassVar[str | None] = None
     output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     saved_along: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     name_or_path: str | None = None
+    folder: str | None = None  # which the files came from
+    generation_config: GenerationConfig | None = None
+    _drawn: Mapping[str, Array] = {}  # what from_pretrained drew, by name
+    _drawn_modules: tuple[str, ...] = ()
+    _unsaid = False
     gradient_checkpointing = False
     config: Any
 
     @classmethod
     def from_pretrained(
         cls: type[_Model],
-        directory: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str],
         num_labels: int | None = None,
-        dtype: npt.DTypeLike = np.float32,
+        dtype: npt.DTypeLike | str | None = None,
         seed: int = 42,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        torch_dtype: Any = None,
+        ignore_mismatched_sizes: bool = False,
         **fields: Any,
     ) -> _Model:
-        """Read `config.json` and the weights, in one file or in shards.
+        """Read `config.json`, `generation_config.json` and the weights, in one file or in shards.
 
-        directory : of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
+        name_or_path : the directory of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
         num_labels : the size of a classifier's head; what the config says (else 2) unless given
-        dtype : float32 or float64. In float32 the weights stay read-only memory maps until something trains them
+        dtype : float32 (unless given) or float64, as NumPy or torch name them, or "auto": float64 where the weights
+            are. In float32 the weights stay read-only memory maps until something trains them
         seed : draws a head that the checkpoint lacks
-        fields : of the config, to be another than the file says
+        revision, cache_dir, local_files_only : of the hub: a branch, tag or commit; another cache; fetch nothing
+        torch_dtype : dtype's older name
+        ignore_mismatched_sizes : draw tensors anew that the checkpoint has in another shape, as a head of other classes
+        fields : of the config, to be another than the file says: problem_type, id2label, label2id, hidden_dropout_prob…
 
-        From now on this process keeps the memory that it frees, for the next call.
+        What is newly drawn stands in `newly_initialized`. From now on this process keeps the memory that it frees, for
+        the next call.
 
         Raises
         ------
-        FileNotFoundError, ValueError: a file that is missing or broken, a config that asks for what is not
-        implemented, tensors that are missing or of another shape.
+        FileNotFoundError, ValueError: a file that is missing or broken, an adapter in place of a model, a config that
+        asks for what is not implemented, tensors that are missing, of another shape or no floating-point numbers.
+        TypeError: a keyword that is none of these, and no field of the config.
         """
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64; got {np.dtype(dtype)}")
-        folder = resolve(directory)
-        values = {**read_config(folder), **fields}
-        if num_labels is not None:
-            values["num_labels"] = num_labels
+        folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only)
+        check_is_model(folder)
+        values = read_config(folder)
+        chosen = config_fields(cls.config_class, fields, values)
+        values = overruled(cls.config_class, values, {**chosen, "num_labels": num_labels})
+        kind = computing_dtype(dtype, torch_dtype, folder)
         tensors = load_weights(folder)
         cls.adjust(values, tensors)
-        model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=dtype)  # type: ignore[call-arg]
-        load_checkpoint(model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed)
-        model.name_or_path = os.fspath(directory)
+        model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=kind)  # type: ignore[call-arg]
+        model._drawn = load_checkpoint(
+            model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes
+        )
+        model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
+        model.name_or_path, model.folder = os.fspath(name_or_path), folder
+        model.generation_config = GenerationConfig.from_pretrained(folder, values)
         keep_freed_memory()  # not before: reading a checkpoint frees what no call needs
         return model
 
@@ -84,20 +113,65 @@ class PretrainedModel(Module):
         """A place for a family to let the tensors that there are overrule the config."""
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors`, as transformers reads them. A tied parameter is written once; a
-        projection that an adapter has been merged into is tied no longer, and the config then says so."""
+        """Write `config.json`, `generation_config.json` where something is said in it, and `model.safetensors`, as
+        transformers reads them, beside the tokenizer's files of the folder that the model came from.
+
+        A tied parameter is written once; a projection that an adapter has been merged into is tied no longer, and the
+        config then says so, as it says the dtype that is written.
+
+        Raises
+        ------
+        ValueError: the directory holds an adapter.
+        """
+        refuse_adapters_place(directory)
         os.makedirs(directory, exist_ok=True)
-        save_file(self.state_dict(), os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
+        self._say_what_is_drawn()
+        state = self.state_dict()
+        save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
-        if self.output_embeddings and "tie_word_embeddings" in values:
+        if self.output_embeddings:
             values["tie_word_embeddings"] = f"{self.output_embeddings}.weight" in tied_names(self)
+        for name in {"dtype", "torch_dtype"} & values.keys():
+            values[name] = next(iter(state.values())).dtype.name
         write_json(os.path.join(directory, CONFIG_NAME), values)
+        if self.generation_config is not None:
+            self.generation_config.save_pretrained(directory)
+        copy_tokenizer(self.folder, directory)
+
+    @property
+    def newly_initialized(self) -> tuple[str, ...]:
+        """The names of the parameters whose first values are still those that were drawn because the checkpoint had
+        none. An adapter that trains a copy of one does not change it."""
+        return tuple(n for n, value in self._drawn.items() if any(_is(p.data, value) for p in self.parameters()))
+
+    def newly_initialized_modules(self) -> tuple[str, ...]:
+        """The largest modules that are newly initialised throughout, where some of it is random: what an adapter must
+        train and save, since nothing else can bring it back."""
+        names = self.newly_initialized
+        return tuple(path for path in self._drawn_modules if any(name.startswith(path + ".") for name in names))
+
+    def _say_what_is_drawn(self) -> None:
+        """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of."""
+        if self._unsaid:
+            self._unsaid = False
+            parameters = dict(self.named_parameters())
+            used = [n for n, value in self._drawn.items() if n in parameters and _is(parameters[n].data, value)]
+            if used:
+                logger.warning("newly initialised, since the checkpoint has none that fits: %s", ", ".join(used))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        self._say_what_is_drawn()
+        return super().__call__(*args, **kwargs)
 
     def gradient_checkpointing_enable(self) -> None:
         """Keep only each layer's input, and compute its forward again in backward: less memory, more time."""
         for module in self.modules():
             if isinstance(module, PretrainedModel):
                 module.gradient_checkpointing = True
+
+
+def _is(found: Array, value: Array) -> bool:
+    return found is value or (found.shape == value.shape and np.array_equal(found, value))
 
 
 class Make:

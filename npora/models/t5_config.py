@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from npora.models.config import PretrainedConfig
 
@@ -63,6 +64,19 @@ class T5Config(PretrainedConfig):
                 "config: relative_attention_num_buckets must be at least 4, and relative_attention_max_distance more "
                 f"than half of it; got {buckets} and {longest}"
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> T5Config:
+        """As PretrainedConfig.from_dict. Raises ValueError where what transformers writes beside feed_forward_proj, and
+        prefers to it, says something else."""
+        config = super().from_dict(values)
+        for name in ("dense_act_fn", "is_gated_act"):
+            if values.get(name, getattr(config, name)) != getattr(config, name):
+                raise ValueError(
+                    f"config: {name}={values[name]!r} contradicts feed_forward_proj {config.feed_forward_proj!r}: "
+                    "leave one of them out"
+                )
+        return config
 
     @property
     def is_gated_act(self) -> bool:

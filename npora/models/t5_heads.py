@@ -223,6 +223,7 @@ class T5ForSequenceClassification(PretrainedModel):
     config_class = T5Config
     base_model_prefix = "transformer"
     default_target_modules = ("q", "v")
+    head = "classification_head"
     may_lack = ("classification_head.",)
     ignored = (*UNUSED, "lm_head.weight")
 
@@ -240,7 +241,9 @@ class T5ForSequenceClassification(PretrainedModel):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        ends = np.asarray(input_ids) == self.config.eos_token_id  # [b,t]
+        ends = np.isin(np.asarray(input_ids), self.config.eos_token_id)  # [b,t]
+        if attention_mask is not None:
+            ends &= np.asarray(attention_mask).astype(bool)
         counts = ends.sum(axis=1)
         if not counts.all() or (counts != counts[0]).any():
             raise ValueError(

@@ -61,29 +61,17 @@ def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
     return take(h, packing.first_rows())
 
 
-def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None) -> Array:
-    """int [b], the row of each sequence's rightmost token that is not `pad_token_id`: what a decoder's classifier reads
-    in transformers.
+def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None, masked: bool) -> Array:
+    """int [b], the row of each sequence's last token, which a decoder's classifier reads.
 
-    Raises
-    ------
-    ValueError: there are several sequences and no pad_token_id; that token is hidden by the attention mask.
+    It is the last that the attention mask shows, whatever its id is. Without a mask (masked False) it is the rightmost
+    that is not `pad_token_id`, as in transformers; without that too there is no padding, and it is the last of all.
     """
+    if masked or pad_token_id is None:
+        return packing.last_rows()
     ids = np.asarray(input_ids)
-    if pad_token_id is None:
-        if len(ids) != 1:
-            raise ValueError(
-                "to classify several sequences at once the config needs a pad_token_id, which tells where each ends: "
-                "set model.config.pad_token_id"
-            )
-        columns = np.array([ids.shape[1] - 1])
-    else:
-        columns = (np.arange(ids.shape[1]) * (ids != pad_token_id)).argmax(axis=1)  # [b]
-    row_of = np.full(packing.mask.shape, -1)
-    row_of[packing.mask] = np.arange(packing.rows)
-    rows: Array = row_of[np.arange(len(ids)), columns]  # [b]
-    if (hidden := np.flatnonzero(rows < 0)).size:
-        raise ValueError(f"the last token of sequence {hidden[0]} is hidden by its attention mask")
+    columns = (np.arange(ids.shape[1]) * (ids != pad_token_id)).argmax(axis=1)  # [b]
+    rows: Array = np.arange(len(ids)) * ids.shape[1] + columns  # every column is a row
     return rows
 
 

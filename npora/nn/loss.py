@@ -33,12 +33,22 @@ def cross_entropy(
 
     Raises
     ------
-    ValueError: a target that is neither ignored nor in [0, v); it names the row.
+    ValueError: logits that are not [n,v], targets that are not n whole numbers; a target that is neither ignored nor in
+    [0, v), by its row.
     """
-    rows, classes = logits.shape
     targets = np.asarray(targets)
-    if targets.shape != (rows,) or not np.issubdtype(targets.dtype, np.integer):
-        raise ValueError(f"expected {rows} integer targets, got shape {targets.shape} of {targets.dtype}")
+    if logits.ndim != 2:
+        raise ValueError(
+            f"logits must be [n,v], one row for each target; got shape {logits.shape}: reshape them to "
+            "(-1, number of classes), and the targets to -1"
+        )
+    rows, classes = logits.shape
+    if targets.shape != (rows,):
+        raise ValueError(f"expected {rows} targets, one for each row of logits; got shape {targets.shape}")
+    if not np.issubdtype(targets.dtype, np.integer):
+        raise ValueError(
+            f"targets must be integers, the classes 0 … {classes - 1}; got {targets.dtype}: turn them into integers"
+        )
     counted = targets != ignore_index
     if (wrong := np.flatnonzero(counted & ((targets < 0) | (targets >= classes)))).size:
         row = int(wrong[0])

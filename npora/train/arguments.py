@@ -2,38 +2,85 @@
 
 from __future__ import annotations
 
+import enum
+import functools
+import inspect
 import math
+import os
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass
+from numbers import Real
+from typing import Any, TypeVar
 
+from npora.train.foreign import ARGUMENTS, take
 from npora.train.micro_batches import TOKENS_AT_ONCE
 
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 _STRATEGIES = ("no", "steps", "epoch")
+_CHOICES = {
+    "eval_strategy": _STRATEGIES, "save_strategy": (*_STRATEGIES, "best"), "logging_strategy": _STRATEGIES,
+    "lr_scheduler_type": SCHEDULES, "optim": OPTIMIZERS, "train_sampling_strategy": ("random", "sequential"),
+}  # fmt: skip
+_COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+_EVERY = ("eval_steps", "save_steps", "logging_steps")
+_SIZES = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon", "eval_delay")
+_Class = TypeVar("_Class", bound=type)
 
 
+def _with_foreign_names(cls: _Class) -> _Class:
+    """Let __init__ take the further names that transformers has (see foreign.py), and keep them as attributes."""
+    init: Callable[..., None] = vars(cls)["__init__"]
+    own = frozenset(inspect.signature(init).parameters) - {"self"}
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **keywords: Any) -> None:
+        if keywords.get("train_sampling_strategy") == "group_by_length":
+            keywords["train_sampling_strategy"], keywords["group_by_length"] = "random", True
+        given = {name: value for name, value in keywords.items() if name not in own}
+        foreign = take(cls.__name__, ARGUMENTS, given, own)
+        init(self, *args, **{name: value for name, value in keywords.items() if name in own})
+        vars(self).update(foreign)
+
+    type.__setattr__(cls, "__init__", __init__)
+    return cls
+
+
+@_with_foreign_names
 @dataclass
 class TrainingArguments:
     """How a model is trained.
 
     output_dir : where log.jsonl and the folders checkpoint-N go
     num_train_epochs : may be a fraction; max_steps, where it is positive, wins
+    optim : adamw_torch or sgd
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
     lr_scheduler_type : constant, linear or cosine, after warmup_steps (below 1 a share of all steps) of warm-up
     gradient_accumulation_steps : so many batches make one step; the gradient is that of the one large batch
     tokens_at_once : a batch of more tokens is cut into micro-batches, a thread for each, with the same gradient; 0
         never cuts
+    gradient_checkpointing : keep each layer's input alone, and compute its forward again in backward
     max_grad_norm : global L2 norm to clip at; 0 does not clip
-    eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"
+    eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
+        the metric is better than ever. Evaluations begin after eval_delay steps or epochs, or eval_on_start
     save_total_limit : how many checkpoints are kept, the best one always among them
-    logging_steps : how often the loss goes to the terminal; log.jsonl has every step
+    logging_strategy, logging_steps, logging_first_step : when the loss goes to the terminal and to state.log_history;
+        log.jsonl has every step. eval_steps, save_steps and logging_steps below 1 are shares of all steps
     load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name
+    prediction_loss_only : evaluate measures the loss and calls no compute_metrics
+    train_sampling_strategy : "random", or "sequential" for the order of the dataset
+    dataloader_drop_last : leave out an epoch's last batch where it is smaller than the others
+    remove_unused_columns : a data_collator is given what the model takes; False: all columns
     seed : of the order of the rows and of dropout; data_seed, where it is given, of the order alone
 
-    `evaluation_strategy` and `warmup_ratio` are taken under these former names too.
+    `evaluation_strategy`, `warmup_ratio` and `activation_checkpointing` are taken under these names too. The other
+    names that transformers has, all of which are in foreign.py, are taken where they ask for what npora does anyway, or
+    a line of the log says that they have no effect.
 
     Raises
     ------
-    ValueError: a value that makes no sense, with the values that do.
+    ValueError: a value that makes no sense, with the values that do; one that asks for what npora does not do.
+    TypeError: an unknown name.
     """
 
     output_dir: str = "trainer_output"
@@ -41,6 +88,7 @@ class TrainingArguments:
     per_device_eval_batch_size: int = 8
     num_train_epochs: float = 3.0
     max_steps: int = -1
+    optim: str = "adamw_torch"
     learning_rate: float = 5e-5
     weight_decay: float = 0.0
     adam_beta1: float = 0.9
@@ -51,22 +99,36 @@ class TrainingArguments:
     warmup_steps: float = 0
     gradient_accumulation_steps: int = 1
     tokens_at_once: int = TOKENS_AT_ONCE
+    gradient_checkpointing: bool | None = False
     eval_strategy: str = "no"
-    eval_steps: int | None = None
+    eval_steps: float | None = None
+    eval_delay: float = 0
+    eval_on_start: bool = False
+    prediction_loss_only: bool = False
     save_strategy: str = "steps"
-    save_steps: int = 500
+    save_steps: float = 500
     save_total_limit: int | None = None
-    logging_steps: int = 500
+    logging_strategy: str = "steps"
+    logging_steps: float = 500
+    logging_first_step: bool = False
     load_best_model_at_end: bool = False
     metric_for_best_model: str | None = None
     greater_is_better: bool | None = None
+    train_sampling_strategy: str = "random"
+    dataloader_drop_last: bool = False
+    remove_unused_columns: bool | None = True
     seed: int = 42
     data_seed: int | None = None
-    disable_tqdm: bool = False
+    disable_tqdm: bool | None = False
     evaluation_strategy: InitVar[str | None] = None
     warmup_ratio: InitVar[float | None] = None
+    activation_checkpointing: InitVar[bool | None] = None
 
-    def __post_init__(self, evaluation_strategy: str | None, warmup_ratio: float | None) -> None:
+    def __post_init__(
+        self, evaluation_strategy: str | None, warmup_ratio: float | None, activation_checkpointing: bool | None
+    ) -> None:
+        self.output_dir = os.fspath(self.output_dir or "trainer_output")  # None is transformers' default
+        self.gradient_checkpointing = bool(self.gradient_checkpointing or activation_checkpointing)
         if evaluation_strategy is not None:
             self.eval_strategy = evaluation_strategy
         if warmup_ratio is not None:
@@ -74,29 +136,36 @@ class TrainingArguments:
             self.warmup_steps = self.warmup_steps or warmup_ratio
         if self.eval_steps is None:
             self.eval_steps = self.logging_steps
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
-                     "eval_steps", "save_steps", "logging_steps"):  # fmt: skip
+        for name in _COUNTS:
             value = getattr(self, name)
             self._require(type(value) is int and value >= 1, f"{name} must be a whole number of at least 1", value)
         self._require(type(self.tokens_at_once) is int and self.tokens_at_once >= 0,
                       "tokens_at_once must be a whole number, 0 for any", self.tokens_at_once)  # fmt: skip
-        for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
+        for name in (*_SIZES, *_EVERY, "num_train_epochs", "max_steps"):
             value = getattr(self, name)
-            self._require(0 <= value < math.inf, f"{name} must not be negative", value)
+            self._require(isinstance(value, Real) and not isinstance(value, bool), f"{name} must be a number", value)
+        for name in _SIZES:
+            self._require(0 <= getattr(self, name) < math.inf, f"{name} must not be negative", getattr(self, name))
+        for name in _EVERY:
+            value = getattr(self, name)
+            self._require(0 < value < 1 or (value >= 1 and value % 1 == 0),
+                          f"{name} must be a whole number of at least 1, or a share of all steps", value)  # fmt: skip
         self._require(self.max_steps > 0 or self.num_train_epochs > 0, "num_train_epochs must be positive",
                       self.num_train_epochs)  # fmt: skip
-        for name, known in (("eval_strategy", _STRATEGIES), ("save_strategy", _STRATEGIES),
-                            ("lr_scheduler_type", SCHEDULES)):  # fmt: skip
-            self._require(getattr(self, name) in known, f"{name} must be one of {', '.join(known)}",
-                          getattr(self, name))  # fmt: skip
-        if self.load_best_model_at_end:
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            value = value.value if isinstance(value, enum.Enum) else value
+            setattr(self, name, value)
+            self._require(value in known, f"{name} must be one of {', '.join(known)}", value)
+        if self.load_best_model_at_end or self.save_strategy == "best":
             self._check_best()
 
     def _check_best(self) -> None:
-        self._require(self.eval_strategy == self.save_strategy != "no",
-                      "load_best_model_at_end needs eval_strategy and save_strategy to be the same, steps or epoch",
+        self._require(self.eval_strategy != "no" and self.save_strategy in (self.eval_strategy, "best"),
+                      "load_best_model_at_end needs eval_strategy and save_strategy to be the same, steps or epoch; "
+                      "save_strategy 'best' needs an eval_strategy",
                       (self.eval_strategy, self.save_strategy))  # fmt: skip
-        if self.save_strategy == "steps":
+        if self.save_strategy == "steps" and self.save_steps >= 1:
             self._require(self.save_steps % (self.eval_steps or 1) == 0,
                           "load_best_model_at_end needs save_steps to be a multiple of eval_steps",
                           (self.save_steps, self.eval_steps))  # fmt: skip
@@ -114,9 +183,17 @@ class TrainingArguments:
 
     def steps(self, rows: int) -> tuple[int, int]:
         """How many steps an epoch of so many rows has, and how many all the training has."""
-        batches = math.ceil(rows / self.per_device_train_batch_size)
+        batches = math.ceil(self.rows_of_an_epoch(rows) / self.per_device_train_batch_size)
         per_epoch = math.ceil(batches / self.gradient_accumulation_steps)
         return per_epoch, self.max_steps if self.max_steps > 0 else math.ceil(self.num_train_epochs * per_epoch)
 
     def num_warmup_steps(self, steps: int) -> int:
         return math.ceil(self.warmup_steps * steps) if self.warmup_steps < 1 else int(self.warmup_steps)
+
+    def rows_of_an_epoch(self, rows: int) -> int:
+        return rows - rows % self.per_device_train_batch_size if self.dataloader_drop_last else rows
+
+    def every(self, name: str, steps: int) -> int:
+        """eval_steps, save_steps or logging_steps as a number of steps, where all the training has `steps`."""
+        value = getattr(self, name)
+        return math.ceil(steps * value) if value < 1 else int(value)

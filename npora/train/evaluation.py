@@ -2,67 +2,109 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from npora.nn import Module, no_grad
+from npora.nn import Module
 from npora.nn.module import Array
+from npora.train.batches import Batch, naming_rows
+from npora.train.micro_batches import infer
+from npora.train.modes import evaluating
+from npora.train.progress import Progress
 
-Batch = dict[str, Array]
 
-
-@dataclass
-class EvalPrediction:
-    """What compute_metrics is given: predictions (logits [n,v]) and label_ids [n]."""
+class EvalPrediction(NamedTuple):
+    """What compute_metrics is given, by name or as a pair: predictions (logits [n,v]) and label_ids [n]."""
 
     predictions: Array
     label_ids: Array | None
 
 
-@dataclass
-class PredictionOutput:
+class PredictionOutput(NamedTuple):
     predictions: Array
     label_ids: Array | None
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
 
 
-def predict(
+Metrics = Callable[[EvalPrediction], Mapping[str, Any]]
+
+
+def stream_logits(model: Module, batches: Iterable[Batch]) -> Iterator[Array]:
+    """The logits of each batch, in order, as soon as they are computed.
+
+    Between two batches nothing of the model or of the thread is other than it was, so that whoever reads may train.
+    """
+    for batch in batches:
+        with evaluating(model):
+            logits = infer(model, batch).logits
+        yield np.asarray(logits)
+
+
+def measure(
     model: Module,
     batches: Iterable[Batch],
-    compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None,
-    prefix: str,
-    keep_logits: bool,
-) -> PredictionOutput:
-    """The logits of every row, in order; with labels the mean loss and the metrics, under names that begin with prefix.
+    progress: Progress,
+    compute_metrics: Metrics | None = None,
+    preprocess: Callable[[Array, Array | None], Array] | None = None,
+    keep_logits: bool = True,
+) -> tuple[PredictionOutput, int]:
+    """The logits of every row, in order; with labels the mean loss and the metrics. And how many labels that mean is
+    over: with none it is nan, and why_no_loss() tells the cause.
 
     Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
+    preprocess(logits, labels) is kept in the place of a batch's logits.
+
+    Raises
+    ------
+    ValueError: labels in some batches and not in others.  TypeError: metrics that are no dict.
     """
     start, loss_sum, items, rows = time.perf_counter(), 0.0, 0, 0
-    logits, labels = [], []
-    with no_grad():
-        for batch in batches:
-            output, _ = model(**batch)
-            rows += len(batch["input_ids"])
-            if keep_logits:
-                logits.append(output.logits)
+    logits: list[Array] = []
+    labels: list[Array] = []
+    count = 0
+    with evaluating(model), progress:
+        for count, batch in enumerate(batches, start=1):
+            if rows and ("labels" in batch) != bool(labels):
+                raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")
+            numbers = range(rows, rows + len(batch["input_ids"]))
+            with naming_rows(numbers):
+                found = infer(model, batch, keep_logits)
+            rows = numbers.stop
+            if (kept := found.logits) is not None:
+                logits.append(kept if preprocess is None else np.asarray(preprocess(kept, batch.get("labels"))))
             if "labels" in batch:
                 labels.append(batch["labels"])
-                loss_sum += float(output.loss) * output.num_items
-                items += output.num_items
+                loss_sum += found.loss_sum
+                items += found.items
+            progress.step(count)
     predictions, label_ids = _joined(logits, 0), _joined(labels, -100) if labels else None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
     if label_ids is not None:
-        metrics["loss"] = loss_sum / max(items, 1)
+        metrics["loss"] = loss_sum / items if items else math.nan
         if compute_metrics is not None:
-            metrics.update(compute_metrics(EvalPrediction(predictions, label_ids)))
+            computed = compute_metrics(EvalPrediction(predictions, label_ids))
+            if not isinstance(computed, Mapping):
+                kind = type(computed).__name__
+                raise TypeError(f"compute_metrics must return a dict of names and numbers; got {kind}")
+            metrics.update({k: v.tolist() if hasattr(v, "tolist") else v for k, v in computed.items()})
     seconds = time.perf_counter() - start
-    metrics.update(runtime=seconds, samples_per_second=rows / seconds)
-    start_of_name = f"{prefix}_"
-    named = {k if k.startswith(start_of_name) else start_of_name + k: value for k, value in metrics.items()}
-    return PredictionOutput(predictions, label_ids, named)
+    metrics.update(runtime=seconds, samples_per_second=rows / seconds, steps_per_second=count / seconds)
+    return PredictionOutput(predictions, label_ids, metrics), items
+
+
+def why_no_loss(prediction: PredictionOutput) -> str:
+    if prediction.label_ids is None:
+        return "no row has labels: name their column labels, label or label_ids"
+    return "no label counts: all are −100, or have no token before them. Was every completion cut off (max_length)?"
+
+
+def prefixed(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The metrics under names that begin with the prefix."""
+    return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in metrics.items()}
 
 
 def _joined(batches: Sequence[Array], fill: float) -> Array:

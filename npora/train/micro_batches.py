@@ -54,7 +54,7 @@ def accumulate_gradients(
         raise RuntimeError("accumulate_gradients() under no_grad(): there would be no backward to call")
     pieces = list(cut(batch, tokens_at_once))
     if len(pieces) == 1:
-        found = [_losses_and_gradient(model, pieces[0], rng)]
+        found = in_parallel([partial(_losses_and_gradient, model, pieces[0], rng)])
     else:
         rngs = [None if rng is None else np.random.default_rng(int(rng.integers(1 << 62))) for _ in pieces]
         sums = _InOrder(get_num_threads())

@@ -1,38 +1,66 @@
-"""How far the training is: a bar on a terminal, plain lines elsewhere."""
+"""How far a training, an evaluation or a prediction is: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
+from types import TracebackType
 from typing import Any
+
+SECONDS = 10.0  # the longest that lines keep silent, as far as the steps allow
+LINES = 10  # the fewest of a training
 
 
 class Progress:
-    """Shows loss, rate and time left on standard error.
+    """Shows how many are done, at which rate, and the time left, on standard error.
 
-    A tqdm bar where tqdm is installed and standard error is a terminal; elsewhere a line every `every` steps.
+    A tqdm bar where tqdm is installed and standard error is a terminal. Elsewhere (a notebook, a file) lines: one where
+    the last is ten seconds old, and with `every` also each so many steps, at least ten in all, and at the end. What has
+    no `every` and is over in ten seconds shows nothing.
+
+    total : how many there are, or None where nobody knows
+    unit : what is counted, in the singular
     """
 
-    def __init__(self, total: int, done: int, every: int, disable: bool = False) -> None:
-        self.total, self.every, self.disable = total, every, disable
+    def __init__(
+        self, total: int | None, unit: str = "step", done: int = 0, every: int | None = None, disable: bool = False
+    ) -> None:
+        self.total, self.unit, self.disable = total, unit, disable
+        self.every = every if every is None or total is None else min(every, math.ceil((total - done) / LINES) or 1)
         self.first, self.start = done, time.perf_counter()
+        self.last_line = self.start
         self.bar: Any = None
         if not disable and sys.stderr.isatty():
             with contextlib.suppress(ImportError):
                 from tqdm import tqdm
 
-                self.bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
+                self.bar = tqdm(
+                    total=total, initial=done, unit=unit, dynamic_ncols=True, leave=every is not None, file=sys.stderr
+                )
 
-    def step(self, step: int, loss: float) -> None:
+    def step(self, step: int, loss: float | None = None) -> None:
+        """So many are done now."""
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if loss is not None:
+                self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             self.bar.update()
-        elif not self.disable and (step % self.every == 0 or step == self.total):
-            seconds = time.perf_counter() - self.start
-            rate = (step - self.first) / max(seconds, 1e-9)
-            left = _clock((self.total - step) / max(rate, 1e-9))
-            self._print(f"step {step}/{self.total}  loss {loss:.4f}  {rate:.2f} steps/s  {left} left")
+        elif not self.disable and self._is_due(step):
+            self.last_line = time.perf_counter()
+            rate = (step - self.first) / max(self.last_line - self.start, 1e-9)
+            shown = f"{self.unit} {step}" if self.total is None else f"{self.unit} {step}/{self.total}"
+            parts = [shown, f"{rate:.2f} {self.unit}s/s" if rate >= 0.1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"]
+            if loss is not None:
+                parts.insert(1, f"loss {loss:.4f}")
+            if self.total is not None:
+                parts.append(f"{_clock((self.total - step) / max(rate, 1e-9))} left")
+            self._print("  ".join(parts))
+
+    def _is_due(self, step: int) -> bool:
+        if self.every is not None and (step % self.every == 0 or step == self.total):
+            return True
+        return time.perf_counter() - self.last_line >= SECONDS
 
     def message(self, text: str) -> None:
         """A line that stays."""
@@ -41,7 +69,10 @@ class Progress:
         elif not self.disable:
             self._print(text)
 
-    def close(self) -> None:
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()
 

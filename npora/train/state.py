@@ -17,6 +17,7 @@ import numpy as np
 from npora.files import load_file, read_json, save_file, write_json
 from npora.nn.module import Array, Module, Parameter
 from npora.optim import Optimizer
+from npora.train.log import plain, unplain
 
 logger = logging.getLogger("npora")
 
@@ -34,6 +35,7 @@ class TrainerState:
     epoch: float = 0.0
     num_input_tokens_seen: int = 0
     loss_sum: float = 0.0
+    steps_without_labels: int = 0  # they add nothing to loss_sum
     best_metric: float | None = None
     best_model_checkpoint: str | None = None  # the folder's name, in output_dir
     log_history: list[dict[str, Any]] = field(default_factory=list)
@@ -69,7 +71,7 @@ def save_checkpoint(
         save_file(tensors, os.path.join(temporary, _TENSORS))
         files = {file: _sha256(os.path.join(temporary, file)) for file in _files_below(temporary)}
         optimiser = {"numbers": numbers, "param_groups": saved["param_groups"]}
-        manifest = {"state": asdict(state), "run": dict(run), "optimizer": optimiser, "sha256": files}
+        manifest = {"state": plain(asdict(state)), "run": dict(run), "optimizer": optimiser, "sha256": files}
         write_json(os.path.join(temporary, _STATE), manifest)  # last: without it the folder is no checkpoint
         target = os.path.join(output_dir, name)
         if os.path.isdir(target):
@@ -106,7 +108,7 @@ def load_checkpoint(path: str, model: Module, optimizer: Optimizer, run: Mapping
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = number
     optimizer.load_state_dict({"state": state, "param_groups": manifest["optimizer"]["param_groups"]})
-    return TrainerState(**manifest["state"])
+    return TrainerState(**unplain(manifest["state"]))
 
 
 def load_trained(path: str, model: Module) -> None:

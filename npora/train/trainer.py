@@ -3,143 +3,173 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from npora.data import collate
 from npora.nn import Module
 from npora.nn.module import Array, Parameter
-from npora.optim import AdamW, clip_grad_norm, get_schedule
+from npora.optim import Optimizer, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
-from npora.train.evaluation import Batch, EvalPrediction, PredictionOutput, predict
+from npora.train.batches import Batches, Collator, Row, check_dataset, naming_rows, number_of_tokens
+from npora.train.evaluation import Metrics
+from npora.train.evaluator import Evaluator
+from npora.train.foreign import KEYWORDS, take
 from npora.train.log import StepLog
 from npora.train.micro_batches import accumulate_gradients
+from npora.train.modes import recomputing
+from npora.train.optimizer import make_optimizer
 from npora.train.progress import Progress
 from npora.train.state import TrainerState, trainable
 
+logger = logging.getLogger("npora")
 
-@dataclass
-class TrainOutput:
+
+class TrainOutput(NamedTuple):
     global_step: int
     training_loss: float
     metrics: dict[str, float]
 
 
-class Trainer:
-    """Trains a model's trainable parameters with AdamW.
+class Trainer(Evaluator):
+    """Trains a model's trainable parameters.
 
     model : a Module whose forward takes arrays by name, and `rng` for dropout, and returns (output, backward); with
-        labels, output.loss is a mean over output.num_items labels, each of one row
-    train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too)
-    processing_class : the tokenizer, kept for the user's own use; also taken as `tokenizer`
+        labels, output.loss is a mean over output.num_items labels, each of one row. model_init() makes one, where none
+        is passed
+    train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too);
+        eval_dataset may be a dict of several by name
+    processing_class : the tokenizer, also taken as `tokenizer`: its pad_token_id pads where the config has none, and
+        save_model saves it along
     compute_metrics : EvalPrediction → {name: number}
+    preprocess_logits_for_metrics : (logits, labels) → what is kept of a batch's logits for it
+    data_collator : rows → a dict of arrays, in place of npora's own padding
+
+    Other keywords of transformers' Trainer are refused by name, with what to do instead.
 
     Raises
     ------
-    ValueError: an empty dataset, nothing to train, a merged adapter.
+    ValueError: an empty dataset, nothing to train, a merged adapter, no label that counts in a whole epoch.
     FloatingPointError: the loss or a gradient is not finite. Training stops; the values before the update that led
     there are put back, and saved in output_dir/last-good.
     """
 
     def __init__(
         self,
-        model: Module,
+        model: Module | None = None,
         args: TrainingArguments | None = None,
-        train_dataset: Sequence[Mapping[str, Any]] | None = None,
-        eval_dataset: Sequence[Mapping[str, Any]] | None = None,
+        train_dataset: Sequence[Row] | None = None,
+        eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None = None,
         processing_class: Any = None,
-        compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
+        compute_metrics: Metrics | None = None,
         *,
         tokenizer: Any = None,
+        data_collator: Collator | None = None,
+        model_init: Callable[[], Module] | None = None,
+        preprocess_logits_for_metrics: Callable[[Array, Array | None], Array] | None = None,
+        **foreign: Any,
     ) -> None:
-        self.model, self.args = model, args or TrainingArguments()
+        take("Trainer", KEYWORDS, foreign, _OWN)
+        if (model is None) == (model_init is None):
+            raise ValueError("Trainer needs a model, or a model_init that makes one, and not both")
+        if callable(train_dataset) and not hasattr(train_dataset, "__len__"):
+            raise TypeError("Trainer's third argument is train_dataset: pass a data_collator by name")
+        self.model: Module = model if model_init is None else model_init()  # type: ignore[assignment]
+        self.args = args or TrainingArguments()
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
-        self.compute_metrics = compute_metrics
+        self.compute_metrics, self._preprocess = compute_metrics, preprocess_logits_for_metrics
         self.state = TrainerState()
-        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._names = set(inspect.signature(inner.forward).parameters) - {"rng"}
+        self._batches = Batches(self.model, self.processing_class, data_collator, bool(self.args.remove_unused_columns))
         if self.args.eval_strategy != "no" and eval_dataset is None:
             raise ValueError(f"eval_strategy is '{self.args.eval_strategy}', and there is no eval_dataset")
 
-    def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
+    def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
         """Train to the end, from the start or from a checkpoint (a path, or True for the newest in output_dir)."""
         args, model = self.args, self.model
-        data = _not_empty(self.train_dataset, "train_dataset")
+        data = check_dataset(self.train_dataset, "train_dataset")
         self._refuse_untrainable()
         per_epoch, total = args.steps(len(data))
-        optimizer = AdamW(
-            _groups(model, args.weight_decay), args.learning_rate, (args.adam_beta1, args.adam_beta2),
-            args.adam_epsilon, args.weight_decay,
-        )  # fmt: skip
+        if per_epoch == 0:
+            raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} rows: the batch is larger")
+        optimizer = make_optimizer(model, args)
         schedule = get_schedule(args.lr_scheduler_type, args.num_warmup_steps(total), total)
         run = self._run(len(data), total)
         self.state = TrainerState(max_steps=total)
         os.makedirs(args.output_dir, exist_ok=True)
-        if resume_from_checkpoint:
-            path = resume_from_checkpoint
-            path = files.last_checkpoint(args.output_dir) if isinstance(path, bool) else path
+        path: Any = resume_from_checkpoint
+        if path:
+            path = files.last_checkpoint(args.output_dir) if isinstance(path, bool) else os.fspath(path)
             self.state = files.load_checkpoint(path, model, optimizer, run)
         state, start, tokens_before = self.state, time.perf_counter(), self.state.num_input_tokens_seen
-        progress = Progress(total, state.global_step, args.logging_steps, args.disable_tqdm)
+        steps_before, every = state.global_step, args.every("logging_steps", total)
         parameters = list(trainable(model).values())
         good = [p.data.copy() for p in parameters]
-        with StepLog(args.output_dir, state.global_step) as log:
+        with ExitStack() as stack:
+            stack.callback(model.zero_grad)
+            if args.gradient_checkpointing:
+                stack.enter_context(recomputing(model))
+            log = stack.enter_context(
+                StepLog(args.output_dir, state.global_step, os.path.dirname(path) if path else None)
+            )
+            progress = stack.enter_context(Progress(total, "step", state.global_step, every, bool(args.disable_tqdm)))
+            if args.eval_on_start and not state.global_step:
+                self._evaluate_within(log, progress)
             while state.global_step < total:
                 epoch, step_in_epoch = divmod(state.global_step, per_epoch)
                 rate = args.learning_rate * schedule(state.global_step)
                 began = time.perf_counter()
-                loss, norm, tokens = self._accumulate(data, epoch, step_in_epoch, parameters)
-                if not (math.isfinite(loss) and math.isfinite(norm)):
+                loss, norm, tokens, items = self._accumulate(data, epoch, step_in_epoch, parameters)
+                if items and not (math.isfinite(loss) and math.isfinite(norm)):
                     self._stop(state.global_step + 1, loss, good, log)
-                for value, parameter in zip(good, parameters, strict=True):
-                    np.copyto(value, parameter.data)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
-                    optimizer.step()
                 state.global_step += 1
                 state.epoch = state.global_step / per_epoch
                 state.num_input_tokens_seen += tokens
-                state.loss_sum += loss
+                at_end = step_in_epoch + 1 == per_epoch or state.global_step == total
+                if items:
+                    for value, parameter in zip(good, parameters, strict=True):
+                        np.copyto(value, parameter.data)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
+                        optimizer.step()
+                    state.loss_sum += loss
+                else:
+                    self._pass_over(at_end)
                 entry = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "epoch": state.epoch}
                 log.write({"step": state.global_step, **entry, "tokens": tokens,
                            "seconds": time.perf_counter() - began})  # fmt: skip
-                if state.global_step % args.logging_steps == 0:
+                if self._is_due("logging", total, at_end) or (args.logging_first_step and state.global_step == 1):
                     state.log_history.append({"step": state.global_step, **entry})
                 progress.step(state.global_step, loss)
-                at_end = step_in_epoch + 1 == per_epoch or state.global_step == total
-                if self._is_due(args.eval_strategy, args.eval_steps, at_end):
-                    metrics = self.evaluate()
-                    log.write({"step": state.global_step, **metrics})
-                    progress.message("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-                    self._note_best(metrics)
-                if self._is_due(args.save_strategy, args.save_steps, at_end):
+                improved = False
+                if self._is_due("eval", total, at_end):
+                    improved = self._evaluate_within(log, progress)
+                if improved if args.save_strategy == "best" else self._is_due("save", total, at_end):
                     self._save(optimizer, run)
-        progress.close()
-        model.zero_grad()
         if args.load_best_model_at_end and state.best_model_checkpoint:
             files.load_trained(os.path.join(args.output_dir, state.best_model_checkpoint), model)
         seconds = time.perf_counter() - start
-        mean = state.loss_sum / max(state.global_step, 1)
+        mean, steps = state.loss_sum / self._steps_with_labels(), state.global_step - steps_before
         return TrainOutput(state.global_step, mean, {
             "train_runtime": seconds,
             "train_loss": mean,
+            "train_steps_per_second": steps / seconds,
             "train_tokens_per_second": (state.num_input_tokens_seen - tokens_before) / seconds,
             "epoch": state.epoch,
         })  # fmt: skip
 
     def _accumulate(
         self, data: Sequence[Mapping[str, Any]], epoch: int, step: int, parameters: Sequence[Parameter]
-    ) -> tuple[float, float, int]:
-        """One step's gradients: (loss, their norm before clipping, tokens).
+    ) -> tuple[float, float, int, int]:
+        """One step's gradients: (loss, nan where no label counts; their norm before clipping; tokens; labels).
 
         Each batch gives the gradient of its sum of losses, and the sum of those is divided by the number of labels in
         all: the gradient of the one large batch, however unequal the small ones are. A batch is cut once more, into
@@ -154,26 +184,41 @@ class Trainer:
         loss_sum, items, tokens = 0.0, 0, 0
         with np.errstate(over="ignore", invalid="ignore"):  # the loss is checked right after
             for start in range(first, min(first + size * args.gradient_accumulation_steps, len(order)), size):
-                batch = self._batch([data[int(i)] for i in order[start : start + size]])
-                loss, count = accumulate_gradients(self.model, batch, rng, args.tokens_at_once)
+                numbers = [int(i) for i in order[start : start + size]]
+                batch = self._batches.of([data[i] for i in numbers], numbers)
+                if "labels" not in batch:
+                    self._batches.refuse_unlabelled(data[numbers[0]])
+                with naming_rows(numbers):
+                    loss, count = accumulate_gradients(self.model, batch, rng, args.tokens_at_once)
                 loss_sum += loss
                 items += count
-                tokens += int(batch["attention_mask"].sum())
+                tokens += number_of_tokens(batch)
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad *= 1 / max(items, 1)
             norm = clip_grad_norm(parameters, args.max_grad_norm or math.inf)
-        return loss_sum / max(items, 1), norm, tokens
+        return loss_sum / items if items else math.nan, norm, tokens, items
 
     def _order(self, rows: int, epoch: int) -> Array:
+        """The numbers of an epoch's rows."""
+        if self.args.train_sampling_strategy == "sequential":
+            return np.arange(self.args.rows_of_an_epoch(rows))
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return np.random.default_rng([seed, 0, epoch]).permutation(rows)
+        return np.random.default_rng([seed, 0, epoch]).permutation(rows)[: self.args.rows_of_an_epoch(rows)]
 
-    def _batch(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
-        batch = collate(rows, self._names)
-        if "labels" not in batch:
-            raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(rows[0])}")
-        return batch
+    def _pass_over(self, at_end: bool) -> None:
+        """Warn that a step changed nothing, and raise at an epoch's end where none did."""
+        self.state.steps_without_labels += 1
+        why = "no label of its rows counts: all are −100, or have no token before them"
+        logger.warning("step %d: %s; it changes nothing", self.state.global_step, why)
+        if at_end and not self._steps_with_labels():
+            raise ValueError(
+                f"there is nothing to learn: in {self.state.global_step} steps {why}. Was every completion cut off "
+                "(max_length)?"
+            )
+
+    def _steps_with_labels(self) -> int:
+        return self.state.global_step - self.state.steps_without_labels
 
     def _refuse_untrainable(self) -> None:
         if not trainable(self.model):
@@ -187,8 +232,9 @@ class Trainer:
     def _run(self, rows: int, total: int) -> dict[str, Any]:
         names = ("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay",
                  "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
-                 "seed", "data_seed", "tokens_at_once")  # fmt: skip
-        return {"rows": rows, "max_steps": total, **{name: getattr(self.args, name) for name in names}}
+                 "seed", "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last")  # fmt: skip
+        optim = self.args.optim.removesuffix("_fused")
+        return {"optim": optim, "rows": rows, "max_steps": total, **{name: getattr(self.args, name) for name in names}}
 
     def _stop(self, step: int, loss: float, good: Sequence[Array], log: StepLog) -> None:
         """Raise, after the last values that gave a finite loss are back in the model and on the disk."""
@@ -210,76 +256,49 @@ class Trainer:
             f"this step's rows{saved}"
         )
 
-    def _is_due(self, strategy: str, every: int | None, at_end_of_epoch: bool) -> bool:
+    def _is_due(self, what: str, steps: int, at_end_of_epoch: bool) -> bool:
+        """Whether it is time for `what`: "eval", "save" or "logging"."""
+        args, state = self.args, self.state
+        strategy = getattr(args, f"{what}_strategy")
+        if what == "eval" and (state.epoch if strategy == "epoch" else state.global_step) < args.eval_delay:
+            return False
         if strategy == "steps":
-            return self.state.global_step % (every or 1) == 0
-        return strategy == "epoch" and at_end_of_epoch
+            return state.global_step % args.every(f"{what}_steps", steps) == 0
+        return bool(strategy == "epoch" and at_end_of_epoch)
 
-    def _note_best(self, metrics: Mapping[str, float]) -> None:
-        if not self.args.load_best_model_at_end:
-            return
+    def _evaluate_within(self, log: StepLog, progress: Progress) -> bool:
+        """Evaluate, say what was found, and whether it is better than ever."""
+        metrics = self.evaluate()
+        log.write({"step": self.state.global_step, **metrics})
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        progress.message("  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+        if not (self.args.load_best_model_at_end or self.args.save_strategy == "best"):
+            return False
         name, greater = self.args.best_metric()
         if name not in metrics:
             raise ValueError(f"metric_for_best_model: there is no '{name}'; there are: {', '.join(metrics)}")
         value, best = metrics[name], self.state.best_metric
-        if best is None or (value > best if greater else value < best):
-            self.state.best_metric = value
-            self.state.best_model_checkpoint = f"checkpoint-{self.state.global_step}"
+        if math.isnan(value):
+            logger.warning("step %d: %s is nan, which is better than nothing else", self.state.global_step, name)
+            return False
+        if best is not None and not (value > best if greater else value < best):
+            return False
+        self.state.best_metric = value
+        self.state.best_model_checkpoint = f"checkpoint-{self.state.global_step}"
+        return True
 
-    def _save(self, optimizer: AdamW, run: Mapping[str, Any]) -> None:
+    def _save(self, optimizer: Optimizer, run: Mapping[str, Any]) -> None:
         files.save_checkpoint(self.args.output_dir, self.model, optimizer, self.state, run)
         if self.args.save_total_limit:
             files.prune(self.args.output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
 
-    def evaluate(self, eval_dataset: Sequence[Mapping[str, Any]] | None = None) -> dict[str, float]:
-        """eval_loss, what compute_metrics returns under `eval_…`, and the time."""
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
-        keep = self.compute_metrics is not None
-        metrics = self._predict(_not_empty(data, "eval_dataset"), "eval", keep_logits=keep).metrics
-        metrics["epoch"] = self.state.epoch
-        self.state.log_history.append({"step": self.state.global_step, **metrics})
-        return metrics
-
-    def predict(self, test_dataset: Sequence[Mapping[str, Any]], metric_key_prefix: str = "test") -> PredictionOutput:
-        """The logits of every row, in order; with labels the mean loss and the metrics too.
-
-        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
-        """
-        return self._predict(_not_empty(test_dataset, "test_dataset"), metric_key_prefix, keep_logits=True)
-
-    def _predict(self, data: Sequence[Mapping[str, Any]], prefix: str, keep_logits: bool) -> PredictionOutput:
-        return predict(self.model, self._eval_batches(data), self.compute_metrics, prefix, keep_logits)
-
-    def _eval_batches(self, data: Sequence[Mapping[str, Any]]) -> Iterator[Batch]:
-        size = self.args.per_device_eval_batch_size
-        for start in range(0, len(data), size):
-            yield collate([data[i] for i in range(start, min(start + size, len(data)))], self._names)
-
-    def save_model(self, output_dir: str | None = None) -> None:
-        """The adapter, as save_pretrained writes it."""
+    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+        """The adapter, as save_pretrained writes it, and the tokenizer beside it."""
         model: Any = self.model
-        model.save_pretrained(output_dir or self.args.output_dir)
+        folder = output_dir or self.args.output_dir
+        model.save_pretrained(folder)
+        if hasattr(self.processing_class, "save_pretrained"):
+            self.processing_class.save_pretrained(folder)
 
 
-def _not_empty(data: Sequence[Mapping[str, Any]] | None, name: str) -> Sequence[Mapping[str, Any]]:
-    if data is None:
-        raise ValueError(f"there is no {name}: pass one to Trainer")
-    if len(data) == 0:
-        raise ValueError(f"{name} is empty")
-    return data
-
-
-def _groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Biases and norms do not decay."""
-    decay: list[Parameter] = []
-    keep: list[Parameter] = []
-    for name, parameter in trainable(model).items():
-        (keep if _is_bias_or_norm(name) else decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-def _is_bias_or_norm(name: str) -> bool:
-    parts = name.lower().split(".")
-    return parts[-1] == "bias" or any("norm" in part for part in parts)
+_OWN = frozenset(inspect.signature(Trainer.__init__).parameters) - {"self", "foreign"}

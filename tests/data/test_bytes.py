@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npora.data import ByteTokenizer, check_vocabulary
+from npora.data import AutoTokenizer, ByteTokenizer, check_vocabulary
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -61,6 +64,26 @@ def test_its_vocabulary_fits_a_model_of_256_or_more() -> None:
         ValueError, match=r"has 257 tokens with ids up to 256 \('<eos>'\), and the model's vocabulary 256"
     ):
         check_vocabulary(ByteTokenizer(eos=True), 256)
+
+
+@given(TEXT, st.booleans(), st.booleans(), st.sampled_from(["right", "left"]), st.none() | st.integers(1, 9))
+def test_a_folder_brings_it_back_without_a_package(
+    text: str, eos: bool, pad: bool, side: str, most: int | None
+) -> None:
+    tokenizer = ByteTokenizer(eos, pad)
+    if eos and not pad:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side, tokenizer.model_max_length = side, most
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(sys.modules, tokenizers=None):
+        tokenizer.save_pretrained(folder)
+        again = AutoTokenizer.from_pretrained(folder)
+        assert isinstance(again, ByteTokenizer) and again.special_tokens_map == tokenizer.special_tokens_map
+        assert again(text, truncation=True) == tokenizer(text, truncation=True) and len(again) == len(tokenizer)
+        if pad or eos:
+            assert again([text, ""], padding=True) == tokenizer([text, ""], padding=True)
+        written = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        again.save_pretrained(folder)
+        assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == written
 
 
 def test_it_needs_no_package() -> None:

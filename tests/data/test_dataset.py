@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from npora.data import Dataset, collate
 
@@ -15,6 +19,62 @@ def test_map_adds_keys_and_leaves_the_rows_it_came_from_alone() -> None:
     longer = data.map(lambda row: {"label": row["label"] + 1, "first": row["text"][0]})
     assert longer[1] == {"text": "bbbb", "label": 5, "first": "b"}
     assert data[1] == {"text": "bbbb", "label": 4}
+
+
+def test_map_takes_columns_of_a_batch_and_gives_them_too() -> None:
+    data, seen = Dataset(ROWS), []
+
+    def lengths(batch: dict[str, list[Any]], places: list[int]) -> dict[str, list[Any]]:
+        seen.append((batch, places))
+        return {"length": [len(text) for text in batch["text"]], "label": np.array(batch["label"]) * 2}
+
+    mapped = data.map(lengths, batched=True, batch_size=3, remove_columns="text", with_indices=True)
+    assert seen[1] == ({"text": ["ddddd"], "label": [5]}, [3])
+    assert list(mapped) == [{"label": 2 * row["label"], "length": row["label"]} for row in ROWS]
+    letters = data.map(lambda b: {"letter": list("".join(b["text"]))}, batched=True, remove_columns=data.column_names)
+    assert letters["letter"] == list("abbbbccddddd")
+    assert len(data.map(lambda b: {"letter": []}, batched=True, remove_columns=["text", "label"])) == 0
+    assert list(data.map(lambda b: {}, batched=True)) == ROWS == list(data.map(lambda row: {}))
+    for function, error, message in (
+        (lambda b: {"x": [1]}, ValueError, r"made 1 rows of 4: pass remove_columns=dataset\.column_names"),
+        (lambda b: {"x": [1], "y": [1, 2]}, ValueError, r"needs columns of one length; got {'x': 1, 'y': 2}"),
+        (lambda b: None, TypeError, "must return a dict of columns; got NoneType"),
+    ):
+        with pytest.raises(error, match=message):
+            data.map(function, batched=True)
+
+
+def test_columns_are_renamed_removed_chosen_and_sorted_by() -> None:
+    data = Dataset(ROWS)
+    renamed = data.rename_column("label", "labels")
+    assert renamed.column_names == ["text", "labels"] and data.column_names == ["text", "label"]
+    assert data.remove_columns(["text"])[0] == {"label": 1} == data.with_format("numpy", columns=["label"])[0]
+    assert data.sort("label", reverse=True)["label"] == [5, 4, 2, 1]
+    assert (data.num_rows, data.shape) == (4, (4, 2))
+    renamed.set_format(columns=["labels"])
+    assert renamed[1] == {"labels": 4}
+    assert list(Dataset.from_dict({"text": ["a", "b"], "n": [1, 2]})) == [{"text": "a", "n": 1}, {"text": "b", "n": 2}]
+    assert Dataset([{"a": 1}, {"b": 2}])["b"] == [None, 2] and Dataset([{"a": 1}, {"b": 2}]).column_names == ["a", "b"]
+    for call, error, message in (
+        (lambda: data["txt"], KeyError, "there is no column 'txt'; there are: text, label"),
+        (lambda: data.remove_columns("txt"), KeyError, "there is no column 'txt'"),
+        (lambda: data.rename_column("text", "label"), ValueError, "there is a column 'label' already"),
+        (lambda: data.with_format("torch"), ValueError, "got 'torch': npora is NumPy only"),
+        (lambda: data.train_test_split(9), ValueError, "test_size=9 of 4 rows leaves none"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@given(st.integers(2, 30), st.floats(0.05, 0.95), st.integers(0, 9), st.booleans())
+def test_a_split_has_each_row_once(count: int, share: float, seed: int, shuffle: bool) -> None:
+    data = Dataset({"n": n} for n in range(count))
+    if not 0 < round(share * count) < count:
+        return
+    parts = data.train_test_split(share, seed, shuffle)
+    assert sorted(parts["train"]["n"] + parts["test"]["n"]) == list(range(count))
+    assert len(parts["test"]) == round(share * count)
+    assert parts["test"]["n"] == data.train_test_split(len(parts["test"]), seed, shuffle)["test"]["n"]
 
 
 def test_shuffle_is_a_permutation_that_the_seed_decides() -> None:

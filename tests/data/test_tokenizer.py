@@ -74,7 +74,6 @@ def test_pieces_of_bytes_with_its_markers_read_as_a_roberta(tmp_path: Path) -> N
         assert tokenizer("a", "b") == {"input_ids": [0, 3, 2, 2, 4, 2], "attention_mask": [1] * 6}
         assert tokenizer.decode([0, 6, 7, 2, 1], skip_special_tokens=True) == "ab"
     assert (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token_id) == ("<s>", "</s>", 1)
-    assert "cls_token" not in AutoTokenizer.from_pretrained(write(tmp_path, config__json={})).special_tokens_map
 
 
 @pytest.mark.parametrize(
@@ -121,11 +120,27 @@ def test_files_and_options_give_the_roles(tmp_path: Path) -> None:
     assert (tokenizer.eos_token_id, len(tokenizer), tokenizer.vocab_size) == (10, 11, 10)  # one more than vocab.txt has
     assert bert(tmp_path, tokenizer_config__json={**config, "added_tokens_decoder": {}}).cls_token == "film"
     other = AutoTokenizer.from_pretrained(tmp_path, pad_token="good", padding_side="right", model_max_length=3)
-    assert (other.pad_token_id, other.padding_side, other("the film", truncation=True)["input_ids"]) == (
-        8, "right", [2, 5, 3],
-    )  # fmt: skip
-    with pytest.raises(TypeError, match=r"options are bos_token, .* got use_fast"):
-        AutoTokenizer.from_pretrained(tmp_path, use_fast=True)
+    ids = other("the film", truncation=True)["input_ids"]
+    assert (other.pad_token_id, other.padding_side, ids) == (8, "right", [6, 5, 3])  # cls_token is film
+
+
+def test_options_are_taken_accepted_named_or_unknown(tmp_path: Path) -> None:
+    words = [*WORDS, "The"]
+    write(tmp_path, vocab__txt="\n".join(words), tokenizer_config__json={"auto_map": {"AutoTokenizer": ["a.B", None]}})
+    idle = {"use_fast": True, "trust_remote_code": False, "local_files_only": True, "token": None, "cache_dir": "x"}
+    assert AutoTokenizer.from_pretrained(tmp_path, **idle).encode("The") == [2, 5, 3]
+    assert AutoTokenizer.from_pretrained(tmp_path, do_lower_case=False).encode("The") == [2, 10, 3]
+    for options, error, message in (
+        ({"do_lowercase": False}, TypeError, r"has no option 'do_lowercase'; did you mean do_lower_case"),
+        ({"foo": 1}, TypeError, r"has no option 'foo'; options are bos_token, "),
+        ({"device_map": "auto"}, TypeError, r"device_map has no meaning for a tokenizer here: arrays are"),
+        ({"padding": True}, TypeError, r"padding has no meaning .* where the tokenizer is called"),
+        ({"padding_side": "top"}, ValueError, r"padding_side must be 'right' or 'left'; got 'top'"),
+        ({"model_max_length": "512"}, ValueError, r"model_max_length must be a number of tokens, .* got '512'"),
+        ({"trust_remote_code": True}, ValueError, r"npora runs no checkpoint's code"),
+    ):
+        with pytest.raises(error, match=message):
+            AutoTokenizer.from_pretrained(tmp_path, **options)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +203,7 @@ def test_files_that_contradict_each_other_or_are_broken_are_named(tmp_path: Path
         bert(tmp_path, config__json={}, tokenizer_config__json={"pad_token": 3})
     (tmp_path / "tokenizer_config.json").unlink()
     write(tmp_path, vocab__txt="the\nfilm")
-    with pytest.raises(ValueError, match=r"vocab\.txt is not a tokenizer: the vocabulary has no \[SEP\]"):
+    with pytest.raises(ValueError, match=r"the vocabulary has no cls_token, which this class puts around every text"):
         AutoTokenizer.from_pretrained(tmp_path)
     write(tmp_path, tokenizer__json='{"version": 1}')
     with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer: "):
@@ -233,11 +248,12 @@ def test_without_the_package_the_error_names_the_command(tmp_path: Path, monkeyp
 def test_a_name_on_the_hub_is_resolved_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bert(tmp_path)
     asked: list[Any] = []
+    hub: dict[str, Any] = {"local_files_only": True, "token": "hf_x"}
 
     def resolve(*arguments: Any, **keywords: Any) -> str:
         asked.append((arguments, keywords))
         return str(tmp_path)
 
     monkeypatch.setattr("npora.data.auto_tokenizer.resolve", resolve)
-    assert AutoTokenizer.from_pretrained("org/tiny", "v2", "cache").encode("film") == [2, 6, 3]
-    assert asked == [(("org/tiny", "v2", "cache"), {"weights": False})]
+    assert AutoTokenizer.from_pretrained("org/tiny", "v2", "cache", **hub).encode("film") == [2, 6, 3]
+    assert asked == [(("org/tiny", "v2", "cache"), {"weights": False, "local_files_only": True, "token": "hf_x"})]

@@ -153,9 +153,9 @@ def test_an_untied_model_has_a_head_of_its_own_which_its_file_must_hold(tmp_path
 def test_the_body_of_a_language_model_takes_a_new_classifier(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small().save_pretrained(tmp_path)
     model = LlamaForSequenceClassification.from_pretrained(tmp_path, num_labels=3, pad_token_id=0)
-    assert "newly initialised, since the checkpoint has none: score.weight" in caplog.text
     assert "not used by LlamaForSequenceClassification: lm_head.weight" in caplog.text
     assert model(np.array([[3, 8, 5], [4, 0, 0]]))[0].logits.shape == (2, 3)
+    assert model.newly_initialized == ("score.weight",)
 
 
 def test_the_defaults_are_llama_2_7bs_and_a_config_reads_back_what_it_writes() -> None:
@@ -165,7 +165,8 @@ def test_the_defaults_are_llama_2_7bs_and_a_config_reads_back_what_it_writes() -
         "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128, "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "attention_dropout": 0.0,
         "mlp_bias": False, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
-        "num_labels": 2, "problem_type": None, "initializer_range": 0.02,
+        "num_labels": 2, "problem_type": None, "initializer_range": 0.02, "id2label": {0: "LABEL_0", 1: "LABEL_1"},
+        "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "kept": {},
     }  # fmt: skip
     odd = LlamaConfig(**SMALL, rope_theta=7.0, tie_word_embeddings=True, num_labels=3)
     for written in (config, odd):

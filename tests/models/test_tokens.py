@@ -13,19 +13,16 @@ IDS = np.array([[7, 5, 3, 0], [0, 0, 4, 9], [0, 8, 0, 6]])
 MASK = np.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
 
 
-def test_the_last_token_is_the_rightmost_that_is_no_padding() -> None:
+def test_the_last_token_is_the_last_that_the_mask_shows_whatever_its_id_is() -> None:
     _, packing = pack_tokens(IDS, MASK)
-    assert last_token_rows(IDS, packing, 0).tolist() == [2, 4, 8]
-    _, alone = pack_tokens(IDS[:1], MASK[:1] | 1)
-    assert last_token_rows(IDS[:1], alone, None).tolist() == [3]
+    for pad in (0, 3, 6, 77, None):
+        assert last_token_rows(IDS, packing, pad, masked=True).tolist() == [2, 4, 8]
 
 
-def test_a_last_token_that_is_hidden_or_cannot_be_told_is_an_error() -> None:
-    _, packing = pack_tokens(IDS, MASK)
-    with pytest.raises(ValueError, match="the last token of sequence 0 is hidden by its attention mask"):
-        last_token_rows(IDS, packing, 77)
-    with pytest.raises(ValueError, match="the config needs a pad_token_id"):
-        last_token_rows(IDS, packing, None)
+def test_without_a_mask_the_last_token_is_the_rightmost_that_is_no_padding_if_a_token_is_padding() -> None:
+    _, packing = pack_tokens(IDS, None)
+    for pad, rows in ((0, [2, 7, 11]), (6, [3, 7, 10]), (None, [3, 7, 11])):
+        assert last_token_rows(IDS, packing, pad, masked=False).tolist() == rows
 
 
 def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_padding() -> None:

@@ -103,6 +103,7 @@ def test_a_file_without_a_pooler_loads_and_says_so(tmp_path: Path, caplog: pytes
     save_file(state, path)
     with caplog.at_level(logging.WARNING, "npora"):
         ours = npora_bert(tmp_path)
+        ours(**BATCH)
     assert "newly initialised" in caplog.text and "bert.pooler.dense.weight" in caplog.text
     real = BATCH["attention_mask"].astype(bool)
     assert_close(ours.bert(**BATCH)[0].last_hidden_state[real], expected[torch.tensor(real)], FORWARD)

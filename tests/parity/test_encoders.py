@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,12 @@ def test_the_first_files_of_bert_load_for_every_head(
     assert ("cls.predictions.transform.LayerNorm.weight" in unused) == (head != "MaskedLM")
     assert ("bert.pooler.dense.weight" in unused) == (head != "SequenceClassification")
     expected = theirs(**tensors(batch("bert")))
+    logits = model(**batch("bert"))[0].logits
     if head == "MaskedLM":
         assert "newly initialised" not in caplog.text
-        assert_same_logits(model(**batch("bert"))[0].logits, expected.prediction_logits)
+        assert_same_logits(logits, expected.prediction_logits)
     else:
-        assert "newly initialised, since the checkpoint has none: classifier.weight, classifier.bias" in caplog.text
+        assert re.search(r"newly initialised, .*: classifier\.weight, classifier\.bias", caplog.text)
         hidden = model.bert.rows(**batch("bert"))[0]
         assert_close(hidden, theirs.bert(**tensors(batch("bert"))).last_hidden_state[torch.tensor(MASK == 1)], FORWARD)
 
@@ -157,6 +159,7 @@ def test_a_body_alone_gets_a_head_whose_norm_does_nothing_yet(
     getattr(theirs, prefix).save_pretrained(tmp_path)
     with caplog.at_level(logging.WARNING, "npora"):
         model = ours("MaskedLM", tmp_path)
+        model(**batch(family))
     norms = [p for n, p in model.named_parameters() if not n.startswith(prefix) and "norm" in n.lower()]
     assert [(p.data == (1 if i == 0 else 0)).all() for i, p in enumerate(norms)] == [True, True]
     assert "newly initialised" in caplog.text

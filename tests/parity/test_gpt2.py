@@ -84,13 +84,12 @@ def test_padding_on_the_left_counts_in_the_positions_as_in_transformers(tmp_path
 
 
 @pytest.mark.parametrize("pad_on", ["right", "left"])
-@pytest.mark.parametrize("pad_token_id", [0, 49, 2])
+@pytest.mark.parametrize("pad_token_id", [0, 2])
 def test_a_classifier_reads_the_rightmost_token_that_is_no_padding(
     tmp_path: Path, pad_on: str, pad_token_id: int
 ) -> None:
     theirs = reference_gpt2(tmp_path, CLASSIFIER, pad_token_id=pad_token_id)
     ours = gpt2(tmp_path, AutoModelForSequenceClassification)
-    # Row 2 ends in 49: where that is the padding token, the one before it is read.
     batch = {**BATCH, "input_ids": np.where(REAL, BATCH["input_ids"], pad_token_id)}
     if pad_on == "left":
         real = left(BATCH)["attention_mask"].astype(bool)
@@ -104,24 +103,26 @@ def test_a_classifier_reads_the_rightmost_token_that_is_no_padding(
     assert assert_same_gradients(ours, theirs, BACKWARD) == 2 + 2 * 12 + 2 + 1
 
 
-def test_a_classifier_whose_padding_ends_sequences_passes_over_a_real_end(tmp_path: Path) -> None:
-    theirs = reference_gpt2(tmp_path, CLASSIFIER, pad_token_id=2, eos_token_id=2)
+@pytest.mark.parametrize("pad_token_id", [2, 48, None])
+def test_what_the_mask_shows_at_the_end_is_read_whichever_token_is_padding(
+    tmp_path: Path, pad_token_id: int | None
+) -> None:
+    theirs = reference_gpt2(tmp_path, CLASSIFIER, pad_token_id=pad_token_id, eos_token_id=2)
     ours = gpt2(tmp_path, AutoModelForSequenceClassification)
-    batch = {"input_ids": np.array([[7, 3, 2], [9, 2, 2]]), "attention_mask": np.array([[1, 1, 1], [1, 1, 0]])}
-    logits = ours(**batch)[0].logits
-    assert_close(logits, theirs(**tensors(batch)).logits, FORWARD)
-    np.testing.assert_allclose(logits[1:], ours([[9]])[0].logits, atol=FORWARD)  # not at its end, which is hidden
+    texts = [[7, 3, 2], [9, 2], [5]]  # as with GPT-2's usual padding, the first two end in a real 2
+    mask = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]])
+    found = ours(np.array([[7, 3, 2], [9, 2, 2], [5, 2, 2]]), mask)[0].logits
+    theirs.config.pad_token_id = None  # which takes one sequence at once, and reads its last token
+    for logits, text in zip(found, texts, strict=True):
+        assert_close(logits[None], theirs(torch.tensor([text])).logits, FORWARD)
 
 
-def test_a_classifier_without_a_padding_token_takes_one_sequence(tmp_path: Path) -> None:
-    theirs = reference_gpt2(tmp_path, CLASSIFIER, pad_token_id=None)
+@pytest.mark.parametrize("pad_token_id", [2, 48])
+def test_without_a_mask_a_classifier_reads_what_transformers_reads(tmp_path: Path, pad_token_id: int) -> None:
+    theirs = reference_gpt2(tmp_path, CLASSIFIER, pad_token_id=pad_token_id)
     ours = gpt2(tmp_path, AutoModelForSequenceClassification)
-    one = BATCH["input_ids"][:1]
-    assert_close(ours(one)[0].logits, theirs(torch.tensor(one)).logits, FORWARD)
-    with pytest.raises(ValueError, match="no padding token"):
-        theirs(**tensors(BATCH))
-    with pytest.raises(ValueError, match=r"set model\.config\.pad_token_id"):
-        ours(**BATCH)
+    ids = np.array([[7, 3, 2], [9, 2, 2], [2, 2, 2]])
+    assert_close(ours(ids)[0].logits, theirs(torch.tensor(ids)).logits, FORWARD)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,7 @@ def test_a_classifier_takes_the_body_of_a_language_model_and_draws_its_head(
     rewrite(tmp_path, without_prefix)
     with caplog.at_level(logging.WARNING, "npora"):
         ours = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3, dtype=np.float64)
+        ours(**BATCH)
     assert "newly initialised" in caplog.text and "score.weight" in caplog.text
     assert ours.score.weight.shape == (3, 24)
     expected = theirs.transformer(**tensors(BATCH)).last_hidden_state[torch.tensor(REAL)]

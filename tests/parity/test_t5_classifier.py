@@ -47,8 +47,6 @@ def test_an_adapter_on_a_classifier_saves_its_head_as_peft_does(tmp_path: Path) 
     theirs = randomized(peft.get_peft_model(base, peft.LoraConfig(**config, target_modules=["q", "v"])))
     theirs.save_pretrained(tmp_path / "adapter")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype=np.float64)
-    with pytest.raises(ValueError, match="task_type SEQ_CLS trains a head named"):
-        get_peft_model(plain, LoraConfig(task_type="SEQ_CLS"))
     ours = PeftModel.from_pretrained(plain, tmp_path / "adapter", is_trainable=True)
     batch = {"input_ids": np.array([[7, 3, 44, 9, 1], [6, 1, 0, 0, 0]]), "attention_mask": BATCH["attention_mask"][::2]}
     output, backward = ours(**batch, labels=labels[:2])
@@ -57,3 +55,17 @@ def test_an_adapter_on_a_classifier_saves_its_head_as_peft_does(tmp_path: Path) 
     backward()
     expected.loss.backward()
     assert_same_gradients(ours, theirs, BACKWARD)
+
+
+def test_an_adapter_that_npora_trains_for_the_task_loads_in_peft_with_its_head(tmp_path: Path) -> None:
+    base = reference_classifier(tmp_path / "base")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype=np.float64)
+    ours = get_peft_model(plain, LoraConfig(r=2, task_type="SEQ_CLS"))
+    rng = np.random.default_rng(2)
+    for parameter in ours.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
+    ours.save_pretrained(tmp_path / "adapter")
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    batch = {"input_ids": np.array([[7, 3, 44, 9, 1], [6, 1, 0, 0, 0]]), "attention_mask": BATCH["attention_mask"][::2]}
+    assert_close(ours(**batch)[0].logits, theirs(**tensors(batch)).logits, FORWARD)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npora import AutoTokenizer
-from npora.data.tokenizer import ROLES
+from npora.data.roles import ROLES
 from tests.shared_data import data
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")

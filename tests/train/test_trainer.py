@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from npora import Trainer, TrainingArguments
+from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
 from npora.data import Dataset
+from npora.models import BertConfig, BertForSequenceClassification
 from npora.train.measure import frozen_sha256
 from npora.train.state import trainable
-from tests.tiny import tiny_bert, tiny_peft, tiny_rows
+from tests.tiny import SIZES, tiny_bert, tiny_peft, tiny_rows
 
 ROWS = tiny_rows(21)
 
@@ -188,3 +191,37 @@ def test_a_full_model_trains_too(tmp_path: Path) -> None:
     first = trainer.evaluate(ROWS)["eval_loss"]
     trainer.train()
     assert trainer.evaluate(ROWS)["eval_loss"] < first
+
+
+@given(st.permutations(range(7)))
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_batch_of_all_rows_is_learnt_alike_in_any_order(tmp_path: Path, order: list[int]) -> None:
+    """Rows are of several lengths, and their labels of several types."""
+    rows = [{**row, "labels": (np.int32, np.uint8, int)[i % 3](row["labels"])} for i, row in enumerate(ROWS[:7])]
+    results = []
+    for data in (rows, [rows[i] for i in order]):
+        model = get_peft_model(
+            BertForSequenceClassification(
+                BertConfig(**SIZES, num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+                rng=0, dtype=np.float64,
+            ),
+            LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS"),
+        )  # fmt: skip
+        result = Trainer(model, arguments(tmp_path, max_steps=3, per_device_train_batch_size=7), data).train()
+        results.append((result.training_loss, [p.data for p in trainable(model).values()]))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-12)
+    for found, expected in zip(results[1][1], results[0][1], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)  # Adam divides by √v̂
+
+
+@pytest.mark.parametrize(
+    "labels", [[[0, 1, 0], [0.5, 0.25, 1.0]], [[0.5, 0.25, 1.0], [0, 1, 0]], [[0, 1, 0], [1, 1, 0]]]
+)
+def test_labels_of_several_types_have_the_loss_of_the_floats(tmp_path: Path, labels: Any) -> None:
+    model = tiny_bert(dtype=np.float64)
+    rows = [{"input_ids": [3, 4, i], "labels": label} for i, label in enumerate(labels)]
+    for size in (1, 2):
+        trainer = Trainer(model, arguments(tmp_path, per_device_eval_batch_size=size), None, rows)
+        z, t = trainer.predict(rows).predictions, np.array(labels, dtype=np.float64)
+        expected = -(t * -np.log1p(np.exp(-z)) + (1 - t) * -np.log1p(np.exp(z))).mean()
+        assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-12)

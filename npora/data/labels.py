@@ -1,0 +1,133 @@
+"""The labels of a file: classes by number or by name, numbers to fit, or several classes of one text."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from npora.data.lines import shortened
+
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)  # pandas writes 1.0 where a column has a gap
+_PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
+
+
+class Labels:
+    """Takes the labels as a file has them, each with its place, and gives their numbers when all are there."""
+
+    def __init__(self, num_labels: int | None, label2id: Mapping[str, int] | None, problem_type: str | None) -> None:
+        if problem_type not in _PROBLEMS:
+            raise ValueError(f"problem_type must be one of {', '.join(map(str, _PROBLEMS))}; got {problem_type!r}")
+        self.problem_type = problem_type or ("regression" if num_labels == 1 else "single_label_classification")
+        self.num_labels = num_labels if num_labels is not None or label2id is None else len(label2id)
+        self.label2id = None if label2id is None else dict(label2id)
+        self._given: list[tuple[Any, str]] = []
+
+    def add(self, value: Any, where: str) -> None:
+        self._given.append((value, where))
+
+    def numbers(self) -> list[Any]:
+        """An int for each label; a float in regression; a list of floats where a text has several classes.
+
+        Raises
+        ------
+        ValueError: what is none of these, with its place.
+        """
+        if self.problem_type == "regression":
+            return [_number(value, where) for value, where in self._given]
+        if self.problem_type == "multi_label_classification":
+            return self._several()
+        return self._classes(self._given)
+
+    def _classes(self, given: list[tuple[Any, str]]) -> list[int]:
+        """The number of each class. Whether labels are names or numbers holds for the whole file."""
+        if self.label2id is not None and any(_name(value) in self.label2id for value, _ in given):
+            return [self._known(value, where) for value, where in given]
+        names = [(value, where) for value, where in given if isinstance(value, str) and not _is_whole(value)]
+        if not names:
+            return [self._in_range(_class(value, where), where) for value, where in given]
+        if len(names) < len(given):
+            whole = next((value, where) for value, where in given if (value, where) not in names)
+            raise ValueError(
+                f"{names[0][1]}: the label {shortened(names[0][0])} is not a whole number, and {shortened(whole[0])} "
+                f"({whole[1]}) is no name: labels are all numbers from 0 on, or all names"
+            )
+        if self.label2id is not None:
+            return [self._known(value, where) for value, where in given]
+        blank = next((where for value, where in names if not value.strip()), None)
+        if blank is not None:
+            raise ValueError(f"{blank}: the label is empty")
+        found = sorted({value for value, _ in names})
+        if self.num_labels is not None and len(found) > self.num_labels:
+            where = next(where for value, where in names if value == found[self.num_labels])
+            raise ValueError(
+                f"{where}: {len(found)} labels that are not a whole number are the names of as many classes, and "
+                f"num_labels is {self.num_labels}: {', '.join(map(shortened, found[:8]))}"
+            )
+        self.label2id = {name: number for number, name in enumerate(found)}
+        return [self.label2id[value] for value, _ in names]
+
+    def _known(self, value: Any, where: str) -> int:
+        names = self.label2id or {}
+        if (name := _name(value)) in names:
+            return names[name]
+        near = difflib.get_close_matches(name, names, 3, 0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join([*names][:20])}"
+        raise ValueError(f"{where}: the label {shortened(value)} is the name of no class; {hint}")
+
+    def _in_range(self, label: int, where: str) -> int:
+        if label < 0 or (self.num_labels is not None and label >= self.num_labels):
+            most = "" if self.num_labels is None else f" … {self.num_labels - 1}"
+            raise ValueError(f"{where}: the label {label} is out of range; labels are 0{most}")
+        return label
+
+    def _several(self) -> list[list[float]]:
+        for value, where in self._given:
+            if not isinstance(value, list):
+                raise ValueError(f"{where}: labels are a JSON list of 0 and 1, or of names; got {shortened(value)}")
+        flat = [(part, where) for value, where in self._given for part in value]
+        named = any(isinstance(part, str) for part, _ in flat)
+        if named or (self.label2id is not None and not flat):  # none of the texts has a class
+            flat_numbers = iter(self._classes(flat))
+            classes = [{next(flat_numbers) for _ in value} for value, _ in self._given]
+            width = self.num_labels or len(self.label2id or {})
+            return [[float(i in chosen) for i in range(width)] for chosen in classes]
+        width = self.num_labels if self.num_labels is not None else max((len(v) for v, _ in self._given), default=0)
+        for value, where in self._given:
+            if len(value) != width or any(isinstance(part, bool) or part not in (0, 1) for part in value):
+                raise ValueError(
+                    f"{where}: labels are {width} times 0 or 1, one for each class; got {shortened(value)}"
+                )
+        return [[float(part) for part in value] for value, _ in self._given]
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else "" if isinstance(value, bool) else str(value)
+
+
+def _is_whole(text: str) -> bool:
+    return _WHOLE.fullmatch(text.strip()) is not None
+
+
+def _class(value: Any, where: str) -> int:
+    """A whole number, also where it is written 1.0."""
+    if isinstance(value, str) and _is_whole(value) and len(value) < 20:
+        return int(value.strip().partition(".")[0])
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    hint = " (write 1 for true and 0 for false)" if isinstance(value, bool) else ""
+    raise ValueError(f"{where}: the label {shortened(value)} is not a whole number{hint}")
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: the label {shortened(value)} is not a number to fit")
+    return number

@@ -1,0 +1,64 @@
+"""The lines of a text file, with an error that names the line where it is none."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+Path = str | os.PathLike[str]
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Each line with its number and its own end, which may be \\n, \\r\\n or \\r. Of a name in .gz those inside.
+
+    Raises
+    ------
+    FileNotFoundError; ValueError: not UTF-8, or a NUL, each with its line.
+    """
+    name = os.fspath(path)
+    number = 0
+    try:
+        with gzip.open(path, "rb") if name.lower().endswith(".gz") else open(path, "rb") as file:
+            for raw in file:
+                if number == 0:
+                    if raw.startswith(_UTF16):
+                        raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")
+                for line in io.StringIO(_decoded(raw, f"{name}, line {number + 1}"), newline=""):
+                    number += 1
+                    yield number, line
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {name}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{name} is a directory; pass a file of examples") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{name}, after line {number}: not a whole gzip file ({error})") from None
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{where}: not UTF-8 (byte 0x{raw[error.start]:02X}, {error.reason}); where the file is in another "
+            "encoding, convert it, as in: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
+    if "\0" in text:
+        raise ValueError(
+            f"{where}: there is a NUL, which no text has; UTF-16 is converted with: iconv -t UTF-8 -f UTF-16"
+        )
+    return text
+
+
+def shortened(value: Any, most: int = 60) -> str:
+    """How a value is shown in an error."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or an int of too many digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,273 @@
+"""Several adapters on one base: which there are, which one counts, and what belongs to each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from npora.lora.biases import TrainedBiases
+from npora.lora.config import LoraConfig
+from npora.lora.files import Origin, base_name
+from npora.lora.fit import Plan
+from npora.lora.inject import PlainView, check_name, inject, plain_name
+from npora.lora.linear import LoRALinear
+from npora.lora.match import PEFTS_HEADS, drawn_modules, names_match, saved_paths, target_paths
+from npora.lora.saved import ModulesToSaveWrapper
+from npora.nn.module import Array, Backward, Module, Parameter
+
+DEFAULT_SEED = 42
+_SWITCHING = threading.Lock()
+
+
+def check_config(config: object) -> None:
+    if not isinstance(config, LoraConfig):
+        kind = type(config)
+        raise TypeError(f"an adapter's config must be npora's LoraConfig; got a {kind.__module__}.{kind.__qualname__}")
+
+
+class LoraModel(Module):
+    """The base model under PEFT's second level of names, `base_model.model.…`."""
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        return self.model(*args, **kwargs)
+
+
+class Adapters(Module):
+    """A frozen base and its adapters by name. One of them, or none yet, is active."""
+
+    def __init__(self, model: Module) -> None:
+        if any(isinstance(module, LoRALinear | ModulesToSaveWrapper) for module in model.modules()):
+            raise ValueError(
+                "this model has LoRA layers already: call add_adapter() or load_adapter() of its PeftModel, or unload()"
+            )
+        self.base_model = LoraModel(model)
+        self.peft_config: dict[str, LoraConfig] = {}
+        self._active: str | None = None
+        self._drawn = drawn_modules(model)  # asked now: its names are others once it is wrapped
+        self._origins: dict[str, Origin] = {}  # of adapters that were loaded
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._biases = TrainedBiases()
+        self._off: list[object] = []  # one for each disable_adapter() that is being run
+        self._were_off: set[int] = set()  # the ids of layers that were switched off before the first of them
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        return self.base_model(*args, **kwargs)
+
+    @property
+    def active_adapter(self) -> str:
+        if self._active is None:
+            raise RuntimeError("there is no adapter")
+        return self._active
+
+    @property
+    def active_adapters(self) -> list[str]:
+        return [] if self._active is None else [self._active]
+
+    @property
+    def active_peft_config(self) -> LoraConfig:
+        return self.peft_config[self.active_adapter]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a program wants to find again with the active adapter: anything that JSON holds. Saved and loaded."""
+        return self._notes[self.active_adapter]
+
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        self._notes[self.active_adapter] = dict(notes)
+
+    def get_base_model(self) -> Module:
+        return self.base_model.model
+
+    def lora_layers(self) -> list[tuple[str, LoRALinear]]:
+        return [(path, m) for path, m in self.base_model.model.named_modules() if isinstance(m, LoRALinear)]
+
+    def _switches(self) -> list[Any]:
+        return [m for m in self.base_model.model.modules() if isinstance(m, LoRALinear | ModulesToSaveWrapper)]
+
+    def _view(self) -> PlainView:
+        return PlainView(self.base_model.model, self._drawn)
+
+    def _refuse_merged(self, what: str) -> None:
+        for _, layer in self.lora_layers():
+            if layer.merged_adapter is not None:
+                raise RuntimeError(
+                    f"adapter '{layer.merged_adapter}' is merged: call unmerge_adapter() first, and then {what}"
+                )
+
+    def _refuse_unknown(self, adapter_name: str) -> None:
+        if adapter_name not in self.peft_config:
+            raise ValueError(
+                f"there is no adapter '{adapter_name}'; there are: {', '.join(self.peft_config) or 'none'}"
+            )
+
+    def add_adapter(self, adapter_name: str, peft_config: LoraConfig, seed: int = DEFAULT_SEED) -> None:
+        """Add an adapter, not yet active. Its A's are drawn from `seed` and the module's path, nothing else.
+
+        Raises
+        ------
+        ValueError: a config that cannot be honoured here, or a name that is taken. Nothing is then changed.
+        """
+        check_config(peft_config)
+        self._check_place(adapter_name, peft_config)
+        peft_config.check_new()
+        view = self._view()
+        planned = Plan(target_paths(view, peft_config), saved_paths(view, peft_config))
+        view.refuse_overlap(*planned)
+        if peft_config.target_modules is None:
+            peft_config.target_modules = sorted(view.default_target_modules)  # PEFT may know none for this model
+        heads = PEFTS_HEADS if peft_config.task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") else ()
+        named = (*heads, *(peft_config.modules_to_save or ()))
+        if unsaid := [path for path in planned.saved if not any(names_match(name, path) for name in named)]:
+            peft_config.modules_to_save = sorted({*(peft_config.modules_to_save or ()), *unsaid})  # for PEFT to know
+        name, revision = base_name(self.get_base_model())
+        if name is not None:
+            peft_config.base_model_name_or_path, peft_config.revision = name, revision or peft_config.revision
+        self._install(adapter_name, peft_config, planned, seed)
+
+    def _check_place(self, adapter_name: str, config: LoraConfig) -> None:
+        check_name(adapter_name)
+        if adapter_name in self.peft_config:
+            raise ValueError(f"there is an adapter named '{adapter_name}' already")
+        if self.peft_config and (config.bias != "none" or self._biases):
+            raise ValueError("an adapter that trains biases of the base cannot share the model with another adapter")
+
+    def _install(self, adapter_name: str, config: LoraConfig, planned: Plan, seed: int = DEFAULT_SEED) -> None:
+        model = self.base_model.model
+        if not self.peft_config:
+            model.requires_grad_(False)
+        inject(model, config, adapter_name, seed, planned.targets, planned.saved)
+        self.peft_config[adapter_name] = config
+        self._notes[adapter_name] = {}
+        self._biases.take(self.trained_biases(adapter_name))
+        if self._off:
+            for module in self._switches():
+                module.disable_adapters = True
+        self._requires_grad(adapter_name, False)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Forget an adapter; layers that no other one is on are the base's own again. Raises where it is the active
+        one, or there is none of this name."""
+        self._refuse_unknown(adapter_name)
+        if adapter_name == self._active:
+            raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
+        for of_adapters in (self.peft_config, self._notes, self._origins):
+            of_adapters.pop(adapter_name, None)
+        model = self.base_model.model
+        for path, module in list(model.named_modules()):
+            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
+                module.delete_adapter(adapter_name)
+                if isinstance(module, LoRALinear) and not module.lora_A:
+                    model.set_submodule(path, module.base_layer)
+                elif isinstance(module, ModulesToSaveWrapper) and not module.modules_to_save:
+                    model.set_submodule(path, module.original_module)
+
+    def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
+        """The base's biases that this adapter trains, by their names in the whole model."""
+        mode = self.peft_config[adapter_name].bias
+        if mode == "none":
+            return []
+        inside = [path for path, m in self.named_modules() if isinstance(m, ModulesToSaveWrapper)]
+        biases = [
+            (name, parameter)
+            for name, parameter in self.named_parameters()
+            if name.endswith(".bias") and not any(name.startswith(path + ".") for path in inside)
+        ]
+        return biases if mode == "all" else [(n, p) for n, p in biases if n.endswith(".base_layer.bias")]
+
+    def adapter_parameters(self, adapter_name: str) -> dict[str, Parameter]:
+        """What belongs to an adapter, under the names of PEFT's files: without the adapter's own name."""
+        self._refuse_unknown(adapter_name)
+        found = dict(self.trained_biases(adapter_name))
+        for path, module in self.named_modules():
+            if isinstance(module, LoRALinear) and adapter_name in module.lora_A:
+                found[f"{path}.lora_A.weight"] = module.lora_A[adapter_name].weight
+                found[f"{path}.lora_B.weight"] = module.lora_B[adapter_name].weight
+            elif isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save:
+                for name, parameter in module.modules_to_save[adapter_name].named_parameters():
+                    found[f"{path}.{name}"] = parameter
+        return found
+
+    def _requires_grad(self, adapter_name: str, value: bool) -> None:
+        for parameter in self.adapter_parameters(adapter_name).values():
+            if parameter.requires_grad != value:
+                parameter.requires_grad = value
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make one adapter the active and trainable one; frozen with `inference_mode`, here or in its config."""
+        if isinstance(adapter_name, list | tuple):
+            if len(adapter_name) != 1:
+                raise ValueError(f"one adapter is active at a time; got {list(adapter_name)}")
+            adapter_name = adapter_name[0]
+        self._refuse_unknown(adapter_name)
+        self._refuse_merged("set_adapter()")
+        for name, config in self.peft_config.items():
+            self._requires_grad(name, name == adapter_name and not (inference_mode or config.inference_mode))
+        for module in self._switches():
+            if isinstance(module, LoRALinear):
+                module.active_adapter = adapter_name if adapter_name in module.lora_A else None
+            else:
+                module.active_adapter = adapter_name
+        self._active = adapter_name
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Within this block the model is its base again, bit for bit: adapters, trained heads and biases are off.
+
+        Blocks may lie in each other, or be run by several threads: the adapter is on again after the last of them.
+        What it trains can be saved, loaded and merged within the block too.
+        """
+        block = object()
+        with _SWITCHING:
+            self._off.append(block)
+            if len(self._off) == 1:
+                self._were_off = {id(module) for module in self._switches() if module.disable_adapters}
+                self._biases.switch_off()
+                for module in self._switches():
+                    module.disable_adapters = True
+        try:
+            yield
+        finally:
+            with _SWITCHING:
+                self._off = [other for other in self._off if other is not block]
+                if not self._off:
+                    for module in self._switches():
+                        module.disable_adapters = id(module) in self._were_off
+                    self._biases.switch_on()
+
+    def base_state(self) -> dict[str, Array]:
+        """The base's arrays under the names that they have without adapters, and with the values."""
+        biases, state = self._biases.base_values(), {}
+        for name, parameter in self.base_model.model.named_parameters():
+            plain = plain_name(name)
+            if plain is not None:
+                state[plain] = biases.get(f"base_model.model.{name}", parameter.data)
+        return state
+
+    def _frozen_state(self, saved: list[str]) -> dict[str, Array]:
+        """What an adapter that trains these modules rests on: the base without them, and without what was drawn."""
+        apart = tuple(f"{path}." for path in (*saved, *self._drawn))
+        return {name: array for name, array in self.base_state().items() if not name.startswith(apart)}
+
+    def _saved_paths(self, adapter_name: str) -> list[str]:
+        return [
+            path for path, module in self.base_model.model.named_modules()
+            if isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save
+        ]  # fmt: skip
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """How many numbers are trained, and how many there are in all (adapters and copies of heads included)."""
+        parameters = list(self.parameters())
+        return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)
+
+    def print_trainable_parameters(self) -> None:
+        trainable, everything = self.get_nb_trainable_parameters()
+        print(
+            f"trainable params: {trainable:,d} || all params: {everything:,d} || "
+            f"trainable%: {100 * trainable / everything:.4f}"
+        )

@@ -1,0 +1,58 @@
+"""The base's biases that an adapter trains in place: what they were before, and what they are while it is off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from npora.nn.module import Array, Parameter
+
+
+class TrainedBiases:
+    """Of each trained bias the base's array; while the adapter is off the bias holds it, and its own is put aside."""
+
+    def __init__(self) -> None:
+        self._base: dict[str, tuple[Parameter, Array]] = {}
+        self._aside: dict[str, Array] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._base)
+
+    def take(self, biases: Iterable[tuple[str, Parameter]]) -> None:
+        """From now on these are trained; what they hold is the base's."""
+        self._base.update((name, (parameter, parameter.data)) for name, parameter in biases)
+
+    def base_values(self) -> Mapping[str, Array]:
+        return {name: array for name, (_, array) in self._base.items()}
+
+    def switch_off(self) -> None:
+        self._aside = {name: parameter.data for name, (parameter, _) in self._base.items()}
+        for parameter, array in self._base.values():
+            parameter.data = array
+
+    def switch_on(self) -> None:
+        for name, array in (self._aside or {}).items():
+            self._base[name][0].data = array
+        self._aside = None
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Within this block they hold what is trained, be the adapter on or off: to be saved, loaded, merged."""
+        if self._aside is None:
+            yield
+            return
+        self.switch_on()
+        try:
+            yield
+        finally:
+            self.switch_off()
+
+    def give_back(self) -> None:
+        """The base's values for good."""
+        for parameter, array in self._base.values():
+            parameter.data = array
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget the base's values: the biases keep what they hold."""
+        self._base, self._aside = {}, None

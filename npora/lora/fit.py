@@ -1,0 +1,163 @@
+"""An adapter's tensors against a model: which modules they are for, and whether all of them fit."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npora.files import load_file
+from npora.lora.config import LoraConfig
+from npora.lora.folder import PREFIX, canonical, head_size, weights_path
+from npora.lora.inject import PlainView
+from npora.lora.match import PEFTS_HEADS, names_match, rank_and_alpha, saved_paths, target_paths
+from npora.nn.embedding import Embedding
+from npora.nn.module import Array
+
+logger = logging.getLogger("npora")
+
+_PAIR = re.compile(r"(.+)\.lora_[AB]\.weight")
+_MOST = 12  # names of one kind in a message
+
+
+class Plan(NamedTuple):
+    """Which modules an adapter's tensors are for: those with a pair A, B, and those that are saved whole."""
+
+    targets: list[str]
+    saved: list[str]
+
+
+def read_tensors(directory: str) -> dict[str, Array]:
+    """Every tensor of an adapter, under PEFT's names."""
+    path = weights_path(directory)
+    return canonical(load_file(path), path)
+
+
+def plan(view: PlainView, config: LoraConfig, tensors: Mapping[str, Array]) -> Plan:
+    """What an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
+    names = [name.removeprefix(PREFIX) for name in tensors]
+    pairs = dict.fromkeys(found[1] for name in names if (found := _PAIR.fullmatch(name)))
+    saved = [
+        path for path in saved_paths(view, config, lenient=True)
+        if _is_demanded(path, config) or any(name.startswith(path + ".") for name in names)
+    ]  # fmt: skip
+    saved += [path for path in _brought(view, tensors) if not _is_below(path, saved)]
+    if config.target_modules is None:  # PEFT of that day had a default, and npora may have another
+        return Plan([path for path in pairs if path in view.modules_by_path], saved)
+    targets = target_paths(view, config, lenient=True)
+    paths = list(view.modules_by_path)
+    named = config.target_modules if isinstance(config.target_modules, list) else []
+    if idle := [name for name in named if not any(names_match(name, path) for path in paths)]:
+        logger.info("target_modules: %s match nothing in this model, and the tensors need none of it", ", ".join(idle))
+    return Plan([path for path in targets if not _is_below(path, saved)], saved)
+
+
+def _is_demanded(path: str, config: LoraConfig) -> bool:
+    """Whether PEFT would miss this module's tensors."""
+    heads = PEFTS_HEADS if config.task_type is not None else ()
+    return any(names_match(name, path) for name in (*(config.modules_to_save or ()), *heads))
+
+
+def _brought(view: PlainView, tensors: Mapping[str, Array]) -> list[str]:
+    """Modules that are in the file under their plain names, whole, though the config does not name them: PEFT puts such
+    a tensor into the model too. It is then another value for whatever shares it, so one that is shared is left out."""
+    names = [name.removeprefix(PREFIX) for name in tensors]
+    found: list[str] = []
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        module = view.module(path)
+        if module is None or isinstance(module, Embedding) or view.shares(module):
+            continue
+        own = [f"{PREFIX}{path}.{name}" for name, _ in module.named_parameters()]
+        others = [name for name in own if name in tensors and not _is_copy_of_base(name, tensors[name], view)]
+        if own and others and all(name in tensors for name in own):
+            found.append(path)
+    return found
+
+
+def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
+    """PEFT saves the base's own embeddings beside the adapter where it is told to, or where one is a target; it calls
+    the weight below an adapter base_layer."""
+    parameter = view.parameter(name.removeprefix(PREFIX).replace(".base_layer.", "."))
+    if parameter is None or parameter.shape != tensor.shape:
+        return False
+    return np.array_equal(tensor.astype(parameter.dtype), parameter.data)
+
+
+def shapes_of(view: PlainView, config: LoraConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a planned adapter, by its name in the file. biases : the plain names of the base's"""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in biases:
+        path = name.rpartition(".")[0]
+        is_target = path in planned.targets
+        if not _is_below(path, planned.saved) and (is_target or config.bias == "all") and config.bias != "none":
+            parameter: Any = view.parameter(name)
+            shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
+    for path in planned.targets:
+        r, layer = rank_and_alpha(path, config)[0], view.linear(path)
+        shapes[f"{PREFIX}{path}.lora_A.weight"] = (r, layer.in_features)
+        shapes[f"{PREFIX}{path}.lora_B.weight"] = (layer.out_features, r)
+    for path in planned.saved:
+        module: Any = view.module(path)
+        shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}
+    return shapes
+
+
+def check_fit(
+    path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
+) -> dict[str, Array]:
+    """The tensors that are expected, all of them. Raises ValueError, naming those that are missing, of another shape,
+    or neither expected nor a copy of the base's own; and where the classes of a head differ, that alone."""
+    found, wanted = (head_size(shapes) for shapes in (_heads_of(tensors, expected), expected))
+    if found is not None and wanted is not None and found != wanted:
+        raise ValueError(
+            f"the adapter in {path} has {found} classes, and this model has {wanted}: build the model with "
+            f"num_labels={found}"
+        )
+    missing = [f"missing: {name}" for name in expected if name not in tensors]
+    unexpected: list[str] = []
+    altered: list[str] = []
+    for name in tensors:
+        if name not in expected and not _is_copy_of_base(name, tensors[name], view):
+            (altered if ".base_layer." in name else unexpected).append(name)
+    misshapen = [
+        f"{name} has shape {tensors[name].shape}, expected {shape}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = [
+        *_some([f"{name} is not this base's" for name in altered]), *_some(missing),
+        *_some([f"unexpected: {name}{_why(name, view)}" for name in unexpected]), *_some(misshapen),
+    ]  # fmt: skip
+    if problems:
+        raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))
+    if not expected:
+        raise ValueError(
+            f"{path} holds no tensor that is for this model: its config's target_modules match nothing here"
+        )
+    return {name: tensors[name] for name in expected}
+
+
+def _heads_of(tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {name: tensors[name].shape for name in expected if name in tensors}
+
+
+def _why(name: str, view: PlainView) -> str:
+    plain = name.removeprefix(PREFIX)
+    if ".lora_embedding_" in name:
+        return " (an adapter on an embedding, which npora does not have)"
+    parameter = view.parameter(plain)
+    if parameter is not None:
+        return f" (the base's own, of shape {parameter.shape}, has other values)"
+    return ""
+
+
+def _some(problems: list[str]) -> list[str]:
+    more = len(problems) - _MOST
+    return problems if more <= 0 else [*problems[:_MOST], f"and {more} more of this kind"]
+
+
+def _is_below(path: str, others: Sequence[str]) -> bool:
+    return any(path == other or path.startswith(other + ".") for other in others)

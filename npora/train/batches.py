@@ -1,0 +1,124 @@
+"""Rows of a dataset as the arrays that a model's forward takes."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from npora.data.collate import LABELS, collate
+from npora.nn import Module
+from npora.nn.module import Array
+
+Batch = dict[str, Array]
+Row = Mapping[str, Any]
+Collator = Callable[[list[Any]], Mapping[str, Any]]
+
+
+class Batches:
+    """Makes batches for one model: by `collate`, or by a collator of the user's, a function of a list of rows.
+
+    Ids are padded with the config's pad_token_id, else the tokenizer's, else 0: models pack by the attention mask, and
+    some look for that token besides.
+    """
+
+    def __init__(self, model: Module, tokenizer: Any, collator: Collator | None, remove_unused_columns: bool) -> None:
+        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.names = set(inspect.signature(inner.forward).parameters) - {"rng"}
+        self.collator, self.all_columns = collator, not remove_unused_columns
+        self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
+
+    def pad_token_id(self) -> int:
+        vocabulary = getattr(self._config, "vocab_size", None)
+        for owner in (self._config, self._tokenizer):
+            number = getattr(owner, "pad_token_id", None)
+            if number is not None and 0 <= number and (vocabulary is None or number < vocabulary):  # Llama's may be −1
+                return int(number)
+        return 0
+
+    def of(self, rows: list[Row], numbers: Sequence[int], labelled: bool = True) -> Batch:
+        """The batch of these rows, which have these numbers in their dataset; without labels where none are asked for,
+        unless a decoder reads them.
+
+        Raises
+        ------
+        ValueError: as collate; a row without a token.  TypeError: a collator that returns no dict.
+        """
+        if self.collator is None:
+            names = self.names if labelled or "decoder_input_ids" in self.names else self.names - {"labels"}
+            batch = collate(rows, names, self.pad_token_id(), numbers)
+        else:
+            batch = self._collated(rows)
+        mask = batch.get("attention_mask")
+        if mask is not None and mask.ndim == 2 and (empty := np.flatnonzero(~mask.any(axis=1))).size:
+            where = numbers[empty[0]] if len(mask) == len(numbers) else f"{empty[0]} of a batch"
+            raise ValueError(f"row {where} has no token, or its attention_mask is all zeros: leave such rows out")
+        return batch
+
+    def _collated(self, rows: list[Row]) -> Batch:
+        assert self.collator is not None
+        if not self.all_columns:
+            wanted = {*self.names, *LABELS}
+            rows = [{k: v for k, v in row.items() if k in wanted and v is not None} for row in rows]
+        found = self.collator(rows)
+        if not isinstance(found, Mapping):
+            raise TypeError(f"a data_collator must return a dict of arrays; got {type(found).__name__}")
+        labels = next((found[key] for key in LABELS if found.get(key) is not None), None)
+        arrays = {name: found[name] for name in found if name in self.names and name not in LABELS}
+        if labels is not None and "labels" in self.names:
+            arrays["labels"] = labels
+        return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
+
+    def stream(self, data: Iterable[Row], size: int, labelled: bool = True) -> Iterator[Batch]:
+        """The rows of a dataset, or of whatever gives rows, in order, `size` at a time."""
+        rows, start = _rows(data), 0
+        while chunk := list(itertools.islice(rows, size)):
+            yield self.of(chunk, range(start, start + len(chunk)), labelled)
+            start += len(chunk)
+
+    def refuse_unlabelled(self, row: Row) -> None:
+        """Raise ValueError: training needs labels, which these rows or this model's forward do not have."""
+        if "labels" not in self.names:
+            raise ValueError("this model's forward takes no labels, and has no loss: take an AutoModelFor… with a head")
+        raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
+
+
+@contextmanager
+def naming_rows(numbers: Sequence[int]) -> Iterator[None]:
+    """Within this block a ValueError, which counts rows within a batch or a part of it, says which rows these are."""
+    try:
+        yield
+    except ValueError as error:
+        shown = ", ".join(str(number) for number in numbers[:16]) + (", …" if len(numbers) > 16 else "")
+        raise ValueError(f"{error} (in a batch of the dataset's rows {shown})") from error
+
+
+def number_of_tokens(batch: Batch) -> int:
+    mask = batch.get("attention_mask")
+    return int(mask.sum()) if mask is not None else int(batch["input_ids"].size) if "input_ids" in batch else 0
+
+
+def check_dataset(data: Any, name: str) -> Any:
+    """The data itself. Raises ValueError or TypeError where it is no sequence of rows, or an empty one."""
+    if data is None:
+        raise ValueError(f"there is no {name}: pass one to Trainer")
+    if isinstance(data, Mapping):
+        keys = ", ".join(map(str, data))
+        raise TypeError(f"{name} is a dict of {keys}: pass a sequence of rows, which of several is data['train']")
+    if hasattr(data, "iloc"):
+        raise TypeError(f"{name} is a table of pandas: pass its rows, table.to_dict('records')")
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise TypeError(f"{name} must be a sequence of rows, with a length; got {type(data).__name__}")
+    if len(data) == 0:
+        raise ValueError(f"{name} is empty")
+    return data
+
+
+def _rows(data: Any) -> Iterator[Row]:
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):  # one that has no __iter__ may know no IndexError
+        return (data[i] for i in range(len(data)))
+    return iter(data)

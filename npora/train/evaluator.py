@@ -1,0 +1,74 @@
+"""What a Trainer does without training: it measures a model on a dataset, and predicts."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from npora.nn import Module
+from npora.nn.module import Array
+from npora.train.arguments import TrainingArguments
+from npora.train.batches import Batches, Row, check_dataset
+from npora.train.evaluation import Metrics, PredictionOutput, measure, prefixed, stream_logits, why_no_loss
+from npora.train.progress import Progress
+from npora.train.state import TrainerState
+
+logger = logging.getLogger("npora")
+
+
+class Evaluator:
+    """evaluate(), predict() and predict_batches(). Each leaves the model's mode, gradients and values as they were."""
+
+    model: Module
+    args: TrainingArguments
+    state: TrainerState
+    eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None
+    compute_metrics: Metrics | None
+    _batches: Batches
+    _preprocess: Callable[[Array, Array | None], Array] | None
+
+    def evaluate(
+        self,
+        eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, Any]:
+        """eval_loss, what compute_metrics returns under `eval_…`, and the time; for a dict of datasets each under
+        `eval_<its name>_…`. Raises ValueError where there is no label to measure the loss against."""
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(data, Mapping):
+            found = [self.evaluate(rows, f"{metric_key_prefix}_{name}") for name, rows in data.items()]
+            return {name: value for metrics in found for name, value in metrics.items()}
+        # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
+        keep = self.compute_metrics is not None and not self.args.prediction_loss_only
+        prediction, labels = self._measure(check_dataset(data, "eval_dataset"), "evaluation batch", keep)
+        if not labels:
+            raise ValueError(f"there is nothing to evaluate: {why_no_loss(prediction)}. predict() needs no labels")
+        metrics = {**prefixed(prediction.metrics, metric_key_prefix), "epoch": self.state.epoch}
+        self.state.log_history.append({"step": self.state.global_step, **metrics})
+        return metrics
+
+    def predict(self, test_dataset: Sequence[Row], metric_key_prefix: str = "test") -> PredictionOutput:
+        """The logits of every row, in order; with labels the mean loss and the metrics too.
+
+        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
+        """
+        prediction, labels = self._measure(check_dataset(test_dataset, "test_dataset"), "prediction batch", True)
+        if prediction.label_ids is not None and not labels:
+            logger.warning("%s_loss is nan: %s", metric_key_prefix, why_no_loss(prediction))
+        return prediction._replace(metrics=prefixed(prediction.metrics, metric_key_prefix))
+
+    def predict_batches(self, rows: Iterable[Row]) -> Iterator[Array]:
+        """The logits of per_device_eval_batch_size rows at a time, in order, as soon as they are computed.
+
+        rows : a dataset, or anything that gives rows, which is read a batch ahead of what is printed and no further.
+            Labels are not looked at
+        """
+        return stream_logits(self.model, self._batches.stream(rows, self.args.per_device_eval_batch_size, False))
+
+    def _measure(self, data: Sequence[Row], unit: str, keep_logits: bool) -> tuple[PredictionOutput, int]:
+        size = self.args.per_device_eval_batch_size
+        progress = Progress(math.ceil(len(data) / size), unit, disable=bool(self.args.disable_tqdm))
+        metrics = self.compute_metrics if keep_logits else None
+        return measure(self.model, self._batches.stream(data, size), progress, metrics, self._preprocess, keep_logits)

@@ -1,0 +1,149 @@
+"""generation_config.json: generate does what it says unless the caller says otherwise, or refuses what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LoraConfig, get_peft_model
+from npora.models.generation_config import GenerationConfig, text_end, text_ends
+from tests.models.test_generation_families import FAMILIES
+
+PROMPT = np.array([[3, 8, 5]])
+
+
+def model_that_says(directory: Path, family: str = "gpt2", config: dict[str, Any] | None = None, **said: Any) -> Any:
+    FAMILIES[family]().save_pretrained(directory)
+    if said:
+        (directory / "generation_config.json").write_text(json.dumps(said))
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": None, **(config or {})}))
+    auto = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
+    return auto.from_pretrained(directory)
+
+
+def new(model: Any, **options: Any) -> list[int]:
+    return [int(i) for i in model.generate(PROMPT, **options)[0, PROMPT.shape[1] :]]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return model_that_says(tmp_path_factory.mktemp("plain"))
+
+
+def test_the_file_says_what_the_caller_does_not(tmp_path: Path, plain: Any) -> None:
+    said = {"max_new_tokens": 4, "do_sample": True, "temperature": 0.7, "top_k": 3, "top_p": 0.9}
+    model = model_that_says(tmp_path, **said)
+    assert new(model, seed=5) == new(plain, seed=5, **said)
+    assert new(model, do_sample=False, max_new_tokens=5) == new(plain, max_new_tokens=5)
+    assert new(model, seed=5, top_k=1) == new(plain, max_new_tokens=4)
+    beams = model_that_says(tmp_path, num_beams=3, max_new_tokens=4, length_penalty=2.0, early_stopping=True)
+    assert new(beams) == new(plain, num_beams=3, max_new_tokens=4, length_penalty=2.0, early_stopping=True)
+
+
+def test_every_one_of_several_ends_ends_a_text(tmp_path: Path, plain: Any) -> None:
+    free = new(plain, max_new_tokens=8)
+    model = model_that_says(tmp_path, eos_token_id=[30, free[2]], max_new_tokens=8, config={"eos_token_id": free[0]})
+    assert new(model) == free[: free.index(free[2]) + 1]
+    assert new(model, eos_token_id=[]) == free
+    assert new(model, eos_token_id=free[0]) == free[:1]
+    model.generation_config.eos_token_id = None  # the config's own
+    assert new(model) == free[:1]
+
+
+def test_max_length_counts_the_prompt_and_max_new_tokens_wins(tmp_path: Path, plain: Any) -> None:
+    for said, asked, count in (
+        ({"max_length": 7}, {}, 4), ({"max_length": 7, "max_new_tokens": 2}, {}, 2), ({}, {"max_length": 5}, 2),
+        ({"max_length": 7}, {"max_new_tokens": 6}, 6), ({"max_new_tokens": 2}, {"max_length": 6}, 3), ({}, {}, None),
+    ):  # fmt: skip
+        model = model_that_says(tmp_path, **said)
+        if count is not None:
+            assert len(new(model, **asked)) == count
+    with pytest.raises(ValueError, match="max_length=3 counts the prompt, which has 3 tokens"):
+        plain.generate(PROMPT, max_length=3)
+
+
+def test_an_encoder_decoder_begins_with_the_token_that_the_file_says(tmp_path: Path) -> None:
+    model = model_that_says(tmp_path, "t5", decoder_start_token_id=7, max_length=5)
+    ids = model.generate(PROMPT)
+    assert ids[0, 0] == 7 and ids.shape == (1, 5)
+    assert model.generate(PROMPT, decoder_start_token_id=4)[0, 0] == 4
+
+
+def test_without_the_file_the_older_fields_of_the_config_hold(tmp_path: Path, plain: Any) -> None:
+    model = model_that_says(tmp_path / "a", config={"max_length": 6, "num_beams": 2, "task_specific_params": {"x": 1}})
+    assert new(model) == new(plain, max_new_tokens=3, num_beams=2)
+    strict = model_that_says(tmp_path / "b", config={"no_repeat_ngram_size": 3})
+    with pytest.raises(ValueError, match="no_repeat_ngram_size=3"):
+        strict.generate(PROMPT)
+    file_wins = model_that_says(tmp_path / "c", config={"max_length": 6}, max_new_tokens=2)
+    assert len(new(file_wins)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "nothing"),
+    [
+        ("repetition_penalty", 1.3, 1.0), ("no_repeat_ngram_size", 2, 0), ("min_new_tokens", 3, None),
+        ("bad_words_ids", [[4]], None), ("forced_eos_token_id", 5, None), ("suppress_tokens", [1, 2], []),
+        ("typical_p", 0.9, 1.0), ("min_p", 0.1, None), ("num_return_sequences", 2, 1), ("stop_strings", ["x"], None),
+        ("num_beam_groups", 2, 1), ("exponential_decay_length_penalty", [3, 1.5], None), ("guidance_scale", 2.0, None),
+    ],
+)  # fmt: skip
+def test_what_generate_cannot_do_is_refused_when_it_generates(
+    tmp_path: Path, plain: Any, name: str, value: Any, nothing: Any
+) -> None:
+    model = model_that_says(tmp_path, **{name: value})
+    with pytest.raises(ValueError, match=f"this model's generation config says {name}=.* pass {name}="):
+        model.generate(PROMPT)
+    assert new(model, **{name: nothing}) == new(plain)
+    with pytest.raises(ValueError, match=f"{name}=.* is not supported by npora"):
+        plain.generate(PROMPT, **{name: value})
+    idle = model_that_says(tmp_path, **{name: nothing, "transformers_version": "4.40", "_from_model_config": True})
+    assert new(idle) == new(plain)
+
+
+def test_an_unknown_option_is_an_error_that_lists_near_names(plain: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"generate\(\) got an unexpected keyword argument 'max_new_token'.*max_new_tokens"
+    ):
+        plain.generate(PROMPT, max_new_token=3)
+
+
+def test_what_is_said_can_be_assigned_and_is_written_again(tmp_path: Path) -> None:
+    model = model_that_says(tmp_path / "a", eos_token_id=[4, 5], repetition_penalty=1.1, own={"x": 1})
+    model.generation_config.max_new_tokens = 3
+    model.generation_config.repetition_penalty = 1.0
+    model.save_pretrained(tmp_path / "b")
+    again: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
+    assert again.generation_config == model.generation_config
+    assert again.generation_config.to_dict() == {
+        "eos_token_id": [4, 5], "repetition_penalty": 1.0, "own": {"x": 1}, "max_new_tokens": 3
+    }  # fmt: skip
+    assert len(new(again, eos_token_id=[])) == 3
+    assert again.generation_config.num_beams is None
+    with pytest.raises(AttributeError, match="has no field 'num_beems'"):
+        _ = again.generation_config.num_beems
+
+
+def test_a_model_that_says_nothing_writes_no_file(tmp_path: Path, plain: Any) -> None:
+    plain.save_pretrained(tmp_path)
+    assert not (tmp_path / "generation_config.json").exists()
+    assert GenerationConfig() == plain.generation_config
+
+
+def test_what_ends_a_text_is_what_generate_stops_at(tmp_path: Path) -> None:
+    tokenizer = SimpleNamespace(eos_token_id=6)
+    says = model_that_says(tmp_path / "a", eos_token_id=[4, 6], config={"eos_token_id": 5})
+    configured = model_that_says(tmp_path / "b", config={"eos_token_id": 5})
+    silent = model_that_says(tmp_path / "c")
+    adapted = get_peft_model(says, LoraConfig(r=2))
+    for model, ends, end in ((says, [4, 6], 6), (configured, [5], 5), (silent, [6], 6), (adapted, [4, 6], 6)):
+        assert text_ends(model, tokenizer) == ends and text_end(model, tokenizer) == end
+    assert text_ends(silent) == [] and text_end(says) == 4
+    with pytest.raises(ValueError, match="name a token that ends a text"):
+        text_end(silent, SimpleNamespace(eos_token_id=None))

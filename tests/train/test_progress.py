@@ -1,0 +1,113 @@
+"""What is shown of a run that goes on, where standard error is no terminal, and the log that stays of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npora import Trainer
+from npora.train import progress
+from tests.tiny import tiny_peft, tiny_rows
+from tests.train.test_trainer import arguments
+
+ROWS = tiny_rows(21)
+
+
+class Clock:
+    """Takes so many seconds from one look at it to the next."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+
+    def perf_counter(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+@pytest.fixture
+def at_the_pace_of(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def take(seconds: float) -> None:
+        monkeypatch.setattr(progress, "time", Clock(seconds))
+
+    return take
+
+
+def test_a_training_shows_at_least_ten_lines_however_rarely_it_logs(tmp_path: Path, capsys: Any) -> None:
+    Trainer(tiny_peft(), arguments(tmp_path, max_steps=41, logging_steps=500, disable_tqdm=None), ROWS).train()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == [f"{n}/41" for n in (5, 10, 15, 20, 25, 30, 35, 40, 41)]
+    assert all("loss" in line and "steps/s" in line and line.endswith("left") for line in lines)
+
+
+def test_a_slow_training_is_never_silent_for_long(tmp_path: Path, capsys: Any, at_the_pace_of: Any) -> None:
+    at_the_pace_of(6.0)
+    Trainer(tiny_peft(), arguments(tmp_path, max_steps=40, disable_tqdm=None), ROWS).train()
+    shown = [int(line.split()[1].split("/")[0]) for line in capsys.readouterr().err.splitlines()]
+    assert max(later - earlier for earlier, later in zip([0, *shown], shown, strict=False)) <= 2
+
+
+def test_an_evaluation_and_a_prediction_of_minutes_show_how_far_they_are(
+    tmp_path: Path, capsys: Any, at_the_pace_of: Any
+) -> None:
+    trainer = Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=1, disable_tqdm=None), None, ROWS)
+    trainer.evaluate()
+    assert capsys.readouterr().err == ""  # over in a moment
+    at_the_pace_of(5.0)
+    trainer.evaluate()
+    trainer.predict(ROWS)
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split()[0] for line in lines} == {"evaluation", "prediction"}
+    assert all("/21" in line and "left" in line for line in lines) and len(lines) >= 10
+
+
+def test_disabled_nothing_is_shown(tmp_path: Path, capsys: Any, at_the_pace_of: Any) -> None:
+    at_the_pace_of(60.0)
+    trainer = Trainer(tiny_peft(), arguments(tmp_path, max_steps=3, eval_strategy="steps", eval_steps=1), ROWS, ROWS)
+    trainer.train()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_is_closed_when_the_run_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm", reason="needs the extra `progress`")
+    made: list[Any] = []
+
+    class Watched(progress.Progress):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+                super().__init__(*given, **named)
+            made.append(self.bar)
+
+    monkeypatch.setattr("npora.train.trainer.Progress", Watched)
+    with pytest.raises(FloatingPointError):
+        Trainer(
+            tiny_peft(), arguments(tmp_path, learning_rate=1e38, max_grad_norm=0.0, disable_tqdm=None), ROWS
+        ).train()
+    assert made[0] is not None and made[0].disable  # as tqdm marks a bar that is closed
+
+
+def steps(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_a_second_run_in_one_folder_has_a_log_of_its_own_and_keeps_the_first(tmp_path: Path) -> None:
+    for count in (5, 3, 2):
+        Trainer(tiny_peft(), arguments(tmp_path, max_steps=count), ROWS).train()
+    assert steps(tmp_path / "log.jsonl") == [1, 2]
+    assert steps(tmp_path / "log-1.jsonl") == [1, 2, 3, 4, 5] and steps(tmp_path / "log-2.jsonl") == [1, 2, 3]
+
+
+def test_a_resumed_run_goes_on_with_the_log_of_the_run_that_it_resumes(tmp_path: Path) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    changes = {"max_steps": 6, "save_strategy": "steps", "save_steps": 4}
+    Trainer(tiny_peft(), arguments(first, **changes), ROWS).train()
+    whole = [{**json.loads(line), "seconds": 0} for line in (first / "log.jsonl").read_text().splitlines()]
+    Trainer(tiny_peft(), arguments(other, max_steps=5, seed=7), ROWS).train()
+    for folder in (first, other):
+        Trainer(tiny_peft(), arguments(folder, **changes), ROWS).train(first / "checkpoint-4")
+        found = [{**json.loads(line), "seconds": 0} for line in (folder / "log.jsonl").read_text().splitlines()]
+        assert found == whole
+    assert steps(other / "log-1.jsonl") == [1, 2, 3, 4, 5] and not (first / "log-1.jsonl").exists()
