@@ -1,6 +1,9 @@
 """LoRA fine-tuning in pure NumPy, with every backward pass derived by hand."""
 
-from npora.check import gradcheck
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from npora.data import (
     AutoTokenizer,
     ByteTokenizer,
@@ -21,6 +24,9 @@ from npora.models import (
 from npora.nn import no_grad
 from npora.train import Trainer, TrainingArguments
 
+if TYPE_CHECKING:
+    from npora.check import gradcheck
+
 __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
@@ -29,3 +35,12 @@ __all__ = [
     "PeftModel", "TaskType", "Trainer", "TrainingArguments", "get_num_threads", "get_peft_model", "gradcheck",
     "no_grad", "set_num_threads",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The gradient check is imported when it is asked for: training needs none of it."""
+    if name != "gradcheck":
+        raise AttributeError(f"npora has no {name!r}; its names are: {', '.join(__all__)}")
+    from npora.check import gradcheck
+
+    return gradcheck

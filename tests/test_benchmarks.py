@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.benchmarks import NAMES, compare, floor, process, report, scaling, start, toy, with_npora, workloads
+from tests.benchmarks import NAMES, busy, compare, floor, process, report, scaling, start, toy, with_npora, workloads
 from tests.shared_data import data
 
 
@@ -159,3 +159,13 @@ def test_what_is_measured_is_bound_to_no_older_instructions(monkeypatch: pytest.
     found = process.free_to_run()
     assert "OPENBLAS_CORETYPE" not in found and found["PATH"]
     assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == str(os.cpu_count())
+
+
+def test_a_busy_machines_share_is_measured_for_each_piece_of_work(capsys: pytest.CaptureFixture[str]) -> None:
+    busy.main(["--toy", "--rounds", "1"])
+    *_, step, predict, decode = capsys.readouterr().out.splitlines()
+    for line, title in ((step, "training step"), (predict, "predicted"), (decode, "32 tokens")):
+        idle, beside, ratio = line[50:].replace("s", "").split()
+        assert title in line and min(float(idle), float(beside), float(ratio)) > 0
+    with pytest.raises(SystemExit):
+        busy.main(["--only", "sleep"])
