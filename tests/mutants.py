@@ -95,6 +95,7 @@ def _properties() -> Iterator[Callable[[], None]]:
     from tests.models import (
         test_bert,
         test_checkpoint,
+        test_classification_loss,
         test_encoders,
         test_generation,
         test_generation_families,
@@ -120,6 +121,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_t5,
         test_t5_config,
         test_checkpoint,
+        test_classification_loss,
         test_generation,
         test_generation_families,
         test_generation_values,
