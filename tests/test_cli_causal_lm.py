@@ -44,7 +44,7 @@ def finetune(model: str, rows: Path, output: Path, *more: str) -> int:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
-    lines = [{"question": f"a {thing} is", "answer": colour} for thing, colour in COLOURS.items()]
+    lines = [{"question": f"a {thing} is", "answer": f" {colour}"} for thing, colour in COLOURS.items()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 

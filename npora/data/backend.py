@@ -64,10 +64,11 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
 def _of_file(written: Any, family: str | None, config: Mapping[str, Any]) -> tuple[Any, str | None]:
     if family not in CLASSES:
         return written, None
-    parts = Parts.of(written)
-    if not CLASSES[family].takes(parts):
+    parts, chosen = Parts.of(written), CLASSES[family]
+    ends = [_content(config.get(role) or chosen.roles[role]) for role in chosen.around]
+    if not chosen.takes(parts) or any(written.token_to_id(token) is None for token in ends):
         return written, None
-    built = CLASSES[family].build(parts, config)
+    built = chosen.build(parts, config)
     if written.padding is not None:
         built.enable_padding(**written.padding)
     if written.truncation is not None:
@@ -75,16 +76,16 @@ def _of_file(written: Any, family: str | None, config: Mapping[str, Any]) -> tup
     return built, family
 
 
-def add_tokens(backend: Any, numbered: Mapping[int, Any], special: list[Any], where: str) -> None:
-    """Add what the files count on from the vocabulary, and `special` where they are no tokens of their own yet.
+def add_tokens(backend: Any, numbered: Mapping[int, Any], roles: list[Any], extra: list[Any], where: str) -> None:
+    """Add what the files count on from the vocabulary, and the special tokens that are no tokens of their own yet.
 
-    numbered, special : each token a string, or a dict of its settings (content, lstrip, rstrip, normalized, …)
+    numbered, roles, extra : each token a string, or a dict of its settings (content, lstrip, rstrip, normalized, …)
 
     Raises
     ------
     ValueError: a token whose number in the files is not the one it gets.
     """
-    names = {_content(token) for token in special}
+    names = {_content(token) for token in roles}
     known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
     found = {token.content for token in backend.get_added_tokens_decoder().values()}
     for number, token in sorted(numbered.items()):
@@ -95,7 +96,7 @@ def add_tokens(backend: Any, numbered: Mapping[int, Any], special: list[Any], wh
             got = backend.token_to_id(added.content)
             raise ValueError(f"{where} gives {added.content!r} the id {number}; the vocabulary {got}")
         found.add(added.content)
-    for token in special:
+    for token in [*roles, *extra]:
         if _content(token) not in found:
             backend.add_tokens([_added(token, True)])
             found.add(_content(token))
