@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from npora import AutoModelForCausalLM, AutoModelForSequenceClassification, LoraConfig, get_peft_model
 from npora.files import load_file, save_file
-from npora.models import BertConfig, BertForSequenceClassification, DistilBertConfig, GPT2Config, LlamaConfig, T5Config
+from npora.models import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
+    RobertaModel,
+    T5Config,
+)
 from tests.models.test_generation_families import FAMILIES
 from tests.tiny import SIZES, tiny_bert
 
@@ -173,6 +182,24 @@ def test_code_of_a_checkpoints_own_is_said_not_to_run(tmp_path: Path, caplog: py
     rewrite(tmp_path, auto_map={"AutoModel": "modeling.Own"})
     load(tmp_path, trust_remote_code=True)
     assert "code of the checkpoint's own (auto_map): npora runs none" in caplog.text
+
+
+def test_a_config_of_another_kind_of_model_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body: Any = tiny_bert().bert
+    body.save_pretrained(tmp_path)  # its names have no prefix, so that a RoBERTa would take it, with other positions
+    BertModel.from_pretrained(tmp_path)
+    assert not caplog.records
+    RobertaModel.from_pretrained(tmp_path)
+    assert "config.json is of a bert, and is read as that of a roberta" in caplog.text
+
+
+def test_what_transformers_takes_when_it_saves_is_accepted_or_named(tmp_path: Path) -> None:
+    model = tiny_bert()
+    model.save_pretrained(tmp_path, safe_serialization=True, push_to_hub=False)
+    with pytest.raises(ValueError, match=r"safe_serialization=False has no meaning in npora: npora writes safetensors"):
+        model.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(TypeError, match=r"save_pretrained\(\) got an unexpected keyword argument 'safe_serialisation'"):
+        model.save_pretrained(tmp_path, safe_serialisation=True)
 
 
 def test_names_of_classes_that_contradict_each_other_in_a_file_are_said(
