@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_weights, resolve, save_file, write_json
-from npora.models.checkpoint import drawn_modules, load_checkpoint, tied_names
+from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generation_config import GenerationConfig
@@ -154,12 +154,13 @@ class PretrainedModel(Module):
         return tuple(path for path in self._drawn_modules if any(name.startswith(path + ".") for name in names))
 
     def _say_what_is_drawn(self) -> None:
-        """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of."""
+        """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of. Zeros
+        and ones alone are no news."""
         if self._unsaid:
             self._unsaid = False
             parameters = dict(self.named_parameters())
             used = [n for n, value in self._drawn.items() if n in parameters and _is(parameters[n].data, value)]
-            if used:
+            if not all(is_constant(self._drawn[name]) for name in used):
                 logger.warning("newly initialised, since the checkpoint has none that fits: %s", ", ".join(used))
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:

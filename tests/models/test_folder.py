@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from npora import AutoModelForCausalLM, AutoModelForSequenceClassification, LoraConfig, get_peft_model
 from npora.files import load_file, save_file
 from npora.models import (
+    AutoModelForMaskedLM,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -25,6 +26,7 @@ from npora.models import (
 )
 from tests.models.test_generation_families import FAMILIES
 from tests.tiny import SIZES, tiny_bert
+from tests.tiny_encoders import tiny_encoder
 
 IDS = np.array([[3, 5, 7], [2, 4, 1]])
 CONFIGS: list[Any] = [BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config]
@@ -229,6 +231,18 @@ def test_what_is_newly_drawn_is_said_when_it_is_used(tmp_path: Path, caplog: pyt
         assert caplog.text.count("newly initialised") == 1 and "bert.pooler.dense.weight" in caplog.text
         assert model.newly_initialized == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
         assert model.newly_initialized_modules() == ("bert.pooler",)
+
+
+def test_only_what_is_random_has_to_be_saved_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a new masked-language head the projection is drawn; its bias and its norm begin as zeros and ones."""
+    tiny_encoder("bert", "TokenClassification").save_pretrained(tmp_path)
+    model: Any = AutoModelForMaskedLM.from_pretrained(tmp_path)
+    assert model.newly_initialized_modules() == ("cls.predictions.transform",)
+    for parameter in model.cls["predictions"].transform.parameters():
+        parameter.data = parameter.data + 1
+    model(IDS)
+    assert model.newly_initialized == ("cls.predictions.bias",)
+    assert "newly initialised" not in caplog.text
 
 
 def test_what_is_brought_before_it_is_used_is_no_longer_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
