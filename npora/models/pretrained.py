@@ -128,7 +128,7 @@ class PretrainedModel(Module):
         refuse_keywords("save_pretrained", keywords)
         refuse_adapters_place(directory)
         os.makedirs(directory, exist_ok=True)
-        self._say_what_is_drawn()
+        self.say_what_is_drawn()
         state = self.state_dict()
         save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
@@ -153,7 +153,7 @@ class PretrainedModel(Module):
         names = self.newly_initialized
         return tuple(path for path in self._drawn_modules if any(name.startswith(path + ".") for name in names))
 
-    def _say_what_is_drawn(self) -> None:
+    def say_what_is_drawn(self) -> None:
         """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of. Zeros
         and ones alone are no news."""
         if self._unsaid:
@@ -164,7 +164,7 @@ class PretrainedModel(Module):
                 logger.warning("newly initialised, since the checkpoint has none that fits: %s", ", ".join(used))
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        self._say_what_is_drawn()
+        self.say_what_is_drawn()
         return super().__call__(*args, **kwargs)
 
     def gradient_checkpointing_enable(self) -> None:

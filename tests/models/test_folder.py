@@ -124,8 +124,8 @@ def test_an_adapter_in_the_place_of_a_model_is_named_with_its_base(tmp_path: Pat
     model.save_pretrained(tmp_path / "out" / inside)
     with pytest.raises(FileNotFoundError) as error:
         loader.from_pretrained(tmp_path / "out")
-    assert "is an adapter, and no model; its base is" in str(error.value)
-    assert str(tmp_path / "base") in str(error.value) and "PeftModel.from_pretrained(model, " in str(error.value)
+    assert f"is an adapter of '{tmp_path / 'base'}', and no model" in str(error.value)
+    assert "PeftModel.from_pretrained(model, " in str(error.value)
 
 
 def test_an_adapter_beside_the_weights_is_said_and_none_is_saved_there(
@@ -222,7 +222,8 @@ def without(directory: Path, *ends: str) -> None:
 def test_what_is_newly_drawn_is_said_when_it_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tiny_bert().save_pretrained(tmp_path / "m")
     without(tmp_path / "m", "pooler")
-    for use in (lambda model: model(IDS), lambda model: model.save_pretrained(tmp_path / "n")):
+    uses: list[Any] = [lambda model: model(IDS), lambda model: model.save_pretrained(tmp_path / "n")]
+    for use in uses:
         caplog.clear()
         model = load(tmp_path / "m")
         assert not caplog.records
@@ -231,6 +232,23 @@ def test_what_is_newly_drawn_is_said_when_it_is_used(tmp_path: Path, caplog: pyt
         assert caplog.text.count("newly initialised") == 1 and "bert.pooler.dense.weight" in caplog.text
         assert model.newly_initialized == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
         assert model.newly_initialized_modules() == ("bert.pooler",)
+
+
+def test_what_is_newly_drawn_is_said_when_it_generates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    FAMILIES["gpt2"]().save_pretrained(tmp_path)
+    size = config_of(tmp_path)["vocab_size"] + 1
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path, vocab_size=size, ignore_mismatched_sizes=True)
+    model.generate(np.array([[3, 8]]), max_new_tokens=1)
+    assert "newly initialised" in caplog.text and "transformer.wte.weight" in caplog.text
+
+
+def test_a_pickle_beside_an_adapters_config_is_a_model_to_be_converted(tmp_path: Path) -> None:
+    tiny_bert().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is a pickle.*convert it"):
+        load(tmp_path)
 
 
 def test_only_what_is_random_has_to_be_saved_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
