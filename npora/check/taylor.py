@@ -12,12 +12,13 @@ import numpy as np
 from npora.check.richardson import moved, norm, phi
 from npora.check.subject import Subject
 from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED
+from npora.nn.readable import Readable
 
 STEPS = tuple(2.0**-k for k in range(3, 22))
 
 
 @dataclass(frozen=True)
-class TaylorResult:
+class TaylorResult(Readable):
     """The remainders at every step, and their slopes on logarithmic axes (nan where rounding hides them).
 
     linear : |2h a| for the widest step, the part of φ(h) − φ(−h) that a accounts for

@@ -13,6 +13,7 @@ from npora.check.complex_step import complex_step
 from npora.check.richardson import phi
 from npora.check.subject import Bench, Outputs, Subject
 from npora.nn.module import Array
+from npora.nn.readable import Readable
 
 STEPS = tuple(10.0**-k for k in range(1, 17))
 ELEMENTS = 40
@@ -30,7 +31,7 @@ FORMULAS: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 @dataclass(frozen=True)
-class VCurve:
+class VCurve(Readable):
     """errors : by 'method float64' and 'method float32', the norm of the error over the gradient's, for each step."""
 
     steps: tuple[float, ...]

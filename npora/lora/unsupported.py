@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from npora.nn.readable import Readable
+
 
 @dataclass(kw_only=True)
-class UnsupportedFields:
+class UnsupportedFields(Readable):
     """With these values, which PEFT writes into every `adapter_config.json`, the fields change nothing."""
 
     alora_invocation_tokens: Any = None

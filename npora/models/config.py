@@ -9,13 +9,14 @@ from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json
 from npora.nn.functional import ACTIVATIONS
+from npora.nn.readable import Readable
 
 CONFIG_NAME = "config.json"
 _Config = TypeVar("_Config", bound="PretrainedConfig")
 
 
 @dataclass(kw_only=True)
-class PretrainedConfig:
+class PretrainedConfig(Readable):
     """The fields of a `config.json` that decide what the model computes, with transformers' names and defaults.
 
     A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `only`,

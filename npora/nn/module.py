@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn.grad_mode import gradients_of_this_thread, is_grad_enabled, no_grad
+from npora.nn.tree import described, tree
 
 Array = npt.NDArray[Any]
 Named = Mapping[str, Array]
@@ -119,6 +120,16 @@ class Module:
         if not is_grad_enabled():
             return output, _no_backward  # drops the closure, and with it every activation that it held
         return output, backward
+
+    def __repr__(self) -> str:
+        return tree(self)
+
+    def extra_repr(self) -> str:
+        """What a printed module says of itself beside its children: its own parameters, and settings that are numbers
+        or words. A layer may say something else."""
+        leaves = [leaf for name, value in vars(self).items() for leaf in _walk(name, value)]
+        own = [(name, value) for name, value in leaves if isinstance(value, Parameter)]
+        return ", ".join(described(own, vars(self)))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         for name, value in vars(self).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import InitVar, dataclass
 
+from npora.nn.readable import Readable
 from npora.train.micro_batches import TOKENS_AT_ONCE
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
@@ -12,7 +13,7 @@ _STRATEGIES = ("no", "steps", "epoch")
 
 
 @dataclass
-class TrainingArguments:
+class TrainingArguments(Readable):
     """How a model is trained.
 
     output_dir : where log.jsonl and the folders checkpoint-N go

@@ -10,12 +10,13 @@ import numpy as np
 
 from npora.nn import Module, no_grad
 from npora.nn.module import Array
+from npora.nn.readable import Readable
 
 Batch = dict[str, Array]
 
 
 @dataclass
-class EvalPrediction:
+class EvalPrediction(Readable):
     """What compute_metrics is given: predictions (logits [n,v]) and label_ids [n]."""
 
     predictions: Array
@@ -23,7 +24,7 @@ class EvalPrediction:
 
 
 @dataclass
-class PredictionOutput:
+class PredictionOutput(Readable):
     predictions: Array
     label_ids: Array | None
     metrics: dict[str, float]

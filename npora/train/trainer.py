@@ -15,6 +15,7 @@ import numpy as np
 from npora.data import collate
 from npora.nn import Module
 from npora.nn.module import Array, Parameter
+from npora.nn.readable import Readable
 from npora.optim import AdamW, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
@@ -26,13 +27,13 @@ from npora.train.state import TrainerState, trainable
 
 
 @dataclass
-class TrainOutput:
+class TrainOutput(Readable):
     global_step: int
     training_loss: float
     metrics: dict[str, float]
 
 
-class Trainer:
+class Trainer(Readable):
     """Trains a model's trainable parameters with AdamW.
 
     model : a Module whose forward takes arrays by name, and `rng` for dropout, and returns (output, backward); with
