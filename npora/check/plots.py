@@ -77,9 +77,8 @@ def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
     # 256 colours from low to high, blue as far as 0, the others beyond.
     values = np.linspace(low, high, 256)
     below, above = values[values <= 0], values[values > 0]
-    colours = np.concatenate([
-        colormaps["Blues_r"](np.linspace(0.15, 0.85, len(below))), colormaps["YlOrRd"](np.linspace(0.25, 1, len(above))),
-    ])  # fmt: skip
+    blues, reds = np.linspace(0.15, 0.85, len(below)), np.linspace(0.25, 1, len(above))
+    colours = np.concatenate([colormaps["Blues_r"](blues), colormaps["YlOrRd"](reds)])
     image = axes.imshow(
         shown, cmap=ListedColormap(colours).with_extremes(bad="black"), norm=Normalize(low, high), aspect="auto"
     )

@@ -26,13 +26,14 @@ COLOURS = {PASS: "#2e7d32", FAIL: "#c62828", KINK: "#c62828", UNRESOLVED: "#b26a
 
 def text(report: Report, verbose: bool = False) -> str:
     """The table, at most 100 columns wide; verbose: as wide as it takes, with all digits."""
-    head, table = _table(report, verbose)
-    lines = [head, *_columns(table, 0 if verbose else WIDTH), *said(report)]
+    tables = [_columns(_table(report, digits), 0 if verbose else WIDTH) for digits in ((17,) if verbose else (6, 3))]
+    table = next((table for table in tables if max(map(len, table), default=0) <= WIDTH), tables[-1])
+    lines = [_head(report), *table, *said(report)]
     if not report.ok and report.elements:
         lines.append("the worst elements (analytic, numeric, difference over tolerance):")
         digits = 17 if verbose else 12
         worst = [
-            (f"{e.name}{list(e.index)}", f"{e.analytic:.{digits}g}", f"{e.numeric:.{digits}g}", f"{e.ratio:.3g}")
+            (e.name + _place(e.index), f"{e.analytic:.{digits}g}", f"{e.numeric:.{digits}g}", f"{e.ratio:.3g}")
             for e in report.elements
         ]
         lines += [f"  {line}" for line in _columns(worst, 0 if verbose else WIDTH - 2)]
@@ -41,12 +42,12 @@ def text(report: Report, verbose: bool = False) -> str:
 
 def html(report: Report) -> str:
     """The table and the notes, as a notebook shows them."""
-    title, table = _table(report, verbose=False)
+    table = _table(report, digits=6)
     cells = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" for head in table[:1]]
     for row in table[1:]:
         coloured = (f'<td style="color:{COLOURS[c]}">' if c in COLOURS else "<td>" for c in row)
         cells.append(f"<tr>{''.join(f'{start}{escape(c)}</td>' for start, c in zip(coloured, row, strict=True))}</tr>")
-    coloured_title = f'<b style="color:{COLOURS[report.verdict]}">{escape(title)}</b>'
+    coloured_title = f'<b style="color:{COLOURS[report.verdict]}">{escape(_head(report))}</b>'
     notes = "<br>".join(escape(" ".join(line.split())) for line in [*said(report), f"again: {report.replay}"])
     return f"{coloured_title}<table>{''.join(cells)}</table>{notes}"
 
@@ -89,26 +90,26 @@ def wrapped(words: str) -> list[str]:
     ) or [""]
 
 
-def _table(report: Report, verbose: bool) -> tuple[str, list[tuple[str, ...]]]:
-    """Subject and verdict, with the oracle where there is one; then a head of cells, and the cells of each row that
-    compared numbers."""
-    rows = [row for row in report.rows if row.worst is not None]
-    oracles = list(dict.fromkeys(row.method for row in rows))
-    cells = [("name", "shape", "verdict", "worst at", "analytic", "numeric", "diff/tol", "caught", "by")]
-    cells += [_cells(row, 17 if verbose else 6) for row in rows]
-    title = f"{report.subject}: {report.verdict}"
-    if len(oracles) > 1:
-        return title, cells
-    return title + "".join(f" ({oracle})" for oracle in oracles), [line[:-1] for line in cells] if rows else []
+def _head(report: Report) -> str:
+    """Subject and verdict, with the oracles of the rows that compared numbers."""
+    oracles = ", ".join(dict.fromkeys(row.method for row in report.rows if row.worst is not None))
+    return f"{report.subject}: {report.verdict}" + (f" ({oracles})" if oracles else "")
 
 
-def _cells(row: Row, digits: int) -> tuple[str, ...]:
-    w = row.worst
-    assert w is not None
-    caught = f"{row.caught:.1e}" if row.caught < 1 else "nothing"
-    where = str(list(w.index)) if w.index else ""
-    numbers = f"{w.analytic:.{digits}g}", f"{w.numeric:.{digits}g}", f"{w.ratio:.2g}"
-    return row.name, _shape(row), row.verdict, where, *numbers, caught, row.method
+def _table(report: Report, digits: int) -> list[tuple[str, ...]]:
+    """A head of cells, and the cells of each row that compared numbers; nothing where there is none."""
+    lines: list[tuple[str, ...]] = []
+    for row in report.rows:
+        if (w := row.worst) is not None:
+            lines = lines or [("name", "shape", "verdict", "worst at", "analytic", "numeric", "diff/tol", "caught")]
+            caught = f"{row.caught:.1e}" if row.caught < 1 else "nothing"
+            numbers = f"{w.analytic:.{digits}g}", f"{w.numeric:.{digits}g}", f"{w.ratio:.2g}"
+            lines.append((row.name, _shape(row), row.verdict, _place(w.index), *numbers, caught))
+    return lines
+
+
+def _place(index: Sequence[int]) -> str:
+    return f"[{','.join(map(str, index))}]" if index else ""
 
 
 def title(row: Row) -> str:
@@ -118,7 +119,7 @@ def title(row: Row) -> str:
 
 
 def _shape(row: Row) -> str:
-    shape = f"[{','.join(map(str, row.shape))}]"
+    shape = _place(row.shape) or "[]"
     return shape if row.checked >= math.prod(row.shape) else f"{row.checked} of {shape}"
 
 

@@ -12,6 +12,7 @@ from npora.check import printed
 from npora.check.plots import heat_maps
 from npora.check.verdict import PASS, VACUOUS
 
+
 @dataclass(frozen=True)
 class Element:
     """One coordinate: analytic is the pullback's figure, numeric the oracle's."""

@@ -33,8 +33,8 @@ class TaylorResult(Readable):
 
     @property
     def verdict(self) -> str:
-        """FAIL below 2.5, where a right derivative gives 3; KINK where the slope is 1 one-sided, too, and stays; VACUOUS
-        where the pullback gives zero and rightly so: any formula times zero does."""
+        """FAIL below 2.5, where a right derivative gives 3; KINK where the slope is 1 one-sided, too, and stays;
+        VACUOUS where the pullback gives zero, and rightly so: any formula times zero does."""
         if not self.linear and not self.centred_slope < 2.5:
             return VACUOUS
         if math.isnan(self.centred_slope):  # nothing but rounding is left: of a linear function, or of all of φ

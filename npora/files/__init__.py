@@ -9,6 +9,6 @@ from npora.files.weights import load_weights
 from npora.files.writable import check_writable
 
 __all__ = [
-    "SafetensorsError", "check_writable", "load_file", "load_metadata", "load_weights", "read_header", "read_json", "resolve",
-    "save_file", "write_atomically", "write_json",
+    "SafetensorsError", "check_writable", "load_file", "load_metadata", "load_weights", "read_header", "read_json",
+    "resolve", "save_file", "write_atomically", "write_json",
 ]  # fmt: skip
