@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from npora.nn.contract import fitting, no_pullback, unfit_gradient
 from npora.nn.grad_mode import gradients_of_this_thread, is_grad_enabled, no_grad
 from npora.nn.tree import described, tree
 
@@ -84,10 +85,7 @@ class Parameter:
     def accumulate(self, gradient: Array) -> None:
         """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
         if gradient.shape != self.shape or gradient.dtype != self.dtype:
-            raise ValueError(
-                f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {self.shape}, "
-                f"{self.dtype}: the two must agree"
-            )
+            raise unfit_gradient(gradient, self)
         apart = gradients_of_this_thread()
         so_far = self.grad if apart is None else apart.get(self)
         if so_far is None:
@@ -116,10 +114,13 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        output, backward = self.forward(*args, **kwargs)
+        result = self.forward(*args, **kwargs)
+        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+            raise TypeError(no_pullback(type(self).__name__, result))
+        output, backward = result
         if not is_grad_enabled():
             return output, _no_backward  # drops the closure, and with it every activation that it held
-        return output, backward
+        return output, fitting(type(self).__name__, output, backward) if isinstance(output, np.ndarray) else backward
 
     def __repr__(self) -> str:
         return tree(self)
