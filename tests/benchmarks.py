@@ -11,8 +11,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 sys.path.insert(0, str(FOLDER))
-compare, floor, process, report, scaling, with_npora, workloads = map(
-    import_module, ("compare", "floor", "process", "report", "scaling", "with_npora", "workloads")
+compare, floor, gradcheckers, process, report, scaling, with_npora, workloads = map(
+    import_module, ("compare", "floor", "gradcheckers", "process", "report", "scaling", "with_npora", "workloads")
 )
 NAMES = [workload.name for workload in workloads.WORKLOADS]
 
