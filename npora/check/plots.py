@@ -62,7 +62,6 @@ def heat_maps(ratios: Iterable[tuple[str, Array]], path: str | os.PathLike[str] 
 def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, Normalize
-    from matplotlib.ticker import MaxNLocator
 
     flat = ratio.reshape(-1, ratio.shape[-1]) if ratio.ndim > 1 else ratio.reshape(1, -1)
     with np.errstate(divide="ignore"):
@@ -82,10 +81,9 @@ def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
     image = axes.imshow(
         shown, cmap=ListedColormap(colours).with_extremes(bad="black"), norm=Normalize(low, high), aspect="auto"
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    if ratio.ndim < 2:
-        axes.set_yticks([])
+    lines, width = shown.shape
+    axes.set_xticks(range(0, width, max(1, width // 6)))
+    axes.set_yticks(range(0, lines, max(1, lines // 6)) if ratio.ndim > 1 else [])
     axes.set_title(title, fontsize=8)
     axes.tick_params(labelsize=7)
     figure.colorbar(image, ax=axes).ax.tick_params(labelsize=7)

@@ -179,7 +179,7 @@ def _planted(name: str, drawn: Drawn, options: argparse.Namespace) -> list[Repor
     layer, inputs, keywords = drawn
     reports = []
     for target, broken in _one_planting(options.kind, layer, inputs, keywords, name):
-        print(f"{name}: {KINDS[options.kind].says}, in the gradient of {target}\n")
+        print("\n".join([*wrapped(f"{name}: {KINDS[options.kind].says}, in the gradient of {target}"), ""]))
         for method in METHODS[1:] if options.method == "auto" else (options.method,):
             options_here = argparse.Namespace(**{**vars(options), "method": method})
             report = _checked(name, (broken, inputs, keywords), options_here)
@@ -187,7 +187,7 @@ def _planted(name: str, drawn: Drawn, options: argparse.Namespace) -> list[Repor
             wrong = [row for row in report.rows if row.verdict not in ("PASS", "VACUOUS")]
             print(f"{method:12} {report.verdict}")
             for row in wrong:
-                print("\n".join(f"    {line}" for line in wrapped(f"{row.verdict} {row.name}: {row.note}")))
+                print("\n".join(wrapped(f"    {row.verdict} {row.name}: {row.note}")))
             if options.verbose:
                 print(report.table(verbose=True))
             print("".join(f"    {note}\n" for note in report.notes if note.startswith("blame: ")), end="")
