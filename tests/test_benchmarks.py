@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.benchmarks import NAMES, busy, compare, floor, process, report, scaling, start, toy, with_npora, workloads
+from tests.benchmarks import (
+    NAMES,
+    busy,
+    compare,
+    floor,
+    gradcheckers,
+    process,
+    report,
+    scaling,
+    start,
+    toy,
+    with_npora,
+    workloads,
+)
 from tests.shared_data import data
 
 
@@ -88,6 +102,78 @@ def test_sides_that_disagree_stop_the_comparison(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(compare, "process", fake_process("PEFT"))
     with pytest.raises(SystemExit, match=r"\(a\) npora and PEFT disagree: loss by 5.0e-01"):
         compare.measure(toy("a"), tmp_path, options)
+
+
+def run_compare(monkeypatch: pytest.MonkeyPatch, failing: dict[str, Exception], arguments: str) -> int:
+    """compare.py's exit code where the processes of these sides fail so."""
+    works = fake_process("nobody")
+
+    def process_(workload: Any, side: str, *rest: Any) -> dict[str, Any]:
+        if side in failing:
+            raise failing[side]
+        return works(workload, side, *rest)
+
+    monkeypatch.setattr(compare, "process", process_)
+    return compare.main(["--toy", "--rounds", "1", *arguments.split()])
+
+
+@pytest.mark.parametrize(
+    ("failing", "sides", "code"),
+    [
+        ({}, "", 0),
+        ({"JAX": compare.Missing("jax is not installed")}, "", 0),  # said, and no error
+        ({"JAX": compare.Missing("jax is not installed")}, "--sides npora,JAX", 1),
+        ({"PEFT": compare.Failed("it took more than 9 s")}, "", 1),
+        ({"floor": compare.Failed("exit code 1")}, "", 1),
+        ({"npora": compare.Failed("npora.models has no such family")}, "", 1),
+        ({"prepare": compare.Failed("ModuleNotFoundError: No module named 'npora'")}, "", 1),
+    ],
+)
+def test_what_was_not_measured_is_said_and_is_an_error_unless_it_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failing: Any, sides: str, code: int
+) -> None:
+    assert run_compare(monkeypatch, failing, f"--only a {sides}") == code
+    errors = capsys.readouterr().err
+    for side, why in failing.items():
+        assert f"not measured: (a) {side.replace('prepare', 'npora')}: {why}" in errors
+    assert ("not measured" in errors) == bool(failing)
+
+
+def test_without_npora_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compare.importlib.util.find_spec
+    monkeypatch.setattr(
+        compare.importlib.util, "find_spec", lambda name, *rest: None if name == "npora" else found(name, *rest)
+    )
+    with pytest.raises(SystemExit, match="nothing was measured: npora is not installed for ") as stop:
+        run_compare(monkeypatch, {"prepare": AssertionError("begun")}, "--only a")
+    assert stop.value.code != 0
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        (compare, "--only a,zz", "there is no 'zz' among a, a-1024"),
+        (compare, "--sides npora,torch", "there is no 'torch' among npora, PEFT"),
+        (compare, "--json nowhere/x.json", "nowhere/x.json"),
+        (compare, "--plot nowhere/x.png", "nowhere/x.png|matplotlib"),
+        (scaling, "--only tokens,width", "there is no 'width' among tokens"),
+        (scaling, "--json nowhere/x.json", "nowhere/x.json"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: Any, arguments: str,
+    said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        program.main(["--toy", *arguments.split()])
+    assert stop.value.code != 0
+    assert re.search(said, f"{capsys.readouterr().err} {stop.value.code}")
+
+
+def test_a_checker_that_breaks_down_gives_no_verdict() -> None:
+    case = gradcheckers.Case("tanh", lambda x: 1 / 0, (np.ones(2),), True)
+    assert gradcheckers.judged(gradcheckers.by_npora, case) == gradcheckers.ERROR
 
 
 def test_shares_are_medians_over_the_rounds() -> None:

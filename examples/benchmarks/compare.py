@@ -10,6 +10,9 @@ has it.
 For each side: the median seconds of a step and the peak memory of its process; npora's share of both, the median over
 the rounds; and the floor's share. The floor is the time of the matrix products that nobody can do without (floor.py),
 measured in the same rounds.
+
+What could not be measured is said, with the reason, in its row and again at the end. The exit code is 1 where that is
+npora, a side that --sides names, or a peer that is installed; a peer that is not may be missing.
 """
 
 from __future__ import annotations
@@ -27,16 +30,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import report
 from process import SIDES, found_by, free_to_run
-from report import environment, plot, table
+from report import environment, table
 from workloads import WORKLOADS, Workload, toy
 
-NEEDS = {"PEFT": ("torch", "transformers", "peft"), "JAX": ("jax",)}
+NEEDS = {"npora": ("npora",), "floor": ("npora",), "PEFT": ("torch", "transformers", "peft"), "JAX": ("jax",)}
 NEEDS["compiled PEFT"] = NEEDS["PEFT"]
 
 
 class Failed(Exception):
     """A process did not do its work; says why."""
+
+
+class Missing(Failed):
+    """A package is not installed."""
 
 
 def sides_of(workload: Workload) -> list[str]:
@@ -50,7 +58,7 @@ def process(workload: Workload, side: str, folder: Path, steps: int, limit: floa
     """Run process.py. Raises Failed."""
     for package in NEEDS.get(side, ()):
         if importlib.util.find_spec(package) is None:
-            raise Failed(f"{package} is not installed")
+            raise Missing(f"{package} is not installed")
     # torch.compile's code is kept between rounds, and generated in the process that is measured.
     inductor = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     script, description = Path(__file__).with_name("process.py"), json.dumps(asdict(workload))
@@ -84,7 +92,8 @@ def difference(workload: Workload, side: str, folder: Path) -> tuple[str, float]
 
 def measure(workload: Workload, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All rounds of one workload: for each side its runs, and what was found by the check."""
-    sides: dict[str, dict[str, Any]] = {side: {"runs": []} for side in sides_of(workload) if side in options.sides}
+    asked = options.sides or SIDES
+    sides: dict[str, dict[str, Any]] = {side: {"runs": []} for side in sides_of(workload) if side in asked}
     process(workload, "prepare", folder, options.steps, options.limit)
     for _ in range(options.rounds):
         for side, found in sides.items():
@@ -100,7 +109,7 @@ def measure(workload: Workload, folder: Path, options: argparse.Namespace) -> di
             except Failed as why:
                 if side == "npora":
                     raise
-                found["failed"] = str(why)
+                found["failed"], found["missing"] = str(why), isinstance(why, Missing)
     return {"name": workload.name, "title": workload.title, "kind": workload.kind, "sides": sides}
 
 
@@ -116,8 +125,25 @@ def chosen(options: argparse.Namespace) -> Iterator[Workload]:
         yield workload
 
 
-def compare(workloads: Sequence[Workload], options: argparse.Namespace) -> None:
-    """Measure, and print each workload's table as soon as it is there."""
+def not_measured(workloads: Sequence[dict[str, Any]], named: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is an error, and what may be missing: (workload) side, and why. named : the sides that were asked for."""
+    errors, excused = [], []
+    for result in workloads:
+        sides = {"npora": result} if "failed" in result else result["sides"]
+        for side, found in sides.items():
+            if "failed" in found:
+                is_excused = found.get("missing", False) and side not in named
+                (excused if is_excused else errors).append(f"({result['name']}) {side}: {found['failed']}")
+    return errors, excused
+
+
+def compare(workloads: Sequence[Workload], options: argparse.Namespace) -> int:
+    """Measure, and print each workload's table as soon as it is there. Returns the exit code."""
+    if not workloads:
+        sys.exit("nothing was measured: no workload was chosen")
+    if importlib.util.find_spec("npora") is None:
+        sys.exit(f"nothing was measured: npora is not installed for {sys.executable}, and every row is beside npora's")
+    report.check_outputs(options)
     results: dict[str, Any] = {**environment(), "rounds": options.rounds, "steps": options.steps, "workloads": []}
     print("\n".join(f"{name}: {value}" for name, value in environment().items()))
     with tempfile.TemporaryDirectory() as folder:
@@ -130,15 +156,21 @@ def compare(workloads: Sequence[Workload], options: argparse.Namespace) -> None:
             print(table(result), flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if options.plot:
-        plot(results, options.plot)
+    errors, excused = not_measured(results["workloads"], options.sides or ())
+    for line in (*errors, *excused):
+        print(f"not measured: {line}", file=sys.stderr)
+    measured = any("failed" not in result for result in results["workloads"])
+    if options.plot and measured:
+        report.plot(results, options.plot)
+    return 1 if errors or not measured else 0
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = " ".join(workload.name for workload in WORKLOADS)
-    made.add_argument("--only", type=lambda text: text.split(","), help=f"workloads, by name or first letter: {names}")
-    made.add_argument("--sides", type=lambda text: text.split(","), default=list(SIDES), help=", ".join(SIDES))
+    known = {name for workload in WORKLOADS for name in (workload.name, workload.name[0])}
+    made.add_argument("--only", type=report.some_of(sorted(known)), help=f"workloads, by name or first letter: {names}")
+    made.add_argument("--sides", type=report.some_of(SIDES), help=f"{', '.join(SIDES)} (default all that there are)")
     made.add_argument("--data", type=Path, help="a folder with checkpoints/minilm-l6 and sst2/train.tsv: for b, f")
     made.add_argument("--rounds", type=int, default=3, help="A B A B: how often each side runs (default 3)")
     made.add_argument("--steps", type=int, default=5, help="that are timed in a run, beside two before (default 5)")
@@ -149,10 +181,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    compare(list(chosen(options)), options)
+    return compare(list(chosen(options)), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

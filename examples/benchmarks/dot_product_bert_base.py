@@ -50,6 +50,8 @@ def part(name: str, checkpoint: str, batch: int, length: int) -> dict[str, float
         report = gradcheck(model, rows, dtype="float32", randomize=False)
         seconds.append(time.perf_counter() - start)
         print(report, file=sys.stderr)
+        if report.verdict == "FAIL":
+            sys.exit("the check, whose time was to be measured, failed")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": statistics.median(seconds), "peak MB": peak}
 
@@ -69,7 +71,10 @@ def main() -> None:
         for name in ("forward", "step", "check"):
             command = [sys.executable, __file__, "--part", name, checkpoint]
             command += ["--batch", str(options.batch), "--length", str(options.length)]
-            found[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            done = subprocess.run(command, stdout=subprocess.PIPE)
+            if done.returncode:
+                sys.exit(f"not measured: {name}: the process ended with exit code {done.returncode}")
+            found[name] = json.loads(done.stdout)
             print(f"{name:8} {found[name]['seconds']:8.2f} s  {found[name]['peak MB']:8.0f} MB")
     print(f"the check takes {found['check']['seconds'] / found['forward']['seconds']:.1f} forward passes' time")
     print(f"and {found['check']['peak MB'] / found['step']['peak MB']:.2f} of a training step's memory")

@@ -2,15 +2,17 @@
 
     python examples/benchmarks/gradcheckers.py [--rounds 3]
 
-All are handed the same NumPy functions with the same pullbacks, right and wrong, at their default settings, and those
-that are not installed are left out. Prints for each wrong pullback who caught it, for each right one who cried wolf,
-and the time that each takes for the right ones, in turn, as the median of the rounds.
+All are handed the same NumPy functions with the same pullbacks, right and wrong, at their default settings; which of
+them are not installed is said. Prints for each wrong pullback who caught it, for each right one who cried wolf, and the
+time that each takes for the right ones, in turn, as the median of the rounds. A checker that breaks down gives no
+verdict, and is an error.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from npora.nn import functional as F
 
 Array = Any
 Check = Callable[["Case"], str]  # "" for a pass, or the verdict
+ERROR = "ERROR"
 rng = np.random.default_rng(0)
 
 
@@ -156,6 +159,7 @@ def by_npora(case: Case) -> str:
 
 def torch_checks() -> dict[str, Check]:
     import torch
+    from torch.autograd.gradcheck import GradcheckError
 
     def run(case: Case, fast: bool) -> str:
         class Function(torch.autograd.Function):
@@ -174,7 +178,7 @@ def torch_checks() -> dict[str, Check]:
         inputs = tuple(torch.from_numpy(x.copy()).requires_grad_() for x in case.inputs)
         try:
             torch.autograd.gradcheck(Function.apply, inputs, fast_mode=fast)
-        except Exception:
+        except GradcheckError:
             return "FAIL"
         return ""
 
@@ -212,7 +216,7 @@ def jax_checks() -> dict[str, Check]:
         function.defvjp(forward, backward)
         try:
             check_grads(function, case.inputs, order=1, modes=["rev"])
-        except Exception:
+        except AssertionError:
             return "FAIL"
         return ""
 
@@ -246,11 +250,20 @@ def autograd_checks() -> dict[str, Check]:
                     return function(*(x if j == k else value for j, value in enumerate(case.inputs)))
 
                 check_vjp(alone, case.inputs[k])
-        except Exception:
+        except AssertionError:
             return "FAIL"
         return ""
 
     return {"autograd": run}
+
+
+def judged(check: Check, case: Case) -> str:
+    """What the checker says, or that it could not check the function, which is no verdict."""
+    try:
+        return check(case)
+    except Exception as error:
+        print(f"{case.name}: {type(error).__name__}: {error}", file=sys.stderr)
+        return ERROR
 
 
 def main() -> None:
@@ -263,20 +276,24 @@ def main() -> None:
         try:
             checkers |= make()
         except ImportError as error:
-            print(f"left out: {error}")
+            print(f"left out: {error}", file=sys.stderr)
+    if len(checkers) == 1:
+        sys.exit("nothing was compared: none of torch, jax and autograd is installed")
     found = cases()
     width = max(len(case.name) for case in found)
     print(f"\n{'wrong pullbacks: caught?':{width}}  " + "  ".join(f"{name:>10}" for name in checkers))
     caught = dict.fromkeys(checkers, 0)
     alarms = dict.fromkeys(checkers, 0)
+    broken: set[str] = set()
     for right in (False, True):
         if right:
             print(f"\n{'right pullbacks: passed?':{width}}  " + "  ".join(f"{name:>10}" for name in checkers))
         for case in found:
             if case.right is right:
-                said = {name: check(case) for name, check in checkers.items()}
+                said = {name: judged(check, case) for name, check in checkers.items()}
+                broken |= {name for name, verdict in said.items() if verdict == ERROR}
                 for name, verdict in said.items():
-                    caught[name] += not right and verdict != ""
+                    caught[name] += not right and verdict not in ("", ERROR)
                     alarms[name] += right and verdict in ("FAIL", "KINK")
                 words = (verdict or ("pass" if right else "MISSED") for verdict in said.values())
                 print(f"{case.name:{width}}  " + "  ".join(f"{word:>10}" for word in words))
@@ -289,10 +306,13 @@ def main() -> None:
         for name, check in checkers.items():
             start = time.perf_counter()
             for case in timed:
-                check(case)
+                judged(check, case)
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(f"{'seconds for the right ones in float64':{width}}  " + "  ".join(f"{s:>10.3f}" for s in medians.values()))
+
+    if broken:
+        sys.exit(f"{', '.join(sorted(broken))} could not check every function (ERROR): that is no verdict")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import os
 import platform
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+
+
+def some_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """For argparse: names with commas between them, all of which are known."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"there is no {', '.join(map(repr, unknown))} among {', '.join(known)}")
+        return names
+
+    return read
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Exit before the work where its results could not be written. Imports nothing: the parent stays small."""
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        sys.exit("--plot needs matplotlib: pip install matplotlib")
+    for path in filter(None, (options.json, options.plot)):
+        existed = os.path.lexists(path)
+        try:
+            with open(path, "ab"):
+                pass
+        except OSError as error:
+            sys.exit(str(error))
+        if not existed:
+            os.unlink(path)
+
 
 PACKAGES = ("numpy", "torch", "transformers", "peft", "jax")
 

@@ -28,9 +28,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from compare import process
+from compare import Failed, process
 from process import free_to_run, peak_memory
-from report import environment
+from report import check_outputs, environment, some_of
 from workloads import Workload, load_batches
 
 SIZE = {"n_embd": 256, "n_layer": 4, "n_head": 4, "vocab_size": 8192, "n_positions": 4096}
@@ -92,7 +92,9 @@ def run(axis: str, options: argparse.Namespace) -> dict[str, Any]:
             process(workload, "prepare", Path(folder), steps=0, limit=600)  # whose memory must not count
             command = [sys.executable, __file__, "--point", json.dumps(asdict(workload)), folder]
             command += ["--steps", str(options.steps)]
-            done = subprocess.run(command, env=free_to_run(), stdout=subprocess.PIPE, check=True, text=True)
+            done = subprocess.run(command, env=free_to_run(), stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise Failed(f"{axis} {size}: the process ended with exit code {done.returncode}")
         point = {"sizes": size, **json.loads(done.stdout.splitlines()[-1])}
         for name, value in point.items():
             found[name].append(value)
@@ -130,7 +132,7 @@ def plot(results: Sequence[dict[str, Any]], path: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(AXES), help=", ".join(AXES))
+    parser.add_argument("--only", type=some_of(AXES), default=list(AXES), help=", ".join(AXES))
     parser.add_argument("--steps", type=int, default=3, help="that are timed at a point, beside two before (default 3)")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to try the command")
     parser.add_argument("--json", metavar="FILE")
@@ -141,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description, folder = options.point
         print(json.dumps(measure(Workload(**json.loads(description)), Path(folder), options.steps)))
         return
+    check_outputs(options)
     print("\n".join(f"{name}: {value}" for name, value in environment().items()))
     results = [run(axis, options) for axis in AXES if axis in options.only]
     if options.json:
@@ -151,4 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as why:
+        sys.exit(f"not measured: {why}")

@@ -9,13 +9,14 @@ that their mean losses agree but for what dropout draws.
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 
 import compare
 from workloads import WORKLOADS
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="a BERT: config.json, model.safetensors, tokenizer.json")
     parser.add_argument("--train", required=True, help="a TSV with the columns sentence and label")
@@ -25,8 +26,8 @@ def main() -> None:
     asked = [f"--steps={own.steps}", f"--rounds={own.rounds}", "--sides=npora,PEFT,floor"]
     options = compare.parser().parse_args(asked)
     rows = [workload for workload in WORKLOADS if workload.name.startswith("b")]
-    compare.compare([replace(row, checkpoint=own.model, text=own.train) for row in rows], options)
+    return compare.compare([replace(row, checkpoint=own.model, text=own.train) for row in rows], options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from npora.nn.module import Array
+from npora.nn.readable import Readable
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(Readable):
     """What a cause may be named after. factors : numbers by name (α/r, N, …); arrays : the inputs, parameters and dy;
     others : the other tensors' right gradients; heads : into how many blocks the last axis may fall; hidden : named
     masks, True where a position takes no part."""

@@ -36,6 +36,7 @@ def gradcheck(
     randomize: bool = True,
     steps: int = 0,
     blame: bool = False,
+    raise_exception: bool = False,
     **keywords: Any,
 ) -> Report:
     """Check the pullback of `y, backward = layer(*inputs, **keywords)` for a random upstream gradient dy.
@@ -57,6 +58,7 @@ def gradcheck(
     randomize : move parameters that are zero or constant off that value, on the copy
     steps : first take so many steps of Adam on the copy, away from where everything starts
     blame : name the deepest module inside whose own pullback is wrong
+    raise_exception : raise AssertionError, with the report as its text, unless every row is PASS
 
     Raises
     ------
@@ -81,7 +83,7 @@ def gradcheck(
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        return Report(str(subject), (written_to(error),), replay=replay)
+        return _raised(Report(str(subject), (written_to(error),), replay=replay), raise_exception)
     if steps:
         check.take(steps)
     rows: list[Row] = []
@@ -108,7 +110,15 @@ def gradcheck(
     if blame and any(row.verdict == FAIL for row in rows):
         notes.append(culprit(subject, partial(gradcheck, seed=seed, dtype=dtype)))
     elements.sort(key=lambda element: -element.ratio)
-    return Report(str(subject), tuple(rows), tuple(elements[:10]), tuple(notes), replay, ratios)
+    return _raised(
+        Report(str(subject), tuple(rows), tuple(elements[:10]), tuple(notes), replay, ratios), raise_exception
+    )
+
+
+def _raised(report: Report, raise_exception: bool) -> Report:
+    if raise_exception:
+        report.raise_if_failed()
+    return report
 
 
 def _unsampled(rows: list[Row], directions: list[Row]) -> list[Row]:

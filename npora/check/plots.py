@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from npora.files import check_writable
 from npora.nn.module import Array
+
+MOST = 60  # maps in a picture
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")  # told apart by any eye
+MARKERS = "osD^vX*"
+LINES = ("-", "--", ":", "-.")
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """To be asked before the work: raises ImportError without matplotlib, ValueError where it does not know the file's
+    ending, OSError where no file can be written."""
+    known = _figure(1, 1).canvas.get_supported_filetypes()
+    ending = os.path.splitext(path)[1].lstrip(".").lower()
+    if ending not in known:
+        raise ValueError(f"a picture's name ends in one of .{', .'.join(sorted(known))}; got {os.fspath(path)!r}")
+    check_writable(path)
 
 
 def _figure(width: float, height: float) -> Any:
@@ -22,26 +38,55 @@ def _figure(width: float, height: float) -> Any:
 
 def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     if path is not None:
-        figure.savefig(path)
+        check_picture(path)
+        figure.savefig(path, dpi=120)
     return figure
 
 
-def heat_maps(ratios: Mapping[str, Array], path: str | os.PathLike[str] | None = None) -> Any:
-    """One map for each title: log₁₀ of |difference| over tolerance, red above 0, where an element fails."""
-    maps = {title: np.atleast_1d(ratio) for title, ratio in ratios.items()}
+def heat_maps(ratios: Iterable[tuple[str, Array]], path: str | os.PathLike[str] | None = None) -> Any:
+    """One map for each title: log₁₀ of |difference| over tolerance, blue below 0, yellow to red above, where an element
+    fails, and black where it is not finite. Each has its own scale, and the worst of many come first."""
+    maps = sorted(ratios, key=lambda item: -float(np.max(item[1])))
     if not maps:
         raise ValueError("this report compared no single elements (method dot-product): there is nothing to draw")
     columns = min(3, len(maps))
-    figure = _figure(4 * columns, 3 * math.ceil(len(maps) / columns))
-    for place, (title, ratio) in enumerate(maps.items(), start=1):
-        axes = figure.add_subplot(math.ceil(len(maps) / columns), columns, place)
-        flat = ratio.reshape(-1, ratio.shape[-1]) if ratio.ndim > 1 else ratio[None]
-        with np.errstate(divide="ignore"):
-            logarithm = np.clip(np.log10(np.nan_to_num(flat, posinf=1e300)), -4, 4)
-        image = axes.imshow(logarithm, cmap="coolwarm", vmin=-4, vmax=4, aspect="auto")
-        axes.set_title(title, fontsize=9)
-    figure.colorbar(image, ax=figure.axes, label="log₁₀ |difference| / tolerance")
+    lines = math.ceil(len(maps[:MOST]) / columns)
+    figure = _figure(4.5 * columns, 2.4 * lines + 0.6)
+    for place, (title, ratio) in enumerate(maps[:MOST], start=1):
+        _heat_map(figure, figure.add_subplot(lines, columns, place), title, np.asarray(ratio))
+    left = f"; the {MOST} worst of {len(maps)}" if len(maps) > MOST else ""
+    figure.suptitle(f"log₁₀ of |analytic − numeric| / tolerance (above 0 fails){left}", fontsize=10)
     return _saved(figure, path)
+
+
+def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, Normalize
+
+    flat = ratio.reshape(-1, ratio.shape[-1]) if ratio.ndim > 1 else ratio.reshape(1, -1)
+    with np.errstate(divide="ignore"):
+        logarithm = np.maximum(np.log10(np.where(np.isfinite(flat), flat, 1)), -6)
+    shown = np.ma.array(logarithm, mask=~np.isfinite(flat))
+    low = min(float(shown.min()) if shown.count() else 0.0, 0.0)
+    high = max(float(shown.max()) if shown.count() else 0.0, 0.0)
+    if not shown.count() or (shown > 0).all():
+        low = math.floor(shown.min()) if shown.count() else 0.0
+    if high - low < 1:
+        low, high = low - 0.5, high + 0.5
+    # 256 colours from low to high, blue as far as 0, the others beyond.
+    values = np.linspace(low, high, 256)
+    below, above = values[values <= 0], values[values > 0]
+    blues, reds = np.linspace(0.15, 0.85, len(below)), np.linspace(0.25, 1, len(above))
+    colours = np.concatenate([colormaps["Blues_r"](blues), colormaps["YlOrRd"](reds)])
+    image = axes.imshow(
+        shown, cmap=ListedColormap(colours).with_extremes(bad="black"), norm=Normalize(low, high), aspect="auto"
+    )
+    lines, width = shown.shape
+    axes.set_xticks(range(0, width, max(1, width // 6)))
+    axes.set_yticks(range(0, lines, max(1, lines // 6)) if ratio.ndim > 1 else [])
+    axes.set_title(title, fontsize=8)
+    axes.tick_params(labelsize=7)
+    figure.colorbar(image, ax=axes).ax.tick_params(labelsize=7)
 
 
 def curves(
@@ -52,18 +97,40 @@ def curves(
     path: str | os.PathLike[str] | None = None,
     slopes: Sequence[int] = (),
 ) -> Any:
-    """Error against step size on logarithmic axes, with reference lines of the given slopes."""
-    figure = _figure(6, 4.5)
+    """Error against step size on logarithmic axes, with reference lines of the given slopes.
+
+    Names of two words, as `central float32`, share a colour and a marker by the first and a kind of line by the last.
+    """
+    figure = _figure(9, 5)
     axes = figure.add_subplot()
-    for name, values in errors.items():
+    first, last = [], []
+    for name in errors:
+        one, _, two = name.rpartition(" ") if " " in name else (name, "", "")
+        first += [one] if one not in first else []
+        last += [two] if two not in last else []
+        values = errors[name]
         kept = [(h, e) for h, e in zip(steps, values, strict=True) if math.isfinite(e) and e > 0]
         if kept:
-            axes.loglog(*zip(*kept, strict=True), marker="o", markersize=3, label=name)
-    top = max((e for values in errors.values() for e in values if math.isfinite(e)), default=1.0)
-    for slope in slopes:
-        axes.loglog(
-            steps, [top * (h / max(steps)) ** slope for h in steps], "k:", linewidth=0.8, label=f"slope {slope}"
-        )
+            style, variant = first.index(one), last.index(two)
+            axes.loglog(
+                *zip(*kept, strict=True), label=name, color=COLOURS[style % len(COLOURS)], linewidth=1.2, markersize=5,
+                marker=MARKERS[style % len(MARKERS)], linestyle=LINES[variant % len(LINES)],
+                markerfacecolor="none" if variant else None,
+            )  # fmt: skip
     axes.set(xlabel="step h", ylabel=label, title=title)
-    axes.legend(fontsize=8)
+    axes.grid(color="0.9", linewidth=0.5)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "zero at every step", ha="center", transform=axes.transAxes)
+        return _saved(figure, path)
+    bottom, top = axes.get_ylim()
+    highest = max(e for values in errors.values() for e in values if math.isfinite(e))
+    for number, slope in enumerate(slopes):
+        reference = [3 * highest * (h / max(steps)) ** slope for h in steps]
+        axes.loglog(
+            steps, reference, color="0.55", linewidth=1, linestyle=LINES[1:][number % 3], label=f"slope {slope}"
+        )
+        seen = [(h, y) for h, y in zip(steps, reference, strict=True) if y > bottom]
+        axes.annotate(f"h{'⁰¹²³⁴⁵⁶⁷⁸⁹'[slope]}", seen[-1], color="0.35", fontsize=9, ha="right", va="bottom")
+    axes.set_ylim(bottom, max(top, 6 * highest) if slopes else top)
+    figure.legend(loc="outside right upper", fontsize=8)
     return _saved(figure, path)

@@ -8,14 +8,9 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from npora.check import printed
 from npora.check.plots import heat_maps
-from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
-
-MEANING = {
-    UNRESOLVED: "too small beside its neighbours for this oracle to tell: rescale the inputs or parameters",
-    VACUOUS: "the true gradient is zero here, so that any formula times zero passes: is LoRA's B 0, or dy special?",
-    KINK: "no derivative exists here: the slopes to the left and right differ",
-}
+from npora.check.verdict import PASS, VACUOUS
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """True exactly where every row is PASS; printed, a table and how to run it again."""
+    """True exactly where every row is PASS; printed, a table and how to run it again. Its repr is one line that says
+    what is wrong."""
 
     subject: str
     rows: tuple[Row, ...]
@@ -68,9 +64,9 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The gravest of the rows' verdicts."""
+        """The gravest of the rows' verdicts; VACUOUS where there is no row."""
         found = {row.verdict for row in self.rows}
-        return next((verdict for verdict in (FAIL, KINK, UNRESOLVED, VACUOUS) if verdict in found), PASS)
+        return next((verdict for verdict in printed.GRAVEST_FIRST if verdict in found), VACUOUS)
 
     def __getitem__(self, name: str) -> Row:
         """The row of an input, a parameter or a property."""
@@ -100,33 +96,20 @@ class Report:
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw log₁₀ of |difference| over tolerance for every element (extra `plot`). Returns matplotlib's figure."""
-        return heat_maps({f"{name}: {self[name].verdict}": ratio for name, ratio in self.ratios.items()}, path)
+        return heat_maps([(printed.title(self[name]), ratio) for name, ratio in self.ratios.items()], path)
+
+    def table(self, verbose: bool = False) -> str:
+        """What is printed; verbose: with whole names and all digits, however wide that is."""
+        return printed.text(self, verbose)
 
     def __str__(self) -> str:
-        head = ("name", "shape", "checked", "verdict", "worst", "analytic", "numeric", "diff/tol", "caught", "method")
-        lines = [head]
-        held: dict[str, list[str]] = {}
-        for row in self.rows:
-            w = row.worst
-            if w is None:
-                held.setdefault(row.method, []).extend([row.name] if row.verdict == PASS else [])
-            else:
-                caught = f"{row.caught:.1e}" if row.caught < 1 else "nothing"
-                cells = (str(w.index), f"{w.analytic:.10g}", f"{w.numeric:.10g}", f"{w.ratio:.2g}", caught)
-                lines.append((row.name, str(row.shape), str(row.checked), row.verdict, *cells, row.method))
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-        said = [f"PASS {method}: {', '.join(names)}" for method, names in held.items() if names]
-        said += [f"{row.verdict} {row.name}: {row.note}" for row in self.rows if row.note and row.verdict != PASS]
-        said += [
-            f"{verdict}: {text}" for verdict, text in MEANING.items() if any(r.verdict == verdict for r in self.rows)
-        ]
-        if not self.ok and self.elements:
-            said.append("the worst elements (analytic, numeric, difference over tolerance):")
-            said += [
-                f"  {e.name}{list(e.index)}  {e.analytic:.12g}  {e.numeric:.12g}  {e.ratio:.3g}" for e in self.elements
-            ]
-        return "\n".join([f"{self.subject}: {self.verdict}", *table, *said, *self.notes, f"again: {self.replay}"])
+        return printed.text(self)
+
+    def __repr__(self) -> str:
+        return printed.line(self)
+
+    def _repr_html_(self) -> str:
+        return printed.html(self)
 
 
 def _finite(value: Any) -> Any:

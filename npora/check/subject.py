@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.check.inputs import nothing_given, read_call
 from npora.nn import Module, no_grad
 from npora.nn.module import Array
 
@@ -38,12 +39,10 @@ class Subject:
     ) -> None:
         if not callable(layer):
             raise TypeError(f"expected a Module or a function that returns (y, backward); got {type(layer).__name__}")
-        batch = inputs[0] if len(inputs) == 1 else None
-        if isinstance(batch, Mapping):  # model(**batch)
-            inputs, keywords = (), {**batch, **keywords}
+        inputs, keywords = read_call(layer, _name_of(layer), inputs, keywords)
         self.layer, self.vjp = layer, vjp
         self.inputs: tuple[Any, ...] = inputs
-        self.keywords = dict(keywords)
+        self.keywords = keywords
         self.dtype = np.dtype(dtype)
         parameters = dict(layer.named_parameters()) if isinstance(layer, Module) else {}
         self.places = places_of(layer, inputs, set(parameters))
@@ -57,10 +56,7 @@ class Subject:
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} holds nan or inf: a gradient can be checked only where the inputs are finite")
         if not given:
-            raise TypeError(
-                f"there is nothing to differentiate by: {_name_of(layer)} was given no floating-point array and has no "
-                f"trainable parameter (integers have no derivative: pass x.astype(float))"
-            )
+            raise TypeError(nothing_given(_name_of(layer), inputs, keywords))
         # Never written to, so that a model's own arrays need not be copied.
         self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
         self.randomized: list[str] = []
@@ -198,8 +194,6 @@ def places_of(layer: Any, inputs: tuple[Any, ...], taken: set[str]) -> dict[str,
         if isinstance(value, np.ndarray | np.floating) and np.issubdtype(value.dtype, np.floating):
             name = names[place] if place < len(names) else f"input {place}"
             places[f"input {name}" if name in taken else name] = place
-        elif isinstance(value, np.ndarray) and value.dtype.kind == "c":
-            raise TypeError(f"input {place} is complex; gradients are checked at real points")
     return places
 
 

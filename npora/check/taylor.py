@@ -11,13 +11,14 @@ import numpy as np
 
 from npora.check.richardson import moved, norm, phi
 from npora.check.subject import Subject
-from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED
+from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
+from npora.nn.readable import Readable
 
 STEPS = tuple(2.0**-k for k in range(3, 22))
 
 
 @dataclass(frozen=True)
-class TaylorResult:
+class TaylorResult(Readable):
     """The remainders at every step, and their slopes on logarithmic axes (nan where rounding hides them).
 
     linear : |2h a| for the widest step, the part of φ(h) − φ(−h) that a accounts for
@@ -32,7 +33,10 @@ class TaylorResult:
 
     @property
     def verdict(self) -> str:
-        """FAIL below 2.5, where a right derivative gives 3; KINK where the slope is 1 one-sided, too, and stays."""
+        """FAIL below 2.5, where a right derivative gives 3; KINK where the slope is 1 one-sided, too, and stays;
+        VACUOUS where the pullback gives zero, and rightly so: any formula times zero does."""
+        if not self.linear and not self.centred_slope < 2.5:
+            return VACUOUS
         if math.isnan(self.centred_slope):  # nothing but rounding is left: of a linear function, or of all of φ
             return PASS if max(self.centred) < 1e-9 * self.linear else UNRESOLVED
         if self.centred_slope >= 2.5:
@@ -47,7 +51,7 @@ class TaylorResult:
         return "\n".join([
             *lines,
             f"slopes: one-sided {self.one_sided_slope:.3f} (right: 2), centred {self.centred_slope:.3f} (right: 3): "
-            f"{self.verdict}. A slope of 1 says that the gradient is wrong, a plateau is rounding.",
+            f"{self.verdict}.\nA slope of 1 says that the gradient is wrong, a plateau is rounding.",
         ])  # fmt: skip
 
 

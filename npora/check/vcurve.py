@@ -13,6 +13,7 @@ from npora.check.complex_step import complex_step
 from npora.check.richardson import phi
 from npora.check.subject import Bench, Outputs, Subject
 from npora.nn.module import Array
+from npora.nn.readable import Readable
 
 STEPS = tuple(10.0**-k for k in range(1, 17))
 ELEMENTS = 40
@@ -30,21 +31,22 @@ FORMULAS: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 @dataclass(frozen=True)
-class VCurve:
+class VCurve(Readable):
     """errors : by 'method float64' and 'method float32', the norm of the error over the gradient's, for each step."""
 
     steps: tuple[float, ...]
     errors: dict[str, tuple[float, ...]]
 
     def __str__(self) -> str:
-        head = "h".rjust(8) + "".join(name.rjust(20) for name in self.errors)
-        lines = [
-            f"{h:8.0e}" + "".join(f"{values[k]:20.1e}" for values in self.errors.values())
-            for k, h in enumerate(self.steps)
-        ]
-        least = (min(filter(math.isfinite, values), default=math.nan) for values in self.errors.values())
-        best = "    best" + "".join(f"{value:20.1e}" for value in least)
-        return "\n".join([head, *lines, best])
+        lines = []
+        for dtype in dict.fromkeys(name.rpartition(" ")[2] for name in self.errors):
+            shown = {name: values for name, values in self.errors.items() if name.endswith(f" {dtype}")}
+            lines += [f"in {dtype}", "h".rjust(8) + "".join(name.rpartition(" ")[0].rjust(12) for name in shown)]
+            for k, h in enumerate(self.steps):
+                lines.append(f"{h:8.0e}" + "".join(f"{values[k]:12.1e}" for values in shown.values()))
+            least = (min(filter(math.isfinite, values), default=math.nan) for values in shown.values())
+            lines += ["    best" + "".join(f"{value:12.1e}" for value in least), ""]
+        return "\n".join(lines[:-1])
 
 
 def v_curve(layer: Any, *inputs: Any, seed: int = 0, **keywords: Any) -> VCurve:

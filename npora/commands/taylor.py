@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from npora.check.planted import plantings
+from npora.check.plots import check_picture, curves
 from npora.check.taylor import taylor_test
 from npora.commands.catalogue import draw
 
@@ -26,11 +27,11 @@ def run(options: argparse.Namespace) -> int:
         if found is None:
             raise ValueError(f"{options.kind!r} does not apply to any gradient of {options.name}")
         layer = found[1]
+    if options.plot:
+        check_picture(options.plot)
     result = taylor_test(layer, *inputs, seed=options.seed, **keywords)
     print(result)
     if options.plot:
-        from npora.check.plots import curves
-
         remainders = {"one-sided": result.one_sided, "centred": result.centred}
         curves(result.steps, remainders, f"Taylor test of {options.name}", "remainder", options.plot, slopes=(1, 2, 3))
     return {"PASS": 0, "FAIL": 1}.get(result.verdict, 2)

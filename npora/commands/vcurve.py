@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from npora.check.plots import check_picture, curves
 from npora.check.vcurve import v_curve
 from npora.commands.catalogue import draw
 
@@ -17,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     layer, inputs, keywords = draw(options.name, options.seed)
+    if options.plot:
+        check_picture(options.plot)
     curve = v_curve(layer, *inputs, seed=options.seed, **keywords)
     print(curve)
     if options.plot:
-        from npora.check.plots import curves
-
         title = f"derivatives of {options.name}"
         curves(curve.steps, curve.errors, title, "error, relative to the gradient's norm", options.plot)

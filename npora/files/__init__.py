@@ -6,8 +6,9 @@ from npora.files.hub import resolve
 from npora.files.json import read_json, write_json
 from npora.files.safetensors import load_file, load_metadata, save_file
 from npora.files.weights import load_weights
+from npora.files.writable import check_writable
 
 __all__ = [
-    "SafetensorsError", "load_file", "load_metadata", "load_weights", "read_header", "read_json", "resolve",
-    "save_file", "write_atomically", "write_json",
+    "SafetensorsError", "check_writable", "load_file", "load_metadata", "load_weights", "read_header", "read_json",
+    "resolve", "save_file", "write_atomically", "write_json",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from npora.machine.product import product
 from npora.nn import init
+from npora.nn.contract import activations
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
 from npora.nn.linear import Linear, matmul, rows
@@ -98,6 +99,7 @@ class LoRALinear(Module):
             return self._forward_merged(x, self._merged_weight, dx_is_read)
         A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         W, A, B = base.matrix, A_weight.data, B_weight.data
+        x = activations(self, x, W)
         x_dropped, back_dropout = self.lora_dropout[name](x, rng)
         u = matmul(x_dropped, A.T)  # [...,r]
         formed = x_dropped is x and _forming_is_cheaper(x, A, B)

@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from npora.nn.readable import Readable
+
 # What a field is called elsewhere, or is taken to be called.
 _MEANT = {
     "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "scaling": "lora_alpha",
@@ -24,7 +26,7 @@ _W_IS_ALTERED = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 @dataclass(kw_only=True)
-class UnsupportedFields:
+class UnsupportedFields(Readable):
     """With these values, which PEFT writes into every `adapter_config.json`, the fields change nothing."""
 
     alora_invocation_tokens: Any = None

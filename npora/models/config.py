@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json
 from npora.nn.functional import ACTIVATIONS
+from npora.nn.readable import Readable
 
 logger = logging.getLogger("npora")
 
@@ -26,7 +27,7 @@ _Config = TypeVar("_Config", bound="PretrainedConfig")
 
 
 @dataclass(kw_only=True)
-class PretrainedConfig:
+class PretrainedConfig(Readable):
     """The fields of a `config.json` that decide what the model computes, with transformers' names and defaults.
 
     num_labels : how many classes; those that `id2label` names, else 2

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from npora.nn.module import Array
+from npora.nn.readable import Readable, brief
 
 
 @dataclass
-class BaseModelOutput:
+class BaseModelOutput(Readable):
     """last_hidden_state [b,t,d], zeros where padding was."""
 
     last_hidden_state: Array
@@ -25,7 +26,7 @@ class BaseModelOutputWithPooling(BaseModelOutput):
 
 
 @dataclass
-class SequenceClassifierOutput:
+class SequenceClassifierOutput(Readable):
     """loss, a scalar, or None without labels; logits [b,v]; num_items, how many labels the loss is the mean over."""
 
     loss: Any
@@ -34,7 +35,7 @@ class SequenceClassifierOutput:
 
 
 @dataclass
-class TokenClassifierOutput:
+class TokenClassifierOutput(Readable):
     """loss; logits [b,t,v], zeros where padding was; num_items, how many labels the loss is the mean over."""
 
     loss: Any
@@ -42,7 +43,7 @@ class TokenClassifierOutput:
     num_items: int = 0
 
 
-class LanguageModelOutput:
+class LanguageModelOutput(Readable):
     """loss, a scalar, or None without labels; num_items, how many labels it is the mean over; logits [b,t,v].
 
     Beside a loss the logits are computed when they are first asked for: over a large vocabulary they are most of the
@@ -55,3 +56,7 @@ class LanguageModelOutput:
     @cached_property
     def logits(self) -> Array:
         return self._compute()
+
+    def said(self) -> Iterator[str]:
+        yield from (f"loss={brief(self.loss)}", f"num_items={self.num_items}")
+        yield f"logits={brief(self.logits) if 'logits' in vars(self) else 'computed when asked for'}"

@@ -20,12 +20,13 @@ from npora.nn import Cache, Dropout, Module, Packing, init
 from npora.nn.functional import tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
+from npora.nn.readable import Readable
 
 UNUSED = ("EncDecAttention.relative_attention_bias.weight",)  # the first T5s held one
 
 
 @dataclass
-class Memory:
+class Memory(Readable):
     """What the encoder made of its input: rows [m,d], and which of them form which sequence."""
 
     rows: Array

@@ -104,6 +104,8 @@ class MultiHeadAttention(Module):
 
 
 def _as_rows(x: Array, packing: Packing | None) -> tuple[Array, Packing, tuple[int, ...]]:
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"attention takes an array [batch, length, features]; got a {type(x).__name__}")
     if packing is not None:
         if x.shape[:-1] != (packing.rows,):
             raise ValueError(f"expected {packing.rows} packed rows, got an array of shape {x.shape}")

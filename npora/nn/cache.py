@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from npora.nn.module import Array
 from npora.nn.packing import Packing
+from npora.nn.readable import Readable, brief
 
 
-class LayerCache:
+class LayerCache(Readable):
     """The keys and values that one attention layer has computed for b sequences, each of its own length."""
 
     def __init__(self) -> None:
@@ -46,7 +49,7 @@ class LayerCache:
             self._k, self._v = self._k[sequences], self._v[sequences]
 
 
-class Cache:
+class Cache(Readable):
     """One LayerCache for each attention layer of a decoder, `cache[0]`, `cache[1]`, …, made as they are asked for."""
 
     def __init__(self) -> None:
@@ -63,6 +66,10 @@ class Cache:
     def select(self, sequences: Array) -> None:
         for layer in self._layers.values():
             layer.select(sequences)
+
+    def said(self) -> Iterator[str]:
+        yield f"{len(self._layers)} layers"
+        yield from (f"lengths={brief(layer.lengths)}" for layer in list(self._layers.values())[:1])
 
 
 def _grown(buffer: Array | None, lengths: Array, like: Array) -> Array:

@@ -40,7 +40,7 @@ class Embedding(Module):
         weight, padding_idx = self.weight, self.padding_idx
         E, ids = weight.data, np.asarray(ids)
         if not np.issubdtype(ids.dtype, np.integer):
-            raise TypeError(f"an embedding takes integer ids, not {ids.dtype}")
+            raise TypeError(f"an embedding takes integer ids, not {ids.dtype}: pass ids.astype(np.int64)")
         if (outside := np.argwhere((ids < 0) | (ids >= len(E)))).size:
             place = tuple(int(index) for index in outside[0])
             raise ValueError(f"id {ids[place]} at {place} is not in this embedding's range 0 … {len(E) - 1}")

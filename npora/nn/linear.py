@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from npora.machine.product import product
 from npora.nn import init
+from npora.nn.contract import activations
 from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
 
@@ -70,9 +71,8 @@ class Linear(Module):
         """The layer with the matrix W [o,i] in its weight's place: the weight itself, or what LoRA makes of it, which
         is asked for again in backward so that it need not be kept."""
         weight, bias, stored, W = self.weight, self.bias, self.stored, matrix()
+        x = activations(self, x, W)
         kept = x if weight.requires_grad else None
-        if x.shape[-1:] != W.shape[1:]:
-            raise ValueError(f"a {type(self).__name__} of {W.shape[1]} inputs was given an array of shape {x.shape}")
         y = matmul(x, W.T)  # [...,o]
         if bias is not None:
             y += bias.data

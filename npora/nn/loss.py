@@ -33,22 +33,11 @@ def cross_entropy(
 
     Raises
     ------
-    ValueError: logits that are not [n,v], targets that are not n whole numbers; a target that is neither ignored nor in
-    [0, v), by its row.
+    ValueError: shapes that do not fit; a target that is neither ignored nor in [0, v), with its row.
     """
-    targets = np.asarray(targets)
-    if logits.ndim != 2:
-        raise ValueError(
-            f"logits must be [n,v], one row for each target; got shape {logits.shape}: reshape them to "
-            "(-1, number of classes), and the targets to -1"
-        )
+    logits, targets = np.asarray(logits), np.asarray(targets)
+    _check_shapes(logits, targets)
     rows, classes = logits.shape
-    if targets.shape != (rows,):
-        raise ValueError(f"expected {rows} targets, one for each row of logits; got shape {targets.shape}")
-    if not np.issubdtype(targets.dtype, np.integer):
-        raise ValueError(
-            f"targets must be integers, the classes 0 … {classes - 1}; got {targets.dtype}: turn them into integers"
-        )
     counted = targets != ignore_index
     if (wrong := np.flatnonzero(counted & ((targets < 0) | (targets >= classes)))).size:
         row = int(wrong[0])
@@ -79,6 +68,28 @@ def cross_entropy(
         return dz
 
     return nll.sum() / number, backward
+
+
+def _check_shapes(logits: Array, targets: Array) -> None:
+    """Raise ValueError, with what to do, unless logits are [n,v] and targets whole numbers [n]."""
+    came = f"cross_entropy takes logits [n,v] and integer targets [n]; got {_said(logits)} and {_said(targets)}"
+    if logits.ndim != 2:
+        flat = "(1, -1)" if logits.ndim < 2 else f"(-1, {logits.shape[-1]})"
+        raise ValueError(f"{came}: pass logits.reshape{flat} and targets.reshape(-1)")
+    whole = np.issubdtype(targets.dtype, np.integer)
+    if targets.shape == (len(logits),):
+        if not whole:
+            raise ValueError(f"{came}: expected integer targets, the classes' numbers: pass targets.astype(np.int64)")
+    elif targets.shape == logits.shape and not (whole and targets.size == len(logits)):
+        raise ValueError(f"{came}: for one target in a row pass targets.argmax(-1), for several binary_cross_entropy")
+    elif targets.size == len(logits):
+        raise ValueError(f"{came}: pass targets.reshape(-1)")
+    else:
+        raise ValueError(f"{came}: expected {len(logits)} integer targets, one for each row")
+
+
+def _said(x: Array) -> str:
+    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
 def mse_loss(prediction: Array, target: Array) -> tuple[Any, LossPullback]:

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from npora.nn.contract import fitting, no_pullback, unfit_gradient
 from npora.nn.grad_mode import gradients_of_this_thread, is_grad_enabled, no_grad
+from npora.nn.tree import described, tree
 
 Array = npt.NDArray[Any]
 Named = Mapping[str, Array]
@@ -83,10 +85,7 @@ class Parameter:
     def accumulate(self, gradient: Array) -> None:
         """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
         if gradient.shape != self.shape or gradient.dtype != self.dtype:
-            raise ValueError(
-                f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {self.shape}, "
-                f"{self.dtype}: the two must agree"
-            )
+            raise unfit_gradient(gradient, self)
         apart = gradients_of_this_thread()
         so_far = self.grad if apart is None else apart.get(self)
         if so_far is None:
@@ -115,10 +114,23 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        output, backward = self.forward(*args, **kwargs)
+        result = self.forward(*args, **kwargs)
+        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+            raise TypeError(no_pullback(type(self).__name__, result))
+        output, backward = result
         if not is_grad_enabled():
             return output, _no_backward  # drops the closure, and with it every activation that it held
-        return output, backward
+        return output, fitting(type(self).__name__, output, backward) if isinstance(output, np.ndarray) else backward
+
+    def __repr__(self) -> str:
+        return tree(self)
+
+    def extra_repr(self) -> str:
+        """What a printed module says of itself beside its children: its own parameters, and settings that are numbers
+        or words. A layer may say something else."""
+        leaves = [leaf for name, value in vars(self).items() for leaf in _walk(name, value)]
+        own = [(name, value) for name, value in leaves if isinstance(value, Parameter)]
+        return ", ".join(described(own, vars(self)))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         for name, value in vars(self).items():

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn.blocks import empty, in_blocks
+from npora.nn.contract import activations
 from npora.nn.linear import rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
 
@@ -71,6 +72,7 @@ class LayerNorm(Module):
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, bias, eps = self.weight, self.bias, self.eps
         gamma, beta = weight.data, bias.data
+        x = activations(self, x, gamma)
 
         def formula(x: Array, y: Array, xhat: Array, rstd: Array) -> None:
             _standardize(x, eps, xhat, rstd)
@@ -132,6 +134,7 @@ class RMSNorm(Module):
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, eps = self.weight, self.eps
         gamma = weight.data
+        x = activations(self, x, gamma)
 
         def formula(x: Array, y: Array, xhat: Array, r: Array) -> None:
             _scale(x, eps, xhat, r)

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn.module import Array
+from npora.nn.readable import Readable
 
 Block = tuple[slice, tuple[int, int]]
 
 
-class Packing:
+class Packing(Readable):
     """The sequences of a batch as consecutive rows, without padding.
 
     Row-wise layers (linear, norm, activation) take rows `[n,d]` and never see sequences; attention asks for `blocks`.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from npora.nn.heap import keep_freed_memory
 from npora.nn.module import Array, Parameter
+from npora.nn.readable import Readable, brief
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 
-class Optimizer:
+class Optimizer(Readable):
     """Updates trainable parameters in place. Subclasses write `update` for one parameter.
 
     params : the parameters, or groups of them, dicts with `params` and whichever defaults are to differ
@@ -41,6 +42,11 @@ class Optimizer:
             for name in ("lr", "weight_decay", "momentum", "eps"):
                 if not group.get(name, 0) >= 0:
                     raise ValueError(f"{name} must not be negative; got {group[name]}")
+
+    def said(self) -> Iterator[str]:
+        for group in self.param_groups:
+            options = [f"{key}={brief(value)}" for key, value in group.items() if key != "params"]
+            yield ", ".join([f"{len(group['params'])} parameters", *options])
 
     def _numbered(self) -> list[tuple[int, Parameter, dict[str, Any]]]:
         pairs = [(parameter, group) for group in self.param_groups for parameter in group["params"]]

@@ -12,6 +12,7 @@ from dataclasses import InitVar, dataclass
 from numbers import Real
 from typing import Any, TypeVar
 
+from npora.nn.readable import Readable
 from npora.train.foreign import ARGUMENTS, take
 from npora.train.micro_batches import TOKENS_AT_ONCE
 
@@ -48,7 +49,7 @@ def _with_foreign_names(cls: _Class) -> _Class:
 
 @_with_foreign_names
 @dataclass
-class TrainingArguments:
+class TrainingArguments(Readable):
     """How a model is trained.
 
     output_dir : where log.jsonl and the folders checkpoint-N go

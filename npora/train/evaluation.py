@@ -11,6 +11,7 @@ import numpy as np
 
 from npora.nn import Module
 from npora.nn.module import Array
+from npora.nn.readable import named_tuple
 from npora.train.batches import Batch, naming_rows
 from npora.train.micro_batches import infer
 from npora.train.modes import evaluating
@@ -25,11 +26,17 @@ class EvalPrediction(NamedTuple):
     predictions: Array
     label_ids: Array | None
 
+    def __repr__(self) -> str:
+        return named_tuple(self)
+
 
 class PredictionOutput(NamedTuple):
     predictions: Array
     label_ids: Array | None
     metrics: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return named_tuple(self)
 
 
 Metrics = Callable[[EvalPrediction], Mapping[str, Any]]

@@ -16,6 +16,7 @@ import numpy as np
 
 from npora.files import load_file, read_json, save_file, write_json
 from npora.nn.module import Array, Module, Parameter
+from npora.nn.readable import Readable
 from npora.optim import Optimizer
 from npora.train.log import plain, unplain
 
@@ -26,7 +27,7 @@ _FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass
-class TrainerState:
+class TrainerState(Readable):
     """How far a training is. Dropout and the order of the rows follow from the seed, the epoch and the step alone, so
     there is no generator's state to keep."""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from npora.nn import Module
 from npora.nn.module import Array, Parameter
+from npora.nn.readable import Readable, named_tuple
 from npora.optim import Optimizer, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
@@ -37,8 +38,11 @@ class TrainOutput(NamedTuple):
     training_loss: float
     metrics: dict[str, float]
 
+    def __repr__(self) -> str:
+        return named_tuple(self)
 
-class Trainer(Evaluator):
+
+class Trainer(Evaluator, Readable):
     """Trains a model's trainable parameters.
 
     model : a Module whose forward takes arrays by name, and `rng` for dropout, and returns (output, backward); with

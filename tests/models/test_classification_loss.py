@@ -61,9 +61,9 @@ def test_the_model_says_so_too() -> None:
 
 
 def test_cross_entropy_says_what_it_takes() -> None:
-    with pytest.raises(ValueError, match=r"logits must be \[n,v\].* got shape \(2, 4, 3\): reshape them to \(-1, "):
+    with pytest.raises(ValueError, match=r"logits \[n,v\].* got float64\[2,4,3\] .*logits\.reshape\(-1, 3\)"):
         cross_entropy(np.zeros((2, 4, 3)), np.zeros((2, 4), int))
-    with pytest.raises(ValueError, match="targets must be integers, the classes 0 … 2; got float64"):
+    with pytest.raises(ValueError, match="expected integer targets, the classes' numbers"):
         cross_entropy(LOGITS, np.zeros(4))
-    with pytest.raises(ValueError, match=r"expected 4 targets, one for each row of logits; got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"int64\[2\]: expected 4 integer targets, one for each row"):
         cross_entropy(LOGITS, np.zeros(2, int))

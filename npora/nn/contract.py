@@ -1,0 +1,88 @@
+"""What the contract `y, backward = layer(x)` asks of arrays and layers, and what is said where it is not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from npora.nn.module import Array, Parameter
+
+
+def activations(layer: object, x: Any, parameter: Array) -> Array:
+    """x itself: an array [...,i] in the dtype of the layer's parameter [...,i], in which the layer computes.
+
+    Raises
+    ------
+    TypeError: it is no array, or of another dtype; says what to do.
+    ValueError: its last axis is of another size.
+    """
+    name, dtype = type(layer).__name__, parameter.dtype
+    if isinstance(x, np.ndarray) and x.dtype == dtype:
+        if x.shape[-1:] != parameter.shape[-1:]:
+            raise ValueError(f"a {name} of {parameter.shape[-1]} inputs was given an array of shape {x.shape}")
+        return x
+    if not isinstance(x, np.ndarray | np.generic):
+        raise TypeError(f"a {name} takes an array; got {_kind(x)}: pass np.asarray(x, np.{dtype})")
+    wider = f", or make the layer with dtype=np.{x.dtype}" if x.dtype.kind in "fc" and x.dtype.itemsize > 2 else ""
+    raise TypeError(
+        f"a {name} computes in its parameters' dtype, {dtype}, and was given {x.dtype}: "
+        f"pass x.astype(np.{dtype}){wider}"
+    )
+
+
+def fitting(name: str, y: Array, backward: Callable[..., Any]) -> Callable[..., Any]:
+    """The pullback of y, which takes a gradient of y's own shape and dtype and no other."""
+    shape, dtype = y.shape, y.dtype
+
+    def checked(*dy: Any) -> Any:
+        if len(dy) != 1 or dy[0].__class__ is not np.ndarray or dy[0].shape != shape or dy[0].dtype != dtype:
+            _refuse(name, shape, dtype, dy)
+        return backward(*dy)
+
+    return checked
+
+
+def _refuse(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], dy: tuple[Any, ...]) -> None:
+    expected = f"the backward of this {name} takes dy of shape {shape}, {dtype}, as its value has"
+    if len(dy) != 1:
+        raise TypeError(f"{expected}; it was called with {len(dy)} arguments")
+    if not isinstance(dy[0], np.ndarray | np.generic):
+        raise TypeError(f"{expected}; got {_kind(dy[0])}: pass np.asarray(dy, np.{dtype})")
+    if dy[0].shape != shape:
+        raise ValueError(f"{expected}; got one of shape {dy[0].shape}")
+    if dy[0].dtype != dtype:
+        raise TypeError(f"{expected}; got {dy[0].dtype}: pass dy.astype(np.{dtype})")
+
+
+def no_pullback(name: str, result: object) -> str:
+    """What to say of a forward that did not return (y, backward)."""
+    if isinstance(result, tuple):
+        came = f"a tuple of {len(result)}: {', '.join(map(_kind, result))}"
+    else:
+        came = _kind(result)
+    return (
+        f"{name}.forward returned {came}, expected (y, backward): return the value and its pullback, the function that "
+        f"takes dy, adds to its parameters' grad, and returns dx"
+    )
+
+
+def unfit_gradient(gradient: Array, parameter: Parameter) -> Exception:
+    """What to raise where a gradient comes in another shape or dtype than its parameter's."""
+    came = f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {parameter.shape}, "
+    if gradient.shape != parameter.shape:
+        return ValueError(f"{came}{parameter.dtype}: the two must agree")
+    return ValueError(
+        f"{came}{parameter.dtype}: the two must agree. A layer computes in its parameters' dtype: pass "
+        f"x.astype(np.{parameter.dtype}) to forward and dy alike to backward, or make the layer with "
+        f"dtype=np.{gradient.dtype}"
+    )
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}, {value.dtype}"
+    name = type(value).__name__
+    return "nothing" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,78 @@
+"""A module printed as the tree of what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npora.nn.readable import brief, laid_out
+
+if TYPE_CHECKING:
+    from npora.nn.module import Module, Parameter
+
+
+def tree(module: Module) -> str:
+    """The class, what it says of itself, and its children by name; blocks that are alike stand once, with their number.
+
+    Under a tree stands how many numbers there are in all, each parameter counted once, and how many are trained.
+    """
+    text = _text(module)
+    if "\n" not in text:
+        return text
+    parameters = list(module.parameters())
+    trained = sum(parameter.size for parameter in parameters if parameter.requires_grad)
+    return f"{text}  # {sum(parameter.size for parameter in parameters):,} parameters, {trained:,} trainable"
+
+
+def described(own: Sequence[tuple[str, Parameter]], attributes: dict[str, Any]) -> Iterator[str]:
+    """A layer's own parameters, with their shapes, dtype unless that is float32, and state; then its plain settings."""
+    states = ["trainable" if parameter.requires_grad else "frozen" for _, parameter in own]
+    alike = len(set(states)) == 1
+    for (name, parameter), state in zip(own, states, strict=True):
+        dtype = "" if parameter.dtype == np.float32 else f" {parameter.dtype}"
+        yield f"{name} [{','.join(map(str, parameter.shape))}]{dtype}{'' if alike else ' ' + state}"
+    if alike:
+        yield states[0]
+    for name, value in attributes.items():
+        if not name.startswith("_") and name != "training" and _is_plain(value):
+            yield f"{name}={brief(value)}"
+
+
+def _is_plain(value: object) -> bool:
+    """A number or word that says something, or a few of them by name."""
+    if isinstance(value, dict):
+        return bool(value) and all(_is_plain(item) for item in value.values())
+    return isinstance(value, str | bool | int | float | np.number) and value is not False and value != ""
+
+
+def _text(module: Module) -> str:
+    from npora.nn.module import Module
+
+    if type(module).__repr__ is not Module.__repr__:  # it has words of its own
+        return repr(module)
+    name, said = type(module).__name__, module.extra_repr()
+    lines = [f"({path}): {text}" for path, text in _folded(list(module.named_children()))]
+    if not lines:
+        return laid_out(name, [said]) if said else f"{name}()"
+    return "\n".join([f"{name}(", *(_indented(line) for line in ([said] if said else []) + lines), ")"])
+
+
+def _folded(children: list[tuple[str, Module]]) -> Iterator[tuple[str, str]]:
+    """Neighbours of a list that print alike as one: layer.0-11, 12 x BertLayer(…)."""
+    texts = [(path, _text(child)) for path, child in children]
+    place = 0
+    while place < len(texts):
+        path, text = texts[place]
+        owner, _, number = path.rpartition(".")
+        end = place + 1
+        while number.isdigit() and texts[end : end + 1] == [(f"{owner}.{int(number) + end - place}", text)]:
+            end += 1
+        count = end - place
+        yield (f"{path}-{int(number) + count - 1}", f"{count} x {text}") if count > 1 else (path, text)
+        place = end
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ").join(("  ", ""))
