@@ -20,6 +20,7 @@ def resolve(
     cache_dir: str | os.PathLike[str] | None = None,
     weights: bool = True,
     local_files_only: bool = False,
+    token: str | bool | None = None,
 ) -> str:
     """The directory of a checkpoint: `name_or_path` itself where it is one, else the hub's snapshot of that name.
 
@@ -31,6 +32,7 @@ def resolve(
     cache_dir : in place of the hub's own
     weights : False leaves out the .safetensors files
     local_files_only : fetch nothing, as HF_HUB_OFFLINE does
+    token : of the hub's, for a model that not all may read; the one of `hf auth login` unless given
 
     Raises
     ------
@@ -70,6 +72,7 @@ def resolve(
                 allow_patterns=_FILES + _WEIGHTS * weights,
                 ignore_patterns=_NEVER,
                 local_files_only=local_files_only,
+                token=token,
             )
         )
     except errors.HFValidationError:  # such as two dots in a row
