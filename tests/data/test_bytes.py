@@ -67,7 +67,9 @@ def test_its_vocabulary_fits_a_model_of_256_or_more() -> None:
 
 
 @given(TEXT, st.booleans(), st.booleans(), st.sampled_from(["right", "left"]), st.none() | st.integers(1, 9))
-def test_a_folder_brings_it_back_without_a_package(text: str, eos: bool, pad: bool, side: str, most: int | None) -> None:
+def test_a_folder_brings_it_back_without_a_package(
+    text: str, eos: bool, pad: bool, side: str, most: int | None
+) -> None:
     tokenizer = ByteTokenizer(eos, pad)
     if eos and not pad:
         tokenizer.pad_token = tokenizer.eos_token
