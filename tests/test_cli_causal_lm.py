@@ -44,7 +44,7 @@ def finetune(model: str, rows: Path, output: Path, *more: str) -> int:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
-    lines = [{"question": f"a {thing} is", "answer": colour} for thing, colour in COLOURS.items()]
+    lines = [{"question": f"a {thing} is", "answer": f" {colour}"} for thing, colour in COLOURS.items()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -61,6 +61,19 @@ def test_a_language_model_learns_to_complete_prompts(
         prompt = tokenizer(f"a {thing} is", return_tensors="np")["input_ids"]
         assert tokenizer.decode(adapted.generate(prompt)[0]) == f"a {thing} is {colour} </s>"
     assert json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+
+
+def test_a_text_that_runs_into_its_prompt_is_said(
+    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--prompt-column", "question", "--max-steps", "1")
+    assert finetune(model, rows, tmp_path / "a", *more) == 0 and "without a space" not in capsys.readouterr().err
+    rows.write_text(rows.read_text().replace('" red', '"red'))
+    assert finetune(model, rows, tmp_path / "b", *more) == 0
+    error = capsys.readouterr().err
+    assert (
+        "rows.jsonl: in 1 of 2 rows the text stands behind its prompt without a space, as in 'a apple isred'" in error
+    )
 
 
 def test_without_a_prompt_column_the_texts_are_learnt_whole(
