@@ -40,16 +40,17 @@ class AutoModel:
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        token: str | bool | None = None,
         **options: Any,
     ) -> PretrainedModel:
         """As PretrainedModel.from_pretrained. Raises ValueError for a model type that npora does not know here."""
-        folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only)
+        folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only, token=token)
         check_is_model(folder)
         model_type = str(read_config(folder).get("model_type"))
         if model_type not in cls.classes:
             raise ValueError(
-                f"{os.path.join(folder, CONFIG_NAME)}: model_type {model_type!r} is not supported; "
-                f"npora knows: {', '.join(cls.classes)}"
+                f"{os.path.join(folder, CONFIG_NAME)}: model_type {model_type!r} is not supported by {cls.__name__}, "
+                f"which knows: {', '.join(cls.classes)}"
             )
         model = cls.classes[model_type].from_pretrained(folder, num_labels, dtype, seed, **options)
         model.name_or_path = os.fspath(name_or_path)

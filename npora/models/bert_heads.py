@@ -30,7 +30,6 @@ class BertForSequenceClassification(PretrainedModel):
     config_class = BertConfig
     base_model_prefix = "bert"
     default_target_modules = ("query", "value")
-    head = "classifier"
     may_lack = ("classifier.", "bert.pooler.")
     ignored = BUFFERS
 
@@ -95,7 +94,6 @@ class BertForTokenClassification(BertTokenHead):
     labels are −100 where there is none. With labels, backward(dloss=1); without, backward(dlogits).
     """
 
-    head = "classifier"
     may_lack = ("classifier.",)
 
     def add_head(self, config: BertConfig, make: Make) -> None:

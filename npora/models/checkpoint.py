@@ -71,10 +71,15 @@ def load_checkpoint(
     return drawn
 
 
+def is_constant(value: Array) -> bool:
+    """Whether all numbers are the same, as those of new biases and norms are: nothing about them was drawn."""
+    return not value.size or not bool((value != value.flat[0]).any())
+
+
 def drawn_modules(model: Module, drawn: Mapping[str, Array]) -> tuple[str, ...]:
     """The paths of the largest modules, below the whole, all of whose parameters are among the drawn, and not all of
     them constant: what their first values are is known then."""
-    random = [name for name, value in drawn.items() if value.size and (value != value.flat[0]).any()]
+    random = [name for name, value in drawn.items() if not is_constant(value)]
     whole = [
         path
         for path, module in model.named_modules()

@@ -140,6 +140,8 @@ class PretrainedConfig:
         for name, expected in cls.only.items():
             if values.get(name, expected) != expected:
                 raise ValueError(f"config: {name}={values[name]!r} is not supported; only {expected!r} is")
+        if values.get("model_type", cls.model_type) != cls.model_type:
+            logger.warning("config.json is of a %s, and is read as that of a %s", values["model_type"], cls.model_type)
         if values.get("auto_map"):
             logger.warning(
                 "config.json names code of the checkpoint's own (auto_map): npora runs none, and computes a plain %s",

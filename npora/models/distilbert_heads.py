@@ -49,7 +49,6 @@ class DistilBertForSequenceClassification(DistilBertHead):
     end of their path, so that the one name takes both, and its files hold both.
     """
 
-    head = "classifier"
     may_lack = ("pre_classifier.", "classifier.")
     saved_along: ClassVar = {"classifier": ("pre_classifier",)}
 
@@ -84,7 +83,6 @@ class DistilBertForTokenClassification(DistilBertHead):
     there is none. With labels, backward(dloss=1); without, backward(dlogits).
     """
 
-    head = "classifier"
     may_lack = ("classifier.",)
 
     def add_head(self, config: DistilBertConfig, make: Make) -> None:

@@ -28,7 +28,8 @@ def check_is_model(folder: str) -> None:
     FileNotFoundError: names the base, and what to call.
     """
     path = Path(folder)
-    if (path / CONFIG_NAME).is_file() and any((path / name).is_file() for name in (SINGLE, INDEX)):
+    weights = [name for pattern in (SINGLE, INDEX, "pytorch_model*.bin") for name in path.glob(pattern)]
+    if (path / CONFIG_NAME).is_file() and weights:
         if (path / ADAPTER_CONFIG).is_file():
             logger.warning(
                 "%s holds an adapter beside the weights of a model: these are loaded, and the adapter is not "
@@ -38,8 +39,9 @@ def check_is_model(folder: str) -> None:
     for adapter in (path, path / "adapter"):
         if (adapter / ADAPTER_CONFIG).is_file():
             base = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+            named = "a base that it does not name" if base is None else repr(base)
             raise FileNotFoundError(
-                f"{adapter} is an adapter, and no model; its base is {base!r}: load that, and call "
+                f"{adapter} is an adapter of {named}, and no model: load the base, and call "
                 f"PeftModel.from_pretrained(model, {os.fspath(adapter)!r})"
             )
 

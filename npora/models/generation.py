@@ -22,6 +22,8 @@ class GenerationMixin:
 
     def generate(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, **options: Any) -> Array:
         """The function `npora.models.generation.generate` on this model."""
+        model: Any = self
+        model.say_what_is_drawn()  # as a call of the model does
         return generate(self, input_ids, attention_mask, **options)
 
 

@@ -75,7 +75,6 @@ class GPT2ForSequenceClassification(PretrainedModel):
     config_class = GPT2Config
     base_model_prefix = "transformer"
     default_target_modules = ("c_attn",)
-    head = "score"
     may_lack = ("score.",)
     ignored = BUFFERS
 

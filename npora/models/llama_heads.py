@@ -75,7 +75,6 @@ class LlamaForSequenceClassification(PretrainedModel):
     config_class = LlamaConfig
     base_model_prefix = "model"
     default_target_modules = TARGETS
-    head = "score"
     may_lack = ("score.",)
     ignored = BUFFERS
 

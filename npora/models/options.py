@@ -43,16 +43,24 @@ _MEANINGLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "return_dict": ((None, True), "npora returns an output with names, and its pullback"),
     "state_dict": ((None,), "call model.load_state_dict afterwards"),
     "subfolder": ((None, ""), "pass the directory itself"),
-    "token": ((None, False, True), "set the environment variable HF_TOKEN, or run: hf auth login"),
     "tp_plan": ((None,), "npora computes on the processor"),
     "trust_remote_code": ((None, False, True), ""),  # no code of a checkpoint is run: that there is some is logged
-    "use_auth_token": ((None, False, True), "set the environment variable HF_TOKEN, or run: hf auth login"),
+    "use_auth_token": ((None, False, True), "its name is token"),
     "use_safetensors": ((None, True), "npora reads safetensors alone"),
     "variant": ((None,), "npora reads model.safetensors, or the shards of model.safetensors.index.json"),
     "weights_only": ((None, True), "npora never unpickles"),
 }  # fmt: skip
+_OF_SAVING: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "is_main_process": ((True,), "npora has one process"),
+    "max_shard_size": ((None,), "npora writes one file"),
+    "push_to_hub": ((False,), "upload the directory with: hf upload"),
+    "safe_serialization": ((None, True), "npora writes safetensors alone"),
+    "state_dict": ((None,), "npora writes the model's own"),
+    "token": ((None,), "npora writes to a directory"),
+    "variant": ((None,), "npora writes model.safetensors"),
+}
 _HARMLESS = ("use_cache",)  # fields of transformers' configs that people set, and that are kept
-_OWN = ("dtype", "seed", "revision", "cache_dir", "local_files_only", "torch_dtype", "ignore_mismatched_sizes")
+_OWN = ("dtype", "seed", "revision", "cache_dir", "local_files_only", "token", "torch_dtype", "ignore_mismatched_sizes")
 _CLASSES = ("num_labels", "id2label", "label2id")
 _NUMBERS = ("float32", "float64")
 _TORCH = {"float": "float32", "half": "float16", "double": "float64"}  # torch's other names, where NumPy's differ
@@ -71,15 +79,27 @@ def config_fields(
     chosen: dict[str, Any] = {}
     for name, value in keywords.items():
         if name in _MEANINGLESS:
-            idle, remedy = _MEANINGLESS[name]
-            if not any(type(value) is type(other) and value == other for other in idle):
-                raise ValueError(f"{name}={value!r} has no meaning in npora: {remedy or 'leave it out'}")
+            _refuse_meaning(name, value, *_MEANINGLESS[name])
         elif config_class.knows(name) or name in in_file or name in _HARMLESS:
             chosen[name] = value
         else:
             known = [*_OWN, *_MEANINGLESS, *(f.name for f in fields(config_class)), *in_file]
             raise TypeError(unknown_keyword("from_pretrained", name, known))
     return chosen
+
+
+def refuse_keywords(function: str, keywords: Mapping[str, Any]) -> None:
+    """Raise for the keywords of a function that saves: TypeError for an unknown one, ValueError for one of
+    transformers' that asks for what has no meaning here."""
+    for name, value in keywords.items():
+        if name not in _OF_SAVING:
+            raise TypeError(unknown_keyword(function, name, _OF_SAVING))
+        _refuse_meaning(name, value, *_OF_SAVING[name])
+
+
+def _refuse_meaning(name: str, value: Any, idle: Collection[Any], remedy: str) -> None:
+    if not any(type(value) is type(other) and value == other for other in idle):
+        raise ValueError(f"{name}={value!r} has no meaning in npora: {remedy or 'leave it out'}")
 
 
 def unknown_keyword(function: str, name: str, known: Collection[str]) -> str:

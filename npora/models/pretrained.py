@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_weights, resolve, save_file, write_json
-from npora.models.checkpoint import drawn_modules, load_checkpoint, tied_names
+from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generation_config import GenerationConfig
-from npora.models.options import computing_dtype, config_fields, overruled
+from npora.models.options import computing_dtype, config_fields, overruled, refuse_keywords
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.heap import keep_freed_memory
 from npora.nn.init import Source
@@ -33,8 +33,8 @@ class PretrainedModel(Module):
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute in which its models with
     a head hold their body, whether or not a file's keys begin with it; `may_lack`, beginnings of parameter names that
     a checkpoint may lack, to be newly initialised then; `ignored`, endings of a file's keys that are no parameters;
-    `default_target_modules`, what LoRA goes on unless named, as PEFT has it; `head`, the name of a classifier's head,
-    which an adapter trains whole; `saved_along`, which further modules it trains where it trains the named one.
+    `default_target_modules`, what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an
+    adapter trains whole where it trains the named one.
     """
 
     config_class: ClassVar[type[PretrainedConfig]]
@@ -42,7 +42,6 @@ class PretrainedModel(Module):
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
     default_target_modules: ClassVar[tuple[str, ...]] = ()
-    head: ClassVar[str | None] = None
     output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     saved_along: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     name_or_path: str | None = None
@@ -65,6 +64,7 @@ class PretrainedModel(Module):
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        token: str | bool | None = None,
         torch_dtype: Any = None,
         ignore_mismatched_sizes: bool = False,
         **fields: Any,
@@ -76,7 +76,8 @@ class PretrainedModel(Module):
         dtype : float32 (unless given) or float64, as NumPy or torch name them, or "auto": float64 where the weights
             are. In float32 the weights stay read-only memory maps until something trains them
         seed : draws a head that the checkpoint lacks
-        revision, cache_dir, local_files_only : of the hub: a branch, tag or commit; another cache; fetch nothing
+        revision, cache_dir, local_files_only, token : of the hub: a branch, tag or commit; another cache; fetch
+            nothing; for a model that not all may read
         torch_dtype : dtype's older name
         ignore_mismatched_sizes : draw tensors anew that the checkpoint has in another shape, as a head of other classes
         fields : of the config, to be another than the file says: problem_type, id2label, label2id, hidden_dropout_prob…
@@ -90,7 +91,7 @@ class PretrainedModel(Module):
         asks for what is not implemented, tensors that are missing, of another shape or no floating-point numbers.
         TypeError: a keyword that is none of these, and no field of the config.
         """
-        folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only)
+        folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only, token=token)
         check_is_model(folder)
         values = read_config(folder)
         chosen = config_fields(cls.config_class, fields, values)
@@ -112,7 +113,7 @@ class PretrainedModel(Module):
     def adjust(cls, values: dict[str, Any], tensors: dict[str, Any]) -> None:
         """A place for a family to let the tensors that there are overrule the config."""
 
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, directory: str | os.PathLike[str], **keywords: Any) -> None:
         """Write `config.json`, `generation_config.json` where something is said in it, and `model.safetensors`, as
         transformers reads them, beside the tokenizer's files of the folder that the model came from.
 
@@ -121,11 +122,13 @@ class PretrainedModel(Module):
 
         Raises
         ------
-        ValueError: the directory holds an adapter.
+        ValueError: the directory holds an adapter.  TypeError, ValueError: a keyword; those of transformers, as
+        safe_serialization, may say what is done in any case.
         """
+        refuse_keywords("save_pretrained", keywords)
         refuse_adapters_place(directory)
         os.makedirs(directory, exist_ok=True)
-        self._say_what_is_drawn()
+        self.say_what_is_drawn()
         state = self.state_dict()
         save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
@@ -150,17 +153,18 @@ class PretrainedModel(Module):
         names = self.newly_initialized
         return tuple(path for path in self._drawn_modules if any(name.startswith(path + ".") for name in names))
 
-    def _say_what_is_drawn(self) -> None:
-        """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of."""
+    def say_what_is_drawn(self) -> None:
+        """Log, once, what is about to be used as it was drawn: what no adapter has brought, or trains a copy of. Zeros
+        and ones alone are no news."""
         if self._unsaid:
             self._unsaid = False
             parameters = dict(self.named_parameters())
             used = [n for n, value in self._drawn.items() if n in parameters and _is(parameters[n].data, value)]
-            if used:
+            if not all(is_constant(self._drawn[name]) for name in used):
                 logger.warning("newly initialised, since the checkpoint has none that fits: %s", ", ".join(used))
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        self._say_what_is_drawn()
+        self.say_what_is_drawn()
         return super().__call__(*args, **kwargs)
 
     def gradient_checkpointing_enable(self) -> None:
@@ -171,7 +175,8 @@ class PretrainedModel(Module):
 
 
 def _is(found: Array, value: Array) -> bool:
-    return found is value or (found.shape == value.shape and np.array_equal(found, value))
+    """Whether this is what was drawn, or a copy of it. One array of zeros is not known from another."""
+    return found is value or (found.shape == value.shape and not is_constant(value) and np.array_equal(found, value))
 
 
 class Make:

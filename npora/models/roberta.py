@@ -97,7 +97,6 @@ class RobertaForSequenceClassification(BertTokenHead):
     config_class = RobertaConfig
     base_model_prefix = "roberta"
     body_class = RobertaModel
-    head = "classifier"
     may_lack = ("classifier.",)
 
     def add_head(self, config: BertConfig, make: Make) -> None:

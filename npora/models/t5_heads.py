@@ -223,7 +223,6 @@ class T5ForSequenceClassification(PretrainedModel):
     config_class = T5Config
     base_model_prefix = "transformer"
     default_target_modules = ("q", "v")
-    head = "classification_head"
     may_lack = ("classification_head.",)
     ignored = (*UNUSED, "lm_head.weight")
 

@@ -15,6 +15,8 @@ import pytest
 from npora.files import load_weights, resolve, save_file
 from tests.files.hub_server import COMMIT, Hub, serving
 
+LIGHT = {"config.json", "vocab.txt", "spiece.model", "chat_template.jinja"}  # what npora fetches beside the weights
+
 # Any other address is refused before a packet leaves, and whatever the settings of the machine are.
 CLIENT = """
 import ipaddress, json, sys
@@ -62,6 +64,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
     weights = (tmp_path / "x.safetensors").read_bytes()
     return {
         "config.json": b'{"model_type": "bert"}', "model.safetensors": weights, "vocab.txt": b"a\nb\n",
+        "spiece.model": b"s", "chat_template.jinja": b"{{ x }}",
         "README.md": b"#", "pytorch_model.bin": b"\x80", "onnx/model.onnx": b"o", "onnx/config.json": b"{}",
         "consolidated.safetensors": weights, "tf_model.h5": b"h", "run.py": b"print()", ".gitattributes": b"",
     }  # fmt: skip
@@ -80,9 +83,9 @@ def test_a_name_is_fetched_once_and_found_again_with_the_hub_gone(tmp_path: Path
     home = tmp_path / "home"
     with serving({"org/tiny": files}) as hub:
         (path,) = client(home, hub.address, asking("org/tiny"))
-        assert {entry.name for entry in Path(path).iterdir()} == {"config.json", "model.safetensors", "vocab.txt"}
+        assert {entry.name for entry in Path(path).iterdir()} == {*LIGHT, "model.safetensors"}
         assert Path(path).name == COMMIT and Path(path).is_relative_to(home)
-        assert fetched(hub) == {"config.json", "model.safetensors", "vocab.txt"}
+        assert fetched(hub) == {*LIGHT, "model.safetensors"}
         assert load_weights(path)["w"].tolist() == [[0, 1, 2], [3, 4, 5]]  # through the cache's links
         hub.asked.clear()
         assert client(home, hub.address, asking("org/tiny"), asking("org/tiny@main")) == [path, path]
@@ -97,6 +100,17 @@ def test_a_name_is_fetched_once_and_found_again_with_the_hub_gone(tmp_path: Path
     again, error = client(home, hub.address, *gone, HF_HUB_OFFLINE="1")
     assert again == path
     assert error.endswith(f"in the cache {home / 'hub'}, and HF_HUB_OFFLINE forbids to fetch it")
+
+
+def test_with_local_files_only_the_hub_is_not_asked(tmp_path: Path, files: dict[str, bytes]) -> None:
+    with serving({"org/tiny": files, "org/other": files}) as hub:
+        (path,) = client(tmp_path, hub.address, asking("org/tiny"))
+        hub.asked.clear()
+        again, error = client(
+            tmp_path, hub.address, *(asking(name, local_files_only=True) for name in ("org/tiny", "org/other"))
+        )
+    assert again == path and not hub.asked
+    assert error.endswith("and local_files_only forbids to fetch it")
 
 
 def test_what_the_hub_does_not_give_is_said(tmp_path: Path, files: dict[str, bytes]) -> None:
@@ -125,7 +139,7 @@ def test_a_revision_a_cache_and_no_weights_may_be_asked_for(tmp_path: Path, file
     cache = str(tmp_path / "cache")
     with serving({"tiny": files}) as hub:
         (light,) = client(tmp_path / "home", hub.address, asking("tiny@v2", cache_dir=cache, weights=False))
-        assert fetched(hub) == {"config.json", "vocab.txt"}
+        assert fetched(hub) == LIGHT
         hub.asked.clear()
         (full,) = client(tmp_path / "home", hub.address, asking("tiny", revision="v2", cache_dir=cache))
         assert fetched(hub) == {"model.safetensors"}

@@ -13,9 +13,20 @@ from hypothesis import strategies as st
 
 from npora import AutoModelForCausalLM, AutoModelForSequenceClassification, LoraConfig, get_peft_model
 from npora.files import load_file, save_file
-from npora.models import BertConfig, BertForSequenceClassification, DistilBertConfig, GPT2Config, LlamaConfig, T5Config
+from npora.models import (
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
+    RobertaModel,
+    T5Config,
+)
 from tests.models.test_generation_families import FAMILIES
 from tests.tiny import SIZES, tiny_bert
+from tests.tiny_encoders import tiny_encoder
 
 IDS = np.array([[3, 5, 7], [2, 4, 1]])
 CONFIGS: list[Any] = [BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config]
@@ -113,8 +124,8 @@ def test_an_adapter_in_the_place_of_a_model_is_named_with_its_base(tmp_path: Pat
     model.save_pretrained(tmp_path / "out" / inside)
     with pytest.raises(FileNotFoundError) as error:
         loader.from_pretrained(tmp_path / "out")
-    assert "is an adapter, and no model; its base is" in str(error.value)
-    assert str(tmp_path / "base") in str(error.value) and "PeftModel.from_pretrained(model, " in str(error.value)
+    assert f"is an adapter of '{tmp_path / 'base'}', and no model" in str(error.value)
+    assert "PeftModel.from_pretrained(model, " in str(error.value)
 
 
 def test_an_adapter_beside_the_weights_is_said_and_none_is_saved_there(
@@ -175,6 +186,24 @@ def test_code_of_a_checkpoints_own_is_said_not_to_run(tmp_path: Path, caplog: py
     assert "code of the checkpoint's own (auto_map): npora runs none" in caplog.text
 
 
+def test_a_config_of_another_kind_of_model_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body: Any = tiny_bert().bert
+    body.save_pretrained(tmp_path)  # its names have no prefix, so that a RoBERTa would take it, with other positions
+    BertModel.from_pretrained(tmp_path)
+    assert not caplog.records
+    RobertaModel.from_pretrained(tmp_path)
+    assert "config.json is of a bert, and is read as that of a roberta" in caplog.text
+
+
+def test_what_transformers_takes_when_it_saves_is_accepted_or_named(tmp_path: Path) -> None:
+    model = tiny_bert()
+    model.save_pretrained(tmp_path, safe_serialization=True, push_to_hub=False)
+    with pytest.raises(ValueError, match=r"safe_serialization=False has no meaning in npora: npora writes safetensors"):
+        model.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(TypeError, match=r"save_pretrained\(\) got an unexpected keyword argument 'safe_serialisation'"):
+        model.save_pretrained(tmp_path, safe_serialisation=True)
+
+
 def test_names_of_classes_that_contradict_each_other_in_a_file_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,7 +222,8 @@ def without(directory: Path, *ends: str) -> None:
 def test_what_is_newly_drawn_is_said_when_it_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tiny_bert().save_pretrained(tmp_path / "m")
     without(tmp_path / "m", "pooler")
-    for use in (lambda model: model(IDS), lambda model: model.save_pretrained(tmp_path / "n")):
+    uses: list[Any] = [lambda model: model(IDS), lambda model: model.save_pretrained(tmp_path / "n")]
+    for use in uses:
         caplog.clear()
         model = load(tmp_path / "m")
         assert not caplog.records
@@ -202,6 +232,35 @@ def test_what_is_newly_drawn_is_said_when_it_is_used(tmp_path: Path, caplog: pyt
         assert caplog.text.count("newly initialised") == 1 and "bert.pooler.dense.weight" in caplog.text
         assert model.newly_initialized == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
         assert model.newly_initialized_modules() == ("bert.pooler",)
+
+
+def test_what_is_newly_drawn_is_said_when_it_generates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    FAMILIES["gpt2"]().save_pretrained(tmp_path)
+    size = config_of(tmp_path)["vocab_size"] + 1
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path, vocab_size=size, ignore_mismatched_sizes=True)
+    model.generate(np.array([[3, 8]]), max_new_tokens=1)
+    assert "newly initialised" in caplog.text and "transformer.wte.weight" in caplog.text
+
+
+def test_a_pickle_beside_an_adapters_config_is_a_model_to_be_converted(tmp_path: Path) -> None:
+    tiny_bert().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is a pickle.*convert it"):
+        load(tmp_path)
+
+
+def test_only_what_is_random_has_to_be_saved_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a new masked-language head the projection is drawn; its bias and its norm begin as zeros and ones."""
+    tiny_encoder("bert", "TokenClassification").save_pretrained(tmp_path)
+    model: Any = AutoModelForMaskedLM.from_pretrained(tmp_path)
+    assert model.newly_initialized_modules() == ("cls.predictions.transform",)
+    for parameter in model.cls["predictions"].transform.parameters():
+        parameter.data = parameter.data + 1
+    model(IDS)
+    assert model.newly_initialized == ("cls.predictions.bias",)
+    assert "newly initialised" not in caplog.text
 
 
 def test_what_is_brought_before_it_is_used_is_no_longer_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -228,7 +287,7 @@ def test_a_head_that_an_adapter_trains_or_brings_is_not_said_to_be_new(
         assert model.get_base_model().newly_initialized == ("classifier.weight", "classifier.bias")  # type: ignore[attr-defined]
     merged: Any = model.merge_and_unload()
     merged.classifier.weight.data = merged.classifier.weight.data + 1
-    assert merged.newly_initialized == ("classifier.bias",)
+    assert merged.newly_initialized == ()
 
 
 def test_a_field_can_be_read_under_its_other_names() -> None:

@@ -147,3 +147,42 @@ def test_what_ends_a_text_is_what_generate_stops_at(tmp_path: Path) -> None:
     assert text_ends(silent) == [] and text_end(says) == 4
     with pytest.raises(ValueError, match="name a token that ends a text"):
         text_end(silent, SimpleNamespace(eos_token_id=None))
+
+
+def test_limits_hold_whoever_sets_them() -> None:
+    model: Any = FAMILIES["gpt2"]()
+    free = new(model, max_new_tokens=6, eos_token_id=[])
+    assert new(model, max_length=5, eos_token_id=[]) == free[:2]
+    assert new(model, max_length=4, eos_token_id=[]) == free[:1]
+    assert new(model, max_length=4, max_new_tokens=3, eos_token_id=[]) == free[:3]
+    for length in (2, 3):
+        with pytest.raises(ValueError, match=f"max_length={length} counts the prompt, which has 3 tokens"):
+            new(model, max_length=length)
+    for name in ("max_length", "max_new_tokens"):
+        for number in (0, -1, 2.5):
+            with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1"):
+                new(model, **{name: number})
+
+
+def test_the_fill_is_the_configs_own_or_the_first_end() -> None:
+    prompts = np.array([[3, 8, 5], [9, 1, 2]])
+    for pad, said, expected in ((7, None, 7), (None, 6, 6), (7, 6, 6), (None, None, None)):
+        model: Any = FAMILIES["gpt2"]()
+        model.config.pad_token_id, model.generation_config = pad, GenerationConfig(pad_token_id=said)
+        free = model.generate(prompts, max_new_tokens=3, eos_token_id=[])
+        ends = [int(free[0, 3]), 30]
+        ids = model.generate(prompts, max_new_tokens=3, eos_token_id=ends)
+        if ends[0] not in free[1, 3:]:
+            assert ids[0, 4:].tolist() == [ends[0] if expected is None else expected] * 2
+
+
+def test_a_decoder_begins_with_what_is_asked_said_or_configured() -> None:
+    model: Any = FAMILIES["t5"]()
+    model.config.decoder_start_token_id = 3
+    assert model.generate(PROMPT, max_new_tokens=1)[0, 0] == 3
+    model.generation_config = GenerationConfig(decoder_start_token_id=5)
+    assert model.generate(PROMPT, max_new_tokens=1)[0, 0] == 5
+    assert model.generate(PROMPT, max_new_tokens=1, decoder_start_token_id=8)[0, 0] == 8
+    model.generation_config, model.config.decoder_start_token_id = None, None
+    with pytest.raises(ValueError, match="no decoder_start_token_id"):
+        model.generate(PROMPT, max_new_tokens=1)

@@ -77,7 +77,7 @@ def test_whatever_name_is_none_of_the_known_is_an_error(bert: Path, name: str) -
         ({"attn_implementation": "flash_attention_2"}, "one attention"),
         ({"load_in_8bit": True}, "floating point"),
         ({"use_safetensors": False}, "safetensors alone"),
-        ({"token": "hf_x"}, "HF_TOKEN"),
+        ({"use_auth_token": "hf_x"}, "its name is token"),
         ({"subfolder": "unet"}, "pass the directory itself"),
         ({"variant": "fp16"}, "model.safetensors"),
         ({"output_hidden_states": True}, "last hidden state"),
@@ -157,6 +157,32 @@ def test_another_dtype_is_refused_by_name(bert: Path, keywords: dict[str, Any], 
     with pytest.raises(ValueError) as error:
         load(bert, **keywords)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("loader", [AutoModelForSequenceClassification, BertForSequenceClassification])
+def test_what_is_the_hubs_reaches_the_hub(
+    bert: Path, loader: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = pytest.importorskip("huggingface_hub", reason="needs the extra `hf`")
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(name: str, **keywords: Any) -> str:
+        asked.append({"name": name, **keywords})
+        return str(bert)
+
+    monkeypatch.setattr(package, "snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    wanted = {"revision": "v2", "cache_dir": "somewhere", "local_files_only": True, "token": "hf_x"}
+    model = loader.from_pretrained("org/tiny", **wanted)
+    assert len(asked) == 1 and asked[0]["name"] == model.name_or_path == "org/tiny"
+    assert {name: asked[0][name] for name in wanted} == wanted
+
+
+def test_a_revision_of_a_directory_is_said_to_mean_nothing(bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load(bert, revision="main")
+    assert not caplog.records
+    load(bert, revision="v2")
+    assert "is a directory, which has no revision 'v2'" in caplog.text
 
 
 def test_fields_of_the_config_are_replaced_under_any_of_their_names(tmp_path: Path) -> None:
