@@ -99,7 +99,7 @@ class AutoTokenizer:
         # What tokenizer.json has as a common word stays one, unless a file says that it has a role.
         named = [settings.get(t, t) for r, t in special.items() if r in config or family or not whole]
         extra = _extra(backend, family, config)
-        add_tokens(backend, numbered, named + extra, where)
+        add_tokens(backend, numbered, named, extra, where)
         if config.get("add_bos_token") is not None or config.get("add_eos_token") is not None:
             ends = (config.get("add_bos_token"), "bos_token"), (config.get("add_eos_token"), "eos_token")
             surround(backend, *(special.get(role) if wanted else None for wanted, role in ends))

@@ -75,16 +75,16 @@ def _of_file(written: Any, family: str | None, config: Mapping[str, Any]) -> tup
     return built, family
 
 
-def add_tokens(backend: Any, numbered: Mapping[int, Any], special: list[Any], where: str) -> None:
-    """Add what the files count on from the vocabulary, and `special` where they are no tokens of their own yet.
+def add_tokens(backend: Any, numbered: Mapping[int, Any], roles: list[Any], extra: list[Any], where: str) -> None:
+    """Add what the files count on from the vocabulary, and the special tokens that are no tokens of their own yet.
 
-    numbered, special : each token a string, or a dict of its settings (content, lstrip, rstrip, normalized, …)
+    numbered, roles, extra : each token a string, or a dict of its settings (content, lstrip, rstrip, normalized, …)
 
     Raises
     ------
     ValueError: a token whose number in the files is not the one it gets.
     """
-    names = {_content(token) for token in special}
+    names = {_content(token) for token in roles}
     known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
     found = {token.content for token in backend.get_added_tokens_decoder().values()}
     for number, token in sorted(numbered.items()):
@@ -95,7 +95,7 @@ def add_tokens(backend: Any, numbered: Mapping[int, Any], special: list[Any], wh
             got = backend.token_to_id(added.content)
             raise ValueError(f"{where} gives {added.content!r} the id {number}; the vocabulary {got}")
         found.add(added.content)
-    for token in special:
+    for token in [*roles, *extra]:
         if _content(token) not in found:
             backend.add_tokens([_added(token, True)])
             found.add(_content(token))

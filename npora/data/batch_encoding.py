@@ -25,7 +25,7 @@ class BatchEncoding(dict[str, Any]):
             raise AttributeError(f"this encoding has {', '.join(self)}, and no {name!r}") from None
 
     def __reduce__(self) -> Any:
-        return dict, (dict(self),)
+        return type(self), (dict(self),)
 
     def to(self, device: Any, **options: Any) -> BatchEncoding:
         """Itself: arrays are the processor's. Raises ValueError for any other device."""
@@ -64,7 +64,8 @@ def pad_lists(
 
 
 def as_array(lists: Any) -> Any:
-    """int64 [b,t], or [b] of numbers. Raises ValueError for lists of different lengths."""
+    """int64 [b,t], or [b] of numbers; floats stay floats. Raises ValueError for lists of different lengths."""
     if len({np.shape(row) and len(row) for row in lists}) > 1:
         raise ValueError("texts of different lengths make no array: pass padding=True")
-    return np.array(lists, dtype=np.int64)
+    array = np.array(lists)
+    return array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array

@@ -99,6 +99,8 @@ class _Bytes:
         over = sum(lengths) - self.most
         if over <= 0:
             return lengths
+        if self.most == 0:
+            return [0] * len(lengths)
         if len(lengths) == 1:
             return [self.most] if self.strategy != "only_second" else lengths
         if self.strategy != "longest_first":

@@ -19,6 +19,7 @@ from npora.files import write_atomically, write_json
 _TRUNCATIONS = {True: "longest_first", False: None, None: None, "do_not_truncate": None} | {
     name: name for name in ("longest_first", "only_first", "only_second")
 }
+_PADDED = ("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask", "offset_mapping")
 _ONE_AT_A_TIME = threading.Lock()  # how a backend cuts and what it puts around a text are settings of its own
 _PROBES = (".", "a", "0")  # an empty text has no token between what goes before it and behind
 _PADDINGS = {True: "longest", False: None, "longest": "longest", "max_length": "max_length", "do_not_pad": None}
@@ -207,10 +208,13 @@ class Tokenizer(Vocabulary):
         try:
             split = {"is_pretokenized": True} if words else {}
             encodings = list(self.backend.encode_batch(texts, add_special_tokens=special, **split))
-        except Exception as error:  # the package's own, of no common kind
-            if cut is None or "runcat" not in str(error):
+        except Exception as error:  # the package raises bare Exceptions
+            if cut is not None and "runcat" in str(error):
+                what = f"max_length={cut[0]} leaves too little of the text that {cut[1]} cuts"
+                raise ValueError(f"{what}: {error}") from None
+            if type(error) is not Exception:
                 raise
-            raise ValueError(f"max_length={cut[0]} leaves too little of the text that {cut[1]} cuts: {error}") from None
+            raise ValueError(f"this tokenizer cannot encode the text: {error}") from None
         finally:
             self.backend.no_truncation()
         if cut is not None and any(len(encoding.ids) > cut[0] for encoding in encodings):  # then none was cut at all
@@ -235,7 +239,7 @@ class Tokenizer(Vocabulary):
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
     ) -> BatchEncoding:
-        """Pad what calls gave: a list of their results, or one result of several texts.
+        """Pad what calls gave: a list of their results, or one result of several texts. Labels are left as they are.
 
         Raises
         ------
@@ -243,9 +247,15 @@ class Tokenizer(Vocabulary):
         """
         _check_tensors(return_tensors)
         rows = encoded_inputs
+        if not rows:
+            raise ValueError("pad takes what calls of the tokenizer gave; got nothing")
+        if not isinstance(rows, Mapping) and any(row.keys() != rows[0].keys() for row in rows):
+            raise ValueError("the rows to pad must have the same keys")
         values = dict(rows) if isinstance(rows, Mapping) else {key: [row[key] for row in rows] for key in rows[0]}
         if "input_ids" not in values:
             raise ValueError(f"pad takes what a call of the tokenizer gives, with input_ids; got {', '.join(values)}")
+        one = len(values["input_ids"]) > 0 and np.ndim(values["input_ids"][0]) == 0
+        values = {key: [value] for key, value in values.items()} if one else values
         if return_attention_mask is not False and "attention_mask" not in values:
             values["attention_mask"] = [[1] * len(ids) for ids in values["input_ids"]]
         wanted = _padding(padding)
@@ -253,10 +263,12 @@ class Tokenizer(Vocabulary):
         if wanted == "max_length" and limit is None:
             raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
         if wanted:
-            lists = {key: v for key, v in values.items() if len(v) and np.ndim(v[0]) == 1}
+            lists = {key: v for key, v in values.items() if key in _PADDED}
             length = limit if wanted == "max_length" else None
             values |= self._padded(lists, length, padding_side, pad_to_multiple_of)
-        return BatchEncoding({k: as_array(v) for k, v in values.items()} if return_tensors else values)
+        if return_tensors:
+            return BatchEncoding({key: as_array(lists) for key, lists in values.items()})
+        return BatchEncoding({key: lists[0] for key, lists in values.items()} if one else values)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Write tokenizer.json and tokenizer_config.json, from which npora and transformers read this tokenizer."""

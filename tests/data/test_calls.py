@@ -122,6 +122,23 @@ def test_pad_makes_of_single_calls_what_one_call_gives(drawn: list[str], side: s
         np.testing.assert_array_equal(bare[key], array)
 
 
+def test_pad_leaves_labels_alone_and_takes_one_text_too(tokenizer: Tokenizer) -> None:
+    rows = [{"input_ids": [5], "label": 0.5, "labels": [5]}, {"input_ids": [5, 6], "label": 1.0, "labels": [5, 6]}]
+    padded = tokenizer.pad(rows)
+    assert padded.input_ids == [[5, 0], [5, 6]] and padded.labels == [[5], [5, 6]] and padded.label == [0.5, 1.0]
+    del rows[0]["labels"], rows[1]["labels"]
+    assert tokenizer.pad(rows, return_tensors="np").label.tolist() == [0.5, 1.0]
+    one = tokenizer.pad(tokenizer("good"), padding="max_length", max_length=7)
+    assert one == tokenizer("good", padding="max_length", max_length=7)
+
+
+def test_a_text_that_a_tokenizer_has_no_token_for_is_an_error() -> None:
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the extra `hf`")
+    tokenizer = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordPiece({"a": 0}, unk_token="[UNK]")))
+    with pytest.raises(ValueError, match="this tokenizer cannot encode the text: WordPiece error"):
+        tokenizer("b")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -144,6 +161,10 @@ def test_options_without_a_meaning_are_errors(
 def test_pairs_need_as_many_texts_on_both_sides(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="each text needs its text_pair; got 2 and 1"):
         tokenizer(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="the rows to pad must have the same keys"):
+        tokenizer.pad([{"input_ids": [1]}, {"input_ids": [1], "label": 1}])
+    with pytest.raises(ValueError, match="pad takes what calls of the tokenizer gave; got nothing"):
+        tokenizer.pad([])
     with pytest.raises(ValueError, match="pad takes what a call of the tokenizer gives, with input_ids; got label"):
         tokenizer.pad([{"label": 1}])
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_a_label_in_json_is_the_whole_number_it_is_or_an_error_with_its_line(
 ) -> None:
     path = folder / "labels.jsonl"
     path.write_text("".join(json.dumps({"s": "a", "l": label}) + "\n" for label in labels))
-    whole = [type(x) in (int, float) and x == x and abs(x) < 9 and x == int(x) and x >= 0 for x in labels]
+    whole = [type(x) in (int, float) and math.isfinite(x) and x == int(x) and x >= 0 for x in labels]
     fits = [ok and (num_labels is None or x < num_labels) for x, ok in zip(labels, whole, strict=True)]
     if any(isinstance(label, str) for label in labels):
         return

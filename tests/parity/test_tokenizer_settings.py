@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,17 @@ from npora import AutoTokenizer
 from tests.made_tokenizers import made, template, texts
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
+
+
+def charsmap() -> str:
+    """SentencePiece's map of characters in the form of its files, a double array of bytes: A to b, and é to e."""
+    units = [0] * 1024
+    units[0] = 256 << 10
+    units[256 ^ 0x41], units[256 ^ 0x41 ^ 512] = 512 << 10 | 1 << 8 | 0x41, 0
+    units[256 ^ 0xC3] = 512 << 10 | 0xC3
+    units[256 ^ 0xC3 ^ 512 ^ 0xA9], units[256 ^ 0xC3 ^ 512 ^ 0xA9 ^ 256] = 256 << 10 | 1 << 8 | 0xA9, 2
+    return base64.b64encode(struct.pack("<I1024I", 4096, *units) + b"b\0e\0").decode()
+
 
 FLAG, MAYBE = st.booleans(), st.sampled_from([None, True, False])
 COMMON: dict[str, Any] = {
@@ -58,10 +71,37 @@ def some(fields: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-def folder(kind: str, model_type: str | None, name: str | None, config: dict[str, Any], around: str | None) -> Path:
+def added(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Tokens of the vocabulary with settings of their own, in tokenizer_config.json or in special_tokens_map.json."""
+    backend = made(kind)
+    names = [token for token in ("the", "film", "<mask>", "[MASK]", "</s>", "good") if backend.token_to_id(token)]
+    flags = {name: FLAG for name in ("lstrip", "rstrip", "normalized", "single_word", "special")}
+    settings = st.dictionaries(st.sampled_from(names), st.fixed_dictionaries(flags), max_size=3)
+    return settings.map(lambda d: {name: {"content": name, **values} for name, values in d.items()})
+
+
+def folder(
+    kind: str,
+    model_type: str | None,
+    name: str | None,
+    config: dict[str, Any],
+    around: str | None,
+    tokens: dict[str, Any],
+    in_config: bool,
+) -> Path:
     directory = Path(tempfile.mkdtemp())
     backend = made(kind) if around is None else template(made(kind), around, None)
     backend.save(str(directory / "tokenizer.json"))
+    if kind == "unigram" and around is None:
+        written = json.loads((directory / "tokenizer.json").read_text())
+        steps = [{"type": "Precompiled", "precompiled_charsmap": charsmap()}, {"type": "Lowercase"}]
+        written["normalizer"] = {"type": "Sequence", "normalizers": steps}
+        (directory / "tokenizer.json").write_text(json.dumps(written))
+    if tokens and in_config:
+        decoder = {str(backend.token_to_id(content)): values for content, values in tokens.items()}
+        config = config | {"added_tokens_decoder": decoder}
+    elif mask := tokens.get("<mask>", tokens.get("[MASK]")):
+        (directory / "special_tokens_map.json").write_text(json.dumps({"mask_token": mask}))
     if model_type is not None:
         (directory / "config.json").write_text(json.dumps({"model_type": model_type}))
     if name is not None:
@@ -108,7 +148,8 @@ def test_ids_are_those_of_transformers_whatever_the_files_beside_tokenizer_json_
 ) -> None:
     around, _, fields = FAMILIES[kind]
     config = data.draw(some(fields))
-    directory = folder(kind, model_type, name, config, around if data.draw(FLAG) else None)
+    around = around if data.draw(FLAG) else None
+    directory = folder(kind, model_type, name, config, around, data.draw(added(kind)), data.draw(FLAG))
     options = data.draw(some(fields))
     ours = AutoTokenizer.from_pretrained(directory, **options)
     theirs = transformers.AutoTokenizer.from_pretrained(directory, **options)
@@ -124,7 +165,8 @@ def test_a_saved_tokenizer_is_read_back_alike_by_npora_and_by_transformers(
     kind: str, model_type: str | None, name: str | None, data: st.DataObject
 ) -> None:
     around, _, fields = FAMILIES[kind]
-    directory = folder(kind, model_type, name, data.draw(some(fields)), around if data.draw(FLAG) else None)
+    config, around = data.draw(some(fields)), around if data.draw(FLAG) else None
+    directory = folder(kind, model_type, name, config, around, data.draw(added(kind)), data.draw(FLAG))
     first = AutoTokenizer.from_pretrained(directory, **data.draw(some(fields)))
     with tempfile.TemporaryDirectory() as saved:
         first.save_pretrained(saved)
