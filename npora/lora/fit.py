@@ -110,13 +110,15 @@ def check_fit(
 ) -> dict[str, Array]:
     """The tensors that are expected, all of them. Raises ValueError, naming those that are missing, of another shape,
     or neither expected nor a copy of the base's own; and where the classes of a head differ, that alone."""
-    found, wanted = (head_size(shapes) for shapes in (_heads_of(tensors, expected), expected))
+    found, wanted = head_size({name: tensors[name].shape for name in expected if name in tensors}), head_size(expected)
     if found is not None and wanted is not None and found != wanted:
         raise ValueError(
             f"the adapter in {path} has {found} classes, and this model has {wanted}: build the model with "
             f"num_labels={found}"
         )
-    missing = [f"missing: {name}" for name in expected if name not in tensors]
+    missing = _some([f"missing: {name}" for name in expected if name not in tensors])
+    if any(".lora_" in problem for problem in missing):
+        missing.append("exclude_modules in the config leaves out what is not adapted")
     unexpected: list[str] = []
     altered: list[str] = []
     for name in tensors:
@@ -128,7 +130,7 @@ def check_fit(
         if name in tensors and tensors[name].shape != shape
     ]
     problems = [
-        *_some([f"{name} is not this base's" for name in altered]), *_some(missing),
+        *_some([f"{name} is not this base's" for name in altered]), *missing,
         *_some([f"unexpected: {name}{_why(name, view)}" for name in unexpected]), *_some(misshapen),
     ]  # fmt: skip
     if problems:
@@ -138,10 +140,6 @@ def check_fit(
             f"{path} holds no tensor that is for this model: its config's target_modules match nothing here"
         )
     return {name: tensors[name] for name in expected}
-
-
-def _heads_of(tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {name: tensors[name].shape for name in expected if name in tensors}
 
 
 def _why(name: str, view: PlainView) -> str:

@@ -293,3 +293,14 @@ def test_what_a_model_drew_is_trained_and_saved_with_its_adapter(tmp_path: Path,
     tensors = {k: np.array(v) for k, v in load_file(tmp_path / "second" / WEIGHTS).items() if "lora_" in k}
     save_file(tensors, tmp_path / "second" / WEIGHTS)  # as PEFT saves one that brings nothing of it
     assert logits(PeftModel.from_pretrained(model(45), tmp_path / "second")) == logits(model(45))
+
+
+def test_a_module_whose_tensors_are_missing_is_named_with_the_way_to_leave_it_out(tmp_path: Path) -> None:
+    expected = as_peft_saves(tmp_path)
+    change_config(target_modules=["query", "value", "pooler.dense"])(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"missing: .*pooler\.dense\.lora_A.*; exclude_modules in the config leaves out"
+    ):
+        PeftModel.from_pretrained(tiny_bert(), tmp_path)
+    change_config(exclude_modules=["dense"])(tmp_path)
+    assert logits(PeftModel.from_pretrained(tiny_bert(), tmp_path)) == expected
