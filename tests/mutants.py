@@ -95,6 +95,7 @@ def _properties() -> Iterator[Callable[[], None]]:
     from tests.models import (
         test_bert,
         test_checkpoint,
+        test_classification_loss,
         test_decoder_classifiers,
         test_encoders,
         test_folder,
@@ -123,6 +124,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_t5,
         test_t5_config,
         test_checkpoint,
+        test_classification_loss,
         test_decoder_classifiers,
         test_folder,
         test_generation,

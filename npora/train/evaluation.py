@@ -15,6 +15,8 @@ from npora.train.batches import Batch, naming_rows
 from npora.train.modes import evaluating
 from npora.train.progress import Progress
 
+NO_LABELS = "no row has labels: name their column labels, label or label_ids"
+
 
 class EvalPrediction(NamedTuple):
     """What compute_metrics is given, by name or as a pair: predictions (logits [n,v]) and label_ids [n]."""
@@ -97,7 +99,7 @@ def measure(
 
 def why_no_loss(prediction: PredictionOutput) -> str:
     if prediction.label_ids is None:
-        return "no row has labels: name their column labels, label or label_ids"
+        return NO_LABELS
     return "no label counts: all are −100, or have no token before them. Was every completion cut off (max_length)?"
 
 

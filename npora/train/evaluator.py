@@ -11,7 +11,7 @@ from npora.nn import Module
 from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Batches, Row, check_dataset
-from npora.train.evaluation import Metrics, PredictionOutput, measure, prefixed, stream_logits, why_no_loss
+from npora.train.evaluation import NO_LABELS, Metrics, PredictionOutput, measure, prefixed, stream_logits, why_no_loss
 from npora.train.progress import Progress
 from npora.train.state import TrainerState
 
@@ -48,6 +48,16 @@ class Evaluator:
         metrics = {**prefixed(prediction.metrics, metric_key_prefix), "epoch": self.state.epoch}
         self.state.log_history.append({"step": self.state.global_step, **metrics})
         return metrics
+
+    def _refuse_an_evaluation_without_labels(self) -> None:
+        """Raise now what evaluate() would raise after an epoch, as far as the first rows tell."""
+        if self.args.eval_strategy != "no" or self.args.eval_on_start:
+            several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {"": self.eval_dataset}
+            for data in several.values():
+                rows = check_dataset(data, "eval_dataset")
+                batch = next(self._batches.stream(rows, self.args.per_device_eval_batch_size))
+                if "labels" not in batch:
+                    raise ValueError(f"eval_dataset: there is nothing to evaluate: {NO_LABELS}")
 
     def predict(self, test_dataset: Sequence[Row], metric_key_prefix: str = "test") -> PredictionOutput:
         """The logits of every row, in order; with labels the mean loss and the metrics too.

@@ -96,6 +96,7 @@ class Trainer(Evaluator):
         args, model = self.args, self.model
         data = check_dataset(self.train_dataset, "train_dataset")
         self._refuse_untrainable()
+        self._refuse_an_evaluation_without_labels()
         per_epoch, total = args.steps(len(data))
         if per_epoch == 0:
             raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} rows: the batch is larger")

@@ -154,3 +154,10 @@ def test_training_arguments_say_nothing_of_what_is_as_it_is_there(caplog: pytest
             save_safetensors=True, label_names=["labels"], optim="adamw_torch_fused", dataloader_pin_memory=False,
         )  # fmt: skip
     assert not caplog.records
+
+
+def test_the_tasks_are_pefts_and_theirs_are_taken() -> None:
+    peft = pytest.importorskip("peft", reason="needs the extra `parity`")
+    assert {task.name: task.value for task in TaskType} == {task.name: task.value for task in peft.TaskType}
+    for task in (*TaskType, *peft.TaskType):
+        assert type(LoraConfig(task_type=task).task_type) is str and LoraConfig(task_type=task).task_type == task.value

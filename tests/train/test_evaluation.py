@@ -102,6 +102,11 @@ def test_without_a_label_that_counts_there_is_no_evaluation(tmp_path: Path) -> N
         trainer.evaluate(UNLABELLED)
     with pytest.raises(ValueError, match="nothing to evaluate: no label counts: all are −100"):
         trainer.evaluate(MASKED)
+    for data in (UNLABELLED, {"first": ROWS, "second": UNLABELLED}):
+        before = Trainer(tiny_peft(), arguments(tmp_path / "none", eval_strategy="epoch"), ROWS, data)
+        with pytest.raises(ValueError, match="eval_dataset: there is nothing to evaluate: no row has labels"):
+            before.train()
+        assert not (tmp_path / "none").exists()  # before the first step
     causal = Trainer(tiny_gpt2(), arguments(tmp_path))
     with pytest.raises(ValueError, match="no label counts: all are −100, or have no token before them"):
         causal.evaluate([{"input_ids": [3], "labels": [3]}])
