@@ -38,6 +38,15 @@ def test_a_merged_model_predicts_what_the_adapter_does(
         assert abs(float(again["loss"]) - float(measured["evaluation loss"])) < 2e-4
 
 
+def test_merging_needs_no_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, train = save_folder(tmp_path / "model", "gpt2"), table(tmp_path / "train.tsv", sentences("x", "y"))
+    assert finetune(model, train, tmp_path / "out", "--max-steps", "1", "--task", "causal-lm") == 0
+    for file in (tmp_path / "model").glob("tokenizer*"):
+        file.unlink()
+    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / "merged")]) == 0
+    assert (tmp_path / "merged" / "model.safetensors").exists()
+
+
 def test_nothing_is_said_to_be_new_that_the_adapter_brings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -115,6 +115,16 @@ def test_a_second_run_in_one_output_is_refused_with_the_ways_on(
         assert files(out) == before
 
 
+def test_resume_is_no_way_on_where_there_is_no_checkpoint(
+    model: str, train: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code in (0, 2):
+        capsys.readouterr()
+        assert finetune(model, train, tmp_path / "out", "--max-steps", "1") == code
+    error = capsys.readouterr().err
+    assert "(adapter, log.jsonl)" in error and "--overwrite" in error and "--resume" not in error
+
+
 def test_overwrite_removes_the_run_and_nothing_else(model: str, train: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert finetune(model, train, out, "--max-steps", "6", "--save-strategy", "epoch") == 0

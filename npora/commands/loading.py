@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from npora.commands.messages import say
@@ -20,12 +21,16 @@ from npora.models.generation_config import text_end
 
 @dataclass
 class Loaded:
-    """A model ready to be used, its tokenizer, its task, and the notes of its adapter."""
+    """A model ready to be used, its task, the notes of its adapter, and the tokenizer, read when it is asked for."""
 
     task: Task
     model: Any
-    tokenizer: Tokenizer
+    name: str  # of the base
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.name, self.model)
 
     @property
     def config(self) -> Any:
@@ -57,7 +62,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
         task = _task_of_model(read_config(folder), tasks)
         model = task.auto.from_pretrained(name)
         _refuse_untrained(model, name)
-        return _loaded(task, model, name)
+        return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
     config, record = LoraConfig.from_pretrained(directory), read_record(directory)
     name = options.model or _base_of(config, directory)
@@ -72,11 +77,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     base = task.auto.from_pretrained(name, **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
-    return _loaded(task, model, name, notes)
-
-
-def _loaded(task: Task, model: Any, name: str, notes: Mapping[str, Any] | None = None) -> Loaded:
-    return Loaded(task, model, load_tokenizer(name, model), notes or {})
+    return Loaded(task, model, name, notes)
 
 
 def load_tokenizer(name: str, model: Any) -> Tokenizer:

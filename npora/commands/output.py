@@ -35,7 +35,8 @@ def claim(output: str, *, resume: bool = False, overwrite: bool = False, demonst
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
         return
     ways = "pass another --output, or --overwrite to remove them"
-    ways += "" if demonstration else ", or --resume to go on from the newest checkpoint"
+    if not demonstration and any(name.startswith("checkpoint-") for name in found):
+        ways += ", or --resume to go on from the newest checkpoint"
     raise FileExistsError(f"{output} holds a run already ({', '.join(found)}): {ways}")
 
 
