@@ -1,20 +1,31 @@
-"""The commands: npora finetune, predict, generate, info, gradcheck, vcurve, taylor."""
+"""The commands: npora finetune, evaluate, predict, generate, merge, info, gradcheck, vcurve, taylor."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import platform
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from npora.commands import finetune, generate, gradcheck, info, predict, taylor, vcurve
+import numpy as np
+
+import npora
+from npora.commands import evaluate, finetune, generate, gradcheck, info, merge, predict, taylor, vcurve
+
+COMMANDS = (finetune, evaluate, predict, generate, merge, info, gradcheck, vcurve, taylor)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """States every default that there is."""
+    """States every default that there is, and leaves paragraphs apart."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        return action.help if action.default is None or action.nargs == 0 else super()._get_help_string(action)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(super(_Help, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,24 +39,62 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0, or 2 after an error, which is one line on standard error (gradcheck has
-    codes of its own, and 3 for that)."""
-    parser = _Parser(prog="npora", description="LoRA fine-tuning in pure NumPy.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (finetune, predict, generate, info, gradcheck, vcurve, taylor):
-        name = command.__name__.rsplit(".", 1)[-1]
-        summary = (command.__doc__ or "").splitlines()[0]
-        sub = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
-        command.add_arguments(sub)
-        sub.usage_code = getattr(command, "USAGE", 2)
-        sub.set_defaults(run=command.run, parser=sub)
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    codes of its own, and 3 for that); 141 where the reader of the output has gone, as `head` does."""
     try:
-        return options.run(options) or 0
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _say_no_more()
+        return 141  # what a shell reports of a program that SIGPIPE ends
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    try:
+        code = options.run(options) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk is an error too
+        return int(code)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError) as error:
         print(f"npora: {' '.join(str(error).split())}", file=sys.stderr)
         return int(options.parser.usage_code)
     except KeyboardInterrupt:
         print("npora: interrupted", file=sys.stderr)
         return 130
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command, among them `given`: the names of those that stand in the arguments themselves."""
+    parser = _Parser(prog="npora", description="LoRA fine-tuning in pure NumPy.")
+    version = f"npora {npora.__version__} (Python {platform.python_version()}, NumPy {np.__version__})"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        name = command.__name__.rsplit(".", 1)[-1]
+        text = command.__doc__ or ""
+        summary = text.splitlines()[0]
+        sub = commands.add_parser(name, help=summary, description=text, formatter_class=_Help)
+        command.add_arguments(sub)
+        sub.usage_code = getattr(command, "USAGE", 2)
+        sub.set_defaults(run=command.run, parser=sub)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    names = set(vars(options)) - {"run", "parser"}
+    options.parser.set_defaults(**dict.fromkeys(names))
+    again = parser.parse_args(arguments)  # without defaults
+    options.given = {name for name in names if getattr(again, name) is not None}
+    return options
+
+
+def _say_no_more() -> None:
+    """What is still to be written goes nowhere: Python would report the broken pipe once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -138,8 +138,9 @@ def test_info_says_what_a_checkpoint_holds(model: str, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["info", "nowhere"], "npora: there is no file nowhere"),
-        (["finetune", "--train", "x"], "--train needs --model and --eval too"),
-        (["predict", "--adapter", "x"], "the following arguments are required"),
+        (["finetune", "--train", "x"], "--train needs --model too"),
+        (["predict", "x"], "npora: pass --model, or --adapter, or both"),
+        (["merge", "--model", "x"], "the following arguments are required: --adapter, --output"),
         (["train"], "invalid choice: 'train'"),
         (["predict", "--model", "nowhere", "--adapter", "nowhere", "x"], "there is no directory nowhere"),
         (["finetune", "--model", "m", "--train", "no.tsv", "--eval", "no.tsv", "--output", "o"], "no file no.tsv"),
@@ -167,7 +168,9 @@ def test_errors_of_a_run_are_one_line_too(
     empty = tmp_path / "empty.tsv"
     empty.write_text("sentence\tlabel\n")
     for path, more, message in (
-        (bad, [], "bad.tsv, line 3: the label 7 is out of range; labels are 0 … 1"),
+        (bad, ["--num-labels", "2"], "bad.tsv, line 3: the label 7 is out of range; labels are 0 … 1"),
+        (bad, [], "bad.tsv: labels count from 0, and no row has the label 1, though one has 7: pass --num-labels 8"),
+        (Path(examples), ["--eval", str(bad)], "bad.tsv, line 3: the label 7 is out of range; labels are 0 … 1"),
         (empty, [], "empty.tsv has no rows"),
         (Path(examples), ["--r", "0"], "the rank must be a whole number of at least 1; got 0"),
         (Path(examples), ["--target-modules", "qurey"], "'qurey' matches no module; near names: query"),

@@ -63,6 +63,19 @@ def test_a_language_model_learns_to_complete_prompts(
     assert json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
 
 
+def test_a_text_that_runs_into_its_prompt_is_said(
+    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--prompt-column", "question", "--max-steps", "1")
+    assert finetune(model, rows, tmp_path / "a", *more) == 0 and "without a space" not in capsys.readouterr().err
+    rows.write_text(rows.read_text().replace('" red', '"red'))
+    assert finetune(model, rows, tmp_path / "b", *more) == 0
+    error = capsys.readouterr().err
+    assert (
+        "rows.jsonl: in 1 of 2 rows the text stands behind its prompt without a space, as in 'a apple isred'" in error
+    )
+
+
 def test_without_a_prompt_column_the_texts_are_learnt_whole(
     model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

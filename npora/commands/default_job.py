@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -20,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from npora.data import Dataset
+from npora.commands.output import adapter_of
+from npora.data import ByteTokenizer, Dataset
 from npora.data.stdlib import stdlib_prose, stdlib_source
 from npora.files import load_file, read_json, save_file, write_json
 from npora.lora import LoraConfig, PeftModel, get_peft_model
@@ -33,8 +35,9 @@ from npora.train.measure import frozen_sha256
 LENGTH, BATCH = 128, 16
 PROMPT = "def "
 _TEXTS, _SUMS = "texts.safetensors", "sha256.json"
-_EDITION = 1  # to be raised when other texts or another training give another base model
+_EDITION = 2  # to be raised when other texts or another training give another base model
 _LEAST = 4 * LENGTH * BATCH  # bytes to train on
+_MERGED_BOUND = 1e-5  # of the largest logit: the orders of the products differ by a few roundings in each layer
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,13 @@ class Recipe:
 
 
 def run(output: str, seed: int, cache: Path | None = None, recipe: Recipe | None = None) -> dict[str, Any]:
-    """The whole job. Prints as it goes, saves the adapter in `output`, and returns the figures that it printed.
+    """The whole job. Prints as it goes, saves output/adapter, and returns the figures that it printed.
 
     cache : the folder that keeps the base model, cache_folder() unless given
     """
     recipe = recipe or Recipe()
-    os.makedirs(output, exist_ok=True)  # an error now, and not after the training
+    adapter = adapter_of(output)
+    os.makedirs(adapter, exist_ok=True)  # an error now, and not after the training
     texts, base = pretrained(cache_folder() if cache is None else cache, recipe)
     train = texts["source"][: -recipe.held_out_bytes]
     held_out = {kind: text[-recipe.held_out_bytes :] for kind, text in texts.items()}
@@ -78,11 +82,14 @@ def run(output: str, seed: int, cache: Path | None = None, recipe: Recipe | None
     say(f"adapting it to Python source: {recipe.steps} steps")
     _train(model, train, max_steps=recipe.steps, learning_rate=recipe.rate, warmup_steps=10, seed=seed)
     figures = _figures(model, held_out, before, sha)
-    model.save_pretrained(output)
-    figures["adapter_bytes"] = sum(file.stat().st_size for file in Path(output).glob("adapter*"))
-    _report(model, figures, output)
+    model.notes["demonstration"] = True
+    model.save_pretrained(adapter)
+    figures["adapter_bytes"] = sum(file.stat().st_size for file in Path(adapter).glob("adapter*"))
+    _report(model, figures, adapter)
     if figures["sha256_before"] != figures["sha256_after"] or figures["off"] != before:
         raise RuntimeError("the frozen weights have changed")
+    if not figures["merged_difference"] <= figures["merged_bound"]:
+        raise RuntimeError("the merged weights do not compute what W and B A apart do")
     return figures
 
 
@@ -132,6 +139,7 @@ def pretrained(cache: Path, recipe: Recipe) -> tuple[dict[str, Array], GPT2LMHea
     )  # fmt: skip
     try:
         model.save_pretrained(folder)
+        ByteTokenizer().save_pretrained(folder)
         save_file(texts, folder / _TEXTS)
         write_json(folder / _SUMS, _sums(folder))
         return texts, GPT2LMHeadModel.from_pretrained(folder)
@@ -141,7 +149,7 @@ def pretrained(cache: Path, recipe: Recipe) -> tuple[dict[str, Array], GPT2LMHea
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    names = ("config.json", "model.safetensors", _TEXTS)
+    names = ("config.json", "model.safetensors", "tokenizer_config.json", _TEXTS)
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -166,32 +174,45 @@ def _figures(model: PeftModel, held_out: dict[str, Array], before: dict[str, flo
     after = {kind: bits_per_byte(model, text) for kind, text in held_out.items()}
     with model.disable_adapter():
         off = {kind: bits_per_byte(model, text) for kind, text in held_out.items()}
-    some = _windows(held_out["source"])[:4]
-    with no_grad():
-        unmerged = model(some)[0].logits
-        model.merge_adapter()
-        merged = model(some)[0].logits
-        model.unmerge_adapter()
+    difference, largest = _merged_difference(model, held_out["source"])
     trainable, everything = model.get_nb_trainable_parameters()
     return {
         "before": before, "after": after, "off": off, "trainable": trainable, "all": everything, "sha256_before": sha,
-        "sha256_after": frozen_sha256(model), "merged_difference": float(np.abs(merged - unmerged).max()),
+        "sha256_after": frozen_sha256(model), "merged_difference": difference, "merged_bound": _MERGED_BOUND * largest,
     }  # fmt: skip
 
 
-def _report(model: PeftModel, figures: dict[str, Any], output: str) -> None:
+def _merged_difference(model: PeftModel, text: Array) -> tuple[float, float]:
+    """By how much merging changes a logit, and the largest logit. Of few bytes at once: of many a LoRALinear itself
+    forms W + s B A, and both sides would be one product."""
+    some = text[:64].astype(np.int64).reshape(-1, 8)  # [n,t]
+    with no_grad():
+        apart = np.concatenate([model(row[None])[0].logits for row in some])
+        model.merge_adapter()
+        merged = np.concatenate([model(row[None])[0].logits for row in some])
+        model.unmerge_adapter()
+    return float(np.abs(merged - apart).max()), float(np.abs(apart).max())
+
+
+def _report(model: PeftModel, figures: dict[str, Any], adapter: str) -> None:
     print("\nbits per byte on held-out text     prose    Python source")
     for name, key in (("the base model", "before"), ("with the adapter", "after"), ("adapter switched off", "off")):
         print(f"  {name:30}{figures[key]['prose']:8.4f}{figures[key]['source']:17.4f}")
     share = 100 * figures["trainable"] / figures["all"]
     print(f"\ntrained           {figures['trainable']:,} of {figures['all']:,} parameters ({share:.2f}%)")
-    print(f"adapter           {figures['adapter_bytes'] / 1e3:,.0f} kB in {output}")
+    print(f"adapter           {figures['adapter_bytes'] / 1e3:,.0f} kB in {adapter}")
     print(f"frozen before     SHA-256 {figures['sha256_before']}")
     print(f"frozen after      SHA-256 {figures['sha256_after']}")
-    print(f"merged            logits differ by {figures['merged_difference']:.1e} from those of W and B A apart")
+    found, bound = figures["merged_difference"], figures["merged_bound"]
+    print(f"merged            logits differ by {found:.1e} from those of W and B A apart; rounding may do {bound:.1e}")
     print(f"\nthe adapted model goes on from {PROMPT!r}:\n{_indented(_sample(model))}")
     with model.disable_adapter():
         print(f"\nthe base model goes on from {PROMPT!r}:\n{_indented(_sample(model))}")
+    if (base := getattr(model.get_base_model(), "name_or_path", None)) is not None:
+        print(
+            "\nmore of it: npora generate --do-sample --temperature 0.7 --max-new-tokens 100 --model "
+            f"{shlex.quote(base)} --adapter {shlex.quote(adapter)} {shlex.quote(PROMPT)}"
+        )
 
 
 def _sample(model: PeftModel) -> str:

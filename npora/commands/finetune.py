@@ -1,61 +1,64 @@
-"""Fine-tune a pretrained model on labelled sentences or on texts with LoRA, and save the adapter.
+"""Fine-tune a pretrained model on examples with LoRA, and save the adapter.
 
-With --task causal-lm a language model learns the texts, or with --prompt-column to complete prompts with them.
+--task classification learns the classes of sentences, or of pairs of them with --text-pair-column: numbers 0, 1, … or
+names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
+complete prompts with them; --task seq2seq-lm learns to answer prompts, with an encoder-decoder such as T5.
 
-Without --model, --train and --eval: pretrain a small GPT-2 on this Python's docstrings (a minute or two, once), adapt
-it to Python source, and show what that changed and what it did not. Needs no download, no file, nothing but NumPy.
+Files are TSV, CSV or JSON lines, or .txt for causal-lm. --output gets adapter/, log.jsonl and the checkpoints.
+
+Without --model and --train: pretrains a small GPT-2 on this Python's docstrings (a minute or two, once), adapts it to
+Python source, and shows what that changed and what it did not. Needs no download, no file, nothing but NumPy.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from npora.commands import default_job
-from npora.data import (
-    AutoTokenizer,
-    Dataset,
-    Tokenizer,
-    check_vocabulary,
-    encode_completion,
-    encode_text,
-    read_examples,
-    read_texts,
-)
-from npora.data.dataset import Row
+from npora.commands import default_job, output
+from npora.commands.labels import learn_classes
+from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
+from npora.commands.rows import add_columns, columns, encoded, length, read, refuse_idle_options
+from npora.commands.tasks import TASKS, Classes, Task
+from npora.data import Dataset
 from npora.lora import LoraConfig, PeftModel, get_peft_model
-from npora.models import AutoModelForCausalLM, AutoModelForSequenceClassification
-from npora.train import EvalPrediction, Trainer, TrainingArguments
+from npora.models.config import PROBLEM_TYPES, read_config
+from npora.train import Trainer, TrainingArguments
 from npora.train.measure import frozen_sha256, peak_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", metavar="DIR", help="config.json, model.safetensors, tokenizer.json")
-    add("--train", metavar="FILE", help="training examples: .tsv, .csv or .jsonl")
-    add("--eval", metavar="FILE", help="examples to measure the accuracy or the perplexity on")
+    add("--model", metavar="DIR", help="a directory with config.json, model.safetensors and tokenizer.json, or org/"
+        "name or org/name@revision on the hub")  # fmt: skip
+    add("--train", metavar="FILE", help="training examples: .tsv, .csv, .jsonl or .txt")
+    add("--eval", metavar="FILE", help="examples to measure the accuracy or the perplexity on after each epoch")
     add("--output", default="npora-output", metavar="DIR", help="gets adapter/, log.jsonl and the checkpoints")
-    add("--task", default="classification", choices=["classification", "causal-lm"], help="what is learnt")
-    add("--text-column", default="sentence", help="the column of the text")
-    add("--label-column", default="label", help="the column of the class: 0, 1, …")
-    add("--prompt-column", metavar="NAME", help="causal-lm: what stands before the text, and is not learnt")
-    add("--num-labels", type=int, default=2, help="number of classes")
+    add("--overwrite", action="store_true", help="remove the run that --output holds")
+    add("--task", default="classification", choices=list(TASKS), help="what is learnt")
+    add_columns(parser)
+    add("--num-labels", type=int, metavar="N", help="classification: number of classes, 1 for a regression (default: "
+        "as many as the training examples have)")  # fmt: skip
+    add("--problem-type", choices=PROBLEM_TYPES, help="classification: regression learns numbers; with multi_label_"
+        "classification a label is a list of 0 and 1, or of names, and a text may have several classes (default: one "
+        "class each, or regression with --num-labels 1)")  # fmt: skip
     add("--max-train-rows", type=int, metavar="N", help="train on N rows drawn with the seed 42 (default: all)")
-    add("--max-length", type=int, default=128, help="the most tokens of a sentence")
+    lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values())
+    add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
+        f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
+        "if that is less)")  # fmt: skip
     add("--r", type=int, default=8, help="rank")
     add("--lora-alpha", type=float, default=16, help="the update is scaled by alpha / r")
     add("--lora-dropout", type=float, default=0.1, help="dropout on the input of the update")
-    add("--target-modules", nargs="+", metavar="NAME",
-        help="which layers are adapted (default: the family's, as query and value of a BERT)")  # fmt: skip
-    add("--batch-size", type=int, default=16, help="sentences a step")
-    add("--eval-batch-size", type=int, default=32, help="sentences at once in evaluation")
+    add("--target-modules", nargs="+", metavar="NAME", help="which layers are adapted: names, or all-linear, or one "
+        "regular expression for the whole path (default: the family's, as query and value of a BERT)")  # fmt: skip
+    add("--batch-size", type=int, default=16, help="rows a step")
+    add("--eval-batch-size", type=int, default=32, help="rows at once in evaluation")
     add("--gradient-accumulation-steps", type=int, default=1, help="batches a step")
-    add("--epochs", type=float, default=3.0, help="passes over the training sentences")
+    add("--epochs", type=float, default=3.0, help="passes over the training examples")
     add("--max-steps", type=int, default=-1, help="steps in all; wins over the epochs where it is positive")
     add("--learning-rate", type=float, default=5e-4, help="AdamW's")
     add("--weight-decay", type=float, default=0.0, help="AdamW's; biases and norms do not decay")
@@ -69,45 +72,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    given = [name for name in ("model", "train", "eval") if getattr(options, name) is not None]
-    if not given:
-        for name, value in vars(options).items():
-            if name not in ("output", "seed", "run", "parser") and value != options.parser.get_default(name):
-                raise ValueError(f"--{name.replace('_', '-')} needs --model, --train and --eval")
-        default_job.run(os.path.join(options.output, "adapter"), options.seed)
+    if options.model is None and options.train is None:
+        for name in sorted(options.given - {"output", "seed", "overwrite"}):
+            raise ValueError(f"--{name.replace('_', '-')} needs --model and --train")
+        output.claim(options.output, overwrite=options.overwrite, demonstration=True)
+        default_job.run(options.output, options.seed)
         return
-    if missing := [f"--{name}" for name in ("model", "train", "eval") if name not in given]:
-        raise ValueError(f"--{given[0]} needs {' and '.join(missing)} too (or give none of them, and see what LoRA is)")
-    causal = options.task == "causal-lm"
-    if options.prompt_column is not None and not causal:
-        raise ValueError("--prompt-column needs --task causal-lm")
-    train, dev = (_read(path, options) for path in (options.train, options.eval))
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    base = (
-        AutoModelForCausalLM.from_pretrained(options.model) if causal
-        else AutoModelForSequenceClassification.from_pretrained(options.model, options.num_labels, seed=options.seed)
-    )  # fmt: skip
-    check_vocabulary(tokenizer, base.config.vocab_size)
-    # One name may also be a pattern, or all-linear.
-    targets = options.target_modules or list(base.default_target_modules)
-    targets = targets if len(targets) > 1 else targets[0]
-    config = LoraConfig(
-        r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,
-        target_modules=targets, task_type="CAUSAL_LM" if causal else "SEQ_CLS",
-    )  # fmt: skip
-    model = get_peft_model(base, config, seed=options.seed)
+    if options.model is None or options.train is None:
+        given, missing = ("train", "model") if options.model is None else ("model", "train")
+        raise ValueError(f"--{given} needs --{missing} too (or give neither, and see what LoRA is)")
+    if options.resume and options.overwrite:
+        raise ValueError("--resume goes on with the run in --output, and --overwrite removes it: choose one")
+    if options.max_train_rows is not None and options.max_train_rows < 1:
+        raise ValueError(f"--max-train-rows must be at least 1; got {options.max_train_rows}")
+    if "eval_batch_size" in options.given and options.eval is None:
+        raise ValueError("--eval-batch-size needs --eval")
+    _train(options, TASKS[options.task])
+
+
+def _train(options: argparse.Namespace, task: Task) -> None:
+    refuse_idle_options(options, task, options.train, options.eval)
+    model, tokenizer, classes, train, dev = _prepared(options, task)
+    most = model.notes["max_length"]
+    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     model.print_trainable_parameters()
     before = frozen_sha256(model)
-    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     trainer = Trainer(
-        model, _arguments(options), encode(chosen, tokenizer, options.max_length),
-        encode(dev, tokenizer, options.max_length), tokenizer, None if causal else accuracy,
+        model, _arguments(options), encoded(task, chosen, tokenizer, most, options.train),
+        None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
     )  # fmt: skip
+    output.claim(options.output, resume=options.resume, overwrite=options.overwrite)
     result = trainer.train(resume_from_checkpoint=options.resume)
-    metrics = next(entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry)
-    adapter = os.path.join(options.output, "adapter")
+    metrics = next((entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), None)
+    adapter = output.adapter_of(options.output)
     model.save_pretrained(adapter)
-    _summary(model, result.metrics, metrics, adapter, before)
+    _summary(task, model, result.metrics, metrics, adapter, before)
+
+
+def _prepared(
+    options: argparse.Namespace, task: Task
+) -> tuple[PeftModel, Any, Classes | None, Dataset, Dataset | None]:
+    """The model with its adapter and the notes of this run, the tokenizer, the classes, the rows of both files."""
+    # Errors now, and not after a model has been fetched.
+    for path in filter(None, (options.train, options.eval)):
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no file {path}")
+    if not options.overwrite:
+        output.claim(options.output, resume=options.resume)
+    folder = base_folder(options.model)
+    found = columns(options, task, {})
+    fields: dict[str, Any] = {}
+    classes = None
+    if task.name == "classification":
+        asked = Classes(options.num_labels, problem_type=options.problem_type)
+        classes, train = learn_classes(options.train, found, asked, read_config(folder))
+        fields = {**classes.fields, "ignore_mismatched_sizes": True}
+    else:
+        train = read(task, options.train, found)
+    dev = None if options.eval is None else read(task, options.eval, found, classes)
+    base = task.auto.from_pretrained(options.model, seed=options.seed, **fields)
+    tokenizer = load_tokenizer(options.model, base)
+    agree_on_the_end(task, base, tokenizer)
+    # One name may also be a pattern, or all-linear.
+    targets = options.target_modules or list(base.default_target_modules)
+    config = LoraConfig(
+        r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,
+        target_modules=targets if len(targets) > 1 else targets[0], task_type=task.task_type,
+    )  # fmt: skip
+    most = length(options.max_length, None, base.config, tokenizer, task.length)
+    model = get_peft_model(base, config, seed=options.seed)
+    model.notes.update(task=task.name, max_length=most, columns=asdict(found))
+    return model, tokenizer, classes, train, dev
 
 
 def _arguments(options: argparse.Namespace) -> TrainingArguments:
@@ -123,61 +158,33 @@ def _arguments(options: argparse.Namespace) -> TrainingArguments:
         warmup_steps=options.warmup_steps,
         max_grad_norm=options.max_grad_norm,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
-        eval_strategy="epoch",
+        eval_strategy="no" if options.eval is None else "epoch",
         save_strategy=options.save_strategy,
         logging_steps=options.logging_steps,
         seed=options.seed,
     )
 
 
-def _read(path: str, options: argparse.Namespace) -> Dataset:
-    if options.task == "causal-lm":
-        rows = read_texts(path, options.text_column, options.prompt_column)
-    else:
-        rows = read_examples(path, options.text_column, options.label_column, options.num_labels)
-    if not rows:
-        raise ValueError(f"{path} has no rows")
-    return rows
-
-
-def encode(rows: Dataset, tokenizer: Tokenizer, max_length: int) -> Dataset:
-    """The rows with `input_ids` and the like beside what they hold; texts without a `label` get `labels`."""
-
-    def ids(row: Row) -> Row:
-        if "prompt" in row:
-            return encode_completion(tokenizer, row["prompt"], row["text"], max_length)
-        if "label" in row:
-            return tokenizer(row["text"], truncation=True, max_length=max_length)
-        return encode_text(tokenizer, row["text"], max_length)
-
-    return rows.map(ids)
-
-
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
-
-
 def _summary(
-    model: PeftModel, training: Mapping[str, float], metrics: Mapping[str, float], adapter: str, before: str
-) -> None:
+    task: Task, model: PeftModel, training: Mapping[str, float], metrics: Mapping[str, float] | None, adapter: str,
+    before: str,
+) -> None:  # fmt: skip
     trained, everything = model.get_nb_trainable_parameters()
     after = frozen_sha256(model)
     size = sum(os.path.getsize(os.path.join(adapter, name)) for name in os.listdir(adapter))
-    loss, measured = metrics["eval_loss"], "accuracy" if "eval_accuracy" in metrics else "perplexity"
-    value = metrics["eval_accuracy"] if measured == "accuracy" else math.exp(loss) if loss < 700 else math.inf
-    lines: list[tuple[str, Any]] = [
-        (measured, f"{value:.4f}"),
-        ("evaluation loss", f"{loss:.4f}"),
-        ("training loss", f"{training['train_loss']:.4f}"),
-        ("trainable", f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)"),
-        ("training time", f"{training['train_runtime']:.1f} s"),
-        ("tokens per second", f"{training['train_tokens_per_second']:,.0f}"),
-        ("peak memory", f"{peak_memory() / 1e6:,.0f} MB"),
-        ("adapter", f"{size / 1e3:,.1f} kB in {adapter}"),
-        ("frozen bytes before", before),
-        ("frozen bytes after", after),
-    ]
-    for name, value in lines:
+    measured = {} if metrics is None else {**task.figures(metrics), "evaluation loss": f"{metrics['eval_loss']:.4f}"}
+    lines = {
+        **measured,
+        "training loss": f"{training['train_loss']:.4f}",
+        "trainable": f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)",
+        "training time": f"{training['train_runtime']:.1f} s",
+        "tokens per second": f"{training['train_tokens_per_second']:,.0f}",
+        "peak memory": f"{peak_memory() / 1e6:,.0f} MB",
+        "adapter": f"{size / 1e3:,.1f} kB in {adapter}",
+        "frozen bytes before": before,
+        "frozen bytes after": after,
+    }
+    for name, value in lines.items():
         print(f"{name:20} {value}")
     if before != after:
         raise RuntimeError("the frozen weights have changed: their SHA-256 differs before and after the training")

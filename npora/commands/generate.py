@@ -7,59 +7,71 @@ end, and prints them then.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from npora.data import AutoTokenizer
-from npora.files import resolve
-from npora.lora import PeftModel
-from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-from npora.models.config import read_config
+from npora.commands.loading import add_model, load
 from npora.nn.module import Array
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, metavar="DIR", help="the model, or the base that the adapter was trained on")
-    add("--adapter", metavar="DIR", help="an adapter, or the --output of finetune")
-    add("--max-new-tokens", type=int, default=20, metavar="N", help="the most tokens to put behind the prompt")
+    add_model(parser)
+    add("--max-new-tokens", type=int, metavar="N", help="the most tokens to put behind the prompt (default: what the "
+        "model's generation_config.json says, as for all that follows, else 20)")  # fmt: skip
     add("--do-sample", action="store_true", help="draw tokens, instead of taking the likeliest")
-    add("--temperature", type=float, default=1.0, help="with --do-sample: below 1 the likely become likelier")
-    add("--top-k", type=int, default=50, metavar="K", help="with --do-sample: only the K likeliest; 0 for all")
-    add("--top-p", type=float, default=1.0, metavar="P", help="with --do-sample: only the likeliest that make up P")
-    add("--num-beams", type=int, default=1, metavar="N", help="sequences to follow at once")
-    add("--length-penalty", type=float, default=1.0, help="of beams: above 0 favours long ones")
-    add("--early-stopping", action="store_true", help="stop when as many beams as there are have ended")
-    add("--eos-token-id", type=int, action="append", metavar="ID", help="ends the text; may be repeated")
-    add("--seed", type=int, help="of --do-sample; another text every time unless given")
+    add("--temperature", type=float, help="of sampling: below 1 the likely become likelier (default: 1)")
+    add("--top-k", type=int, metavar="K", help="of sampling: only the K likeliest; 0 for all (default: 50)")
+    add("--top-p", type=float, metavar="P", help="of sampling: only the likeliest that make up P (default: 1)")
+    add("--num-beams", type=int, metavar="N", help="sequences to follow at once (default: 1)")
+    add("--length-penalty", type=float, help="of beams: above 0 favours long ones (default: 1)")
+    add("--early-stopping", action="store_true", help="of beams: stop when as many as there are have ended")
+    add("--eos-token-id", type=int, action="append", metavar="ID", help="ends the text; may be repeated (default: the "
+        "model's)")  # fmt: skip
+    add("--seed", type=int, help="of sampling; another text every time unless given")
     add("--no-cache", action="store_true", help="compute all keys and values again for every token")
     add("prompt", nargs="?", metavar="PROMPT", help="the text to continue; standard input where none is given")
 
 
+_SAMPLING, _BEAMS = ("temperature", "top_k", "top_p", "seed"), ("length_penalty", "early_stopping")
+_OPTIONS = ("max_new_tokens", "do_sample", "num_beams", "eos_token_id", *_SAMPLING, *_BEAMS)
+
+
 def run(options: argparse.Namespace) -> None:
+    loaded = load(options, ("causal-lm", "seq2seq-lm"))
+    model, tokenizer = loaded.model, loaded.tokenizer
+    # What is not given is left to the model's generation_config.json.
+    chosen = {name: getattr(options, name) for name in _OPTIONS if name in options.given}
+    _refuse_idle(chosen, getattr(model, "generation_config", None))
     prompt = sys.stdin.read().rstrip("\r\n") if options.prompt is None else options.prompt
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
     ids = tokenizer(prompt, return_tensors="np")["input_ids"].reshape(1, -1)
     if not ids.size:
         raise ValueError("there is no text to continue: name a prompt, or pass it on standard input")
-    encodes = read_config(resolve(options.model)).get("model_type") in AutoModelForSeq2SeqLM.classes
-    auto = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
-    model: Any = auto.from_pretrained(options.model)
-    if options.adapter:
-        adapter = os.path.join(options.adapter, "adapter")
-        model = PeftModel.from_pretrained(model, adapter if os.path.isdir(adapter) else options.adapter)
-    names = ("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "num_beams", "length_penalty", "seed",
-             "early_stopping", "eos_token_id")  # fmt: skip
-    chosen = {name: getattr(options, name) for name in names}
     printer = TextPrinter(tokenizer)
-    streamer = printer if options.num_beams == 1 else None
+    beams = _said(chosen, getattr(model, "generation_config", None), "num_beams") or 1
+    streamer = printer if beams == 1 else None
     sequences = model.generate(ids, use_cache=not options.no_cache, streamer=streamer, **chosen)
     if streamer is None:
         printer.put(sequences)
         printer.end()
+
+
+def _said(chosen: Mapping[str, Any], said: Any, name: str) -> Any:
+    return chosen.get(name, getattr(said, name, None))
+
+
+def _refuse_idle(chosen: Mapping[str, Any], said: Any) -> None:
+    """Raise ValueError for an option of a way of generating that is not taken."""
+    ways = (
+        (_said(chosen, said, "do_sample"), _SAMPLING, "--do-sample"),
+        ((_said(chosen, said, "num_beams") or 1) > 1, _BEAMS, "--num-beams above 1"),
+    )
+    for taken, names, needed in ways:
+        if not taken and (name := next((name for name in names if name in chosen), None)):
+            raise ValueError(f"--{name.replace('_', '-')} needs {needed}")
 
 
 class TextPrinter:

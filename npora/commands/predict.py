@@ -1,51 +1,99 @@
-"""Classify sentences with a model and an adapter.
+"""Classify sentences with a model, with or without an adapter.
 
-Prints the class, its probability and the sentence, tab-separated, one line each.
+Prints the class, its probability and the sentence, tab-separated, one line for each sentence, a batch at a time. A
+class is printed by its name where the model has names. Of a regression the number stands there instead; of classes
+that do not exclude each other those above 0.5, with their probabilities, separated by commas.
+
+Where the adapter was trained on pairs, or with --pairs, a sentence is two texts with a tab between them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import itertools
+import math
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-import numpy as np
-
-from npora.data import AutoTokenizer, Dataset
-from npora.files import load_file
-from npora.lora import PeftModel
-from npora.models import AutoModelForSequenceClassification
+from npora.commands.loading import add_model, load
+from npora.commands.rows import is_cut, length, say_cut
+from npora.data.dataset import Row
 from npora.nn.functional import softmax
+from npora.nn.module import Array
 from npora.train import Trainer, TrainingArguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, metavar="DIR", help="the base model that the adapter was trained on")
-    add("--adapter", required=True, metavar="DIR", help="an adapter, or the --output of finetune")
+    add_model(parser)
+    add("--pairs", action="store_true", help="a sentence is two texts with a tab between them")
     add("--batch-size", type=int, default=32, help="sentences at once")
-    add("--max-length", type=int, default=128, help="the most tokens of a sentence")
+    add("--max-length", type=int, metavar="N", help="the most tokens of a sentence (default: what finetune was told, "
+        "else what the model takes)")  # fmt: skip
     add("sentences", nargs="*", metavar="SENTENCE", help="from standard input, a line each, where none is given")
 
 
 def run(options: argparse.Namespace) -> None:
-    sentences = options.sentences or [line.rstrip("\r\n") for line in sys.stdin]
-    if not sentences:
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1; got {options.batch_size}")
+    loaded = load(options, ("classification",))
+    pairs = options.pairs or bool(loaded.notes.get("columns", {}).get("text_pair"))
+    most = length(options.max_length, loaded.notes.get("max_length"), loaded.config, loaded.tokenizer)
+    trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
+    done = cut = 0
+    for sentences in _batches(options.sentences or _lines(), options.batch_size):
+        encoded: list[Row] = []
+        for sentence in sentences:
+            done += 1
+            row = _row(sentence, pairs, done)
+            parts = loaded.task.encode(row, loaded.tokenizer, most)
+            cut += is_cut(loaded.task, row, parts, loaded.tokenizer, most)
+            encoded += parts
+        for sentence, line in zip(sentences, lines(trainer.predict(encoded).predictions, loaded.config), strict=True):
+            print(f"{line}\t{' '.join(sentence.splitlines())}")
+        sys.stdout.flush()
+    if not done:
         raise ValueError("there is no sentence to classify: name some, or pass them on standard input")
-    adapter = os.path.join(options.adapter, "adapter")
-    adapter = adapter if os.path.isdir(adapter) else options.adapter
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    base = AutoModelForSequenceClassification.from_pretrained(options.model, _num_labels(adapter))
-    model = PeftModel.from_pretrained(base, adapter)
-    rows = Dataset(tokenizer(s, truncation=True, max_length=options.max_length) for s in sentences)
-    trainer = Trainer(model, TrainingArguments(per_device_eval_batch_size=options.batch_size))
-    probabilities, _ = softmax(trainer.predict(rows).predictions)
-    for sentence, p in zip(sentences, probabilities, strict=True):
-        print(f"{int(p.argmax())}\t{np.max(p):.4f}\t{sentence}")
+    say_cut(cut, done, most, "the sentences")
 
 
-def _num_labels(adapter: str) -> int | None:
-    """How many classes the adapter's own head has, if it saved one."""
-    tensors = load_file(os.path.join(adapter, "adapter_model.safetensors"))
-    heads = [len(value) for name, value in tensors.items() if name.endswith((".classifier.weight", ".score.weight"))]
-    return heads[0] if heads else None
+def _lines() -> Iterator[str]:
+    """Those of standard input, as they come."""
+    number = 0
+    try:
+        for line in sys.stdin:
+            number += 1
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input, after line {number}: not {error.encoding} ({error.reason})") from None
+
+
+def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
+    """As they come: a batch waits for its own sentences alone."""
+    iterator = iter(sentences)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _row(sentence: str, pairs: bool, number: int) -> Row:
+    if not pairs:
+        return {"text": sentence}
+    first, tab, second = sentence.partition("\t")
+    if not tab:
+        raise ValueError(f"sentence {number}: two texts with a tab between them were expected; got {sentence!r}")
+    return {"text": first, "text_pair": second}
+
+
+def lines(logits: Array, config: Any) -> Iterator[str]:
+    """What each row of logits [n,v] says under a model's config."""
+    names = [str(i) if name == f"LABEL_{i}" else name for i, name in sorted(config.id2label.items())]
+    if config.problem_type == "regression" or config.num_labels == 1:
+        yield from ("\t".join(f"{value:.4f}" for value in row) for row in logits)
+    elif config.problem_type == "multi_label_classification":
+        for row in logits:
+            p = {name: 1 / (1 + math.exp(-z)) for name, z in zip(names, row, strict=True) if z > 0}
+            yield ",".join(p) + "\t" + ",".join(f"{value:.4f}" for value in p.values())
+    else:
+        probabilities, _ = softmax(logits)
+        yield from (f"{names[int(p.argmax())]}\t{p.max():.4f}" for p in probabilities)

@@ -1,0 +1,70 @@
+"""What the classes of a run are: the file's own, under the numbers that the checkpoint's head has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from npora.commands.rows import read
+from npora.commands.tasks import TASKS, Classes, Columns
+from npora.data import Dataset
+
+_SEVERAL = "multi_label_classification"
+
+
+def learn_classes(path: str, columns: Columns, asked: Classes, config: Mapping[str, Any]) -> tuple[Classes, Dataset]:
+    """The classes of a training file, and its rows.
+
+    asked : what the user says: their number, the problem; the file says the rest
+    config : the model's config.json, whose classes keep their numbers where the file's are among them by name
+
+    Raises
+    ------
+    ValueError: as the reader; a file of one class; names in another number than asked for.
+    """
+    task = TASKS["classification"]
+    if asked.num_labels is not None and asked.num_labels < 1:
+        raise ValueError(f"--num-labels must be at least 1; got {asked.num_labels}")
+    if asked.num_labels == 1 or asked.problem_type == "regression":
+        if asked.num_labels not in (None, 1):
+            raise ValueError(f"a regression learns one number a row; --num-labels is {asked.num_labels}")
+        classes = Classes(1, problem_type="regression")
+        return classes, read(task, path, columns, classes)
+    known = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    rows = read(task, path, columns, asked)
+    if rows.label2id is None:
+        number = _count(rows, asked, path)
+        return replace(asked, num_labels=number, id2label=known if len(known) == number else None), rows
+    names = list(rows.label2id)
+    if asked.num_labels not in (None, len(names)):
+        raise ValueError(f"{path} has {len(names)} classes ({', '.join(names)}), --num-labels {asked.num_labels}")
+    if set(names) <= set(known.values()):
+        classes = replace(asked, num_labels=len(known), id2label=known)
+        rows = read(task, path, columns, classes)
+    else:
+        classes = replace(asked, num_labels=len(names), id2label=dict(enumerate(names)))
+    if len(names) == 1 and asked.problem_type != _SEVERAL:
+        raise _single(path, names[0])
+    return classes, rows
+
+
+def _count(rows: Dataset, asked: Classes, path: str) -> int:
+    """How many classes there are where labels are numbers."""
+    if asked.problem_type == _SEVERAL:
+        return len(rows[0]["label"])
+    found = sorted(set(rows["label"]))
+    number = asked.num_labels or found[-1] + 1
+    missing = next((label for label in range(number) if label not in found), None)
+    if len(found) == 1:
+        raise _single(path, found[0])
+    if asked.num_labels is None and missing is not None:
+        raise ValueError(
+            f"{path}: labels count from 0, and no row has the label {missing}, though one has {found[-1]}: pass "
+            f"--num-labels {number} if that is right"
+        )
+    return int(number)
+
+
+def _single(path: str, label: Any) -> ValueError:
+    return ValueError(f"{path}: every row has the label {label}: there is nothing to tell apart")

@@ -1,0 +1,162 @@
+"""The model that --model and --adapter name, with what finetune noted of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from npora.commands.messages import say
+from npora.commands.tasks import TASKS, Classes, Task
+from npora.data import AutoTokenizer, Tokenizer, check_vocabulary
+from npora.files import resolve
+from npora.lora import LoraConfig, PeftModel, adapter_directory, read_record
+from npora.models.config import CONFIG_NAME, read_config
+from npora.models.folder import ADAPTER_CONFIG
+from npora.models.generation_config import text_end
+
+
+@dataclass
+class Loaded:
+    """A model ready to be used, its task, the notes of its adapter, and the tokenizer, read when it is asked for."""
+
+    task: Task
+    model: Any
+    name: str  # of the base
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.name, self.model)
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+
+def add_model(parser: argparse.ArgumentParser, adapter_required: bool = False) -> None:
+    add = parser.add_argument
+    add("--model", metavar="DIR", help="the model, or the base that the adapter was trained on: a directory, or "
+        "org/name or org/name@revision on the hub (default: the one that the adapter names)")  # fmt: skip
+    add("--adapter", metavar="DIR", required=adapter_required,
+        help="an adapter, the --output of finetune, or org/name on the hub")  # fmt: skip
+
+
+def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
+    """Load what `--model` and `--adapter` name.
+
+    tasks : the names of those that the command can do, the first ones preferred where a model may be for several
+
+    Raises
+    ------
+    ValueError: neither is given; an adapter where a model belongs, or the other way round; a task that the command
+    cannot do; a head that nothing has trained.
+    """
+    if options.model is None and options.adapter is None:
+        raise ValueError("pass --model, or --adapter, or both")
+    if options.adapter is None:
+        folder, name = base_folder(options.model), options.model
+        task = _task_of_model(read_config(folder), tasks)
+        model = task.auto.from_pretrained(name)
+        _refuse_untrained(model, name)
+        return Loaded(task, model, name)
+    directory = adapter_directory(options.adapter)
+    config, record = LoraConfig.from_pretrained(directory), read_record(directory)
+    name = options.model or _base_of(config, directory)
+    base_folder(name)
+    notes = record["notes"]
+    task = _task_of_adapter(config, notes, directory, tasks)
+    classes: dict[str, Any] = {}
+    if task.name == "classification" and record["num_labels"] is not None:
+        classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
+        if record["problem_type"] is not None:
+            classes["problem_type"] = record["problem_type"]
+    base = task.auto.from_pretrained(name, **classes)
+    model = PeftModel.from_pretrained(base, directory)
+    _refuse_untrained(model, name)
+    return Loaded(task, model, name, notes)
+
+
+def load_tokenizer(name: str, model: Any) -> Tokenizer:
+    """The tokenizer of a model. Raises ValueError where it has ids that the model lacks."""
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return tokenizer
+
+
+def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
+    """Let a text that is learnt end with a token at which `generate` stops, whatever the tokenizer's own is.
+
+    Raises
+    ------
+    ValueError: no token ends a text.
+    """
+    if task.name == "causal-lm" and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
+        own, tokenizer.eos_token_id = tokenizer.eos_token, end
+        say(f"a text ends with {tokenizer.eos_token!r}, at which this model stops; its tokenizer names {own!r}")
+
+
+def base_folder(name: str) -> str:
+    """The directory of a model. Raises ValueError for an adapter."""
+    folder = resolve(name)
+    inner = os.path.join(folder, "adapter")
+    for path in (folder, inner):
+        if os.path.isfile(os.path.join(path, ADAPTER_CONFIG)) and not os.path.isfile(os.path.join(folder, CONFIG_NAME)):
+            base = LoraConfig.from_pretrained(path).base_model_name_or_path
+            raise ValueError(f"--model {name} is an adapter: pass it as --adapter, and as --model its base, {base}")
+    return folder
+
+
+def _base_of(config: LoraConfig, directory: str) -> str:
+    name = config.base_model_name_or_path
+    if name is None:
+        raise ValueError(f"{directory} does not say which model it was trained on: pass --model")
+    return f"{name}@{config.revision}" if config.revision and not os.path.isdir(name) else name
+
+
+def _task_of_adapter(config: LoraConfig, notes: Mapping[str, Any], directory: str, tasks: Sequence[str]) -> Task:
+    found = next((task for task in TASKS.values() if config.task_type == task.task_type), None)
+    found = TASKS.get(str(notes.get("task")), found)
+    if found is None:
+        if config.task_type is None and len(tasks) == 1:
+            return TASKS[tasks[0]]
+        known = ", ".join(task.task_type for task in TASKS.values())
+        raise ValueError(f"{directory} is for the task {config.task_type}; this command knows {known}")
+    return _possible(found, directory, tasks)
+
+
+def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
+    """By the architecture that config.json names, else the first of the tasks whose models there are of this type."""
+    named = [str(name) for name in config.get("architectures") or ()]
+    kind = str(config.get("model_type"))
+    able = [task for task in TASKS.values() if kind in task.auto.classes]
+    for task in able:
+        if task.auto.classes[kind].__name__ in named:
+            return _possible(task, named[0], tasks)
+    able = [task for task in able if task.name in tasks]
+    if not able:
+        raise ValueError(f"a model of the type {kind!r} is not for {' or '.join(tasks)}")
+    return able[0]
+
+
+def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
+    if task.name not in tasks:
+        other = {"classification": "predict"}.get(task.name, "generate")
+        raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
+    return task
+
+
+def _refuse_untrained(model: Any, name: str) -> None:
+    base, brought = model, set()
+    if isinstance(model, PeftModel):
+        base = model.get_base_model()
+        brought = {name.removeprefix("base_model.model.") for name in model.adapter_parameters(model.active_adapter)}
+    lacking = [path for path in base.newly_initialized if path not in brought]
+    if lacking:
+        raise ValueError(
+            f"{name} has no {', '.join(lacking)}, and nothing has trained them: what the model says would be random. "
+            "Train them with npora finetune, and pass its --output as --adapter"
+        )

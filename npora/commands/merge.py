@@ -1,0 +1,28 @@
+"""Write a model with an adapter merged into its weights: a whole checkpoint, which needs no adapter any more.
+
+The folder has the config, the weights and the tokenizer's files; npora and transformers load it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from npora.commands.loading import add_model, load
+from npora.commands.tasks import TASKS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser, adapter_required=True)
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new folder for the merged model")
+
+
+def run(options: argparse.Namespace) -> None:
+    if os.path.isdir(options.output) and os.listdir(options.output):
+        raise FileExistsError(f"{options.output} is not empty: name a new folder")
+    os.makedirs(options.output, exist_ok=True)  # an error now, and not after the work
+    loaded = load(options, tuple(TASKS))
+    merged = loaded.model.merge_and_unload(safe_merge=True)
+    merged.save_pretrained(options.output)
+    size = sum(os.path.getsize(os.path.join(options.output, name)) for name in os.listdir(options.output))
+    print(f"{size / 1e6:,.1f} MB in {options.output}: {', '.join(sorted(os.listdir(options.output)))}")

@@ -1,0 +1,129 @@
+"""From a file to what a model is given: which columns are read, where texts are cut, and that this is said."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from npora.commands.messages import say
+from npora.commands.tasks import TASKS, Classes, Columns, Task
+from npora.data import Dataset, Tokenizer
+from npora.data.dataset import Row
+
+_COLUMNS = {
+    "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
+    "sample_by": "sample_by",
+}  # fmt: skip
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--text-column", metavar="NAME", help="the column of the text (default: sentence)")
+    add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs")
+    add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
+        "(default: label)")  # fmt: skip
+    add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
+        "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
+    add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
+        "(default: line)")  # fmt: skip
+
+
+def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any]) -> Columns:
+    """The columns that the options name, else those that the adapter was trained on, else the usual ones."""
+    named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
+    noted = notes.get("columns") or {}
+    chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
+    if task.name == "seq2seq-lm" and chosen["prompt"] is None:
+        chosen["prompt"] = "prompt"
+    return Columns(**{field: value for field, value in chosen.items() if value is not None})
+
+
+def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    """The rows of a file. Raises ValueError where there are none, and as the task's reader."""
+    rows = task.read(path, columns, classes)
+    if not rows:
+        raise ValueError(f"{path} has no rows")
+    return rows
+
+
+def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | None) -> None:
+    """Raise ValueError for an option that would be passed over: another task understands it, or other files."""
+    plain = [path for path in paths if path is not None and path.lower().removesuffix(".gz").endswith(".txt")]
+    if plain and "text_column" in options.given:
+        raise ValueError(f"--text-column: {plain[0]} has no columns")
+    for name in sorted(frozenset.union(*(other.options for other in TASKS.values())) & options.given - task.options):
+        tasks = " or ".join(f"--task {other.name}" for other in TASKS.values() if name in other.options)
+        raise ValueError(f"--{name.replace('_', '-')} needs {tasks}; this is {task.name}")
+
+
+def longest(config: Any, tokenizer: Tokenizer) -> int | None:
+    """The most tokens that a model takes at once; None where nothing says it."""
+    names = ("max_position_embeddings", "n_positions")
+    places = next((int(value) for name in names if (value := getattr(config, name, None)) is not None), None)
+    if places is not None and config.model_type == "roberta":
+        places -= config.pad_token_id + 1  # positions count on from the padding's
+    limits = [limit for limit in (places, tokenizer.model_max_length) if limit is not None]
+    return min(limits, default=None)
+
+
+def length(
+    asked: int | None, noted: int | None, config: Any, tokenizer: Tokenizer, usual: int | None = None
+) -> int | None:
+    """The most tokens of a row: what is asked for, else what the adapter was trained with, else `usual` where the model
+    takes so many, else what it takes.
+
+    Raises
+    ------
+    ValueError: the model does not take so many.
+    """
+    most = longest(config, tokenizer)
+    if asked is not None:
+        if asked < 1:
+            raise ValueError(f"--max-length must be at least 1; got {asked}")
+        if most is not None and asked > most:
+            raise ValueError(f"--max-length {asked}: this model takes at most {most} tokens")
+        if noted is not None and asked != noted:
+            say(f"--max-length {asked}: the adapter was trained with {noted}")
+        return asked
+    if noted is not None:
+        return noted
+    return min((limit for limit in (most, usual) if limit is not None), default=None)
+
+
+def encoded(task: Task, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None, what: str) -> Dataset:
+    """The rows as the model is given them. Says of how many the end, or of a prompt the beginning, is cut off, and
+    where a prompt and the text behind it run into each other."""
+    if task.name == "causal-lm":
+        _say_joined(rows, what)
+    found: list[Row] = []
+    cut = 0
+    for row in rows:
+        parts = task.encode(row, tokenizer, length)
+        found += parts
+        cut += is_cut(task, row, parts, tokenizer, length)
+    say_cut(cut, len(rows), length, what)
+    return Dataset(found)
+
+
+def _say_joined(rows: Sequence[Row], what: str) -> None:
+    pairs = [(row["prompt"][-20:], row["text"][:20]) for row in rows if "prompt" in row]
+    joined = [a + b for a, b in pairs if f"{a[-1:]}{b[:1]}".isascii() and a[-1:].isalnum() and b[:1].isalnum()]
+    if joined:
+        say(
+            f"{what}: in {len(joined):,} of {len(rows):,} rows the text stands behind its prompt without a space, as "
+            f"in {joined[0]!r}, and is learnt so: begin the text with a space where one belongs"
+        )
+
+
+def is_cut(task: Task, row: Row, parts: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> bool:
+    """Whether tokens of a row are missing from its parts. Only a full row can lack any, and is encoded once more."""
+    if length is None or len(parts) > 1 or not any(len(v) >= length for v in parts[0].values() if isinstance(v, list)):
+        return False
+    (whole,) = task.encode(row, tokenizer, None)
+    return any(len(whole[name]) > len(value) for name, value in parts[0].items() if isinstance(value, list))
+
+
+def say_cut(cut: int, rows: int, length: int | None, what: str) -> None:
+    if cut:
+        say(f"{what}: {cut:,} of {rows:,} rows have more than {length} tokens and were cut to that (--max-length)")

@@ -1,0 +1,174 @@
+"""What each --task reads, learns and measures: one table, which finetune, evaluate, predict and merge share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
+from npora.data.dataset import Row
+from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from npora.train import EvalPrediction
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a file hold what, and what a text is where a file has none."""
+
+    text: str = "sentence"
+    text_pair: str | None = None
+    label: str = "label"
+    prompt: str | None = None
+    sample_by: str = "line"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier tells apart, with transformers' names. In a regression they are numbers, one in general."""
+
+    num_labels: int | None
+    id2label: Mapping[int, str] | None = None
+    problem_type: str | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> Classes:
+        """Those of a model."""
+        regression = config.problem_type == "regression" or config.num_labels == 1
+        if regression:
+            return cls(config.num_labels, problem_type="regression")
+        return cls(config.num_labels, config.id2label, config.problem_type)
+
+    @property
+    def label2id(self) -> dict[str, int] | None:
+        return None if self.id2label is None else {name: number for number, name in self.id2label.items()}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """For a model's from_pretrained: what is known."""
+        known = {**asdict(self), "label2id": self.label2id}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+class Task:
+    """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
+    among others, understands; length : the most tokens of a row where nobody says it, and the model takes so many"""
+
+    name: ClassVar[str]
+    task_type: ClassVar[str]
+    auto: ClassVar[Any]
+    options: ClassVar[frozenset[str]] = frozenset()
+    length: ClassVar[int] = 1024
+    measured: ClassVar[str] = "perplexity"
+
+    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+        """The rows of a file, with the texts and the label."""
+        raise NotImplementedError
+
+    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
+        """What the model is given for a row: one row, or several where a long text becomes windows."""
+        raise NotImplementedError
+
+    def metrics(self, classes: Classes | None) -> Any:
+        """compute_metrics for a Trainer."""
+        return None
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """What to say of a Trainer's metrics beside the loss."""
+        loss = metrics["eval_loss"]
+        return {"perplexity": f"{math.exp(loss) if loss < 700 else math.inf:.4f}"}
+
+
+class Classification(Task):
+    name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
+    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type"})
+    length = 128
+
+    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+        classes = classes or Classes(None)
+        return read_examples(
+            path, columns.text, columns.label, classes.num_labels, pair_column=columns.text_pair,
+            label2id=classes.label2id, problem_type=classes.problem_type,
+        )  # fmt: skip
+
+    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
+        encoded: Row = tokenizer(row["text"], row.get("text_pair"), truncation=length is not None, max_length=length)
+        if not encoded["input_ids"]:
+            encoded = _empty_text(tokenizer)
+        return [{**encoded, "label": row["label"]} if "label" in row else encoded]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        problem = None if classes is None else classes.problem_type
+        return {"regression": correlation, "multi_label_classification": f1}.get(problem or "", accuracy)
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        names = ("accuracy", "f1", "pearson", "rmse")
+        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in names if f"eval_{name}" in metrics}
+
+
+class CausalLM(Task):
+    name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
+    options = frozenset({"prompt_column", "sample_by"})
+
+    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt, columns.sample_by)
+
+    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
+        if "prompt" in row:
+            return [encode_completion(tokenizer, row["prompt"], row["text"], length)]
+        whole = encode_text(tokenizer, row["text"])
+        return [whole] if length is None else windows(whole, length)
+
+
+class Seq2SeqLM(Task):
+    name, task_type, auto = "seq2seq-lm", "SEQ_2_SEQ_LM", AutoModelForSeq2SeqLM
+    options = frozenset({"prompt_column"})
+    length = 512
+
+    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt or "prompt")
+
+    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
+        options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
+        return [tokenizer(row["prompt"], text_target=row["text"], **options)]
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM())}
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """The share of rows whose likeliest class is theirs."""
+    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
+
+
+def f1(prediction: EvalPrediction) -> dict[str, float]:
+    """Of classes that do not exclude each other: the share of rows that are given theirs and no other, and the harmonic
+    mean of precision and recall over all rows and classes."""
+    found, true = prediction.predictions > 0, np.asarray(prediction.label_ids) > 0.5
+    both, either = int((found & true).sum()), int(found.sum() + true.sum())
+    return {"accuracy": float((found == true).all(axis=-1).mean()), "f1": 2 * both / either if either else math.nan}
+
+
+def correlation(prediction: EvalPrediction) -> dict[str, float]:
+    """Of a regression: Pearson's correlation, nan where either side is one value throughout, and the root of the mean
+    squared error."""
+    found, true = prediction.predictions.reshape(-1).astype(float), np.asarray(prediction.label_ids, dtype=float)
+    a, b = found - found.mean(), true - true.mean()
+    size = math.sqrt(float(a @ a) * float(b @ b))
+    return {"pearson": float(a @ b) / size if size else math.nan, "rmse": float(np.sqrt(np.mean((found - true) ** 2)))}
+
+
+def _empty_text(tokenizer: Tokenizer) -> Row:
+    """A text without words, from a tokenizer that adds nothing to a text: the one token with which texts begin or end.
+
+    Raises
+    ------
+    ValueError: the tokenizer has neither.
+    """
+    for number in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if number is not None:
+            return {"input_ids": [number], "attention_mask": [1]}
+    raise ValueError("a text is empty, and this tokenizer has no token that could stand for it")
