@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 import threading
 from types import TracebackType
@@ -17,6 +18,7 @@ import numpy  # noqa: F401  (it loads the BLAS that is asked)
 
 _lock = threading.Lock()
 _held = 0  # blocks of on_one_thread() that have not ended
+_of_this_thread = threading.local()  # how many of them are its own
 _before = 1  # the number that the last of them gives back
 _NAMES = "scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"
 
@@ -47,6 +49,7 @@ class on_one_thread:
                 _before = int(library[0]())
                 library[1](1)
             _held += 1
+        _of_this_thread.held = getattr(_of_this_thread, "held", 0) + 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -55,6 +58,7 @@ class on_one_thread:
         library = _functions()
         if library is None:
             return
+        _of_this_thread.held -= 1
         with _lock:
             _held -= 1
             if not _held:
@@ -71,3 +75,17 @@ def _functions() -> tuple[Any, Any] | None:
         if hasattr(library, name.format("get")):
             return getattr(library, name.format("get")), getattr(library, name.format("set"))
     return None
+
+
+def _forget() -> None:
+    """In a child process there is the thread that forked alone: the blocks of the others do not end there."""
+    global _held, _lock
+    _lock = threading.Lock()
+    before, _held = _held, getattr(_of_this_thread, "held", 0)
+    library = _functions()
+    if before and not _held and library is not None:
+        library[1](_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

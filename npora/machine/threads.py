@@ -78,44 +78,59 @@ class _Shared:
         self.results: list[Any] = [None] * len(tasks)
         self.errors: dict[int, BaseException] = {}
         self.take = itertools.count().__next__  # one call of C, which no thread interrupts
-        self.done: queue.SimpleQueue[None] = queue.SimpleQueue()  # an item for each task that a helper has finished
+        self.helping: int | None = 0  # threads that are; None where it is too late to begin
+        self.changed = threading.Condition()
         self.context = contextvars.copy_context()
 
     def finished(self) -> list[Any]:
-        """Take part until nothing is left to take, and wait for what others have taken."""
+        """Take part until nothing is left to take, and wait for those who help: what they do would go on otherwise
+        beside what the caller does next, be it only to deal with an interruption."""
         try:
-            mine = self._work()
-            for _ in range(len(self.results) - mine):
-                self.done.get()
-        except BaseException as interruption:
-            self.errors[0] = interruption  # nothing more begins
-            raise
+            self._work()
+            self._wait()
+        except BaseException as interruption:  # between tasks, or in waiting: a second one would not be waited for
+            self.errors[-1] = interruption  # nothing more begins
+            self._wait()
         finally:
-            self.tasks = ()  # a helper that comes late holds on to no array
-        if self.errors:
-            raise self.errors[min(self.errors)]
-        return self.results
+            results, errors = self.results, self.errors
+            self.tasks, self.results, self.errors = (), [], {}  # a helper that comes late holds on to no array
+        if not errors:
+            return results
+        try:
+            raise errors[min(errors)]
+        finally:
+            del results, errors  # or the error would hold this frame, and the frame the error, and all their arrays
+
+    def _wait(self) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.helping)
+            self.helping = None
 
     def help(self) -> None:
         """What a thread of the pool does."""
-        self.context.copy().run(self._work, self.done)
+        with self.changed:
+            if self.helping is None:
+                return
+            self.helping += 1
+        try:
+            self.context.copy().run(self._work)
+        finally:
+            with self.changed:
+                self.helping -= 1
+                self.changed.notify()
 
-    def _work(self, done: queue.SimpleQueue[None] | None = None) -> int:
+    def _work(self) -> None:
         outside, _state.inside = is_inside(), True
-        number, count, tasks = 0, len(self.results), self.tasks
+        count, tasks = len(self.results), self.tasks
         try:
             while (i := self.take()) < count:
-                number += 1
                 try:
                     if not self.errors:
                         self.results[i] = tasks[i]()
                 except BaseException as error:
                     self.errors[i] = error
-                if done is not None:
-                    done.put(None)
         finally:
             _state.inside = outside
-        return number
 
 
 def _ask(task: Callable[[], None]) -> None:
@@ -124,9 +139,13 @@ def _ask(task: Callable[[], None]) -> None:
     if _workers < get_num_threads() - 1:
         with _lock:
             while _workers < get_num_threads() - 1:
+                try:
+                    threading.Thread(target=_serve, name=f"npora-{_workers + 1}", daemon=True).start()
+                except RuntimeError:  # the system gives no more of them, and those that there are do all the work
+                    break
                 _workers += 1
-                threading.Thread(target=_serve, name=f"npora-{_workers}", daemon=True).start()
-    _inbox.put(task)
+    if _workers:
+        _inbox.put(task)
 
 
 def _serve() -> None:

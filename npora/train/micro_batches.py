@@ -60,8 +60,8 @@ def accumulate_gradients(
         sums = _InOrder(get_num_threads())
 
         def work(i: int) -> tuple[float, int]:
-            sums.wait_to_begin(i)
             try:
+                sums.wait_to_begin(i)
                 with gradients_apart() as gradients:
                     result = _losses_and_gradient(model, pieces[i], rngs[i])
             except BaseException:

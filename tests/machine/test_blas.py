@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import pytest
 
 from npora.machine import blas
@@ -44,3 +47,30 @@ def test_of_a_blas_that_is_not_known_nothing_is_changed(monkeypatch: pytest.Monk
     monkeypatch.setattr(blas, "_functions", lambda: None)
     with blas.on_one_thread():
         assert blas.number_of_threads() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python warns of forks beside threads, which are the matter
+def test_a_forked_child_has_the_blocks_of_its_own_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, held, end = pretend(monkeypatch, 3), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with blas.on_one_thread():
+            held.set()
+            end.wait(60)
+
+    def in_a_child() -> int:
+        child = os.fork()
+        if not child:
+            os._exit(threads[0])
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(60)
+    found = [in_a_child()]
+    with blas.on_one_thread():
+        found.append(in_a_child())
+    end.set()
+    other.join()
+    assert found == [3, 1] and threads == [3]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
+import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -146,3 +150,71 @@ def test_blas_has_one_thread_meanwhile_and_its_own_number_after(monkeypatch: pyt
 def test_a_number_of_threads_without_meaning_is_refused(number: Any) -> None:
     with pytest.raises(ValueError, match="whole number of at least 1"):
         set_num_threads(number)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a system with signals")
+def test_an_interruption_waits_for_what_has_begun_and_begins_no_more() -> None:
+    set_num_threads(3)
+    main, begun, ended = threading.get_ident(), [], []
+    waiting = threading.Event()
+
+    def task(i: int) -> None:
+        if threading.get_ident() == main:
+            return  # and so waits for the others
+        begun.append(i)
+        if len(begun) == 1:
+            waiting.wait(60)
+            time.sleep(0.05)  # for the caller to have found nothing left to take
+            signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.2)
+        ended.append(i)
+
+    def first() -> None:
+        while not begun:
+            time.sleep(0.001)
+        waiting.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel([first, *(partial(task, i) for i in range(1, 9))])
+    assert begun and sorted(ended) == sorted(begun)
+
+
+def test_neither_results_nor_an_error_are_held_by_what_has_ended() -> None:
+    class Large:
+        pass
+
+    made: list[weakref.ref[Any]] = []
+
+    def make() -> Large:
+        made.append(weakref.ref(large := Large()))
+        return large
+
+    def fail() -> None:
+        made.append(weakref.ref(large := Large()))
+        raise ValueError(f"{large} is in the frame of this error")
+
+    set_num_threads(9)
+    there, busy = threading.Barrier(10), threading.Event()
+    wait = partial(lambda: (there.wait(60), busy.wait(60)))
+    other = threading.Thread(target=lambda: in_parallel([wait] * 9))  # all threads of the pool are another caller's
+    other.start()
+    there.wait(60)
+    gc.disable()
+    try:
+        in_parallel([make, make])
+        with contextlib.suppress(ValueError):
+            in_parallel([fail, fail])
+        assert made and not any(large() for large in made)
+    finally:
+        gc.enable()
+        busy.set()
+        other.join()
+
+
+def test_where_the_system_gives_no_threads_the_caller_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    set_num_threads(99)  # more than any test has made the pool grow to
+    assert in_parallel([threading.get_ident] * 3) == [threading.get_ident()] * 3

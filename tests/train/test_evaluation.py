@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -256,3 +257,30 @@ def test_an_epochs_last_small_batch_may_be_left_out(tmp_path: Path) -> None:
     assert trainer.train().global_step == 2 * 5
     with pytest.raises(ValueError, match="dataloader_drop_last leaves none of the 3 rows"):
         Trainer(tiny_peft(), arguments(tmp_path, dataloader_drop_last=True), ROWS[:3]).train()
+
+
+def test_two_threads_may_evaluate_one_model_at_a_time(tmp_path: Path) -> None:
+    model = tiny_peft().train()
+    expected = trainer_of(model, tmp_path).predict(ROWS).predictions
+    met = threading.Barrier(2)
+
+    def meeting(logits: Any, labels: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.wait(60)  # the one that begins later is in its first batch when the other ends
+        return logits
+
+    def predict(rows: Dataset, found: dict[int, Any]) -> None:
+        trainer = Trainer(
+            model, arguments(tmp_path, per_device_eval_batch_size=4), preprocess_logits_for_metrics=meeting
+        )
+        found[len(rows)] = trainer.predict(rows).predictions
+        met.abort()
+
+    found: dict[int, Any] = {}
+    threads = [threading.Thread(target=predict, args=(Dataset(list(ROWS)[:n]), found)) for n in (4, 21)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found.keys() == {4, 21} and (found[21] == expected).all() and (found[4] == expected[:4]).all()
+    assert all(module.training for module in model.modules())
