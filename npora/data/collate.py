@@ -78,6 +78,8 @@ def _array(row: Mapping[str, Any], keys: Sequence[str], number: int) -> Array:
         if keys is LABELS:
             advice = ": a label is a number; map names to numbers, as model.config.label2id does"
         raise ValueError(f"row {number}: {key} is {value if len(value) < 60 else value[:57] + '…'}{advice}")
+    if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
+        raise ValueError(f"row {number}: {key} holds {array.max()}, which is no label or id: int64 does not hold it")
     if keys is LABELS and not np.isfinite(array).all():
         raise ValueError(f"row {number}: {key} is {row[key]}: a value is missing, or not a number")
     if key in _TOKENS and array.ndim != 1:
@@ -95,7 +97,7 @@ def _common_type(name: str, values: Sequence[Array], numbers: Sequence[int]) -> 
     if name.endswith("_ids") and name in _TOKENS and "f" in kinds:
         row = next(i for i, value in enumerate(values) if value.size and value.dtype.kind == "f")
         raise ValueError(f"row {numbers[row]}: {name} must be whole numbers, not {values[row].dtype}")
-    if kinds == {"b"}:
+    if kinds == {"b"} and not values[0].ndim:  # one for a row: a class is no bool, which the loss says
         return np.dtype(bool)
     return np.result_type(*types) if "f" in kinds else np.dtype(np.int64)
 
@@ -128,7 +130,7 @@ def _stack(values: list[Array], fill: int, dtype: np.dtype[Any], name: str, numb
     if shapes[0] is None:
         return np.array(values, dtype=dtype)  # [b]
     longest = max(len(value) for value in values)
-    batch = np.full((len(values), longest, *shapes[0]), fill if dtype.kind != "b" else False, dtype=dtype)
+    batch = np.full((len(values), longest, *shapes[0]), fill, dtype=dtype)
     for row, value in zip(batch, values, strict=True):
         row[: len(value)] = value  # [b,t]
     return batch

@@ -104,7 +104,8 @@ def _refuse_meaning(name: str, value: Any, idle: Collection[Any], remedy: str) -
 
 def unknown_keyword(function: str, name: str, known: Collection[str]) -> str:
     """What to say of a keyword that a function does not have."""
-    near = difflib.get_close_matches(name, [other for other in known if not other.startswith("_")], n=3, cutoff=0.6)
+    others = {other for other in known if not other.startswith("_")}
+    near = difflib.get_close_matches(name, sorted(others), n=3, cutoff=0.6)
     return f"{function}() got an unexpected keyword argument {name!r}" + (
         f"; near names: {', '.join(near)}" if near else ""
     )

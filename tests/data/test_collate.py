@@ -108,6 +108,11 @@ def test_unsigned_labels_are_padded_with_ignored_ones() -> None:
     assert collate(rows, NAMES)["labels"].tolist() == [[0, -100, -100], [0, 1, 2]]
 
 
+def test_bool_labels_of_tokens_are_padded_with_ignored_ones() -> None:
+    rows = [{"input_ids": [5, 6], "labels": [True, False]}, {"input_ids": [7, 8, 9], "labels": [False, True, True]}]
+    assert collate(rows, {"labels"})["labels"].tolist() == [[1, 0, -100], [0, 1, 1]]
+
+
 def test_columns_that_nobody_takes_are_not_looked_at() -> None:
     rows = [{"input_ids": [1], "text": "a", "spans": [[1], [2, 3]], "label": 0}, {"input_ids": [2], "label": 1}]
     assert collate(rows, NAMES).keys() == {"input_ids", "attention_mask", "labels"}
@@ -138,6 +143,13 @@ def test_columns_that_nobody_takes_are_not_looked_at() -> None:
 def test_what_is_no_batch_is_an_error_that_names_the_row(rows: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         collate(rows, NAMES)
+
+
+@pytest.mark.parametrize("name", ["labels", "input_ids", "token_type_ids"])
+def test_a_number_that_int64_does_not_hold_is_refused_by_its_row(name: str) -> None:
+    rows = [{"input_ids": [1], "token_type_ids": [0], "labels": 1}] * 2
+    with pytest.raises(ValueError, match=rf"row 1: {name} holds 9223372036854775808"):
+        collate([rows[0], {**rows[1], name: np.array(2**63, np.uint64) if name == "labels" else [2**63]}], set(rows[0]))
 
 
 def test_a_decoders_labels_have_a_length_of_their_own() -> None:
