@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json
@@ -22,6 +23,10 @@ _EVERYWHERE: Mapping[str, tuple[Any, str]] = {
                             "quantized, or load this one with transformers, call model.dequantize() and save it"),
     "pruned_heads": ({}, "npora computes every head: save the model from transformers with its heads pruned away"),
     "per_layer_config": (None, "npora gives every layer the same config"),
+}  # fmt: skip
+# What a field's annotation asks for, and what that is called.
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "int": (Integral, "a whole number"), "float": (Real, "a number"), "bool": (bool, "true or false"),
 }  # fmt: skip
 _Config = TypeVar("_Config", bound="PretrainedConfig")
 
@@ -40,7 +45,8 @@ class PretrainedConfig(Readable):
 
     Raises
     ------
-    ValueError: a size that is no positive whole number, an unknown activation, a feature that is not implemented;
+    ValueError: a size that is no positive whole number, a value of another kind than its field's, an unknown
+    activation, a feature that is not implemented;
     classes whose numbers have a gap, or are not as many as num_labels.
     """
 
@@ -67,11 +73,23 @@ class PretrainedConfig(Readable):
             value = getattr(self, name)
             if type(value) is not int or value < (0 if "layer" in name else 1):
                 raise ValueError(f"config: {name} must be a positive whole number; got {value!r}")
+        self._check_kinds()
         activation = getattr(self, self.activation_field, "relu")
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"config: {self.activation_field} {activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}"
             )
+
+    def _check_kinds(self) -> None:
+        """Raise where a field is no number, or no yes or no, that must be one."""
+        for f in fields(self):
+            name, value, (kind, *others) = f.name, getattr(self, f.name), str(f.type).split(" | ")
+            unset = value is None and (f.default is None or "None" in others)
+            if kind not in _KINDS or unset or (isinstance(value, list) and "list[int]" in others):
+                continue
+            required, called = _KINDS[kind]
+            if not isinstance(value, required) or isinstance(value, bool) != (kind == "bool"):
+                raise ValueError(f"config: {name} must be {called}; got {value!r}")
 
     def _name_the_classes(self) -> None:
         if self.num_labels is None:

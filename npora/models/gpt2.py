@@ -37,7 +37,7 @@ class GPT2Config(PretrainedConfig):
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions",
     }  # fmt: skip
-    only: ClassVar = {"add_cross_attention": False}
+    only: ClassVar = {"add_cross_attention": False, "is_causal": True}
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
     activation_field = "activation_function"
 

@@ -43,7 +43,7 @@ class LlamaConfig(PretrainedConfig):
     """
 
     model_type = "llama"
-    only: ClassVar = {"hidden_act": "silu"}
+    only: ClassVar = {"hidden_act": "silu", "is_causal": True}
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
              "num_key_value_heads")  # fmt: skip
 
@@ -74,7 +74,7 @@ class LlamaConfig(PretrainedConfig):
             self.head_dim = self.hidden_size // self.num_attention_heads
         if type(self.head_dim) is not int or self.head_dim < 1 or self.head_dim % 2:
             raise ValueError(f"config: head_dim must be a positive even number, to be turned; got {self.head_dim!r}")
-        if not (isinstance(self.rope_theta, int | float) and self.rope_theta > 0):
+        if self.rope_theta <= 0:
             raise ValueError(f"config: rope_theta must be a positive number; got {self.rope_theta!r}")
 
     @classmethod

@@ -14,15 +14,21 @@ def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) 
 
     Raises
     ------
-    ValueError: a wrong shape, a mask of another shape.
+    ValueError: a wrong shape, a mask of another shape, or of other numbers than 1 for a real token and 0 for padding.
     """
     ids = np.asarray(input_ids)
     if ids.ndim != 2:
         raise ValueError(f"input_ids must be [batch, length]; got shape {ids.shape}")
-    mask = np.ones(ids.shape, dtype=bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
+    mask = np.ones(ids.shape, dtype=bool) if attention_mask is None else np.asarray(attention_mask)
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {mask.shape}, input_ids {ids.shape}: they must agree")
-    packing = Packing(mask)
+    if (other := np.argwhere((mask != 0) & (mask != 1))).size:
+        row, column = other[0]
+        raise ValueError(
+            f"attention_mask is {mask[row, column]} in row {row}, column {column}: expected 1 for a real token, 0 for "
+            "padding. Several texts in one row would see each other: give each a row of its own"
+        )
+    packing = Packing(mask.astype(bool))
     return packing.pack(ids), packing
 
 

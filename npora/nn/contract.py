@@ -20,10 +20,10 @@ def activations(layer: object, x: Any, parameter: Array) -> Array:
     ValueError: its last axis is of another size.
     """
     name, dtype = type(layer).__name__, parameter.dtype
-    if isinstance(x, np.ndarray) and x.dtype == dtype:
+    if isinstance(x, np.ndarray | np.generic) and x.dtype == dtype:
         if x.shape[-1:] != parameter.shape[-1:]:
             raise ValueError(f"a {name} of {parameter.shape[-1]} inputs was given an array of shape {x.shape}")
-        return x
+        return np.asanyarray(x)
     if not isinstance(x, np.ndarray | np.generic):
         raise TypeError(f"a {name} takes an array; got {_kind(x)}: pass np.asarray(x, np.{dtype})")
     wider = f", or make the layer with dtype=np.{x.dtype}" if x.dtype.kind in "fc" and x.dtype.itemsize > 2 else ""

@@ -73,6 +73,8 @@ def cross_entropy(
 def _check_shapes(logits: Array, targets: Array) -> None:
     """Raise ValueError, with what to do, unless logits are [n,v] and targets whole numbers [n]."""
     came = f"cross_entropy takes logits [n,v] and integer targets [n]; got {_said(logits)} and {_said(targets)}"
+    if logits.dtype.kind not in "fc":
+        raise ValueError(f"{came}: expected logits of floating point: pass logits.astype(float)")
     if logits.ndim != 2:
         flat = "(1, -1)" if logits.ndim < 2 else f"(-1, {logits.shape[-1]})"
         raise ValueError(f"{came}: pass logits.reshape{flat} and targets.reshape(-1)")

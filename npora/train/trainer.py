@@ -201,6 +201,11 @@ class Trainer(Evaluator, Readable):
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad *= 1 / max(items, 1)
+            if items and all(parameter.grad is None for parameter in parameters):
+                raise ValueError(
+                    "there is nothing to learn: the loss depends on no trainable parameter. Is the adapter switched "
+                    "off (disable_adapter()), or on layers that this model's loss does not come from?"
+                )
             norm = clip_grad_norm(parameters, args.max_grad_norm or math.inf)
         return loss_sum / items if items else math.nan, norm, tokens, items
 

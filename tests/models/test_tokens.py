@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,11 @@ def test_a_token_classifiers_loss_is_a_mean_over_the_labels_that_there_are() -> 
     labels[0, 1], labels[2, 0], labels[2, 3], labels[1, 0] = 1, 0, 1, 1  # the last stands at padding
     output, _ = token_classification(np.ones((9, 3), np.float32), lambda dh: None, Linear(3, 2, rng=1), packing, labels)
     assert output.num_items == 3
+
+
+@pytest.mark.parametrize("mask", [[[1, 1, 0], [0, 2, 1]], [[1, 1, 1], [0.0, -1e9, 0.0]], [[1, 1, 1], [1, np.nan, 1]]])
+def test_a_mask_of_other_numbers_than_0_and_1_is_refused(mask: Any) -> None:
+    with pytest.raises(ValueError, match=r"attention_mask is .* in row 1, column 1: expected 1 for a real token, 0"):
+        pack_tokens(IDS[:2, :3], np.array(mask))
+    for kind in (bool, np.uint8, np.float32):
+        assert pack_tokens(IDS, MASK.astype(kind))[1].lengths.tolist() == [3, 2, 4]

@@ -70,6 +70,13 @@ def test_what_is_no_array_or_of_another_width_is_refused_by_name(name: str) -> N
             layer(x)
     with pytest.raises(ValueError, match=r"of 4 inputs was given an array of shape \((2, 5|10), 7\)"):
         layer(np.ones((2, 5, 7), np.float32))
+    with pytest.raises(ValueError, match=r"shape \(\)"):
+        layer(np.float32(3))
+
+
+def test_logits_are_of_floating_point() -> None:
+    with pytest.raises(ValueError, match=r"got int64\[2,3\].*pass logits.astype\(float\)"):
+        cross_entropy(np.ones((2, 3), int), np.array([0, 1]))
 
 
 def test_ids_are_whole_numbers() -> None:

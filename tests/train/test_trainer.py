@@ -225,3 +225,10 @@ def test_labels_of_several_types_have_the_loss_of_the_floats(tmp_path: Path, lab
         z, t = trainer.predict(rows).predictions, np.array(labels, dtype=np.float64)
         expected = -(t * -np.log1p(np.exp(-z)) + (1 - t) * -np.log1p(np.exp(z))).mean()
         assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_training_that_reaches_no_trainable_parameter_is_an_error(tmp_path: Path) -> None:
+    model = tiny_peft()
+    with model.disable_adapter(), pytest.raises(ValueError, match=r"no trainable parameter.*disable_adapter\(\)"):
+        Trainer(model, arguments(tmp_path), ROWS).train()
+    Trainer(model, arguments(tmp_path, max_steps=1), ROWS).train()
