@@ -24,7 +24,7 @@ _CHOICES = {
     "lr_scheduler_type": SCHEDULES, "optim": OPTIMIZERS, "train_sampling_strategy": ("random", "sequential"),
 }  # fmt: skip
 _COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
-_EVERY = ("eval_steps", "save_steps", "logging_steps")
+_EVERY = ("logging_steps", "eval_steps", "save_steps")  # eval_steps are logging_steps unless given
 _SIZES = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon", "eval_delay")
 _Class = TypeVar("_Class", bound=type)
 
@@ -61,7 +61,7 @@ class TrainingArguments(Readable):
     tokens_at_once : a batch of more tokens is cut into micro-batches, a thread for each, with the same gradient; 0
         never cuts
     gradient_checkpointing : keep each layer's input alone, and compute its forward again in backward
-    max_grad_norm : global L2 norm to clip at; 0 does not clip
+    max_grad_norm : global L2 norm to clip at; 0 and None do not clip
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
         the metric is better than ever. Evaluations begin after eval_delay steps or epochs, or eval_on_start
     save_total_limit : how many checkpoints are kept, the best one always among them
@@ -95,7 +95,7 @@ class TrainingArguments(Readable):
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
     lr_scheduler_type: str = "linear"
     warmup_steps: float = 0
     gradient_accumulation_steps: int = 1
@@ -142,11 +142,19 @@ class TrainingArguments(Readable):
             self._require(type(value) is int and value >= 1, f"{name} must be a whole number of at least 1", value)
         self._require(type(self.tokens_at_once) is int and self.tokens_at_once >= 0,
                       "tokens_at_once must be a whole number, 0 for any", self.tokens_at_once)  # fmt: skip
+        self.max_grad_norm = self.max_grad_norm or 0  # None does not clip
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            self._require((type(value) is int and value >= 0) or value is None is getattr(type(self), name),
+                          f"{name} must be a whole number, not negative", value)  # fmt: skip
         for name in (*_SIZES, *_EVERY, "num_train_epochs", "max_steps"):
             value = getattr(self, name)
             self._require(isinstance(value, Real) and not isinstance(value, bool), f"{name} must be a number", value)
         for name in _SIZES:
             self._require(0 <= getattr(self, name) < math.inf, f"{name} must not be negative", getattr(self, name))
+        for name in ("adam_beta1", "adam_beta2"):
+            value = getattr(self, name)
+            self._require(isinstance(value, float | int) and 0 <= value < 1, f"{name} must lie in [0, 1)", value)
         for name in _EVERY:
             value = getattr(self, name)
             self._require(0 < value < 1 or (value >= 1 and value % 1 == 0),

@@ -122,6 +122,50 @@ KEYWORDS: Mapping[str, Foreign] = _names(
     ("peft_config", _refused("call get_peft_model(model, peft_config), and pass what it returns as model")),
 )  # fmt: skip
 
+_CALLED: Mapping[str, str] = dict.fromkeys(
+    "training_step prediction_step evaluation_loop get_train_dataloader get_eval_dataloader "
+    "get_test_dataloader get_batch_samples log inner_training_loop".split(),
+    "the loop is npora's own: write one with npora.train.accumulate_gradients and npora.optim",
+) | dict.fromkeys(
+    "create_optimizer create_scheduler create_optimizer_and_scheduler get_decay_parameter_names "
+    "get_optimizer_cls_and_kwargs".split(),
+    "TrainingArguments' optim, learning_rate and lr_scheduler_type make the optimiser and its schedule",
+) | {
+    "compute_loss": "a model returns its own loss, with the backward of it: write a Module whose forward does",
+}  # fmt: skip
+_METHODS: Mapping[str, str] = {
+    **_CALLED,
+    "add_callback": "log.jsonl has a line for each step",
+    "pop_callback": "there are no callbacks",
+    "remove_callback": "there are no callbacks",
+    "log_metrics": "print what train() and evaluate() return",
+    "save_metrics": "write what train() and evaluate() return with json.dump; log.jsonl has it too",
+    "save_state": "every checkpoint has it, by save_strategy",
+    "push_to_hub": _UPLOAD,
+    "create_model_card": _UPLOAD,
+    "hyperparameter_search": "make a Trainer for each choice",
+    "is_world_process_zero": f"{_ONE_PROCESS}: leave it out",
+    "is_local_process_zero": f"{_ONE_PROCESS}: leave it out",
+    "lr_scheduler": "npora.optim.get_schedule gives the schedule; log.jsonl has each step's learning_rate",
+    "optimizer": "each train() makes its own; npora.optim has those for a loop of your own",
+    "model_wrapped": "there is the model alone",
+    "accelerator": f"{_ONE_PROCESS}: leave it out",
+}
+
+
+class Methods:
+    """Names of transformers' Trainer that npora's has not: to use one is an error that says what to do in its place,
+    and so is to override one that is called there, which would be passed over."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name in _CALLED.keys() & vars(cls).keys():
+            raise TypeError(f"{cls.__name__}.{name} would never be called by npora's Trainer: {_CALLED[name]}")
+
+    def __getattr__(self, name: str) -> Any:
+        advice = f": {_METHODS[name]}" if name in _METHODS else ""
+        raise AttributeError(f"npora's Trainer has no {name!r}{advice}")
+
 
 def take(owner: str, table: Mapping[str, Foreign], given: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
     """The foreign ones among the keywords that were given, after saying which of them have no effect.

@@ -22,7 +22,7 @@ from npora.train.arguments import TrainingArguments
 from npora.train.batches import Batches, Collator, Row, check_dataset, naming_rows, number_of_tokens
 from npora.train.evaluation import Metrics
 from npora.train.evaluator import Evaluator
-from npora.train.foreign import KEYWORDS, take
+from npora.train.foreign import KEYWORDS, Methods, take
 from npora.train.log import StepLog
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.modes import recomputing
@@ -42,7 +42,7 @@ class TrainOutput(NamedTuple):
         return named_tuple(self)
 
 
-class Trainer(Evaluator, Readable):
+class Trainer(Evaluator, Methods, Readable):
     """Trains a model's trainable parameters.
 
     model : a Module whose forward takes arrays by name, and `rng` for dropout, and returns (output, backward); with
@@ -56,7 +56,7 @@ class Trainer(Evaluator, Readable):
     preprocess_logits_for_metrics : (logits, labels) → what is kept of a batch's logits for it
     data_collator : rows → a dict of arrays, in place of npora's own padding
 
-    Other keywords of transformers' Trainer are refused by name, with what to do instead.
+    Other keywords and methods of transformers' Trainer are refused by name, with what to do instead.
 
     Raises
     ------
@@ -83,6 +83,10 @@ class Trainer(Evaluator, Readable):
         take("Trainer", KEYWORDS, foreign, _OWN)
         if (model is None) == (model_init is None):
             raise ValueError("Trainer needs a model, or a model_init that makes one, and not both")
+        for given, kind in ((model, Module), (args, TrainingArguments)):
+            if given is not None and not isinstance(given, kind):
+                came = f"{type(given).__module__}.{type(given).__qualname__}"
+                raise TypeError(f"Trainer takes npora's {kind.__name__}; got a {came}")
         if callable(train_dataset) and not hasattr(train_dataset, "__len__"):
             raise TypeError("Trainer's third argument is train_dataset: pass a data_collator by name")
         self.model: Module = model if model_init is None else model_init()  # type: ignore[assignment]

@@ -21,6 +21,10 @@ from npora import TrainingArguments
         ({"eval_strategy": "always"}, "eval_strategy must be one of no, steps, epoch; got 'always'"),
         ({"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of constant"),
         ({"warmup_ratio": 2.0}, "warmup_ratio"),
+        ({"adam_beta2": 1.0}, "adam_beta2 must lie in [0, 1); got 1.0"),
+        ({"seed": "42"}, "seed must be a whole number, not negative; got '42'"),
+        ({"data_seed": -1}, "data_seed must be a whole number, not negative; got -1"),
+        ({"logging_steps": 0}, "logging_steps must be a whole number of at least 1"),
         ({"load_best_model_at_end": True}, "to be the same"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
@@ -32,6 +36,10 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(changes: dict[str, Any],
     with pytest.raises(ValueError) as error:
         TrainingArguments(**changes)
     assert message in str(error.value)
+
+
+def test_no_largest_norm_does_not_clip() -> None:
+    assert TrainingArguments(max_grad_norm=None).max_grad_norm == 0
 
 
 def test_former_names_are_taken() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from npora import Trainer, TrainingArguments
-from tests.tiny import tiny_peft, tiny_rows
+from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 
 
 class Interval(str, enum.Enum):
@@ -89,3 +89,24 @@ def test_a_model_or_what_makes_one_is_needed_and_not_both() -> None:
 def test_a_collator_in_the_third_place_is_told_its_name() -> None:
     with pytest.raises(TypeError, match="third argument is train_dataset: pass a data_collator by name"):
         Trainer(tiny_peft(), TrainingArguments(), lambda rows: rows)
+
+
+@pytest.mark.parametrize("name", ["compute_loss", "training_step", "create_optimizer", "get_train_dataloader", "log"])
+def test_a_method_that_would_never_be_called_is_refused_where_it_is_written(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"Own\.{name} would never be called by npora's Trainer: \w+"):
+        type("Own", (Trainer,), {name: lambda self: None})
+
+
+def test_a_method_that_there_is_not_says_what_to_do_in_its_place(tmp_path: Path) -> None:
+    trainer = Trainer(tiny_bert(), TrainingArguments(output_dir=str(tmp_path)))
+    for name, advice in (("save_metrics", "json.dump"), ("push_to_hub", "hf upload"), ("is_world_process_zero", "one")):
+        with pytest.raises(AttributeError, match=f"npora's Trainer has no '{name}': .*{advice}"):
+            getattr(trainer, name)
+    assert not hasattr(trainer, "what_nobody_has")
+
+
+def test_a_model_and_arguments_of_another_library_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"takes npora's Module; got a builtins\.str"):
+        Trainer("bert")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"takes npora's TrainingArguments; got a pathlib\."):
+        Trainer(tiny_bert(), tmp_path)  # type: ignore[arg-type]
