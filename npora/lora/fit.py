@@ -109,7 +109,7 @@ def check_fit(
     path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
 ) -> dict[str, Array]:
     """The tensors that are expected, all of them. Raises ValueError, naming those that are missing, of another shape,
-    or neither expected nor a copy of the base's own; and where the classes of a head differ, that alone."""
+    no floating-point numbers, or neither expected nor a copy of the base's own; and where the classes of a head differ, that alone."""
     found, wanted = head_size({name: tensors[name].shape for name in expected if name in tensors}), head_size(expected)
     if found is not None and wanted is not None and found != wanted:
         raise ValueError(
@@ -129,9 +129,14 @@ def check_fit(
         for name, shape in expected.items()
         if name in tensors and tensors[name].shape != shape
     ]
+    whole = [
+        f"{name} is {tensors[name].dtype}: npora computes with floating point, and does not read quantized weights"
+        for name in expected
+        if name in tensors and tensors[name].dtype.kind != "f"
+    ]
     problems = [
         *_some([f"{name} is not this base's" for name in altered]), *missing,
-        *_some([f"unexpected: {name}{_why(name, view)}" for name in unexpected]), *_some(misshapen),
+        *_some([f"unexpected: {name}{_why(name, view)}" for name in unexpected]), *_some(misshapen), *_some(whole),
     ]  # fmt: skip
     if problems:
         raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))

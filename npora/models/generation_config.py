@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from numbers import Integral
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,17 +22,19 @@ DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 # What `generate` of transformers can do besides, with the values that ask for nothing.
 _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
-    "assistant_early_exit": (), "bad_words_ids": ([],), "begin_suppress_tokens": ([],), "constraints": ([],),
-    "diversity_penalty": (0,), "dola_layers": (), "encoder_no_repeat_ngram_size": (0,),
+    "assistant_early_exit": (), "assistant_model": (), "bad_words_ids": ([],), "begin_suppress_tokens": ([],),
+    "constraints": ([],), "diversity_penalty": (0,), "dola_layers": (), "encoder_no_repeat_ngram_size": (0,),
     "encoder_repetition_penalty": (1,), "epsilon_cutoff": (0,), "eta_cutoff": (0,),
     "exponential_decay_length_penalty": (), "force_words_ids": ([],), "forced_bos_token_id": (),
-    "forced_eos_token_id": (), "forced_decoder_ids": ([],), "guidance_scale": (1,), "max_time": (), "min_length": (0,),
-    "min_new_tokens": (0,), "min_p": (0,), "no_repeat_ngram_size": (0,), "num_beam_groups": (1,),
-    "num_return_sequences": (1,), "output_attentions": (False,), "output_hidden_states": (False,),
-    "output_logits": (False,), "output_scores": (False,), "penalty_alpha": (0,), "prompt_lookup_num_tokens": (),
+    "forced_eos_token_id": (), "forced_decoder_ids": ([],), "generation_config": (), "guidance_scale": (1,),
+    "logits_processor": ([],), "max_time": (), "min_length": (0,), "negative_prompt_ids": (), "min_new_tokens": (0,),
+    "min_p": (0,), "no_repeat_ngram_size": (0,), "num_beam_groups": (1,), "num_return_sequences": (1,),
+    "output_attentions": (False,), "output_hidden_states": (False,), "output_logits": (False,),
+    "output_scores": (False,), "penalty_alpha": (0,), "prefix_allowed_tokens_fn": (), "prompt_lookup_num_tokens": (),
     "remove_invalid_values": (False,), "renormalize_logits": (False,), "repetition_penalty": (1,),
-    "return_dict_in_generate": (False,), "sequence_bias": ({}, []), "stop_strings": ([],), "suppress_tokens": ([],),
-    "token_healing": (False,), "top_h": (), "typical_p": (1,), "use_mtp": (False,), "watermarking_config": (),
+    "return_dict_in_generate": (False,), "sequence_bias": ({}, []), "stop_strings": ([],), "stopping_criteria": ([],),
+    "suppress_tokens": ([],), "synced_gpus": (False,), "token_healing": (False,), "top_h": (), "typical_p": (1,),
+    "use_mtp": (False,), "watermarking_config": (),
 }  # fmt: skip
 # What config.json has in any case: alone it makes no generation config, and is looked up there.
 _OF_MODELS = {"eos_token_id", "pad_token_id", "decoder_start_token_id", "use_cache", "output_attentions",
@@ -75,14 +78,15 @@ def chosen_options(said: GenerationConfig, asked: Mapping[str, Any]) -> dict[str
     Raises
     ------
     TypeError: the caller's keyword is none of transformers'; near names are listed.
-    ValueError: the caller or the checkpoint asks for what npora does not do.
+    ValueError: the caller or the checkpoint asks for what npora does not do, or names no token by its number.
     """
     for name in asked:
         if name not in DEFAULTS and name not in _NOT_DONE:
             raise TypeError(unknown_keyword("generate", name, [*_OWN, *_NOT_DONE]))
     for name, idle in _NOT_DONE.items():
         if not _is_idle(value := asked.get(name), idle):
-            raise ValueError(f"generate: {name}={value!r} is not supported by npora; leave it out")
+            remedy = "pass its fields by name" if name == "generation_config" else "leave it out"
+            raise ValueError(f"generate: {name}={value!r} is not supported by npora; {remedy}")
         if name not in asked and not _is_idle(value := getattr(said, name), idle):
             nothing = idle[0] if idle else None
             raise ValueError(
@@ -93,6 +97,7 @@ def chosen_options(said: GenerationConfig, asked: Mapping[str, Any]) -> dict[str
     for name, default in DEFAULTS.items():
         value = asked.get(name)
         options[name] = value if value is not None else default if getattr(said, name) is None else getattr(said, name)
+        _check_token(name, options[name])
     if asked.get("max_length") is not None and asked.get("max_new_tokens") is None:
         options["max_new_tokens"] = None  # the caller's own limit
     elif asked.get("max_new_tokens") is not None or said.max_new_tokens is not None:
@@ -100,6 +105,15 @@ def chosen_options(said: GenerationConfig, asked: Mapping[str, Any]) -> dict[str
     elif options["max_length"] is not None:
         options["max_new_tokens"] = None
     return options
+
+
+def _check_token(name: str, value: Any) -> None:
+    """Raise ValueError where a token is named otherwise than by its number; there may be several that end a text."""
+    tokens = list(value) if isinstance(value, list | tuple) and name == "eos_token_id" else [value]
+    if name.endswith("token_id") and any(
+        token is not None and (isinstance(token, bool) or not isinstance(token, Integral)) for token in tokens
+    ):
+        raise ValueError(f"generate: {name} must be a token's number; got {value!r}")
 
 
 def _is_idle(value: Any, idle: Collection[Any]) -> bool:

@@ -107,6 +107,23 @@ def test_what_generate_cannot_do_is_refused_when_it_generates(
     assert new(idle) == new(plain)
 
 
+def test_keywords_that_are_none_ask_for_nothing_and_a_config_is_told_its_place(plain: Any) -> None:
+    nothing = dict.fromkeys(("generation_config", "stopping_criteria", "logits_processor", "assistant_model"))
+    assert (plain.generate(PROMPT, **nothing) == plain.generate(PROMPT)).all()
+    with pytest.raises(ValueError, match=r"generation_config=.* pass its fields by name"):
+        plain.generate(PROMPT, generation_config=GenerationConfig(num_beams=2))
+
+
+@pytest.mark.parametrize("end", ["3", 3.0, True, [3, "7"]])
+def test_a_token_that_is_named_by_no_number_is_refused(tmp_path: Path, plain: Any, end: Any) -> None:
+    with pytest.raises(ValueError, match="eos_token_id must be a token's number; got"):
+        plain.generate(PROMPT, eos_token_id=end)
+    plain.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    with pytest.raises(ValueError, match="eos_token_id must be a token's number; got"):
+        AutoModelForCausalLM.from_pretrained(tmp_path).generate(PROMPT)
+
+
 def test_an_unknown_option_is_an_error_that_lists_near_names(plain: Any) -> None:
     with pytest.raises(
         TypeError, match=r"generate\(\) got an unexpected keyword argument 'max_new_token'.*max_new_tokens"
