@@ -109,7 +109,8 @@ def check_fit(
     path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
 ) -> dict[str, Array]:
     """The tensors that are expected, all of them. Raises ValueError, naming those that are missing, of another shape,
-    no floating-point numbers, or neither expected nor a copy of the base's own; and where the classes of a head differ, that alone."""
+    no floating-point numbers, or neither expected nor a copy of the base's own; and where the classes of a head differ,
+    that alone."""
     found, wanted = head_size({name: tensors[name].shape for name in expected if name in tensors}), head_size(expected)
     if found is not None and wanted is not None and found != wanted:
         raise ValueError(

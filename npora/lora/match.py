@@ -51,7 +51,7 @@ def target_paths(model: Module, config: LoraConfig, lenient: bool = False) -> li
         else:
             chosen = [path for path in paths if re.fullmatch(targets, path)]
             if not chosen and not lenient:
-                raise ValueError(f"target_modules: the pattern {targets!r} matches no module of {_near('', paths)}")
+                raise ValueError(f"target_modules: the pattern {targets!r} matches no module{_near('', paths)}")
     else:
         for name in () if lenient else targets:
             if not any(names_match(name, path) for path in paths):

@@ -182,6 +182,14 @@ def test_an_adapter_of_another_precision_takes_its_bases(tmp_path: Path, dtype: 
         np.testing.assert_array_equal(parameter.data, tensors[name].astype(np.float32))
 
 
+def test_an_adapter_of_whole_numbers_is_refused(tmp_path: Path) -> None:
+    as_peft_saves(tmp_path)
+    tensors = {name: (9 * value).astype(np.int8) for name, value in load_file(tmp_path / WEIGHTS).items()}
+    save_file(tensors, tmp_path / WEIGHTS)
+    with pytest.raises(ValueError, match=r"lora_A.weight is int8: npora computes with floating point"):
+        PeftModel.from_pretrained(tiny_bert(), tmp_path)
+
+
 def test_a_module_that_is_in_the_file_though_the_config_does_not_name_it_is_loaded(tmp_path: Path) -> None:
     expected = as_peft_saves(tmp_path, modules_to_save=["pooler"])
     change_config(modules_to_save=None, task_type=None)(tmp_path)
