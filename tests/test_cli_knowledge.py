@@ -21,11 +21,12 @@ def test_a_merged_model_predicts_what_the_adapter_does(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, train = save_folder(tmp_path / "model", family), table(tmp_path / "train.tsv", sentences("x", "y", "z"))
-    assert finetune(model, train, tmp_path / "out", "--max-steps", "9", "--seed", "43", "--eval", train) == 0
+    length = ("--max-length", "5")
+    assert finetune(model, train, tmp_path / "out", "--max-steps", "9", "--seed", "43", "--eval", train, *length) == 0
     measured = summary(capsys)
     taken, merged = ("--model", model, "--adapter", str(tmp_path / "out")), str(tmp_path / "merged")
     assert main(["merge", *taken, "--output", merged]) == 0
-    texts = ["film was good", "the very plot was red", "bad"]
+    texts = ["film was good", "the very plot was red", "bad", "good film was bad " * 5]
     for with_adapter, alone in zip(
         predicted(capsys, *taken, *texts), predicted(capsys, "--model", merged, *texts), strict=True
     ):
