@@ -88,8 +88,8 @@ class AutoTokenizer:
         config = _as_read(config | options)
         if config.get(OWN_CLASS) == ByteTokenizer.__name__:
             return ByteTokenizer.from_config(config, _length(config))
-        asked = _family(directory, config)
-        backend, family = read_backend(directory, asked, config)  # None where the class named does not fit the files
+        wanted = _family(directory, config)
+        backend, family = read_backend(directory, wanted, config)
         for name, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
             if (fixed := getattr(backend, name)) is not None:
                 config.setdefault(side, fixed["direction"].lower())
@@ -110,7 +110,7 @@ class AutoTokenizer:
                 raise ValueError(f"{directory}: {error}") from None
         backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
         inputs = config.get("model_input_names")
-        takes_types = _has_types(directory, backend, asked, config) if inputs is None else "token_type_ids" in inputs
+        takes_types = _has_types(backend, wanted) if inputs is None else "token_type_ids" in inputs
         return Tokenizer(
             backend,
             special,
@@ -230,10 +230,10 @@ def _length(config: Mapping[str, Any]) -> int | None:
     return None if length > _NO_LIMIT else int(length)
 
 
-def _has_types(directory: str, backend: Any, family: str | None, config: Mapping[str, Any]) -> bool:
+def _has_types(backend: Any, wanted: str | None) -> bool:
     """BERT alone takes them; the pairs of other tokenizers may be numbered too, and their models do not look."""
-    if family is not None or config.get("tokenizer_class") or _read(directory, "config.json"):
-        return family == "bert"
+    if wanted in CLASSES or wanted in _BACKENDS:
+        return wanted == "bert"
     pieces = type(backend.model).__name__ in ("WordPiece", "WordLevel")
     return pieces and any(backend.encode("a", "b").type_ids)
 

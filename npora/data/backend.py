@@ -64,10 +64,11 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
 def _of_file(written: Any, family: str | None, config: Mapping[str, Any]) -> tuple[Any, str | None]:
     if family not in CLASSES:
         return written, None
-    parts = Parts.of(written)
-    if not CLASSES[family].takes(parts):
+    parts, chosen = Parts.of(written), CLASSES[family]
+    ends = [_content(config.get(role) or chosen.roles[role]) for role in chosen.around]
+    if not chosen.takes(parts) or any(written.token_to_id(token) is None for token in ends):
         return written, None
-    built = CLASSES[family].build(parts, config)
+    built = chosen.build(parts, config)
     if written.padding is not None:
         built.enable_padding(**written.padding)
     if written.truncation is not None:

@@ -49,8 +49,11 @@ class Class(NamedTuple):
     roles: Mapping[str, str]
     finish: Callable[[Any, Mapping[str, str], Config], None] | None = None  # sets what stands around a text
     padding_side: str = "right"
+    around: tuple[str, ...] = ()  # the roles that finish needs
 
     def takes(self, parts: Parts) -> bool:
+        if parts.kind == "WordLevel":  # words are pieces that need no second one
+            return self.kind == "WordPiece"
         # Llama 3 and later are byte-level under the class of a Llama, which is then not asked.
         return parts.kind == self.kind and not (self.build is _llama and parts.byte_level)
 
@@ -173,18 +176,20 @@ _BERT = Class(
     _bert,
     {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"},
     _bert_ends,
+    around=("cls_token", "sep_token"),
 )
 _ROBERTA = {
     "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>",
     "pad_token": "<pad>", "mask_token": "<mask>",
 }  # fmt: skip
+_T5 = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 _END = "<|endoftext|>"
 # transformers' classes by their names in lower case, without Tokenizer and Fast.
 CLASSES = {
     "bert": _BERT,
     "distilbert": _BERT,
-    "roberta": Class("BPE", _byte_pairs, _ROBERTA, _roberta_ends),
+    "roberta": Class("BPE", _byte_pairs, _ROBERTA, _roberta_ends, around=("cls_token", "sep_token")),
     "gpt2": Class("BPE", _byte_pairs, {"bos_token": _END, "eos_token": _END, "unk_token": _END}),
     "llama": Class("BPE", _llama, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}, padding_side="left"),
-    "t5": Class("Unigram", _t5, {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}, _t5_ends),
+    "t5": Class("Unigram", _t5, _T5, _t5_ends, around=("eos_token",)),
 }

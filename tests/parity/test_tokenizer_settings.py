@@ -81,6 +81,7 @@ def added(kind: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def folder(
+    directory: Path,
     kind: str,
     model_type: str | None,
     name: str | None,
@@ -88,8 +89,7 @@ def folder(
     around: str | None,
     tokens: dict[str, Any],
     in_config: bool,
-) -> Path:
-    directory = Path(tempfile.mkdtemp())
+) -> None:
     backend = made(kind) if around is None else template(made(kind), around, None)
     backend.save(str(directory / "tokenizer.json"))
     if kind == "unigram" and around is None:
@@ -111,7 +111,6 @@ def folder(
     if kind == "unigram":  # of more than the vocabulary has transformers makes ids that the model lacks
         config = {"extra_ids": 1} | config
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
-    return directory
 
 
 def alike(ours: Any, theirs: Any, drawn: list[str]) -> None:
@@ -149,10 +148,11 @@ def test_ids_are_those_of_transformers_whatever_the_files_beside_tokenizer_json_
     around, _, fields = FAMILIES[kind]
     config = data.draw(some(fields))
     around = around if data.draw(FLAG) else None
-    directory = folder(kind, model_type, name, config, around, data.draw(added(kind)), data.draw(FLAG))
-    options = data.draw(some(fields))
-    ours = AutoTokenizer.from_pretrained(directory, **options)
-    theirs = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    options, tokens, in_config = data.draw(some(fields)), data.draw(added(kind)), data.draw(FLAG)
+    with tempfile.TemporaryDirectory() as directory:
+        folder(Path(directory), kind, model_type, name, config, around, tokens, in_config)
+        ours = AutoTokenizer.from_pretrained(directory, **options)
+        theirs = transformers.AutoTokenizer.from_pretrained(directory, **options)
     alike(ours, theirs, data.draw(st.lists(texts(), min_size=1, max_size=4)))
 
 
@@ -166,8 +166,10 @@ def test_a_saved_tokenizer_is_read_back_alike_by_npora_and_by_transformers(
 ) -> None:
     around, _, fields = FAMILIES[kind]
     config, around = data.draw(some(fields)), around if data.draw(FLAG) else None
-    directory = folder(kind, model_type, name, config, around, data.draw(added(kind)), data.draw(FLAG))
-    first = AutoTokenizer.from_pretrained(directory, **data.draw(some(fields)))
+    options, tokens, in_config = data.draw(some(fields)), data.draw(added(kind)), data.draw(FLAG)
+    with tempfile.TemporaryDirectory() as directory:
+        folder(Path(directory), kind, model_type, name, config, around, tokens, in_config)
+        first = AutoTokenizer.from_pretrained(directory, **options)
     with tempfile.TemporaryDirectory() as saved:
         first.save_pretrained(saved)
         if data.draw(FLAG) and model_type is not None:  # a merged model lies beside it
