@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from npora.lora.merging import Merging
 from npora.nn import init
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
 from npora.nn.linear import Linear, matmul, rows
-from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
+from npora.nn.module import Array, Identities, Named, Pullback
 
 
-class LoRALinear(Module):
+class LoRALinear(Merging):
     """y = (W + s B A) x + b.    x [...,i]  W [o,i]  A [r,i]  B [o,r]  →  y [...,o]    (Hu et al., 2021)
 
     W and b belong to `base_layer`, a Linear that stays frozen; s = α/r. With u = A x and dropout m on A's input,
@@ -55,8 +54,6 @@ class LoRALinear(Module):
         self.scaling: dict[str, float] = {}
         self.active_adapter: str | None = None
         self.disable_adapters = False
-        self.merged_adapter: str | None = None
-        self._merged: _Merged | None = None
         scaling = lora_alpha / math.sqrt(r) if use_rslora else lora_alpha / max(r, 1)
         self.add_adapter(adapter_name, r, scaling, lora_dropout, init_lora_weights, rng)
         self.active_adapter = adapter_name
@@ -117,13 +114,6 @@ class LoRALinear(Module):
 
         return y, backward
 
-    def extra_repr(self) -> str:
-        base, adapters = self.base_layer, []
-        for name, A in self.lora_A.items():
-            state = " merged" if name == self.merged_adapter else "" if name == self.active_adapter else " inactive"
-            adapters.append(f"{name}: r={len(A.weight.data)}, s={self.scaling[name]:g}{state}")
-        return f"in_features={base.in_features}, out_features={base.out_features}, {'; '.join(adapters)}"
-
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         name = self.active_adapter
         if name is not None and not self.disable_adapters and self._merged_weight is None:
@@ -151,78 +141,6 @@ class LoRALinear(Module):
         """s B A [o,i], what merging adds to W."""
         delta: Array = self.scaling[name] * (self.lora_B[name].weight.data @ self.lora_A[name].weight.data)
         return delta
-
-    def merge(self, safe_merge: bool = False) -> None:
-        """Use W + s B A from now on, as one matrix. Raises where the adapter is merged already, or not finite.
-
-        Until unmerge(), A and B are read-only: what is merged is a picture of them.
-        """
-        if self.active_adapter is None:
-            raise RuntimeError("no adapter is active: there is nothing to merge")
-        if self._merged is not None:
-            raise RuntimeError(f"adapter '{self.merged_adapter}' is merged already: call unmerge_adapter() first")
-        name = self.active_adapter
-        merged = self.base_layer.matrix + self.get_delta_weight(name)
-        if safe_merge:
-            _refuse_unless_finite(merged, name)
-        merged.flags.writeable = False
-        parts = self._parts(name)
-        self._merged = _Merged(merged, parts, [array for array in parts if array.flags.writeable])
-        for array in parts:
-            array.flags.writeable = False
-        self.merged_adapter = name
-
-    def unmerge(self) -> None:
-        """Go back to W, whose bytes were never touched."""
-        if self._merged is None:
-            raise RuntimeError("no adapter is merged")
-        for array in self._merged.were_writeable:
-            array.flags.writeable = True
-        self._merged, self.merged_adapter = None, None
-
-    def check_finite(self) -> None:
-        """What safe_merge asks for, of an adapter that is merged already. Raises ValueError."""
-        if self._merged_weight is not None:
-            _refuse_unless_finite(self._merged_weight, str(self.merged_adapter))
-
-    def _parts(self, name: str) -> list[Array]:
-        return [self.base_layer.weight.data, self.lora_A[name].weight.data, self.lora_B[name].weight.data]
-
-    @property
-    def _merged_weight(self) -> Array | None:
-        """W + s B A, where it is merged. Raises RuntimeError where W, A or B have other values by now."""
-        if self._merged is None:
-            return None
-        for now, then in zip(self._parts(str(self.merged_adapter)), self._merged.parts, strict=True):
-            if now is not then and not (now.dtype == then.dtype and np.array_equal(now, then)):
-                raise RuntimeError(
-                    f"adapter '{self.merged_adapter}' is merged, and its values or the base's are others by now: call "
-                    "unmerge_adapter() before they change"
-                )
-        return self._merged.weight
-
-    def merged_linear(self) -> Linear:
-        """The base layer with the merged weight as its own: a new Parameter, so that a layer that shares the old one
-        (a tied embedding) is left as it is."""
-        if self._merged_weight is None:
-            self.merge()
-        merged: Any = self._merged_weight
-        linear = copy.copy(self.base_layer)
-        linear.weight = Parameter(self.base_layer.stored(merged), requires_grad=False)
-        return linear
-
-
-class _Merged(NamedTuple):
-    """W + s B A, the arrays that it was made of, and those of them that were writeable."""
-
-    weight: Array
-    parts: list[Array]
-    were_writeable: list[Array]
-
-
-def _refuse_unless_finite(merged: Array, name: str) -> None:
-    if not np.isfinite(merged).all():
-        raise ValueError(f"adapter '{name}' is not finite: it was not merged")
 
 
 def _formed(W: Array, A: Array, B: Array, s: float) -> Array:

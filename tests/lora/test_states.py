@@ -81,7 +81,9 @@ def test_what_would_leave_an_old_merged_weight_is_refused(tmp_path: Path) -> Non
     model, other = tiny_peft(), trained()
     other.save_pretrained(tmp_path)
     state = {name: array.copy() for name, array in other.state_dict().items()}
+    names = list(model.state_dict())
     model.merge_adapter()
+    assert list(model.state_dict()) == names
     before = logits(model)
     for change in (lambda: model.load_adapter(tmp_path), lambda: model.load_state_dict(state),
                    lambda: model.set_adapter("default")):  # fmt: skip
@@ -112,6 +114,16 @@ def test_a_merged_layer_whose_weights_are_changed_says_so(which: str) -> None:
     model.unmerge_adapter()
     if which != "base_layer":
         parameter.data[:] = 0
+
+
+def test_what_is_frozen_while_it_is_merged_stays_frozen() -> None:
+    model = trained()
+    model.merge_adapter()
+    model.requires_grad_(False)
+    model.unmerge_adapter()
+    for parameter in model.adapter_parameters("default").values():
+        with pytest.raises(ValueError, match="read-only"):
+            parameter.data[...] = 0
 
 
 def not_finite(model: PeftModel) -> None:
