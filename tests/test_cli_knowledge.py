@@ -111,6 +111,9 @@ def test_generate_does_what_the_models_own_config_says(tmp_path: Path, capsys: p
     ids = base.generate(tokenizer("the film", return_tensors="np")["input_ids"].reshape(1, -1), temperature=0.5, seed=1)
     assert ids.shape[1] <= 5
     assert capsys.readouterr().out == tokenizer.decode(ids[0], skip_special_tokens=True) + "\n"
+    assert main(["generate", "--model", model, "--no-do-sample", "the film"]) == 0
+    ids = base.generate(tokenizer("the film", return_tensors="np")["input_ids"].reshape(1, -1), do_sample=False)
+    assert capsys.readouterr().out == tokenizer.decode(ids[0], skip_special_tokens=True) + "\n"
 
 
 def test_the_model_is_found_by_the_adapters_name_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,13 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add("--max-new-tokens", type=int, metavar="N", help="the most tokens to put behind the prompt (default: what the "
         "model's generation_config.json says, as for all that follows, else 20)")  # fmt: skip
-    add("--do-sample", action="store_true", help="draw tokens, instead of taking the likeliest")
+    add("--do-sample", action=argparse.BooleanOptionalAction, help="draw tokens, instead of taking the likeliest")
     add("--temperature", type=float, help="of sampling: below 1 the likely become likelier (default: 1)")
     add("--top-k", type=int, metavar="K", help="of sampling: only the K likeliest; 0 for all (default: 50)")
     add("--top-p", type=float, metavar="P", help="of sampling: only the likeliest that make up P (default: 1)")
     add("--num-beams", type=int, metavar="N", help="sequences to follow at once (default: 1)")
     add("--length-penalty", type=float, help="of beams: above 0 favours long ones (default: 1)")
-    add("--early-stopping", action="store_true", help="of beams: stop when as many as there are have ended")
+    add("--early-stopping", action=argparse.BooleanOptionalAction, help="of beams: stop when as many as there are have "
+        "ended")  # fmt: skip
     add("--eos-token-id", type=int, action="append", metavar="ID", help="ends the text; may be repeated (default: the "
         "model's)")  # fmt: skip
     add("--seed", type=int, help="of sampling; another text every time unless given")
