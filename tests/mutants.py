@@ -190,7 +190,6 @@ SURVIVORS: dict[str, str] = {
     "models/gpt2.py: GPT2Attention.forward.backward: -1: without the sign": _LAST_OF_TWO,
     "models/gpt2.py: GPT2Attention.forward: -1: without the sign": _LAST_OF_TWO,
     "models/tokens.py: check_positions: 1: plus 1 #2": "no rows have no position",
-    "models/tokens.py: last_token_rows: 1: plus 1": "any negative number is no row",
     "models/tokens.py: last_token_rows: np.arange(ids.shape[1]) * (ids != pad_token_id): times 1.0005":
         "the largest stays the largest",
     "models/relative.py: relative_bias: 0: plus 1": _LENGTHS,
