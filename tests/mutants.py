@@ -111,7 +111,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_t5_config,
         test_tokens,
     )  # fmt: skip
-    from tests.nn import test_erf, test_values
+    from tests.nn import test_contract, test_erf, test_readable, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
     for module in (
@@ -139,6 +139,8 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_lora,
         test_attention,
         test_gradients,
+        test_contract,
+        test_readable,
     ):
         yield from _tests_of(module)
 

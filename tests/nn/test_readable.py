@@ -93,6 +93,15 @@ def test_an_output_says_its_loss_and_shapes_and_computes_nothing_for_it() -> Non
     assert f"logits=float32[{','.join(map(str, output.logits.shape))}]" in repr(output)
 
 
+def test_a_cache_says_how_many_layers_remember_how_much() -> None:
+    cache = Cache()
+    assert repr(cache) == "Cache(0 layers)"
+    for layer in range(3):
+        cache[layer].append(np.ones((5, 6)), np.ones((5, 4)), Packing.of_lengths([2, 3]))
+    assert repr(cache) == "Cache(3 layers, lengths=[2, 3])"
+    assert repr(cache[0]) == "LayerCache(lengths=[2, 3])"
+
+
 def test_a_layer_says_its_shapes_settings_and_whether_it_is_trained() -> None:
     layer = Linear(4, 3)
     assert repr(layer) == "Linear(weight [3,4], bias [3], trainable)"
