@@ -56,6 +56,27 @@ def test_each_line_of_standard_input_gives_one_line(family: str, tmp_path: Path)
     assert [line.split("\t", 2)[2] for line in printed.splitlines()] == given
 
 
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_standard_input_is_utf_8_in_every_locale(locale: str, tmp_path: Path) -> None:
+    classifier = save_folder(tmp_path / "classifier", "bert", "ForSequenceClassification")
+    writer = save_folder(tmp_path / "writer", "gpt2")
+    env = {**os.environ, "LC_ALL": locale}
+    for command in (["predict", "--model", classifier], ["generate", "--model", writer, "--max-new-tokens", "1"]):
+        broken = subprocess.run(
+            [sys.executable, "-m", "npora", *command], input=b"good\nfilm\nbad \xff\n", capture_output=True, env=env
+        )
+        assert broken.returncode == 2 and broken.stderr.startswith(b"npora: standard input, line 3: not UTF-8 (byte")
+        told = subprocess.run(
+            [sys.executable, "-m", "npora", *command, b"bad \xff"], capture_output=True, text=True, env=env
+        )
+        assert told.returncode == 2 and "the text has half of a pair of surrogates" in told.stderr
+    marked = subprocess.run(
+        [sys.executable, "-m", "npora", "predict", "--model", classifier],
+        input="\ufeffgood é\r\n中\n".encode(), capture_output=True, env=env,
+    )  # fmt: skip
+    assert [line.split("\t")[2] for line in marked.stdout.decode().splitlines()] == ["good é", "中"]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["finetune", "--help"], ["info"], ["predict", "--batch-size", "1"]])
 def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str], model: str) -> None:
     if arguments == ["info"]:

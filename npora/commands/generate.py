@@ -7,12 +7,12 @@ end, and prints them then.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from npora.commands import standard_input
 from npora.commands.loading import add_model, load
 from npora.nn.module import Array
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     # What is not given is left to the model's generation_config.json.
     chosen = {name: getattr(options, name) for name in _OPTIONS if name in options.given}
     _refuse_idle(chosen, getattr(model, "generation_config", None))
-    prompt = sys.stdin.read().rstrip("\r\n") if options.prompt is None else options.prompt
+    prompt = "".join(standard_input.lines()).rstrip("\r\n") if options.prompt is None else options.prompt
     ids = tokenizer(prompt, return_tensors="np")["input_ids"].reshape(1, -1)
     if not ids.size:
         raise ValueError("there is no text to continue: name a prompt, or pass it on standard input")
