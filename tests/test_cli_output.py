@@ -146,6 +146,25 @@ def test_resume_is_no_way_on_where_there_is_no_checkpoint(
     assert "(adapter, log.jsonl)" in error and "--overwrite" in error and "--resume" not in error
 
 
+def test_an_output_that_is_a_file_is_refused(
+    model: str, train: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(model, train, tmp_path / "out", *MORE) == 0
+    capsys.readouterr()
+    assert finetune(model, train, Path(train)) == 2
+    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", train]) == 2
+    assert main(["finetune", "--output", train]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert errors == [f"npora: --output {train} is a file: name a folder"] * 3
+
+
+@pytest.mark.parametrize("command", ["finetune", "generate", "gradcheck", "taylor", "vcurve"])
+def test_a_seed_below_0_is_refused_by_name(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--seed", "-1"])
+    assert "argument --seed: a seed is a whole number, 0 or more; got '-1'" in capsys.readouterr().err
+
+
 def test_overwrite_removes_the_run_and_nothing_else(model: str, train: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert finetune(model, train, out, "--max-steps", "6", "--save-strategy", "epoch") == 0
