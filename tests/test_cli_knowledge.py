@@ -12,6 +12,7 @@ import pytest
 
 from npora import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PeftModel
 from npora.cli import main
+from npora.files import read_json, write_json
 from tests.test_cli_tasks import finetune, predicted, sentences, summary, table
 from tests.tiny_folders import FAMILIES, WORDS, save_folder
 
@@ -81,6 +82,21 @@ def test_the_length_of_the_training_is_that_of_the_prediction(
     assert longer[1] != cut[1]
     assert main(["predict", *taken, "--max-length", "7", "film"]) == 0
     assert "--max-length 7: the adapter was trained with 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_model_with_relative_positions_takes_more_tokens_than_it_names(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_folder(tmp_path / "model", family, "ForSequenceClassification")
+    settings = read_json(tmp_path / "model" / "tokenizer_config.json") | {"model_max_length": 24}
+    write_json(tmp_path / "model" / "tokenizer_config.json", settings)
+    text = "a film " * 13
+    (cut,) = predicted(capsys, "--model", model, text)
+    assert main(["predict", "--model", model, "--max-length", "30", text]) == 0
+    printed, said = capsys.readouterr()
+    assert "--max-length 30: the checkpoint names 24 as the most tokens of a text" in said and "were cut" not in said
+    assert printed.split("\t")[1] != cut[1]
 
 
 def test_the_end_that_is_taught_is_one_at_which_generation_stops(

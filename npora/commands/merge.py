@@ -9,6 +9,7 @@ import argparse
 import os
 
 from npora.commands.loading import Loaded, add_model, load
+from npora.commands.output import refuse_file
 from npora.commands.tasks import TASKS
 from npora.files import read_json, write_json
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    refuse_file(options.output)
     if os.path.isdir(options.output) and os.listdir(options.output):
         raise FileExistsError(f"{options.output} is not empty: name a new folder")
     os.makedirs(options.output, exist_ok=True)  # an error now, and not after the work

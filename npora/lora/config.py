@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -74,8 +75,8 @@ class LoraConfig(UnsupportedFields):
             if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
                 raise ValueError(f"the rank must be a whole number of at least 1; got {rank!r} for {pattern}")
         for pattern, alpha in {"lora_alpha": self.lora_alpha, **self.alpha_pattern}.items():
-            if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-                raise ValueError(f"lora_alpha must be a number; got {alpha!r} for {pattern}")
+            if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+                raise ValueError(f"lora_alpha must be a finite number; got {alpha!r} for {pattern}")
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout must lie in [0, 1); got {self.lora_dropout}")
         if self.bias not in ("none", "all", "lora_only"):
