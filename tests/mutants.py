@@ -111,7 +111,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_t5_config,
         test_tokens,
     )  # fmt: skip
-    from tests.nn import test_erf, test_values
+    from tests.nn import test_contract, test_erf, test_readable, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
     for module in (
@@ -139,6 +139,8 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_lora,
         test_attention,
         test_gradients,
+        test_contract,
+        test_readable,
     ):
         yield from _tests_of(module)
 
@@ -190,7 +192,6 @@ SURVIVORS: dict[str, str] = {
     "models/gpt2.py: GPT2Attention.forward.backward: -1: without the sign": _LAST_OF_TWO,
     "models/gpt2.py: GPT2Attention.forward: -1: without the sign": _LAST_OF_TWO,
     "models/tokens.py: check_positions: 1: plus 1 #2": "no rows have no position",
-    "models/tokens.py: last_token_rows: 1: plus 1": "any negative number is no row",
     "models/tokens.py: last_token_rows: np.arange(ids.shape[1]) * (ids != pad_token_id): times 1.0005":
         "the largest stays the largest",
     "models/relative.py: relative_bias: 0: plus 1": _LENGTHS,

@@ -117,14 +117,40 @@ def spread_adapter(model: PeftModel) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [([""], "there is no text to continue"), (["--top-p", "2", "--do-sample", "a"], "top_p must lie in [0, 1]"),
-     (["--adapter", "nowhere", "a"], "nowhere"), (["--max-new-tokens", "70", "a"], "64 positions")],
+     (["--adapter", "nowhere", "a"], "nowhere"), (["a" * 65], "the prompt has 65 tokens, and this model takes at most"),
+     (["--eos-token-id", "257", "a"], "--eos-token-id 257: the ids of this model are 0 … 256"),
+     (["--eos-token-id", "-1", "a"], "--eos-token-id -1: the ids")],
 )  # fmt: skip
 def test_an_error_is_one_line(
     model: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["generate", "--model", model, *arguments]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1 and error.startswith("npora: ")
+    printed, error = capsys.readouterr()
+    assert not printed and message in error and error.count("\n") == 1 and error.startswith("npora: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "prompt"),
+    [(["--max-new-tokens", "70"], 3), (["--max-new-tokens", "70", "--num-beams", "2"], 3), ([], 60),
+     (["--max-new-tokens", "2"], 64)],
+)  # fmt: skip
+def test_a_text_ends_where_the_positions_of_the_model_do(
+    model: str, given: list[str], prompt: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"num_beams": 2} if "--num-beams" in given else {}
+    expected = text_of(model, "a" * prompt, max_new_tokens=65 - prompt, **options)
+    assert main(["generate", "--model", model, *given, "a" * prompt]) == 0
+    printed, said = capsys.readouterr()
+    assert printed == expected
+    assert f"at most 64 tokens: the text ends after {65 - prompt} new ones, if not before" in said
+
+
+def test_a_text_within_the_positions_of_the_model_ends_as_it_does(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "--model", model, "--max-new-tokens", "62", "aaa"]) == 0
+    printed, said = capsys.readouterr()
+    assert printed == text_of(model, "aaa", max_new_tokens=62) and not said
 
 
 def test_a_character_is_printed_when_its_last_token_has_come(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from npora import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PeftModel
 from npora.cli import main
+from npora.files import read_json, write_json
 from tests.test_cli_tasks import finetune, predicted, sentences, summary, table
 from tests.tiny_folders import FAMILIES, WORDS, save_folder
 
@@ -21,11 +22,12 @@ def test_a_merged_model_predicts_what_the_adapter_does(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, train = save_folder(tmp_path / "model", family), table(tmp_path / "train.tsv", sentences("x", "y", "z"))
-    assert finetune(model, train, tmp_path / "out", "--max-steps", "9", "--seed", "43", "--eval", train) == 0
+    length = ("--max-length", "5")
+    assert finetune(model, train, tmp_path / "out", "--max-steps", "9", "--seed", "43", "--eval", train, *length) == 0
     measured = summary(capsys)
     taken, merged = ("--model", model, "--adapter", str(tmp_path / "out")), str(tmp_path / "merged")
     assert main(["merge", *taken, "--output", merged]) == 0
-    texts = ["film was good", "the very plot was red", "bad"]
+    texts = ["film was good", "the very plot was red", "bad", "good film was bad " * 5]
     for with_adapter, alone in zip(
         predicted(capsys, *taken, *texts), predicted(capsys, "--model", merged, *texts), strict=True
     ):
@@ -82,6 +84,21 @@ def test_the_length_of_the_training_is_that_of_the_prediction(
     assert "--max-length 7: the adapter was trained with 5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_model_with_relative_positions_takes_more_tokens_than_it_names(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_folder(tmp_path / "model", family, "ForSequenceClassification")
+    settings = read_json(tmp_path / "model" / "tokenizer_config.json") | {"model_max_length": 24}
+    write_json(tmp_path / "model" / "tokenizer_config.json", settings)
+    text = "a film " * 13
+    (cut,) = predicted(capsys, "--model", model, text)
+    assert main(["predict", "--model", model, "--max-length", "30", text]) == 0
+    printed, said = capsys.readouterr()
+    assert "--max-length 30: the checkpoint names 24 as the most tokens of a text" in said and "were cut" not in said
+    assert printed.split("\t")[1] != cut[1]
+
+
 def test_the_end_that_is_taught_is_one_at_which_generation_stops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +126,9 @@ def test_generate_does_what_the_models_own_config_says(tmp_path: Path, capsys: p
     base, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     ids = base.generate(tokenizer("the film", return_tensors="np")["input_ids"].reshape(1, -1), temperature=0.5, seed=1)
     assert ids.shape[1] <= 5
+    assert capsys.readouterr().out == tokenizer.decode(ids[0], skip_special_tokens=True) + "\n"
+    assert main(["generate", "--model", model, "--no-do-sample", "the film"]) == 0
+    ids = base.generate(tokenizer("the film", return_tensors="np")["input_ids"].reshape(1, -1), do_sample=False)
     assert capsys.readouterr().out == tokenizer.decode(ids[0], skip_special_tokens=True) + "\n"
 
 

@@ -56,6 +56,27 @@ def test_each_line_of_standard_input_gives_one_line(family: str, tmp_path: Path)
     assert [line.split("\t", 2)[2] for line in printed.splitlines()] == given
 
 
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_standard_input_is_utf_8_in_every_locale(locale: str, tmp_path: Path) -> None:
+    classifier = save_folder(tmp_path / "classifier", "bert", "ForSequenceClassification")
+    writer = save_folder(tmp_path / "writer", "gpt2")
+    env = {**os.environ, "LC_ALL": locale}
+    for command in (["predict", "--model", classifier], ["generate", "--model", writer, "--max-new-tokens", "1"]):
+        broken = subprocess.run(
+            [sys.executable, "-m", "npora", *command], input=b"good\nfilm\nbad \xff\n", capture_output=True, env=env
+        )
+        assert broken.returncode == 2 and broken.stderr.startswith(b"npora: standard input, line 3: not UTF-8 (byte")
+        told = subprocess.run(
+            [sys.executable, "-m", "npora", *command, b"bad \xff"], capture_output=True, text=True, env=env
+        )
+        assert told.returncode == 2 and "the text has half of a pair of surrogates" in told.stderr
+    marked = subprocess.run(
+        [sys.executable, "-m", "npora", "predict", "--model", classifier],
+        input="\ufeffgood é\r\n中\n".encode(), capture_output=True, env=env,
+    )  # fmt: skip
+    assert [line.split("\t")[2] for line in marked.stdout.decode().splitlines()] == ["good é", "中"]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["finetune", "--help"], ["info"], ["predict", "--batch-size", "1"]])
 def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str], model: str) -> None:
     if arguments == ["info"]:
@@ -123,6 +144,25 @@ def test_resume_is_no_way_on_where_there_is_no_checkpoint(
         assert finetune(model, train, tmp_path / "out", "--max-steps", "1") == code
     error = capsys.readouterr().err
     assert "(adapter, log.jsonl)" in error and "--overwrite" in error and "--resume" not in error
+
+
+def test_an_output_that_is_a_file_is_refused(
+    model: str, train: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(model, train, tmp_path / "out", *MORE) == 0
+    capsys.readouterr()
+    assert finetune(model, train, Path(train)) == 2
+    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", train]) == 2
+    assert main(["finetune", "--output", train]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert errors == [f"npora: --output {train} is a file: name a folder"] * 3
+
+
+@pytest.mark.parametrize("command", ["finetune", "generate", "gradcheck", "taylor", "vcurve"])
+def test_a_seed_below_0_is_refused_by_name(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--seed", "-1"])
+    assert "argument --seed: a seed is a whole number, 0 or more; got '-1'" in capsys.readouterr().err
 
 
 def test_overwrite_removes_the_run_and_nothing_else(model: str, train: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.commands.messages import say
 from npora.commands.output import adapter_of
 from npora.data import ByteTokenizer, Dataset
 from npora.data.stdlib import stdlib_prose, stdlib_source
@@ -223,7 +224,3 @@ def _sample(model: PeftModel) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

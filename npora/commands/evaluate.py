@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> None:
     agree_on_the_end(task, loaded.model, tokenizer)
     classes = Classes.of(config) if task.name == "classification" else None
     rows = read(task, options.file, columns(options, task, loaded.notes), classes)
-    most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer)
+    usual = None if task.name == "classification" else task.length  # as predict has it, and as finetune
+    most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
     arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
     trainer = Trainer(loaded.model, arguments, compute_metrics=task.metrics(classes))
     metrics = trainer.evaluate(encoded(task, rows, tokenizer, most, options.file))

@@ -21,6 +21,7 @@ from typing import Any
 from npora.commands import default_job, output
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
+from npora.commands.messages import seed
 from npora.commands.rows import add_columns, columns, encoded, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scheduler", default="linear", choices=["constant", "linear", "cosine"], help="of the learning rate")
     add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
-    add("--seed", type=int, default=42, help="of the adapter, the head, the order and dropout")
+    add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")
     add("--save-strategy", default="no", choices=["no", "epoch"], help="whether checkpoints to resume from are kept")
     add("--resume", action="store_true", help="go on from the newest checkpoint in --output")
     add("--logging-steps", type=int, default=20, help="a line of progress every so many steps")

@@ -7,13 +7,16 @@ end, and prints them then.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from npora.commands import standard_input
 from npora.commands.loading import add_model, load
+from npora.commands.messages import say, seed
+from npora.commands.rows import places
+from npora.models.generation_config import GenerationConfig, chosen_options
 from npora.nn.module import Array
 
 
@@ -22,16 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add("--max-new-tokens", type=int, metavar="N", help="the most tokens to put behind the prompt (default: what the "
         "model's generation_config.json says, as for all that follows, else 20)")  # fmt: skip
-    add("--do-sample", action="store_true", help="draw tokens, instead of taking the likeliest")
+    add("--do-sample", action=argparse.BooleanOptionalAction, help="draw tokens, instead of taking the likeliest")
     add("--temperature", type=float, help="of sampling: below 1 the likely become likelier (default: 1)")
     add("--top-k", type=int, metavar="K", help="of sampling: only the K likeliest; 0 for all (default: 50)")
     add("--top-p", type=float, metavar="P", help="of sampling: only the likeliest that make up P (default: 1)")
     add("--num-beams", type=int, metavar="N", help="sequences to follow at once (default: 1)")
     add("--length-penalty", type=float, help="of beams: above 0 favours long ones (default: 1)")
-    add("--early-stopping", action="store_true", help="of beams: stop when as many as there are have ended")
+    add("--early-stopping", action=argparse.BooleanOptionalAction, help="of beams: stop when as many as there are have "
+        "ended")  # fmt: skip
     add("--eos-token-id", type=int, action="append", metavar="ID", help="ends the text; may be repeated (default: the "
         "model's)")  # fmt: skip
-    add("--seed", type=int, help="of sampling; another text every time unless given")
+    add("--seed", type=seed, help="of sampling; another text every time unless given")
     add("--no-cache", action="store_true", help="compute all keys and values again for every token")
     add("prompt", nargs="?", metavar="PROMPT", help="the text to continue; standard input where none is given")
 
@@ -46,10 +50,15 @@ def run(options: argparse.Namespace) -> None:
     # What is not given is left to the model's generation_config.json.
     chosen = {name: getattr(options, name) for name in _OPTIONS if name in options.given}
     _refuse_idle(chosen, getattr(model, "generation_config", None))
-    prompt = sys.stdin.read().rstrip("\r\n") if options.prompt is None else options.prompt
+    for number in chosen.get("eos_token_id", ()):
+        if not 0 <= number < loaded.config.vocab_size:
+            raise ValueError(f"--eos-token-id {number}: the ids of this model are 0 … {loaded.config.vocab_size - 1}")
+    prompt = "".join(standard_input.lines()).rstrip("\r\n") if options.prompt is None else options.prompt
     ids = tokenizer(prompt, return_tensors="np")["input_ids"].reshape(1, -1)
     if not ids.size:
         raise ValueError("there is no text to continue: name a prompt, or pass it on standard input")
+    if loaded.task.name == "causal-lm":
+        _stay_within(places(loaded.config), ids.shape[1], chosen, getattr(model, "generation_config", None))
     printer = TextPrinter(tokenizer)
     beams = _said(chosen, getattr(model, "generation_config", None), "num_beams") or 1
     streamer = printer if beams == 1 else None
@@ -57,6 +66,19 @@ def run(options: argparse.Namespace) -> None:
     if streamer is None:
         printer.put(sequences)
         printer.end()
+
+
+def _stay_within(places: int | None, prompt: int, chosen: dict[str, Any], said: Any) -> None:
+    """Let the text end where the model's positions do, and say so. Raises ValueError for a prompt that is too long."""
+    if places is None:
+        return
+    if prompt > places:
+        raise ValueError(f"the prompt has {prompt} tokens, and this model takes at most {places}")
+    room = places - prompt + 1  # the last token is not read any more
+    options = chosen_options(said or GenerationConfig(), {n: v for n, v in chosen.items() if n != "seed"})
+    if (options["max_new_tokens"] or options["max_length"] - prompt) > room:
+        chosen["max_new_tokens"] = room
+        say(f"this model takes at most {places} tokens: the text ends after {room} new ones, if not before")
 
 
 def _said(chosen: Mapping[str, Any], said: Any, name: str) -> Any:

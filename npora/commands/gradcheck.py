@@ -27,6 +27,7 @@ from npora.check.printed import wrapped
 from npora.check.taylor import taylor_test
 from npora.commands.catalogue import CATALOGUE, Drawn, draw
 from npora.commands.countdown import Countdown
+from npora.commands.messages import seed
 from npora.files import check_writable
 
 USAGE = 3
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="name the layers, functions and models, and the kinds of error")
     add("--method", choices=METHODS, default="auto", help="the oracle")
     add("--dtype", choices=("float64", "float32"), default="float64", help="what the backward computes in")
-    add("--seed", type=int, default=0, help="of shapes, values, upstream gradients and directions")
+    add("--seed", type=seed, default=0, help="of shapes, values, upstream gradients and directions")
     add("--scale", type=float, default=1.0, help="the size of the drawn inputs or parameters")
     add("--shape", action="append", metavar="4,5", help="of your function's inputs, once for each; (4,5) unless given")
     add("--steps", type=int, default=0, help="steps of Adam to take first")

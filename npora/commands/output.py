@@ -24,8 +24,10 @@ def claim(output: str, *, resume: bool = False, overwrite: bool = False, demonst
 
     Raises
     ------
+    NotADirectoryError: it is a file.
     FileExistsError: a run is there, and neither `resume` nor `overwrite` says what to do.
     """
+    refuse_file(output)
     found = sorted(name for name in _names(output) if _PARTS.fullmatch(name))
     if not found or resume:
         return
@@ -38,6 +40,12 @@ def claim(output: str, *, resume: bool = False, overwrite: bool = False, demonst
     if not demonstration and any(name.startswith("checkpoint-") for name in found):
         ways += ", or --resume to go on from the newest checkpoint"
     raise FileExistsError(f"{output} holds a run already ({', '.join(found)}): {ways}")
+
+
+def refuse_file(output: str) -> None:
+    """Raise NotADirectoryError for the name of a file."""
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise NotADirectoryError(f"--output {output} is a file: name a folder")
 
 
 def _names(output: str) -> list[str]:

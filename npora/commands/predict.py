@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from npora.commands import standard_input
 from npora.commands.loading import add_model, load
 from npora.commands.rows import is_cut, length, say_cut
 from npora.data.dataset import Row
@@ -42,7 +43,9 @@ def run(options: argparse.Namespace) -> None:
     most = length(options.max_length, loaded.notes.get("max_length"), loaded.config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
     done = cut = 0
-    for sentences in _batches(options.sentences or _lines(), options.batch_size):
+    for sentences in _batches(
+        options.sentences or (line.rstrip("\r\n") for line in standard_input.lines()), options.batch_size
+    ):
         encoded: list[Row] = []
         for sentence in sentences:
             done += 1
@@ -56,17 +59,6 @@ def run(options: argparse.Namespace) -> None:
     if not done:
         raise ValueError("there is no sentence to classify: name some, or pass them on standard input")
     say_cut(cut, done, most, "the sentences")
-
-
-def _lines() -> Iterator[str]:
-    """Those of standard input, as they come."""
-    number = 0
-    try:
-        for line in sys.stdin:
-            number += 1
-            yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"standard input, after line {number}: not {error.encoding} ({error.reason})") from None
 
 
 def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -57,14 +57,18 @@ def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | N
         raise ValueError(f"--{name.replace('_', '-')} needs {tasks}; this is {task.name}")
 
 
-def longest(config: Any, tokenizer: Tokenizer) -> int | None:
-    """The most tokens that a model takes at once; None where nothing says it."""
+def places(config: Any) -> int | None:
+    """The most tokens that a model can take at once: those for which it learnt a position. None where positions are
+    relative: such a model names the tokens that it was trained with, and takes more."""
+    return None if config.model_type in ("llama", "t5") else _named_places(config)
+
+
+def _named_places(config: Any) -> int | None:
     names = ("max_position_embeddings", "n_positions")
-    places = next((int(value) for name in names if (value := getattr(config, name, None)) is not None), None)
-    if places is not None and config.model_type == "roberta":
-        places -= config.pad_token_id + 1  # positions count on from the padding's
-    limits = [limit for limit in (places, tokenizer.model_max_length) if limit is not None]
-    return min(limits, default=None)
+    named = next((int(value) for name in names if (value := getattr(config, name, None)) is not None), None)
+    if named is not None and config.model_type == "roberta":
+        named -= (config.pad_token_id or 0) + 1  # positions count on from the padding's
+    return named
 
 
 def length(
@@ -77,18 +81,21 @@ def length(
     ------
     ValueError: the model does not take so many.
     """
-    most = longest(config, tokenizer)
+    limits = [limit for limit in (_named_places(config), tokenizer.model_max_length) if limit is not None]
+    named = min(limits, default=None)
     if asked is not None:
         if asked < 1:
             raise ValueError(f"--max-length must be at least 1; got {asked}")
-        if most is not None and asked > most:
+        if (most := places(config)) is not None and asked > most:
             raise ValueError(f"--max-length {asked}: this model takes at most {most} tokens")
+        if named is not None and asked > named:
+            say(f"--max-length {asked}: the checkpoint names {named} as the most tokens of a text")
         if noted is not None and asked != noted:
             say(f"--max-length {asked}: the adapter was trained with {noted}")
         return asked
     if noted is not None:
         return noted
-    return min((limit for limit in (most, usual) if limit is not None), default=None)
+    return min((limit for limit in (named, usual) if limit is not None), default=None)
 
 
 def encoded(task: Task, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None, what: str) -> Dataset:

@@ -8,6 +8,7 @@ from npora.check.planted import plantings
 from npora.check.plots import check_picture, curves
 from npora.check.taylor import taylor_test
 from npora.commands.catalogue import draw
+from npora.commands.messages import seed
 
 USAGE = 3  # 1 and 2 are verdicts
 
@@ -15,7 +16,7 @@ USAGE = 3  # 1 and 2 are verdicts
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", nargs="?", default="layer_norm", metavar="NAME", help="a layer (see npora gradcheck --list)")
-    add("--seed", type=int, default=0, help="of shapes, values and the direction")
+    add("--seed", type=seed, default=0, help="of shapes, values and the direction")
     add("--break", dest="kind", metavar="KIND", help="plant this error first")
     add("--plot", metavar="FILE", help="draw the remainders with their reference slopes (extra `plot`)")
 

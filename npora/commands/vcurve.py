@@ -7,12 +7,13 @@ import argparse
 from npora.check.plots import check_picture, curves
 from npora.check.vcurve import v_curve
 from npora.commands.catalogue import draw
+from npora.commands.messages import seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", nargs="?", default="layer_norm", metavar="NAME", help="a layer (see npora gradcheck --list)")
-    add("--seed", type=int, default=0, help="of shapes and values")
+    add("--seed", type=seed, default=0, help="of shapes and values")
     add("--plot", metavar="FILE", help="draw the curves (extra `plot`)")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.data.lines import shortened
 from npora.nn.module import Array
 
 LABELS = ("labels", "label", "label_ids")
@@ -74,10 +75,10 @@ def _array(row: Mapping[str, Any], keys: Sequence[str], number: int) -> Array:
     except (ValueError, TypeError, RuntimeError) as error:  # a ragged list, a tensor that NumPy has no type for
         raise ValueError(f"row {number}: {key} is no array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
-        value, advice = repr(row[key]), ""
+        advice = ""
         if keys is LABELS:
             advice = ": a label is a number; map names to numbers, as model.config.label2id does"
-        raise ValueError(f"row {number}: {key} is {value if len(value) < 60 else value[:57] + '…'}{advice}")
+        raise ValueError(f"row {number}: {key} is {shortened(row[key])}{advice}")
     if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
         raise ValueError(f"row {number}: {key} holds {array.max()}, which is no label or id: int64 does not hold it")
     if keys is LABELS and not np.isfinite(array).all():

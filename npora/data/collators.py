@@ -12,11 +12,12 @@ import numpy as np
 
 from npora.data.collate import IGNORED, LABELS, collate
 from npora.nn.module import Array
+from npora.nn.readable import Readable
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-class DataCollatorWithPadding:
+class DataCollatorWithPadding(Readable):
     """Pads a batch to its longest row, or with padding="max_length" to max_length, with the tokenizer's pad_token_id.
 
     pad_to_multiple_of : lengths are rounded up to a multiple. Padding costs nothing here: models pack the real tokens

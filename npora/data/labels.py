@@ -48,6 +48,8 @@ class Labels:
         names = [(value, where) for value, where in given if isinstance(value, str) and not _is_whole(value)]
         if not names:
             return [self._in_range(_class(value, where), where) for value, where in given]
+        if self.label2id is None and (broken := next((n for n in names if _is_number(n[0])), None)) is not None:
+            raise _no_class(*broken)
         if len(names) < len(given):
             whole = next((value, where) for value, where in given if (value, where) not in names)
             raise ValueError(
@@ -60,6 +62,13 @@ class Labels:
         if blank is not None:
             raise ValueError(f"{blank}: the label is empty")
         found = sorted({value for value, _ in names})
+        bare: dict[str, str] = {}
+        for name in found:
+            if (other := bare.setdefault(name.strip(), name)) != name:
+                where = next(where for value, where in names if value == name)
+                raise ValueError(
+                    f"{where}: the label {shortened(name)} differs from {shortened(other)} by spaces alone"
+                )
         if self.num_labels is not None and len(found) > self.num_labels:
             where = next(where for value, where in names if value == found[self.num_labels])
             raise ValueError(
@@ -79,7 +88,7 @@ class Labels:
 
     def _in_range(self, label: int, where: str) -> int:
         if label < 0 or (self.num_labels is not None and label >= self.num_labels):
-            most = "" if self.num_labels is None else f" … {self.num_labels - 1}"
+            most = " or more" if self.num_labels is None else f" … {self.num_labels - 1}"
             raise ValueError(f"{where}: the label {label} is out of range; labels are 0{most}")
         return label
 
@@ -111,6 +120,11 @@ def _is_whole(text: str) -> bool:
     return _WHOLE.fullmatch(text.strip()) is not None
 
 
+def _is_number(text: str) -> bool:
+    """Whether a text says a number, a nan or an infinity: a name of a class it is not, but by mistake."""
+    return math.isfinite(_read(text)) or text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+
+
 def _class(value: Any, where: str) -> int:
     """A whole number, also where it is written 1.0."""
     if isinstance(value, str) and _is_whole(value) and len(value) < 20:
@@ -119,15 +133,29 @@ def _class(value: Any, where: str) -> int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    hint = " (write 1 for true and 0 for false)" if isinstance(value, bool) else ""
-    raise ValueError(f"{where}: the label {shortened(value)} is not a whole number{hint}")
+    raise _no_class(value, where)
+
+
+def _no_class(value: Any, where: str) -> ValueError:
+    hint = ""
+    if isinstance(value, bool):
+        hint = " (write 1 for true and 0 for false)"
+    elif isinstance(value, list):
+        hint = " (a text has several classes in a multi_label_classification)"
+    elif isinstance(value, float | str):
+        hint = ", and no name of a class (num_labels=1, a regression, fits numbers)"
+    return ValueError(f"{where}: the label {shortened(value)} is not a whole number{hint}")
 
 
 def _number(value: Any, where: str) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number := _read(value)):
         raise ValueError(f"{where}: the label {shortened(value)} is not a number to fit")
     return number
+
+
+def _read(value: Any) -> float:
+    """The number that a value is or says; nan where it says none."""
+    try:
+        return math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan

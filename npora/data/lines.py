@@ -6,7 +6,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Path = str | os.PathLike[str]
@@ -24,20 +24,27 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with gzip.open(path, "rb") if name.lower().endswith(".gz") else open(path, "rb") as file:
-            for raw in file:
-                if number == 0:
-                    if raw.startswith(_UTF16):
-                        raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                for line in io.StringIO(_decoded(raw, f"{name}, line {number + 1}"), newline=""):
-                    number += 1
-                    yield number, line
+            for number, line in lines_of(file, name):
+                yield number, line
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {name}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"{name} is a directory; pass a file of examples") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{name}, after line {number}: not a whole gzip file ({error})") from None
+
+
+def lines_of(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """As `lines`, of a file that is open, each as soon as it comes."""
+    number = 0
+    for raw in file:
+        if number == 0:
+            if raw.startswith(_UTF16):
+                raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        for line in io.StringIO(_decoded(raw, f"{name}, line {number + 1}"), newline=""):
+            number += 1
+            yield number, line
 
 
 def _decoded(raw: bytes, where: str) -> str:

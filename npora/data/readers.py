@@ -9,6 +9,7 @@ from npora.data.dataset import Dataset, Row
 from npora.data.labels import Labels
 from npora.data.lines import Path, lines, shortened
 from npora.data.tables import csv_rows, json_lines, json_rows, tsv_rows
+from npora.data.texts import has_surrogates
 
 _FORMATS = {".tsv": tsv_rows, ".csv": csv_rows, ".jsonl": json_lines, ".ndjson": json_lines, ".json": json_rows}
 _SAMPLES = ("line", "paragraph", "document")
@@ -126,7 +127,7 @@ def _text(row: Row, column: str, where: str) -> str:
     value = row[column]
     if not isinstance(value, str):
         raise ValueError(f"{where}: {column} must be a string; got {shortened(value)}")
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if has_surrogates(value):
         raise ValueError(
             f"{where}: {column} has half of a pair of surrogates, which is no character: {shortened(value)}"
         )

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from npora.data.lines import shortened
+
 
 def as_texts(text: Any, pair: Any, words: bool = False) -> tuple[list[Any], bool]:
     """The texts, tuples of two where they are pairs, and whether one was passed and no list.
@@ -15,7 +17,8 @@ def as_texts(text: Any, pair: Any, words: bool = False) -> tuple[list[Any], bool
 
     Raises
     ------
-    TypeError: what is no text, with its place.  ValueError: more texts than pairs, or fewer.
+    TypeError: what is no text, with its place.  ValueError: more texts than pairs, or fewer; half of a pair of
+    surrogates, which is no character.
     """
     texts, one = _listed(text, words)
     if pair is None or (one and isinstance(pair, str) and not pair):  # as transformers has it: an empty one is none
@@ -34,11 +37,14 @@ def _listed(text: Any, words: bool) -> tuple[list[Any], bool]:
     if isinstance(text, str):
         if words:
             raise TypeError("is_split_into_words needs a list of words; got a string")
+        _check_characters(text, "the text")
         return [text], True
     if not isinstance(text, Iterable) or isinstance(text, bytes):
         raise TypeError(f"a tokenizer takes a string or a list of strings; got {type(text).__name__}")
     texts = list(text)
     if words and all(isinstance(word, str) for word in texts):
+        for i, word in enumerate(texts):
+            _check_characters(word, f"the word at {i}")
         return [texts], True
     for i, value in enumerate(texts):
         parts = value if words or (isinstance(value, tuple | list) and len(value) == 2) else [value]
@@ -46,11 +52,18 @@ def _listed(text: Any, words: bool) -> tuple[list[Any], bool]:
             if not isinstance(part, str):
                 raise TypeError(
                     f"a tokenizer takes a string or a list of strings; got {type(part).__name__} in the list, "
-                    f"{_short(part)} at {i}"
+                    f"{shortened(part)} at {i}"
                 )
+            _check_characters(part, f"the text at {i}")
     return [tuple(value) if isinstance(value, list) and not words else value for value in texts], False
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def has_surrogates(text: str) -> bool:
+    """Whether there is half of a pair of surrogates in it, which UTF-8 has not: JSON escapes bring it, and bytes that
+    were read as they came."""
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _check_characters(text: str, what: str) -> None:
+    if has_surrogates(text):
+        raise ValueError(f"{what} has half of a pair of surrogates, which is no character: {shortened(text)}")

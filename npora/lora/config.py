@@ -76,7 +76,7 @@ class LoraConfig(UnsupportedFields):
                 raise ValueError(f"the rank must be a whole number of at least 1; got {rank!r} for {pattern}")
         for pattern, alpha in {"lora_alpha": self.lora_alpha, **self.alpha_pattern}.items():
             if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-                raise ValueError(f"lora_alpha must be a number; got {alpha!r} for {pattern}")
+                raise ValueError(f"lora_alpha must be a finite number; got {alpha!r} for {pattern}")
         if not isinstance(self.lora_dropout, int | float) or not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout must lie in [0, 1); got {self.lora_dropout!r}")
         for name in ("use_rslora", "fan_in_fan_out", "inference_mode"):

@@ -46,7 +46,7 @@ class AutoModel:
         """As PretrainedModel.from_pretrained. Raises ValueError for a model type that npora does not know here."""
         folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only, token=token)
         if not os.path.isfile(os.path.join(folder, CONFIG_NAME)):
-            check_is_model(folder)
+            check_is_model(folder)  # the class itself does where there is one
         model_type = str(read_config(folder).get("model_type"))
         if model_type not in cls.classes:
             raise ValueError(

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def activations(layer: object, x: Any, parameter: Array) -> Array:
-    """x itself: an array [...,i] in the dtype of the layer's parameter [...,i], in which the layer computes.
+    """x itself: an array [...,i] in the dtype of the layer's parameter [...,i], in which the layer computes. Either may
+    be complex beside the other: so derivatives are taken by complex steps.
 
     Raises
     ------
@@ -20,7 +21,7 @@ def activations(layer: object, x: Any, parameter: Array) -> Array:
     ValueError: its last axis is of another size.
     """
     name, dtype = type(layer).__name__, parameter.dtype
-    if isinstance(x, np.ndarray | np.generic) and x.dtype == dtype:
+    if isinstance(x, np.ndarray | np.generic) and x.dtype.char.lower() == dtype.char.lower():  # f, F: 32 bits; d, D: 64
         if x.shape[-1:] != parameter.shape[-1:]:
             raise ValueError(f"a {name} of {parameter.shape[-1]} inputs was given an array of shape {x.shape}")
         return np.asanyarray(x)

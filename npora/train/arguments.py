@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from npora.nn.readable import Readable
@@ -24,7 +24,7 @@ _CHOICES = {
     "lr_scheduler_type": SCHEDULES, "optim": OPTIMIZERS, "train_sampling_strategy": ("random", "sequential"),
 }  # fmt: skip
 _COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
-_EVERY = ("logging_steps", "eval_steps", "save_steps")  # eval_steps are logging_steps unless given
+_EVERY = ("logging_steps", "eval_steps", "save_steps")  # the first is the default of the second
 _SIZES = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon", "eval_delay")
 _Class = TypeVar("_Class", bound=type)
 
@@ -145,13 +145,15 @@ class TrainingArguments(Readable):
         self.max_grad_norm = self.max_grad_norm or 0  # None does not clip
         for name in ("seed", "data_seed"):
             value = getattr(self, name)
-            self._require((type(value) is int and value >= 0) or value is None is getattr(type(self), name),
-                          f"{name} must be a whole number, not negative", value)  # fmt: skip
+            whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+            self._require(whole or (value is None and name == "data_seed"),
+                          f"{name} must be a whole number, 0 or more", value)  # fmt: skip
         for name in (*_SIZES, *_EVERY, "num_train_epochs", "max_steps"):
             value = getattr(self, name)
-            self._require(isinstance(value, Real) and not isinstance(value, bool), f"{name} must be a number", value)
+            self._require(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value),
+                          f"{name} must be a number, and a finite one", value)  # fmt: skip
         for name in _SIZES:
-            self._require(0 <= getattr(self, name) < math.inf, f"{name} must not be negative", getattr(self, name))
+            self._require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("adam_beta1", "adam_beta2"):
             value = getattr(self, name)
             self._require(isinstance(value, float | int) and 0 <= value < 1, f"{name} must lie in [0, 1)", value)

@@ -19,7 +19,7 @@ from npora import LoraConfig
         ({"rank_pattern": {"query": -1}}, "got -1 for query"),
         ({"lora_dropout": 1.0}, "lora_dropout must lie in [0, 1); got 1.0"),
         ({"lora_dropout": "0"}, "lora_dropout must lie in [0, 1); got '0'"),
-        ({"lora_alpha": float("nan")}, "lora_alpha must be a number; got nan for lora_alpha"),
+        ({"lora_alpha": float("nan")}, "lora_alpha must be a finite number; got nan for lora_alpha"),
         ({"use_rslora": "false"}, "use_rslora must be True or False; got 'false'"),
         ({"bias": "some"}, "bias must be 'none', 'all' or 'lora_only'; got 'some'"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' is not supported"),

@@ -37,8 +37,9 @@ def test_names_may_come_in_any_collection() -> None:
     assert LoraConfig(modules_to_save="pooler").modules_to_save == ["pooler"]  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="target_modules holds names, which are strings; got"):
         LoraConfig(target_modules=[1])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="lora_alpha must be a number; got '16'"):
-        LoraConfig(lora_alpha="16")  # type: ignore[arg-type]
+    for wrong in ("16", True, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"lora_alpha must be a finite number; got {wrong!r}"):
+            LoraConfig(lora_alpha=wrong)  # type: ignore[arg-type]
 
 
 def test_enumerations_are_written_as_plain_strings(tmp_path: Path) -> None:

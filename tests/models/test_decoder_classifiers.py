@@ -65,6 +65,13 @@ def test_a_batch_gives_what_each_text_gives_alone(
         np.testing.assert_allclose(logits, alone, rtol=0, atol=1e-12)  # a few hundred roundings of values of size 1
 
 
+def test_an_end_that_the_mask_hides_ends_nothing() -> None:
+    model = randomized(FAMILIES["t5"](0))
+    found = model([[5, 3, 1], [4, 1, 1]], [[1, 1, 1], [1, 1, 0]])[0].logits
+    alone = model([[4, 1]])[0].logits
+    np.testing.assert_allclose(found[1:], alone, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("pad_token_id", [None, 2])
 def test_texts_of_unequal_lengths_train_and_are_predicted(family: str, pad_token_id: int | None, tmp_path: Any) -> None:

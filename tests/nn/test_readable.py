@@ -27,7 +27,7 @@ from tests.tiny import tiny_bert, tiny_peft
 
 WIDEST = 120
 # AutoModel… choose a class and are never made; tokenizers print themselves where they are.
-NEVER_MADE = {"AutoTokenizer", "ByteTokenizer", "Tokenizer"}
+NEVER_MADE = {"AutoTokenizer"}
 
 
 def public_classes() -> list[type]:
@@ -91,6 +91,15 @@ def test_an_output_says_its_loss_and_shapes_and_computes_nothing_for_it() -> Non
     output, _ = gpt2(**batch)
     assert "logits=computed when asked for" in repr(output) and "logits" not in vars(output)
     assert f"logits=float32[{','.join(map(str, output.logits.shape))}]" in repr(output)
+
+
+def test_a_cache_says_how_many_layers_remember_how_much() -> None:
+    cache = Cache()
+    assert repr(cache) == "Cache(0 layers)"
+    for layer in range(3):
+        cache[layer].append(np.ones((5, 6)), np.ones((5, 4)), Packing.of_lengths([2, 3]))
+    assert repr(cache) == "Cache(3 layers, lengths=[2, 3])"
+    assert repr(cache[0]) == "LayerCache(lengths=[2, 3])"
 
 
 def test_a_layer_says_its_shapes_settings_and_whether_it_is_trained() -> None:

@@ -1,0 +1,33 @@
+"""A config's values are of their field's kind, in every family."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from npora.models import BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config
+
+CONFIGS: list[Any] = [BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config]
+_WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}
+_TYPED = [
+    (kind, f.name, value)
+    for kind in CONFIGS
+    for f in fields(kind)
+    for value in _WRONG.get(str(f.type).split(" | ")[0], [])
+    if not (value is None and f.default is None)
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), _TYPED)
+def test_a_value_of_another_kind_than_its_field_is_refused_by_name(kind: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"config: {name} .*(must|is not)"):
+        kind.from_dict({name: value})
+
+
+@pytest.mark.parametrize("kind", [GPT2Config, LlamaConfig, T5Config])
+def test_a_decoder_that_is_not_causal_is_refused(kind: Any) -> None:
+    kind.from_dict({"is_causal": True})
+    with pytest.raises(ValueError, match="is_causal=False is not supported"):
+        kind.from_dict({"is_causal": False})
