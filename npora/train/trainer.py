@@ -20,6 +20,7 @@ from npora.optim import Optimizer, clip_grad_norm, get_schedule
 from npora.train import state as files
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Batches, Collator, Row, check_dataset, naming_rows, number_of_tokens
+from npora.train.checks import check_kinds, check_reached, check_trainable
 from npora.train.evaluation import Metrics
 from npora.train.evaluator import Evaluator
 from npora.train.foreign import KEYWORDS, Methods, take
@@ -83,10 +84,7 @@ class Trainer(Evaluator, Methods, Readable):
         take("Trainer", KEYWORDS, foreign, _OWN)
         if (model is None) == (model_init is None):
             raise ValueError("Trainer needs a model, or a model_init that makes one, and not both")
-        for given, kind in ((model, Module), (args, TrainingArguments)):
-            if given is not None and not isinstance(given, kind):
-                came = f"{type(given).__module__}.{type(given).__qualname__}"
-                raise TypeError(f"Trainer takes npora's {kind.__name__}; got a {came}")
+        check_kinds(model, args)
         if callable(train_dataset) and not hasattr(train_dataset, "__len__"):
             raise TypeError("Trainer's third argument is train_dataset: pass a data_collator by name")
         self.model: Module = model if model_init is None else model_init()  # type: ignore[assignment]
@@ -103,7 +101,7 @@ class Trainer(Evaluator, Methods, Readable):
         """Train to the end, from the start or from a checkpoint (a path, or True for the newest in output_dir)."""
         args, model = self.args, self.model
         data = check_dataset(self.train_dataset, "train_dataset")
-        self._refuse_untrainable()
+        check_trainable(model)
         self._refuse_an_evaluation_without_labels()
         per_epoch, total = args.steps(len(data))
         if per_epoch == 0:
@@ -205,11 +203,8 @@ class Trainer(Evaluator, Methods, Readable):
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad *= 1 / max(items, 1)
-            if items and all(parameter.grad is None for parameter in parameters):
-                raise ValueError(
-                    "there is nothing to learn: the loss depends on no trainable parameter. Is the adapter switched "
-                    "off (disable_adapter()), or on layers that this model's loss does not come from?"
-                )
+            if items:
+                check_reached(parameters)
             norm = clip_grad_norm(parameters, args.max_grad_norm or math.inf)
         return loss_sum / items if items else math.nan, norm, tokens, items
 
@@ -233,15 +228,6 @@ class Trainer(Evaluator, Methods, Readable):
 
     def _steps_with_labels(self) -> int:
         return self.state.global_step - self.state.steps_without_labels
-
-    def _refuse_untrainable(self) -> None:
-        if not trainable(self.model):
-            raise ValueError(
-                "the model has no trainable parameter: load the adapter with is_trainable=True, or call get_peft_model"
-            )
-        for path, module in self.model.named_modules():
-            if getattr(module, "merged_adapter", None) is not None:
-                raise ValueError(f"the adapter is merged in {path}: call unmerge_adapter() before training")
 
     def _run(self, rows: int, total: int) -> dict[str, Any]:
         names = ("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay",
