@@ -94,6 +94,22 @@ def test_the_layers_that_are_adapted_are_the_familys_unless_named(model: str, ro
     assert config["target_modules"] == ["c_attn"] and config["fan_in_fan_out"] is True
 
 
+def test_what_a_text_is_in_plain_files_is_no_matter_of_others(
+    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tmp_path / "texts.txt"
+    plain.write_text("a red apple\n\na green leaf\n")
+    taught = ["finetune", "--task", "causal-lm", "--model", model, "--max-steps", "1", "--sample-by", "document"]
+    out = str(tmp_path / "out")
+    assert main([*taught, "--train", str(plain), "--output", out]) == 0
+    assert main(["evaluate", "--adapter", out, str(plain)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["rows", "1"]
+    assert main(["evaluate", "--adapter", out, "--text-column", "answer", str(rows)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["rows", "2"]
+    assert main([*taught, "--train", str(rows), "--output", str(tmp_path / "other")]) == 2
+    assert f"--sample-by is for .txt files, and {rows} is none" in capsys.readouterr().err
+
+
 def test_what_is_wrong_is_one_line(model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = tmp_path / "numbers.jsonl"
     numbers.write_text('{"question": "a", "answer": "red"}\n{"question": 3, "answer": "red"}\n')

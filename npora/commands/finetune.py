@@ -4,7 +4,8 @@
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
 complete prompts with them; --task seq2seq-lm learns to answer prompts, with an encoder-decoder such as T5.
 
-Files are TSV, CSV or JSON lines, or .txt for causal-lm. --output gets adapter/, log.jsonl and the checkpoints.
+Files are TSV, CSV, JSON or JSON lines, or .txt for causal-lm, each also with .gz behind its name. --output gets
+adapter/, log.jsonl and the checkpoints.
 
 Without --model and --train: pretrains a small GPT-2 on this Python's docstrings (a minute or two, once), adapts it to
 Python source, and shows what that changed and what it did not. Needs no download, no file, nothing but NumPy.
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="DIR", help="a directory with config.json, model.safetensors and tokenizer.json, or org/"
         "name or org/name@revision on the hub")  # fmt: skip
-    add("--train", metavar="FILE", help="training examples: .tsv, .csv, .jsonl or .txt")
+    add("--train", metavar="FILE", help="training examples: .tsv, .csv, .json, .jsonl or .txt, or one of them in .gz")
     add("--eval", metavar="FILE", help="examples to measure the accuracy or the perplexity on after each epoch")
     add("--output", default="npora-output", metavar="DIR", help="gets adapter/, log.jsonl and the checkpoints")
     add("--overwrite", action="store_true", help="remove the run that --output holds")

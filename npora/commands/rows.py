@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npora.commands.messages import say
-from npora.commands.tasks import TASKS, Classes, Columns, Task
+from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
 from npora.data.dataset import Row
 
@@ -49,9 +49,11 @@ def read(task: Task, path: str, columns: Columns, classes: Classes | None = None
 
 def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | None) -> None:
     """Raise ValueError for an option that would be passed over: another task understands it, or other files."""
-    plain = [path for path in paths if path is not None and path.lower().removesuffix(".gz").endswith(".txt")]
+    plain = [path for path in paths if path is not None and is_plain(path)]
     if plain and "text_column" in options.given:
         raise ValueError(f"--text-column: {plain[0]} has no columns")
+    if not plain and task.name == "causal-lm" and "sample_by" in options.given:
+        raise ValueError(f"--sample-by is for .txt files, and {paths[0]} is none")
     for name in sorted(frozenset.union(*(other.options for other in TASKS.values())) & options.given - task.options):
         tasks = " or ".join(f"--task {other.name}" for other in TASKS.values() if name in other.options)
         raise ValueError(f"--{name.replace('_', '-')} needs {tasks}; this is {task.name}")

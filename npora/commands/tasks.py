@@ -114,7 +114,8 @@ class CausalLM(Task):
     options = frozenset({"prompt_column", "sample_by"})
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
-        return read_texts(path, columns.text, columns.prompt, columns.sample_by)
+        sample_by = columns.sample_by if is_plain(path) else "line"  # other files have rows of their own
+        return read_texts(path, columns.text, columns.prompt, sample_by)
 
     def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
         if "prompt" in row:
@@ -134,6 +135,11 @@ class Seq2SeqLM(Task):
     def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
         return [tokenizer(row["prompt"], text_target=row["text"], **options)]
+
+
+def is_plain(path: str) -> bool:
+    """Whether a file has lines and no columns."""
+    return path.lower().removesuffix(".gz").endswith(".txt")
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM())}

@@ -52,7 +52,12 @@ def pad_lists(
     side: str,
     multiple: int | None,
 ) -> dict[str, list[list[int]]]:
-    """Each list at least `length` and as long as the longest, at a multiple of `multiple`, filled up on one side."""
+    """Each list at least `length` and as long as the longest, at a multiple of `multiple`, filled up on one side.
+
+    Raises ValueError for a side that there is not.
+    """
+    if side not in ("right", "left"):
+        raise ValueError(f"padding_side must be 'right' or 'left'; got {side!r}")
     longest = max([len(ids) for ids in encoded["input_ids"]] + [length or 0])
     longest = -(-longest // multiple) * multiple if multiple else longest
 

@@ -46,7 +46,8 @@ def collate(
             raise ValueError(f"row {number} is a {type(row).__name__}: a row is a dict of input_ids, labels, …")
     present = {name for row in rows for name, value in row.items() if value is not None}
     if "input_ids" not in present:
-        raise ValueError(f"a row needs input_ids; this one has: {', '.join(rows[0])}. Tokenize the dataset first")
+        there = ", ".join(name for name in rows[0] if name in present) or "nothing"
+        raise ValueError(f"a row needs input_ids; this one has: {there}. Tokenize the dataset first")
     batch: dict[str, Array] = {}
     columns: dict[str, list[Array]] = {}
     for name in sorted({*names, "input_ids"}):

@@ -25,6 +25,10 @@ class Dataset(Sequence[Row]):
         """The rows of columns, which must be of one length."""
         return cls(_rows(columns, "from_dict"))
 
+    @classmethod
+    def from_list(cls, mapping: Iterable[Row]) -> Dataset:
+        return cls(mapping)
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -64,6 +68,10 @@ class Dataset(Sequence[Row]):
         batch_size: int = 1000,
         remove_columns: str | Sequence[str] | None = None,
         with_indices: bool = False,
+        fn_kwargs: Mapping[str, Any] | None = None,
+        num_proc: int | None = None,
+        load_from_cache_file: bool | None = None,
+        desc: str | None = None,
     ) -> Dataset:
         """Each row with the keys that `function(row)` returns added to it, or put in their place.
 
@@ -71,6 +79,9 @@ class Dataset(Sequence[Row]):
             rows, if remove_columns takes all that was there
         remove_columns : columns of the rows that came which the new ones do not have
         with_indices : function gets the row's number too, or the list of the batch's
+        fn_kwargs : further keywords for function
+        num_proc, load_from_cache_file, desc : taken for scripts that pass them: rows are in memory, and one process
+            does it without a cache
 
         Raises
         ------
@@ -84,7 +95,7 @@ class Dataset(Sequence[Row]):
             part = self._rows[start : start + size]
             given: Any = {name: [row.get(name) for row in part] for name in names} if batched else part[0]
             places: Any = list(range(start, start + len(part))) if batched else start
-            made = function(given, places) if with_indices else function(given)
+            made = function(given, *[places] * with_indices, **(fn_kwargs or {}))
             if not isinstance(made, Mapping):
                 raise TypeError(f"the function of map must return a dict of columns; got {type(made).__name__}")
             new = _rows(made, "the function of map") if batched and made else [dict(made)] * len(part)

@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,8 @@ class Tokenizer(Vocabulary):
             text, text_target = text_target, None
         if text is None:
             raise ValueError("pass text, text_target or both")
+        if max_length is not None and (not isinstance(max_length, Integral) or max_length < 0):
+            raise ValueError(f"max_length must be a whole number of tokens, 0 or more; got {max_length!r}")
         if max_length is not None and truncation is None and padding is False:
             truncation = True
         strategy, wanted = _truncation(truncation), _padding(padding)

@@ -241,11 +241,13 @@ class T5ForSequenceClassification(PretrainedModel):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
+        if np.ndim(input_ids) != 2:
+            raise ValueError(f"input_ids must be [batch, length]; got shape {np.shape(input_ids)}")
         ends = np.isin(np.asarray(input_ids), self.config.eos_token_id)  # [b,t]
         if attention_mask is not None:
             ends &= np.asarray(attention_mask).astype(bool)
         counts = ends.sum(axis=1)
-        if not counts.all() or (counts != counts[0]).any():
+        if not counts.all() or len(set(counts)) > 1:
             raise ValueError(
                 "each sequence must hold the same number of end-of-sequence tokens, at least one; found "
                 f"{counts.tolist()} of config.eos_token_id {self.config.eos_token_id}"

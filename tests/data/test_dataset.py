@@ -44,6 +44,17 @@ def test_map_takes_columns_of_a_batch_and_gives_them_too() -> None:
             data.map(function, batched=True)
 
 
+def test_map_takes_the_keywords_that_scripts_pass() -> None:
+    data = Dataset.from_list(ROWS)
+    longer = data.map(lambda row, by: {"label": row["label"] + by}, fn_kwargs={"by": 3}, num_proc=4, desc="adding")
+    assert longer["label"] == [row["label"] + 3 for row in ROWS] and data["label"] == [row["label"] for row in ROWS]
+    counted = data.map(
+        lambda b, places, by: {"label": [by * i for i in places]}, batched=True, with_indices=True, fn_kwargs={"by": 5},
+        load_from_cache_file=False,
+    )  # fmt: skip
+    assert counted["label"] == [0, 5, 10, 15]
+
+
 def test_columns_are_renamed_removed_chosen_and_sorted_by() -> None:
     data = Dataset(ROWS)
     renamed = data.rename_column("label", "labels")
@@ -117,5 +128,7 @@ def test_labels_win_over_label_and_sequences_of_labels_are_padded_with_ignored_o
 def test_a_row_that_lacks_something_is_an_error() -> None:
     with pytest.raises(ValueError, match="a row needs input_ids; this one has: text, label"):
         collate(ROWS, {"input_ids"})
+    with pytest.raises(ValueError, match=r"a row needs input_ids; this one has: labels\. Tokenize"):
+        collate([{"input_ids": None, "labels": 3}], {"input_ids"})
     with pytest.raises(ValueError, match="some rows have token_type_ids, and others do not"):
         collate([{"input_ids": [1], "token_type_ids": [0]}, {"input_ids": [1]}], {"input_ids", "token_type_ids"})

@@ -214,6 +214,7 @@ def test_calls_that_make_no_sense_are_errors(tmp_path: Path) -> None:
     tokenizer = bert(tmp_path)
     for call, error, message in (
         (lambda: tokenizer(), ValueError, "pass text, text_target or both"),
+        (lambda: tokenizer(["a", "\ud800"]), ValueError, "the text at 1 has half of a pair of surrogates"),
         (lambda: tokenizer(["a", 3]), TypeError, "takes a string or a list of strings; got int in the list"),
         (lambda: tokenizer("a", padding="longer"), ValueError, "padding must be True, False, 'longest' or"),
         (lambda: tokenizer("a", padding="max_length"), ValueError, "padding='max_length' needs max_length"),

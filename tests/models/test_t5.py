@@ -86,6 +86,12 @@ def test_a_sequence_without_its_end_has_no_class() -> None:
             tiny_classifier()(np.array(ids))
 
 
+def test_ids_that_are_no_batch_are_named() -> None:
+    for ids in (3, [1, 4, 1], [[[1, 4]]]):
+        with pytest.raises(ValueError, match=r"input_ids must be \[batch, length\]; got shape \("):
+            tiny_classifier()(np.array(ids))
+
+
 def test_the_first_values_have_the_sizes_of_transformers() -> None:
     model = T5ForConditionalGeneration(T5Config(
         vocab_size=400, d_model=90, d_kv=40, num_heads=10, d_ff=160, num_layers=1, initializer_factor=0.5,
