@@ -78,8 +78,9 @@ class _Shared:
         self.results: list[Any] = [None] * len(tasks)
         self.errors: dict[int, BaseException] = {}
         self.take = itertools.count().__next__  # one call of C, which no thread interrupts
-        self.helping: int | None = 0  # threads that are; None where it is too late to begin
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
+        self.begun, self.ended, self.closed = 0, 0, False  # helpers; closed: it is too late to begin
+        self.done: queue.SimpleQueue[None] = queue.SimpleQueue()  # an item of each helper that has ended
         self.context = contextvars.copy_context()
 
     def finished(self) -> list[Any]:
@@ -102,22 +103,22 @@ class _Shared:
             del results, errors  # or the error would hold this frame, and the frame the error, and all their arrays
 
     def _wait(self) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: not self.helping)
-            self.helping = None
+        with self.lock:
+            self.closed = True
+        while self.ended < self.begun:
+            self.done.get()
+            self.ended += 1
 
     def help(self) -> None:
         """What a thread of the pool does."""
-        with self.changed:
-            if self.helping is None:
+        with self.lock:
+            if self.closed:
                 return
-            self.helping += 1
+            self.begun += 1
         try:
             self.context.copy().run(self._work)
         finally:
-            with self.changed:
-                self.helping -= 1
-                self.changed.notify()
+            self.done.put(None)
 
     def _work(self) -> None:
         outside, _state.inside = is_inside(), True
