@@ -232,9 +232,9 @@ def test_the_self_test_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_tables_fit_a_terminal_unless_all_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["gradcheck", "lora_bert"], ["gradcheck", "--list"], ["vcurve", "tanh"], ["taylor", "tanh"],
-                      ["gradcheck", "--break", "alpha/r missing", "lora_llama"]):  # fmt: skip
+    for arguments in (["gradcheck", "lora_attention"], ["gradcheck", "--list"], ["vcurve", "tanh"], ["taylor", "tanh"],
+                      ["gradcheck", "--break", "alpha/r missing", "lora_attention"]):  # fmt: skip
         main(arguments)
         assert max(map(len, capsys.readouterr().out.splitlines())) <= 100, arguments
-    main(["gradcheck", "lora_bert", "--verbose"])
+    main(["gradcheck", "lora_attention", "--verbose"])
     assert max(map(len, capsys.readouterr().out.splitlines())) > 100

@@ -95,7 +95,7 @@ def packed_attention(
             seen = min(max(piece.s - piece.t + stop, 0), piece.s) if causal else piece.s
             queries, keys = slice(start, stop), slice(0, seen)
             mask = None
-            if causal and stop - start > 1:  # a lone query sees all of these keys
+            if causal and piece.t > 1:  # a lone query, as in generation, sees all of these keys
                 mask = np.tri(stop - start, seen, piece.s - piece.t + start, dtype=bool)
             if key_mask is not None:
                 visible = key_mask[piece.sequences, None, None, None, :seen]  # [b,1,1,1,s]
@@ -145,10 +145,8 @@ def packed_attention(
                     dbias[place] += dbias_part.reshape(dbias[place].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
 
         tasks = [partial(attend_back, piece, backs) for piece, backs in zip(pieces, kept, strict=True)]
-        if dbias is None:
-            in_parallel(tasks)
-        else:  # to one bias the pieces of several sequences add, in their order
-            in_parallel([lambda: [task() for task in tasks]])
+        # To one bias the pieces of several sequences add, and in their order.
+        in_parallel(tasks if dbias is None else [lambda: [task() for task in tasks]])
         dq, dk, dv = dQ.reshape(q.shape), dK.reshape(k.shape), dV.reshape(v.shape)  # [n,g,h/g,d] → [n,h·d]
         return dq, dk, dv, None if bias is None or dbias is None else dbias.reshape(bias.shape)
 
