@@ -230,16 +230,16 @@ SURVIVORS: dict[str, str] = {
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
     "nn/packed_attention.py: module: 32: plus 1": _CUT,
-    "nn/packed_attention.py: packed_attention.backward: tasks if dbias is None else [lambda: [task() for task in tasks]]:"
-    " condition turned round": "on one thread the pieces come in their order either way",
+    "nn/packed_attention.py: packed_attention.backward: tasks if dbias is None else [lambda: [task() for task in"
+    " tasks]]: condition turned round": "on one thread the pieces come in their order either way",
     "nn/packed_attention.py: packed_attention.blocks: piece.t > 1: edge": "of a lone query the mask is True throughout",
     "nn/packed_attention.py: _may_be_padded: not len(t): without the sign": _CUT,
     "nn/packed_attention.py: _may_be_padded: return bool(packing.rows == t.sum() and key_packing.rows == s.sum()):"
     " negated": "minus true is as true",
     "nn/packed_attention.py: _may_be_padded: s.sum(): sum -> mean": _CUT,
     "nn/packed_attention.py: _may_be_padded: t.sum(): sum -> mean": _CUT,
-    "nn/packed_attention.py: packed_attention.attend: backs += [] if _is_recomputed(piece, d, scores_at_once, each) else [ba:"
-    " deleted": _AGAIN,
+    "nn/packed_attention.py: packed_attention.attend: backs += [] if _is_recomputed(piece, d, scores_at_once, each) else"
+    " [ba: deleted": _AGAIN,
     "nn/packed_attention.py: packed_attention.attend: [] if _is_recomputed(piece, d, scores_at_once, each) else [back]:"
     " condition turned round": _AGAIN,
     "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
