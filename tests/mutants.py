@@ -238,8 +238,8 @@ SURVIVORS: dict[str, str] = {
     " negated": "minus true is as true",
     "nn/packed_attention.py: _may_be_padded: s.sum(): sum -> mean": _CUT,
     "nn/packed_attention.py: _may_be_padded: t.sum(): sum -> mean": _CUT,
-    "nn/packed_attention.py: packed_attention.attend: backs += [] if _is_recomputed(piece, d, scores_at_once, each) else"
-    " [ba: deleted": _AGAIN,
+    "nn/packed_attention.py: packed_attention.attend: backs += [] if _is_recomputed(piece, d, scores_at_once, each)"
+    " else [ba: deleted": _AGAIN,
     "nn/packed_attention.py: packed_attention.attend: [] if _is_recomputed(piece, d, scores_at_once, each) else [back]:"
     " condition turned round": _AGAIN,
     "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
