@@ -136,6 +136,7 @@ def test_so_have_they_as_bytes_and_with_the_vocabularies_of_gpt2_and_bert(prompt
 
 @cache
 def real(*parts: str) -> Tokenizer:
+    pytest.importorskip("tokenizers", reason="needs the extra `hf`")
     return AutoTokenizer.from_pretrained(data(*parts))
 
 

@@ -153,7 +153,7 @@ def test_a_number_of_threads_without_meaning_is_refused(number: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a system with signals")
-def test_an_interruption_waits_for_what_has_begun_and_begins_no_more() -> None:
+def test_an_interruption_waits_for_what_has_begun_and_begins_no_more(request: pytest.FixtureRequest) -> None:
     set_num_threads(3)
     main, begun, ended = threading.get_ident(), [], []
     waiting = threading.Event()
@@ -174,6 +174,8 @@ def test_an_interruption_waits_for_what_has_begun_and_begins_no_more() -> None:
             time.sleep(0.001)
         waiting.set()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         in_parallel([first, *(partial(task, i) for i in range(1, 9))])
     assert begun and sorted(ended) == sorted(begun)
