@@ -14,7 +14,7 @@ from npora.check.report import Element, Row
 from npora.check.richardson import noise_level, norm, phi
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict import FAIL, KINK, PASS, ROUNDING, UNRESOLVED, VACUOUS, is_rounding, precision_of
-from npora.nn.blocks import BLOCK
+from npora.machine.blocks import BLOCK
 from npora.nn.module import Array
 
 DIRECTIONS = 3

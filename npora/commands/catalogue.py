@@ -21,7 +21,6 @@ from npora.models import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from npora.models.llama import swiglu
 from npora.models.pretrained import PretrainedModel
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
@@ -178,7 +177,7 @@ def _encoder(
 
 def _swiglu(rng: Rng, scale: float) -> Drawn:
     shape = _sizes(rng, 3)
-    return swiglu, (scale * _normal(rng, *shape), scale * _normal(rng, *shape)), {}
+    return F.swiglu, (scale * _normal(rng, *shape), scale * _normal(rng, *shape)), {}
 
 
 def _gpt2(rng: Rng, scale: float, adapted: bool = False) -> Drawn:

@@ -9,7 +9,6 @@ import numpy as np
 from npora.lora.merging import Merging
 from npora.machine.product import product
 from npora.nn import init
-from npora.nn.contract import activations
 from npora.nn.dropout import Dropout
 from npora.nn.init import Source
 from npora.nn.linear import Linear, matmul, rows
@@ -27,9 +26,7 @@ class LoRALinear(Merging):
         dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
         dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
 
-    The full dW is never formed. Without dropout W + s B A may be formed, in forward and again in backward, which costs
-    2 (r + 1) i o products and saves n r (i + o): whichever is less is done, and the same under no_grad(), so that the
-    bits agree. B starts at zero, so the fresh layer equals its base.
+    The full dW is never formed. B starts at zero, so the fresh layer equals its base.
 
     Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
 
@@ -85,74 +82,37 @@ class LoRALinear(Merging):
         for of_adapters in (self.lora_A, self.lora_B, self.lora_dropout, self.scaling):
             of_adapters.pop(name, None)
 
-    def forward(
-        self, x: Array, rng: np.random.Generator | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
-        """dx_is_read : whether (4) is computed, as Linear's (1)"""
-        base, name = self.base_layer, self.active_adapter
-        if self.disable_adapters or name is None:
-            return base(x, dx_is_read=dx_is_read)
-        if self._merged_weight is not None:
-            return self._forward_merged(x, self._merged_weight, dx_is_read)
-        A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
-        W, A, B = base.matrix, A_weight.data, B_weight.data
-        x = activations(self, x, W)
+    def adapted(self, x: Array, name: str, rng: np.random.Generator | None) -> tuple[Array, Pullback]:
+        """The layer with the adapter of this name."""
+        A, B, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+        y, back_base = self.base_layer(x)  # [...,o]
         x_dropped, back_dropout = self.lora_dropout[name](x, rng)
-        u = matmul(x_dropped, A.T)  # [...,r]
-        formed = x_dropped is x and _forming_is_cheaper(x, A, B)
-        y, back_base = base.affine(x, (lambda: _formed(W, A, B, s)) if formed else (lambda: W), dx_is_read)  # [...,o]
-        if not formed:
-            y += matmul(u * s, B.T)
+        u = matmul(x_dropped, A.data.T)  # [...,r]
+        y += matmul(u * s, B.data.T)
+        kept = x_dropped if A.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            du = matmul(dy, B) * s  # (1) [...,r]
-            if B_weight.requires_grad:
-                B_weight.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
-            if A_weight.requires_grad:
-                A_weight.accumulate(product(rows(x_dropped).T, rows(du)).T)  # (3) [r,i]
-            dx = back_base(dy)  # (4) [...,i]; all of it, where W + s B A was formed
-            if dx_is_read and not formed:
-                dx += back_dropout(matmul(du, A))
+            du = matmul(dy, B.data) * s  # (1) [...,r]
+            if B.requires_grad:
+                B.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
+            if kept is not None:
+                A.accumulate(product(rows(du).T, rows(kept)))  # (3) [r,i]
+            dx: Array = back_base(dy)
+            dx += back_dropout(matmul(du, A.data))  # (4) [...,i]
             return dx
 
         return y, backward
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         name = self.active_adapter
-        if name is not None and not self.disable_adapters and self._merged_weight is None:
+        if name is not None and not self.disable_adapters and self.merged_layer is None:
             A, B = self.lora_A[name].weight, self.lora_B[name].weight
             if A.grad is not None and B.grad is not None:
                 left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
                 right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
                 yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
 
-    def _forward_merged(self, x: Array, weight: Array, dx_is_read: bool) -> tuple[Array, Pullback]:
-        y, back_base = self.base_layer.affine(x, lambda: weight, dx_is_read)
-        name = self.merged_adapter
-        adapter = [self.lora_A[str(name)].weight, self.lora_B[str(name)].weight]
-
-        def backward(dy: Array) -> Array:
-            if any(parameter.requires_grad for parameter in adapter):
-                raise RuntimeError(
-                    f"adapter '{name}' is merged, and cannot be trained so: call unmerge_adapter() first"
-                )
-            return back_base(dy)
-
-        return y, backward
-
     def get_delta_weight(self, name: str) -> Array:
         """s B A [o,i], what merging adds to W."""
         delta: Array = self.scaling[name] * product(self.lora_B[name].weight.data, self.lora_A[name].weight.data)
         return delta
-
-
-def _formed(W: Array, A: Array, B: Array, s: float) -> Array:
-    """W + s B A    [o,i]"""
-    formed: Array = product(s * B, A)
-    formed += W
-    return formed
-
-
-def _forming_is_cheaper(x: Array, A: Array, B: Array) -> bool:
-    (r, i), o, n = A.shape, len(B), x.size // max(x.shape[-1], 1)
-    return bool(2 * (r + 1) * i * o < n * r * (i + o))

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from npora.nn.linear import Linear
-from npora.nn.module import Array, Module, Parameter
+from npora.nn.module import Array, Module, Parameter, Pullback
 
 
 @dataclass(frozen=True)
 class Merged:
-    """W + s B A, the parameters that it was made of, the arrays that they held, and whether these were writeable.
+    """A layer with W + s B A for its matrix, the parameters that it was made of, the arrays that they held, and whether
+    these were writeable.
 
     Not a tuple, in which a Module would find the parameters a second time.
     """
 
-    weight: Array
+    layer: Linear
     made_of: list[tuple[Parameter, Array, bool]]
 
 
@@ -32,11 +32,36 @@ class Merging(Module):
     lora_B: dict[str, Linear]
     scaling: dict[str, float]
     active_adapter: str | None
+    disable_adapters: bool
     merged_adapter: str | None = None
     _merged: Merged | None = None
 
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        name, merged = self.active_adapter, self.merged_layer
+        if self.disable_adapters or name is None:
+            return self.base_layer(x)
+        return self.adapted(x, name, rng) if merged is None else self._with_merged(merged, x)
+
+    def adapted(self, x: Array, name: str, rng: np.random.Generator | None) -> tuple[Array, Pullback]:
+        raise NotImplementedError
+
     def get_delta_weight(self, name: str) -> Array:
         raise NotImplementedError
+
+    def _with_merged(self, layer: Linear, x: Array) -> tuple[Array, Pullback]:
+        """The merged layer's output, whose backward refuses where its adapter is to be trained."""
+        y, back_layer = layer(x)
+        name = str(self.merged_adapter)
+        adapter = [self.lora_A[name].weight, self.lora_B[name].weight]
+
+        def backward(dy: Array) -> Any:
+            if any(parameter.requires_grad for parameter in adapter):
+                raise RuntimeError(
+                    f"adapter '{name}' is merged, and cannot be trained so: call unmerge_adapter() first"
+                )
+            return back_layer(dy)
+
+        return y, backward
 
     def merge(self, safe_merge: bool = False) -> None:
         """Use W + s B A from now on, as one matrix; until unmerge() A and B are read-only.
@@ -50,10 +75,9 @@ class Merging(Module):
             raise RuntimeError("no adapter is active: there is nothing to merge")
         if self._merged is not None:
             raise RuntimeError(f"adapter '{self.merged_adapter}' is merged already: call unmerge_adapter() first")
-        merged = self.base_layer.matrix + self.get_delta_weight(name)
+        merged = self.base_layer.with_matrix(self.base_layer.matrix + self.get_delta_weight(name))
         if safe_merge:
             _refuse_unless_finite(merged, name)
-        merged.flags.writeable = False
         parts = [self.base_layer.weight, self.lora_A[name].weight, self.lora_B[name].weight]
         self._merged = Merged(merged, [(part, part.data, part.data.flags.writeable) for part in parts])
         for part in parts:
@@ -71,12 +95,18 @@ class Merging(Module):
 
     def check_finite(self) -> None:
         """What safe_merge asks for, of an adapter that is merged already. Raises ValueError."""
-        if self._merged_weight is not None:
-            _refuse_unless_finite(self._merged_weight, str(self.merged_adapter))
+        if self.merged_layer is not None:
+            _refuse_unless_finite(self.merged_layer, str(self.merged_adapter))
 
     @property
-    def _merged_weight(self) -> Array | None:
-        """W + s B A, where it is merged. Raises RuntimeError where W, A or B have other values by now."""
+    def merged_layer(self) -> Linear | None:
+        """The base layer with W + s B A as its own weight, where it is merged: a new Parameter, so that a layer that
+        shares the old one (a tied embedding) is left as it is.
+
+        Raises
+        ------
+        RuntimeError: W, A or B have other values by now.
+        """
         if self._merged is None:
             return None
         for part, then, _ in self._merged.made_of:
@@ -86,17 +116,14 @@ class Merging(Module):
                     f"adapter '{self.merged_adapter}' is merged, and its values or the base's are others by now: call "
                     "unmerge_adapter() before they change"
                 )
-        return self._merged.weight
+        return self._merged.layer
 
     def merged_linear(self) -> Linear:
-        """The base layer with the merged weight as its own: a new Parameter, so that a layer that shares the old one
-        (a tied embedding) is left as it is."""
-        if self._merged_weight is None:
+        """merged_layer, of an adapter that is merged now if it was not."""
+        if self.merged_layer is None:
             self.merge()
-        merged: Any = self._merged_weight
-        linear = copy.copy(self.base_layer)
-        linear.weight = Parameter(self.base_layer.stored(merged), requires_grad=False)
-        return linear
+        assert self.merged_layer is not None
+        return self.merged_layer
 
     def extra_repr(self) -> str:
         base, adapters = self.base_layer, []
@@ -106,6 +133,6 @@ class Merging(Module):
         return f"in_features={base.in_features}, out_features={base.out_features}, {'; '.join(adapters)}"
 
 
-def _refuse_unless_finite(merged: Array, name: str) -> None:
-    if not np.isfinite(merged).all():
+def _refuse_unless_finite(merged: Linear, name: str) -> None:
+    if not np.isfinite(merged.matrix).all():
         raise ValueError(f"adapter '{name}' is not finite: it was not merged")

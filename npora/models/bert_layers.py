@@ -65,15 +65,13 @@ class BertSelfAttention(Module):
             setattr(self, name, make.linear(d, d))
         self.heads, self.dropout = heads, dropout
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng, only: Array | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
         """only : int [b], the one row of each sequence whose output is read; all unless given."""
         query, key, value = (getattr(self, name) for name in self.names)
         asking, back_take = take(x, only)
-        q, back_q = query(asking, rng, dx_is_read)
-        k, back_k = key(x, rng, dx_is_read)
-        v, back_v = value(x, rng, dx_is_read)
+        q, back_q = query(asking, rng)
+        k, back_k = key(x, rng)
+        v, back_v = value(x, rng)
         queries = packing if only is None else Packing.dense(len(only), 1)
         y, back_attention = packed_attention(
             q, k, v, self.heads, queries, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
@@ -119,10 +117,8 @@ class BertAttention(Module):
         self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
         self.output = BertOutput(config, make, config.hidden_size)
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng, only: Array | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
-        a, back_self = self.self(x, packing, rng, only, dx_is_read)
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_self = self.self(x, packing, rng, only)
         kept, back_take = take(x, only)
         y, back_output = self.output(a, kept, rng)
 
@@ -153,10 +149,8 @@ class BertLayer(Module):
         self.intermediate = BertIntermediate(config, make)
         self.output = BertOutput(config, make, config.intermediate_size)
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
-        x, back_attention = self.attention(x, packing, rng, only, dx_is_read)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
+        x, back_attention = self.attention(x, packing, rng, only)
         f, back_intermediate = self.intermediate(x, rng)
         y, back_output = self.output(f, x, rng)
 
@@ -180,7 +174,7 @@ class BertEncoder(Module):
         x: Array,
         packing: Packing,
         rng: Rng,
-        dx_is_read: bool = True,
+        below_is_trained: bool = True,
         recompute: bool = False,
         only: Array | None = None,
     ) -> tuple[Array, Callable[[Array], Array | None]]:
@@ -188,7 +182,7 @@ class BertEncoder(Module):
             return take(x, only)
         last = len(self.layer) - 1
         return stack(
-            self.layer, x, packing, rng=rng, dx_is_read=dx_is_read, recompute=recompute,
+            self.layer, x, packing, rng=rng, below_is_trained=below_is_trained, recompute=recompute,
             each=lambda index: {"only": only if index == last else None},
         )  # fmt: skip
 

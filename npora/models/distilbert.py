@@ -76,10 +76,8 @@ class DistilBertAttention(BertSelfAttention):
         super().__init__(config.dim, config.n_heads, config.attention_dropout, make)
         self.out_lin: Module = make.linear(config.dim, config.dim)
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng, only: Array | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
-        a, back_heads = super().forward(x, packing, rng, only, dx_is_read)
+    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_heads = super().forward(x, packing, rng, only)
         y, back_out = self.out_lin(a, rng)
         return y, lambda dy: back_heads(back_out(dy))
 
@@ -107,10 +105,8 @@ class DistilBertLayer(Module):
         self.ffn = DistilBertFFN(config, make)
         self.output_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
-        a, back_attention = self.attention(x, packing, rng, only, dx_is_read)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_attention = self.attention(x, packing, rng, only)
         kept, back_take = take(x, only)
         h, back_norm1 = self.sa_layer_norm(kept + a)
         f, back_ffn = self.ffn(h, rng)

@@ -80,9 +80,9 @@ class GPT2Attention(Module):
             self.scale /= index + 1
 
     def forward(
-        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None, dx_is_read: bool = True
+        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
-        qkv, back_qkv = self.c_attn(x, rng, dx_is_read)  # [n,3d]
+        qkv, back_qkv = self.c_attn(x, rng)  # [n,3d]
         q, k, v = np.split(qkv, 3, axis=-1)  # [n,d] each
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
@@ -136,19 +136,18 @@ class GPT2Block(Module):
         self.mlp = GPT2MLP(config, make)
 
     def forward(
-        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None, dx_is_read: bool = True
+        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
         a, back_norm1 = self.ln_1(x)
-        da_is_read = dx_is_read or is_trained(self.ln_1)
-        a, back_attention = self.attn(a, packing, rng, past, da_is_read)
+        a, back_attention = self.attn(a, packing, rng, past)
         h = x + a
         m, back_norm2 = self.ln_2(h)
         m, back_mlp = self.mlp(m, rng)
 
         def backward(dy: Array) -> Array:
             dh: Array = dy + back_norm2(back_mlp(dy))  # h feeds the sum and ln_2
-            da = back_attention(dh)
-            return dh + back_norm1(da) if da_is_read else dh  # x feeds the sum and ln_1
+            dx: Array = dh + back_norm1(back_attention(dh))  # x feeds the sum and ln_1
+            return dx
 
         return h + m, backward
 
@@ -187,7 +186,7 @@ class GPT2Model(PretrainedModel):
         h, back_drop = self.drop(token + position, rng)  # [n,d]
         trained = is_trained(self.wte, self.wpe)
         h, back_blocks = stack(
-            self.h, h, packing, rng=rng, dx_is_read=trained, recompute=self.gradient_checkpointing,
+            self.h, h, packing, rng=rng, below_is_trained=trained, recompute=self.gradient_checkpointing,
             each=lambda index: {"past": None if cache is None else cache[index]},
         )  # fmt: skip
 

@@ -19,10 +19,8 @@ from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import pack_tokens, packed_positions
 from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
-from npora.nn.activation import sigmoid
-from npora.nn.blocks import empty, in_blocks
 from npora.nn.dropout import active_rng
-from npora.nn.functional import packed_attention, rotary, rotation
+from npora.nn.functional import packed_attention, rotary, rotation, swiglu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 
@@ -125,11 +123,10 @@ class LlamaAttention(Module):
 
     def forward(
         self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None,
-        dx_is_read: bool = True,
     ) -> tuple[Array, Pullback]:  # fmt: skip
-        q, back_q = self.q_proj(x, rng, dx_is_read)  # [n,h·d]
-        k, back_k = self.k_proj(x, rng, dx_is_read)  # [n,g·d]
-        v, back_v = self.v_proj(x, rng, dx_is_read)  # [n,g·d]
+        q, back_q = self.q_proj(x, rng)  # [n,h·d]
+        k, back_k = self.k_proj(x, rng)  # [n,g·d]
+        v, back_v = self.v_proj(x, rng)  # [n,g·d]
         q, back_turn_q = rotary(q, turn, self.heads)
         k, back_turn_k = rotary(k, turn, self.groups)
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
@@ -145,34 +142,6 @@ class LlamaAttention(Module):
             return dx
 
         return y, backward
-
-
-def swiglu(gate: Array, up: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-    """y = silu(gate) ⊙ up    (Shazeer, 2020).    gate, up, y [...,f]
-
-    With σ = σ(gate) and a = gate σ = silu(gate):
-
-        dup = dy ⊙ a                              (1)
-        dgate = dy ⊙ up ⊙ (σ + a (1 − σ))         (2)
-
-    backward returns (dgate, dup). What it reads are the inputs: σ is cheaper to compute again than to keep. Identity:
-    Σ dup ⊙ up = Σ dy ⊙ y, since y is linear in up.
-    """
-
-    def pullback(gate: Array, up: Array, dy: Array, dgate: Array, dup: Array) -> None:
-        sigma = sigmoid(gate)
-        a = gate * sigma
-        np.multiply(dy, a, out=dup)  # (1)
-        np.multiply(dy * up, sigma + a * (1 - sigma), out=dgate)  # (2)
-
-    def backward(dy: Array) -> tuple[Array, Array]:
-        dgate, dup = empty(gate, up, dy), empty(gate, up, dy)
-        in_blocks(pullback, gate, up, dy, dgate, dup)
-        return dgate, dup
-
-    y = empty(gate, up)
-    in_blocks(lambda gate, up, y: np.multiply(gate * sigmoid(gate), up, out=y), gate, up, y)
-    return y, backward
 
 
 class LlamaMLP(Module):
@@ -208,19 +177,17 @@ class LlamaDecoderLayer(Module):
 
     def forward(
         self, x: Array, packing: Packing, turn: Turn, rng: Rng = None, past: LayerCache | None = None,
-        dx_is_read: bool = True,
     ) -> tuple[Array, Pullback]:  # fmt: skip
         a, back_norm1 = self.input_layernorm(x)
-        da_is_read = dx_is_read or is_trained(self.input_layernorm)
-        a, back_attention = self.self_attn(a, packing, turn, rng, past, da_is_read)
+        a, back_attention = self.self_attn(a, packing, turn, rng, past)
         h = x + a
         m, back_norm2 = self.post_attention_layernorm(h)
         m, back_mlp = self.mlp(m, rng)
 
         def backward(dy: Array) -> Array:
             dh: Array = dy + back_norm2(back_mlp(dy))  # h feeds the sum and the second norm
-            da = back_attention(dh)
-            return dh + back_norm1(da) if da_is_read else dh  # x feeds the sum and the first norm
+            dx: Array = dh + back_norm1(back_attention(dh))  # x feeds the sum and the first norm
+            return dx
 
         return h + m, backward
 
@@ -254,7 +221,7 @@ class LlamaModel(PretrainedModel):
         x, back_embedding = self.embed_tokens(ids)  # [n,d]
         turn = rotation(positions, self.config.head_dim, self.config.rope_theta, x.real.dtype)
         h, back_layers = stack(
-            self.layers, x, packing, turn, rng=rng, dx_is_read=is_trained(self.embed_tokens),
+            self.layers, x, packing, turn, rng=rng, below_is_trained=is_trained(self.embed_tokens),
             recompute=self.gradient_checkpointing, each=lambda index: {"past": None if cache is None else cache[index]},
         )  # fmt: skip
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_weights, resolve, save_file, write_json
+from npora.machine.heap import keep_freed_memory
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generation_config import GenerationConfig
 from npora.models.options import computing_dtype, config_fields, overruled, refuse_keywords
 from npora.nn import Conv1D, Embedding, Linear, Module, init
-from npora.nn.heap import keep_freed_memory
 from npora.nn.init import Source
 from npora.nn.module import Array, Backward
 

@@ -18,7 +18,7 @@ from npora.models.relative import relative_bias, relative_buckets
 from npora.models.t5_config import T5Config
 from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Packing, RMSNorm, init, stack
 from npora.nn.dropout import active_rng
-from npora.nn.functional import ACTIVATIONS, packed_attention
+from npora.nn.functional import ACTIVATIONS, gated, packed_attention
 from npora.nn.module import Array, Parameter, Pullback, is_trained
 
 Rng = np.random.Generator | None
@@ -49,12 +49,10 @@ class T5Attention(Module):
             small = Make(make.rng, make.dtype, make.std * d**-0.5)
             self.relative_attention_bias = small.embedding(config.relative_attention_num_buckets, self.heads)
 
-    def keys_and_values(
-        self, source: Array, rng: Rng, dx_is_read: bool = True
-    ) -> tuple[tuple[Array, Array], Callable[[Array, Array], Array]]:
+    def keys_and_values(self, source: Array, rng: Rng) -> tuple[tuple[Array, Array], Callable[[Array, Array], Array]]:
         """source [m,d]  →  k, v [m,h·e]; backward takes (dk, dv)."""
-        k, back_k = self.k(source, rng, dx_is_read)
-        v, back_v = self.v(source, rng, dx_is_read)
+        k, back_k = self.k(source, rng)
+        v, back_v = self.v(source, rng)
 
         def backward(dk: Array, dv: Array) -> Array:
             dsource: Array = back_k(dk) + back_v(dv)  # source feeds both
@@ -64,10 +62,10 @@ class T5Attention(Module):
 
     def forward(
         self, x: Array, k: Array, v: Array, packing: Packing, key_packing: Packing, bias: Array | None, rng: Rng = None,
-        dx_is_read: bool = True,
+
     ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:  # fmt: skip
         """x [n,d]  k, v [m,h·e]  bias [1|b,h,t,s]  →  y [n,d]; backward gives (dx, dk, dv, dbias)."""
-        q, back_q = self.q(x, rng, dx_is_read)  # [n,h·e]
+        q, back_q = self.q(x, rng)  # [n,h·e]
         a, back_attention = packed_attention(
             q, k, v, self.heads, packing, key_packing, causal=self.causal, bias=bias, scale=1.0,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
@@ -91,19 +89,18 @@ class T5LayerSelfAttention(Module):
 
     def forward(
         self, x: Array, bias: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None,
-        dx_is_read: bool = True,
+
     ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:  # fmt: skip
         z, back_norm = self.layer_norm(x)
-        dz_is_read = dx_is_read or is_trained(self.layer_norm)
-        (k, v), back_keys = self.SelfAttention.keys_and_values(z, rng, dz_is_read)
+        (k, v), back_keys = self.SelfAttention.keys_and_values(z, rng)
         k, v, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
-        a, back_attention = self.SelfAttention(z, k, v, packing, key_packing, bias, rng, dz_is_read)
+        a, back_attention = self.SelfAttention(z, k, v, packing, key_packing, bias, rng)
         a, back_dropout = self.dropout(a, rng)
 
         def backward(dy: Array) -> tuple[Array, Array]:
             dz, dk, dv, dbias = back_attention(back_dropout(dy))
             dz = dz + back_keys(dk, dv)  # z asks and is read
-            dx = dy + back_norm(dz) if dz_is_read else dy  # x feeds the sum and the norm
+            dx = dy + back_norm(dz)  # x feeds the sum and the norm
             return dx, dbias
 
         return x + a, backward
@@ -157,11 +154,7 @@ class T5DenseActDense(Module):
 
 
 class T5DenseGatedActDense(Module):
-    """y = W_o dropout(g ⊙ u) with g = activation(W_0 x), u = W_1 x (Shazeer, 2020).    x [n,d]  →  y [n,d]
-
-    dg = df ⊙ u     (1)   with f = g ⊙ u
-    du = df ⊙ g     (2)
-    """
+    """y = W_o dropout(activation(W_0 x) ⊙ W_1 x) (Shazeer, 2020).    x [n,d]  →  y [n,d]"""
 
     def __init__(self, config: T5Config, make: Make) -> None:
         d, f = config.d_model, config.d_ff
@@ -171,15 +164,15 @@ class T5DenseGatedActDense(Module):
         self.act, self.dropout = ACTIVATIONS[config.dense_act_fn], Dropout(config.dropout_rate)
 
     def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        g, back_wi_0 = self.wi_0(x, rng)  # [n,f]
-        g, back_act = self.act(g)
-        u, back_wi_1 = self.wi_1(x, rng)  # [n,f]
-        f, back_dropout = self.dropout(g * u, rng)
+        gate, back_wi_0 = self.wi_0(x, rng)  # [n,f]
+        up, back_wi_1 = self.wi_1(x, rng)  # [n,f]
+        f, back_gated = gated(gate, up, self.act)
+        f, back_dropout = self.dropout(f, rng)
         y, back_wo = self.wo(f, rng)  # [n,d]
 
         def backward(dy: Array) -> Array:
-            df = back_dropout(back_wo(dy))
-            dx: Array = back_wi_0(back_act(df * u)) + back_wi_1(df * g)  # (1), (2): x feeds both
+            dgate, dup = back_gated(back_dropout(back_wo(dy)))
+            dx: Array = back_wi_0(dgate) + back_wi_1(dup)  # x feeds both
             return dx
 
         return y, backward
@@ -218,11 +211,11 @@ class T5Block(Module):
 
     def forward(
         self, state: State, packing: Packing, memory_packing: Packing | None = None, rng: Rng = None,
-        past: LayerCache | None = None, cross: LayerCache | None = None, dx_is_read: bool = True,
+        past: LayerCache | None = None, cross: LayerCache | None = None,
     ) -> tuple[State, Callable[[State], State]]:  # fmt: skip
         x, bias, memory = state
         back_cross: Any = None
-        x, back_self = self.layer[0](x, bias, packing, rng, past, dx_is_read)
+        x, back_self = self.layer[0](x, bias, packing, rng, past)
         if memory is not None:
             x, back_cross = self.layer[1](x, memory, packing, memory_packing, rng, cross)
         y, back_feed_forward = self.layer[-1](x, rng)
@@ -264,7 +257,7 @@ class T5Stack(Module):
         trained = is_trained(self.embed_tokens, table)
         start: State = (x, bias, memory)
         (h, _, _), back_blocks = stack(
-            self.block, start, packing, memory_packing, rng=rng, dx_is_read=trained or dmemory_is_read,
+            self.block, start, packing, memory_packing, rng=rng, below_is_trained=trained or dmemory_is_read,
             recompute=recompute,
             each=lambda i: {} if cache is None else {"past": cache[i], "cross": cache["cross", i]},
         )  # fmt: skip

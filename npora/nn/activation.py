@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npora.nn.blocks import empty, in_blocks
+from npora.machine.blocks import by_rows
 from npora.nn.module import Array, Pullback
 from npora.nn.normal import normal
 
 
-def _from_slope(formula: Callable[[Array, Array, Array], None], x: Array) -> tuple[Array, Pullback]:
-    """y = f(x) and dx = dy f′(x): formula(x, y, slope) writes f(x) into y and f′(x) into slope, which alone is kept."""
-    y, slope = empty(x), empty(x)
-    in_blocks(formula, x, y, slope)
+def _from_slope(formula: Callable[[Array], tuple[Array, Array]], x: Array) -> tuple[Array, Pullback]:
+    """y = f(x) and dx = dy f′(x), of a formula that returns f(x) and f′(x). Only f′(x) is kept."""
+    y, slope = by_rows(formula, x)
     return y, lambda dy: dy * slope
 
 
@@ -46,10 +45,10 @@ def silu(x: Array) -> tuple[Array, Pullback]:
     dx = dy (σ + x σ (1 − σ)),  since σ′ = σ (1 − σ)
     """
 
-    def formula(x: Array, y: Array, slope: Array) -> None:
+    def formula(x: Array) -> tuple[Array, Array]:
         sigma = sigmoid(x)
-        np.multiply(x, sigma, out=y)
-        np.add(sigma, y * (1 - sigma), out=slope)
+        y = x * sigma
+        return y, sigma + y * (1 - sigma)
 
     return _from_slope(formula, x)
 
@@ -68,10 +67,9 @@ def gelu(x: Array) -> tuple[Array, Pullback]:
     dx = dy (Φ + x φ),  since Φ′ = φ = e^(−x²/2)/√(2π)
     """
 
-    def formula(x: Array, y: Array, slope: Array) -> None:
+    def formula(x: Array) -> tuple[Array, Array]:
         cdf, density = normal(x)
-        np.multiply(x, cdf, out=y)
-        np.add(cdf, x * density, out=slope)
+        return x * cdf, cdf + x * density
 
     return _from_slope(formula, x)
 
@@ -82,12 +80,12 @@ def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     Since (1 + tanh u)/2 = σ(2u):  dx = dy (σ + x σ (1 − σ) 2u′),  u′ = √(2/π) (1 + 3·0.044715 x²)
     """
 
-    def formula(x: Array, y: Array, slope: Array) -> None:
+    def formula(x: Array) -> tuple[Array, Array]:
         scale, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
         square = cubic * (x * x)
         sigma = sigmoid(x * (scale + square))
-        np.multiply(x, sigma, out=y)
-        np.add(sigma, y * (1 - sigma) * (scale + 3 * square), out=slope)
+        y = x * sigma
+        return y, sigma + y * (1 - sigma) * (scale + 3 * square)
 
     return _from_slope(formula, x)
 

@@ -7,6 +7,7 @@ gradient of z is dz. No function writes to an array that it was given; a pullbac
 from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh
 from npora.nn.dropout import dropout
 from npora.nn.erf import erf
+from npora.nn.gated import gated, swiglu
 from npora.nn.loss import binary_cross_entropy, cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
 from npora.nn.packed_attention import packed_attention
@@ -15,7 +16,7 @@ from npora.nn.scaled_attention import attention
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
-    "ACTIVATIONS", "attention", "binary_cross_entropy", "cross_entropy", "dropout", "erf", "gelu", "gelu_tanh",
+    "ACTIVATIONS", "attention", "binary_cross_entropy", "cross_entropy", "dropout", "erf", "gated", "gelu", "gelu_tanh",
     "log_softmax", "mse_loss", "normalize", "packed_attention", "relu", "rms_normalize", "rotary", "rotation", "silu",
-    "softmax", "tanh",
+    "softmax", "swiglu", "tanh",
 ]  # fmt: skip

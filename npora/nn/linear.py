@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,7 @@ class Linear(Module):
         dW = Σₙ dyₙ xₙᵀ     (2)
         db = Σₙ dyₙ         (3)
 
-    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept. Where nobody reads dx, a caller
-    says so (`dx_is_read=False`): (1) is skipped, and a 0 without axes returned, which adds to anything.
+    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept.
 
     W starts as U(±1/√i), b as 0. `rng` (a Generator or a seed) draws W.
     """
@@ -42,14 +41,35 @@ class Linear(Module):
         self.weight = Parameter(init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype))
         self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None
 
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear, and are
+        called with the same arguments."""
+        weight, bias, W = self.weight, self.bias, self.weight.data
+        x = activations(self, x, W)
+        kept = x if weight.requires_grad else None
+        y = matmul(x, W.T)  # [...,o]
+        if bias is not None:
+            y += bias.data
+
+        def backward(dy: Array) -> Array:
+            if kept is not None:
+                weight.accumulate(product(rows(dy).T, rows(kept)))  # (2) [o,i]
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
+            return matmul(dy, W)  # (1) [...,i]
+
+        return y, backward
+
     @property
     def matrix(self) -> Array:
         """W [o,i], whichever way the weight is stored."""
-        return self.stored(self.weight.data)
+        return self.weight.data
 
-    def stored(self, W: Array) -> Array:
-        """A matrix [o,i] as the weight stores it: as it is. Its own inverse."""
-        return W
+    def with_matrix(self, W: Array) -> Linear:
+        """A layer with this one's bias and with W [o,i], frozen, as a weight of its own."""
+        linear = copy.copy(self)
+        linear.weight = Parameter(W, requires_grad=False)
+        return linear
 
     @property
     def in_features(self) -> int:
@@ -59,38 +79,15 @@ class Linear(Module):
     def out_features(self) -> int:
         return int(self.matrix.shape[0])
 
-    def forward(
-        self, x: Array, rng: np.random.Generator | None = None, dx_is_read: bool = True
-    ) -> tuple[Array, Pullback]:
-        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear, and are
-        called with the same arguments."""
-        W = self.matrix
-        return self.affine(x, lambda: W, dx_is_read)
-
-    def affine(self, x: Array, matrix: Callable[[], Array], dx_is_read: bool = True) -> tuple[Array, Pullback]:
-        """The layer with the matrix W [o,i] in its weight's place: the weight itself, or what LoRA makes of it, which
-        is asked for again in backward so that it need not be kept."""
-        weight, bias, stored, W = self.weight, self.bias, self.stored, matrix()
-        x = activations(self, x, W)
-        kept = x if weight.requires_grad else None
-        y = matmul(x, W.T)  # [...,o]
-        if bias is not None:
-            y += bias.data
-
-        def backward(dy: Array) -> Array:
-            if kept is not None:
-                weight.accumulate(stored(product(rows(dy).T, rows(kept))))  # (2) [o,i]
-            if bias is not None and bias.requires_grad:
-                bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
-            return matmul(dy, matrix()) if dx_is_read else np.zeros((), dy.dtype)  # (1) [...,i]
-
-        return y, backward
-
 
 class Conv1D(Linear):
-    """y = x W + b with W stored as [i,o]: GPT-2's linear layer, under its name in transformers.
+    """y = x W + b with W stored as [i,o]: GPT-2's linear layer, under its name in transformers.    x [...,i]  y [...,o]
 
-    As a matrix [o,i] it is the stored weight's transpose, a view; the mathematics is Linear's.
+        dx = dy Wᵀ          (1)
+        dW = Σₙ xₙᵀ dyₙ     (2)
+        db = Σₙ dyₙ         (3)
+
+    It is Linear with the transposed weight, and as a matrix [o,i] a view of it.
     """
 
     def __init__(
@@ -105,8 +102,29 @@ class Conv1D(Linear):
         super().__init__(in_features, out_features, bias, rng=rng, dtype=dtype)
         self.weight.data = np.ascontiguousarray(self.weight.data.T)  # [o,i] → [i,o]
 
-    def stored(self, W: Array) -> Array:
-        return np.transpose(W)  # [o,i] ↔ [i,o]
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        weight, bias, W = self.weight, self.bias, self.weight.data
+        x = activations(self, x, W.T)
+        kept = x if weight.requires_grad else None
+        y = matmul(x, W)  # [...,o]
+        if bias is not None:
+            y += bias.data
+
+        def backward(dy: Array) -> Array:
+            if kept is not None:
+                weight.accumulate(product(rows(kept).T, rows(dy)))  # (2) [i,o]
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))  # (3) [o]
+            return matmul(dy, W.T)  # (1) [...,i]
+
+        return y, backward
+
+    @property
+    def matrix(self) -> Array:
+        return np.transpose(self.weight.data)  # [i,o] → [o,i]
+
+    def with_matrix(self, W: Array) -> Linear:
+        return super().with_matrix(W.T)
 
 
 def rows(x: Array) -> Array:

@@ -16,25 +16,22 @@ def stack(
     layers: Sequence[Module],
     x: _State,
     *args: Any,
-    dx_is_read: bool,
+    below_is_trained: bool,
     recompute: bool = False,
     each: Callable[[int], dict[str, Any]] = lambda index: {},
     **keywords: Any,
 ) -> tuple[_State, Callable[[_State], _State | None]]:
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
 
-    dx_is_read : whether something below the stack is trained. If not, backward ends at the lowest layer that holds a
-        trainable parameter, and returns None. That layer is called with dx_is_read=False, so that it may leave its own
-        dx out; the layers below it keep nothing, as under no_grad().
+    below_is_trained : whether something below the stack is trained. If not, backward ends at the lowest layer that
+        holds a trainable parameter, and returns None; the layers below that one keep nothing, as under no_grad().
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
     each : keywords of a layer's own, by its number
     """
-    first = 0 if dx_is_read else _lowest_trained(layers)
+    first = 0 if below_is_trained else _lowest_trained(layers)
     backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
         own = {**keywords, **each(index)}
-        if index == first and not dx_is_read:
-            own["dx_is_read"] = False
         if index < first:
             with no_grad():
                 x, _ = layer(x, *args, **own)
@@ -47,7 +44,7 @@ def stack(
             raise RuntimeError("this backward ran within backward_once(), and what it read is freed: run forward again")
         for back in _taken_from(backs) if is_backward_once() else reversed(backs):
             dx = back(dx)
-        return dx if dx_is_read else None
+        return dx if below_is_trained else None
 
     return x, backward
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.nn.heap import keep_freed_memory
+from npora.machine.heap import keep_freed_memory
 from npora.nn.module import Array, Parameter
 from npora.nn.readable import Readable, brief
 

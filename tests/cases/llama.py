@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel, swiglu
+from npora.models.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel
 from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import Make
-from npora.nn.functional import rotation
+from npora.nn.functional import rotation, swiglu
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 

@@ -14,8 +14,8 @@ import pytest
 from npora import LoraConfig, get_peft_model, no_grad
 from npora.files import load_file, save_file
 from npora.models import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-from npora.models.llama import swiglu
 from npora.nn import Cache, Packing
+from npora.nn.functional import swiglu
 from npora.optim import AdamW
 from tests.shared_data import data
 

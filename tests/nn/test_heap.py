@@ -9,7 +9,7 @@ import pytest
 
 COUNT = """
 import resource, numpy as np
-from npora.nn.heap import keep_freed_memory
+from npora.machine.heap import keep_freed_memory
 keep_freed_memory() or np.ones(10_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):

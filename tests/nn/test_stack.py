@@ -32,7 +32,7 @@ class Scale(Module):
 
 def scales(seen: list[tuple[float, int]]) -> Callable[[Array], Array | None]:
     kept: list[weakref.ref[Array]] = []
-    y, backward = stack([Scale(c, kept, seen) for c in (2.0, 3.0, 5.0)], np.array([1.0, 7.0]), dx_is_read=True)
+    y, backward = stack([Scale(c, kept, seen) for c in (2.0, 3.0, 5.0)], np.array([1.0, 7.0]), below_is_trained=True)
     assert y.tolist() == [30, 210]
     return backward
 

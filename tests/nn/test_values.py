@@ -217,25 +217,21 @@ def test_a_packing_by_hand() -> None:
 
 
 class Noted(Linear):
-    """Notes, at each call, whether gradients are wanted, and that of its input."""
+    """Notes, at each call, whether gradients are wanted."""
 
-    def forward(self, x: np.ndarray, rng: object = None, dx_is_read: bool = True) -> tuple[np.ndarray, Pullback]:
-        self.calls = [*getattr(self, "calls", []), (is_grad_enabled(), dx_is_read)]
-        return super().forward(x, None, dx_is_read)
+    def forward(self, x: np.ndarray, rng: object = None) -> tuple[np.ndarray, Pullback]:
+        self.calls = [*getattr(self, "calls", []), is_grad_enabled()]
+        return super().forward(x)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_stack_keeps_nothing_below_its_lowest_trained_layer_and_computes_again_when_asked(recompute: bool) -> None:
     layers = [Noted(2, 2, rng=i).requires_grad_(i == 1) for i in range(3)]
     x = np.ones((3, 2), dtype=np.float32)
-    y, backward = stack(layers, x, dx_is_read=False, recompute=recompute)
+    y, backward = stack(layers, x, below_is_trained=False, recompute=recompute)
     assert backward(y) is None and layers[1].weight.grad is not None
     kept = [False, True] if recompute else [True]  # first without keeping anything, then again in backward
-    assert [layer.calls for layer in layers] == [
-        [(False, True)],
-        [(keep, False) for keep in kept],
-        [(keep, True) for keep in kept],
-    ]
+    assert [layer.calls for layer in layers] == [[False], kept, kept]
     layers[2].calls = []
-    stack(layers[2:], x, dx_is_read=True, recompute=recompute)
-    assert layers[2].calls == [(not recompute, True)]
+    stack(layers[2:], x, below_is_trained=True, recompute=recompute)
+    assert layers[2].calls == [not recompute]
