@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -62,7 +64,8 @@ def _whole(a: _Array, b: _Array) -> _Array:
     return result
 
 
-def _parts(work: int, width: int) -> list[slice]:
+@functools.cache
+def _parts(work: int, width: int) -> Sequence[slice]:
     """Where an axis of this width is cut."""
     blocks, least = 1, _LEAST
     while 2 * blocks <= min(_MOST_BLOCKS, work // least, width // _NARROWEST):

@@ -83,7 +83,7 @@ class GPT2Attention(Module):
         self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
         qkv, back_qkv = self.c_attn(x, rng)  # [n,3d]
-        q, k, v = np.split(qkv, 3, axis=-1)  # [n,d] each
+        q, k, v = (qkv[:, part * self.width : (part + 1) * self.width] for part in range(3))  # [n,d] each
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
             q, keys, values, self.heads, packing, key_packing, causal=True, scale=self.scale,
