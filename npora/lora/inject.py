@@ -119,7 +119,7 @@ class PlainView(Module):
         own = {id(parameter) for parameter in module.parameters()}
         inside = {id(part) for part in module.modules()}
         others = [part for path in self.modules_by_path if (part := self.module(path)) and id(part) not in inside]
-        return any(isinstance(v, Parameter) and id(v) in own for part in others for v in vars(part).values())
+        return any(id(member) in own for part in others for _, member in part.named_members())
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         for path, module in self.modules_by_path.items():

@@ -1,37 +1,19 @@
-"""A linear layer with a low-rank update."""
+"""A linear layer with LoRA, standing alone."""
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
-from npora.lora.merging import Merging
-from npora.machine.product import product
+from npora.lora.adapted import Adapted
+from npora.lora.methods.lora import LoRA
+from npora.lora.methods.lora_config import LoraConfig
 from npora.nn import init
-from npora.nn.dropout import Dropout
 from npora.nn.init import Source
-from npora.nn.linear import Linear, matmul, rows
-from npora.nn.module import Array, Identities, Named, Pullback
+from npora.nn.linear import Linear
 
 
-class LoRALinear(Merging):
-    """y = (W + s B A) x + b.    x [...,i]  W [o,i]  A [r,i]  B [o,r]  →  y [...,o]    (Hu et al., 2021)
+class LoRALinear(Adapted):
+    """A frozen Linear with a low-rank update:  y = (W + s B A) x + b  (Hu et al., 2021). Its derivation is LoRA's page.
 
-    W and b belong to `base_layer`, a Linear that stays frozen; s = α/r. With u = A x and dropout m on A's input,
-    u = A (m ⊙ x):
-
-        du = s Bᵀ dy                  (1)
-        dB = s Σₙ dyₙ uₙᵀ             (2)
-        dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
-        dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
-
-    The full dW is never formed. B starts at zero, so the fresh layer equals its base.
-
-    Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
-
-    `lora_A` and `lora_B` hold one pair for each named adapter; `active_adapter` is the one that counts. Merging makes
-    a new array and leaves W's bytes alone, so that unmerging is exact.
+    As PeftModel puts it in a layer's place; here with its adapter switched on. `rng` (a Generator or a seed) draws A.
     """
 
     def __init__(
@@ -46,73 +28,10 @@ class LoRALinear(Merging):
         adapter_name: str = "default",
         rng: Source | int | None = None,
     ) -> None:
-        self.base_layer = base_layer.requires_grad_(False)
-        self.lora_A: dict[str, Linear] = {}
-        self.lora_B: dict[str, Linear] = {}
-        self.lora_dropout: dict[str, Dropout] = {}
-        self.scaling: dict[str, float] = {}
-        self.active_adapter: str | None = None
-        self.disable_adapters = False
-        scaling = lora_alpha / math.sqrt(r) if use_rslora else lora_alpha / max(r, 1)
-        self.add_adapter(adapter_name, r, scaling, lora_dropout, init_lora_weights, rng)
+        super().__init__(base_layer)
+        config = LoraConfig(
+            r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, use_rslora=use_rslora,
+            init_lora_weights=init_lora_weights,
+        )  # fmt: skip
+        self.adapters[adapter_name] = LoRA(base_layer, config, init.default_rng(rng))
         self.active_adapter = adapter_name
-
-    def add_adapter(
-        self,
-        name: str,
-        r: int,
-        scaling: float,
-        lora_dropout: float = 0.0,
-        init_lora_weights: bool | str = True,
-        rng: Source | int | None = None,
-    ) -> None:
-        if r < 1:
-            raise ValueError(f"the rank of an adapter must be at least 1; got r={r}")
-        rng, dtype = init.default_rng(rng), self.base_layer.weight.dtype
-        A = Linear(self.base_layer.in_features, r, bias=False, rng=rng, dtype=dtype)
-        B = Linear(r, self.base_layer.out_features, bias=False, rng=rng, dtype=dtype)
-        if init_lora_weights == "gaussian":
-            A.weight.data = init.normal(rng, A.weight.shape, 1 / r, dtype)
-        if init_lora_weights:
-            B.weight.data = np.zeros_like(B.weight.data)
-        self.lora_A[name], self.lora_B[name] = A, B
-        self.lora_dropout[name], self.scaling[name] = Dropout(lora_dropout), scaling
-
-    def delete_adapter(self, name: str) -> None:
-        for of_adapters in (self.lora_A, self.lora_B, self.lora_dropout, self.scaling):
-            of_adapters.pop(name, None)
-
-    def adapted(self, x: Array, name: str, rng: np.random.Generator | None) -> tuple[Array, Pullback]:
-        """The layer with the adapter of this name."""
-        A, B, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
-        y, back_base = self.base_layer(x)  # [...,o]
-        x_dropped, back_dropout = self.lora_dropout[name](x, rng)
-        u = matmul(x_dropped, A.data.T)  # [...,r]
-        y += matmul(u * s, B.data.T)
-        kept = x_dropped if A.requires_grad else None
-
-        def backward(dy: Array) -> Array:
-            du = matmul(dy, B.data) * s  # (1) [...,r]
-            if B.requires_grad:
-                B.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
-            if kept is not None:
-                A.accumulate(product(rows(du).T, rows(kept)))  # (3) [r,i]
-            dx: Array = back_base(dy)
-            dx += back_dropout(matmul(du, A.data))  # (4) [...,i]
-            return dx
-
-        return y, backward
-
-    def identities(self, inputs: Named, gradients: Named) -> Identities:
-        name = self.active_adapter
-        if name is not None and not self.disable_adapters and self.merged_layer is None:
-            A, B = self.lora_A[name].weight, self.lora_B[name].weight
-            if A.grad is not None and B.grad is not None:
-                left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
-                right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
-                yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
-
-    def get_delta_weight(self, name: str) -> Array:
-        """s B A [o,i], what merging adds to W."""
-        delta: Array = self.scaling[name] * product(self.lora_B[name].weight.data, self.lora_A[name].weight.data)
-        return delta

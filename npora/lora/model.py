@@ -17,7 +17,7 @@ from npora.lora.inject import check_name, plain_name
 from npora.lora.keywords import refuse_others
 from npora.lora.linear import LoRALinear
 from npora.lora.saved import ModulesToSaveWrapper
-from npora.lora.unsupported import refuse_altered_base
+from npora.lora.methods.lora_unsupported import refuse_altered_base
 from npora.nn.module import Array, Module
 
 _IDLE = (

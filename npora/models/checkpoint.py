@@ -104,7 +104,7 @@ def tied_names(model: Module) -> dict[str, str]:
     every = (
         (f"{path}.{name}" if path else name, value)
         for path, module in model.named_modules()
-        for name, value in vars(module).items()
+        for name, value in module.named_members()
         if isinstance(value, Parameter)
     )
     return {name: first[id(value)] for name, value in every if first[id(value)] != name}

@@ -72,6 +72,11 @@ class Linear(Module):
         return linear
 
     @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The dtype in which the layer computes."""
+        return self.weight.dtype
+
+    @property
     def in_features(self) -> int:
         return int(self.matrix.shape[1])
 

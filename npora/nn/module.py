@@ -128,15 +128,19 @@ class Module:
     def extra_repr(self) -> str:
         """What a printed module says of itself beside its children: its own parameters, and settings that are numbers
         or words. A layer may say something else."""
-        leaves = [leaf for name, value in vars(self).items() for leaf in _walk(name, value)]
-        own = [(name, value) for name, value in leaves if isinstance(value, Parameter)]
+        own = [(name, value) for name, value in self.named_members() if isinstance(value, Parameter)]
         return ", ".join(described(own, vars(self)))
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
+    def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
+        """The modules and parameters that this one holds, under the names that they have in it: by default those of its
+        attributes. What walks modules or parameters goes by this, so a module may give its members other names."""
         for name, value in vars(self).items():
-            for path, child in _walk(name, value):
-                if isinstance(child, Module):
-                    yield path, child
+            yield from _walk(name, value)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        for name, member in self.named_members():
+            if isinstance(member, Module):
+                yield name, member
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Every module below this one and itself (under the name `prefix`), each under its first name."""
@@ -159,15 +163,21 @@ class Module:
         """Every parameter, each once, under its first name."""
         seen: set[int] = set()
         for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                for leaf, parameter in _walk(name, value):
-                    if isinstance(parameter, Parameter) and id(parameter) not in seen:
-                        seen.add(id(parameter))
-                        yield f"{path}.{leaf}" if path else leaf, parameter
+            for name, parameter in module.named_members():
+                if isinstance(parameter, Parameter) and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield f"{path}.{name}" if path else name, parameter
 
     def parameters(self) -> Iterator[Parameter]:
         for _, parameter in self.named_parameters():
             yield parameter
+
+    def get_parameter(self, name: str) -> Parameter:
+        """The parameter of this name, as in `encoder.layer.0.query.weight`."""
+        for path, parameter in self.named_parameters():
+            if path == name:
+                return parameter
+        raise AttributeError(f"{type(self).__name__} has no parameter '{name}'")
 
     def get_submodule(self, path: str) -> Module:
         """The module at a dotted path, as in `encoder.layer.0.attention`."""

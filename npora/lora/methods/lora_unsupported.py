@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from npora.nn.readable import Readable
-
-# What a field is called elsewhere, or is taken to be called.
-_MEANT = {
-    "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "scaling": "lora_alpha",
-    "dropout": "lora_dropout", "targets": "target_modules", "lora_target": "target_modules", "rslora": "use_rslora",
-    "dora": "use_dora", "task": "task_type", "init_weights": "init_lora_weights",
-}  # fmt: skip
-
-# Fields that say how A and B began, or qualify what is off: of an adapter that is loaded they say nothing.
-SAY_NOTHING_ON_LOAD = (
-    "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
-    "megatron_core", "qalora_group_size",
-)  # fmt: skip
+from npora.lora.config import PeftConfig
 
 _W_STAYS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's ways to begin that leave the base's weights alone
 _W_IS_ALTERED = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 @dataclass(kw_only=True)
-class UnsupportedFields(Readable):
+class UnsupportedFields(PeftConfig):
     """With these values, which PEFT writes into every `adapter_config.json`, the fields change nothing."""
 
     alora_invocation_tokens: Any = None
@@ -49,17 +35,6 @@ class UnsupportedFields(Readable):
     use_dora: Any = False
     use_qalora: Any = False
     velora_config: Any = None
-
-    def __new__(cls, *args: Any, **values: Any) -> UnsupportedFields:
-        """Raises TypeError for a field that there is not, with the name that was meant."""
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name, known, n=3)
-                raise TypeError(
-                    f"LoraConfig has no field '{name}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
-                )
-        return super().__new__(cls)
 
     def refuse_unsupported(self) -> None:
         """Raise ValueError, by name, where one of these fields asks for something."""

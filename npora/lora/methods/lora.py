@@ -1,0 +1,94 @@
+"""LoRA: a low-rank update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from npora.lora.adapter import Adapter, MergedPullback, Rng, Tensor
+from npora.lora.match import rank_and_alpha
+from npora.lora.methods.lora_config import LoraConfig
+from npora.machine.product import product
+from npora.nn import init
+from npora.nn.init import Source
+from npora.nn.linear import Linear, matmul, rows
+from npora.nn.module import Array, Identities, Named, Parameter, Pullback
+
+
+class LoRA(Adapter):
+    """y = (W + s B A) x + b.    x [...,i]  W [o,i]  A [r,i]  B [o,r]  →  y [...,o]    (Hu et al., 2021)
+
+    s = α/r, or α/√r (rank-stabilised, Kalajdzievski, 2023). With u = A x, and dropout m on A's input, u = A (m ⊙ x):
+
+        du = s Bᵀ dy                  (1)
+        dB = s Σₙ dyₙ uₙᵀ             (2)
+        dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
+        dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
+
+    The full dW is never formed. Kept are u, and m ⊙ x where A is trained. B starts at zero, so that a fresh adapter
+    leaves its layer as it is.
+
+    Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
+    """
+
+    config_class = LoraConfig
+    tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("lora_A.{}.weight"), "B": Tensor("lora_B.{}.weight")}
+    forms_matrix = False
+
+    def __init__(
+        self,
+        base: Linear,
+        config: LoraConfig,
+        rng: Source,
+        path: str = "",
+        shared: Mapping[str, Parameter] | None = None,
+    ) -> None:
+        (r, alpha), dtype = rank_and_alpha(path, config), base.dtype
+        self.r, self.s, self.dropout_p = r, config.scaling(r, alpha), config.lora_dropout
+        start = config.init_lora_weights
+        A = init.kaiming_uniform(rng, (r, base.in_features), dtype)
+        B = init.kaiming_uniform(rng, (base.out_features, r), dtype)
+        self.A = Parameter(init.normal(rng, A.shape, 1 / r, dtype) if start == "gaussian" else A)
+        self.B = Parameter(np.zeros_like(B) if start else B)
+
+    def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
+        A, B, s = self.A, self.B, self.s
+        y, back_base = base(x)  # [...,o]
+        dropped, back_dropout = self.drop(x, rng)
+        u = matmul(dropped, A.data.T)  # [...,r]
+        y += matmul(u * s, B.data.T)
+        kept = dropped if A.requires_grad else None
+
+        def backward(dy: Array) -> Array:
+            du = matmul(dy, B.data) * s  # (1) [...,r]
+            if B.requires_grad:
+                B.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
+            if kept is not None:
+                A.accumulate(product(rows(du).T, rows(kept)))  # (3) [r,i]
+            dx: Array = back_base(dy)
+            dx += back_dropout(matmul(du, A.data))  # (4) [...,i]
+            return dx
+
+        return y, backward
+
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
+        """W′ = W + s B A,  dA = s Bᵀ dW′,  dB = s dW′ Aᵀ"""
+        A, B = theta
+
+        def backward(dW: Array, db: Array | None) -> tuple[Array | None, ...]:
+            return dW, db, self.s * product(B.T, dW), self.s * product(dW, A.T)
+
+        return W + self.s * product(B, A), b, backward
+
+    def identities(self, inputs: Named, gradients: Named) -> Identities:
+        A, B = self.A, self.B
+        if A.grad is not None and B.grad is not None:
+            left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
+            right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
+            yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
+
+    def said(self) -> Any:
+        yield f"r={self.r}"
+        yield f"s={self.s:g}"
