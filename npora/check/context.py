@@ -30,11 +30,8 @@ def context_of(
     heads = 1
     modules = list(layer.modules()) if isinstance(layer, Module) else []
     for module in modules:
-        scaling = getattr(module, "scaling", None)
-        for value in scaling.values() if isinstance(scaling, dict) else ():
-            factors["α/r"] = float(value)
-        for A in getattr(module, "lora_A", {}).values():
-            factors["r"] = float(len(A.weight.data))
+        for adapter in getattr(module, "adapters", {}).values():
+            factors |= adapter.factors()
         count = getattr(module, "num_heads", None) or getattr(module, "heads", None)
         if isinstance(count, int):
             heads = count

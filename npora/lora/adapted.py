@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +46,18 @@ class Adapted(Module):
             for tensor, parameter in zip(adapter.tensors.values(), adapter.parameters(), strict=True):
                 yield tensor.live_name(name), parameter
 
+    def __getattr__(self, name: str) -> dict[str, Any]:
+        """An adapter's tensor as one reaches it in PEFT: `layer.lora_A["default"].weight`."""
+        found: dict[str, Any] = {}
+        for adapter_name, adapter in vars(self).get("adapters", {}).items():
+            for tensor, parameter in zip(adapter.tensors.values(), adapter.parameters(), strict=True):
+                first, _, leaf = tensor.live.partition(".{}")
+                if first == name:
+                    found[adapter_name] = SimpleNamespace(**{leaf[1:]: parameter}) if leaf else parameter
+        if not found:
+            raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+        return found
+
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self._merged is not None and not self.disable_adapters:
             return self._merged_forward(x, self._checked(self._merged))
@@ -75,6 +89,12 @@ class Adapted(Module):
         """The adapters that are merged, in their order; none before merge()."""
         return [] if self._merged is None else list(self._merged.names)
 
+    def constants(self, name: str) -> list[Parameter]:
+        """The tensors of an adapter that are never trained."""
+        adapter = self.adapters.get(name)
+        pairs = () if adapter is None else zip(adapter.tensors.values(), adapter.parameters(), strict=True)
+        return [parameter for tensor, parameter in pairs if not tensor.trained]
+
     def get_delta_weight(self, name: str) -> Array:
         """f(W) − W [o,i], what merging this adapter alone adds to W."""
         delta: Array = self._composed([name]).matrix - self.base_layer.matrix
@@ -99,9 +119,7 @@ class Adapted(Module):
         if not names:
             raise RuntimeError("no adapter is active: there is nothing to merge")
         if self._merged is not None:
-            raise RuntimeError(
-                f"adapter {_quoted(self._merged.names)} is merged already: call unmerge_adapter() first"
-            )
+            raise RuntimeError(f"adapter {_quoted(self._merged.names)} is merged already: call unmerge_adapter() first")
         layer = self._composed(names, safe_merge)
         parts = [self.base_layer.weight, *(part for name in names for part in self.adapters[name].parameters())]
         self._merged = Merged(layer, tuple(names), [(part, part.data, part.data.flags.writeable) for part in parts])
@@ -109,7 +127,7 @@ class Adapted(Module):
             part.data.flags.writeable = False
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
-        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one of these is not finite."""
+        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one is not finite."""
         base = self.base_layer
         W, b = base.matrix, None if base.bias is None else base.bias.data
         for name in names:
@@ -168,11 +186,15 @@ class Adapted(Module):
             yield from self.adapters[name].identities(inputs, gradients)
 
     def extra_repr(self) -> str:
-        base, adapters = self.base_layer, []
+        """A line of the layer, and one for each adapter."""
+        lines = [f"in_features={self.base_layer.in_features}, out_features={self.base_layer.out_features}"]
         for name, adapter in self.adapters.items():
             state = " merged" if name in self.merged_adapters else "" if name == self.active_adapter else " inactive"
-            adapters.append(f"{name}: {', '.join(adapter.said())}{state}")
-        return f"in_features={base.in_features}, out_features={base.out_features}, {'; '.join(adapters)}"
+            pairs = zip(adapter.tensors.values(), adapter.parameters(), strict=True)
+            shapes = [f"{tensor.short_name} [{','.join(map(str, part.shape))}]" for tensor, part in pairs]
+            trained = "trainable" if any(part.requires_grad for part in adapter.parameters()) else "frozen"
+            lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}")
+        return "\n".join(lines)
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -1,13 +1,13 @@
 """The seam for every method: what stands between a frozen layer and its use.
 
 A method is one file in `methods/`, with one page of derivation, and one line in the registry. It says what its tensors
-are called in PEFT, what it makes of a layer's matrix, and, where there is a quicker way than forming that matrix, how it
-goes. Which adapters a model has, which one is on, merged or saved: all of that is elsewhere, and knows no mathematics.
+are called in PEFT, what it makes of a layer's matrix, and, where there is a quicker way than forming that matrix, how
+it goes. Which adapters a model has, which one is on, merged or saved is elsewhere, and knows no mathematics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -38,6 +38,10 @@ class Tensor(NamedTuple):
 
     def live_name(self, adapter_name: str) -> str:
         return self.live.format(adapter_name)
+
+    @property
+    def short_name(self) -> str:
+        return self.live.partition(".{}")[0]
 
     @property
     def file_name(self) -> str | None:
@@ -135,6 +139,12 @@ class Adapter(Readable):
     def parameters(self) -> list[Parameter]:
         return [getattr(self, attribute) for attribute in self.tensors]
 
+    def in_file(self) -> Iterator[tuple[str, Parameter]]:
+        """Its tensors that files hold, under the names that they have there."""
+        for tensor, parameter in zip(self.tensors.values(), self.parameters(), strict=True):
+            if tensor.file_name is not None:
+                yield tensor.file_name, parameter
+
     def accumulate(self, *dtheta: Array | None) -> None:
         """Add each gradient to its tensor's, where that is trained."""
         for parameter, gradient in zip(self.parameters(), dtheta, strict=True):
@@ -144,6 +154,10 @@ class Adapter(Readable):
     def drop(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
         """x with some of its elements dropped, for the adapter's own path: the base's sees all of x."""
         return (x, _unchanged) if rng is None or not self.dropout_p else dropout(x, self.dropout_p, rng)
+
+    def factors(self) -> dict[str, float]:
+        """Its constants by name, by which a gradient check may explain a wrong gradient."""
+        return {}
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         """(name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from npora.lora.adapted import Adapted
 from npora.lora.biases import TrainedBiases
-from npora.lora.config import LoraConfig
+from npora.lora.config import PeftConfig
 from npora.lora.files import Origin, base_name
 from npora.lora.fit import Plan
-from npora.lora.inject import PlainView, check_name, inject, plain_name
-from npora.lora.linear import LoRALinear
-from npora.lora.match import PEFTS_HEADS, drawn_modules, names_match, saved_paths, target_paths
+from npora.lora.inject import PlainView, base_parameters, check_name, inject, make_shared
+from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
+from npora.lora.names import names_match
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.nn.module import Array, Backward, Module, Parameter
 
@@ -22,16 +23,23 @@ _SWITCHING = threading.Lock()
 
 
 def check_config(config: object) -> None:
-    if not isinstance(config, LoraConfig):
-        kind = type(config)
-        raise TypeError(f"an adapter's config must be npora's LoraConfig; got a {kind.__module__}.{kind.__qualname__}")
+    if not isinstance(config, PeftConfig) or type(config) is PeftConfig:
+        kind, own = type(config), ", ".join(kind.__name__ for kind in PeftConfig.kinds.values())
+        raise TypeError(f"an adapter's config must be npora's {own}; got a {kind.__module__}.{kind.__qualname__}")
 
 
 class LoraModel(Module):
-    """The base model under PEFT's second level of names, `base_model.model.…`."""
+    """The base model under PEFT's second level of names, `base_model.model.…`, and beside it what an adapter has but
+    once for all its layers, `base_model.vera_A.default`."""
 
     def __init__(self, model: Module) -> None:
         self.model = model
+        self.shared: dict[str, dict[str, Parameter]] = {}  # of each adapter, by name
+
+    def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
+        yield "model", self.model
+        for adapter, arrays in self.shared.items():
+            yield from ((f"{name}.{adapter}", parameter) for name, parameter in arrays.items())
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         return self.model(*args, **kwargs)
@@ -41,12 +49,12 @@ class Adapters(Module):
     """A frozen base and its adapters by name. One of them, or none yet, is active."""
 
     def __init__(self, model: Module) -> None:
-        if any(isinstance(module, LoRALinear | ModulesToSaveWrapper) for module in model.modules()):
+        if any(isinstance(module, Adapted | ModulesToSaveWrapper) for module in model.modules()):
             raise ValueError(
-                "this model has LoRA layers already: call add_adapter() or load_adapter() of its PeftModel, or unload()"
+                "this model has adapters already: call add_adapter() or load_adapter() of its PeftModel, or unload()"
             )
         self.base_model = LoraModel(model)
-        self.peft_config: dict[str, LoraConfig] = {}
+        self.peft_config: dict[str, PeftConfig] = {}
         self._active: str | None = None
         self._drawn = drawn_modules(model)  # asked now: its names are others once it is wrapped
         self._origins: dict[str, Origin] = {}  # of adapters that were loaded
@@ -69,7 +77,7 @@ class Adapters(Module):
         return [] if self._active is None else [self._active]
 
     @property
-    def active_peft_config(self) -> LoraConfig:
+    def active_peft_config(self) -> PeftConfig:
         return self.peft_config[self.active_adapter]
 
     @property
@@ -84,21 +92,23 @@ class Adapters(Module):
     def get_base_model(self) -> Module:
         return self.base_model.model
 
-    def lora_layers(self) -> list[tuple[str, LoRALinear]]:
-        return [(path, m) for path, m in self.base_model.model.named_modules() if isinstance(m, LoRALinear)]
+    def lora_layers(self) -> list[tuple[str, Adapted]]:
+        return [(path, m) for path, m in self.base_model.model.named_modules() if isinstance(m, Adapted)]
 
     def _switches(self) -> list[Any]:
-        return [m for m in self.base_model.model.modules() if isinstance(m, LoRALinear | ModulesToSaveWrapper)]
+        return [m for m in self.base_model.model.modules() if isinstance(m, Adapted | ModulesToSaveWrapper)]
 
     def _view(self) -> PlainView:
         return PlainView(self.base_model.model, self._drawn)
 
-    def _refuse_merged(self, what: str) -> None:
-        for _, layer in self.lora_layers():
-            if layer.merged_adapter is not None:
-                raise RuntimeError(
-                    f"adapter '{layer.merged_adapter}' is merged: call unmerge_adapter() first, and then {what}"
-                )
+    def _merged_adapters(self) -> list[str]:
+        return list(dict.fromkeys(name for _, layer in self.lora_layers() for name in layer.merged_adapters))
+
+    def _refuse_merged(self, what: str, adapter_name: str | None = None) -> None:
+        """Raise RuntimeError where this adapter is merged, or any is, unless one is named."""
+        for name in self._merged_adapters():
+            if adapter_name in (None, name):
+                raise RuntimeError(f"adapter '{name}' is merged: call unmerge_adapter() first, and then {what}")
 
     def _refuse_unknown(self, adapter_name: str) -> None:
         if adapter_name not in self.peft_config:
@@ -106,7 +116,7 @@ class Adapters(Module):
                 f"there is no adapter '{adapter_name}'; there are: {', '.join(self.peft_config) or 'none'}"
             )
 
-    def add_adapter(self, adapter_name: str, peft_config: LoraConfig, seed: int = DEFAULT_SEED) -> None:
+    def add_adapter(self, adapter_name: str, peft_config: PeftConfig, seed: int = DEFAULT_SEED) -> None:
         """Add an adapter, not yet active. Its A's are drawn from `seed` and the module's path, nothing else.
 
         Raises
@@ -130,18 +140,21 @@ class Adapters(Module):
             peft_config.base_model_name_or_path, peft_config.revision = name, revision or peft_config.revision
         self._install(adapter_name, peft_config, planned, seed)
 
-    def _check_place(self, adapter_name: str, config: LoraConfig) -> None:
+    def _check_place(self, adapter_name: str, config: PeftConfig) -> None:
         check_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(f"there is an adapter named '{adapter_name}' already")
-        if self.peft_config and (config.bias != "none" or self._biases):
+        if self.peft_config and (bias_mode(config) != "none" or self._biases):
             raise ValueError("an adapter that trains biases of the base cannot share the model with another adapter")
 
-    def _install(self, adapter_name: str, config: LoraConfig, planned: Plan, seed: int = DEFAULT_SEED) -> None:
+    def _install(self, adapter_name: str, config: PeftConfig, planned: Plan, seed: int = DEFAULT_SEED) -> None:
         model = self.base_model.model
         if not self.peft_config:
             model.requires_grad_(False)
-        inject(model, config, adapter_name, seed, planned.targets, planned.saved)
+        shared = make_shared(self._view(), config, planned.targets)
+        if shared:
+            self.base_model.shared[adapter_name] = shared
+        inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
         self.peft_config[adapter_name] = config
         self._notes[adapter_name] = {}
         self._biases.take(self.trained_biases(adapter_name))
@@ -152,24 +165,25 @@ class Adapters(Module):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Forget an adapter; layers that no other one is on are the base's own again. Raises where it is the active
-        one, or there is none of this name."""
+        one, or merged, or there is none of this name."""
         self._refuse_unknown(adapter_name)
         if adapter_name == self._active:
             raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
-        for of_adapters in (self.peft_config, self._notes, self._origins):
+        self._refuse_merged("delete_adapter()", adapter_name)
+        for of_adapters in (self.peft_config, self._notes, self._origins, self.base_model.shared):
             of_adapters.pop(adapter_name, None)
         model = self.base_model.model
         for path, module in list(model.named_modules()):
-            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
+            if isinstance(module, Adapted | ModulesToSaveWrapper):
                 module.delete_adapter(adapter_name)
-                if isinstance(module, LoRALinear) and not module.lora_A:
+                if isinstance(module, Adapted) and not module.adapters:
                     model.set_submodule(path, module.base_layer)
                 elif isinstance(module, ModulesToSaveWrapper) and not module.modules_to_save:
                     model.set_submodule(path, module.original_module)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
         """The base's biases that this adapter trains, by their names in the whole model."""
-        mode = self.peft_config[adapter_name].bias
+        mode = bias_mode(self.peft_config[adapter_name])
         if mode == "none":
             return []
         inside = [path for path, m in self.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -185,17 +199,17 @@ class Adapters(Module):
         self._refuse_unknown(adapter_name)
         found = dict(self.trained_biases(adapter_name))
         for path, module in self.named_modules():
-            if isinstance(module, LoRALinear) and adapter_name in module.lora_A:
-                found[f"{path}.lora_A.weight"] = module.lora_A[adapter_name].weight
-                found[f"{path}.lora_B.weight"] = module.lora_B[adapter_name].weight
+            if isinstance(module, Adapted) and adapter_name in module.adapters:
+                found |= {f"{path}.{name}": parameter for name, parameter in module.adapters[adapter_name].in_file()}
             elif isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save:
                 for name, parameter in module.modules_to_save[adapter_name].named_parameters():
                     found[f"{path}.{name}"] = parameter
         return found
 
     def _requires_grad(self, adapter_name: str, value: bool) -> None:
+        constants = {id(p) for _, m in self.lora_layers() for p in m.constants(adapter_name)}
         for parameter in self.adapter_parameters(adapter_name).values():
-            if parameter.requires_grad != value:
+            if parameter.requires_grad != value and id(parameter) not in constants:
                 parameter.requires_grad = value
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
@@ -209,8 +223,8 @@ class Adapters(Module):
         for name, config in self.peft_config.items():
             self._requires_grad(name, name == adapter_name and not (inference_mode or config.inference_mode))
         for module in self._switches():
-            if isinstance(module, LoRALinear):
-                module.active_adapter = adapter_name if adapter_name in module.lora_A else None
+            if isinstance(module, Adapted):
+                module.active_adapter = adapter_name if adapter_name in module.adapters else None
             else:
                 module.active_adapter = adapter_name
         self._active = adapter_name
@@ -243,10 +257,8 @@ class Adapters(Module):
     def base_state(self) -> dict[str, Array]:
         """The base's arrays under the names that they have without adapters, and with the values."""
         biases, state = self._biases.base_values(), {}
-        for name, parameter in self.base_model.model.named_parameters():
-            plain = plain_name(name)
-            if plain is not None:
-                state[plain] = biases.get(f"base_model.model.{name}", parameter.data)
+        for name, plain, parameter in base_parameters(self.base_model.model):
+            state[plain] = biases.get(f"base_model.model.{name}", parameter.data)
         return state
 
     def _frozen_state(self, saved: list[str]) -> dict[str, Array]:

@@ -77,8 +77,8 @@ class PeftConfig(Readable):
         own = type(self).peft_type
         if self.peft_type != own:
             raise ValueError(
-                f"peft_type {self.peft_type!r} is not that of a {type(self).__name__}, which is {own!r}; npora has "
-                f"{', '.join(self.kinds)}"
+                f"peft_type {self.peft_type!r} is not supported by {type(self).__name__}, whose own is {own!r}; npora "
+                f"has {', '.join(self.kinds)}"
             )
         self.check_new()
         tasks = sorted(task.value for task in TaskType)
@@ -91,6 +91,9 @@ class PeftConfig(Readable):
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its
         tensors began, for one thing."""
+
+    def check_loaded(self, directory: str, is_trainable: bool) -> None:
+        """Raise ValueError where an adapter that lies in this directory does not belong on the base's own weights."""
 
     def _normalise(self) -> None:
         for name in ("target_modules", "exclude_modules", "feedforward_modules"):

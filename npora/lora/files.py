@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_metadata, save_file
-from npora.lora.config import LoraConfig
-from npora.lora.folder import WEIGHTS_NAME, head_size, own_record, weights_path
+from npora.lora.config import PeftConfig
+from npora.lora.folder import WEIGHTS_NAME, own_record, weights_path
+from npora.lora.record import head_size
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
-
-# The fields that decide what the tensors mean. They are recorded beside the tensors too, in the file's metadata, which
-# PEFT leaves alone: a config that no longer fits its tensors is then an error.
-_MEANING = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
@@ -33,14 +30,14 @@ class Origin:
 
     @classmethod
     def of(
-        cls, directory: str, config: LoraConfig, parameters: Mapping[str, Parameter], said: Mapping[str, Any]
+        cls, directory: str, config: PeftConfig, parameters: Mapping[str, Parameter], said: Mapping[str, Any]
     ) -> Origin:
         return cls(load_metadata(weights_path(directory)), _state(config, parameters, said))
 
 
 def save_adapter(
     directory: str,
-    config: LoraConfig,
+    config: PeftConfig,
     parameters: Mapping[str, Parameter],
     base: Mapping[str, Array],
     said: Mapping[str, Any],
@@ -64,11 +61,13 @@ def save_adapter(
     config.save_pretrained(directory)
 
 
-def _meaning(config: LoraConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in _MEANING}
+def _meaning(config: PeftConfig) -> dict[str, Any]:
+    """The fields that decide what the tensors mean. They are recorded beside the tensors too, in the file's metadata,
+    which PEFT leaves alone: a config that no longer fits its tensors is then an error."""
+    return {name: getattr(config, name) for name in config.meaning}
 
 
-def _state(config: LoraConfig, parameters: Mapping[str, Parameter], said: Mapping[str, Any]) -> str:
+def _state(config: PeftConfig, parameters: Mapping[str, Parameter], said: Mapping[str, Any]) -> str:
     values = digest({name: parameter.data for name, parameter in parameters.items()})
     return _json({**_meaning(config), "values": values, **said})
 
@@ -82,10 +81,10 @@ def _json(value: Mapping[str, Any]) -> str:
         ) from None
 
 
-def check_meaning(path: str, config: LoraConfig, base: Mapping[str, Array]) -> None:
+def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> None:
     """Raise ValueError where the file was saved with another config than is beside it now, or on another base."""
     recorded = own_record(path)
-    for name in _MEANING:
+    for name in config.meaning:
         if name in recorded and recorded[name] != getattr(config, name):
             raise ValueError(
                 f"adapter_config.json says {name}={getattr(config, name)!r}, but {path} was saved with "
@@ -107,7 +106,7 @@ def base_name(model: Module) -> tuple[str | None, str | None]:
     return name, revision or None
 
 
-def warn_of_another_base(config: LoraConfig, base_name: str | None, directory: str) -> None:
+def warn_of_another_base(config: PeftConfig, base_name: str | None, directory: str) -> None:
     """PEFT records no digest of the base. All there is to compare are the last parts of two names: too little to
     refuse by, since a local copy may have any name."""
     trained_on = config.base_model_name_or_path
@@ -120,10 +119,10 @@ def warn_of_another_base(config: LoraConfig, base_name: str | None, directory: s
         )  # fmt: skip
 
 
-def check_same(existing: LoraConfig, loaded: LoraConfig, directory: str) -> None:
+def check_same(existing: PeftConfig, loaded: PeftConfig, directory: str) -> None:
     """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
-    for name in _MEANING:
-        mine, theirs = getattr(existing, name), getattr(loaded, name)
+    for name in existing.meaning:
+        mine, theirs = getattr(existing, name), getattr(loaded, name, None)
         if mine != theirs:
             raise ValueError(f"the adapter in {directory} has {name}={theirs!r}, this one {name}={mine!r}")
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from npora.files import load_file
-from npora.lora.config import LoraConfig
-from npora.lora.folder import PREFIX, canonical, head_size, weights_path
-from npora.lora.inject import PlainView
-from npora.lora.match import PEFTS_HEADS, names_match, rank_and_alpha, saved_paths, target_paths
+from npora.lora.config import PeftConfig
+from npora.lora.folder import PREFIX, weights_path
+from npora.lora.inject import PlainView, make_adapter, make_shared
+from npora.lora.match import PEFTS_HEADS, bias_mode, saved_paths, target_paths
+from npora.lora.methods import methods_of
+from npora.lora.names import names_match
+from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
+from npora.nn.init import Blank
 from npora.nn.module import Array
 
 logger = logging.getLogger("npora")
 
-_PAIR = re.compile(r"(.+)\.lora_[AB]\.weight")
 _MOST = 12  # names of one kind in a message
 
 
 class Plan(NamedTuple):
-    """Which modules an adapter's tensors are for: those with a pair A, B, and those that are saved whole."""
+    """Which modules an adapter's tensors are for: those with an adapter, and those that are saved whole."""
 
     targets: list[str]
     saved: list[str]
@@ -36,17 +38,18 @@ def read_tensors(directory: str) -> dict[str, Array]:
     return canonical(load_file(path), path)
 
 
-def plan(view: PlainView, config: LoraConfig, tensors: Mapping[str, Array]) -> Plan:
+def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> Plan:
     """What an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
     names = [name.removeprefix(PREFIX) for name in tensors]
-    pairs = dict.fromkeys(found[1] for name in names if (found := _PAIR.fullmatch(name)))
+    ends = [f".{tensor.file_name}" for method in methods_of(config) for tensor in method.tensors.values()]
+    adapted = dict.fromkeys(name.removesuffix(end) for name in names for end in ends if name.endswith(end))
     saved = [
         path for path in saved_paths(view, config, lenient=True)
         if _is_demanded(path, config) or any(name.startswith(path + ".") for name in names)
     ]  # fmt: skip
     saved += [path for path in _brought(view, tensors) if not _is_below(path, saved)]
     if config.target_modules is None:  # PEFT of that day had a default, and npora may have another
-        return Plan([path for path in pairs if path in view.modules_by_path], saved)
+        return Plan([path for path in adapted if path in view.modules_by_path], saved)
     targets = target_paths(view, config, lenient=True)
     paths = list(view.modules_by_path)
     named = config.target_modules if isinstance(config.target_modules, list) else []
@@ -55,7 +58,7 @@ def plan(view: PlainView, config: LoraConfig, tensors: Mapping[str, Array]) -> P
     return Plan([path for path in targets if not _is_below(path, saved)], saved)
 
 
-def _is_demanded(path: str, config: LoraConfig) -> bool:
+def _is_demanded(path: str, config: PeftConfig) -> bool:
     """Whether PEFT would miss this module's tensors."""
     heads = PEFTS_HEADS if config.task_type is not None else ()
     return any(names_match(name, path) for name in (*(config.modules_to_save or ()), *heads))
@@ -86,19 +89,20 @@ def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
     return np.array_equal(tensor.astype(parameter.dtype), parameter.data)
 
 
-def shapes_of(view: PlainView, config: LoraConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a planned adapter, by its name in the file. biases : the plain names of the base's"""
     shapes: dict[str, tuple[int, ...]] = {}
+    mode = bias_mode(config)
     for name in biases:
         path = name.rpartition(".")[0]
         is_target = path in planned.targets
-        if not _is_below(path, planned.saved) and (is_target or config.bias == "all") and config.bias != "none":
+        if not _is_below(path, planned.saved) and (is_target or mode == "all") and mode != "none":
             parameter: Any = view.parameter(name)
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
+    shared = make_shared(view, config, planned.targets)
     for path in planned.targets:
-        r, layer = rank_and_alpha(path, config)[0], view.linear(path)
-        shapes[f"{PREFIX}{path}.lora_A.weight"] = (r, layer.in_features)
-        shapes[f"{PREFIX}{path}.lora_B.weight"] = (layer.out_features, r)
+        adapter = make_adapter(view.linear(path), config, Blank(), path, shared)
+        shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in adapter.in_file()}
     for path in planned.saved:
         module: Any = view.module(path)
         shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from npora.lora.config import LoraConfig
-from npora.lora.linear import LoRALinear
-from npora.lora.match import rank_and_alpha
+from npora.lora.adapted import Adapted
+from npora.lora.adapter import Adapter
+from npora.lora.config import PeftConfig
+from npora.lora.methods import method_of
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear
 from npora.nn.module import Module, Parameter
 
@@ -23,29 +25,29 @@ def check_name(name: str) -> None:
 
 
 def inject(
-    model: Module, config: LoraConfig, adapter_name: str, seed: int, targets: Sequence[str], saved: Sequence[str]
+    model: Module,
+    config: PeftConfig,
+    adapter_name: str,
+    seed: int,
+    targets: Sequence[str],
+    saved: Sequence[str],
+    shared: Mapping[str, Parameter],
 ) -> None:
-    """Give each target a LoRALinear, and each module to save a trained copy; none of them is active yet.
+    """Give each target an adapter, and each module to save a trained copy; none of them is active yet.
 
-    A's initial values come from `seed` and the module's path, nothing else: neither the order of the modules nor other
-    adapters change them.
+    What is drawn comes from `seed` and the module's path, nothing else: neither the order of the modules nor other
+    adapters change it. `shared` holds the arrays of the whole model that the method has.
     """
     plain = PlainView(model)
-    config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
+    if hasattr(config, "fan_in_fan_out"):
+        config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
     for path in targets:
-        r, alpha = rank_and_alpha(path, config)
-        rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
-        module = plain.modules_by_path[path]
-        if isinstance(module, LoRALinear):
-            scaling = config.scaling(r, alpha)
-            module.add_adapter(adapter_name, r, scaling, config.lora_dropout, config.init_lora_weights, rng)
-        else:
-            layer = LoRALinear(
-                plain.linear(path), r, alpha, config.lora_dropout, use_rslora=config.use_rslora,
-                init_lora_weights=config.init_lora_weights, adapter_name=adapter_name, rng=rng,
-            )  # fmt: skip
-            layer.active_adapter = None
-            model.set_submodule(path, layer)
+        rng, module = np.random.default_rng([seed, zlib.crc32(path.encode())]), plain.modules_by_path[path]
+        adapter = make_adapter(plain.linear(path), config, rng, path, shared)
+        if not isinstance(module, Adapted):
+            module = Adapted(plain.linear(path))
+            model.set_submodule(path, module)
+        module.adapters[adapter_name] = adapter
     for path in saved:
         module = plain.modules_by_path[path]
         if isinstance(module, ModulesToSaveWrapper):
@@ -54,6 +56,26 @@ def inject(
             wrapper = ModulesToSaveWrapper(module, adapter_name)
             wrapper.active_adapter = None
             model.set_submodule(path, wrapper)
+
+
+def make_adapter(base: Linear, config: PeftConfig, rng: Source, path: str, shared: Mapping[str, Parameter]) -> Adapter:
+    """What the config's method makes for the layer at a path."""
+    method = method_of(config, base)
+    if method is None:
+        raise ValueError(f"no method of a {type(config).__name__} goes on {path}, a {type(base).__name__}")
+    return method(base, config, rng, path, shared)
+
+
+def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str]) -> dict[str, Parameter]:
+    """The arrays that the config's method has once for all of these layers."""
+    layers = {path: view.linear(path) for path in targets}
+    shapes = {path: (layer.out_features, layer.in_features) for path, layer in layers.items()}
+    arrays: dict[str, Parameter] = {}
+    for method in {method_of(config, layer): None for layer in layers.values()}:
+        if method is not None:
+            made = method.shared(config, shapes, next(iter(layers.values())).dtype)
+            arrays |= {name: Parameter(array, requires_grad=False) for name, array in made.items()}
+    return arrays
 
 
 class PlainView(Module):
@@ -74,7 +96,7 @@ class PlainView(Module):
             if path.startswith(hidden):
                 continue
             self.modules_by_path[path] = module
-            if isinstance(module, LoRALinear | ModulesToSaveWrapper):
+            if isinstance(module, Adapted | ModulesToSaveWrapper):
                 hidden += (path + ".",)
             if isinstance(module, ModulesToSaveWrapper):
                 parts = {f"{path}.{name}": part for name, part in module.original_module.named_modules() if name}
@@ -83,7 +105,7 @@ class PlainView(Module):
 
     def refuse_overlap(self, targets: Sequence[str], saved: Sequence[str]) -> None:
         """Raise ValueError where an adapter is to go on what another one trains whole, or the other way round."""
-        taken = {path for path, m in self.modules_by_path.items() if isinstance(m, LoRALinear | ModulesToSaveWrapper)}
+        taken = {path for path, m in self.modules_by_path.items() if isinstance(m, Adapted | ModulesToSaveWrapper)}
         for path in (*targets, *saved):
             inside = [other for other in taken if other.startswith(path + ".")]
             if path in self.below_saved or isinstance(self.modules_by_path[path], _other(path in saved)) or inside:
@@ -104,7 +126,7 @@ class PlainView(Module):
     def module(self, path: str) -> Module | None:
         """The base's own module at a path."""
         module = self.modules_by_path.get(path)
-        if isinstance(module, LoRALinear):
+        if isinstance(module, Adapted):
             return module.base_layer
         return module.original_module if isinstance(module, ModulesToSaveWrapper) else module
 
@@ -123,16 +145,22 @@ class PlainView(Module):
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         for path, module in self.modules_by_path.items():
-            yield path, module.base_layer if isinstance(module, LoRALinear) else module
+            yield path, module.base_layer if isinstance(module, Adapted) else module
 
 
 def _other(is_saved: bool) -> type[Module]:
-    return LoRALinear if is_saved else ModulesToSaveWrapper
+    return Adapted if is_saved else ModulesToSaveWrapper
 
 
-def plain_name(name: str) -> str | None:
-    """A parameter's name in the base before it was wrapped; None for one that belongs to an adapter."""
-    parts = name.split(".")
-    if not {"lora_A", "lora_B", "modules_to_save"}.isdisjoint(parts):
-        return None
-    return ".".join(part for part in parts if part not in ("base_layer", "original_module"))
+def base_parameters(model: Module) -> Iterator[tuple[str, str, Parameter]]:
+    """(name, plain name, parameter) of what is the base's: as it is called now, and before the model was wrapped."""
+    of_adapters: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, Adapted):
+            of_adapters |= {id(parameter) for adapter in module.adapters.values() for parameter in adapter.parameters()}
+        elif isinstance(module, ModulesToSaveWrapper):
+            of_adapters |= {id(part) for copy in module.modules_to_save.values() for part in copy.parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in of_adapters:
+            plain = (part for part in name.split(".") if part not in ("base_layer", "original_module"))
+            yield name, ".".join(plain), parameter

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from npora.lora.config import LoraConfig
+from npora.lora.config import PeftConfig
+from npora.lora.methods import adaptable, method_of, methods_of
+from npora.lora.names import fits_pattern, is_named, names_match
 from npora.nn.linear import Linear
 from npora.nn.module import Module
 
@@ -21,20 +23,15 @@ TASK_HEADS: dict[str | None, tuple[str, ...]] = {
 PEFTS_HEADS = ("classifier", "score", "qa_outputs")
 
 
-def names_match(name: str, path: str) -> bool:
-    """Whether `name` is the path or its last components: `query` fits `layer.0.query` and not `layer.0.my_query`."""
-    return path == name or path.endswith("." + name)
-
-
-def target_paths(model: Module, config: LoraConfig, lenient: bool = False) -> list[str]:
-    """The paths of the Linear modules that get an adapter.
+def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> list[str]:
+    """The paths of the modules that get an adapter.
 
     lenient : pass over what matches nothing, for the config of an adapter that is there: its tensors say what it is on
 
     Raises
     ------
     ValueError: a name, pattern or layer number that matches no module (near names are listed), or matches a module
-    that is not a Linear.
+    that the method does not go on.
     """
     paths = {path: module for path, module in model.named_modules() if path}
     heads = set(saved_paths(model, config, lenient))
@@ -43,7 +40,7 @@ def target_paths(model: Module, config: LoraConfig, lenient: bool = False) -> li
     if targets is None:
         targets = list(getattr(model, "default_target_modules", ()))
         if not targets and not lenient:
-            raise ValueError("this model has no default target_modules: name them in LoraConfig")
+            raise ValueError("this model has no default target_modules: name them in the config")
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
             last = getattr(model, "output_embeddings", None)  # the projection to the vocabulary stays out, as in PEFT
@@ -58,28 +55,27 @@ def target_paths(model: Module, config: LoraConfig, lenient: bool = False) -> li
                 raise ValueError(f"target_modules: '{name}' matches no module{_near(name, paths)}")
         chosen = [path for path in paths if any(names_match(name, path) for name in targets)]
     if lenient:
-        chosen = [path for path in chosen if isinstance(paths[path], Linear)]
+        chosen = [path for path in chosen if method_of(config, paths[path]) is not None]
     else:
-        _refuse_others(chosen, paths)
-    if config.layers_to_transform is not None:
+        _refuse_others(chosen, paths, config)
+    if getattr(config, "layers_to_transform", None) is not None:
         chosen = _only_layers(chosen, config, lenient)
     excluded = config.exclude_modules
     if excluded is not None:
-        chosen = [path for path in chosen if not _is_excluded(path, excluded)]
+        chosen = [path for path in chosen if not is_named(excluded, path)]
     chosen = [path for path in chosen if path not in outside]
     if lenient:
         return chosen
-    for field, pattern in [("rank_pattern", key) for key in config.rank_pattern] + [
-        ("alpha_pattern", key) for key in config.alpha_pattern
-    ]:
-        if not any(_fits(pattern, path) for path in chosen):
-            raise ValueError(f"{field}: '{pattern}' matches none of the {len(chosen)} target modules")
+    for field in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(config, field, {}):
+            if not any(fits_pattern(pattern, path) for path in chosen):
+                raise ValueError(f"{field}: '{pattern}' matches none of the {len(chosen)} target modules")
     if not chosen:
         raise ValueError("target_modules: no module is left to adapt after the exclusions")
     return chosen
 
 
-def saved_paths(model: Module, config: LoraConfig, lenient: bool = False) -> list[str]:
+def saved_paths(model: Module, config: PeftConfig, lenient: bool = False) -> list[str]:
     """The paths of the modules that are trained whole: `modules_to_save`; the head of a classification task; what the
     model's class says is `saved_along` with one of them; and what was drawn because the checkpoint has none, since
     nothing else could bring it back."""
@@ -106,23 +102,13 @@ def drawn_modules(model: Any) -> tuple[str, ...]:
     return tuple(model.newly_initialized_modules()) if hasattr(model, "newly_initialized_modules") else ()
 
 
-def rank_and_alpha(path: str, config: LoraConfig) -> tuple[int, float]:
-    """r and α of one module: the first pattern that fits, else the config's own."""
-    rank = next((r for key, r in config.rank_pattern.items() if _fits(key, path)), config.r)
-    return rank, next((alpha for key, alpha in config.alpha_pattern.items() if _fits(key, path)), config.lora_alpha)
+def bias_mode(config: PeftConfig) -> str:
+    """Which of the base's biases are trained: "none", "all", or "only" those of the targets (PEFT's lora_only, …)."""
+    mode = str(getattr(config, "bias", "none"))
+    return mode if mode in ("none", "all") else "only"
 
 
-def _fits(pattern: str, path: str) -> bool:
-    return re.match(rf"(.*\.)?({pattern})$", path) is not None
-
-
-def _is_excluded(path: str, excluded: list[str] | str) -> bool:
-    if isinstance(excluded, str):
-        return re.fullmatch(excluded, path) is not None
-    return any(names_match(name, path) for name in excluded)
-
-
-def _only_layers(chosen: list[str], config: LoraConfig, lenient: bool) -> list[str]:
+def _only_layers(chosen: list[str], config: Any, lenient: bool) -> list[str]:
     wanted = config.layers_to_transform
     numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
     patterns = config.layers_pattern
@@ -136,10 +122,14 @@ def _only_layers(chosen: list[str], config: LoraConfig, lenient: bool) -> list[s
     return [path for path in chosen if layer_of.get(path) in numbers]
 
 
-def _refuse_others(chosen: Iterable[str], paths: dict[str, Module]) -> None:
+def _refuse_others(chosen: Iterable[str], paths: Mapping[str, Module], config: PeftConfig) -> None:
     for path in chosen:
-        if not isinstance(paths[path], Linear):
-            raise ValueError(f"target_modules: '{path}' is a {type(paths[path]).__name__}; LoRA goes on Linear modules")
+        if method_of(config, paths[path]) is None:
+            names = [method.__name__ for method in methods_of(config)]
+            raise ValueError(
+                f"target_modules: '{path}' is a {type(paths[path]).__name__}; {' or '.join(names)} goes on "
+                f"{' or '.join(adaptable(config))} modules"
+            )
 
 
 def _near(name: str, paths: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
-"""PEFT's enumerations. Their members are strings, so that a config holds and writes plain ones."""
+"""Names: PEFT's enumerations, whose members are strings so that a config holds and writes plain ones, and what fits a
+module's path."""
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 
@@ -25,3 +27,20 @@ class PeftType(str, Enum):
 def plain(value: object) -> object:
     """The string of an enumeration's member, PEFT's own too; any other value as it is."""
     return value.value if isinstance(value, Enum) else value
+
+
+def names_match(name: str, path: str) -> bool:
+    """Whether `name` is the path or its last components: `query` fits `layer.0.query` and not `layer.0.my_query`."""
+    return path == name or path.endswith("." + name)
+
+
+def fits_pattern(pattern: str, path: str) -> bool:
+    """Whether a key of rank_pattern or alpha_pattern, a regular expression for a path's end, means this path."""
+    return re.match(rf"(.*\.)?({pattern})$", path) is not None
+
+
+def is_named(names: list[str] | str, path: str) -> bool:
+    """Whether a list of names, or a regular expression for whole paths, means this path."""
+    if isinstance(names, str):
+        return re.fullmatch(names, path) is not None
+    return any(names_match(name, path) for name in names)

@@ -97,7 +97,7 @@ def test_at_zero_b_the_gradient_of_a_is_vacuous_unless_b_is_moved_first() -> Non
     layer = fresh_lora()
     report = gradcheck(layer, x)
     assert report.ok and "lora_B.default.weight" in report.notes[0]
-    assert not layer.lora_B["default"].weight.data.any()  # the layer itself is as it was
+    assert not layer.get_parameter("lora_B.default.weight").data.any()  # the layer itself is as it was
 
 
 def test_steps_of_an_optimiser_move_off_zero_too() -> None:

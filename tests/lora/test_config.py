@@ -68,5 +68,5 @@ def test_an_unknown_field_that_says_something_is_refused(tmp_path: Path) -> None
 
 
 def test_the_scale_is_alpha_over_r_or_over_its_root() -> None:
-    assert LoraConfig(r=4, lora_alpha=6).scaling(4, 6) == 1.5
-    assert LoraConfig(r=4, lora_alpha=6, use_rslora=True).scaling(4, 6) == 3.0
+    assert LoraConfig(r=4, lora_alpha=6).rank_and_scaling("query") == (4, 1.5)
+    assert LoraConfig(r=4, lora_alpha=6, use_rslora=True).rank_and_scaling("query") == (4, 3.0)

@@ -16,7 +16,7 @@ def test_what_the_low_rank_path_read_is_let_go_of_where_A_is_frozen() -> None:
     layer = LoRALinear(Linear(5, 3, rng=1), r=2, lora_dropout=0.5, init_lora_weights=False, rng=2)
     x = np.random.default_rng(0).standard_normal((4, 5), dtype=np.float32)
     for trained in (True, False):
-        layer.lora_A["default"].requires_grad_(trained)
+        layer.get_parameter("lora_A.default.weight").requires_grad = trained
         _, backward = layer(x, np.random.default_rng(3))
         assert (np.size(x) in sizes_of_arrays_below(backward)) == trained
 
@@ -37,10 +37,10 @@ def sizes_of_arrays_below(function: Any) -> list[int]:
 
 def test_initial_values_are_pefts() -> None:
     uniform = LoRALinear(Linear(400, 30), r=5, rng=1)
-    A, B = uniform.lora_A["default"].weight.data, uniform.lora_B["default"].weight.data
+    A, B = uniform.get_parameter("lora_A.default.weight").data, uniform.get_parameter("lora_B.default.weight").data
     assert not B.any() and np.abs(A).max() <= 1 / 20 and np.std(A) == pytest.approx(1 / 20 / 3**0.5, rel=0.05)
     gaussian = LoRALinear(Linear(400, 30), r=5, init_lora_weights="gaussian", rng=1)
-    A, B = gaussian.lora_A["default"].weight.data, gaussian.lora_B["default"].weight.data
+    A, B = gaussian.get_parameter("lora_A.default.weight").data, gaussian.get_parameter("lora_B.default.weight").data
     assert not B.any() and np.std(A) == pytest.approx(1 / 5, rel=0.05) and np.abs(A).max() > 0.5
     assert LoRALinear(Linear(4, 3), r=2, init_lora_weights=False).lora_B["default"].weight.data.any()
 
@@ -59,5 +59,5 @@ def test_what_is_merged_for_good_is_a_linear_with_the_merged_weight() -> None:
 
 
 def test_rank_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="the rank of an adapter must be at least 1; got r=0"):
+    with pytest.raises(ValueError, match="the rank must be a whole number of at least 1; got 0"):
         LoRALinear(Linear(4, 3), r=0)

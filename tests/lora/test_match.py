@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from npora import LoraConfig
-from npora.lora.match import names_match, rank_and_alpha, saved_paths, target_paths
+from npora.lora.match import saved_paths, target_paths
+from npora.lora.names import names_match
 from tests.tiny import tiny_bert
 
 SELF = "bert.encoder.layer.{}.attention.self.{}"
@@ -67,6 +68,6 @@ def test_a_classification_task_saves_its_head() -> None:
 
 def test_the_first_pattern_that_fits_decides_rank_and_alpha() -> None:
     config = LoraConfig(r=8, lora_alpha=8, rank_pattern={"0.*query": 2, "query": 3}, alpha_pattern={"value": 5})
-    assert rank_and_alpha(SELF.format(0, "query"), config) == (2, 8)
-    assert rank_and_alpha(SELF.format(1, "query"), config) == (3, 8)
-    assert rank_and_alpha(SELF.format(1, "value"), config) == (8, 5)
+    assert config.rank_and_scaling(SELF.format(0, "query")) == (2, 8 / 2)
+    assert config.rank_and_scaling(SELF.format(1, "query")) == (3, 8 / 3)
+    assert config.rank_and_scaling(SELF.format(1, "value")) == (8, 5 / 8)

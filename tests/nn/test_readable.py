@@ -119,7 +119,7 @@ def test_blocks_that_print_alike_stand_once_and_others_alone() -> None:
     adapted = repr(get_peft_model(model, LoraConfig(r=2, layers_to_transform=[4], task_type="SEQ_CLS")))
     for blocks in ("(layer.0-3): 4 x BertLayer(", "(layer.4): BertLayer(", "(layer.5-11): 7 x BertLayer("):
         assert adapted.count(blocks) == 1
-    assert "(lora_A.default): Linear(weight [2,6], trainable)" in adapted
+    assert "default: lora_A [2,6], lora_B [6,2], trainable, r=2, s=4" in adapted
 
 
 def test_a_tree_ends_with_the_number_of_parameters_and_of_those_that_are_trained() -> None:

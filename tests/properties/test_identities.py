@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npora.lora import LoRALinear
+from npora.lora import LoraConfig, LoRALinear
+from npora.lora.methods.lora import LoRA
 from npora.nn import LayerNorm, Linear
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -64,7 +65,7 @@ def test_errors_that_cancel_across_heads_do_not_hide(leading: tuple[int, ...]) -
 def lora(seed: int, i: int, o: int, r: int) -> LoRALinear:
     """With two adapters, of which the second is active."""
     layer = LoRALinear(Linear(i, o, rng=seed, dtype=np.float64), r + 1, rng=seed)
-    layer.add_adapter("second", r, 1.5)
+    layer.adapters["second"] = LoRA(layer.base_layer, LoraConfig(r=r, lora_alpha=1.5 * r), np.random.default_rng(0))
     layer.active_adapter = "second"
     for number, parameter in enumerate(layer.parameters()):
         parameter.data = normal(seed + number, *parameter.shape)
@@ -90,7 +91,7 @@ def test_lora_a_and_b_balance_in_each_pair_of_ranks(leading: Any, i: int, o: int
 
 def test_lora_errors_that_cancel_across_ranks_do_not_hide() -> None:
     layer = trained(0, 5, 4, 3, 6)
-    A: Any = layer.lora_A["second"].weight
+    A: Any = layer.get_parameter("lora_A.second.weight")
     # dA + E with E Aᵀ = C, where C sums to zero and is zero nowhere.
     C = np.array([[1.0, -2, 1], [2, 1, -3], [-3, 1, 2]])
     A.grad += C @ np.linalg.pinv(A.data).T
@@ -103,7 +104,7 @@ def test_lora_is_silent_where_its_adapter_has_no_gradient() -> None:
     assert not list(lora(0, 5, 4, 3).identities({}, {}))  # before any backward
     for part in ("lora_A", "lora_B"):
         layer = trained(0, 5, 4, 3, 6)
-        getattr(layer, part)["second"].weight.grad = None
+        layer.get_parameter(f"{part}.second.weight").grad = None
         assert not list(layer.identities({}, {}))
     layer = trained(0, 5, 4, 3, 6)
     assert len(list(layer.identities({}, {}))) == 1

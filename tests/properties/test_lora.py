@@ -32,7 +32,7 @@ def parts(layer: LoRALinear) -> tuple[Array, Array, Array, Array, float]:
     base, name = layer.base_layer, "default"
     assert base.bias is not None
     return (base.weight.data, base.bias.data, layer.lora_A[name].weight.data, layer.lora_B[name].weight.data,
-            layer.scaling[name])  # fmt: skip
+            layer.adapters[name].s)  # fmt: skip
 
 
 def gamma(k: int, dtype: Any) -> float:
@@ -102,7 +102,7 @@ def test_the_gradients_are_those_of_the_full_weight_through_the_chain_rule(
     full(x)[1](dy)
     _, _, A, B, s = parts(layer)
     dW: Any = full.weight.grad
-    dA, dB = layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad
+    dA, dB = layer.get_parameter("lora_A.default.weight").grad, layer.get_parameter("lora_B.default.weight").grad
     assert (dB == s * (dW @ A.T)).all() and (dA == s * (B.T @ dW)).all()
     assert (B.T @ dB == dA @ A.T).all()  # the loss cannot see A → M A, B → B M⁻¹
 
@@ -114,10 +114,10 @@ def test_the_loss_cannot_see_a_change_of_basis_between_a_and_b(n: int, i: int, o
     y, backward = layer(x)
     backward(dy)
     _, _, A, B, s = parts(layer)
-    dA, dB = layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad
+    dA, dB = layer.get_parameter("lora_A.default.weight").grad, layer.get_parameter("lora_B.default.weight").grad
     bound = 2 * gamma(n + i + o + r + 4, np.float64) * s * (abs(B).T @ abs(dy).T @ abs(x) @ abs(A).T)
     assert (abs(B.T @ dB - dA @ A.T) <= bound).all()
-    layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data = 4 * A, B / 4
+    layer.get_parameter("lora_A.default.weight").data, layer.get_parameter("lora_B.default.weight").data = 4 * A, B / 4
     assert layer(x)[0].tobytes() == y.tobytes()  # powers of two: nothing rounds differently
 
 
@@ -182,6 +182,8 @@ def test_merging_twice_and_training_what_is_merged_are_errors() -> None:
     model.unmerge_adapter()
     assert model(IDS, MASK)[0].logits.tobytes() == before
     layer = model.lora_layers()[0][1]
-    layer.lora_B["default"].weight.data = np.full_like(layer.lora_B["default"].weight.data, np.inf)
+    layer.get_parameter("lora_B.default.weight").data = np.full_like(
+        layer.get_parameter("lora_B.default.weight").data, np.inf
+    )
     with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="not finite: it was not merged"):
         layer.merge(safe_merge=True)

@@ -13,3 +13,13 @@ METHODS: tuple[type[Adapter], ...] = (LoRA,)
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:
     """The method that this config means for this layer; None where it means none."""
     return next((method for method in METHODS if method.fits(config, base)), None)
+
+
+def methods_of(config: PeftConfig) -> list[type[Adapter]]:
+    """The methods that this kind of config can mean."""
+    return [method for method in METHODS if method.config_class is type(config)]
+
+
+def adaptable(config: PeftConfig) -> list[str]:
+    """The kinds of layers that an adapter of this config can go on, by their classes' names."""
+    return list(dict.fromkeys(kind.__name__ for method in methods_of(config) for kind in method.adapts))

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.lora.adapter import Adapter, MergedPullback, Rng, Tensor
-from npora.lora.match import rank_and_alpha
 from npora.lora.methods.lora_config import LoraConfig
 from npora.machine.product import product
 from npora.nn import init
@@ -45,8 +44,8 @@ class LoRA(Adapter):
         path: str = "",
         shared: Mapping[str, Parameter] | None = None,
     ) -> None:
-        (r, alpha), dtype = rank_and_alpha(path, config), base.dtype
-        self.r, self.s, self.dropout_p = r, config.scaling(r, alpha), config.lora_dropout
+        r, self.s = config.rank_and_scaling(path)
+        self.r, self.dropout_p, dtype = r, config.lora_dropout, base.dtype
         start = config.init_lora_weights
         A = init.kaiming_uniform(rng, (r, base.in_features), dtype)
         B = init.kaiming_uniform(rng, (base.out_features, r), dtype)
@@ -81,6 +80,9 @@ class LoRA(Adapter):
             return dW, db, self.s * product(B.T, dW), self.s * product(dW, A.T)
 
         return W + self.s * product(B, A), b, backward
+
+    def factors(self) -> dict[str, float]:
+        return {"α/r": self.s, "r": float(self.r)}
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         A, B = self.A, self.B

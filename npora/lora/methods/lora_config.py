@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
-from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_new_start
+from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
+from npora.lora.names import fits_pattern
 
 
 @dataclass
@@ -36,7 +37,8 @@ class LoraConfig(UnsupportedFields):
         "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
         "megatron_core", "qalora_group_size",
     )  # fmt: skip
-    meant: ClassVar[Mapping[str, str]] = UnsupportedFields.meant | {
+    meant: ClassVar[Mapping[str, str]] = {
+        **UnsupportedFields.meant,
         "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "scaling": "lora_alpha",
         "dropout": "lora_dropout", "rslora": "use_rslora", "dora": "use_dora", "init_weights": "init_lora_weights",
     }  # fmt: skip
@@ -52,6 +54,7 @@ class LoraConfig(UnsupportedFields):
     layers_pattern: list[str] | str | None = None
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
+    _: KW_ONLY
     peft_type: str = "LORA"
 
     def __post_init__(self) -> None:
@@ -77,6 +80,11 @@ class LoraConfig(UnsupportedFields):
         self.refuse_unsupported()
         refuse_new_start(self.init_lora_weights)
 
-    def scaling(self, r: int, alpha: float) -> float:
-        """s, by which the product B A is multiplied."""
-        return alpha / r**0.5 if self.use_rslora else alpha / r
+    def check_loaded(self, directory: str, is_trainable: bool) -> None:
+        refuse_altered_base(self.init_lora_weights, directory, is_trainable)
+
+    def rank_and_scaling(self, path: str) -> tuple[int, float]:
+        """r and s of the layer at a path, by the first pattern that fits, else the config's own r and α."""
+        r = next((r for key, r in self.rank_pattern.items() if fits_pattern(key, path)), self.r)
+        alpha = next((alpha for key, alpha in self.alpha_pattern.items() if fits_pattern(key, path)), self.lora_alpha)
+        return r, alpha / r**0.5 if self.use_rslora else alpha / r

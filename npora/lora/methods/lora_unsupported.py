@@ -38,7 +38,7 @@ class UnsupportedFields(PeftConfig):
 
     def refuse_unsupported(self) -> None:
         """Raise ValueError, by name, where one of these fields asks for something."""
-        for f in fields(UnsupportedFields):
+        for f in fields(UnsupportedFields)[len(fields(PeftConfig)) :]:
             value = getattr(self, f.name)
             if value and value != f.default:
                 raise ValueError(f"LoraConfig: {f.name}={value!r} is not supported by npora; leave it out")
