@@ -31,8 +31,10 @@ def spread(model: _Model, seed: int = 0) -> _Model:
     return model
 
 
-def tiny_bert(num_labels: int = 3, seed: int = 0, dtype: Any = np.float32) -> BertForSequenceClassification:
-    config = BertConfig(**SIZES, num_labels=num_labels)
+def tiny_bert(
+    num_labels: int = 3, seed: int = 0, dtype: Any = np.float32, **sizes: Any
+) -> BertForSequenceClassification:
+    config = BertConfig(**{**SIZES, **sizes}, num_labels=num_labels)
     return spread(BertForSequenceClassification(config, rng=seed, dtype=dtype), seed)
 
 

@@ -11,7 +11,7 @@ from npora.lora.biases import TrainedBiases
 from npora.lora.config import LoraConfig
 from npora.lora.files import Origin, base_name
 from npora.lora.fit import Plan
-from npora.lora.inject import PlainView, check_name, inject, plain_name
+from npora.lora.inject import PlainView, check_name, inject, is_bias, plain_name
 from npora.lora.linear import LoRALinear
 from npora.lora.match import PEFTS_HEADS, drawn_modules, names_match, saved_paths, target_paths
 from npora.lora.saved import ModulesToSaveWrapper
@@ -93,12 +93,14 @@ class Adapters(Module):
     def _view(self) -> PlainView:
         return PlainView(self.base_model.model, self._drawn)
 
-    def _refuse_merged(self, what: str) -> None:
-        for _, layer in self.lora_layers():
-            if layer.merged_adapter is not None:
-                raise RuntimeError(
-                    f"adapter '{layer.merged_adapter}' is merged: call unmerge_adapter() first, and then {what}"
-                )
+    def _merged_adapters(self) -> list[str]:
+        return list(dict.fromkeys(name for _, layer in self.lora_layers() for name in layer.merged_adapters))
+
+    def _refuse_merged(self, what: str, adapter_name: str | None = None) -> None:
+        """Raise RuntimeError where this adapter is merged, or any is, unless one is named."""
+        for name in self._merged_adapters():
+            if adapter_name in (None, name):
+                raise RuntimeError(f"adapter '{name}' is merged: call unmerge_adapter() first, and then {what}")
 
     def _refuse_unknown(self, adapter_name: str) -> None:
         if adapter_name not in self.peft_config:
@@ -152,10 +154,11 @@ class Adapters(Module):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Forget an adapter; layers that no other one is on are the base's own again. Raises where it is the active
-        one, or there is none of this name."""
+        one, or merged, or there is none of this name."""
         self._refuse_unknown(adapter_name)
         if adapter_name == self._active:
             raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
+        self._refuse_merged("delete_adapter()", adapter_name)
         for of_adapters in (self.peft_config, self._notes, self._origins):
             of_adapters.pop(adapter_name, None)
         model = self.base_model.model
@@ -168,15 +171,15 @@ class Adapters(Module):
                     model.set_submodule(path, module.original_module)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
-        """The base's biases that this adapter trains, by their names in the whole model."""
+        """The base's biases that this adapter trains, by all their names in the whole model."""
         mode = self.peft_config[adapter_name].bias
         if mode == "none":
             return []
         inside = [path for path, m in self.named_modules() if isinstance(m, ModulesToSaveWrapper)]
         biases = [
             (name, parameter)
-            for name, parameter in self.named_parameters()
-            if name.endswith(".bias") and not any(name.startswith(path + ".") for path in inside)
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+            if is_bias(name) and not any(name.startswith(path + ".") for path in inside)
         ]
         return biases if mode == "all" else [(n, p) for n, p in biases if n.endswith(".base_layer.bias")]
 
@@ -246,7 +249,7 @@ class Adapters(Module):
         for name, parameter in self.base_model.model.named_parameters():
             plain = plain_name(name)
             if plain is not None:
-                state[plain] = biases.get(f"base_model.model.{name}", parameter.data)
+                state[plain] = biases.get(id(parameter), parameter.data)
         return state
 
     def _frozen_state(self, saved: list[str]) -> dict[str, Array]:

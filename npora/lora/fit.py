@@ -12,10 +12,10 @@ import numpy as np
 from npora.files import load_file
 from npora.lora.config import LoraConfig
 from npora.lora.folder import PREFIX, canonical, head_size, weights_path
-from npora.lora.inject import PlainView
+from npora.lora.inject import PlainView, is_bias, plain_name
 from npora.lora.match import PEFTS_HEADS, names_match, rank_and_alpha, saved_paths, target_paths
 from npora.nn.embedding import Embedding
-from npora.nn.module import Array
+from npora.nn.module import Array, Parameter
 
 logger = logging.getLogger("npora")
 
@@ -103,6 +103,20 @@ def shapes_of(view: PlainView, config: LoraConfig, planned: Plan, biases: Sequen
         module: Any = view.module(path)
         shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}
     return shapes
+
+
+def with_every_name(
+    tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
+) -> dict[str, Array]:
+    """The tensors, and where a bias of the base has several names and the file has one of them, that one under each."""
+    found = {id(parameter): tensors[name] for name in tensors if (parameter := _bias(name, view)) is not None}
+    missing = {name: id(_bias(name, view)) for name in expected if name not in tensors}
+    return {**tensors, **{name: found[key] for name, key in missing.items() if key in found}}
+
+
+def _bias(name: str, view: PlainView) -> Parameter | None:
+    plain = plain_name(name.removeprefix(PREFIX))
+    return view.parameter(plain) if plain is not None and is_bias(plain) else None
 
 
 def check_fit(

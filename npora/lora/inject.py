@@ -136,3 +136,9 @@ def plain_name(name: str) -> str | None:
     if not {"lora_A", "lora_B", "modules_to_save"}.isdisjoint(parts):
         return None
     return ".".join(part for part in parts if part not in ("base_layer", "original_module"))
+
+
+def is_bias(name: str) -> bool:
+    """Whether PEFT takes a parameter for a bias of the base, as it takes T5's table of relative biases too."""
+    plain = plain_name(name)
+    return plain is not None and "bias" in plain

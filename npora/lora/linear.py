@@ -90,10 +90,11 @@ class LoRALinear(Merging):
     ) -> tuple[Array, Pullback]:
         """dx_is_read : whether (4) is computed, as Linear's (1)"""
         base, name = self.base_layer, self.active_adapter
+        merged = None if self.disable_adapters else self._merged_weight
+        if merged is not None:
+            return self._forward_merged(x, merged, dx_is_read)
         if self.disable_adapters or name is None:
             return base(x, dx_is_read=dx_is_read)
-        if self._merged_weight is not None:
-            return self._forward_merged(x, self._merged_weight, dx_is_read)
         A_weight, B_weight, s = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         W, A, B = base.matrix, A_weight.data, B_weight.data
         x = activations(self, x, W)
@@ -128,14 +129,11 @@ class LoRALinear(Merging):
 
     def _forward_merged(self, x: Array, weight: Array, dx_is_read: bool) -> tuple[Array, Pullback]:
         y, back_base = self.base_layer.affine(x, lambda: weight, dx_is_read)
-        name = self.merged_adapter
-        adapter = [self.lora_A[str(name)].weight, self.lora_B[str(name)].weight]
+        names, pairs = self._names(), self._pairs(self.merged_adapters)
 
         def backward(dy: Array) -> Array:
-            if any(parameter.requires_grad for parameter in adapter):
-                raise RuntimeError(
-                    f"adapter '{name}' is merged, and cannot be trained so: call unmerge_adapter() first"
-                )
+            if any(parameter.requires_grad for parameter in pairs):
+                raise RuntimeError(f"adapter {names} is merged, and cannot be trained so: call unmerge_adapter() first")
             return back_base(dy)
 
         return y, backward

@@ -11,9 +11,9 @@ import numpy as np
 from npora.lora import files
 from npora.lora.adapters import DEFAULT_SEED, Adapters, check_config
 from npora.lora.config import LoraConfig
-from npora.lora.fit import check_fit, plan, read_tensors, shapes_of
+from npora.lora.fit import check_fit, plan, read_tensors, shapes_of, with_every_name
 from npora.lora.folder import adapter_directory, own_record, weights_path
-from npora.lora.inject import check_name, plain_name
+from npora.lora.inject import check_name, is_bias, plain_name
 from npora.lora.keywords import refuse_others
 from npora.lora.linear import LoRALinear
 from npora.lora.saved import ModulesToSaveWrapper
@@ -53,38 +53,34 @@ class PeftModel(Adapters):
             super().load_state_dict(state)
 
     def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False) -> None:
-        """Let every target compute with W + s B A as one matrix. W's bytes stay as they are.
+        """Let every target compute with W + Σ s B A as one matrix. W's bytes stay as they are.
 
-        adapter_names : the active adapter alone, where it is given
+        adapter_names : which adapters' matrices are added, in this order; the active one's, unless named. Trained
+            copies of modules stay the active adapter's, as in PEFT
         safe_merge : merge none where a result is not finite
         """
-        self._only_active(adapter_names)
-        layers = [layer for _, layer in self.lora_layers() if layer.active_adapter is not None]
-        if any(layer.merged_adapter is not None for layer in layers):
-            raise RuntimeError("the adapter is merged already: call unmerge_adapter() first")
+        self._check_names(adapter_names)
+        if merged := self._merged_adapters():
+            raise RuntimeError(f"adapter '{merged[0]}' is merged already: call unmerge_adapter() first")
+        layers = [layer for _, layer in self.lora_layers() if layer.on_this_layer(adapter_names)]
         try:
             for layer in layers:
-                layer.merge(safe_merge)
+                layer.merge(safe_merge, adapter_names)
         except BaseException:
             for layer in layers:
-                if layer.merged_adapter is not None:
+                if layer.merged_adapters:
                     layer.unmerge()
             raise
 
-    def _only_active(self, adapter_names: Sequence[str] | None) -> None:
+    def _check_names(self, adapter_names: Sequence[str] | None) -> None:
         if isinstance(adapter_names, bool | str):
             raise TypeError(f"adapter_names must be a list of names; got {adapter_names!r}")
         for name in adapter_names or ():
             self._refuse_unknown(name)
-        if adapter_names is not None and list(adapter_names) != self.active_adapters:
-            raise ValueError(
-                f"npora merges the active adapter, which is '{self.active_adapter}'; got adapter_names="
-                f"{list(adapter_names)}: set_adapter() the one to merge"
-            )
 
     def unmerge_adapter(self) -> None:
         """Undo merge_adapter, exactly."""
-        layers = [layer for _, layer in self.lora_layers() if layer.merged_adapter is not None]
+        layers = [layer for _, layer in self.lora_layers() if layer.merged_adapters]
         if not layers:
             raise RuntimeError("no adapter is merged")
         for layer in layers:
@@ -93,34 +89,40 @@ class PeftModel(Adapters):
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
     ) -> Module:
-        """The base model with the active adapter merged in for good, and without LoRA layers; all of it is frozen.
+        """The base model with adapters merged in for good, and without LoRA layers; all of it is frozen.
 
-        safe_merge : raise ValueError where a result is not finite, be it merged already; nothing is then changed
+        adapter_names : as of merge_adapter; what is merged already stays so, and comes before them
+        safe_merge : raise ValueError where a result is not finite, be it merged already
+
+        Whatever is raised, nothing is then changed.
         """
-        self._only_active(adapter_names)
-        merged = [layer for _, layer in self.lora_layers() if layer.merged_adapter is not None]
-        if not merged:
-            self.merge_adapter(safe_merge=safe_merge)
-        for layer in merged:
-            if safe_merge:
-                layer.check_finite()
+        self._check_names(adapter_names)
+        plain: dict[str, Module] = {}
+        for path, module in self.base_model.model.named_modules():
+            if isinstance(module, LoRALinear):
+                plain[path] = module.merged_linear(safe_merge, adapter_names)
+            elif isinstance(module, ModulesToSaveWrapper):
+                plain[path] = module.trained_module()
         self._biases.switch_on()
         self._biases.let_go()
-        return self._unload(merged=True)
+        return self._unload(plain)
 
     def unload(self) -> Module:
         """The base model as it was, without its adapters; all of it is frozen, as in PEFT."""
-        self._biases.give_back()
-        return self._unload(merged=False)
-
-    def _unload(self, merged: bool) -> Module:
-        model = self.base_model.model
-        for path, module in list(model.named_modules()):
+        plain: dict[str, Module] = {}
+        for path, module in self.base_model.model.named_modules():
             if isinstance(module, LoRALinear):
-                keep = not merged or module.active_adapter is None
-                model.set_submodule(path, module.base_layer if keep else module.merged_linear())
+                plain[path] = module.base_layer
             elif isinstance(module, ModulesToSaveWrapper):
-                model.set_submodule(path, module.trained_module() if merged else module.original_module)
+                plain[path] = module.original_module
+        self._biases.give_back()
+        return self._unload(plain)
+
+    def _unload(self, plain: dict[str, Module]) -> Module:
+        """Put these modules in the places of those that hold them."""
+        model = self.base_model.model
+        for path, module in plain.items():
+            model.set_submodule(path, module)
         self.peft_config, self._notes, self._origins, self._active = {}, {}, {}, None
         return model.requires_grad_(False)
 
@@ -200,16 +202,15 @@ class PeftModel(Adapters):
             self._check_place(adapter_name, config)
             planned = plan(view, config, tensors)
             view.refuse_overlap(*planned)
-            biases = [n for name, _ in self.base_model.model.named_parameters() if (n := plain_name(name))]
-            expected = shapes_of(view, config, planned, [name for name in biases if name.endswith(".bias")])
+            names = [name for name, _ in self.base_model.model.named_parameters(remove_duplicate=False)]
+            expected = shapes_of(view, config, planned, [str(plain_name(name)) for name in names if is_bias(name)])
             saved = planned.saved
         else:
-            if any(layer.merged_adapter == adapter_name for _, layer in self.lora_layers()):
-                self._refuse_merged("load_adapter()")
+            self._refuse_merged("load_adapter()", adapter_name)
             files.check_same(self.peft_config[adapter_name], config, directory)
             expected = {name: parameter.shape for name, parameter in self.adapter_parameters(adapter_name).items()}
             saved = self._saved_paths(adapter_name)
-        values = check_fit(path, tensors, expected, view)
+        values = check_fit(path, with_every_name(tensors, expected, view), expected, view)
         files.check_meaning(path, config, self._frozen_state(saved))
         record = own_record(path)
         files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)

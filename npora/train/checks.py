@@ -25,7 +25,7 @@ def check_trainable(model: Module) -> None:
             "the model has no trainable parameter: load the adapter with is_trainable=True, or call get_peft_model"
         )
     for path, module in model.named_modules():
-        if getattr(module, "merged_adapter", None) is not None:
+        if getattr(module, "merged_adapters", None):
             raise ValueError(f"the adapter is merged in {path}: call unmerge_adapter() before training")
 
 

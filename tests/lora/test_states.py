@@ -136,7 +136,7 @@ def test_a_safe_merge_merges_all_or_nothing_and_looks_at_what_is_merged_too() ->
     not_finite(model)
     with pytest.raises(ValueError, match="is not finite"):
         model.merge_adapter(safe_merge=True)
-    assert not any(layer.merged_adapter for _, layer in model.lora_layers())
+    assert not any(layer.merged_adapters for _, layer in model.lora_layers())
     with pytest.raises(ValueError, match="is not finite"):
         model.merge_and_unload(safe_merge=True)
     model.merge_adapter()
@@ -144,6 +144,60 @@ def test_a_safe_merge_merges_all_or_nothing_and_looks_at_what_is_merged_too() ->
         model.merge_and_unload(safe_merge=True)
     assert list(model.peft_config) == ["default"]
     model.unmerge_adapter()
+
+
+@pytest.mark.parametrize("spoil", ["a value", "a merge by hand"])
+def test_what_cannot_be_unloaded_leaves_every_layer_as_it_was(spoil: str) -> None:
+    model = trained(bias="all")
+    *_, (_, last) = model.lora_layers()
+    if spoil == "a value":  # the last layer is found to be stale after the others could be unloaded
+        model.merge_adapter()
+        last.lora_A["default"].weight.data = last.lora_A["default"].weight.data + 1
+    else:  # those that are not merged yet are asked whether they are finite too
+        model.lora_layers()[0][1].merge()
+        not_finite(model)
+    modules, biases = list(map(id, model.modules())), [p.data.tobytes() for _, p in model.trained_biases("default")]
+    with model.disable_adapter():
+        with pytest.raises((RuntimeError, ValueError), match=r"are others by now|is not finite"):
+            model.merge_and_unload(safe_merge=True)
+        assert logits(model) == logits(tiny_bert())
+    assert list(map(id, model.modules())) == modules and list(model.peft_config) == ["default"]
+    assert [p.data.tobytes() for _, p in model.trained_biases("default")] == biases
+
+
+@pytest.mark.parametrize("names", [["default", "second"], ["second", "default", "second"], ["second"], []])
+def test_adapters_that_are_named_are_merged_wherever_they_are(names: list[str]) -> None:
+    """W + Σ s B A of those; on a layer that has none of them the active one counts until it is unloaded."""
+    second = {"r": 1, "target_modules": ["value", "pooler.dense"], "init_lora_weights": False}
+    model, base = trained(), dict(tiny_bert().named_parameters())
+    model.add_adapter("second", LoraConfig(**second))
+    for path, layer in model.lora_layers():
+        for name in dict.fromkeys(names):
+            if name in layer.lora_A:
+                base[f"{path}.weight"].data = base[f"{path}.weight"].data + layer.get_delta_weight(name)
+    layers = dict(model.lora_layers())
+    model.merge_adapter(names)
+    assert {tuple(layer.merged_adapters) for layer in layers.values()} == {
+        tuple(name for name in dict.fromkeys(names) if name in layer.lora_A) for layer in layers.values()
+    }
+    if "second" in names:
+        with pytest.raises(RuntimeError, match=r"adapter '.*' is merged: call unmerge_adapter\(\) first"):
+            model.delete_adapter("second")
+    model.unmerge_adapter() if names else None
+    merged = dict(model.merge_and_unload(adapter_names=names).named_parameters())
+    for path in layers:
+        np.testing.assert_allclose(merged[f"{path}.weight"].data, base[f"{path}.weight"].data, rtol=0, atol=1e-5)
+
+
+def test_what_is_merged_stays_merged_beside_what_else_is_named() -> None:
+    outputs = []
+    for before, names in ((["second"], None), (["second"], ["default"]), (None, ["default", "second"])):
+        model = trained()
+        model.add_adapter("second", LoraConfig(r=1, target_modules=["value", "key"], init_lora_weights=False))
+        if before:
+            model.merge_adapter(before)
+        outputs.append(np.frombuffer(logits(model.merge_and_unload(adapter_names=names)), np.float32))
+    np.testing.assert_allclose(outputs[:2], [outputs[2]] * 2, rtol=0, atol=1e-4)
 
 
 def test_a_layer_without_the_active_adapter_is_unloaded_as_it_is() -> None:

@@ -50,7 +50,7 @@ class States(RuleBasedStateMachine):
         self.several = bias == "none"
         self.held = {"default": self.values("default")}
         self.saved: dict[str, dict[str, Array]] = {}
-        self.active, self.merged = "default", False
+        self.active, self.merged, self.changes = "default", list[str](), 0
         self.blocks: list[AbstractContextManager[None]] = []
         self.folder = Path(tempfile.mkdtemp())
         self.draw(0, "default")
@@ -61,6 +61,7 @@ class States(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
         seed, number = len(self.held), len(self.blocks)
         if seed % 2:
+            self.merged += [self.active] * (self.active not in self.merged)
             merged = self.model.merge_and_unload(safe_merge=True)
             np.testing.assert_allclose(logits(merged), logits(self.expected()), rtol=0, atol=1e-9)
         else:
@@ -72,17 +73,20 @@ class States(RuleBasedStateMachine):
         return {key: parameter.data.copy() for key, parameter in self.model.adapter_parameters(name).items()}
 
     def expected(self) -> Any:
-        """The base with W + s B A, heads and biases of the active adapter, written into its parameters."""
+        """The base with heads and biases of the active adapter written into its parameters, and W + Σ s B A: of the
+        adapters that are merged, or of the active one where none of those is on a layer."""
         base = tiny_bert(dtype=np.float64)
-        parameters, held = dict(base.named_parameters()), self.held[self.active]
-        s = CONFIGS[self.active]["lora_alpha"] / CONFIGS[self.active]["r"]
-        for name, value in held.items():
-            plain = name.removeprefix(PREFIX).replace(".base_layer.", ".")
-            if ".lora_A." in name:
-                weight = parameters[plain.replace(".lora_A.", ".")]
-                weight.data = weight.data + s * held[name.replace("lora_A", "lora_B")] @ value
-            elif ".lora_B." not in name:
-                parameters[plain].data = value
+        parameters, changed = dict(base.named_parameters()), set[str]()
+        for adapter in dict.fromkeys((*self.merged, self.active)):
+            s, held = CONFIGS[adapter]["lora_alpha"] / CONFIGS[adapter]["r"], self.held[adapter]
+            for name, value in held.items():
+                plain = name.removeprefix(PREFIX).replace(".base_layer.", ".")
+                if ".lora_A." in name and (adapter in self.merged or name not in changed):
+                    weight = parameters[plain.replace(".lora_A.", ".")]
+                    weight.data = weight.data + s * held[name.replace("lora_A", "lora_B")] @ value
+                    changed.add(name)
+                elif ".lora_" not in name and adapter == self.active:
+                    parameters[plain].data = value
         return base
 
     @invariant()
@@ -124,39 +128,42 @@ class States(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 99), name=st.sampled_from(sorted(CONFIGS)))
     def draw(self, seed: int, name: str) -> None:
         """New values, as a loader assigns them; a file saves a bias's from within a block too."""
-        if name not in self.held or (self.blocks and not self.several) or (self.merged and name == self.active):
+        if name not in self.held or (self.blocks and not self.several) or name in self.merged:
             return
         for number, parameter in enumerate(self.model.adapter_parameters(name).values()):
             parameter.data = 0.5 * normal(seed + number, *parameter.shape)
         self.held[name] = self.values(name)
 
-    @rule(safe=st.booleans())
-    def merge(self, safe: bool) -> None:
+    @rule(safe=st.booleans(), names=st.lists(st.sampled_from(sorted(CONFIGS)), min_size=1, unique=True))
+    def merge(self, safe: bool, names: list[str]) -> None:
+        names = [name for name in names if name in self.held] or [self.active]
         if self.merged:
             with pytest.raises(RuntimeError, match="merged already"):
-                self.model.merge_adapter(safe_merge=safe)
+                self.model.merge_adapter(names, safe_merge=safe)
         else:
-            self.model.merge_adapter([self.active], safe_merge=safe)
-            self.merged = True
+            self.model.merge_adapter(None if names == [self.active] else names, safe_merge=safe)
+            self.merged = names
 
     @rule()
     def unmerge(self) -> None:
         if self.merged:
             self.model.unmerge_adapter()
-            self.merged = False
+            self.merged = []
 
-    @precondition(lambda self: getattr(self, "merged", False))
-    @rule(seed=st.integers(0, 99))
-    def change_what_is_merged(self, seed: int) -> None:
+    @precondition(lambda self: getattr(self, "merged", []))
+    @rule()
+    def change_what_is_merged(self) -> None:
         """What was merged is no longer the adapter: that is an error, and no result of then."""
-        for number, parameter in enumerate(self.model.adapter_parameters(self.active).values()):
-            if parameter.data.ndim == 2 and not self.blocks:
-                parameter.data = 0.5 * normal(1000 + seed + number, *parameter.shape)
+        name, self.changes = self.merged[-1], self.changes + 1
+        for number, (key, parameter) in enumerate(self.model.adapter_parameters(name).items()):
+            if ".lora_" in key and not self.blocks:
+                parameter.data = 0.5 * normal(1000 * self.changes + number, *parameter.shape)
         if not self.blocks:
-            with pytest.raises(RuntimeError, match=r"call unmerge_adapter\(\)"):
-                logits(self.model)
+            for use in (logits, PeftModel.merge_and_unload):
+                with pytest.raises(RuntimeError, match=r"call unmerge_adapter\(\)"):
+                    use(self.model)
             self.unmerge()
-            self.held[self.active] = self.values(self.active)
+            self.held[name] = self.values(name)
 
     @rule(name=st.sampled_from(sorted(CONFIGS)))
     def add_or_activate(self, name: str) -> None:
@@ -181,8 +188,8 @@ class States(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(CONFIGS)))
     def delete(self, name: str) -> None:
-        if name not in self.held or name == self.active:
-            with pytest.raises(ValueError, match="adapter"):
+        if name not in self.held or name == self.active or name in self.merged:
+            with pytest.raises((ValueError, RuntimeError), match="adapter"):
                 self.model.delete_adapter(name)
         else:
             self.model.delete_adapter(name)
@@ -198,7 +205,7 @@ class States(RuleBasedStateMachine):
         if name not in self.saved or (name not in self.held and {"second", "third"} <= {name, *self.held}):
             return
         directory = self.folder if name == "default" else self.folder / name
-        if self.merged and name == self.active:
+        if name in self.merged:
             with pytest.raises(RuntimeError, match=r"call unmerge_adapter\(\) first"):
                 self.model.load_adapter(directory, name, is_trainable)
         else:
