@@ -175,11 +175,12 @@ class Adapters(Module):
         mode = self.peft_config[adapter_name].bias
         if mode == "none":
             return []
-        inside = [path for path, m in self.named_modules() if isinstance(m, ModulesToSaveWrapper)]
+        wrappers = [m for m in self.modules() if isinstance(m, ModulesToSaveWrapper)]
+        below = {id(parameter) for wrapper in wrappers for parameter in wrapper.original_module.parameters()}
         biases = [
             (name, parameter)
             for name, parameter in self.named_parameters(remove_duplicate=False)
-            if is_bias(name) and not any(name.startswith(path + ".") for path in inside)
+            if is_bias(name) and id(parameter) not in below
         ]
         return biases if mode == "all" else [(n, p) for n, p in biases if n.endswith(".base_layer.bias")]
 

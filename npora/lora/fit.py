@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -89,11 +89,12 @@ def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
 def shapes_of(view: PlainView, config: LoraConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a planned adapter, by its name in the file. biases : the plain names of the base's"""
     shapes: dict[str, tuple[int, ...]] = {}
+    whole: Any = [view.module(path) for path in planned.saved]
+    below = {id(parameter) for module in whole for parameter in module.parameters()}
     for name in biases:
         path = name.rpartition(".")[0]
-        is_target = path in planned.targets
-        if not _is_below(path, planned.saved) and (is_target or config.bias == "all") and config.bias != "none":
-            parameter: Any = view.parameter(name)
+        is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
+        if id(parameter) not in below and (is_target or config.bias == "all") and config.bias != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
     for path in planned.targets:
         r, layer = rank_and_alpha(path, config)[0], view.linear(path)

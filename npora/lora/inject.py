@@ -139,6 +139,5 @@ def plain_name(name: str) -> str | None:
 
 
 def is_bias(name: str) -> bool:
-    """Whether PEFT takes a parameter for a bias of the base, as it takes T5's table of relative biases too."""
-    plain = plain_name(name)
-    return plain is not None and "bias" in plain
+    """Whether a parameter of this name is a bias of the base, and not of an adapter's copy."""
+    return name.endswith(".bias") and plain_name(name) is not None

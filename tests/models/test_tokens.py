@@ -62,8 +62,9 @@ def test_a_token_classifiers_loss_is_a_mean_over_the_labels_that_there_are() -> 
     _, packing = pack_tokens(IDS, MASK)
     labels = np.full((3, 4), -100)
     labels[0, 1], labels[2, 0], labels[2, 3], labels[1, 0] = 1, 0, 1, 1  # the last stands at padding
+    h, head = np.ones((9, 3), np.float32), Linear(3, 2, rng=1)
     with pytest.warns(DifferenceWarning, match="npora's loss leaves them out, transformers' counts them"):
-        output, _ = token_classification(np.ones((9, 3)), lambda dh: None, Linear(3, 2, rng=1), packing, labels)
+        output, _ = token_classification(h, lambda dh: None, head, packing, labels)
     assert output.num_items == 3
 
 

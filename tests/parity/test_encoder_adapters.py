@@ -122,7 +122,7 @@ def test_other_targets_and_biases_go_both_ways(
     assert trained[0] == trained[1]
     model.save_pretrained(tmp_path / "ours")
     names = [load_file(tmp_path / name / "adapter_model.safetensors").keys() for name in ("ours", "theirs")]
-    assert names[0] == {n for n in names[1] if ".modules_to_save." not in n and ".original_module." not in n}
+    assert names[0] == names[1] or (changes.keys() >= {"bias", "modules_to_save"} and names[0] < names[1])
     with model.disable_adapter():
         assert_same_logits(
             model(**batch(family))[0].logits,

@@ -115,23 +115,6 @@ def test_lora_gradients_agree_on_every_projection(tmp_path: Path, kind: str) -> 
     assert assert_same_gradients(ours, theirs, BACKWARD) == 2 * (2 * 6 + 3 * 10)
 
 
-def test_the_tables_of_relative_biases_are_trained_with_all_biases_as_in_peft(tmp_path: Path) -> None:
-    config = {"r": 3, "target_modules": ["q", "v"], "bias": "all"}
-    theirs = peft.get_peft_model(reference_t5(tmp_path / "base", "1.0"), peft.LoraConfig(**config))
-    model = get_peft_model(npora_t5(tmp_path / "base"), LoraConfig(**config))
-    assert [n for n, p in model.named_parameters() if p.requires_grad and "relative_attention_bias" in n]
-    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
-        n for n, p in theirs.named_parameters() if p.requires_grad
-    }
-    randomized(theirs).eval().save_pretrained(tmp_path / "theirs")
-    model = PeftModel.from_pretrained(npora_t5(tmp_path / "base"), tmp_path / "theirs")
-    expected = theirs(**tensors(BATCH)).loss
-    assert_close(model(**BATCH)[0].loss, expected, LOSS)
-    model.save_pretrained(tmp_path / "ours")
-    again = peft.PeftModel.from_pretrained(reference_t5(tmp_path / "base", "1.0"), tmp_path / "ours").eval()
-    assert_close(model(**BATCH)[0].loss, again(**tensors(BATCH)).loss, LOSS)
-
-
 @every_kind
 def test_an_adapter_of_npora_loads_in_peft_with_the_same_outputs_and_counts(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
