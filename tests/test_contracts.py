@@ -74,13 +74,15 @@ def assert_same_bits(left: list[Array], right: list[Array]) -> None:
 @every_case
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_pullback_passes_the_gradient_check(case: Case, seed: int) -> None:
-    elements = 2000 if seed == 0 else 20  # all of them once, and some at another dy
+    # All of them once; at another dy some, of the many tensors of a model a few: the dot products below see the others.
+    elements = 2000 if seed == 0 else 4 if case.whole_model else 20
     gradcheck(case.build(), *case.inputs, seed=seed, max_elements=elements, **case.keywords).raise_if_failed()
 
 
 @every_case
 def test_in_float32_the_pullback_agrees_with_the_derivative_in_float64(case: Case) -> None:
-    report = gradcheck(case.build(), *case.inputs, dtype="float32", max_elements=12, **case.keywords)
+    elements = 4 if case.whole_model else 12
+    report = gradcheck(case.build(), *case.inputs, dtype="float32", max_elements=elements, **case.keywords)
     assert report.verdict in ("PASS", "UNRESOLVED"), str(report)
 
 
@@ -92,7 +94,7 @@ def test_the_pullback_agrees_with_central_differences_to_their_error_bar(case: C
 
 @every_case
 def test_the_dot_product_test_passes_in_every_direction(case: Case) -> None:
-    gradcheck(case.build(), *case.inputs, method="dot-product", **case.keywords).raise_if_failed()
+    gradcheck(case.build(), *case.inputs, method="dot-product", seed=1, **case.keywords).raise_if_failed()
 
 
 @every_case

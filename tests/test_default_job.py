@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,15 @@ SMALL = Recipe(
     width=12, layers=1, heads=3, train_bytes=20_000, held_out_bytes=3_000, pretraining_steps=4, steps=6, r=3
 )  # fmt: skip
 PRETRAINING, ADAPTING = "pretraining a GPT-2", "adapting it"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library_is_read_once() -> Iterator[None]:
+    """tests/data reads it again and again; here it is the same text each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stdlib_prose", "stdlib_source"):
+            patch.setattr(default_job, name, functools.cache(getattr(default_job, name)))
+        yield
 
 
 @pytest.fixture(scope="module")

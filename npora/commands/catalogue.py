@@ -169,6 +169,7 @@ def _encoder(
         if classes:
             labels = np.where(rng.random(mask.shape) < 0.5, rng.integers(0, classes, mask.shape), -100)
             labels[:, 0] = labels[:, 0].clip(0)
+            labels = np.where(mask, labels, -100)
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         return _moved(model, rng, scale), (), {**batch, "rng": np.random.default_rng(4)}
 

@@ -29,6 +29,7 @@ from npora.data import Dataset
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
 from npora.train import Trainer, TrainingArguments
+from npora.train.arguments import SCHEDULES
 from npora.train.measure import frozen_sha256, peak_memory
 
 
@@ -64,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-steps", type=int, default=-1, help="steps in all; wins over the epochs where it is positive")
     add("--learning-rate", type=float, default=5e-4, help="AdamW's")
     add("--weight-decay", type=float, default=0.0, help="AdamW's; biases and norms do not decay")
-    add("--scheduler", default="linear", choices=["constant", "linear", "cosine"], help="of the learning rate")
-    add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps")
+    add("--scheduler", default="linear", choices=SCHEDULES, help="of the learning rate")
+    add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps; constant has none")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
     add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")
     add("--save-strategy", default="no", choices=["no", "epoch"], help="whether checkpoints to resume from are kept")
@@ -87,6 +88,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--resume goes on with the run in --output, and --overwrite removes it: choose one")
     if options.max_train_rows is not None and options.max_train_rows < 1:
         raise ValueError(f"--max-train-rows must be at least 1; got {options.max_train_rows}")
+    if options.scheduler == "constant" and options.warmup_steps:
+        raise ValueError("--warmup-steps does nothing with --scheduler constant: use constant_with_warmup")
     if "eval_batch_size" in options.given and options.eval is None:
         raise ValueError("--eval-batch-size needs --eval")
     _train(options, TASKS[options.task])

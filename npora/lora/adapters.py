@@ -182,15 +182,16 @@ class Adapters(Module):
                     model.set_submodule(path, module.original_module)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
-        """The base's biases that this adapter trains, by their names in the whole model."""
+        """The base's biases that this adapter trains, by all their names in the whole model."""
         mode = bias_mode(self.peft_config[adapter_name])
         if mode == "none":
             return []
-        inside = [path for path, m in self.named_modules() if isinstance(m, ModulesToSaveWrapper)]
+        wrappers = [m for m in self.modules() if isinstance(m, ModulesToSaveWrapper)]
+        below = {id(parameter) for wrapper in wrappers for parameter in wrapper.original_module.parameters()}
         biases = [
-            (name, parameter)
-            for name, parameter in self.named_parameters()
-            if name.endswith(".bias") and not any(name.startswith(path + ".") for path in inside)
+            (f"base_model.model.{name}", parameter)
+            for name, _, parameter in base_parameters(self.base_model.model, remove_duplicate=False)
+            if name.endswith(".bias") and id(parameter) not in below
         ]
         return biases if mode == "all" else [(n, p) for n, p in biases if n.endswith(".base_layer.bias")]
 
@@ -257,8 +258,8 @@ class Adapters(Module):
     def base_state(self) -> dict[str, Array]:
         """The base's arrays under the names that they have without adapters, and with the values."""
         biases, state = self._biases.base_values(), {}
-        for name, plain, parameter in base_parameters(self.base_model.model):
-            state[plain] = biases.get(f"base_model.model.{name}", parameter.data)
+        for _, plain, parameter in base_parameters(self.base_model.model):
+            state[plain] = biases.get(id(parameter), parameter.data)
         return state
 
     def _frozen_state(self, saved: list[str]) -> dict[str, Array]:

@@ -22,8 +22,9 @@ class TrainedBiases:
         """From now on these are trained; what they hold is the base's."""
         self._base.update((name, (parameter, parameter.data)) for name, parameter in biases)
 
-    def base_values(self) -> Mapping[str, Array]:
-        return {name: array for name, (_, array) in self._base.items()}
+    def base_values(self) -> Mapping[int, Array]:
+        """By the parameter's id: one may have several names."""
+        return {id(parameter): array for parameter, array in self._base.values()}
 
     def switch_off(self) -> None:
         self._aside = {name: parameter.data for name, (parameter, _) in self._base.items()}

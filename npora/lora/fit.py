@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from npora.lora.names import names_match
 from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
 from npora.nn.init import Blank
-from npora.nn.module import Array
+from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
 
@@ -92,12 +92,12 @@ def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
 def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a planned adapter, by its name in the file. biases : the plain names of the base's"""
     shapes: dict[str, tuple[int, ...]] = {}
-    mode = bias_mode(config)
+    mode, whole = bias_mode(config), [cast(Module, view.module(path)) for path in planned.saved]
+    below = {id(parameter) for module in whole for parameter in module.parameters()}
     for name in biases:
         path = name.rpartition(".")[0]
-        is_target = path in planned.targets
-        if not _is_below(path, planned.saved) and (is_target or mode == "all") and mode != "none":
-            parameter: Any = view.parameter(name)
+        is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
+        if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
     shared = make_shared(view, config, planned.targets)
     for path in planned.targets:
@@ -107,6 +107,20 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
         module: Any = view.module(path)
         shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}
     return shapes
+
+
+def with_every_name(
+    tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
+) -> dict[str, Array]:
+    """The tensors, and where a bias of the base has several names and the file has one of them, that one under each."""
+    found = {id(parameter): tensors[name] for name in tensors if (parameter := _bias(name, view)) is not None}
+    missing = {name: id(_bias(name, view)) for name in expected if name not in tensors}
+    return {**tensors, **{name: found[key] for name, key in missing.items() if key in found}}
+
+
+def _bias(name: str, view: PlainView) -> Parameter | None:
+    """The base's bias that a tensor of a file is for."""
+    return view.parameter(name.removeprefix(PREFIX).replace(".base_layer.", ".")) if name.endswith(".bias") else None
 
 
 def check_fit(

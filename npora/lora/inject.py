@@ -152,15 +152,16 @@ def _other(is_saved: bool) -> type[Module]:
     return Adapted if is_saved else ModulesToSaveWrapper
 
 
-def base_parameters(model: Module) -> Iterator[tuple[str, str, Parameter]]:
-    """(name, plain name, parameter) of what is the base's: as it is called now, and before the model was wrapped."""
+def base_parameters(model: Module, remove_duplicate: bool = True) -> Iterator[tuple[str, str, Parameter]]:
+    """(name, plain name, parameter) of what is the base's: as it is called now, and before the model was wrapped; each
+    once, or under all of its names without `remove_duplicate`."""
     of_adapters: set[int] = set()
     for module in model.modules():
         if isinstance(module, Adapted):
             of_adapters |= {id(parameter) for adapter in module.adapters.values() for parameter in adapter.parameters()}
         elif isinstance(module, ModulesToSaveWrapper):
             of_adapters |= {id(part) for copy in module.modules_to_save.values() for part in copy.parameters()}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters(remove_duplicate):
         if id(parameter) not in of_adapters:
             plain = (part for part in name.split(".") if part not in ("base_layer", "original_module"))
             yield name, ".".join(plain), parameter

@@ -113,13 +113,21 @@ def _only_layers(chosen: list[str], config: Any, lenient: bool) -> list[str]:
     numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
     patterns = config.layers_pattern
     names = [patterns] if isinstance(patterns, str) else list(patterns or ())
-    expression = rf".*\.?(?:{'|'.join(names)})\.(\d+)(?:\.|$)" if names else r".*?\b(\d+)(?:\.|$)"
-    layer_of = {path: int(found[1]) for path in chosen if (found := re.match(expression, path))}
+    layer_of = {path: number for path in chosen if (number := _layer_of(path, names)) is not None}
     for number in () if lenient else numbers:
         if number not in layer_of.values():
             known = ", ".join(str(n) for n in sorted(set(layer_of.values()))) or "none"
             raise ValueError(f"layers_to_transform: there is no layer {number} among the targets; they are in: {known}")
-    return [path for path in chosen if layer_of.get(path) in numbers]
+    whole = config.target_modules or ()  # PEFT asks a module that is named by its whole path for no layer
+    return [path for path in chosen if path in whole or layer_of.get(path) in numbers]
+
+
+def _layer_of(path: str, names: list[str]) -> int | None:
+    """The first number in a path, or after the first of these names that has one after it."""
+    for expression in [rf"(?:.*?\.)?(?:{name})\.(\d+)(?:\.|$)" for name in names] or [r".*?\b(\d+)(?:\.|$)"]:
+        if found := re.match(expression, path):
+            return int(found[1])
+    return None
 
 
 def _refuse_others(chosen: Iterable[str], paths: Mapping[str, Module], config: PeftConfig) -> None:

@@ -12,7 +12,7 @@ from npora.lora import files
 from npora.lora.adapted import Adapted
 from npora.lora.adapters import DEFAULT_SEED, Adapters, check_config
 from npora.lora.config import PeftConfig
-from npora.lora.fit import check_fit, plan, read_tensors, shapes_of
+from npora.lora.fit import check_fit, plan, read_tensors, shapes_of, with_every_name
 from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
@@ -201,15 +201,15 @@ class PeftModel(Adapters):
             self._check_place(adapter_name, config)
             planned = plan(view, config, tensors)
             view.refuse_overlap(*planned)
-            biases = [plain for _, plain, _ in base_parameters(self.base_model.model)]
-            expected = shapes_of(view, config, planned, [name for name in biases if name.endswith(".bias")])
+            names = [plain for _, plain, _ in base_parameters(self.base_model.model, remove_duplicate=False)]
+            expected = shapes_of(view, config, planned, [name for name in names if name.endswith(".bias")])
             saved = planned.saved
         else:
             self._refuse_merged("load_adapter()", adapter_name)
             files.check_same(self.peft_config[adapter_name], config, directory)
             expected = {name: parameter.shape for name, parameter in self.adapter_parameters(adapter_name).items()}
             saved = self._saved_paths(adapter_name)
-        values = check_fit(path, tensors, expected, view)
+        values = check_fit(path, with_every_name(tensors, expected, view), expected, view)
         files.check_meaning(path, config, self._frozen_state(saved))
         record = own_record(path)
         files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)

@@ -10,6 +10,7 @@ from npora.models.auto import (
 from npora.models.bert import BertModel
 from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from npora.models.bert_layers import BertConfig
+from npora.models.differences import DifferenceWarning
 from npora.models.distilbert import DistilBertConfig, DistilBertModel
 from npora.models.distilbert_heads import (
     DistilBertForMaskedLM,
@@ -33,7 +34,7 @@ from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "BertConfig", "BertForMaskedLM", "BertForSequenceClassification",
-    "BertForTokenClassification", "BertModel", "DistilBertConfig", "DistilBertForMaskedLM",
+    "BertForTokenClassification", "BertModel", "DifferenceWarning", "DistilBertConfig", "DistilBertForMaskedLM",
     "DistilBertForSequenceClassification", "DistilBertForTokenClassification", "DistilBertModel", "GPT2Config",
     "GPT2ForSequenceClassification", "GPT2LMHeadModel", "GPT2Model", "LlamaConfig", "LlamaForCausalLM",
     "LlamaForSequenceClassification", "LlamaModel", "RobertaConfig", "RobertaForMaskedLM",

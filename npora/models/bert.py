@@ -13,7 +13,7 @@ import numpy.typing as npt
 from npora.models.bert_layers import BertConfig, BertEncoder, BertLayer, BertPooler, Rng
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import check_positions, pack_tokens
+from npora.models.tokens import check_positions, first_token_rows, pack_tokens
 from npora.nn import Dropout, LayerNorm, Module, Packing
 from npora.nn.init import Source
 from npora.nn.module import Array, is_trained
@@ -101,7 +101,7 @@ class BertModel(PretrainedModel):
         positions = self.positions(np.asarray(input_ids), packing)
         h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
         trained = is_trained(self.embeddings)
-        only = packing.first_rows() if first_only else None
+        only = first_token_rows(packing) if first_only else None
         h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:

@@ -17,7 +17,7 @@ from npora.models.bert_layers import BertEncoder, BertSelfAttention, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import check_positions, pack_tokens, take
+from npora.models.tokens import check_positions, first_token_rows, pack_tokens, take
 from npora.nn import Dropout, LayerNorm, Module, Packing
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
@@ -151,7 +151,7 @@ class DistilBertModel(PretrainedModel):
         check_positions(packing.positions, self.config.max_position_embeddings)
         h, back_embeddings = self.embeddings(ids, packing.positions, None, rng)  # [n,d]
         trained = is_trained(self.embeddings)
-        only = packing.first_rows() if first_only else None
+        only = first_token_rows(packing) if first_only else None
         h, back_layers = self.transformer(h, packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.differences import (
+    warn_of_labels_after_padding,
+    warn_of_labels_at_padding,
+    warn_of_padding_first,
+)
 from npora.nn import Packing
 from npora.nn.module import Array, Pullback
 
@@ -62,9 +67,16 @@ def take(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
     return x[rows], backward
 
 
+def first_token_rows(packing: Packing) -> Array:
+    """int [b], each sequence's first row, which an encoder's classifier reads."""
+    rows = packing.first_rows()
+    warn_of_padding_first(packing)
+    return rows
+
+
 def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
-    """Each sequence's first row, which an encoder's classifier reads.    h [n,d]  →  [b,d]"""
-    return take(h, packing.first_rows())
+    """h at the first_token_rows.    h [n,d]  →  [b,d]"""
+    return take(h, first_token_rows(packing))
 
 
 def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None, masked: bool) -> Array:
@@ -87,6 +99,7 @@ def next_token_targets(labels: npt.ArrayLike, packing: Packing, ignore_index: in
     Padding is nobody's target, and what follows padding has no row to be predicted from: both are ignored.
     """
     targets = token_targets(labels, packing, ignore_index, packed=False)
+    warn_of_labels_after_padding(targets, packing, ignore_index)
     following = np.full_like(targets, ignore_index)
     following[:, :-1] = targets[:, 1:]
     return packing.pack(following)  # [b,t] → [n]
@@ -97,4 +110,5 @@ def token_targets(labels: npt.ArrayLike, packing: Packing, ignore_index: int = -
     targets = np.asarray(labels)
     if targets.shape != packing.mask.shape:
         raise ValueError(f"labels have shape {targets.shape}, the tokens {packing.mask.shape}: they must agree")
+    warn_of_labels_at_padding(targets, packing, ignore_index)
     return packing.pack(targets) if packed else np.where(packing.mask, targets, ignore_index)

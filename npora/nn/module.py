@@ -159,12 +159,12 @@ class Module:
         for _, module in self.named_modules():
             yield module
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter, each once, under its first name."""
+    def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter, each once, under its first name; under all of its names without `remove_duplicate`."""
         seen: set[int] = set()
         for path, module in self.named_modules():
             for name, parameter in module.named_members():
-                if isinstance(parameter, Parameter) and id(parameter) not in seen:
+                if isinstance(parameter, Parameter) and not (remove_duplicate and id(parameter) in seen):
                     seen.add(id(parameter))
                     yield f"{path}.{name}" if path else name, parameter
 

@@ -16,8 +16,8 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 def get_schedule(name: str, num_warmup_steps: int, num_training_steps: int) -> Callable[[int], float]:
     """step ↦ the factor of the learning rate, for step = 0, 1, … below num_training_steps.
 
-    Warm-up: step / num_warmup_steps, so that the rate of step 0 is 0. After it, with p from 0 to 1 over the rest:
-    constant 1, linear 1 − p, cosine (1 + cos π p)/2.
+    constant is 1 from the first step on. The others warm up: step / num_warmup_steps, so that the rate of step 0 is 0.
+    After that, with p from 0 to 1 over the rest: constant_with_warmup 1, linear 1 − p, cosine (1 + cos π p)/2.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def get_schedule(name: str, num_warmup_steps: int, num_training_steps: int) -> C
     """
     if name not in _SHAPES:
         raise ValueError(f"lr_scheduler_type must be one of {', '.join(_SHAPES)}; got {name!r}")
-    shape = _SHAPES[name]
+    shape, num_warmup_steps = _SHAPES[name], 0 if name == "constant" else num_warmup_steps
 
     def factor(step: int) -> float:
         if step < num_warmup_steps:

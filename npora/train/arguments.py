@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 from npora.nn.readable import Readable
 from npora.train.foreign import ARGUMENTS, take
 from npora.train.micro_batches import TOKENS_AT_ONCE
+
+logger = logging.getLogger("npora")
 
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
@@ -56,7 +59,8 @@ class TrainingArguments(Readable):
     num_train_epochs : may be a fraction; max_steps, where it is positive, wins
     optim : adamw_torch or sgd
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
-    lr_scheduler_type : constant, linear or cosine, after warmup_steps (below 1 a share of all steps) of warm-up
+    lr_scheduler_type : constant; constant_with_warmup, linear or cosine, after warmup_steps (below 1 a share of all
+        steps) of warm-up
     gradient_accumulation_steps : so many batches make one step; the gradient is that of the one large batch
     tokens_at_once : a batch of more tokens is cut into micro-batches, a thread for each, with the same gradient; 0
         never cuts
@@ -168,6 +172,11 @@ class TrainingArguments(Readable):
             value = value.value if isinstance(value, enum.Enum) else value
             setattr(self, name, value)
             self._require(value in known, f"{name} must be one of {', '.join(known)}", value)
+        if self.lr_scheduler_type == "constant" and self.warmup_steps:
+            logger.warning(
+                "TrainingArguments: warmup_steps=%s has no effect on lr_scheduler_type='constant': say "
+                "'constant_with_warmup'", self.warmup_steps
+            )  # fmt: skip
         if self.load_best_model_at_end or self.save_strategy == "best":
             self._check_best()
 

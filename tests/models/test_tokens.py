@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
+from npora.models import (
+    BertForSequenceClassification,
+    BertModel,
+    DifferenceWarning,
+    DistilBertForSequenceClassification,
+)
 from npora.models.heads import token_classification
 from npora.models.tokens import check_positions, last_token_rows, next_token_targets, pack_tokens, packed_positions
 from npora.nn import Linear
+from tests.tiny import SIZES, tiny_bert
 
 IDS = np.array([[7, 5, 3, 0], [0, 0, 4, 9], [0, 8, 0, 6]])
 MASK = np.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
@@ -30,7 +38,11 @@ def test_without_a_mask_the_last_token_is_the_rightmost_that_is_no_padding_if_a_
 def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_padding() -> None:
     _, packing = pack_tokens(IDS, MASK)
     labels = np.arange(12).reshape(3, 4)
-    assert next_token_targets(labels, packing).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]
+    with pytest.warns(DifferenceWarning) as said:
+        assert next_token_targets(labels, packing).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]
+    assert [str(warning.message)[:23] for warning in said] == ["there are labels where ", "a token behind padding "]
+    labels[~packing.mask] = labels[1, 2] = -100  # the label of the first token behind padding
+    assert next_token_targets(labels, packing).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]  # and no warning
 
 
 def test_positions_are_those_given_or_the_columns() -> None:
@@ -50,8 +62,28 @@ def test_a_token_classifiers_loss_is_a_mean_over_the_labels_that_there_are() -> 
     _, packing = pack_tokens(IDS, MASK)
     labels = np.full((3, 4), -100)
     labels[0, 1], labels[2, 0], labels[2, 3], labels[1, 0] = 1, 0, 1, 1  # the last stands at padding
-    output, _ = token_classification(np.ones((9, 3), np.float32), lambda dh: None, Linear(3, 2, rng=1), packing, labels)
+    h, head = np.ones((9, 3), np.float32), Linear(3, 2, rng=1)
+    with pytest.warns(DifferenceWarning, match="npora's loss leaves them out, transformers' counts them"):
+        output, _ = token_classification(h, lambda dh: None, head, packing, labels)
     assert output.num_items == 3
+
+
+@pytest.mark.parametrize("made", [BertForSequenceClassification, BertModel, DistilBertForSequenceClassification])
+def test_a_classifier_of_first_tokens_says_where_transformers_reads_padding(made: Any) -> None:
+    sizes = {"dim": 6, "n_layers": 1, "n_heads": 2} if "Distil" in made.__name__ else SIZES
+    model = made(made.config_class(**{**sizes, "vocab_size": 31}), rng=0)
+    model(IDS, MASK[[0, 2, 2]])  # padded on the right
+    with pytest.warns(DifferenceWarning, match=r"first real token, transformers' read column 0.*padding_side='right'"):
+        model(IDS, MASK)
+
+
+def test_what_differs_is_said_once_in_a_process() -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            for mask in (MASK, MASK[::-1]):
+                tiny_bert()(IDS, mask)
+    assert [warning.category for warning in said] == [DifferenceWarning]
 
 
 @pytest.mark.parametrize("mask", [[[1, 1, 0], [0, 2, 1]], [[1, 1, 1], [0.0, -1e9, 0.0]], [[1, 1, 1], [1, np.nan, 1]]])

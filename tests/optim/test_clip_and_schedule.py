@@ -54,7 +54,7 @@ def test_factors_at_the_edges_by_hand() -> None:
     assert [cosine(step) for step in (0, 1, 2, 6)] == pytest.approx([0, 0.5, 1, 0.5], abs=1e-15)
     assert cosine(4) == pytest.approx(0.5 * (1 + math.sqrt(0.5)), rel=1e-15)
     assert cosine(10) == 0 and linear(11) == 0
-    assert [get_schedule("constant", 2, 10)(step) for step in (0, 1, 2, 9)] == [0, 0.5, 1, 1]
+    assert [get_schedule("constant", 2, 10)(step) for step in (0, 1, 2, 9)] == [1, 1, 1, 1]
     assert [get_schedule("constant_with_warmup", 2, 10)(step) for step in (1, 2, 9)] == [0.5, 1, 1]
     assert get_schedule("linear", 0, 4)(0) == 1
 

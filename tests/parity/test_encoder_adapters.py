@@ -94,6 +94,12 @@ def test_an_adapter_of_npora_loads_in_peft_with_its_names_and_counts(
         ("roberta", "SequenceClassification", {"bias": "all"}),
         ("bert", "TokenClassification", {"bias": "all"}),
         ("distilbert", "MaskedLM", {"bias": "all"}),
+        ("bert", "MaskedLM", {"bias": "all"}),  # a bias that has two names
+        ("roberta", "MaskedLM", {"bias": "all", "target_modules": ["query", "decoder"]}),
+        ("bert", "MaskedLM", {"bias": "lora_only", "target_modules": ["query", "decoder"]}),
+        ("roberta", "MaskedLM", {"bias": "all", "modules_to_save": ["decoder"]}),
+        ("distilbert", "MaskedLM", {"target_modules": ["q_lin", "vocab_projector"], "layers_to_transform": [1]}),
+        ("bert", "MaskedLM", {"target_modules": ["query", "decoder"], "layers_to_transform": 0}),
         ("roberta", "MaskedLM", {"bias": "lora_only", "target_modules": ["dense"]}),
         ("distilbert", "SequenceClassification", {"bias": "lora_only", "target_modules": ["lin1", "out_lin"]}),
     ],
@@ -110,9 +116,22 @@ def test_other_targets_and_biases_go_both_ways(
     assert capsys.readouterr().out == expected
     randomize(theirs).eval().save_pretrained(tmp_path / "theirs")
     logits = theirs(**tensors(batch(family))).logits
-    model = PeftModel.from_pretrained(ours(head, tmp_path / "base"), tmp_path / "theirs")
+    model = PeftModel.from_pretrained(ours(head, tmp_path / "base"), tmp_path / "theirs", is_trainable=True)
     assert_same_logits(model(**batch(family))[0].logits, logits)
+    trained = [{n for n, p in each.named_parameters() if p.requires_grad} for each in (model, theirs)]
+    assert trained[0] == trained[1]
     model.save_pretrained(tmp_path / "ours")
+    names = [load_file(tmp_path / name / "adapter_model.safetensors").keys() for name in ("ours", "theirs")]
+    twice = {n for n in names[1] if ".modules_to_save." in n or ".original_module." in n}  # PEFT's heads, with biases
+    untrained = {"base_model.model.lm_head.bias"} if "modules_to_save" in changes else set()
+    assert names[0] == names[1] - twice - untrained
+    with model.disable_adapter():
+        assert_same_logits(
+            model(**batch(family))[0].logits,
+            reference(family, head, tmp_path / "base")(**tensors(batch(family))).logits,
+        )
+    again = PeftModel.from_pretrained(ours(head, tmp_path / "base"), tmp_path / "ours")
+    assert again(**batch(family))[0].logits.tobytes() == model(**batch(family))[0].logits.tobytes()
     base = reference(family, head, tmp_path / "base")
     again = peft.PeftModel.from_pretrained(base, tmp_path / "ours").eval()
     assert_same_logits(model(**batch(family))[0].logits, again(**tensors(batch(family))).logits)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import optim
+from npora import TrainingArguments, optim
 from npora.nn import Parameter
+from npora.train.arguments import SCHEDULES
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 
@@ -62,14 +63,16 @@ def test_clipping_gives_torchs_gradients(limit: float) -> None:
         np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["constant_with_warmup", "linear", "cosine"])
-@pytest.mark.parametrize("warmup", [0, 1, 3])
-def test_schedules_give_transformers_rates(name: str, warmup: int) -> None:
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0, 1, 3, 0.3, 11, 13])
+@pytest.mark.parametrize("steps", [1, 11])
+def test_schedules_give_transformers_rates(name: str, warmup: float, steps: int) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    scheduler = transformers.get_scheduler(name, optimizer, warmup, 11)
-    factor = optim.get_schedule(name, warmup, 11)
-    for step in range(11):
+    theirs = transformers.TrainingArguments(warmup_steps=warmup, use_cpu=True).get_warmup_steps(steps)
+    scheduler = transformers.get_scheduler(name, optimizer, theirs, steps)
+    factor = optim.get_schedule(name, TrainingArguments(warmup_steps=warmup).num_warmup_steps(steps), steps)
+    for step in range(steps):
         assert factor(step) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-15, abs=1e-16)
         optimizer.step()
         scheduler.step()

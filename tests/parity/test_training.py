@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import npora
 from npora import PeftModel
 from npora.optim import AdamW, clip_grad_norm, get_schedule
-from tests.parity.reference import LABELS, assert_close, npora_bert, reference_bert, tensors, torch
+from npora.train.optimizer import make_optimizer
+from tests.parity.reference import LABELS, assert_close, npora_bert, reference_bert, tensors, torch, transformers
 from tests.parity.test_peft import complete, randomize
+
+FAMILIES = {
+    "Bert": ("SequenceClassification", ["query"], ["attention.output.LayerNorm", "pooler"]),
+    "Roberta": ("MaskedLM", ["query"], ["lm_head.layer_norm", "embeddings.LayerNorm"]),
+    "DistilBert": ("TokenClassification", ["q_lin"], ["sa_layer_norm", "classifier"]),
+    "GPT2": ("SequenceClassification", ["c_attn"], ["ln_1", "ln_f", "score"]),
+    "Llama": ("SequenceClassification", ["q_proj"], ["input_layernorm", "model.norm", "embed_tokens"]),
+    "T5": ("ConditionalGeneration", ["q"], ["final_layer_norm", "relative_attention_bias", "lm_head"]),
+}
+SMALL = {
+    "vocab_size": 11, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1,
+    "intermediate_size": 5, "n_embd": 8, "n_head": 2, "n_layer": 1, "dim": 8, "n_heads": 2, "n_layers": 1,
+    "hidden_dim": 5, "d_model": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1, "d_ff": 5, "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bias", ["none", "all", None])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_decays_is_what_decays_in_transformers(family: str, bias: str | None) -> None:
+    """In whole models (None) and where an adapter trains norms, biases and heads."""
+    head, targets, saved = FAMILIES[family]
+    made = [getattr(module, f"{family}Config") for module in (npora.models, transformers)]
+    known = SMALL.keys() & {field.name for field in dataclasses.fields(made[0])}
+    values = {name: SMALL[name] for name in known}
+    ours, theirs = (
+        getattr(module, f"{family}For{head}")(config(**values))
+        for module, config in zip((npora.models, transformers), made, strict=True)
+    )
+    if bias is not None:
+        config = {"r": 2, "target_modules": targets, "modules_to_save": saved, "bias": bias}
+        ours, theirs = (
+            npora.get_peft_model(ours, npora.LoraConfig(**config)),
+            peft.get_peft_model(theirs, peft.LoraConfig(**config)),
+        )
+    names = transformers.Trainer.get_decay_parameter_names(None, theirs)
+    expected = {name: name in names for name, p in theirs.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(ours, npora.TrainingArguments(weight_decay=0.5))
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    found = {name: id(p) in decayed for name, p in ours.named_parameters() if p.requires_grad}
+    assert found == expected and len(set(expected.values())) == 2
+
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
 

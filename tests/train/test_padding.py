@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def test_a_row_has_the_logits_that_it_has_alone(family: str, tmp_path: Path) -> 
         np.testing.assert_allclose(trainer.predict(given).predictions, alone, rtol=0, atol=1e-12)
     if family in ("llama", "roberta"):  # the others count positions from the first column, as transformers does
         left = [padded(row, "left") for row in data]
-        np.testing.assert_allclose(trainer.predict(left).predictions, alone, rtol=0, atol=1e-12)
+        with nullcontext() if family == "llama" else pytest.warns(models.DifferenceWarning, match="column 0"):
+            predictions = trainer.predict(left).predictions
+        np.testing.assert_allclose(predictions, alone, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("family", _TINY)
