@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npora.check.inputs import is_floating, nothing_given, positional_names, read_call, signature_of
 from npora.check.returned import Arguments
-from npora.check.trees import Path, at, leaves, replaced
+from npora.check.trees import Path, at, leaves, parts, replaced
 from npora.nn import Module, no_grad
 from npora.nn.module import Array
 
@@ -62,6 +62,11 @@ class Subject:
                     name = self.arguments.label(path)
                     raise ValueError(f"{name} is empty, of shape {value.shape}: there is nothing to differentiate by")
             raise TypeError(nothing_given(_name_of(layer), inputs, keywords))
+        self.constants = {
+            self.arguments.label(path): x
+            for path, x in leaves(inputs)
+            if isinstance(x, np.ndarray) and x.dtype.kind in "bi"
+        }
         # Never written to, so that a model's own arrays need not be copied.
         self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
         self.randomized: list[str] = []
@@ -133,7 +138,17 @@ class Bench:
         """The outputs, and the pullback. Each Generator among the arguments is copied, so that it draws the same."""
         inputs = [_fresh(value) for value in self.inputs]
         keywords = {key: _fresh(value) for key, value in self.keywords.items()}
-        result = self.layer(*inputs, **keywords)
+        try:
+            result = self.layer(*inputs, **keywords)
+        except TypeError as error:
+            labels = self.subject.arguments.labels
+            nested = [label for label, value in zip(labels, inputs, strict=True) if parts(value) is not None]
+            if not nested:
+                raise
+            raise TypeError(
+                f"{error}. {', '.join(nested)} was given as it came, a structure; if {self.subject} takes arrays, pass "
+                f"each as an input of its own, gradcheck(f, x, y)"
+            ) from error
         vjp = self.subject.vjp
         if vjp is not None:
             return outputs_of(result), lambda *dy: vjp(*dy, *inputs, **keywords)
@@ -179,17 +194,17 @@ def outputs_of(y: Any) -> Outputs:
     """The floating-point arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or
     else fields. Integers and truth values beside them, as an argmax, have no gradient and get no dy."""
     if isinstance(y, tuple | list):
-        parts = list(y)
+        items = list(y)
     elif getattr(y, "loss", None) is not None:
-        parts = [y.loss]
+        items = [y.loss]
     elif dataclasses.is_dataclass(y):
         fields = [getattr(y, field.name) for field in dataclasses.fields(y)]
-        parts = [value for value in fields if value is not None]
+        items = [value for value in fields if value is not None]
     elif hasattr(y, "logits"):  # computed when they are asked for
-        parts = [y.logits]
+        items = [y.logits]
     else:
-        parts = [y]
-    arrays = tuple(np.asarray(part) for part in parts)
+        items = [y]
+    arrays = tuple(np.asarray(item) for item in items)
     floating = tuple(array for array in arrays if array.dtype.kind in "fc")
     if not floating or any(array.dtype.kind not in "fciub" for array in arrays):
         raise TypeError(f"the forward returned {_describe(y)}, expected floating-point arrays")
