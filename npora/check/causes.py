@@ -21,8 +21,7 @@ def constant_factor(e: Evidence, factors: Mapping[str, float], tolerance: float)
     named = named_factor(c, e.shape, factors, max(1e-6, tolerance))
     if np.count_nonzero(e.right) == 1 and not named:  # any one number is some factor of another
         return
-    digits = min(max(1 - round(math.log10(tolerance)), 3), 10)
-    yield f"a constant factor {c:.{digits}g}{named or _near_one(c)}"
+    yield f"a constant factor {c:.{e.digits}g}{named or _near_one(c)}"
 
 
 def named_factor(c: float, shape: tuple[int, ...], factors: Mapping[str, float], close: float = 1e-6) -> str:
@@ -72,7 +71,8 @@ def rearranged(e: Evidence) -> Iterator[str]:
             shift = int(to) - int(place[largest])
             if e.fits(e.moved(axis, (place + shift) % size) - e.right):
                 shift = min(shift, shift - size, shift + size, key=lambda s: (abs(s), s < 0))
-                yield f"shifted by {shift} along axis {axis}: an index off by {'one' if abs(shift) == 1 else abs(shift)}"
+                off = "one" if abs(shift) == 1 else abs(shift)
+                yield f"shifted by {shift} along axis {axis}: an index off by {off}"
             inside = (place + shift >= 0) & (place + shift < size)
             kept = e.right[inside]
             if 2 * len(kept) >= len(place) and e.fits(
@@ -154,7 +154,7 @@ def _there(e: Evidence, factors: Mapping[str, float]) -> str:
     named = named_factor(c, (), factors)
     if len(left) == 1 and not named:
         return f": there {c:.6g} times what is right"
-    return f": there a factor {c:.10g}{named or _near_one(c)}"
+    return f": there a factor {c:.{e.digits}g}{named or _near_one(c)}"
 
 
 def _over(hidden: Array, e: Evidence) -> Array | None:

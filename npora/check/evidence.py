@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
 
 from npora.nn.module import Array
 
-Index = tuple[int, ...]
-
 
 class Evidence:
     """a, which came, and n, the right gradient, of one shape; n is nan where it is not known.
 
     `places` are the indices of the k elements where it is, in the array, axis by axis; `came`, `right` and `error` [k]
-    what is there. A claim fits where it leaves no more than `close` of the largest difference: below an eighth of it,
-    since anything would explain a difference as large as what is not known of n.
+    what is there. A claim fits where it leaves no more than `close`: what is not known of n, and an eighth of the
+    difference at the most, since any claim would explain one that is as small as that.
     """
 
     def __init__(self, a: Array, n: Array, tolerance: float) -> None:
@@ -28,11 +27,13 @@ class Evidence:
         self.error = self.came - self.right
         self.size = float(max(np.abs(self.right).max(initial=0.0), np.abs(self.came).max(initial=0.0)))
         self.difference = float(np.abs(self.error).max(initial=0.0))
+        self.digits = min(max(1 - round(math.log10(tolerance)), 3), 10)  # of a factor, that are known
         self.close = min(tolerance * self.size, self.difference / 8)
 
     def at(self, x: Array) -> Array:
         """x, of the gradient's shape, at the places [k]."""
-        return x[self.places] if x.ndim else x.reshape(1)
+        there: Array = x[self.places] if x.ndim else x.reshape(1)
+        return there
 
     def spread(self, x: Array) -> Array | None:
         """An array that broadcasts to the gradient's shape, at the places; None of one that does not."""
@@ -43,14 +44,17 @@ class Evidence:
 
     def moved(self, axis: int, to: Array) -> Array:
         """What came at other indices along an axis."""
-        return self.a[(*self.places[:axis], to, *self.places[axis + 1 :])]
+        places = [to if k == axis else place for k, place in enumerate(self.places)]
+        there: Array = self.a[tuple(places)]
+        return there
 
     def fits(self, rest: Array, scale: float = 1.0) -> bool:
         return bool(np.abs(rest).max(initial=0.0) <= self.close * max(1.0, abs(scale)))
 
     @cached_property
     def wrong(self) -> Array:
-        return np.abs(self.error) > self.close
+        wrong: Array = np.abs(self.error) > self.close
+        return wrong
 
     def slices(self, axis: int) -> tuple[Array, int]:
         """For each place the number of its slice along an axis, and how many slices there are."""

@@ -108,7 +108,8 @@ class Arguments:
 
     def label(self, path: Path) -> str:
         """What code would write for an array in an input: x[0]['a']"""
-        return self.labels[path[0].key] + written(path[1:])
+        place: int = path[0].key
+        return self.labels[place] + written(path[1:])
 
     def _wrong_number(self, returned: Any, names: Sequence[str] | Mapping[str, Any]) -> Mismatch:
         found = [g for g in (returned if isinstance(returned, tuple | list) else (returned,)) if g is not None]

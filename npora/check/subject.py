@@ -22,9 +22,9 @@ Outputs = tuple[Array, ...]
 class Subject:
     """A layer, a function that returns `(y, backward)`, or a pair of functions `f` and `vjp`, with its inputs.
 
-    What is checked are the floating-point arrays in the positional inputs, however nested, and the trainable parameters:
-    `point`, by name, in `dtype`. Every precision is evaluated at that same point. Arrays without elements, of integers
-    or of truth values are constants.
+    What is checked are the floating-point arrays in the positional inputs, however nested, and the trainable
+    parameters: `point`, by name, in `dtype`. Every precision is evaluated at that same point. Arrays without elements,
+    of integers or of truth values are constants.
 
     Parameters whose elements are all alike (a LoRA B of zeros, a norm's ones) are moved off that value, unless
     `randomize` is None: there a wrong formula may give the right number. `randomized` names them.
