@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npora.check.inputs import is_floating, nothing_given, positional_names, read_call, signature_of
 from npora.check.returned import Arguments
-from npora.check.trees import Path, at, leaves, parts, replaced
+from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.nn import Module, no_grad
 from npora.nn.module import Array
 
@@ -103,7 +103,7 @@ class Bench:
         self.subject, self.dtype = subject, dtype
         self.arrays = {name: value.astype(dtype, copy=not shared) for name, value in subject.point.items()}
         names = {path: name for name, path in subject.places.items()}
-        self.inputs = _with_leaves(
+        self.inputs = with_leaves(
             subject.inputs, lambda path, x: _view(self.arrays[names[path]]) if path in names else self._cast(x)
         )
         self.layer: Any = subject.layer
@@ -116,7 +116,9 @@ class Bench:
                 parameter.grad = None
                 value = self.arrays[name] if name in self.arrays else parameter.data.astype(dtype, copy=not shared)
                 parameter.data = _view(value)
-        self.keywords = _with_leaves(subject.keywords, lambda _, x: self._cast(x))
+        self.keywords = with_leaves(subject.keywords, lambda _, x: self._cast(x))
+        given = [*leaves(self.inputs), *leaves(self.keywords)]
+        self._draws = any(isinstance(x, np.random.Generator) for _, x in given)
         self.missing: frozenset[str] = frozenset()
 
     def _cast(self, value: Any) -> Any:
@@ -136,8 +138,9 @@ class Bench:
 
     def forward(self) -> tuple[Outputs, Callable[..., Any]]:
         """The outputs, and the pullback. Each Generator among the arguments is copied, so that it draws the same."""
-        inputs = [_fresh(value) for value in self.inputs]
-        keywords = {key: _fresh(value) for key, value in self.keywords.items()}
+        inputs, keywords = self.inputs, self.keywords
+        if self._draws:
+            inputs, keywords = (with_leaves(given, lambda _, x: _fresh(x)) for given in (inputs, keywords))
         try:
             result = self.layer(*inputs, **keywords)
         except TypeError as error:
@@ -223,15 +226,6 @@ def arguments_of(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any
     arguments = Arguments(inputs, labels, {}, order)
     paths = {arguments.label(path): path for path, x in leaves(inputs) if is_floating(x) and x.size}
     return dataclasses.replace(arguments, paths=paths)
-
-
-def _with_leaves(tree: Any, change: Callable[[Path, Any], Any]) -> Any:
-    """A structure whose leaves are changed, itself where none is."""
-    for path, leaf in list(leaves(tree)):
-        changed = change(path, leaf)
-        if changed is not leaf:
-            tree = replaced(tree, path, changed)
-    return tree
 
 
 def _view(x: Array) -> Array:

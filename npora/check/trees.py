@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 
@@ -70,3 +70,12 @@ def replaced(tree: Any, path: Path, leaf: Any) -> Any:
     changed = copy.copy(tree)
     object.__setattr__(changed, key, part)  # a frozen dataclass too
     return changed
+
+
+def with_leaves(tree: Any, change: Callable[[Path, Any], Any]) -> Any:
+    """A structure whose leaves are changed, itself where none is."""
+    for path, leaf in list(leaves(tree)):
+        changed = change(path, leaf)
+        if changed is not leaf:
+            tree = replaced(tree, path, changed)
+    return tree
