@@ -107,7 +107,7 @@ def confined(e: Evidence, hidden: Named, heads: int, factors: Mapping[str, float
     """An error in a small part of the tensor only."""
     wrong, there = e.wrong, _there(e, factors)
     count, everywhere = int(wrong.sum()), int(((e.came != 0) | (e.right != 0)).sum())
-    if not count or 2 * count > everywhere + 1 or everywhere < 3:
+    if not e.clear or not count or 2 * count > everywhere + 1 or everywhere < 3:
         return
     for name, mask in hidden.items():
         over = _over(mask, e)
@@ -138,7 +138,7 @@ def _in_slices(e: Evidence, there: str) -> Iterator[str]:
 def in_part(e: Evidence) -> Iterator[str]:
     """At most elements, but right at so many others that this is no chance."""
     wrong, right = e.wrong, ~e.wrong & (e.right != 0)
-    if right.sum() >= 3:
+    if e.clear and right.sum() >= 3:
         yield f"wrong at {int(wrong.sum())} of {e.among}, the first at {e.index(int(wrong.argmax()))}{_there(e, {})}"
 
 
@@ -153,7 +153,7 @@ def _there(e: Evidence, factors: Mapping[str, float]) -> str:
         return ""
     named = named_factor(c, (), factors)
     if len(left) == 1 and not named:
-        return f": there {c:.6g} times what is right"
+        return f": there {c:.{e.digits}g} times what is right"
     return f": there a factor {c:.{e.digits}g}{named or _near_one(c)}"
 
 
@@ -210,7 +210,7 @@ def known_term(e: Evidence, arrays: Named, others: Named) -> Iterator[str]:
             continue
         x = np.prod(np.array(spread), axis=0)
         c = factor(e.error, x)
-        if c and np.abs(e.error - c * x).max() <= 10 * e.close and np.count_nonzero(x) > 1:
+        if c and e.fits(e.error - c * x, 10) and np.count_nonzero(x) > 1:
             small = ", as small as rounding to float32" if e.difference <= SINGLE * e.size else ""
             yield f"off by {c:.6g} times {name}{small}: a term of {name} is missing, or one too many"
 
@@ -235,7 +235,7 @@ def of_slices(e: Evidence, arrays: Named) -> Iterator[str]:
             for word, x in (("", known), ("centred ", known - known.mean(axis=axis, keepdims=True))):
                 along = e.at(x)
                 rest = e.error - _by_slice(e, e.error, along, axis) * along
-                if _outnumber(e, along, axis) and np.abs(rest).max() <= 10 * e.close:
+                if _outnumber(e, along, axis) and e.fits(rest, 10):
                     yield (
                         f"off by a multiple of the {word}{name} of its own for each slice along axis {axis}: a term "
                         f"like x̂ mean(dx̂ ⊙ x̂) is missing or wrong"

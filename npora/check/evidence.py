@@ -49,12 +49,20 @@ class Evidence:
         return there
 
     def fits(self, rest: Array, scale: float = 1.0) -> bool:
-        return bool(np.abs(rest).max(initial=0.0) <= self.close * max(1.0, abs(scale)))
+        """scale : by how much what is not known is multiplied in it"""
+        left = np.abs(rest).max(initial=0.0)
+        return bool(left <= min(self.close * max(1.0, abs(scale)), self.difference / 8))
 
     @cached_property
     def wrong(self) -> Array:
         wrong: Array = np.abs(self.error) > self.close
         return wrong
+
+    @cached_property
+    def clear(self) -> bool:
+        """Are the wrong elements told from the right ones: is no error between, where little is known of n?"""
+        error = np.abs(self.error)
+        return self.close < self.difference / 8 or not ((error > self.close / 8) & (error <= self.close)).any()
 
     def slices(self, axis: int) -> tuple[Array, int]:
         """For each place the number of its slice along an axis, and how many slices there are."""

@@ -127,7 +127,8 @@ class Examination:
         outputs = bench.outputs()
         arrays = {**context.arrays, "output": outputs[0]} if len(outputs) == 1 else context.arrays
         returned = {key: g for key, g in self.analytic.items() if key != name}
-        return replace(context, arrays=arrays, returned=returned)
+        scalar = {"the output": float(outputs[0].flat[0])} if len(outputs) == 1 and outputs[0].size == 1 else {}
+        return replace(context, factors={**context.factors, **scalar}, arrays=arrays, returned=returned)
 
     def _verdict(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str]:
         verdict = found.verdict

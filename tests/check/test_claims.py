@@ -275,6 +275,18 @@ PLANTED: dict[str, tuple[Any, tuple[Any, ...], str, str]] = {
         "x",
         "a constant factor -1 (the sign)",
     ),
+    "a norm not divided by": (
+        lambda x: (np.sqrt((x * x).sum()), lambda dy: dy * x),
+        (N,),
+        "x",
+        "a constant factor 3.07484544 (the output)",
+    ),
+    "one element off by little": (
+        lambda x: (np.sin(x), lambda dy: np.cos(x) * dy * np.where(x == N[1, 2], 1 + 1e-7, 1)),
+        (N,),
+        "x",
+        "wrong at one element, [1, 2]: there 1.0000001 times what is right",
+    ),
     "epsilon left out": (
         lambda x: (1 / np.sqrt(x * x + 1e-5), lambda dy: -dy * np.sign(x) / x**2),
         (N,),
@@ -312,3 +324,11 @@ def test_what_is_not_known_of_the_right_gradient_is_left_out() -> None:
     assert diagnose(np.where(N == N[0, 2], 9.0, N), n).startswith(
         "wrong at one of 12 elements that were looked at, [0, 2]"
     )
+
+
+def test_elements_are_told_to_be_right_only_where_that_is_known() -> None:
+    noise = F32(3e-4)
+    report = gradcheck(
+        lambda x: (np.sin(x), lambda dy: np.cos(x) * dy * (1 + noise * np.sin(50 * x))), WIDE, dtype="float32"
+    )
+    assert report["x"].note.startswith("no known error explains it")
