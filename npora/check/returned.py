@@ -97,7 +97,7 @@ class Arguments:
             pairs = list(zip(inside, came, strict=True))
         elif len(kept) == len(inside):
             pairs = list(zip(inside, kept, strict=True))
-        elif len(came) == len(order):
+        elif len(came) == len(order) and all(step.key in order for step in inside):
             pairs = [(held[k], step) for k, step in zip(order, came, strict=True) if k is not None]
         else:
             raise self._wrong_number(given, [self.label((*path, step)) for step in inside])

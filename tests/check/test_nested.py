@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
+from npora.check import taylor_test, v_curve
 from npora.nn import Linear, Module
 from npora.nn.module import Array
 
@@ -258,3 +259,29 @@ def test_blame_falls_on_a_module_that_takes_a_structure() -> None:
     assert gradcheck(Taking(0.0), X)
     note = gradcheck(Taking(0.5), X, blame=True).notes[-1]
     assert note.startswith("blame: inner (Inner) fails on its own inputs") and "pair[1]: a constant factor 1.5" in note
+
+
+def test_too_few_gradients_of_a_function_of_any_number_of_arrays_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"1 gradients, expected 2: .* \(input 0, input 1\)"):
+        gradcheck(lambda *x: (x[0] * x[1], lambda dy: (dy * x[1],)), X, X)
+    assert gradcheck(lambda *x: (x[0] * x[1], lambda dy: (dy * x[1], dy * x[0])), X, X + 1)
+
+
+def test_experiments_take_nested_inputs_too() -> None:
+    given, function, _ = NESTED["deep"]
+    assert taylor_test(lambda p: function(p, 0.0), given).verdict == "PASS"
+    assert taylor_test(lambda p: function(p, 1e-2), given).verdict == "FAIL"
+    assert min(v_curve(lambda p: function(p, 0.0), given).errors["complex float64"]) < 1e-14
+
+
+def test_a_pair_of_functions_takes_nested_inputs_too() -> None:
+    def f(p: Any) -> Array:
+        return p[0] * np.sin(p[1])
+
+    assert gradcheck(f, (X, X + 1), vjp=lambda dy, p: (dy * np.sin(p[1]), dy * p[0] * np.cos(p[1])))
+    assert gradcheck(f, (X, X + 1), vjp=lambda dy, p: (dy * np.sin(p[1]), dy)).verdict == "FAIL"
+
+
+def test_an_operation_that_is_not_complex_safe_is_named_in_nested_inputs_too() -> None:
+    report = gradcheck(lambda p: (np.abs(p["a"]), lambda dy: {"a": dy * np.sign(p["a"])}), {"a": X})
+    assert report.verdict == "PASS" and "not complex-safe (absolute in" in report.notes[0]
