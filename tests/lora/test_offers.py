@@ -1,0 +1,65 @@
+"""Which of the seam's offers each method that PEFT knows needs, so that none of them will need another seam.
+
+A method that npora has uses just those that its row names; a row of one that it has not says what its file will use.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from npora.lora.adapter import Adapter
+from npora.lora.methods import METHODS
+
+OFFERS = {
+    "forward": "a quicker order of products than forming W′",
+    "matrix": "reads W, for a start or in forward",
+    "shared": "arrays of the whole model, made once",
+    "constants": "tensors that are not trained, such as norms of W",
+    "bias": "changes b",
+    "held": "a value of forward that the gradient treats as a constant",
+    "start": "a start that PEFT makes by altering W: A₀ and B₀ are kept instead",
+    "saved": "files whose form is not the live one",
+    "after_step": "work after an optimiser's step, or a penalty once a step",
+    "layers": "goes on more than Linear",
+}
+NEEDED: dict[str, set[str]] = {
+    "LoRA": {"forward"}, "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
+    "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
+    "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},
+    "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
+    "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "saved", "after_step"}, "VeRA": {"forward", "shared"},
+    "PVeRA": {"forward", "shared"}, "RandLoRA": {"forward", "shared"}, "LoHa": set(), "LoKr": {"forward"},
+    "HiRA": {"matrix"},
+    "GraLoRA": {"forward"}, "GLoRA": {"forward", "matrix", "bias"}, "DeLoRA": {"matrix", "constants"},
+    "VB-LoRA": {"forward", "shared", "saved"}, "UniLoRA": {"forward", "shared"}, "TinyLoRA": {"matrix", "constants"},
+    "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": {"constants"}, "WaveFT": {"constants"},
+    "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"},
+    "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
+    "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LN tuning": {"layers"},
+}  # fmt: skip
+REFUSED = {
+    "LILY": "looks at all rows of a batch, so that a row's output depends on its neighbours",
+    "X-LoRA": "a gate over adapters", "Poly": "a router over adapters", "Arrow": "a router over adapters",
+    "MonteCLoRA": "draws in training what merging ignores", "QA-LoRA": "needs GPTQ's groups",
+    "AdaMSS": "clusters with scikit-learn", "OSF": "projects the gradients of W",
+    "Shadow": "a network beside the model",
+    "PEANuT": "a small network over W's rows", "FRoD": "decomposes W jointly for all layers", "DEFT": "projects W away",
+}  # fmt: skip
+
+
+def test_every_row_names_offers_that_there_are() -> None:
+    assert not set(NEEDED) & set(REFUSED)
+    for name, needed in NEEDED.items():
+        assert needed <= set(OFFERS), name
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
+    needed, source = NEEDED[method.__name__], inspect.getsource(method)
+    assert ("forward" in vars(method)) == ("forward" in needed)
+    assert ("shared" in vars(method)) == ("shared" in needed)
+    assert any(not tensor.trained for tensor in method.tensors.values()) == ("constants" in needed)
+    assert method.changes_bias == ("bias" in needed)
+    assert ("held(" in source) == ("held" in needed)
