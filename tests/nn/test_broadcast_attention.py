@@ -47,7 +47,8 @@ def test_a_bias_that_is_broadcast_has_the_sum_of_the_gradients_of_its_places(sha
 @pytest.mark.parametrize("lead", [(), (H,), (1, H), (B, 1), (1, 1)], ids=str)
 def test_keys_and_values_that_are_shared_have_the_sum_of_the_gradients_of_their_uses(lead: tuple[int, ...]) -> None:
     q, dy = values(1, B, H, T, D), values(4, B, H, T, E)
-    k, v = values(2, *lead, S, D), values(3, *lead, S, E)
+    of_v = (B, *lead[1:]) if len(lead) == 2 else (1, H)  # the two need not be shared alike
+    k, v = values(2, *lead, S, D), values(3, *of_v, S, E)
     K, V = (np.broadcast_to(x, (B, H, *x.shape[-2:])).copy() for x in (k, v))
     y, backward = F.attention(q, k, v, mask=MASK)
     expected, back_apart = F.attention(q, K, V, mask=MASK)
@@ -55,8 +56,8 @@ def test_keys_and_values_that_are_shared_have_the_sum_of_the_gradients_of_their_
     dq, dk, dv, _ = backward(dy)
     apart_q, apart_k, apart_v, _ = back_apart(dy)
     np.testing.assert_allclose(dq, apart_q, rtol=0, atol=1e-13)
-    padded = (1,) * (2 - len(lead)) + lead
-    axes = tuple(axis for axis in range(2) if padded[axis] == 1)
     for found, apart, shape in ((dk, apart_k, k.shape), (dv, apart_v, v.shape)):
+        padded = (1,) * (4 - len(shape)) + shape
+        axes = tuple(axis for axis in range(2) if padded[axis] == 1)
         assert found.shape == shape
         np.testing.assert_allclose(found, apart.sum(axis=axes).reshape(shape), rtol=0, atol=1e-13)
