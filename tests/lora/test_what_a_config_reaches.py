@@ -218,3 +218,22 @@ def test_a_loaded_adapter_computes_in_its_bases_dtype(tmp_path: Path, caplog: py
     assert not caplog.text
     assert {p.dtype for p in model.parameters()} == {np.dtype(np.float32)}
     assert model(X.astype(np.float32))[0].dtype == np.float32
+
+
+def test_the_record_of_an_adapters_base_leaves_out_what_it_trains_whole_whichever_is_active(tmp_path: Path) -> None:
+    model = get_peft_model(Nested(), LoraConfig(r=2, target_modules=["layers.0.up"]))
+    model.add_adapter("b", LoraConfig(r=2, target_modules=["layers.0.up"], modules_to_save=["layers.1"]))
+    drawn(model, "b")
+    model.save_pretrained(tmp_path)
+    model.set_adapter("b")
+    base: Any = Nested()
+    base.layers[1].up.weight.data = base.layers[1].up.weight.data + 1
+    found = PeftModel.from_pretrained(base, tmp_path / "b")
+    np.testing.assert_array_equal(found(X)[0], model(X)[0])
+    with pytest.raises(ValueError, match="trained on another base model"):
+        PeftModel.from_pretrained(found.unload(), tmp_path)
+
+
+def test_every_task_of_pefts_is_known() -> None:
+    tasks = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
+    assert [LoraConfig(task_type=task).task_type for task in tasks] == list(tasks)
