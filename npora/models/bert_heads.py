@@ -110,7 +110,7 @@ class BertForTokenClassification(BertTokenHead):
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
         h, packing, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng)
         h, back_dropout = self.dropout(h, rng)
-        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, packing, labels)
+        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, packing, labels, rng)
 
 
 class BertForMaskedLM(BertTokenHead):

@@ -98,7 +98,7 @@ class DistilBertForTokenClassification(DistilBertHead):
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
         h, packing, back_rows = self.distilbert.rows(input_ids, attention_mask, rng)
         h, back_dropout = self.dropout(h, rng)
-        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, packing, labels)
+        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, packing, labels, rng)
 
 
 class DistilBertForMaskedLM(DistilBertHead):

@@ -54,7 +54,7 @@ class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
         targets = None if labels is None else next_token_targets(labels, packing)
         h, back_rows = self.transformer.rows(ids, packing, packed_positions(position_ids, packing), rng)
         h, back_norm = self.transformer.ln_f(h)
-        return language_modeling(h, lambda dh: back_rows(back_norm(dh)), self.lm_head, packing, targets)
+        return language_modeling(h, lambda dh: back_rows(back_norm(dh)), self.lm_head, packing, targets, rng)
 
     def next_logits(self, ids: Array, packing: Packing, cache: Cache) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n]."""

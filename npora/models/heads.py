@@ -19,21 +19,26 @@ Activation = Callable[[Array], tuple[Array, Pullback]]
 
 
 def language_modeling(
-    h: Array, back_h: Back, head: Module, packing: Packing, targets: Array | None
+    h: Array,
+    back_h: Back,
+    head: Module,
+    packing: Packing,
+    targets: Array | None,
+    rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
     """Rows h [n,d] through the projection to the vocabulary.    targets int [n], −100 where there is none
 
     With targets, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
     if targets is None:
-        rows, back_head = head(h)  # [n,v]
+        rows, back_head = head(h, rng)  # [n,v]
         logits = packing.unpack(rows)  # [b,t,v]
 
         def back_logits(dlogits: Array) -> None:
             back_h(back_head(packing.pack(dlogits)))
 
         return LanguageModelOutput(None, 0, lambda: logits), back_logits
-    loss, back_loss, number = projected_cross_entropy(h, targets, head)
+    loss, back_loss, number = projected_cross_entropy(h, targets, head, rng=rng)
 
     def backward(dloss: Any = 1.0) -> None:
         back_h(back_loss(dloss))
@@ -67,11 +72,11 @@ def masked_language_modeling(
     """
     if labels is None:
         z, back_transform = transform(h, rng)
-        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, packing, None)
+        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, packing, None, rng)
     targets = token_targets(labels, packing)
     labelled = np.flatnonzero(targets != -100)
     z, back_transform = transform(h[labelled], rng)  # [n,d] → [m,d]
-    loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder)
+    loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder, rng=rng)
     shape = h.shape
 
     def backward(dloss: Any = 1.0) -> None:
@@ -98,13 +103,18 @@ def sequence_classification(
 
 
 def token_classification(
-    h: Array, back_h: Back, head: Module, packing: Packing, labels: npt.ArrayLike | None
+    h: Array,
+    back_h: Back,
+    head: Module,
+    packing: Packing,
+    labels: npt.ArrayLike | None,
+    rng: np.random.Generator | None = None,
 ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
     """A class for each row.    h [n,d]  labels int [b,t]
 
     With labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
-    rows, back_head = head(h)  # [n,v]
+    rows, back_head = head(h, rng)  # [n,v]
     logits = packing.unpack(rows)  # [b,t,v]
     if labels is None:
 

@@ -183,7 +183,7 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
         targets = None if labels is None else token_targets(labels, packing)
         h, back_rows = self.rows(input_ids, attention_mask, ids, packing, rng)
         scale = self.scale
-        return language_modeling(h * scale, lambda dh: back_rows(dh * scale), self.lm_head, packing, targets)
+        return language_modeling(h * scale, lambda dh: back_rows(dh * scale), self.lm_head, packing, targets, rng)
 
     def next_logits(self, ids: Array, packing: Packing, cache: Cache, memory: Memory) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n].
