@@ -56,7 +56,7 @@ class Holder(Module):
 
 
 class Watched(Module):
-    """calls : every forward so far.  poison : calls whose number is in it have gradients of nan, or with
+    """calls : every forward so far.  drops : whether it drops out.  poison : calls whose number is in it have gradients of nan, or with
     poison_the_loss a loss of nan too"""
 
     def __init__(self, seed: int = 0) -> None:
@@ -69,6 +69,7 @@ class Watched(Module):
         self.calls: list[Call] = []
         self.poison: set[int] = set()
         self.poison_the_loss = False
+        self.drops = True
         self.gradient_checkpointing = False
         self._lock = threading.Lock()
 
@@ -77,7 +78,7 @@ class Watched(Module):
 
     def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None, rng: Any = None) -> Any:
         keep = None
-        if rng is not None:
+        if rng is not None and self.drops:
             keep = 0.5 + rng.random((len(input_ids), WIDTH))  # not of 0 and 1: no two are the same by chance
         call = Call(input_ids, attention_mask, labels, keep, self.training, self.gradient_checkpointing)
         with self._lock:
