@@ -141,7 +141,9 @@ def test_every_step_is_what_numpy_makes_of_it(tmp_path: Path, case: Any, caplog:
             cut = 0 < args.tokens_at_once < sum(int(call.attention_mask.sum()) for call in part)
             assert sum(len(call.input_ids) for call in part) == batch and (len(part) > 1) == cut
         for call in used:
-            for i, ids, mask, label in zip(numbers(call), call.input_ids, call.attention_mask, call.labels, strict=True):
+            for i, ids, mask, label in zip(
+                numbers(call), call.input_ids, call.attention_mask, call.labels, strict=True
+            ):
                 assert ids[mask == 1].tolist() == rows[i]["input_ids"] and label == rows[i]["labels"]
             assert call.recomputing == args.gradient_checkpointing
         seen.append([i for call in used for i in numbers(call)])

@@ -146,7 +146,9 @@ def test_sequences_are_padded_behind_with_zeros_and_their_labels_with_ignored_on
     args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=2, disable_tqdm=True)
     found = Trainer(model, args).predict(rows)
     assert found.predictions.shape == (5, 7, 3) and found.label_ids.shape == (5, 7)
-    for row, logits, labels in zip(rows[:2] + rows[4:], found.predictions[[0, 1, 4]], found.label_ids[[0, 1, 4]], strict=True):
+    for row, logits, labels in zip(
+        rows[:2] + rows[4:], found.predictions[[0, 1, 4]], found.label_ids[[0, 1, 4]], strict=True
+    ):
         n = len(row["input_ids"])
         np.testing.assert_allclose(logits[:n], model(np.array([row["input_ids"]]))[0].logits[0], rtol=0, atol=1e-12)
         assert labels.tolist() == row["labels"] + [IGNORED] * (7 - n)
@@ -191,7 +193,9 @@ def test_the_first_of_two_best_ones_is_the_best_and_is_kept_and_loaded(tmp_path:
     stopped = Watched()
     stopped.poison = {best}
     with pytest.raises(FloatingPointError):
-        trainer(tmp_path / "short", stopped, eval_dataset=None, max_steps=6, save_strategy="steps", save_steps=best).train()
+        trainer(
+            tmp_path / "short", stopped, eval_dataset=None, max_steps=6, save_strategy="steps", save_steps=best
+        ).train()
     again = trainer(tmp_path / "short", short, eval_dataset=None, max_steps=6)
     short.poison = {0}  # the values of the checkpoint, before another step is taken
     with pytest.raises(FloatingPointError):
@@ -206,7 +210,9 @@ def test_rates_of_warm_up(tmp_path: Path) -> None:
                            ({"warmup_steps": 2, "warmup_ratio": 0.5}, 2), ({}, 0)):  # fmt: skip
         trainer(tmp_path, max_steps=10, **changes).train()
         rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-        expected = [0.05 * i / steps for i in range(steps)] + [0.05 * i / (10 - steps) for i in range(10 - steps, 0, -1)]
+        expected = [0.05 * i / steps for i in range(steps)] + [
+            0.05 * i / (10 - steps) for i in range(10 - steps, 0, -1)
+        ]
         assert rates == pytest.approx(expected, rel=1e-12), changes
 
 
@@ -222,7 +228,10 @@ def test_save_model_saves_the_tokenizer_that_processing_class_names(tmp_path: Pa
 
 
 def test_ids_are_padded_with_the_configs_token_before_the_tokenizers(tmp_path: Path) -> None:
-    rows, names = [{"input_ids": [4], "labels": 1}, {"input_ids": [5, 6], "labels": 0}], SimpleNamespace(pad_token_id=17)
+    rows, names = (
+        [{"input_ids": [4], "labels": 1}, {"input_ids": [5, 6], "labels": 0}],
+        SimpleNamespace(pad_token_id=17),
+    )
     for own, tokenizer, pad in ((30, names, 30), (None, names, 17), (-1, names, 17), (None, None, 0), (99, None, 0)):
         for collator in (None, DataCollatorWithPadding(names)):
             model: Any = Watched()
