@@ -56,8 +56,10 @@ class Holder(Module):
 
 
 class Watched(Module):
-    """calls : every forward so far.  drops : whether it drops out.  poison : calls whose number is in it have gradients of nan, or with
-    poison_the_loss a loss of nan too"""
+    """calls : every forward so far
+    drops : whether it drops out, given a generator
+    poison : calls whose number is in it have gradients of nan; with poison_the_loss a loss of nan too
+    """
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ from npora import DataCollatorWithPadding, Trainer, TrainingArguments
 from npora.data import ByteTokenizer
 from tests.tiny import tiny_peft, tiny_rows
 from tests.tiny_encoders import tiny_encoder
-from tests.watched import IGNORED, Watched, losses_and_gradients, numbers, watched_rows
+from tests.watched import IGNORED, Watched, losses_and_gradients, watched_rows
 
 ROWS = watched_rows(23)
 
