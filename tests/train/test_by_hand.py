@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dropped": {"rows": 15, "size": 2, "accumulation": 3, "num_train_epochs": 2, "dataloader_drop_last": True,
                 "max_grad_norm": 0.25, "gradient_checkpointing": True},
     "cut": {"rows": 21, "size": 11, "accumulation": 2, "num_train_epochs": 2, "tokens_at_once": 9,
-            "max_grad_norm": 0.2},
+            "max_grad_norm": 0.2, "activation_checkpointing": True},
     "sgd": {"rows": 11, "size": 2, "accumulation": 2, "num_train_epochs": 2, "optim": "sgd", "max_grad_norm": 0.4},
     "singles": {"rows": 9, "size": 1, "accumulation": 1, "num_train_epochs": 1, "max_grad_norm": 0.7,
                 "lr_scheduler_type": "cosine"},
@@ -120,6 +120,7 @@ def rows_of_steps(args: TrainingArguments, rows: int) -> list[list[int]]:
 @pytest.mark.parametrize("case", [*CASES, *range(6)])
 def test_every_step_is_what_numpy_makes_of_it(tmp_path: Path, case: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings = dict(CASES[case]) if case in CASES else drawn(case)
+    recomputes = "gradient_checkpointing" in settings or "activation_checkpointing" in settings
     model, rows = Watched(), watched_rows(settings.pop("rows"))
     args = training_arguments(tmp_path, settings.pop("size"), settings.pop("accumulation"), **settings)
     epoch = rows_of_steps(args, len(rows))
@@ -145,7 +146,7 @@ def test_every_step_is_what_numpy_makes_of_it(tmp_path: Path, case: Any, caplog:
                 numbers(call), call.input_ids, call.attention_mask, call.labels, strict=True
             ):
                 assert ids[mask == 1].tolist() == rows[i]["input_ids"] and label == rows[i]["labels"]
-            assert call.recomputing == args.gradient_checkpointing
+            assert call.recomputing == recomputes
         seen.append([i for call in used for i in numbers(call)])
         expected = hand.step(used, hand.rate(step, steps))
         for name, value in expected.items():
