@@ -14,7 +14,7 @@ from npora import AutoModelForCausalLM, AutoTokenizer, LoraConfig, Trainer, Trai
 from npora.cli import main
 from npora.data import ByteTokenizer, Dataset, encode_text, read_texts, windows
 from npora.files import load_file
-from npora.models import GPT2Config, GPT2LMHeadModel
+from npora.models import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 OPTIONS: dict[str, Any] = {
     "r": 3, "lora-alpha": 5, "lora-dropout": 0.2, "batch-size": 3, "eval-batch-size": 4, "epochs": 3, "max-steps": 5,
@@ -82,3 +82,49 @@ def test_finetune_and_evaluate_are_a_trainer_with_the_options_as_its_arguments(
     assert main(["evaluate", *taken, "--max-length", "16"]) == 0  # what is asked for wins
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line)
     assert abs(float(printed["loss"]) - loss) > 1e-3
+
+
+def figures_by_hand(problem: str, z: Any, labels: Any) -> dict[str, float]:
+    if problem == "regression":
+        found, true = z[:, 0] - z[:, 0].mean(), labels - labels.mean()
+        pearson = (found * true).sum() / math.sqrt((found**2).sum() * (true**2).sum())
+        return {"pearson": pearson, "rmse": math.sqrt(((z[:, 0] - labels) ** 2).mean())}
+    if problem == "single_label_classification":
+        return {"accuracy": np.mean([row.argmax() == label for row, label in zip(z, labels, strict=True)])}
+    given, true = 1 / (1 + np.exp(-z)) > 0.5, labels == 1
+    precision, recall = (given & true).sum() / given.sum(), (given & true).sum() / true.sum()
+    whole = np.mean([(a == b).all() for a, b in zip(given, true, strict=True)])
+    return {"accuracy": whole, "f1": 2 * precision * recall / (precision + recall)}
+
+
+@pytest.mark.parametrize(
+    ("problem", "classes"),
+    [("regression", 1), ("single_label_classification", 4), ("multi_label_classification", 3)],
+)
+def test_what_evaluate_measures_is_what_the_logits_of_each_text_alone_say(
+    problem: str, classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GPT2Config(
+        vocab_size=257, n_positions=16, n_embd=6, n_layer=1, n_head=2, initializer_range=0.5, num_labels=classes,
+        problem_type=problem, pad_token_id=256,
+    )  # fmt: skip
+    model = GPT2ForSequenceClassification(config, rng=3)
+    model.save_pretrained(tmp_path / "model")
+    ByteTokenizer(eos=True).save_pretrained(tmp_path / "model")
+    rng = np.random.default_rng(4)
+    texts = ["".join(rng.choice(list("abcdef "), rng.integers(2, 15))) for _ in range(17)]
+    z = np.concatenate([model(np.array([list(text.encode())]))[0].logits for text in texts]).astype(np.float64)
+    labels = {
+        "regression": 2 * z[:, 0] + 3 + z.std() * rng.standard_normal(17),
+        "single_label_classification": np.where(rng.random(17) < 0.6, z.argmax(axis=1), rng.integers(0, classes, 17)),
+        "multi_label_classification": np.where(rng.random(z.shape) < 0.8, z > 0, rng.random(z.shape) < 0.5).astype(int),
+    }[problem]
+    path = tmp_path / "rows.jsonl"
+    rows = [{"sentence": text, "label": label} for text, label in zip(texts, labels.tolist(), strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = figures_by_hand(problem, z, labels)
+    assert all(0.05 < value < 0.99 for name, value in expected.items() if name != "rmse")  # nothing is at an edge
+    assert main(["evaluate", "--model", str(tmp_path / "model"), "--batch-size", "5", str(path)]) == 0
+    printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line)
+    for name, value in expected.items():
+        assert float(printed[name]) == pytest.approx(value, abs=1e-4), name
