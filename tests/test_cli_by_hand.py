@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AutoModelForCausalLM, AutoTokenizer, LoraConfig, Trainer, TrainingArguments, get_peft_model
+from npora import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LoraConfig,
+    Trainer,
+    TrainingArguments,
+    get_peft_model,
+)
 from npora.cli import main
 from npora.data import ByteTokenizer, Dataset, encode_text, read_texts, windows
 from npora.files import load_file
@@ -128,3 +136,17 @@ def test_what_evaluate_measures_is_what_the_logits_of_each_text_alone_say(
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line)
     for name, value in expected.items():
         assert float(printed[name]) == pytest.approx(value, abs=1e-4), name
+
+
+def test_a_new_head_begins_where_the_seed_says(folder: Path) -> None:
+    path = folder / "rows.tsv"
+    path.write_text("sentence\tlabel\n" + "".join(f"{'abc'[i]} film\t{'zyx'[i]}\n" for i in (0, 1, 2)))
+    heads = []
+    for seed in (7, 8):
+        given = ["--model", str(folder / "model"), "--train", str(path), "--output", str(folder / f"{seed}")]
+        assert main(["finetune", *given, "--learning-rate", "0", "--max-steps", "1", "--seed", str(seed)]) == 0
+        model = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=3, seed=seed)
+        heads.append(model.state_dict()["score.weight"])
+        saved = load_file(folder / f"{seed}" / "adapter" / "adapter_model.safetensors")
+        assert saved["base_model.model.score.weight"].tobytes() == heads[-1].tobytes()
+    assert heads[0].tobytes() != heads[1].tobytes()
