@@ -65,7 +65,7 @@ def test_a_causal_models_labels_are_its_real_tokens_also_those_that_look_like_pa
     multiple: int | None, width: int
 ) -> None:
     collator = DataCollatorForLanguageModeling(TOKENIZER, mlm=False, pad_to_multiple_of=multiple)
-    found = lists(collator([{**row, "label": 1, "labels": [0] * len(row["input_ids"])} for row in ROWS]))
+    found = lists(collator([{**row, "label": "a name", "labels": [0] * n} for n, row in enumerate(ROWS)]))
     ids = [row["input_ids"] for row in ROWS]
     assert found["labels"] == padded(ids, -100, width) and found["input_ids"] == padded(ids, 17, width)
     assert found["attention_mask"] == padded([[1] * 3, [1], [1] * 5], 0, width)

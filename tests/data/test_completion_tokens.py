@@ -27,7 +27,10 @@ class Pairs:
     def token_to_id(self, token: str) -> int | None:
         return {"<s>": START, "§": END, "<other>": OTHER}.get(token)
 
-    def encode(self, text: str) -> Any:
+    def encode_batch(self, texts: list[str], add_special_tokens: bool) -> list[Any]:
+        return [self.encode(text, add_special_tokens) for text in texts]
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> Any:
         ids, offsets, at = [], [], 0
         while at < len(text):
             size = 1 if text[at] == "§" else 2
@@ -36,9 +39,9 @@ class Pairs:
             offsets.append((at, at + len(part)))
             at += size
         mask = [0] * len(ids)
-        if self.post_processor is not None:
+        if self.post_processor is not None and add_special_tokens:
             ids, offsets, mask = [START, *ids, END], [(0, 0), *offsets, (0, 0)], [1, *mask, 1]
-        return SimpleNamespace(ids=ids, offsets=offsets, special_tokens_mask=mask)
+        return SimpleNamespace(ids=ids, offsets=offsets, special_tokens_mask=mask, attention_mask=[1] * len(ids))
 
 
 @pytest.fixture
@@ -110,3 +113,9 @@ def test_windows_share_one_token_which_the_first_of_them_learns() -> None:
     assert [part["input_ids"] for part in windows({**row, "input_ids": row["input_ids"][:7]}, 4)] == [
         [3, 4, 5, 6], [6, 7, 8, 9],
     ]  # fmt: skip
+
+
+def test_a_call_puts_what_surrounds_a_text_there_unless_told_not_to(tokenizer: Tokenizer) -> None:
+    assert tokenizer(["aabb", "c"])["input_ids"] == [[START, A, B, END], [START, 199, END]]
+    assert tokenizer(["aabb", "c"], add_special_tokens=False)["input_ids"] == [[A, B], [199]]
+    assert tokenizer.encode("xx", add_special_tokens=False) == [X]
