@@ -149,6 +149,7 @@ def test_a_label_in_json_is_the_whole_number_it_is_or_an_error_with_its_line(
 
 
 @given(st.lists(st.tuples(TEXT, st.integers(0, 5)), max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
+@example([("a\r", 3), ("b", 0)], "\n", False)
 def test_every_format_gives_the_same_rows(folder: Path, rows: list[tuple[str, int]], end: str, mark: bool) -> None:
     """With empty lines anywhere, a byte order mark, either end of a line, and columns that nobody asks for."""
     written = io.StringIO()
