@@ -68,6 +68,9 @@ def test_a_run_goes_on_from_the_newest_checkpoint_and_reports_its_own_steps(tmp_
     model = Watched()
     run = trainer(tmp_path, model, max_steps=14, eval_on_start=True)
     result = run.train(resume_from_checkpoint=True)
+    unbroken = Watched()
+    trainer(tmp_path / "unbroken", unbroken, max_steps=14).train()
+    assert all(model.values()[name].tobytes() == value.tobytes() for name, value in unbroken.values().items())
     assert len(model.calls) == 14 - 11 and result.global_step == 14  # nothing is evaluated: it has started before
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     tokens = [line["tokens"] for line in lines]
