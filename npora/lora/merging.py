@@ -102,7 +102,8 @@ class Merging(Module):
         base, adapters = self.base_layer, []
         for name, A in self.lora_A.items():
             state = " merged" if name == self.merged_adapter else "" if name == self.active_adapter else " inactive"
-            adapters.append(f"{name}: r={len(A.weight.data)}, s={self.scaling[name]:g}{state}")
+            off = " switched off" if self.disable_adapters else ""
+            adapters.append(f"{name}: r={len(A.weight.data)}, s={self.scaling[name]:g}{state}{off}")
         return f"in_features={base.in_features}, out_features={base.out_features}, {'; '.join(adapters)}"
 
 
