@@ -33,6 +33,7 @@ class Merging(Module):
     scaling: dict[str, float]
     active_adapter: str | None
     merged_adapter: str | None = None
+    disable_adapters: bool = False
     _merged: Merged | None = None
 
     def get_delta_weight(self, name: str) -> Array:
