@@ -188,12 +188,13 @@ class Adapted(Module):
     def extra_repr(self) -> str:
         """A line of the layer, and one for each adapter."""
         lines = [f"in_features={self.base_layer.in_features}, out_features={self.base_layer.out_features}"]
+        off = " switched off" if self.disable_adapters else ""
         for name, adapter in self.adapters.items():
             state = " merged" if name in self.merged_adapters else "" if name == self.active_adapter else " inactive"
             pairs = zip(adapter.tensors.values(), adapter.parameters(), strict=True)
             shapes = [f"{tensor.short_name} [{','.join(map(str, part.shape))}]" for tensor, part in pairs]
             trained = "trainable" if any(part.requires_grad for part in adapter.parameters()) else "frozen"
-            lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}")
+            lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}{off}")
         return "\n".join(lines)
 
 

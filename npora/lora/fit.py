@@ -18,11 +18,10 @@ from npora.lora.names import names_match
 from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
 from npora.nn.init import Blank
+from npora.nn.misfit import Misfit, some
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
-
-_MOST = 12  # names of one kind in a message
 
 
 class Plan(NamedTuple):
@@ -135,28 +134,14 @@ def check_fit(
             f"the adapter in {path} has {found} classes, and this model has {wanted}: build the model with "
             f"num_labels={found}"
         )
-    missing = _some([f"missing: {name}" for name in expected if name not in tensors])
-    if any(".lora_" in problem for problem in missing):
-        missing.append("exclude_modules in the config leaves out what is not adapted")
-    unexpected: list[str] = []
-    altered: list[str] = []
-    for name in tensors:
-        if name not in expected and not _is_copy_of_base(name, tensors[name], view):
-            (altered if ".base_layer." in name else unexpected).append(name)
-    misshapen = [
-        f"{name} has shape {tensors[name].shape}, expected {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    whole = [
-        f"{name} is {tensors[name].dtype}: npora computes with floating point, and does not read quantized weights"
-        for name in expected
-        if name in tensors and tensors[name].dtype.kind != "f"
-    ]
-    problems = [
-        *_some([f"{name} is not this base's" for name in altered]), *missing,
-        *_some([f"unexpected: {name}{_why(name, view)}" for name in unexpected]), *_some(misshapen), *_some(whole),
-    ]  # fmt: skip
+    misfit = Misfit.of(tensors, expected)
+    others = [name for name in misfit.unexpected if not _is_copy_of_base(name, tensors[name], view)]
+    altered = [name for name in others if ".base_layer." in name]
+    misfit = misfit._replace(unexpected=[name for name in others if name not in altered])
+    problems = some(f"{name} is not this base's" for name in altered)
+    problems += misfit.said(tensors, expected, lambda name: _why(name, view))
+    if any(".lora_" in name for name in misfit.missing):
+        problems.append("exclude_modules in the config leaves out what is not adapted")
     if problems:
         raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))
     if not expected:
@@ -174,11 +159,6 @@ def _why(name: str, view: PlainView) -> str:
     if parameter is not None:
         return f" (the base's own, of shape {parameter.shape}, has other values)"
     return ""
-
-
-def _some(problems: list[str]) -> list[str]:
-    more = len(problems) - _MOST
-    return problems if more <= 0 else [*problems[:_MOST], f"and {more} more of this kind"]
 
 
 def _is_below(path: str, others: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from npora.nn.contract import fitting, no_pullback, unfit_gradient
 from npora.nn.grad_mode import gradients_of_this_thread, is_grad_enabled, no_grad
+from npora.nn.misfit import Misfit
 from npora.nn.tree import described, tree
 
 Array = npt.NDArray[Any]
@@ -233,17 +234,11 @@ class Module:
         Raises
         ------
         ValueError
-            Naming every missing, unexpected and misshapen tensor.
+            Naming what is missing, unexpected, misshapen, or no floating-point numbers.
         """
         own = dict(self.named_parameters())
-        problems = [f"missing: {name}" for name in own if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in own]
-        problems += [
-            f"{name} has shape {state[name].shape}, expected {parameter.shape}"
-            for name, parameter in own.items()
-            if name in state and state[name].shape != parameter.shape
-        ]
-        if problems:
+        shapes = {name: parameter.shape for name, parameter in own.items()}
+        if problems := Misfit.of(state, shapes, kinds="fc").said(state, shapes):
             raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems))
         for name, parameter in own.items():
             parameter.data = np.array(state[name], dtype=parameter.dtype)
