@@ -293,5 +293,5 @@ def test_a_layer_says_what_is_on_it() -> None:
     model.merge_adapter()
     assert layer.extra_repr().endswith("s=1.5 merged")
     with model.disable_adapter():
-        assert "default: r=2, s=1.5 merged switched off\n" in repr(model)
+        assert "r=2, s=1.5 merged switched off\n" in repr(model)
     assert layer.extra_repr().endswith("s=1.5 merged")

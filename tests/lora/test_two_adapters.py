@@ -281,6 +281,6 @@ def test_a_safe_merge_refuses_one_number_that_is_not_finite_and_another_merge_do
             model = broken(both(), layer)
             with pytest.raises(ValueError, match="adapter 'default' is not finite: it was not merged"):
                 call(model)
-            assert not any(each.merged_adapter for _, each in model.lora_layers()) and len(model.peft_config) == 2
+            assert not any(each.merged_adapters for _, each in model.lora_layers()) and len(model.peft_config) == 2
         broken(both(), layer).merge_adapter()
         broken(both(), layer).merge_and_unload()
