@@ -5,10 +5,11 @@ gradient of z is dz. No function writes to an array that it was given; a pullbac
 """
 
 from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh
+from npora.nn.cross_entropy import cross_entropy
 from npora.nn.dropout import dropout
 from npora.nn.erf import erf
 from npora.nn.gated import gated, swiglu
-from npora.nn.loss import binary_cross_entropy, cross_entropy, mse_loss
+from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
 from npora.nn.packed_attention import packed_attention
 from npora.nn.rotary import rotary, rotation

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from npora.nn.cross_entropy import cross_entropy
 from npora.nn.grad_mode import is_grad_enabled, no_grad
-from npora.nn.loss import cross_entropy
 from npora.nn.module import Array, Module, is_trained
 
 _LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32: a product with the vocabulary keeps most of its speed
