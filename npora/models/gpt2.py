@@ -207,11 +207,11 @@ class GPT2Model(PretrainedModel):
         position_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        h, back_rows = self.rows(ids, packing, packed_positions(position_ids, packing), rng)
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        h, back_rows = self.rows(ids, padding.packing, packed_positions(position_ids, padding), rng)
         h, back_norm = self.ln_f(h)
 
         def backward(dhidden: Array) -> None:
-            back_rows(back_norm(packing.pack(dhidden)))
+            back_rows(back_norm(padding.pack(dhidden)))
 
-        return BaseModelOutput(packing.unpack(h)), backward
+        return BaseModelOutput(padding.unpack(h)), backward

@@ -12,10 +12,12 @@ import numpy as np
 from npora.machine.threads import in_parallel
 from npora.nn.module import Array
 from npora.nn.packing import Packing
+from npora.nn.padding import Padding
 from npora.nn.scaled_attention import attention
 
 _SCORES = 1 << 18  # at once: a megabyte in float32
 _LEAST_QUERIES = 32  # at once, as long as one head is not too much
+_Rows = tuple[slice, tuple[int, int]]
 AttentionPullback = Callable[[Array], tuple[Array, Array, Array, Array | None]]
 
 
@@ -157,15 +159,15 @@ def _padded(
     q: Array, k: Array, v: Array, heads: int, packing: Packing, key_packing: Packing, **options: Any
 ) -> tuple[Array, AttentionPullback]:
     """packed_attention by way of a padded batch, whose keys of padding are hidden. q, k, v [n,…]  →  [b·t,…]"""
-    of_q, of_k = Packing.of_lengths(packing.lengths), Packing.of_lengths(key_packing.lengths)
+    of_q, of_k = (Padding(np.arange(p.lengths.max()) < p.lengths[:, None]) for p in (packing, key_packing))
 
-    def pad(x: Array, packing: Packing) -> Array:
-        return packing.unpack(x).reshape(packing.mask.size, x.shape[1])  # [n,d] → [b,t,d] → [b·t,d]
+    def pad(x: Array, padding: Padding) -> Array:
+        return padding.unpack(x).reshape(padding.mask.size, x.shape[1])  # [n,d] → [b,t,d] → [b·t,d]
 
-    def drop(x: Array, packing: Packing) -> Array:
-        return packing.pack(x.reshape(*packing.mask.shape, x.shape[1]))  # [b·t,d] → [b,t,d] → [n,d]
+    def drop(x: Array, padding: Padding) -> Array:
+        return padding.pack(x.reshape(*padding.mask.shape, x.shape[1]))  # [b·t,d] → [b,t,d] → [n,d]
 
-    dense, dense_keys = (Packing.dense(*packing.mask.shape) for packing in (of_q, of_k))
+    dense, dense_keys = (Packing.dense(*padding.mask.shape) for padding in (of_q, of_k))
     y, back = packed_attention(
         pad(q, of_q), pad(k, of_k), pad(v, of_k), heads, dense, dense_keys, key_mask=of_k.mask, **options
     )
@@ -180,7 +182,7 @@ def _padded(
 def _may_be_padded(packing: Packing, key_packing: Packing, causal: bool) -> bool:
     """Whether the sequences are of unequal lengths, and padding on the right leaves each its keys."""
     t, s = packing.lengths, key_packing.lengths
-    if len(t) != len(s) or not len(t) or (packing.is_one_block() and key_packing.is_one_block()):
+    if len(t) != len(s) or not len(t) or (_is_one_block(packing) and _is_one_block(key_packing)):
         return False
     if causal and (t != s).any():
         return False  # a query sees the keys up to its own by their places from the end
@@ -191,7 +193,7 @@ def _pieces(
     packing: Packing, key_packing: Packing, groups: int, each: int, scores_at_once: int, rng: np.random.Generator | None
 ) -> Iterator[_Piece]:
     first = 0
-    for (rows, (batch, t)), (keys, (_, s)) in packing.blocks(key_packing):
+    for (rows, (batch, t)), (keys, (_, s)) in _blocks(packing, key_packing):
         run, width = _size_of_pieces(t, s, groups, each, scores_at_once)
         for begin in range(0, batch, run):
             end = min(begin + run, batch)
@@ -261,3 +263,25 @@ def _grouped(bias: Array, each: int) -> Array:
     batch, heads, t, s = bias.shape
     each = min(each, heads)  # 1 where the heads share the bias
     return bias.reshape(batch, heads // each, each, t, s)  # [b,h,t,s] → [b,g,h/g,t,s]
+
+
+def _blocks(packing: Packing, other: Packing) -> Iterator[tuple[_Rows, _Rows]]:
+    """Runs of rows that attention takes as one array: pairs of (rows, (sequences, length)), queries' and keys'.
+
+    Where all lengths agree the whole batch is one block; elsewhere each sequence is.
+    """
+    if len(packing.lengths) != len(other.lengths):
+        raise ValueError(f"{len(packing.lengths)} sequences of queries meet {len(other.lengths)} sequences of keys")
+    batch = len(packing.lengths)
+    if batch and _is_one_block(packing) and _is_one_block(other):
+        whole = (slice(0, packing.rows), (batch, int(packing.lengths[0])))
+        yield whole, (slice(0, other.rows), (batch, int(other.lengths[0])))
+        return
+    for a, t, c, s in zip(packing.starts, packing.lengths, other.starts, other.lengths, strict=True):
+        yield (slice(a, a + t), (1, int(t))), (slice(c, c + s), (1, int(s)))
+
+
+def _is_one_block(packing: Packing) -> bool:
+    """Whether all sequences are equally long, and no row is anybody else's."""
+    lengths = packing.lengths
+    return bool((lengths == lengths[0]).all()) and packing.rows == len(lengths) * lengths[0]

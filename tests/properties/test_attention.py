@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from npora.nn import Linear, MultiHeadAttention, Packing, projected_cross_entropy
+from npora.nn import Linear, MultiHeadAttention, Packing, Padding, projected_cross_entropy
 from npora.nn import functional as F
 from tests.properties.strategies import normal, seeds, whole
 
@@ -36,16 +36,16 @@ def test_a_causal_output_and_its_gradient_do_not_see_the_future(t: int, cut: int
 
 @given(lengths, seeds, st.booleans())
 def test_packed_rows_equal_a_padded_batch_and_padding_gets_no_gradient(t: list[int], seed: int, causal: bool) -> None:
-    packing, layer = Packing.of_lengths(t), attention(seed, causal)
-    x = normal(seed + 50, *packing.mask.shape, 6)  # numbers in the padding too
-    dense, back_dense = layer(x, key_mask=packing.mask)
-    packed, back_packed = layer(packing.pack(x), packing=packing)
+    padding, layer = Padding(np.arange(max(t)) < np.array(t)[:, None]), attention(seed, causal)
+    x = normal(seed + 50, *padding.mask.shape, 6)  # numbers in the padding too
+    dense, back_dense = layer(x, key_mask=padding.mask)
+    packed, back_packed = layer(padding.pack(x), packing=padding.packing)
     # Blocks of other shapes are summed in another order: some hundred roundings of numbers up to about 100.
-    np.testing.assert_allclose(packing.pack(dense), packed, rtol=0, atol=1e-11)
-    dy = normal(seed + 51, *packing.mask.shape, 6) * packing.mask[..., None]
+    np.testing.assert_allclose(padding.pack(dense), packed, rtol=0, atol=1e-11)
+    dy = normal(seed + 51, *padding.mask.shape, 6) * padding.mask[..., None]
     dx = back_dense(dy)
-    np.testing.assert_allclose(packing.pack(dx), back_packed(packing.pack(dy)), rtol=0, atol=1e-9)
-    assert not dx[~packing.mask].any()
+    np.testing.assert_allclose(padding.pack(dx), back_packed(padding.pack(dy)), rtol=0, atol=1e-9)
+    assert not dx[~padding.mask].any()
 
 
 _size = st.tuples(st.integers(0, 4), st.integers(0, 6))  # queries and keys of a sequence
