@@ -22,7 +22,7 @@ from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
 from npora.nn.activation import sigmoid
 from npora.nn.blocks import empty, in_blocks
 from npora.nn.dropout import active_rng
-from npora.nn.functional import packed_attention, rotary, rotation
+from npora.nn.functional import causal, packed_attention, rotary, rotation
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 
@@ -134,8 +134,8 @@ class LlamaAttention(Module):
         k, back_turn_k = rotary(k, turn, self.groups)
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
-            q, keys, values, self.heads, packing, key_packing, causal=True, key_value_heads=self.groups,
-            dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
+            q, keys, values, self.heads, packing, key_packing, causal, dropout_p=self.dropout,
+            rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_o = self.o_proj(a, rng)  # [n,h·d] → [n,e]
 

@@ -24,12 +24,12 @@ class LayerCache(Readable):
         that says which are whose."""
         if self._k is None or self._v is None:
             self.lengths = np.zeros(len(packing.lengths), dtype=np.int64)
-        sequences = packing.sequences
-        cells = sequences, self.lengths[sequences] + packing.places  # [n], [n]
+        places = (self.lengths.tolist(), packing.starts.tolist(), packing.lengths.tolist())
         self.lengths = self.lengths + packing.lengths
         self._k = _grown(self._k, self.lengths, k)
         self._v = _grown(self._v, self.lengths, v)
-        self._k[cells], self._v[cells] = k, v
+        for b, (end, row, new) in enumerate(zip(*places, strict=True)):
+            self._k[b, end : end + new], self._v[b, end : end + new] = k[row : row + new], v[row : row + new]
         return self.rows()
 
     def rows(self) -> tuple[Array, Array, Packing]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,10 @@ class Packing(Readable):
     lengths : int [b], how many rows each has
     rows : n, of all of them; rows between the sequences are nobody's, and attention neither reads nor fills them
 
+    Attributes
+    ----------
+    is_full : whether no row is nobody's
+
     Raises
     ------
     ValueError: sequences that overlap, or reach beyond the rows.
@@ -31,18 +35,21 @@ class Packing(Readable):
     starts: Array
     lengths: Array
     rows: int
+    is_full: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         starts, lengths = np.asarray(self.starts), np.asarray(self.lengths)
         if starts.ndim != 1 or starts.shape != lengths.shape:
             raise ValueError(f"expected a start and a length of each sequence; got {starts.shape} and {lengths.shape}")
-        edges = np.append(starts, self.rows)  # [b+1]; each sequence must end before the next one begins
-        if (lengths < 0).any() or (starts[:1] < 0).any() or (edges[1:] - starts < lengths).any():
-            raise ValueError(
-                f"sequences that begin at rows {brief(starts)} and have {brief(lengths)} rows do not lie one behind "
-                f"the other within {self.rows} rows"
-            )
-        for name, value in (("starts", starts), ("lengths", lengths)):
+        end = used = 0
+        for start, length in zip([*starts.tolist(), self.rows], [*lengths.tolist(), 0], strict=True):
+            if start < end or length < 0:
+                raise ValueError(
+                    f"sequences that begin at rows {brief(starts)} and have {brief(lengths)} rows do not lie one "
+                    f"behind the other within {self.rows} rows"
+                )
+            end, used = start + length, used + length
+        for name, value in (("starts", starts), ("lengths", lengths), ("is_full", used == self.rows)):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -76,6 +83,7 @@ class Packing(Readable):
 
     def rows_of(self, sequences: npt.ArrayLike) -> Array:
         """int, the rows of these sequences, in this order; one may stand several times."""
+        sequences = np.asarray(sequences)
         chosen = Packing.of_lengths(self.lengths[sequences])
         return np.asarray(self.starts[sequences].repeat(chosen.lengths) + chosen.places)
 

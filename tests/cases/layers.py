@@ -100,7 +100,7 @@ CASES = [
         lambda: lambda q, k, v, bias, **kw: nn.functional.packed_attention(q, k, v, 4, bias=bias, **kw),
         (draw(8, 12), draw(11, 6), draw(11, 10), draw(1, 4, 4, 5)),
         {
-            "packing": PACKING, "key_packing": KEYS, "key_value_heads": 2, "causal": True, "scores_at_once": 7,
+            "packing": PACKING, "key_packing": KEYS, "rule": nn.functional.causal, "scores_at_once": 7,
             "dropout_p": 0.2, "rng": np.random.default_rng(12),
         },
     ),
@@ -108,7 +108,7 @@ CASES = [
         "packed_attention, dense and grouped",
         lambda: lambda q, k, v, **kw: nn.functional.packed_attention(q, k, v, 4, **kw)[:2],
         (draw(12, 12), draw(12, 6), draw(12, 10)),
-        {"packing": nn.Packing.dense(3, 4), "key_value_heads": 2, "causal": True, "scores_at_once": 35},
+        {"packing": nn.Packing.dense(3, 4), "rule": nn.functional.causal, "scores_at_once": 35},
     ),
     Case("LoRALinear on a Conv1D", lora(5, 3, r=2, lora_alpha=3, base=nn.Conv1D), (draw(4, 5),), row_wise=True),
     Case("LoRALinear", lora(5, 3, r=2, lora_alpha=3), (draw(4, 5),), row_wise=True),

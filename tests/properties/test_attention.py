@@ -75,7 +75,7 @@ def test_attention_in_pieces_is_that_of_each_sequence_and_head(
     bias = bias[..., : queries.lengths.max(), : keys.lengths.max()]
     y, backward = F.packed_attention(
         *(x.reshape(len(x), x.shape[1] * x.shape[2]) for x in (q, k, v)), heads, queries, keys,
-        causal=causal, bias=bias, key_value_heads=groups, scores_at_once=scores_at_once,
+        rule=F.causal if causal else F.everything, bias=bias, scores_at_once=scores_at_once,
     )  # fmt: skip
     plain, gradients = np.zeros(dy.shape), tuple(np.zeros(x.shape) for x in (q, k, v, bias))
     places = zip(queries.starts, queries.lengths, keys.starts, keys.lengths, strict=True)
