@@ -90,9 +90,9 @@ CASES = [
         {"packing": PACKING},
     ),
     Case(
-        "MultiHeadAttention, cross and dense, with padded keys",
+        "MultiHeadAttention, cross and dense, with padded keys and a bias",
         module(lambda: nn.MultiHeadAttention(6, 3, kdim=7, causal=True, rng=1)),
-        (draw(2, 4, 6), draw(2, 5, 7)),
+        (draw(2, 4, 6), draw(2, 5, 7), draw(1, 3, 1, 5)),
         {"key_mask": KEY_MASK},
     ),
     Case(
@@ -105,10 +105,10 @@ CASES = [
         },
     ),
     Case(
-        "packed_attention, dense and grouped",
+        "packed_attention, dense and grouped, a window",
         lambda: lambda q, k, v, **kw: nn.functional.packed_attention(q, k, v, 4, **kw)[:2],
         (draw(12, 12), draw(12, 6), draw(12, 10)),
-        {"packing": nn.Packing.dense(3, 4), "rule": nn.functional.causal, "scores_at_once": 35},
+        {"packing": nn.Packing.dense(3, 4), "rule": nn.functional.window(2), "scores_at_once": 35},
     ),
     Case("LoRALinear on a Conv1D", lora(5, 3, r=2, lora_alpha=3, base=nn.Conv1D), (draw(4, 5),), row_wise=True),
     Case("LoRALinear", lora(5, 3, r=2, lora_alpha=3), (draw(4, 5),), row_wise=True),
