@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +19,7 @@ SCORES = 1 << 18  # of a piece: a megabyte in float32
 _LEAST_QUERIES = 32  # of a block, as long as one head's scores are not too many
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """How the rows of some sequences in succession are an array [b,t]: a view where all are equally long, else a copy
     that is padded behind the shorter ones."""
 
@@ -45,8 +43,7 @@ class Layout:
             x[self.rows] = spread[self.real]
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Some queries of each of a piece's sequences, and the keys that one or another of them sees.
 
     first, stop : int [b|1,t|1], what each query sees of them; None where each sees all
@@ -69,8 +66,7 @@ class Block:
         return visible[:, None, None]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Some sequences and some key heads, whose work is done on one thread, one block of queries after another."""
 
     sequences: slice
@@ -81,8 +77,7 @@ class Piece:
     recomputed: bool  # backward computes the scores again, instead of finding them kept
 
 
-@dataclass(frozen=True)
-class Heads:
+class Heads(NamedTuple):
     """g key heads, each of which serves h/g query heads; both are d wide."""
 
     groups: int
