@@ -81,7 +81,7 @@ class Heads(NamedTuple):
     """g key heads, each of which serves h/g query heads; both are d wide."""
 
     groups: int
-    each: int
+    per_group: int
     width: int
 
 
@@ -99,7 +99,7 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
-    for run in _runs(packing, key_packing, heads.groups * heads.each, scores_at_once):
+    for run in _runs(packing, key_packing, heads.groups * heads.per_group, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
         if t == 1 and queries.real is None and keys.real is None:
@@ -107,7 +107,7 @@ def plan(
         else:
             seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
         width = _groups_at_once(heads, queries.batch, t, min(s, seen.most + _LEAST_QUERIES), scores_at_once)
-        at_once = _queries_at_once(queries.batch * width * heads.each, t, s, seen, scores_at_once)
+        at_once = _queries_at_once(queries.batch * width * heads.per_group, t, s, seen, scores_at_once)
         blocks = tuple(_block(slice(start, min(start + at_once, t)), seen) for start in range(0, t, at_once))
         recomputed = _is_recomputed(heads, t, s, seen.most, scores_at_once)
         for group in range(0, heads.groups, width):
@@ -207,7 +207,7 @@ def _may_join(packing: Packing) -> Array:
 def _groups_at_once(heads: Heads, batch: int, t: int, s: int, scores_at_once: int) -> int:
     """Key heads in a piece, about as many in each. Rather fewer queries at once than fewer heads: the first of causal
     queries see few keys."""
-    scores = batch * heads.each * s * min(t, _LEAST_QUERIES)  # of one key head, for the least of queries
+    scores = batch * heads.per_group * s * min(t, _LEAST_QUERIES)  # of one key head, for the least of queries
     pieces = -(-heads.groups // max(scores_at_once // max(scores, 1), 1))
     return -(-heads.groups // pieces)
 
@@ -224,5 +224,5 @@ def _queries_at_once(heads: int, t: int, s: int, seen: _Seen, scores_at_once: in
 def _is_recomputed(heads: Heads, t: int, s: int, most: int, scores_at_once: int) -> bool:
     """Whether the scores are computed again in backward: where they are as many as q, k, v and y have numbers, or as
     a piece may have."""
-    of_q_and_y, of_k_and_v = 2 * heads.each * t * heads.width, 2 * s * heads.width
-    return heads.each * t * most >= min(of_q_and_y + of_k_and_v, scores_at_once)
+    of_q_and_y, of_k_and_v = 2 * heads.per_group * t * heads.width, 2 * s * heads.width
+    return heads.per_group * t * most >= min(of_q_and_y + of_k_and_v, scores_at_once)

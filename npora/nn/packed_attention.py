@@ -48,7 +48,7 @@ def packed_attention(
     heads : h; the width of q and k gives d and g
     rule : which keys a query sees (`everything`, `causal`, `window(width)`). Of t queries and s keys the queries are
         the last: query number 0 has the place s − t.
-    bias : broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner
+    bias : broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. −∞ hides a key.
     scores_at_once : how many scores a piece may have
 
     Raises
@@ -57,11 +57,11 @@ def packed_attention(
     """
     key_packing = packing if key_packing is None else key_packing
     sizes = _sizes(q, k, v, heads, packing, key_packing)
-    groups, each, d, e = sizes.groups, sizes.each, sizes.width, v.shape[1] // sizes.groups
-    Q = q.reshape(len(q), groups, each, d)  # [n,h·d] → [n,g,h/g,d]
+    groups, d, e = sizes.groups, sizes.width, v.shape[1] // sizes.groups
+    Q = q.reshape(len(q), groups, sizes.per_group, d)  # [n,h·d] → [n,g,h/g,d]
     K, V = k.reshape(len(k), groups, 1, d), v.reshape(len(v), groups, 1, e)  # [m,g·d] → [m,g,1,d]
-    B = None if bias is None else _by_group(bias, each)  # [b|1,g|1,h/g|1,t|1,s|1]
-    Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, each, e), q.dtype)
+    B = None if bias is None else _by_group(bias, sizes.per_group)  # [b|1,g|1,h/g|1,t|1,s|1]
+    Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, sizes.per_group, e), q.dtype)
     score = partial(attention, scale=scale, dropout_p=dropout_p)
     pieces = list(plan(packing, key_packing, rule, sizes, scores_at_once))
     seeds = [int(rng.integers(1 << 62)) if rng is not None and dropout_p > 0 else None for _ in pieces]
@@ -120,6 +120,7 @@ def _attend(
             t, s = block.queries, block.keys
             back = attend(block, draw)[1] if piece.recomputed else backs[number]
             dq_part, dk_part, dv_part, dbias_part = back(_heads_first(dy)[..., t, :])
+            del back
             _heads_first(dq)[..., t, :] = dq_part
             _heads_first(dk)[..., s, :] += dk_part  # every block of queries adds to the keys that it saw
             _heads_first(dv)[..., s, :] += dv_part
@@ -138,11 +139,11 @@ def _heads_first(x: Array) -> Array:
     return view
 
 
-def _by_group(bias: Array, each: int) -> Array:
+def _by_group(bias: Array, per_group: int) -> Array:
     """bias, which broadcasts to [b,h,t,s]  →  [b|1,g|1,h/g|1,t|1,s|1]"""
     batch, heads, t, s = (1,) * (4 - bias.ndim) + bias.shape
-    each = min(each, heads)  # 1 where the heads share the bias
-    return bias.reshape(batch, heads // each, each, t, s)
+    per_group = min(per_group, heads)  # 1 where the heads share the bias
+    return bias.reshape(batch, heads // per_group, per_group, t, s)
 
 
 def _cells(bias: Array, piece: Piece, block: Block) -> tuple[slice, ...]:
@@ -157,9 +158,10 @@ def _sizes(q: Array, k: Array, v: Array, heads: int, packing: Packing, key_packi
             raise ValueError(f"{name} has {len(x)} rows, and its packing {rows}: they must agree")
     width = q.shape[1] // heads
     groups = k.shape[1] // max(width, 1)
-    if not groups or heads % groups or (heads * width, groups * width) != (q.shape[1], k.shape[1]):
+    fits = groups and not heads % groups and (heads * width, groups * width) == (q.shape[1], k.shape[1])
+    if not fits or v.shape[1] % groups:
         raise ValueError(
-            f"q is {q.shape[1]} wide and k {k.shape[1]}: expected {heads} heads in q, and in k heads of the same width "
-            "whose number divides theirs"
+            f"q is {q.shape[1]} wide, k {k.shape[1]} and v {v.shape[1]}: expected {heads} heads in q, and in k heads "
+            "of the same width, whose number divides q's and the width of v"
         )
     return Heads(groups, heads // groups, width)

@@ -164,7 +164,7 @@ def test_attention_says_which_of_its_sizes_do_not_agree() -> None:
         F.packed_attention(q, k, k, 2, two, one)
     with pytest.raises(ValueError, match="v has 3 rows, and its packing 4"):
         F.packed_attention(q[:2], k, q, 2, Packing.of_lengths([2]), one)
-    with pytest.raises(ValueError, match="q is 6 wide and k 4: expected 3 heads in q"):
+    with pytest.raises(ValueError, match="q is 6 wide, k 4 and v 6: expected 3 heads in q"):
         F.packed_attention(q, q[:, :4], q, 3, two)
     with pytest.raises(ValueError, match="at least 1 key wide; got 0"):
         F.window(0)
