@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
-          "normal", "gated", "loss", "cross_entropy", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary",
-          "stack", "cache")]  # fmt: skip
+          "normal", "gated", "loss", "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules",
+          "attention", "packing", "padding", "rotary", "vocabulary", "stack", "cache")]  # fmt: skip
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers", "bert", "bert_heads", "roberta",
           "distilbert", "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
           "t5_heads")]  # fmt: skip
@@ -24,7 +24,7 @@ FILES = [*LAYERS, *LORA, *MODELS, *GENERATION,
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/packed_attention.py": ("_size_of_pieces", "_queries_at_once", "_padding_is_cheaper", "_is_recomputed"),
+    "npora/nn/attention_plan.py": ("_runs", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 
@@ -224,23 +224,6 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
-    "nn/packed_attention.py: module: 32: plus 1": _CUT,
-    "nn/packed_attention.py: packed_attention.backward: tasks if dbias is None else [lambda: [task() for task in"
-    " tasks]]: condition turned round": "on one thread the pieces come in their order either way",
-    "nn/packed_attention.py: packed_attention.blocks: piece.t > 1: edge": "of a lone query the mask is True throughout",
-    "nn/packed_attention.py: _may_be_padded: not len(t): without the sign": _CUT,
-    "nn/packed_attention.py: _may_be_padded: return bool(packing.rows == t.sum() and key_packing.rows == s.sum()):"
-    " negated": "minus true is as true",
-    "nn/packed_attention.py: _may_be_padded: s.sum(): sum -> mean": _CUT,
-    "nn/packed_attention.py: _may_be_padded: t.sum(): sum -> mean": _CUT,
-    "nn/packed_attention.py: packed_attention.attend: backs += [] if _is_recomputed(piece, d, scores_at_once, each)"
-    " else [ba: deleted": _AGAIN,
-    "nn/packed_attention.py: packed_attention.attend: [] if _is_recomputed(piece, d, scores_at_once, each) else [back]:"
-    " condition turned round": _AGAIN,
-    "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
-    "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
-    "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
-    "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: sign #2": _MASKED,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",

@@ -14,7 +14,7 @@ from npora.models.bert_layers import BertConfig, BertEncoder, BertLayer, BertPoo
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import check_positions, first_token_rows, pack_tokens
-from npora.nn import Dropout, LayerNorm, Module, Packing
+from npora.nn import Dropout, LayerNorm, Module, Padding
 from npora.nn.init import Source
 from npora.nn.module import Array, is_trained
 
@@ -90,26 +90,26 @@ class BertModel(PretrainedModel):
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
         first_only: bool = False,
-    ) -> tuple[Array, Packing, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their packing, and their pullback.
+    ) -> tuple[Array, Padding, Callable[[Array], None]]:
+        """The last hidden state as rows [n,d], the padded batch's padding, and their pullback.
 
         first_only : just the first row of each sequence [b,d], which is all that a classifier reads; the last layer
             then leaves out most of its work
         """
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
-        positions = self.positions(np.asarray(input_ids), packing)
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        types = np.zeros_like(ids) if token_type_ids is None else padding.pack(np.asarray(token_type_ids))
+        positions = self.positions(np.asarray(input_ids), padding)
         h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
         trained = is_trained(self.embeddings)
-        only = first_token_rows(packing) if first_only else None
-        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing, only)
+        only = first_token_rows(padding) if first_only else None
+        h, back_encoder = self.encoder(h, padding.packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:
             dx = back_encoder(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, packing if only is None else Packing.dense(len(only), 1), backward
+        return h, padding if only is None else Padding(np.ones((len(only), 1))), backward
 
     def pooled(
         self,
@@ -121,14 +121,14 @@ class BertModel(PretrainedModel):
         """The pooler's output [b,d] alone, and its pullback."""
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
-        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
-        pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
+        h, padding, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
+        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,d]
         return pooled, lambda dpooled: back_rows(back_pooler(dpooled))
 
-    def positions(self, input_ids: Array, packing: Packing) -> Array:
+    def positions(self, input_ids: Array, padding: Padding) -> Array:
         """int [n], each row's position: its column in the padded batch [b,t]."""
-        check_positions(packing.positions, self.config.max_position_embeddings)
-        return packing.positions
+        check_positions(padding.positions, self.config.max_position_embeddings)
+        return padding.positions
 
     def forward(
         self,
@@ -139,13 +139,13 @@ class BertModel(PretrainedModel):
     ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
-        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng)
-        pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
+        h, padding, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng)
+        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,d]
 
         def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
-            dh = np.zeros_like(h) if dhidden is None else packing.pack(dhidden)
+            dh = np.zeros_like(h) if dhidden is None else padding.pack(dhidden)
             if dpooled is not None:
                 dh = dh + back_pooler(dpooled)
             back_rows(dh)
 
-        return BaseModelOutputWithPooling(packing.unpack(h), pooled), backward
+        return BaseModelOutputWithPooling(padding.unpack(h), pooled), backward

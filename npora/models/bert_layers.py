@@ -11,7 +11,7 @@ import numpy as np
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Make
 from npora.models.tokens import first_tokens, take
-from npora.nn import Dropout, LayerNorm, Module, Packing, stack
+from npora.nn import Dropout, LayerNorm, Module, Packing, Padding, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention, tanh
 from npora.nn.module import Array, Pullback
@@ -193,8 +193,8 @@ class BertPooler(Module):
     def __init__(self, config: BertConfig, make: Make) -> None:
         self.dense = make.linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, h: Array, packing: Packing, rng: Rng) -> tuple[Array, Pullback]:
-        first, back_first = first_tokens(h, packing)  # [n,d] → [b,d]
+    def forward(self, h: Array, padding: Padding, rng: Rng) -> tuple[Array, Pullback]:
+        first, back_first = first_tokens(h, padding)  # [n,d] → [b,d]
         z, back_dense = self.dense(first, rng)
         y, back_tanh = tanh(z)
         return y, lambda dy: back_first(back_dense(back_tanh(dy)))  # [b,d] → [n,d]

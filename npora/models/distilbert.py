@@ -18,7 +18,7 @@ from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import check_positions, first_token_rows, pack_tokens, take
-from npora.nn import Dropout, LayerNorm, Module, Packing
+from npora.nn import Dropout, LayerNorm, Module, Packing, Padding
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
@@ -145,24 +145,24 @@ class DistilBertModel(PretrainedModel):
         attention_mask: npt.ArrayLike | None = None,
         rng: Rng = None,
         first_only: bool = False,
-    ) -> tuple[Array, Packing, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their packing, and their pullback; as of BertModel."""
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        check_positions(packing.positions, self.config.max_position_embeddings)
-        h, back_embeddings = self.embeddings(ids, packing.positions, None, rng)  # [n,d]
+    ) -> tuple[Array, Padding, Callable[[Array], None]]:
+        """The last hidden state as rows [n,d], their padding, and their pullback; as of BertModel."""
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        check_positions(padding.positions, self.config.max_position_embeddings)
+        h, back_embeddings = self.embeddings(ids, padding.positions, None, rng)  # [n,d]
         trained = is_trained(self.embeddings)
-        only = first_token_rows(packing) if first_only else None
-        h, back_layers = self.transformer(h, packing, rng, trained, self.gradient_checkpointing, only)
+        only = first_token_rows(padding) if first_only else None
+        h, back_layers = self.transformer(h, padding.packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:
             dx = back_layers(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, packing if only is None else Packing.dense(len(only), 1), backward
+        return h, padding if only is None else Padding(np.ones((len(only), 1))), backward
 
     def forward(
         self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, rng: Rng = None
     ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
-        h, packing, back_rows = self.rows(input_ids, attention_mask, rng)
-        return BaseModelOutput(packing.unpack(h)), lambda dhidden: back_rows(packing.pack(dhidden))
+        h, padding, back_rows = self.rows(input_ids, attention_mask, rng)
+        return BaseModelOutput(padding.unpack(h)), lambda dhidden: back_rows(padding.pack(dhidden))

@@ -20,7 +20,7 @@ from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import check_positions, pack_tokens, packed_positions
 from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module, Packing, stack
 from npora.nn.dropout import active_rng
-from npora.nn.functional import ACTIVATIONS, packed_attention
+from npora.nn.functional import ACTIVATIONS, causal, packed_attention
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 
@@ -86,7 +86,7 @@ class GPT2Attention(Module):
         q, k, v = (qkv[:, part * self.width : (part + 1) * self.width] for part in range(3))  # [n,d] each
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
-            q, keys, values, self.heads, packing, key_packing, causal=True, scale=self.scale,
+            q, keys, values, self.heads, packing, key_packing, causal, scale=self.scale,
             dropout_p=self.attn_pdrop, rng=active_rng(self, self.attn_pdrop, rng),
         )  # fmt: skip
         y, back_proj = self.c_proj(a, rng)
@@ -206,11 +206,11 @@ class GPT2Model(PretrainedModel):
         position_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        h, back_rows = self.rows(ids, packing, packed_positions(position_ids, packing), rng)
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        h, back_rows = self.rows(ids, padding.packing, packed_positions(position_ids, padding), rng)
         h, back_norm = self.ln_f(h)
 
         def backward(dhidden: Array) -> None:
-            back_rows(back_norm(packing.pack(dhidden)))
+            back_rows(back_norm(padding.pack(dhidden)))
 
-        return BaseModelOutput(packing.unpack(h)), backward
+        return BaseModelOutput(padding.unpack(h)), backward

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from npora.models.config import PROBLEM_TYPES
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.tokens import token_targets
-from npora.nn import Module, Packing, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
+from npora.nn import Module, Padding, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
 from npora.nn.module import Array, Pullback
 
 Back = Callable[[Array], None]
@@ -22,7 +22,7 @@ def language_modeling(
     h: Array,
     back_h: Back,
     head: Module,
-    packing: Packing,
+    padding: Padding,
     targets: Array | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
@@ -32,10 +32,10 @@ def language_modeling(
     """
     if targets is None:
         rows, back_head = head(h, rng)  # [n,v]
-        logits = packing.unpack(rows)  # [b,t,v]
+        logits = padding.unpack(rows)  # [b,t,v]
 
         def back_logits(dlogits: Array) -> None:
-            back_h(back_head(packing.pack(dlogits)))
+            back_h(back_head(padding.pack(dlogits)))
 
         return LanguageModelOutput(None, 0, lambda: logits), back_logits
     loss, back_loss, number = projected_cross_entropy(h, targets, head, rng=rng)
@@ -43,7 +43,7 @@ def language_modeling(
     def backward(dloss: Any = 1.0) -> None:
         back_h(back_loss(dloss))
 
-    return LanguageModelOutput(loss, number, lambda: packing.unpack(head(h)[0])), backward
+    return LanguageModelOutput(loss, number, lambda: padding.unpack(head(h)[0])), backward
 
 
 def transformed(
@@ -61,7 +61,7 @@ def masked_language_modeling(
     back_h: Back,
     transform: Callable[..., tuple[Array, Pullback]],
     decoder: Module,
-    packing: Packing,
+    padding: Padding,
     labels: npt.ArrayLike | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
@@ -72,8 +72,8 @@ def masked_language_modeling(
     """
     if labels is None:
         z, back_transform = transform(h, rng)
-        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, packing, None, rng)
-    targets = token_targets(labels, packing)
+        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, padding, None, rng)
+    targets = token_targets(labels, padding)
     labelled = np.flatnonzero(targets != -100)
     z, back_transform = transform(h[labelled], rng)  # [n,d] → [m,d]
     loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder, rng=rng)
@@ -85,7 +85,7 @@ def masked_language_modeling(
         dh[labelled] = dz  # [m,d] → [n,d]
         back_h(dh)
 
-    return LanguageModelOutput(loss, number, lambda: packing.unpack(decoder(transform(h)[0])[0])), backward
+    return LanguageModelOutput(loss, number, lambda: padding.unpack(decoder(transform(h)[0])[0])), backward
 
 
 def sequence_classification(
@@ -106,7 +106,7 @@ def token_classification(
     h: Array,
     back_h: Back,
     head: Module,
-    packing: Packing,
+    padding: Padding,
     labels: npt.ArrayLike | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
@@ -115,14 +115,14 @@ def token_classification(
     With labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
     rows, back_head = head(h, rng)  # [n,v]
-    logits = packing.unpack(rows)  # [b,t,v]
+    logits = padding.unpack(rows)  # [b,t,v]
     if labels is None:
 
         def back_logits(dlogits: Array) -> None:
-            back_h(back_head(packing.pack(dlogits)))
+            back_h(back_head(padding.pack(dlogits)))
 
         return TokenClassifierOutput(None, logits), back_logits
-    targets = token_targets(labels, packing)
+    targets = token_targets(labels, padding)
     loss, back_loss = cross_entropy(rows, targets)
 
     def backward(dloss: Any = 1.0) -> None:

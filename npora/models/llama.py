@@ -20,7 +20,7 @@ from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import pack_tokens, packed_positions
 from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
 from npora.nn.dropout import active_rng
-from npora.nn.functional import packed_attention, rotary, rotation, swiglu
+from npora.nn.functional import causal, packed_attention, rotary, rotation, swiglu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 
@@ -131,8 +131,8 @@ class LlamaAttention(Module):
         k, back_turn_k = rotary(k, turn, self.groups)
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
-            q, keys, values, self.heads, packing, key_packing, causal=True, key_value_heads=self.groups,
-            dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
+            q, keys, values, self.heads, packing, key_packing, causal, dropout_p=self.dropout,
+            rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_o = self.o_proj(a, rng)  # [n,h·d] → [n,e]
 
@@ -239,11 +239,11 @@ class LlamaModel(PretrainedModel):
         position_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        h, back_rows = self.rows(ids, packing, packed_positions(position_ids, packing), rng)
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        h, back_rows = self.rows(ids, padding.packing, packed_positions(position_ids, padding), rng)
         h, back_norm = self.norm(h)
 
         def backward(dhidden: Array) -> None:
-            back_rows(back_norm(packing.pack(dhidden)))
+            back_rows(back_norm(padding.pack(dhidden)))
 
-        return BaseModelOutput(packing.unpack(h)), backward
+        return BaseModelOutput(padding.unpack(h)), backward

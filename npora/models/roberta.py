@@ -15,7 +15,7 @@ from npora.models.heads import sequence_classification, transformed
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.pretrained import Make
 from npora.models.tokens import check_positions
-from npora.nn import Dropout, LayerNorm, Module, Packing, Parameter
+from npora.nn import Dropout, LayerNorm, Module, Padding, Parameter
 from npora.nn.functional import gelu, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
@@ -62,10 +62,10 @@ class RobertaModel(BertModel):
         super().__init__(config, add_pooling_layer, rng=rng, dtype=dtype)
         self.embeddings.position_embeddings.padding_idx = config.pad_token_id
 
-    def positions(self, input_ids: Array, packing: Packing) -> Array:
+    def positions(self, input_ids: Array, padding: Padding) -> Array:
         pad = self.config.pad_token_id
         real = input_ids != pad  # [b,t]
-        rows = packing.pack(real.cumsum(axis=1) * real)  # [b,t] → [n], from 1; 0 at the padding token
+        rows = padding.pack(real.cumsum(axis=1) * real)  # [b,t] → [n], from 1; 0 at the padding token
         check_positions(rows - 1, self.config.max_position_embeddings - pad - 1)
         return np.asarray(rows + pad)
 

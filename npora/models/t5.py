@@ -18,8 +18,9 @@ from npora.models.relative import relative_bias, relative_buckets
 from npora.models.t5_config import T5Config
 from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Packing, RMSNorm, init, stack
 from npora.nn.dropout import active_rng
-from npora.nn.functional import ACTIVATIONS, gated, packed_attention
+from npora.nn.functional import ACTIVATIONS, causal, everything, gated, packed_attention
 from npora.nn.module import Array, Parameter, Pullback, is_trained
+from npora.nn.rules import Rule
 
 Rng = np.random.Generator | None
 State = tuple[Array, Array, Array | None]
@@ -38,13 +39,13 @@ class T5Attention(Module):
 
     relative_attention_bias: Module | None = None
 
-    def __init__(self, config: T5Config, make: Make, causal: bool = False, has_bias: bool = False) -> None:
+    def __init__(self, config: T5Config, make: Make, rule: Rule = everything, has_bias: bool = False) -> None:
         d, inner = config.d_model, config.num_heads * config.d_kv
         self.q: Module = _linear(make, d, inner, (d * config.d_kv) ** -0.5)
         self.k: Module = _linear(make, d, inner, d**-0.5)
         self.v: Module = _linear(make, d, inner, d**-0.5)
         self.o: Module = _linear(make, inner, d, inner**-0.5)
-        self.heads, self.causal, self.dropout = config.num_heads, causal, config.dropout_rate
+        self.heads, self.rule, self.dropout = config.num_heads, rule, config.dropout_rate
         if has_bias:
             small = Make(make.rng, make.dtype, make.std * d**-0.5)
             self.relative_attention_bias = small.embedding(config.relative_attention_num_buckets, self.heads)
@@ -67,7 +68,7 @@ class T5Attention(Module):
         """x [n,d]  k, v [m,h·e]  bias [1|b,h,t,s]  →  y [n,d]; backward gives (dx, dk, dv, dbias)."""
         q, back_q = self.q(x, rng)  # [n,h·e]
         a, back_attention = packed_attention(
-            q, k, v, self.heads, packing, key_packing, causal=self.causal, bias=bias, scale=1.0,
+            q, k, v, self.heads, packing, key_packing, self.rule, bias=bias, scale=1.0,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_o = self.o(a, rng)  # [n,d]
@@ -83,7 +84,7 @@ class T5LayerSelfAttention(Module):
     """y = x + dropout(attention of RMSNorm(x) to itself).    x [n,d]  bias [1|b,h,t,s]; backward gives (dx, dbias)"""
 
     def __init__(self, config: T5Config, make: Make, decoder: bool, has_bias: bool) -> None:
-        self.SelfAttention = T5Attention(config, make, causal=decoder, has_bias=has_bias)
+        self.SelfAttention = T5Attention(config, make, causal if decoder else everything, has_bias)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon, dtype=make.dtype)
         self.dropout = Dropout(config.dropout_rate)
 

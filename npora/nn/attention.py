@@ -15,6 +15,8 @@ from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
 from npora.nn.packed_attention import packed_attention
 from npora.nn.packing import Packing
+from npora.nn.rules import causal, everything
+from npora.nn.scaled_attention import sum_to_shape
 
 
 class MultiHeadAttention(Module):
@@ -68,6 +70,10 @@ class MultiHeadAttention(Module):
         key is real."""
         if key_mask is not None and packing is not None:
             raise ValueError("key_mask is for dense input; a packed batch has no padding to hide")
+        hidden = bias
+        if key_mask is not None:  # e^(−∞) = 0
+            hidden = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]
+            hidden = hidden if bias is None else bias + hidden
         x_rows, packing, x_shape = _as_rows(x, packing)
         if memory is None:
             memory_rows, key_packing, memory_shape = x_rows, packing, x_shape
@@ -77,7 +83,7 @@ class MultiHeadAttention(Module):
         k, back_k = self.k_proj(memory_rows, rng)  # [m,h·d]
         v, back_v = self.v_proj(memory_rows, rng)  # [m,h·d]
         a, back_attention = packed_attention(
-            q, k, v, self.num_heads, packing, key_packing, causal=self.causal, key_mask=key_mask, bias=bias,
+            q, k, v, self.num_heads, packing, key_packing, causal if self.causal else everything, bias=hidden,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_out = self.out_proj(a, rng)  # [n,e]
@@ -92,8 +98,8 @@ class MultiHeadAttention(Module):
             gradients = [dx.reshape(x_shape)]
             if not self_attention:
                 gradients.append(dmemory.reshape(memory_shape))
-            if dbias is not None:
-                gradients.append(dbias)
+            if bias is not None and dbias is not None:
+                gradients.append(sum_to_shape(dbias, bias.shape))
             return gradients[0] if len(gradients) == 1 else tuple(gradients)
 
         return y.reshape(*x_shape[:-1], y.shape[-1]), backward

@@ -14,7 +14,6 @@ from tests.cases.case import Case, draw, module
 from tests.cases.functions import KEY_MASK, TARGETS
 
 PACKING = nn.Packing.of_lengths([3, 0, 1, 4])  # 8 rows
-NO_GAPS = nn.Packing.of_lengths([3, 1, 3])  # 7 rows
 KEYS = nn.Packing.of_lengths([2, 1, 5, 3])  # 11 rows
 
 
@@ -90,9 +89,9 @@ CASES = [
         {"packing": PACKING},
     ),
     Case(
-        "MultiHeadAttention, cross and dense, with padded keys",
+        "MultiHeadAttention, cross and dense, with padded keys and a bias",
         module(lambda: nn.MultiHeadAttention(6, 3, kdim=7, causal=True, rng=1)),
-        (draw(2, 4, 6), draw(2, 5, 7)),
+        (draw(2, 4, 6), draw(2, 5, 7), draw(1, 3, 1, 5)),
         {"key_mask": KEY_MASK},
     ),
     Case(
@@ -100,15 +99,15 @@ CASES = [
         lambda: lambda q, k, v, bias, **kw: nn.functional.packed_attention(q, k, v, 4, bias=bias, **kw),
         (draw(8, 12), draw(11, 6), draw(11, 10), draw(1, 4, 4, 5)),
         {
-            "packing": PACKING, "key_packing": KEYS, "key_value_heads": 2, "causal": True, "scores_at_once": 7,
+            "packing": PACKING, "key_packing": KEYS, "rule": nn.functional.causal, "scores_at_once": 7,
             "dropout_p": 0.2, "rng": np.random.default_rng(12),
         },
     ),
     Case(
-        "packed_attention, dense and grouped",
+        "packed_attention, dense and grouped, a window",
         lambda: lambda q, k, v, **kw: nn.functional.packed_attention(q, k, v, 4, **kw)[:2],
         (draw(12, 12), draw(12, 6), draw(12, 10)),
-        {"packing": nn.Packing.dense(3, 4), "key_value_heads": 2, "causal": True, "scores_at_once": 35},
+        {"packing": nn.Packing.dense(3, 4), "rule": nn.functional.window(2), "scores_at_once": 35},
     ),
     Case("LoRALinear on a Conv1D", lora(5, 3, r=2, lora_alpha=3, base=nn.Conv1D), (draw(4, 5),), row_wise=True),
     Case("LoRALinear", lora(5, 3, r=2, lora_alpha=3), (draw(4, 5),), row_wise=True),
