@@ -117,6 +117,30 @@ def misbehaved(partner: str, mistake: str, **size: Any) -> Callable[[Function], 
     return enter
 
 
+def true(partner: str, dy: Any, *inputs: Any) -> Any:
+    """The right gradients, for a mistake that spoils but one of them; dy is a tuple where the outputs are."""
+    backward = RIGHT[partner].function(*inputs)[1]
+    return backward(*dy) if isinstance(dy, tuple) else backward(dy)
+
+
+def only_first(partner: str, mistake: str, change: Function) -> None:
+    """Enter the partner with change(gradient, dy, x, …) in place of the first of its gradients."""
+
+    def vjp(dy: Array, *inputs: Any) -> Any:
+        found = true(partner, dy, *inputs)
+        return (change(found[0], dy, *inputs), *found[1:])
+
+    wrong(partner, mistake, vjp)
+
+
+def only_last(partner: str, mistake: str, change: Function) -> None:
+    def vjp(dy: Array, *inputs: Any) -> Any:
+        found = true(partner, dy, *inputs)
+        return (*found[:-1], change(found[-1], dy, *inputs))
+
+    wrong(partner, mistake, vjp)
+
+
 def n(*shape: int) -> Draw:
     return lambda r: np.asarray(r.standard_normal(shape))
 
