@@ -75,7 +75,7 @@ pair("polygon area", [n(5, 2)], lambda p: (p[:, 0] * np.roll(p[:, 1], -1) - np.r
                                       np.roll(p[:, 0], 1) - np.roll(p[:, 0], -1)], 1))  # fmt: skip
 pair("tetrahedron volume", [n(3, 3)], lambda a: a[0] @ np.cross(a[1], a[2]) / 6, lambda dy, a: dy / 6 * np.stack([
     np.cross(a[1], a[2]), np.cross(a[2], a[0]), np.cross(a[0], a[1])]))  # fmt: skip
-pair("box overlap", [between(0, 1, 2), between(1.2, 2, 2), between(0.5, 1.1, 2), between(1.5, 3, 2)],
+pair("box overlap", [between(0, 1, 2), between(1.2, 2.5, 2), between(0, 1, 2), between(1.2, 2.5, 2)],
      lambda a, b, c, d: np.maximum(0, np.minimum(b, d) - np.maximum(a, c)).prod(), lambda dy, a, b, c, d: (
          _overlap(dy, a, b, c, d)))  # fmt: skip
 pair("chamfer distance", [n(4, 2), n(3, 2)], lambda x, z: ((x[:, None] - z) ** 2).sum(-1).min(1).sum(), lambda dy, x, z: (
