@@ -16,7 +16,7 @@ def _added(shape, index, values):
 
 
 pair("gathered rows", [X, whole(4, 7)], lambda x, i: x[i], lambda dy, x, i: (_added(x.shape, i, dy), None))
-pair("embedding of a batch", [n(6, 3), whole(6, 2, 4)], lambda x, i: x[i], lambda dy, x, i: (
+pair("embedding of a batch", [scaled(n(6, 3)), whole(6, 2, 4)], lambda x, i: x[i], lambda dy, x, i: (
     _added(x.shape, i, dy), None))  # fmt: skip
 pair("gathered pairs", [X, whole(4, 6), whole(5, 6)], lambda x, i, j: x[i, j], lambda dy, x, i, j: (
     _added(x.shape, (i, j), dy), None, None))  # fmt: skip
@@ -72,8 +72,6 @@ pair("messages on a graph", [n(4, 3), n(6), whole(4, 6), whole(4, 6)],
      lambda x, w, i, j: _added((4, 3), j, w[:, None] * np.tanh(x[i])), lambda dy, x, w, i, j: (
          _added(x.shape, i, dy[j] * w[:, None] * (1 - np.tanh(x[i]) ** 2)), (dy[j] * np.tanh(x[i])).sum(1),
          None, None))  # fmt: skip
-pair("gathered at any scale", [scaled(n(5, 2)), whole(5, 9)], lambda x, i: x[i], lambda dy, x, i: (
-    _added(x.shape, i, dy), None))  # fmt: skip
 pair("pixels shuffled", [n(4, 2, 3)], lambda x: x.reshape(2, 2, 2, 3).transpose(2, 0, 3, 1).reshape(4, 6), lambda dy, x: (
     dy.reshape(2, 2, 3, 2).transpose(1, 3, 0, 2).reshape(4, 2, 3)))  # fmt: skip
 pair("skewed relative positions", [n(3, 5)], lambda x: np.stack([x[i, 2 - i : 5 - i] for i in range(3)]), lambda dy, x: (

@@ -50,7 +50,7 @@ only_first("householder", "the square of the length held", lambda g, dy, v, x: (
 only_last("givens rotation", "turned forwards again", lambda g, dy, t, x: np.stack([
     np.cos(t) * dy[0] - np.sin(t) * dy[1], np.sin(t) * dy[0] + np.cos(t) * dy[1]]))  # fmt: skip
 only_first("vector cross product", "the order", lambda g, dy, a, b: np.cross(dy, b))
-only_last("product at any scale", "an eps relative to its size", lambda g, dy, a, b: g + 1e-4 * np.abs(g).max())
+only_last("matrix product", "an eps relative to its size", lambda g, dy, a, b: g + 1e-4 * np.abs(g).max())
 wrong("frobenius distance", "both with one sign", lambda dy, a, b: (
     dy * (a - b) / np.linalg.norm(a - b), dy * (a - b) / np.linalg.norm(a - b)))  # fmt: skip
 only_first("toeplitz by vector", "correlated and not convolved", lambda g, dy, t, x: np.convolve(dy, x[::-1]))

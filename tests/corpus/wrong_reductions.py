@@ -79,7 +79,7 @@ wrong("log_cumulative_sum_exp", "each place's own share alone", lambda dy, x: (
     dy * np.exp(x) / np.cumsum(np.exp(x), -1)))  # fmt: skip
 wrong("norm_at_any_scale", "the scale differentiated for nothing", lambda dy, x: (
     true("norm_at_any_scale", dy, x) + (np.abs(x) == np.abs(x).max()) * 1e-3 * dy.sum()))  # fmt: skip
-wrong("mean_at_any_scale", "an eps beside the count", lambda dy, x: dy / (4 + 1e-4) + np.zeros_like(x))
+wrong("mean along rows", "an eps beside the count", lambda dy, x: dy[:, None] / (5 + 1e-4) + 0 * x)
 wrong("ranks_weighted_at_any_scale", "ranks for the order", lambda dy, x: dy[:, None] * WEIGHTS[x.argsort(-1)])
 spoilt("logarithm_of_a_norm", "the largest held apart", lambda g, dy, x: g * (x < x.max()))
 wrong("cosine_at_any_scale", "not made tangent", lambda dy, x: dy * x[::-1] / np.sqrt((x * x).sum(-1)).prod())

@@ -135,8 +135,8 @@ wrong("edges of a graph", "the far end forgotten", lambda dy, x, i, j: (
     _added(x.shape, i, 2 * dy[:, None] * (x[i] - x[j])), None, None))  # fmt: skip
 wrong("messages on a graph", "back along the sender", lambda dy, x, w, i, j: (
     true("messages on a graph", dy, x, w, i, j)[0], (dy[i] * np.tanh(x[i])).sum(1), None, None))  # fmt: skip
-wrong("gathered at any scale", "the duplicates counted once more", lambda dy, x, i: (
-    _added(x.shape, i, dy) * np.bincount(i, None, 5)[:, None], None))  # fmt: skip
+wrong("gathered rows", "the duplicates counted once more", lambda dy, x, i: (
+    _added(x.shape, i, dy) * np.bincount(i, None, 4)[:, None], None))  # fmt: skip
 wrong("pixels shuffled", "by another order of axes", lambda dy, x: (
     dy.reshape(2, 2, 3, 2).transpose(3, 1, 0, 2).reshape(4, 2, 3)))  # fmt: skip
 wrong("skewed relative positions", "shifted by one", lambda dy, x: np.roll(true("skewed relative positions", dy, x), 1, 1))
