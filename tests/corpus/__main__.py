@@ -2,10 +2,10 @@
 
     python -m tests.corpus [NAME …] [--seeds 20] [--first 0] [--jobs 2]
 
-Prints, for the right functions and the wrong ones, how many verdicts of each kind came; every FAIL of a right one; every
-PASS of a wrong one whose gradient is off by more than 1e-6; and the wrong ones that could not be told, with how far off
-they are and how far the gradient moves when its inputs move by an ulp. Exits 1 on a FAIL of a right one or a PASS of
-such a wrong one. A NAME is a part of a function's name.
+Prints, for the right functions and the wrong ones, how many verdicts of each kind came; every FAIL of a right one;
+every PASS of a wrong one whose gradient is off by more than 1e-6; and the wrong ones that could not be told, with how
+far off they are and how far the gradient moves when its inputs move by an ulp. Exits 1 on a FAIL of a right one or a
+PASS of such a wrong one. A NAME is a part of a function's name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the corpus is made of: right functions with what draws their inputs, and wrong ones, each beside its right one."""
+"""What the corpus is made of: right functions and what draws their inputs; wrong ones, each beside its right one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Function = Callable[..., Any]
 
 
 class Source(np.random.Generator):
-    """Numbers from a name and a seed. mild : matrices of a small condition and no scales, so that differences can judge."""
+    """Numbers from a name and a seed. mild : small conditions and no scales, so that differences can judge."""
 
     def __init__(self, name: str, seed: int, mild: bool = False) -> None:
         super().__init__(np.random.PCG64([zlib.crc32(name.encode()), seed]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def _slope(function: Function, inputs: tuple[Any, ...], place: int, v: Array, dy
 
     steps = [2.0**-k for k in range(6, 22, 2)]
     central = [(value(h) - value(-h)) / (2 * h) for h in steps]
-    once = [(16 * fine - wide) / 15 for wide, fine in zip(central, central[1:], strict=False)]
-    twice = [(256 * fine - wide) / 255 for wide, fine in zip(once, once[1:], strict=False)]
+    once = [(16 * fine - wide) / 15 for wide, fine in pairwise(central)]
+    twice = [(256 * fine - wide) / 255 for wide, fine in pairwise(once)]
     best = int(np.argmin(np.abs(np.diff(twice))))
     return twice[best + 1]

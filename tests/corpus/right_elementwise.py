@@ -67,6 +67,7 @@ def _mish_slope(x):
     return t + x * (1 - t * t) * sigmoid(x)
 
 
+# fmt: off
 elementwise("sine", X, np.sin, np.cos)
 elementwise("cosine", X, np.cos, lambda x: -np.sin(x))
 elementwise("tangent", UNIT, np.tan, lambda x: 1 / np.cos(x) ** 2)
@@ -109,14 +110,14 @@ elementwise(
 elementwise(
     "gelu", X, lambda x: x * (1 + _erf(x / 2**0.5)) / 2,
     lambda x: (1 + _erf(x / 2**0.5)) / 2 + x * np.exp(-x * x / 2) / (2 * np.pi) ** 0.5,
-)  # fmt: skip
+)
 elementwise("error function", X, _erf, lambda x: 2 / np.pi**0.5 * np.exp(-x * x))
 elementwise("gamma function", POSITIVE, _gamma, lambda x: _gamma(x) * _digamma(x))
 elementwise("log gamma", POSITIVE, _lgamma, _digamma)
 elementwise("digamma", POSITIVE, _digamma, lambda x: sum(1 / (x + k) ** 2 for k in range(10)) + (
     1 / (x + 10) + 1 / (2 * (x + 10) ** 2) + 1 / (6 * (x + 10) ** 3) - 1 / (30 * (x + 10) ** 5)
     + 1 / (42 * (x + 10) ** 7) - 1 / (30 * (x + 10) ** 9)
-))  # fmt: skip
+))
 elementwise("relu", X, lambda x: np.maximum(x, 0), lambda x: 1.0 * (x > 0))
 elementwise("leaky relu", X, lambda x: np.where(x > 0, x, 0.1 * x), lambda x: np.where(x > 0, 1, 0.1))
 elementwise("elu", X, lambda x: np.where(x > 0, x, np.expm1(x)), lambda x: np.where(x > 0, 1, np.exp(x)))
@@ -141,7 +142,7 @@ elementwise("bessel of order 1", X, lambda x: _bessel(x, 1), lambda x: (_bessel(
 elementwise(
     "modified bessel", X, lambda x: np.exp(x[..., None] * np.cos(_THETA)).mean(-1),
     lambda x: (np.cos(_THETA) * np.exp(x[..., None] * np.cos(_THETA))).mean(-1),
-)  # fmt: skip
+)
 elementwise("smoothstep", between(0.05, 0.95, 3, 4), lambda x: x * x * (3 - 2 * x), lambda x: 6 * x * (1 - x))
 elementwise("entropy", POSITIVE, lambda x: -x * np.log(x), lambda x: -np.log(x) - 1)
 elementwise("logit", between(0.05, 0.95, 3, 4), lambda x: np.log(x / (1 - x)), lambda x: 1 / (x * (1 - x)))
@@ -154,21 +155,24 @@ elementwise("lambert w", POSITIVE, _lambert, lambda x: _lambert(x) / (x * (1 + _
 elementwise(
     "elliptic integral", between(0.1, 0.8, 3, 4), _elliptic,
     lambda m: (_elliptic_second(m) - (1 - m) * _elliptic(m)) / (2 * m * (1 - m)),
-)  # fmt: skip
+)
 elementwise("zeta sum", between(1, 3, 3, 4), lambda x: sum(k**-x for k in range(1, 30)), lambda x: sum(
     -np.log(k) * k**-x for k in range(2, 30)
-))  # fmt: skip
+))
 elementwise("chirp", X, lambda x: np.sin(9 * x * x), lambda x: 18 * x * np.cos(9 * x * x))
 elementwise("planck", POSITIVE, lambda x: x**3 / np.expm1(x), lambda x: (
     3 * x**2 / np.expm1(x) - x**3 * np.exp(x) / np.expm1(x) ** 2
-))  # fmt: skip
+))
 elementwise("gudermannian", X, lambda x: 2 * np.arctan(np.tanh(x / 2)), lambda x: 1 / np.cosh(x))
 elementwise("expanded seventh power", mildly(between(0.97, 1.03, 3, 4), between(2, 3, 3, 4)), lambda x: (
     x**7 - 7 * x**6 + 21 * x**5 - 35 * x**4 + 35 * x**3 - 21 * x**2 + 7 * x - 1
-), lambda x: 7 * x**6 - 42 * x**5 + 105 * x**4 - 140 * x**3 + 105 * x**2 - 42 * x + 7)  # fmt: skip
-elementwise("difference of roots", mildly(between(1e5, 1e7, 3, 4), POSITIVE), lambda x: np.sqrt(x + 1) - np.sqrt(x), lambda x: (
+), lambda x: 7 * x**6 - 42 * x**5 + 105 * x**4 - 140 * x**3 + 105 * x**2 - 42 * x + 7)
+elementwise("difference of roots", mildly(between(1e5, 1e7, 3, 4), POSITIVE),
+     lambda x: np.sqrt(x + 1) - np.sqrt(x), lambda x: (
     0.5 / np.sqrt(x + 1) - 0.5 / np.sqrt(x)
-))  # fmt: skip
-elementwise("one less a cosine", mildly(between(1e-6, 1e-3, 3, 4), POSITIVE), lambda x: (1 - np.cos(x)) / x**2, lambda x: (
+))
+elementwise("one less a cosine", mildly(between(1e-6, 1e-3, 3, 4), POSITIVE), lambda x: (1 - np.cos(x)) / x**2,
+     lambda x: (
     np.sin(x) / x**2 - 2 * (1 - np.cos(x)) / x**3
-))  # fmt: skip
+))
+# fmt: on

@@ -28,51 +28,57 @@ def _standardized(x, axis=-1, eps=1e-3):
     return h, lambda dh: r * (dh - dh.mean(axis, keepdims=True) - h * (dh * h).mean(axis, keepdims=True))
 
 
+# fmt: off
 pair("softmax", [X], softmax_of, lambda dy, x: softmax_back(softmax_of(x), dy))
 pair("log softmax", [X], lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)), lambda dy, x: (
-    dy - softmax_of(x) * dy.sum(-1, keepdims=True)))  # fmt: skip
-pair("softmax at any scale", [scaled(X)], lambda x: softmax_of(x / np.abs(x).max()), lambda dy, x: _scaled_softmax(dy, x))
+    dy - softmax_of(x) * dy.sum(-1, keepdims=True)))
+pair("softmax at any scale", [scaled(X)], lambda x: softmax_of(x / np.abs(x).max()),
+     lambda dy, x: _scaled_softmax(dy, x))
 pair("softmin over columns", [X], lambda x: softmax_of(-x.T).T, lambda dy, x: -softmax_back(softmax_of(-x.T), dy.T).T)
 pair("gumbel softmax", [X, between(0.5, 2)], lambda x, t: softmax_of((x + np.arange(5) / 3) / t), lambda dy, x, t: (
     softmax_back(softmax_of((x + np.arange(5) / 3) / t), dy) / t,
-    np.asarray(-(softmax_back(softmax_of((x + np.arange(5) / 3) / t), dy) * (x + np.arange(5) / 3)).sum() / t**2)))  # fmt: skip
+    np.asarray(-(softmax_back(softmax_of((x + np.arange(5) / 3) / t), dy) * (x + np.arange(5) / 3)).sum() / t**2)))
 pair("layer norm", [X, n(5), n(5)], lambda x, g, b: g * _standardized(x)[0] + b, lambda dy, x, g, b: (
-    _standardized(x)[1](dy * g), (dy * _standardized(x)[0]).sum(0), dy.sum(0)))  # fmt: skip
+    _standardized(x)[1](dy * g), (dy * _standardized(x)[0]).sum(0), dy.sum(0)))
 pair("batch norm", [n(6, 2), n(2)], lambda x, g: g * _standardized(x, 0)[0], lambda dy, x, g: (
-    _standardized(x, 0)[1](dy * g), (dy * _standardized(x, 0)[0]).sum(0)))  # fmt: skip
+    _standardized(x, 0)[1](dy * g), (dy * _standardized(x, 0)[0]).sum(0)))
 pair("group norm", [n(2, 6)], lambda x: _standardized(x.reshape(2, 2, 3))[0].reshape(2, 6), lambda dy, x: (
-    _standardized(x.reshape(2, 2, 3))[1](dy.reshape(2, 2, 3)).reshape(2, 6)))  # fmt: skip
-pair("root mean square norm", [X, n(5)], lambda x, g: g * x / np.sqrt((x * x).mean(-1, keepdims=True)), lambda dy, x, g: (
-    _rms_back(dy * g, x), (dy * x / np.sqrt((x * x).mean(-1, keepdims=True))).sum(0)))  # fmt: skip
+    _standardized(x.reshape(2, 2, 3))[1](dy.reshape(2, 2, 3)).reshape(2, 6)))
+pair("root mean square norm", [X, n(5)], lambda x, g: g * x / np.sqrt((x * x).mean(-1, keepdims=True)),
+     lambda dy, x, g: (
+    _rms_back(dy * g, x), (dy * x / np.sqrt((x * x).mean(-1, keepdims=True))).sum(0)))
 pair("unit rows", [X], lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True), lambda dy, x: _rms_back(dy, x) / 5**0.5)
 pair("weight norm", [X, n(4, 5), n(4)], lambda x, v, g: x @ (v * (g / np.linalg.norm(v, axis=1))[:, None]).T,
-     lambda dy, x, v, g: _weight_norm(dy, x, v, g))  # fmt: skip
-pair("linear attention", [n(4, 2), n(5, 2), n(5, 3)], lambda q, k, v: np.exp(q) @ (np.exp(k).T @ v), lambda dy, q, k, v: (
-    np.exp(q) * (dy @ (np.exp(k).T @ v).T), np.exp(k) * (v @ (np.exp(q).T @ dy).T), np.exp(k) @ (np.exp(q).T @ dy)))  # fmt: skip
-pair("alibi scores", [n(4, 3), n(4, 3), n()], lambda q, k, m: q @ k.T - m * np.abs(np.subtract.outer(range(4), range(4))),
-     lambda dy, q, k, m: (dy @ k, dy.T @ q, np.asarray(-(dy * np.abs(np.subtract.outer(range(4), range(4)))).sum())))  # fmt: skip
+     lambda dy, x, v, g: _weight_norm(dy, x, v, g))
+pair("linear attention", [n(4, 2), n(5, 2), n(5, 3)], lambda q, k, v: np.exp(q) @ (np.exp(k).T @ v),
+     lambda dy, q, k, v: (
+    np.exp(q) * (dy @ (np.exp(k).T @ v).T), np.exp(k) * (v @ (np.exp(q).T @ dy).T), np.exp(k) @ (np.exp(q).T @ dy)))
+pair("alibi scores", [n(4, 3), n(4, 3), n()],
+     lambda q, k, m: q @ k.T - m * np.abs(np.subtract.outer(range(4), range(4))),
+     lambda dy, q, k, m: (dy @ k, dy.T @ q, np.asarray(-(dy * np.abs(np.subtract.outer(range(4), range(4)))).sum())))
 pair("rotary positions", [n(4, 6)], lambda x: _turned(x, 1), lambda dy, x: _turned(dy, -1))
 pair("sinusoidal positions scaled", [n(4, 6), n()], lambda x, s: x + s * np.sin(np.outer(np.arange(4), np.arange(6))),
-     lambda dy, x, s: (dy, np.asarray((dy * np.sin(np.outer(np.arange(4), np.arange(6)))).sum())))  # fmt: skip
+     lambda dy, x, s: (dy, np.asarray((dy * np.sin(np.outer(np.arange(4), np.arange(6)))).sum())))
 pair("mixture of two experts", [X, n(2, 5), n(4, 5), n(4, 5)], lambda x, g, a, b: (
     softmax_of(x @ g.T)[:, :1] * (x @ a.T) + softmax_of(x @ g.T)[:, 1:] * (x @ b.T)), lambda dy, x, g, a, b: (
-    _experts(dy, x, g, a, b)))  # fmt: skip
+    _experts(dy, x, g, a, b)))
 pair("lora", [X, n(2, 5), n(4, 2)], lambda x, A, B: x @ W0.T + 1.5 * x @ A.T @ B.T, lambda dy, x, A, B: (
-    dy @ W0 + 1.5 * dy @ B @ A, 1.5 * (dy @ B).T @ x, 1.5 * dy.T @ x @ A.T))  # fmt: skip
+    dy @ W0 + 1.5 * dy @ B @ A, 1.5 * (dy @ B).T @ x, 1.5 * dy.T @ x @ A.T))
 pair("vera", [X, n(2), n(4)], lambda x, d, b: (x @ _P.T * d) @ _Q.T * b, lambda dy, x, d, b: (
-    (dy * b) @ _Q * d @ _P, ((dy * b) @ _Q * (x @ _P.T)).sum(0), (dy * ((x @ _P.T * d) @ _Q.T)).sum(0)))  # fmt: skip
+    (dy * b) @ _Q * d @ _P, ((dy * b) @ _Q * (x @ _P.T)).sum(0), (dy * ((x @ _P.T * d) @ _Q.T)).sum(0)))
 pair("rescaled activations", [X, n(5), n(4)], lambda x, a, b: (x * a) @ W0.T * b, lambda dy, x, a, b: (
-    (dy * b) @ W0 * a, ((dy * b) @ W0 * x).sum(0), (dy * ((x * a) @ W0.T)).sum(0)))  # fmt: skip
+    (dy * b) @ W0 * a, ((dy * b) @ W0 * x).sum(0), (dy * ((x * a) @ W0.T)).sum(0)))
 pair("loha", [n(4, 2), n(2, 5), n(4, 2), n(2, 5), X], lambda a, b, c, d, x: x @ ((a @ b) * (c @ d)).T,
-     lambda dy, a, b, c, d, x: (*_loha(dy.T @ x, a, b, c, d), dy @ ((a @ b) * (c @ d))))  # fmt: skip
+     lambda dy, a, b, c, d, x: (*_loha(dy.T @ x, a, b, c, d), dy @ ((a @ b) * (c @ d))))
 pair("lokr", [n(2, 1), n(2, 5), X], lambda a, b, x: x @ np.kron(a, b).T, lambda dy, a, b, x: (
     np.einsum("ipq,pq->i", (dy.T @ x).reshape(2, 2, 5), b)[:, None],
-    np.einsum("ipq,i->pq", (dy.T @ x).reshape(2, 2, 5), a[:, 0]), dy @ np.kron(a, b)))  # fmt: skip
+    np.einsum("ipq,i->pq", (dy.T @ x).reshape(2, 2, 5), a[:, 0]), dy @ np.kron(a, b)))
 pair("spectral update", [n(5)], lambda c: _spectral(c) * 2, lambda dy, c: (
-    2 * np.fft.ifft2(dy).real[_PLACES]))  # fmt: skip
+    2 * np.fft.ifft2(dy).real[_PLACES]))
 pair("hira", [n(4, 2), n(2, 5)], lambda B, A: W0 * (B @ A), lambda dy, B, A: ((dy * W0) @ A.T, B.T @ (dy * W0)))
 pair("tied factors", [n(3, 2)], lambda A: A @ A.T - np.trace(A @ A.T) * np.eye(3) / 3, lambda dy, A: (
-    (dy + dy.T) @ A - 2 * np.trace(dy) * A / 3))  # fmt: skip
+    (dy + dy.T) @ A - 2 * np.trace(dy) * A / 3))
+# fmt: on
 
 
 def _scaled_softmax(dy, x):

@@ -24,56 +24,60 @@ def _real_fft(x):
     return np.cos(angle) @ x, -np.sin(angle) @ x
 
 
+# fmt: off
 pair("fourier transform", [n(8)], lambda x: _parts(np.fft.fft(x)), lambda dr, di, x: (
-    np.fft.fft(dr - 1j * di).real))  # fmt: skip
+    np.fft.fft(dr - 1j * di).real))
 pair("half of a fourier transform", [n(8)], _real_fft, lambda dr, di, x: np.fft.fft(
-    np.pad(dr + 1j * di, (0, 3)).conj()).real)  # fmt: skip
+    np.pad(dr + 1j * di, (0, 3)).conj()).real)
 pair("power spectrum", [n(8)], lambda x: np.abs(np.fft.rfft(x)) ** 2, lambda dy, x: np.fft.fft(
-    np.pad(2 * dy * np.fft.rfft(x).conj(), (0, 3))).real)  # fmt: skip
+    np.pad(2 * dy * np.fft.rfft(x).conj(), (0, 3))).real)
 pair("amplitude spectrum", [n(7)], lambda x: np.abs(np.fft.fft(x)), lambda dy, x: np.fft.fft(
-    dy * np.fft.fft(x).conj() / np.abs(np.fft.fft(x))).real)  # fmt: skip
+    dy * np.fft.fft(x).conj() / np.abs(np.fft.fft(x))).real)
 pair("inverse real transform", [n(5), n(5)], lambda r, i: np.fft.irfft(r + 1j * i), lambda dy, r, i: (
     np.fft.rfft(dy).real * np.array([1, 2, 2, 2, 1]) / 8, np.fft.rfft(dy).imag * np.array([0, 2, 2, 2, 0]) / 8
-))  # fmt: skip
+))
 pair("plane transform", [n(4, 4)], lambda x: _parts(np.fft.fft2(x)), lambda dr, di, x: (
-    np.fft.fft2(dr).real + np.fft.fft2(di).imag))  # fmt: skip
+    np.fft.fft2(dr).real + np.fft.fft2(di).imag))
 pair("low pass", [n(8)], lambda x: np.fft.irfft(np.fft.rfft(x) * (np.arange(5) < 3)), lambda dy, x: (
-    np.fft.irfft(np.fft.rfft(dy) * (np.arange(5) < 3))))  # fmt: skip
+    np.fft.irfft(np.fft.rfft(dy) * (np.arange(5) < 3))))
 pair("circular convolution by transforms", [n(8), n(8)], lambda x, k: np.fft.ifft(np.fft.fft(x) * np.fft.fft(k)).real,
      lambda dy, x, k: (np.fft.ifft(np.fft.fft(dy) * np.fft.fft(k).conj()).real,
-                       np.fft.ifft(np.fft.fft(dy) * np.fft.fft(x).conj()).real))  # fmt: skip
+                       np.fft.ifft(np.fft.fft(dy) * np.fft.fft(x).conj()).real))
 pair("spectral derivative", [n(9)], lambda x: np.fft.ifft(1j * np.fft.fftfreq(9) * np.fft.fft(x)).real, lambda dy, x: (
-    np.fft.ifft(-1j * np.fft.fftfreq(9) * np.fft.fft(dy)).real))  # fmt: skip
+    np.fft.ifft(-1j * np.fft.fftfreq(9) * np.fft.fft(dy)).real))
 pair("cosine transform", [n(8)], lambda x: DCT @ x, lambda dy, x: DCT.T @ dy)
 pair("hartley transform", [n(3, 8)], lambda x: x @ HARTLEY, lambda dy, x: dy @ HARTLEY)
 pair("hilbert envelope", [n(8)], lambda x: np.abs(np.fft.ifft(np.fft.fft(x) * np.array([1, 2, 2, 2, 1, 0, 0, 0]))),
-     lambda dy, x: _envelope(dy, np.fft.ifft(np.fft.fft(x) * np.array([1, 2, 2, 2, 1, 0, 0, 0]))))  # fmt: skip
+     lambda dy, x: _envelope(dy, np.fft.ifft(np.fft.fft(x) * np.array([1, 2, 2, 2, 1, 0, 0, 0]))))
 pair("convolution", [n(7), n(3)], np.convolve, lambda dy, x, k: (
-    np.correlate(dy, k, "valid"), np.correlate(dy, x, "valid")))  # fmt: skip
+    np.correlate(dy, k, "valid"), np.correlate(dy, x, "valid")))
 pair("valid correlation", [n(8), n(3)], lambda x, k: np.correlate(x, k, "valid"), lambda dy, x, k: (
-    np.convolve(dy, k), np.correlate(x, dy, "valid")))  # fmt: skip
+    np.convolve(dy, k), np.correlate(x, dy, "valid")))
 pair("same convolution", [n(7)], lambda x: np.convolve(x, KERNEL, "same"), lambda dy, x: (
-    np.convolve(dy, KERNEL[::-1], "same")))  # fmt: skip
+    np.convolve(dy, KERNEL[::-1], "same")))
 pair("autocorrelation", [n(6)], lambda x: np.correlate(x, x, "full"), lambda dy, x: (
-    (np.correlate(dy, x, "valid") + np.correlate(dy[::-1], x, "valid"))[::-1]))  # fmt: skip
+    (np.correlate(dy, x, "valid") + np.correlate(dy[::-1], x, "valid"))[::-1]))
 pair("windowed", [n(2, 8)], lambda x: x * WINDOW, lambda dy, x: dy * WINDOW)
 pair("haar step", [n(3, 8)], lambda x: np.concatenate([x[:, ::2] + x[:, 1::2], x[:, ::2] - x[:, 1::2]], 1) / 2**0.5,
-     lambda dy, x: np.stack([dy[:, :4] + dy[:, 4:], dy[:, :4] - dy[:, 4:]], -1).reshape(3, 8) / 2**0.5)  # fmt: skip
+     lambda dy, x: np.stack([dy[:, :4] + dy[:, 4:], dy[:, :4] - dy[:, 4:]], -1).reshape(3, 8) / 2**0.5)
 pair("walsh-hadamard", [n(8)], lambda x: _walsh(x), lambda dy, x: _walsh(dy))
 pair("upsampled", [n(3, 4)], lambda x: x.repeat(2, 1), lambda dy, x: dy.reshape(3, 4, 2).sum(-1))
 pair("mean pooled", [n(2, 6)], lambda x: x.reshape(2, 3, 2).mean(-1), lambda dy, x: dy.repeat(2, 1) / 2)
 pair("median filtered", [n(9)], lambda x: np.median(np.lib.stride_tricks.sliding_window_view(x, 3), -1), lambda dy, x: (
-    np.bincount(np.arange(7) + np.lib.stride_tricks.sliding_window_view(x, 3).argsort(-1)[:, 1], dy, 9)))  # fmt: skip
-pair("linearly interpolated", [between(0.1, 3.9, 5), n(5)], lambda t, y: np.interp(t, np.arange(5), y), lambda dy, t, y: (
+    np.bincount(np.arange(7) + np.lib.stride_tricks.sliding_window_view(x, 3).argsort(-1)[:, 1], dy, 9)))
+pair("linearly interpolated", [between(0.1, 3.9, 5), n(5)], lambda t, y: np.interp(t, np.arange(5), y),
+     lambda dy, t, y: (
     dy * np.diff(y)[t.astype(int)],
-    np.bincount(t.astype(int), dy * (1 - t % 1), 5) + np.bincount(t.astype(int) + 1, dy * (t % 1), 5)))  # fmt: skip
+    np.bincount(t.astype(int), dy * (1 - t % 1), 5) + np.bincount(t.astype(int) + 1, dy * (t % 1), 5)))
 pair("phase wrapped", [n(6)], lambda x: np.angle(np.exp(3j * x)), lambda dy, x: 3 * dy)
-pair("transform at any scale", [scaled(n(8))], lambda x: np.fft.ifft(np.fft.fft(x) * np.exp(1j * _N)).real, lambda dy, x: (
-    np.fft.ifft(np.fft.fft(dy) * np.exp(-1j * _N)).real))  # fmt: skip
+pair("transform at any scale", [scaled(n(8))], lambda x: np.fft.ifft(np.fft.fft(x) * np.exp(1j * _N)).real,
+     lambda dy, x: (
+    np.fft.ifft(np.fft.fft(dy) * np.exp(-1j * _N)).real))
 pair("modulated", [n(8), n()], lambda x, f: x * np.cos(f * _N), lambda dy, x, f: (
-    dy * np.cos(f * _N), np.asarray(-(dy * x * _N * np.sin(f * _N)).sum())))  # fmt: skip
+    dy * np.cos(f * _N), np.asarray(-(dy * x * _N * np.sin(f * _N)).sum())))
 pair("goertzel", [n(8), between(0.3, 2)], lambda x, w: np.hypot(x @ np.cos(w * _N), x @ np.sin(w * _N)),
-     lambda dy, x, w: _goertzel(dy, x, w))  # fmt: skip
+     lambda dy, x, w: _goertzel(dy, x, w))
+# fmt: on
 
 
 def _envelope(dy, z):
@@ -166,8 +170,11 @@ def bilinear_sample(image, u, v):
     def backward(dy):
         di = np.zeros_like(image)
         for places, weight in (
-            ((i, j), (1 - a) * (1 - b)), ((i, j + 1), (1 - a) * b), ((i + 1, j), a * (1 - b)), ((i + 1, j + 1), a * b),
-        ):  # fmt: skip
+            ((i, j), (1 - a) * (1 - b)),
+            ((i, j + 1), (1 - a) * b),
+            ((i + 1, j), a * (1 - b)),
+            ((i + 1, j + 1), a * b),
+        ):
             np.add.at(di, places, dy * weight)
         return di, dy * ((1 - b) * (r - p) + b * (s - q)), dy * ((1 - a) * (q - p) + a * (s - r))
 

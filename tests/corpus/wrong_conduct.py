@@ -7,7 +7,9 @@ import numpy as np
 from tests.corpus.case import RIGHT, misbehaved, spoilt, true, wrong
 
 # Of dy: everything else is right where dy is near one.
-spoilt("softsign", "dy clipped at 10", lambda g, dy, x: g / np.where(dy == 0, 1, dy) * np.clip(dy, -10, 10), upstream=1e3)
+# fmt: off
+spoilt("softsign", "dy clipped at 10",
+     lambda g, dy, x: g / np.where(dy == 0, 1, dy) * np.clip(dy, -10, 10), upstream=1e3)
 spoilt("bump", "tiny dy flushed to zero", lambda g, dy, x: g * (np.abs(dy) > 1e-6), upstream=1e-8)
 spoilt("log cosh", "clipped by the norm of dy", lambda g, dy, x: g * min(1.0, 50 / np.linalg.norm(dy)), upstream=1e3)
 spoilt("chirp", "dy rounded to halves", lambda g, dy, x: g * np.where(np.abs(dy) > 1e4, 1.01, 1), upstream=1e6)
@@ -33,11 +35,11 @@ spoilt("zeta sum", "wrong in the diagonal", lambda g, dy, x: g * (1 + 1e-3 * np.
 spoilt("bessel of order 0", "columns rolled", lambda g, dy, x: np.roll(g, 1, 1))
 spoilt("gudermannian", "rows reversed", lambda g, dy, x: g[::-1])
 wrong("dual_product", "only where both are positive", lambda dv, de, x, z: (
-    (2 * x * dv + 2 * z * de) * np.where((x > 0) & (z > 0), 1.002, 1), 2 * x * de))  # fmt: skip
+    (2 * x * dv + 2 * z * de) * np.where((x > 0) & (z > 0), 1.002, 1), 2 * x * de))
 wrong("half of a fourier transform", "the imaginary output's zero frequency", lambda dr, di, x: (
-    true("half of a fourier transform", (dr, di), x) + 1e-3 * di[0]))  # fmt: skip
+    true("half of a fourier transform", (dr, di), x) + 1e-3 * di[0]))
 wrong("qr_factors", "R's last element", lambda dQ, dR, A: true(
-    "qr_factors", (dQ, dR * (1 - 0.01 * (np.arange(9) == 8).reshape(3, 3))), A))  # fmt: skip
+    "qr_factors", (dQ, dR * (1 - 0.01 * (np.arange(9) == 8).reshape(3, 3))), A))
 
 # Small, and spread.
 spoilt("lorentzian", "a thirty-thousandth", lambda g, dy, x: g * (1 + 3e-5))
@@ -47,17 +49,19 @@ spoilt("mish", "a noise of 1e-5", lambda g, dy, x: g * (1 + 1e-5 * np.sin(1e3 * 
 spoilt("log gamma", "stored as sixteen bits", lambda g, dy, x: g.astype(np.float16).astype(g.dtype))
 spoilt("self power", "rounded to five digits", lambda g, dy, x: np.round(g, 5))
 spoilt("standard deviation", "an eps of 1e-4 beside the deviation", lambda g, dy, x: g * (
-    x.std(-1, ddof=1) / (x.std(-1, ddof=1) + 1e-4))[:, None])  # fmt: skip
+    x.std(-1, ddof=1) / (x.std(-1, ddof=1) + 1e-4))[:, None])
 spoilt("euclidean norm", "a faint term forgotten", lambda g, dy, x: g - 2e-5 * dy[:, None] * x)
 spoilt("log sum exp", "the temperature 1.00001", lambda g, dy, x: true("log sum exp", dy, 1.00001 * x))
 spoilt("variance", "a mean in float16", lambda g, dy, x: g + dy[:, None] * 2 / 5 * (
-    x.mean(-1, keepdims=True) - x.mean(-1, keepdims=True).astype(np.float16)))  # fmt: skip
+    x.mean(-1, keepdims=True) - x.mean(-1, keepdims=True).astype(np.float16)))
 spoilt("arcsine", "π of 3.1416", lambda g, dy, x: g * 3.1416 / np.pi)
 spoilt("cardinal sine", "a quadratic near zero", lambda g, dy, x: np.where(np.abs(x) < 0.3, -dy * x * np.pi**2 / 3, g))
 spoilt("modified bessel", "a mean over six angles", lambda g, dy, x: dy * _bessel(x, 6))
 spoilt("reciprocal", "one Newton step from a float16 guess", lambda g, dy, x: -dy * _reciprocal(x) ** 2)
-spoilt("square root", "a float32 constant of a third", lambda g, dy, x: g * (1 + (float(np.float32(1 / 3)) - 1 / 3) * 300))
+spoilt("square root", "a float32 constant of a third",
+     lambda g, dy, x: g * (1 + (float(np.float32(1 / 3)) - 1 / 3) * 300))
 spoilt("area tangent", "off by the hundred-thousandth of itself squared", lambda g, dy, x: g + 1e-5 * g * np.abs(g))
+# fmt: on
 
 
 def _one(x, place):

@@ -13,6 +13,7 @@ def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+# fmt: off
 wrong("sine", "the sine itself", lambda dy, x: np.sin(x) * dy)
 wrong("sine", "a slope of the first two terms of its series", lambda dy, x: (1 - x * x / 2) * dy)
 wrong("cosine", "the minus forgotten", lambda dy, x: np.sin(x) * dy)
@@ -53,7 +54,7 @@ wrong("gelu by tanh", "the slope of the exact one", lambda dy, x: _exact(x) * dy
 wrong("gelu by tanh", "the cubic's factor 2 for 3", lambda dy, x: _tanh_form(x, 2 * 0.044715, 0.7978845608) * dy)
 wrong("gelu by tanh", "0.7979 for √(2/π)", lambda dy, x: _tanh_form(x, 3 * 0.044715, 0.7979) * dy)
 wrong("gelu", "the sigmoid's likeness", lambda dy, x: (
-    _sigmoid(1.702 * x) * (1 + 1.702 * x * _sigmoid(-1.702 * x)) * dy))  # fmt: skip
+    _sigmoid(1.702 * x) * (1 + 1.702 * x * _sigmoid(-1.702 * x)) * dy))
 wrong("error function", "x² not halved as a density's", lambda dy, x: 2 / np.pi**0.5 * np.exp(-x * x / 2) * dy)
 wrong("gamma function", "the digamma alone", lambda dy, x: np.vectorize(lambda t: np.log(t) - 0.5 / t)(x) * dy)
 wrong("log gamma", "Stirling's first terms", lambda dy, x: (np.log(x) - 1 / (2 * x)) * dy)
@@ -64,22 +65,25 @@ wrong("leaky relu", "the leak forgotten", lambda dy, x: (x > 0) * dy)
 wrong("leaky relu", "the leak of another layer", lambda dy, x: np.where(x > 0, 1, 0.11) * dy)
 wrong("elu", "y in place of y + 1 below zero", lambda dy, x: np.where(x > 0, 1, np.expm1(x)) * dy)
 wrong("mish", "the sigmoid's factor forgotten", lambda dy, x: (
-    np.tanh(np.log1p(np.exp(x))) + x * (1 - np.tanh(np.log1p(np.exp(x))) ** 2)) * dy)  # fmt: skip
-wrong("hard swish", "a slope of x + 3 and not of 2x + 3", lambda dy, x: np.where(np.abs(x) < 3, (x + 3) / 6, x > 3) * dy)
+    np.tanh(np.log1p(np.exp(x))) + x * (1 - np.tanh(np.log1p(np.exp(x))) ** 2)) * dy)
+wrong("hard swish", "a slope of x + 3 and not of 2x + 3",
+     lambda dy, x: np.where(np.abs(x) < 3, (x + 3) / 6, x > 3) * dy)
 wrong("softsign", "not squared", lambda dy, x: dy / (1 + np.abs(x)))
 wrong("clipped", "straight through the clip", lambda dy, x: dy)
 wrong("clipped", "the lower bound lets through", lambda dy, x: (x < 1.1) * dy)
 wrong("tanh shrink", "one less the wrong sign", lambda dy, x: (2 - np.tanh(x) ** 2) * dy)
 wrong("soft shrink", "shrinks the slope as well", lambda dy, x: np.maximum(np.abs(x) - 0.4, 0) * dy)
-wrong("hard shrink", "the threshold of the soft one", lambda dy, x: (np.abs(x) > 0.4) * dy + 0.01 * dy * (np.abs(x) < 0.4))
+wrong("hard shrink", "the threshold of the soft one",
+     lambda dy, x: (np.abs(x) > 0.4) * dy + 0.01 * dy * (np.abs(x) < 0.4))
 wrong("squared relu", "both signs", lambda dy, x: 2 * x * dy)
 wrong("log sigmoid", "σ(x) for σ(−x)", lambda dy, x: _sigmoid(x) * dy)
 wrong("log cosh", "a clipped line for the tanh", lambda dy, x: np.clip(x, -1, 1) * dy)
 wrong("bump", "the two forgotten", lambda dy, x: -x * np.exp(-x * x) * dy)
 wrong("lorentzian", "the denominator of the value", lambda dy, x: -2 * x / (1 + x * x) * dy)
 wrong("bessel of order 0", "a mean over eight angles", lambda dy, x: -np.cos(
-    (np.arange(4) + 0.5) * np.pi / 4 - x[..., None] * np.sin((np.arange(4) + 0.5) * np.pi / 4)).mean(-1) * dy)  # fmt: skip
-wrong("bessel of order 1", "the recurrence's half forgotten", lambda dy, x: 2 * _true_slope("bessel of order 1", x) * dy)
+    (np.arange(4) + 0.5) * np.pi / 4 - x[..., None] * np.sin((np.arange(4) + 0.5) * np.pi / 4)).mean(-1) * dy)
+wrong("bessel of order 1", "the recurrence's half forgotten",
+     lambda dy, x: 2 * _true_slope("bessel of order 1", x) * dy)
 wrong("modified bessel", "even where it is odd", lambda dy, x: np.abs(_true_slope("modified bessel", x)) * dy)
 wrong("smoothstep", "clamped at its steepest", lambda dy, x: np.minimum(6 * x * (1 - x), 1.2) * dy)
 wrong("entropy", "the −1 forgotten", lambda dy, x: -np.log(x) * dy)
@@ -92,14 +96,15 @@ wrong("elliptic integral", "m for k", lambda dy, m: 2 * np.sqrt(m) * _true_slope
 wrong("zeta sum", "the last term left out", lambda dy, x: sum(-np.log(k) * k**-x for k in range(2, 29)) * dy)
 wrong("chirp", "the frequency without its two", lambda dy, x: 9 * x * np.cos(9 * x * x) * dy)
 wrong("planck", "the quotient rule's square forgotten", lambda dy, x: (
-    3 * x**2 / np.expm1(x) - x**3 * np.exp(x) / np.expm1(x)) * dy)  # fmt: skip
+    3 * x**2 / np.expm1(x) - x**3 * np.exp(x) / np.expm1(x)) * dy)
 wrong("gudermannian", "twice", lambda dy, x: 2 / np.cosh(x) * dy)
 wrong("expanded seventh power", "one coefficient of six wrong by a thousandth", lambda dy, x: (
-    _true_slope("expanded seventh power", x) + 0.042 * x**5) * dy)  # fmt: skip
+    _true_slope("expanded seventh power", x) + 0.042 * x**5) * dy)
 wrong("difference of roots", "the second root forgotten", lambda dy, x: 0.5 / np.sqrt(x + 1) * dy)
 wrong("one less a cosine", "its limit at zero", lambda dy, x: -x / 12 * dy * 1.3)
 spoilt("sigmoid", "zero where it is saturated", lambda g, dy, x: g * (np.abs(x) < 1.5))
 spoilt("softplus", "one element forgotten", lambda g, dy, x: g * (np.arange(12).reshape(3, 4) != 7))
+# fmt: on
 
 
 def _exact(x):
