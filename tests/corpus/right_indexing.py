@@ -64,8 +64,8 @@ pair("lower triangle packed", [n(4, 4)], lambda x: x[np.tril_indices(4)], lambda
 pair("symmetric from packed", [n(6)], lambda x: _symmetric(x), lambda dy, x: (
     (dy + dy.T)[np.tril_indices(3)] / np.array([2, 1, 2, 1, 1, 2])))
 pair("largest by segment", [apart(8), whole(3, 8)], lambda x, s: _segment_max(x, s)[0], lambda dy, x, s: (
-    _added(8, _segment_max(x, s)[1], dy[np.unique(s)]), None))
-pair("straight bins", [between(0.1, 3.9, 6), n(4)], lambda x, y: y[x.astype(int)] * x, lambda dy, x, y: (
+    _added(8, _segment_max(x, s)[1], dy), None))
+pair("straight bins", [between(0.3, 3.7, 6), n(4)], lambda x, y: y[x.astype(int)] * x, lambda dy, x, y: (
     dy * y[x.astype(int)], _added(4, x.astype(int), dy * x)))
 pair("edges of a graph", [n(4, 3), whole(4, 6), whole(4, 6)], lambda x, i, j: ((x[i] - x[j]) ** 2).sum(1),
      lambda dy, x, i, j: (_added(x.shape, i, 2 * dy[:, None] * (x[i] - x[j]))

@@ -47,7 +47,7 @@ spoilt("sigmoid", "a slope by differences of 1e-3", lambda g, dy, x: _difference
 spoilt("silu", "a slope by one-sided differences", lambda g, dy, x: _one_sided("silu", dy, x, 1e-5))
 spoilt("mish", "a noise of 1e-5", lambda g, dy, x: g * (1 + 1e-5 * np.sin(1e3 * x)))
 spoilt("log gamma", "stored as sixteen bits", lambda g, dy, x: g.astype(np.float16).astype(g.dtype))
-spoilt("self power", "rounded to five digits", lambda g, dy, x: np.round(g, 5))
+spoilt("self power", "rounded to four digits", lambda g, dy, x: np.round(g, 4))
 spoilt("standard deviation", "an eps of 1e-4 beside the deviation", lambda g, dy, x: g * (
     x.std(-1, ddof=1) / (x.std(-1, ddof=1) + 1e-4))[:, None])
 spoilt("euclidean norm", "a faint term forgotten", lambda g, dy, x: g - 2e-5 * dy[:, None] * x)
@@ -56,8 +56,8 @@ spoilt("variance", "a mean in float16", lambda g, dy, x: g + dy[:, None] * 2 / 5
     x.mean(-1, keepdims=True) - x.mean(-1, keepdims=True).astype(np.float16)))
 spoilt("arcsine", "π of 3.1416", lambda g, dy, x: g * 3.1416 / np.pi)
 spoilt("cardinal sine", "a quadratic near zero", lambda g, dy, x: np.where(np.abs(x) < 0.3, -dy * x * np.pi**2 / 3, g))
-spoilt("modified bessel", "a mean over six angles", lambda g, dy, x: dy * _bessel(x, 6))
-spoilt("reciprocal", "one Newton step from a float16 guess", lambda g, dy, x: -dy * _reciprocal(x) ** 2)
+spoilt("modified bessel", "a mean over four angles", lambda g, dy, x: dy * _bessel(x, 4))
+spoilt("reciprocal", "a float16 one squared", lambda g, dy, x: -dy * (1 / x).astype(np.float16).astype(float) ** 2)
 spoilt("square root", "a float32 constant of a third",
      lambda g, dy, x: g * (1 + (float(np.float32(1 / 3)) - 1 / 3) * 300))
 spoilt("area tangent", "off by the hundred-thousandth of itself squared", lambda g, dy, x: g + 1e-5 * g * np.abs(g))
@@ -83,11 +83,6 @@ def _one_sided(name, dy, x, h):
 def _bessel(x, count):
     angles = (np.arange(count) + 0.5) * np.pi / count
     return (np.cos(angles) * np.exp(x[..., None] * np.cos(angles))).mean(-1)
-
-
-def _reciprocal(x):
-    guess = (1 / x).astype(np.float16).astype(x.dtype)
-    return guess * (2 - x * guess)
 
 
 _HELD: dict[str, object] = {}
