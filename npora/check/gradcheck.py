@@ -103,7 +103,7 @@ def gradcheck(
             rows = _unsampled(rows, list(directions.rows(rng)))
     if not large:
         rows += identity_rows(subject, check.dy)
-        rows += structure(check.bench, check.dy, check.analytic, check.other)
+        rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
     notes = [] if large else list(dict.fromkeys(check.oracles.notes))
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")

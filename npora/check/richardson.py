@@ -13,6 +13,7 @@ from npora.check.subject import Bench, Outputs
 from npora.nn.module import Array
 
 STEPS = tuple(2.0 ** -(4 + 2 * level) for level in range(7))  # 2⁻⁴, 2⁻⁶, …, 2⁻¹⁶
+FINER = (2.0**-32, 2.0**-24, 2.0**-14, 2.0**-8, 1.0)
 U = 2.0**-53
 
 
@@ -92,6 +93,23 @@ def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], coarse: bo
     return noise_level([value if math.isfinite(value) else here for value in values], size, min if coarse else max)
 
 
+def consistent(function: Callable[[float], float], noise: float, scale: float = 1.0) -> tuple[float, float]:
+    """(φ′(0), its error bar) from tables of finer and finer steps, the finest first.
+
+    A bar is honest only where the steps are finer than what φ does: kinks, poles and saturation beside the point let
+    wide steps agree with each other on a wrong slope. So a table is believed only while it lies within the bars of the
+    finer ones, which noise makes wide.
+    """
+    best, bar = math.nan, math.inf
+    for finer in FINER:
+        slope, error = extrapolate(function, noise, finer * scale)
+        if abs(slope - best) > bar + error:
+            break
+        if error < bar:
+            best, bar = slope, error
+    return best, bar
+
+
 def norm(x: Array) -> float:
     """‖x‖₂, without the squares that overflow or vanish."""
     largest = float(np.abs(x).max(initial=0.0))
@@ -102,20 +120,36 @@ def central(
     bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], noise: float, finer: float = 1.0
 ) -> tuple[Array, Array]:
     """(∂φ/∂x_i, error bars), 14 forwards a coordinate. The largest step is max(1, |x_i|)/16, times `finer`."""
-    x = bench.arrays[name]
     found, bars = [], []
     for index in indices:
-        value = x[index]
-
-        def along(t: float, index: Index = index, value: float = value) -> float:
-            x[index] = value + t
-            return phi(bench, dy)
-
-        slope, bar = extrapolate(along, noise, finer * max(1.0, abs(float(value))))
-        x[index] = value
+        value = bench.arrays[name][index]
+        slope, bar = extrapolate(
+            coordinate(bench, dy, name, index), noise, finer * max(1.0, abs(float(value)))
+        )
+        bench.arrays[name][index] = value
         found.append(slope)
         bars.append(bar)
     return np.array(found), np.array(bars)
+
+
+def central_consistent(bench: Bench, dy: Outputs, name: str, index: Index, noise: float) -> tuple[float, float]:
+    """(∂φ/∂x_i, its error bar) by steps that agree with finer ones."""
+    value = bench.arrays[name][index]
+    found = consistent(coordinate(bench, dy, name, index), noise, max(1.0, abs(float(value))))
+    bench.arrays[name][index] = value
+    return found
+
+
+def coordinate(bench: Bench, dy: Outputs, name: str, index: Index) -> Callable[[float], float]:
+    """t ↦ φ(x + t e_i), which leaves x there."""
+    x = bench.arrays[name]
+    value = x[index]
+
+    def along(t: float) -> float:
+        x[index] = value + t
+        return phi(bench, dy)
+
+    return along
 
 
 def central_slope(bench: Bench, dy: Outputs, directions: dict[str, Array], noise: float) -> tuple[float, float]:
