@@ -47,15 +47,20 @@ def extrapolate(function: Callable[[float], float], noise: float, scale: float =
     the truncation that is left, and 2 noise/h_j the rounding: E = 2 (e + 2 noise/h_j). The entry with the least E is
     taken. Ridders has the first two alone; where h is wider than what φ does, these may agree on a wrong slope by luck.
     D_j is there about C/h_j: it changes more from step to step, not less, and rows up to where it does are left out,
-    as are those up to a step at which φ is not finite (out of a domain). With no row left the bar is infinite.
+    as are those up to a step at which φ is not finite (out of a domain), or φ(h) + φ(−h) − 2φ(0), of order h², does not
+    shrink: then the point is the tip of something that the steps skip. With no row left the bar is infinite.
     """
     steps: list[float] = []
     table: list[list[float]] = []
+    here, bend = function(0.0), math.inf
     for h in (step * scale for step in STEPS):
         up, down = function(h), function(-h)
         if not (math.isfinite(up) and math.isfinite(down)):
             steps, table = [], []
             continue
+        bend, before = abs(up + down - 2 * here), bend
+        if bend > before / 2 + 8 * noise:
+            steps, table = [], []
         row = [(up - down) / (2 * h)]
         for k, above in enumerate(table[-1] if table else (), start=1):
             row.append(row[-1] + (row[-1] - above) / (16**k - 1))
@@ -63,12 +68,12 @@ def extrapolate(function: Callable[[float], float], noise: float, scale: float =
         table.append(row)
     best, bar = table[-1][0] if table else math.nan, math.inf
     for j in range(_first_believed(steps, [row[0] for row in table], noise), len(table) - 1):
-        wider, here, finer = table[j - 1 : j + 2]
+        wider, row, finer = table[j - 1 : j + 2]
         for k in range(1, j):
-            truncation = max(abs(here[k] - other) for other in (here[k - 1], wider[k - 1], wider[k], finer[k]))
+            truncation = max(abs(row[k] - other) for other in (row[k - 1], wider[k - 1], wider[k], finer[k]))
             error = 2 * (truncation + 2 * noise / steps[j])
             if error < bar:
-                best, bar = here[k], error
+                best, bar = row[k], error
     return best, bar
 
 
