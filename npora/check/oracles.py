@@ -22,6 +22,8 @@ from npora.check.richardson import (
     moved,
     noise_of,
     phi,
+    reach_of,
+    unit_of,
 )
 from npora.check.rounding import Rounding
 from npora.check.subject import Outputs, Subject
@@ -44,7 +46,7 @@ class Oracles:
         self.subject, self.dy = subject, dy
         self.notes: list[str] = []
         self.real = subject.at(np.float64)
-        self.all_along = {name: rng.standard_normal(x.shape) for name, x in subject.point.items()}
+        self.all_along = {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}
         self.noise = self.fine = noise_of(self.real, dy, self.all_along)
         self.kinked = self.kink_along(self.all_along) is not None
         self.complex = None if by_differences else subject.at(np.complex128)
@@ -81,7 +83,7 @@ class Oracles:
         if doubt := self._differ(v, certain):
             if self.kink_along(v) is None:
                 return doubt
-            beside = {name: BESIDE * np.maximum(1, np.abs(self.real.arrays[name])) * v[name] for name in v}
+            beside = {name: BESIDE * v[name] for name in v}
             with self._moved(beside):
                 if (doubt := self._differ(v, certain)) and (certain or self.kink_along(v) is None):
                     return doubt
@@ -121,7 +123,8 @@ class Oracles:
         """(∂φ/∂x_i, error bars) at these coordinates. a : what the pullback gives there, looked at again where it
         differs."""
         if self.complex is not None:
-            numeric, bars = complex_step(self.complex, self.dy, name, indices), np.zeros(len(indices))
+            h = STEP * unit_of(self.subject.point[name])
+            numeric, bars = complex_step(self.complex, self.dy, name, indices, h), np.zeros(len(indices))
             if not self._doubt(name, indices, a, numeric, bars):
                 return numeric, bars
             self._without_complex_steps()
@@ -137,7 +140,7 @@ class Oracles:
         differences, and there is no kink: then the answer is True.
         """
         assert self.complex is not None
-        p = precision_of(self.subject.dtype)
+        p, h = precision_of(self.subject.dtype), STEP * unit_of(self.subject.point[name])
         close = p.slack * p.u * float(np.abs(numeric).max())
         wrong = np.flatnonzero(~(np.abs(a - numeric) <= close))
         if not len(wrong):
@@ -151,7 +154,7 @@ class Oracles:
             self._unsafe(unsafe_operation(self.subject) or detail)
             return True
         for k in wrong:
-            again = complex_step(self.complex, self.dy, name, [indices[k]], STEP / 2**20)[0]
+            again = complex_step(self.complex, self.dy, name, [indices[k]], h / 2**20)[0]
             if not abs(again - numeric[k]) <= close / 2**10:
                 numeric[[k]], bars[[k]] = central(self.real, self.dy, name, [indices[k]], self.noise)
         return False
@@ -213,7 +216,7 @@ class Oracles:
         """The two slopes along one coordinate, where they differ."""
         value = self.real.arrays[name][index]
         along = coordinate(self.real, self.dy, name, index)
-        slopes = kink(along, self.noise, self.reach * max(1.0, abs(float(value))))
+        slopes = kink(along, self.noise, self.reach * reach_of(self.real.arrays[name], index))
         self.real.arrays[name][index] = value
         return slopes
 

@@ -15,11 +15,32 @@ from npora.nn.module import Array
 STEPS = tuple(2.0 ** -(4 + 2 * level) for level in range(7))  # 2⁻⁴, 2⁻⁶, …, 2⁻¹⁶
 FINER = (2.0**-32, 2.0**-24, 2.0**-14, 2.0**-8, 1.0)
 U = 2.0**-53
+HOPELESS = 2.0**-7  # noise of that share of φ: what looks like it may as well be all that the function does
 
 
 def phi(bench: Bench, dy: Outputs) -> float:
     """φ = ⟨dy, f⟩."""
     return sum(float(np.sum(w * y)) for w, y in zip(dy, bench.outputs(), strict=True))
+
+
+def phi_or_nan(bench: Bench, dy: Outputs) -> float:
+    """φ, or nan where the arrays have been moved out of the function's domain."""
+    try:
+        return phi(bench, dy)
+    except (ValueError, ArithmeticError, LookupError):
+        return math.nan
+
+
+def unit_of(x: Array) -> float:
+    """What a step is measured by: 1, but for arrays of another order of magnitude."""
+    largest = float(np.abs(x).max(initial=0.0))
+    return 1.0 if 2.0**-30 <= largest <= 2.0**30 or not largest else largest
+
+
+def reach_of(x: Array, index: Index) -> float:
+    """The same for one coordinate, which may be larger than 1 too."""
+    unit = unit_of(x)
+    return max(min(unit, 1.0), abs(float(x[index])))
 
 
 def noise_level(values: list[float], size: float, of_levels: Callable[[list[float]], float] = max) -> float:
@@ -95,7 +116,8 @@ def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], coarse: bo
     size = max(abs(here), *(norm(w * y) for w, y in zip(dy, bench.outputs(), strict=True)))
     if len({here, *values}) == 1:  # rounded to a plateau, like the loss of a certain answer: its terms were of size 1
         size = max(size, *(float(np.abs(w).max(initial=0.0)) for w in dy))
-    return noise_level([value if math.isfinite(value) else here for value in values], size, min if coarse else max)
+    noise = noise_level([value if math.isfinite(value) else here for value in values], size, min if coarse else max)
+    return noise if noise < HOPELESS * size else math.inf
 
 
 def consistent(function: Callable[[float], float], noise: float, scale: float = 1.0) -> tuple[float, float]:
@@ -124,12 +146,13 @@ def norm(x: Array) -> float:
 def central(
     bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], noise: float, finer: float = 1.0
 ) -> tuple[Array, Array]:
-    """(∂φ/∂x_i, error bars), 14 forwards a coordinate. The largest step is max(1, |x_i|)/16, times `finer`."""
+    """(∂φ/∂x_i, error bars), 14 forwards a coordinate. The largest step is max(1, |x_i|)/16, times `finer`; a tensor
+    whose elements are all tiny has their size for its 1."""
     found, bars = [], []
     for index in indices:
         value = bench.arrays[name][index]
         slope, bar = extrapolate(
-            coordinate(bench, dy, name, index), noise, finer * max(1.0, abs(float(value)))
+            coordinate(bench, dy, name, index), noise, finer * reach_of(bench.arrays[name], index)
         )
         bench.arrays[name][index] = value
         found.append(slope)
@@ -140,7 +163,7 @@ def central(
 def central_consistent(bench: Bench, dy: Outputs, name: str, index: Index, noise: float) -> tuple[float, float]:
     """(∂φ/∂x_i, its error bar) by steps that agree with finer ones."""
     value = bench.arrays[name][index]
-    found = consistent(coordinate(bench, dy, name, index), noise, max(1.0, abs(float(value))))
+    found = consistent(coordinate(bench, dy, name, index), noise, reach_of(bench.arrays[name], index))
     bench.arrays[name][index] = value
     return found
 
@@ -152,7 +175,7 @@ def coordinate(bench: Bench, dy: Outputs, name: str, index: Index) -> Callable[[
 
     def along(t: float) -> float:
         x[index] = value + t
-        return phi(bench, dy)
+        return phi_or_nan(bench, dy)
 
     return along
 
@@ -167,7 +190,7 @@ def moved(bench: Bench, dy: Outputs, directions: dict[str, Array], t: float) -> 
     before = {name: bench.arrays[name].copy() for name in directions}
     for name, v in directions.items():
         bench.arrays[name] += t * v
-    value = phi(bench, dy)
+    value = phi_or_nan(bench, dy)
     for name, old in before.items():
         bench.arrays[name][...] = old
     return value

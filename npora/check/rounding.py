@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npora.check.complex_step import STEP, Index, slope
-from npora.check.richardson import phi
+from npora.check.richardson import phi, unit_of
 from npora.check.subject import Bench, Outputs, Subject
 from npora.nn.module import Array
 
@@ -60,8 +60,8 @@ class Rounding:
     def slopes_at(self, name: str, index: Index) -> list[float]:
         """The complex step at one coordinate, each time."""
         unit = np.zeros(self.subject.point[name].shape)
-        unit[index] = 1
-        return self.slopes({name: unit})
+        unit[index] = size = unit_of(self.subject.point[name])
+        return [slope / size for slope in self.slopes({name: unit})]
 
     def of_gradient(self, name: str, analytic: Array) -> Array:
         """How far each element may be off by its own rounding."""
