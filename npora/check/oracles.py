@@ -10,7 +10,7 @@ import numpy as np
 
 from npora.check.complex_safe import unsafe_operation
 from npora.check.complex_step import STEP, Index, complex_slope, complex_step
-from npora.check.dot_product import Direction
+from npora.check.dot_product import DIRECTIONS, Direction
 from npora.check.kinks import REACH, kink
 from npora.check.richardson import (
     STEPS,
@@ -41,6 +41,8 @@ class Oracles:
     `complex` is a bench for complex steps, or None where differences are wanted, or where the forward is not
     complex-safe, as `notes` then say. `noise` is that of φ, `kinked` whether it has a kink along some direction.
     """
+
+    directions = DIRECTIONS
 
     def __init__(self, subject: Subject, dy: Outputs, rng: np.random.Generator, by_differences: bool) -> None:
         self.subject, self.dy = subject, dy
@@ -179,10 +181,10 @@ class Oracles:
         for k in np.argsort(-np.nan_to_num(off)):
             if not off[k] > bars[k]:
                 continue
-            again, bar = central_consistent(self.real, self.dy, name, indices[k], self.fine)
-            if abs(again - numeric[k]) <= bar + bars[k] and not abs(again - a[k]) <= bar:
+            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.fine)
+            if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
                 break  # wrong it is, and the others need no closer look
-            numeric[k], bars[k] = again, bar
+            numeric[k], bars[k] = slope, error
 
     def rounding_at(self, name: str, index: Index, numeric: float, rounding: Rounding) -> float:
         """How far the derivative at one coordinate may be off by the rounding of the forward."""
@@ -198,6 +200,12 @@ class Oracles:
         if self.complex is not None:
             return complex_slope(self.complex, self.dy, arrays), 0.0
         return central_slope(self.real, self.dy, arrays, self.noise)
+
+    def rounding_along(self, v: Direction, numeric: float, rounding: Rounding) -> float:
+        """The same along a direction."""
+        if self.complex is None:
+            return 0.0  # in its error bar
+        return rounding.spread(rounding.slopes({name: v[name].astype(np.float64) for name in v.names}), numeric)
 
     def has_kink(self, v: Direction, slope: float) -> bool:
         slopes = self.kink_along({name: v[name].astype(np.float64) for name in v.names})

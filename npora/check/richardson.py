@@ -151,9 +151,7 @@ def central(
     found, bars = [], []
     for index in indices:
         value = bench.arrays[name][index]
-        slope, bar = extrapolate(
-            coordinate(bench, dy, name, index), noise, finer * reach_of(bench.arrays[name], index)
-        )
+        slope, bar = extrapolate(coordinate(bench, dy, name, index), noise, finer * reach_of(bench.arrays[name], index))
         bench.arrays[name][index] = value
         found.append(slope)
         bars.append(bar)

@@ -1,4 +1,4 @@
-"""How much of a difference is rounding: every operation's numbers are moved by an ulp, at random, and the result watched."""
+"""How much of a difference is rounding: the numbers of every operation are moved by an ulp, and the result watched."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from npora.nn.module import Array
 SAMPLES = 4
 SLACK = 8  # a difference of so many times the largest move of four may be rounding
 EXACT = frozenset((
-    "negative", "positive", "absolute", "fabs", "conjugate", "sign", "copysign", "heaviside", "maximum", "minimum", "fmax",
-    "fmin", "floor", "ceil", "trunc", "rint", "frexp", "ldexp", "nextafter", "spacing", "sort",
+    "negative", "positive", "absolute", "fabs", "conjugate", "sign", "copysign", "heaviside", "maximum", "minimum",
+    "fmax", "fmin", "floor", "ceil", "trunc", "rint", "frexp", "ldexp", "nextafter", "spacing", "sort",
 ))  # fmt: skip
 SUMS = frozenset((
     "average", "convolve", "corrcoef", "correlate", "cov", "cross", "cumprod", "cumsum", "diff", "dot", "einsum",
-    "gradient", "inner", "interp", "kron", "matmul", "mean", "nanmean", "nanstd", "nansum", "nanvar", "outer", "polyval",
-    "prod", "std", "sum", "tensordot", "trace", "trapezoid", "vander", "var", "vdot",
+    "gradient", "inner", "interp", "kron", "matmul", "mean", "nanmean", "nanstd", "nansum", "nanvar", "outer",
+    "polyval", "prod", "std", "sum", "tensordot", "trace", "trapezoid", "vander", "var", "vdot",
 ))  # fmt: skip
 
 
@@ -159,7 +159,9 @@ class _Shaken(np.ndarray):
         shaker = self.shaker
         out = keywords.get("out")
         if shaker is None:
-            shaker = next((a.shaker for a in _arrays((inputs, keywords)) if getattr(a, "shaker", None)), _Shaker(0, 0.0))
+            shaker = next(
+                (a.shaker for a in _arrays((inputs, keywords)) if getattr(a, "shaker", None)), _Shaker(0, 0.0)
+            )
         assert shaker is not None
         shaker.calls += 1
         inputs = _each(inputs, lambda x: shaker.moved(_bare(x)) if sums else _bare(x))

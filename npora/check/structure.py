@@ -13,7 +13,6 @@ from npora.check.subject import Bench, Outputs, Subject
 from npora.check.verdict import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
 from npora.nn.module import Array
 
-
 FAR = "backward(2ᵏ dy) = 2ᵏ backward(dy)"
 POWERS = (-200, -40, 40, 200)  # of two, by which dy is scaled
 
@@ -137,8 +136,8 @@ def _aliasing(bench: Bench, backward: Callable[..., object], dy: Outputs, output
 def _nonlinear_far_from_one(subject: Subject, dy: Outputs) -> str:
     """The gradients that do not scale with dy where it is huge or tiny, and by which factor; "" where all do.
 
-    In float64 for any dtype, since there a power of two has room: the bits stay, unless a number leaves the range. Where
-    one does, as NumPy says, nothing is held against the pullback.
+    In float64 for any dtype, since there a power of two has room: the bits stay, unless a number leaves the range.
+    Where one does, as NumPy says, nothing is held against the pullback.
     """
     bench = subject.at(np.float64)
     _, backward = bench.forward()
