@@ -11,6 +11,7 @@ import numpy as np
 
 from npora.check.report import Report
 from npora.check.subject import Subject
+from npora.check.trees import parts, with_leaves
 from npora.nn import Module
 
 Call = tuple[Module, tuple[Any, ...], dict[str, Any]]
@@ -38,6 +39,8 @@ def culprit(subject: Subject, check: Callable[..., Report]) -> str:
         except TypeError:  # it has nothing to differentiate by, or does not return one pullback
             continue
         except ValueError as error:
+            if any(parts(value) is not None for value in inputs):  # structures that only the caller takes apart
+                continue
             return f"blame: {_called(path, module)}: {error}"
         tried += 1
         wrong = [row for row in report.rows if row.verdict == "FAIL"]
@@ -63,7 +66,7 @@ def _recorded() -> Iterator[list[Call]]:
 
     def recording(self: Module, *inputs: Any, **keywords: Any) -> Any:
         if id(self) not in calls:
-            calls[id(self)] = (self, _held(inputs), {key: _held((value,))[0] for key, value in keywords.items()})
+            calls[id(self)] = (self, _held(inputs), _held(keywords))
         return original(self, *inputs, **keywords)
 
     Module.__call__ = recording  # type: ignore[method-assign]
@@ -75,5 +78,5 @@ def _recorded() -> Iterator[list[Call]]:
         Module.__call__ = original  # type: ignore[method-assign]
 
 
-def _held(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(copy.deepcopy(v) if isinstance(v, np.ndarray | np.random.Generator) else v for v in values)
+def _held(given: Any) -> Any:
+    return with_leaves(given, lambda _, x: copy.deepcopy(x) if isinstance(x, np.ndarray | np.random.Generator) else x)

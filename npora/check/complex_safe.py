@@ -24,9 +24,9 @@ def unsafe_operation(subject: Subject) -> str:
     rng = np.random.default_rng(0)
     bench = subject.at(np.complex128)
     watch = _Watch()
-    for name, place in subject.places.items():
+    for name in subject.places:
         x = subject.point[name] + 1j * _STEP * rng.standard_normal(subject.point[name].shape)
-        bench.inputs[place] = _watched(x, watch)
+        bench.put(name, _watched(x, watch))
     for name in subject.trainable:
         x = subject.point[name] + 1j * _STEP * rng.standard_normal(subject.point[name].shape)
         bench.parameters[name].data = _watched(x, watch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class Examination:
         if self.oracles.complex is not exact:  # one of them showed that complex steps are wrong: of all of them
             measured = self._measured(chosen)
         everywhere = max(float(np.nan_to_num(np.abs(numeric)).max()) for _, numeric, _ in measured.values())
+        self.right = {name: _placed(self.analytic[name].shape, *found) for name, found in measured.items()}
         for name, (indices, numeric, bars) in measured.items():
             yield self._judged(name, indices, numeric, bars, everywhere)
 
@@ -116,7 +118,7 @@ class Examination:
         verdict, note = self._verdict(name, found, indices)
         if verdict == FAIL and not note:
             known = float(np.max(found.tolerance)) / max(float(np.abs(numeric).max()), np.finfo(float).tiny)
-            note = diagnose(picked, numeric, self._context(name), max(16 * known, 1e-10))
+            note = diagnose(a, self.right[name], self._context(name), max(16 * known, 1e-10))
         ratio = found.ratio
         elements = [
             Element(name, indices[k], float(picked.flat[k]), float(numeric.flat[k]), float(ratio.flat[k]))
@@ -125,11 +127,18 @@ class Examination:
         method = "central" if self.oracles.complex is None else "complex"
         if verdict == PASS and name in self.idle and found.zero:
             method = "identity"
-        return Row(name, method, verdict, note, x.shape, len(indices), elements[0], found.caught), elements, ratio
+        row = Row(name, method, verdict, note, x.shape, len(indices), elements[0], found.caught)
+        return row, elements, ratio if whole else _placed(x.shape, indices, ratio, np.zeros(len(indices)))
 
     def _context(self, name: str) -> Context:
         bench = self.bench
-        return context_of(bench.layer, bench.arrays, self.subject.places, bench.keywords, self.dy, self.analytic, name)
+        keywords = {**self.subject.constants, **bench.keywords}
+        context = context_of(bench.layer, bench.arrays, self.subject.places, keywords, self.dy, self.right, name)
+        outputs = bench.outputs()
+        arrays = {**context.arrays, "output": outputs[0]} if len(outputs) == 1 else context.arrays
+        returned = {key: g for key, g in self.analytic.items() if key != name}
+        scalar = {"the output": float(outputs[0].flat[0])} if len(outputs) == 1 and outputs[0].size == 1 else {}
+        return replace(context, factors={**context.factors, **scalar}, arrays=arrays, returned=returned)
 
     def _verdict(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str]:
         verdict = found.verdict
@@ -227,12 +236,20 @@ class Examination:
             return list(np.ndindex(a.shape))
         extremes = [int(np.abs(a).argmax()), int(np.abs(a).argmin()), 0, a.size - 1]
         drawn = self.rng.choice(a.size, self.max_elements, replace=False)
-        flat = list(dict.fromkeys([*extremes, *map(int, drawn)]))[: self.max_elements]
+        flat = sorted(list(dict.fromkeys([*extremes, *map(int, drawn)]))[: self.max_elements])
         return [tuple(int(i) for i in np.unravel_index(k, a.shape)) for k in flat]
 
 
 def _picked(x: Array, indices: list[Index]) -> Array:
     return np.array([x[index] for index in indices])
+
+
+def _placed(shape: tuple[int, ...], indices: list[Index], numeric: Array, bars: Array) -> Array:
+    """Figures at their places in the array; nan where none was asked for, or none is known."""
+    placed = np.full(shape, np.nan)
+    for index, figure, bar in zip(indices, numeric, bars, strict=True):
+        placed[index] = figure if np.isfinite(bar) else np.nan
+    return placed
 
 
 def _upstream(rng: np.random.Generator, outputs: Outputs, dtype: np.dtype[Any]) -> Outputs:

@@ -42,15 +42,22 @@ def gradcheck(
 ) -> Report:
     """Check the pullback of `y, backward = layer(*inputs, **keywords)` for a random upstream gradient dy.
 
-    Every floating-point array among the inputs, and every trainable parameter of a copy of a Module, is differentiated
-    by; φ(x) = ⟨dy, f(x)⟩. Generators among the arguments are copied for each call, so that dropout draws the same.
+    Every floating-point array in the inputs, and every trainable parameter of a copy of a Module, is differentiated by;
+    φ(x) = ⟨dy, f(x)⟩. Generators among the arguments are copied for each call, so that dropout draws the same.
     Linearity in dy is looked at for huge and for tiny dy too. A difference is rounding, and UNRESOLVED instead of FAIL,
     where an ulp more or less in the numbers of each operation moves the gradient as much.
+
+    An input may be a tuple, list, dict, NamedTuple or dataclass of arrays, of any depth; each has a row, as x[0],
+    x['a'] or x.a. backward returns the gradient of the one input that has any, or a tuple with one for each input, or
+    for each that has any; that of a structure is a structure like it. Arrays of integers or truth values, arrays
+    without elements, numbers beside an array, and whatever is given by keyword have no gradient: None stands there, or
+    nothing. None for any other is an error of the pullback, unless the gradient is zero. Integers among the outputs
+    have none either: backward takes one dy for each floating-point output.
 
     Parameters
     ----------
     layer : a Module, or any function that returns `(y, backward)`; y an array, a tuple of arrays, or a model's output.
-        One dict in place of the inputs is a batch, passed as keywords.
+        One dict in place of the inputs, with a key that names an argument, is a batch, passed as keywords.
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
         where the two contradict each other and there is no kink, differences decide at every element. "central", that
@@ -111,6 +118,7 @@ def gradcheck(
     if not large:
         rows += identity_rows(subject, check.dy)
         rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
+    rows = [_unreturned(row, subject) if row.name in check.bench.missing else row for row in rows]
     notes = list(dict.fromkeys(probe.notes))
     alone = max((row.alone for row in heard if math.isfinite(row.alone)), default=0.0)
     if alone:
@@ -131,6 +139,18 @@ def _raised(report: Report, raise_exception: bool) -> Report:
     if raise_exception:
         report.raise_if_failed()
     return report
+
+
+def _unreturned(row: Row, subject: Subject) -> Row:
+    """Where no gradient came, that is what is wrong, and no formula."""
+    if row.verdict != FAIL:
+        return row
+    came = "returned" if row.name in subject.places else "accumulated"
+    slope = row.worst.numeric if row.worst else 0.0
+    at = f" at {list(row.worst.index)}" if row.worst and row.worst.index else ""
+    return replace(
+        row, note=f"no gradient was {came} for {row.name}, though the right one is not zero: {slope:.6g}{at}"
+    )
 
 
 def _unsampled(rows: list[Row], directions: list[Row]) -> list[Row]:

@@ -26,7 +26,7 @@ def identities(bench: Bench, gradients: dict[str, Array]) -> dict[str, tuple[flo
     for path, owner in _owners(bench):
         declared = getattr(owner, "identities", None)
         if declared is not None:
-            names = {} if path else {name: bench.inputs[place] for name, place in bench.subject.places.items()}
+            names = {} if path else {name: bench.given(name) for name in bench.subject.places}
             for name, terms in declared(names, {key: gradients[key] for key in names}):
                 residual = float(np.abs(terms.sum(axis=-1)).max(initial=0.0))
                 scale = float(np.abs(terms).sum(axis=-1).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""What a subject is called with: arrays to differentiate by, and nothing that hides numbers from the check."""
+"""What a subject is called with: arrays to differentiate by, however nested, and nothing that hides numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.check.trees import leaves, written
 from npora.nn import Module
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -16,55 +17,70 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 def read_call(layer: Callable[..., Any], name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call:
     """Inputs and keywords. Python floats are constants beside an array, and alone they are arrays without axes.
 
-    One Mapping in place of the inputs is a batch, which is passed as keywords.
+    One Mapping in place of the inputs is a batch, which is passed as keywords, unless it names none of them.
 
     Raises
     ------
-    TypeError: an input holds arrays, but is none; or the subject cannot be called so.
+    TypeError: an input holds arrays that are not NumPy's, or complex ones; or the subject cannot be called so.
     """
+    signature = signature_of(layer)
     batch = inputs[0] if len(inputs) == 1 else None
-    if isinstance(batch, Mapping):  # model(**batch)
+    if isinstance(batch, Mapping) and _names_arguments(batch, signature):  # model(**batch)
         inputs, keywords = (), {**batch, **keywords}
-    for place, value in enumerate(inputs):
-        _refuse_hidden(place, value)
-    if not any(isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f" for value in inputs):
+    for path, value in leaves(inputs):
+        _refuse_hidden(f"input {path[0].key}{written(path[1:])}", value)
+    if not any(is_floating(value) for _, value in leaves(inputs)):
         inputs = tuple(np.asarray(value) if type(value) is float else value for value in inputs)
-    try:
-        signature = inspect.signature(layer.forward if isinstance(layer, Module) else layer)
-    except (TypeError, ValueError):  # some callables have none
+    if signature is None:
         return inputs, dict(keywords)
     try:
         signature.bind(*inputs, **keywords)
     except TypeError as error:
-        given = ", ".join([f"{len(inputs)} inputs", *keywords])
+        given = ", ".join([f"{len(inputs)} inputs", *map(str, keywords)])
+        apart = isinstance(inputs[0], tuple | list) if len(inputs) == 1 else False
+        hint = ". Pass each array as an input of its own, gradcheck(f, x, y)" if apart else ""
         raise TypeError(
-            f"{name}{signature} cannot be called with {given}: {error}. Keywords that are not gradcheck's own (see its "
-            f"help) are handed on; it takes no step and no tolerance, which follow from the precision"
+            f"{name}{signature} cannot be called with {given}: {error}{hint}. Keywords that are not gradcheck's own "
+            f"(see its help) are handed on; it takes no step and no tolerance, which follow from the precision"
         ) from None
     return inputs, dict(keywords)
 
 
-def _refuse_hidden(place: int, value: Any) -> None:
+def signature_of(layer: Any) -> inspect.Signature | None:
+    """How it is called, where that can be known."""
+    try:
+        return inspect.signature(layer.forward if isinstance(layer, Module) else layer)
+    except (TypeError, ValueError):  # some callables have none
+        return None
+
+
+def positional_names(layer: Any) -> list[str]:
+    """The names of the arguments that can be given by position."""
+    signature = signature_of(layer)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
+
+
+def is_floating(value: Any) -> bool:
+    """Is it an array, or one of NumPy's numbers, by which one can differentiate?"""
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+
+
+def _names_arguments(batch: Mapping[Any, Any], signature: inspect.Signature | None) -> bool:
+    if signature is None:
+        return True
+    kinds = {p.kind for p in signature.parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds or not batch or any(key in signature.parameters for key in batch)
+
+
+def _refuse_hidden(place: str, value: Any) -> None:
     if isinstance(value, complex) or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "c"):
-        raise TypeError(
-            f"input {place} is complex; gradients are checked at real points: pass real and imaginary part apart"
-        )
-    if isinstance(value, list | tuple | Mapping) and _holds_arrays(value):
-        raise TypeError(
-            f"input {place} is a {type(value).__name__} with arrays in it, which gradcheck would not look at: pass "
-            f"each as an input of its own, gradcheck(f, x, y), and constants as keywords"
-        )
+        raise TypeError(f"{place} is complex; gradients are checked at real points: pass real and imaginary part apart")
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "__array__"):
         raise TypeError(
-            f"input {place} is a {type(value).__module__.partition('.')[0]} {type(value).__name__}: gradcheck takes "
-            f"NumPy's arrays; pass np.asarray(x)"
+            f"{place} is a {type(value).__module__.partition('.')[0]} {type(value).__name__}: gradcheck takes NumPy's "
+            f"arrays; pass np.asarray(x)"
         )
-
-
-def _holds_arrays(value: Any) -> bool:
-    if isinstance(value, list | tuple | Mapping):
-        return any(map(_holds_arrays, value.values() if isinstance(value, Mapping) else value))
-    return getattr(getattr(value, "dtype", None), "kind", "") in ("f", "c") or hasattr(value, "__dlpack__")
 
 
 def nothing_given(name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
@@ -73,7 +89,7 @@ def nothing_given(name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any
         f"{value.dtype}[{','.join(map(str, value.shape))}]" if isinstance(value, np.ndarray) else type(value).__name__
         for value in inputs
     )
-    held = [key for key, value in keywords.items() if getattr(getattr(value, "dtype", None), "kind", "") == "f"]
+    held = [str(key) for key, value in keywords.items() if is_floating(value)]
     constant = f"; keywords are held constant: give {', '.join(held)} by position" if held else ""
     return (
         f"there is nothing to differentiate by: {name} was given no floating-point array ({given or 'no input'}) and "

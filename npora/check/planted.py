@@ -11,7 +11,8 @@ import numpy as np
 
 from npora.check.context import context_of
 from npora.check.kinds import KINDS, Kind, Scene
-from npora.check.subject import Subject, places_of
+from npora.check.subject import Subject, arguments_of
+from npora.check.trees import at, replaced
 from npora.nn import Module
 
 
@@ -61,15 +62,15 @@ def _broken(
     own = state["forwards"]
 
     def broken(*dy: Any) -> Any:
-        places = places_of(layer, inputs, set(parameters))
+        arguments = arguments_of(layer, inputs, keywords, set(parameters))
         before = {name: parameter.grad for name, parameter in parameters.items()}
         for parameter in parameters.values():
             parameter.grad = None
         returned = backward(*dy)
-        found = [g for g in (returned if isinstance(returned, tuple | list) else (returned,)) if g is not None]
-        gradients = dict(zip(places, found, strict=False))
+        places = {name: place for name, place in arguments.located(returned).items() if place is not None}
+        gradients = {name: at(returned, place) for name, place in places.items()}
         gradients |= {name: p.grad for name, p in parameters.items() if p.grad is not None}
-        arrays = {name: inputs[place] for name, place in places.items()}
+        arrays = {name: at(inputs, path) for name, path in arguments.paths.items()}
         arrays |= {name: p.data for name, p in parameters.items()}
         upstream = tuple(np.asarray(w) for w in dy)
         context = context_of(layer, arrays, places, keywords, upstream, gradients, target)
@@ -82,8 +83,9 @@ def _broken(
         for name, parameter in parameters.items():
             change, previous = gradients.get(name), None if scene.overwrite else before[name]
             parameter.grad = before[name] if change is None else change if previous is None else previous + change
-        back = tuple(gradients[name] for name in places)
-        return back if isinstance(returned, tuple | list) else (back[0] if back else None)
+        for name, place in places.items():
+            returned = replaced(returned, place, gradients[name])
+        return returned
 
     return broken
 

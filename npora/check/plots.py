@@ -45,8 +45,9 @@ def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
 
 def heat_maps(ratios: Iterable[tuple[str, Array]], path: str | os.PathLike[str] | None = None) -> Any:
     """One map for each title: log₁₀ of |difference| over tolerance, blue below 0, yellow to red above, where an element
-    fails, and black where it is not finite. Each has its own scale, and the worst of many come first."""
-    maps = sorted(ratios, key=lambda item: -float(np.max(item[1])))
+    fails, and black where it is infinite. Each has its own scale, and the worst of many come first. Where only some
+    elements were looked at and the others are nan, each is a mark at its place."""
+    maps = sorted(ratios, key=lambda item: -float(np.nanmax(item[1])))
     if not maps:
         raise ValueError("this report compared no single elements (method dot-product): there is nothing to draw")
     columns = min(3, len(maps))
@@ -67,6 +68,7 @@ def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
     with np.errstate(divide="ignore"):
         logarithm = np.maximum(np.log10(np.where(np.isfinite(flat), flat, 1)), -6)
     shown = np.ma.array(logarithm, mask=~np.isfinite(flat))
+    sampled = np.isnan(flat)
     low = min(float(shown.min()) if shown.count() else 0.0, 0.0)
     high = max(float(shown.max()) if shown.count() else 0.0, 0.0)
     if not shown.count() or (shown > 0).all():
@@ -78,10 +80,14 @@ def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
     below, above = values[values <= 0], values[values > 0]
     blues, reds = np.linspace(0.15, 0.85, len(below)), np.linspace(0.25, 1, len(above))
     colours = np.concatenate([colormaps["Blues_r"](blues), colormaps["YlOrRd"](reds)])
-    image = axes.imshow(
-        shown, cmap=ListedColormap(colours).with_extremes(bad="black"), norm=Normalize(low, high), aspect="auto"
-    )
+    style = {"cmap": ListedColormap(colours).with_extremes(bad="black"), "norm": Normalize(low, high)}
     lines, width = shown.shape
+    if sampled.any():
+        row, column = np.nonzero(~sampled)
+        image = axes.scatter(column, row, c=shown[row, column], plotnonfinite=True, s=4, **style)
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(lines - 0.5, -0.5))
+    else:
+        image = axes.imshow(shown, aspect="auto", **style)
     axes.set_xticks(range(0, width, max(1, width // 6)))
     axes.set_yticks(range(0, lines, max(1, lines // 6)) if ratio.ndim > 1 else [])
     axes.set_title(title, fontsize=8)

@@ -25,6 +25,7 @@ def _short(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}[{','.join(map(str, value.shape))}]"
     if isinstance(value, Mapping):
-        return "batch"
-    text = repr(value)
+        text = f"{{{', '.join(f'{key!r}: {_short(item)}' for key, item in value.items())}}}"
+        return text if len(text) <= 80 else "batch"
+    text = f"({', '.join(map(_short, value))},)" if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 30 else f"<{type(value).__name__}>"

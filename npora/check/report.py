@@ -55,7 +55,9 @@ class Report:
     elements: tuple[Element, ...] = ()  # the ten worst
     notes: tuple[str, ...] = ()
     replay: str = ""
-    ratios: dict[str, Any] = field(default_factory=dict, repr=False)  # by name, |difference| over tolerance
+    ratios: dict[str, Any] = field(
+        default_factory=dict, repr=False
+    )  # by name, |difference| over tolerance, nan where not looked at
 
     @property
     def ok(self) -> bool:

@@ -191,9 +191,9 @@ def _stale(bench: Bench, dy: Outputs, expected: dict[str, Array]) -> str:
     moved = [name for name in bench.arrays if name in bench.subject.places]
     before = {name: bench.arrays[name].copy() for name in moved}
     _, backward = bench.forward()
-    inputs = list(bench.inputs)
+    inputs = bench.inputs
     for name in moved:  # arrays of their own, since the first forward may rightly hold on to its inputs
-        bench.inputs[bench.subject.places[name]] = 1.5 * before[name] + 0.25
+        bench.put(name, 1.5 * before[name] + 0.25)
     try:
         bench.forward()
     except (ValueError, ArithmeticError, LookupError):  # the moved point is out of the function's domain

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from npora.check.inputs import nothing_given, read_call
+from npora.check.inputs import is_floating, nothing_given, positional_names, read_call, signature_of
+from npora.check.returned import Arguments
+from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.nn import Module, no_grad
 from npora.nn.module import Array
 
@@ -21,8 +22,9 @@ Outputs = tuple[Array, ...]
 class Subject:
     """A layer, a function that returns `(y, backward)`, or a pair of functions `f` and `vjp`, with its inputs.
 
-    What is checked are the floating-point arrays among the positional inputs and the trainable parameters: `point`, by
-    name, in `dtype`. Every precision is evaluated at that same point.
+    What is checked are the floating-point arrays in the positional inputs, however nested, and the trainable
+    parameters: `point`, by name, in `dtype`. Every precision is evaluated at that same point. Arrays without elements,
+    of integers or of truth values are constants.
 
     Parameters whose elements are all alike (a LoRA B of zeros, a norm's ones) are moved off that value, unless
     `randomize` is None: there a wrong formula may give the right number. `randomized` names them.
@@ -45,18 +47,26 @@ class Subject:
         self.keywords = keywords
         self.dtype = np.dtype(dtype)
         parameters = dict(layer.named_parameters()) if isinstance(layer, Module) else {}
-        self.places = places_of(layer, inputs, set(parameters))
-        self.trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
-        self.frozen = [name for name in parameters if name not in self.trainable]
-        given = {name: inputs[place] for name, place in self.places.items()}
+        self.arguments = arguments_of(layer, inputs, keywords, set(parameters))
+        self.places = self.arguments.paths
+        self.trainable = [name for name, p in parameters.items() if p.requires_grad and p.data.size]
+        self.frozen = [name for name, p in parameters.items() if not p.requires_grad]
+        given = {name: at(inputs, path) for name, path in self.places.items()}
         given |= {name: parameters[name].data for name in self.trainable}
         for name, value in given.items():
-            if value.size == 0:
-                raise ValueError(f"{name} is empty, of shape {value.shape}: there is nothing to differentiate by")
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} holds nan or inf: a gradient can be checked only where the inputs are finite")
         if not given:
+            for path, value in leaves(inputs):
+                if is_floating(value):
+                    name = self.arguments.label(path)
+                    raise ValueError(f"{name} is empty, of shape {value.shape}: there is nothing to differentiate by")
             raise TypeError(nothing_given(_name_of(layer), inputs, keywords))
+        self.constants = {
+            self.arguments.label(path): x
+            for path, x in leaves(inputs)
+            if isinstance(x, np.ndarray) and x.dtype.kind in "bi"
+        }
         # Never written to, so that a model's own arrays need not be copied.
         self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
         self.randomized: list[str] = []
@@ -92,9 +102,10 @@ class Bench:
     def __init__(self, subject: Subject, dtype: np.dtype[Any], shared: bool = False) -> None:
         self.subject, self.dtype = subject, dtype
         self.arrays = {name: value.astype(dtype, copy=not shared) for name, value in subject.point.items()}
-        self.inputs = list(subject.inputs)
-        for name, place in subject.places.items():
-            self.inputs[place] = _view(self.arrays[name])
+        names = {path: name for name, path in subject.places.items()}
+        self.inputs = with_leaves(
+            subject.inputs, lambda path, x: _view(self.arrays[names[path]]) if path in names else self._cast(x)
+        )
         self.layer: Any = subject.layer
         self.parameters: dict[str, Any] = {}
         if isinstance(subject.layer, Module):
@@ -105,19 +116,42 @@ class Bench:
                 parameter.grad = None
                 value = self.arrays[name] if name in self.arrays else parameter.data.astype(dtype, copy=not shared)
                 parameter.data = _view(value)
-        self.keywords = {key: self._cast(value) for key, value in subject.keywords.items()}
+        self.keywords = with_leaves(subject.keywords, lambda _, x: self._cast(x))
+        given = [*leaves(self.inputs), *leaves(self.keywords)]
+        self._draws = any(isinstance(x, np.random.Generator) for _, x in given)
+        self.missing: frozenset[str] = frozenset()
 
     def _cast(self, value: Any) -> Any:
         """A floating-point array that is a constant here takes part in the arithmetic, so in the precision too."""
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            return _view(value.astype(self.dtype))
-        return value
+        if not isinstance(value, np.ndarray):
+            return value
+        return _view(value.astype(self.dtype) if value.dtype.kind == "f" else value)
+
+    def put(self, name: str, value: Array) -> None:
+        """Another array in place of an input."""
+        self.inputs = replaced(self.inputs, self.subject.places[name], value)
+
+    def given(self, name: str) -> Array:
+        """The array that the layer gets for an input."""
+        array: Array = at(self.inputs, self.subject.places[name])
+        return array
 
     def forward(self) -> tuple[Outputs, Callable[..., Any]]:
         """The outputs, and the pullback. Each Generator among the arguments is copied, so that it draws the same."""
-        inputs = [_fresh(value) for value in self.inputs]
-        keywords = {key: _fresh(value) for key, value in self.keywords.items()}
-        result = self.layer(*inputs, **keywords)
+        inputs, keywords = self.inputs, self.keywords
+        if self._draws:
+            inputs, keywords = (with_leaves(given, lambda _, x: _fresh(x)) for given in (inputs, keywords))
+        try:
+            result = self.layer(*inputs, **keywords)
+        except TypeError as error:
+            labels = self.subject.arguments.labels
+            nested = [label for label, value in zip(labels, inputs, strict=True) if parts(value) is not None]
+            if not nested:
+                raise
+            raise TypeError(
+                f"{error}. {', '.join(nested)} was given as it came, a structure; if {self.subject} takes arrays, pass "
+                f"each as an input of its own, gradcheck(f, x, y)"
+            ) from error
         vjp = self.subject.vjp
         if vjp is not None:
             return outputs_of(result), lambda *dy: vjp(*dy, *inputs, **keywords)
@@ -133,7 +167,8 @@ class Bench:
             return self.forward()[0]
 
     def gradients(self, backward: Callable[..., Any], dy: Outputs) -> dict[str, Array]:
-        """What backward returns for the inputs and adds to the parameters' grad, by name.
+        """What backward returns for the inputs and adds to the parameters' grad, by name: zeros where it gives nothing,
+        as `missing` then says.
 
         Raises
         ------
@@ -142,18 +177,14 @@ class Bench:
         for parameter in self.parameters.values():
             parameter.grad = None
         returned = backward(*dy)
-        found = [g for g in (returned if isinstance(returned, tuple | list) else (returned,)) if g is not None]
-        places = self.subject.places
-        if len(found) != len(places):
-            whole = any(isinstance(x, np.ndarray) and x.dtype.kind in "iub" for x in self.inputs)
-            raise ValueError(
-                f"backward returned {len(found)} gradients, expected {len(places)}: one for each floating-point input "
-                f"({', '.join(places) or 'there is none'}){'; for integers return None' if whole else ''}"
-            )
-        gradients = dict(zip(places, map(np.asarray, found), strict=True))
-        for name in self.subject.trainable:
-            gradient = self.parameters[name].grad
-            gradients[name] = np.zeros(self.arrays[name].shape, self.dtype) if gradient is None else gradient
+        located = self.subject.arguments.located(returned)
+        found = {name: None if place is None else np.asarray(at(returned, place)) for name, place in located.items()}
+        found |= {name: self.parameters[name].grad for name in self.subject.trainable}
+        self.missing = frozenset(name for name, gradient in found.items() if gradient is None)
+        gradients = {
+            name: np.zeros(self.arrays[name].shape, self.dtype) if gradient is None else gradient
+            for name, gradient in found.items()
+        }
         for name, gradient in gradients.items():
             expected = self.arrays[name].shape
             if gradient.shape != expected:
@@ -163,38 +194,38 @@ class Bench:
 
 
 def outputs_of(y: Any) -> Outputs:
-    """The arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or else fields."""
+    """The floating-point arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or
+    else fields. Integers and truth values beside them, as an argmax, have no gradient and get no dy."""
     if isinstance(y, tuple | list):
-        parts = list(y)
+        items = list(y)
     elif getattr(y, "loss", None) is not None:
-        parts = [y.loss]
+        items = [y.loss]
     elif dataclasses.is_dataclass(y):
         fields = [getattr(y, field.name) for field in dataclasses.fields(y)]
-        parts = [value for value in fields if value is not None]
+        items = [value for value in fields if value is not None]
     elif hasattr(y, "logits"):  # computed when they are asked for
-        parts = [y.logits]
+        items = [y.logits]
     else:
-        parts = [y]
-    arrays = tuple(np.asarray(part) for part in parts)
-    if not arrays or any(array.dtype.kind not in "fc" for array in arrays):
+        items = [y]
+    arrays = tuple(np.asarray(item) for item in items)
+    floating = tuple(array for array in arrays if array.dtype.kind in "fc")
+    if not floating or any(array.dtype.kind not in "fciub" for array in arrays):
         raise TypeError(f"the forward returned {_describe(y)}, expected floating-point arrays")
-    return arrays
+    return floating
 
 
-def places_of(layer: Any, inputs: tuple[Any, ...], taken: set[str]) -> dict[str, int]:
-    """The floating-point inputs, by the names that the code gives them."""
-    try:
-        signature = inspect.signature(layer.forward if isinstance(layer, Module) else layer)
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        names = [p.name for p in signature.parameters.values() if p.kind in positional]
-    except (TypeError, ValueError):
-        names = []
-    places = {}
-    for place, value in enumerate(inputs):
-        if isinstance(value, np.ndarray | np.floating) and np.issubdtype(value.dtype, np.floating):
-            name = names[place] if place < len(names) else f"input {place}"
-            places[f"input {name}" if name in taken else name] = place
-    return places
+def arguments_of(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any], taken: set[str]) -> Arguments:
+    """The floating-point arrays in the inputs, by the names that the code gives them."""
+    names = positional_names(layer)
+    labels = [names[k] if k < len(names) else f"input {k}" for k in range(len(inputs))]
+    labels = [f"input {label}" if label in taken else label for label in labels]
+    signature = signature_of(layer)
+    order: list[int | None] = []
+    for name in signature.bind(*inputs, **keywords).arguments if signature else ():
+        order.append(labels.index(name) if name in labels else None)
+    arguments = Arguments(inputs, labels, {}, order)
+    paths = {arguments.label(path): path for path, x in leaves(inputs) if is_floating(x) and x.size}
+    return dataclasses.replace(arguments, paths=paths)
 
 
 def _view(x: Array) -> Array:
