@@ -37,10 +37,14 @@ def main() -> int:
         found = [one for some in pool.map(partial(judge, seeds=seeds), names, chunksize=4) for one in some]
     alarms = [one for one in found if not one.wrong and one.verdict in ("FAIL", "REFUSED")]
     missed = [one for one in found if one.missed]
-    untold = [one for one in found if one.wrong and one.verdict not in ("FAIL", "REFUSED", "PASS")]
+    untold = [one for one in found if one.wrong and one.matters and one.verdict not in ("FAIL", "REFUSED", "PASS")]
+    open_ones = [one for one in found if not one.wrong and one.verdict not in ("FAIL", "REFUSED", "PASS")]
+    refused = [one for one in found if one.wrong and one.verdict == "REFUSED"]
     _print("right ones that are called wrong", alarms)
     _print("wrong ones that pass", missed)
     _print("wrong ones that are not told", untold)
+    _print("right ones of which the check says that it cannot tell", open_ones)
+    _print("wrong ones that are refused", refused)
     for title, side in (("right", False), ("wrong", True)):
         ones = [one for one in found if one.wrong == side]
         print(f"{title}: {len({one.name for one in ones})} functions, {len(ones)} checks: {_counted(ones)}")

@@ -32,8 +32,12 @@ class Judged:
     note: str = ""
 
     @property
+    def matters(self) -> bool:
+        return self.error > MATTERS
+
+    @property
     def missed(self) -> bool:
-        return self.wrong and self.verdict == "PASS" and self.error > MATTERS
+        return self.wrong and self.verdict == "PASS" and self.matters
 
     @property
     def resolvable(self) -> bool:
@@ -42,7 +46,7 @@ class Judged:
 
     @property
     def size(self) -> str:
-        if self.error <= MATTERS:
+        if not self.matters:
             return "below 1e-6"
         return "above 1e-2" if self.error > 1e-2 else "1e-2 to 1e-4" if self.error > 1e-4 else "1e-4 to 1e-6"
 
