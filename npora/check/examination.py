@@ -173,7 +173,8 @@ class Examination:
         if self._again is None:
             other = other_precision(self.subject.dtype)
             try:
-                self._again = [self._pullback(other, around) for around in range(3 if other == np.float32 else 1)]
+                with np.errstate(all="ignore"):  # of numbers that float32 does not hold
+                    self._again = [self._pullback(other, around) for around in range(3 if other == np.float32 else 1)]
             except (TypeError, ValueError, ArithmeticError):
                 self._again = []
         return self._again
