@@ -1,11 +1,11 @@
 """Does the gradient check tell right from wrong? Right functions of every kind, and wrong ones of every kind.
 
-    python -m tests.corpus [NAME …] [--seeds 20] [--first 0] [--jobs 2]
+    python -m tests.corpus [NAME …] [--seeds 20] [--first 0] [--jobs 2] [--method auto]
 
 Prints, for the right functions and the wrong ones, how many verdicts of each kind came; every FAIL of a right one;
 every PASS of a wrong one whose gradient is off by more than 1e-6; and the wrong ones that could not be told, with how
-far off they are and how far the gradient moves when its inputs move by an ulp. Exits 1 on a FAIL of a right one or a
-PASS of such a wrong one. A NAME is a part of a function's name.
+far off they are and how far the gradient moves when its inputs move by an ulp. Exits 1 on a FAIL of a right one, a PASS
+of such a wrong one, or an error of the check's own. A NAME is a part of a function's name.
 """
 
 from __future__ import annotations
@@ -30,21 +30,28 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--method", default="auto", help="gradcheck's")
     options = parser.parse_args()
     names = [name for name in (*RIGHT, *WRONG) if not options.names or any(part in name for part in options.names)]
     seeds = range(options.first, options.first + options.seeds)
     with ProcessPoolExecutor(options.jobs) as pool:
-        found = [one for some in pool.map(partial(judge, seeds=seeds), names, chunksize=4) for one in some]
-    alarms = [one for one in found if not one.wrong and one.verdict in ("FAIL", "REFUSED")]
+        found = [
+            one
+            for some in pool.map(partial(judge, seeds=seeds, method=options.method), names, chunksize=4)
+            for one in some
+        ]
+    alarms = [one for one in found if not one.wrong and one.verdict == "FAIL"]
+    raised = [one for one in found if one.verdict == "RAISED"]
     missed = [one for one in found if one.missed]
-    untold = [one for one in found if one.wrong and one.matters and one.verdict not in ("FAIL", "REFUSED", "PASS")]
-    open_ones = [one for one in found if not one.wrong and one.verdict not in ("FAIL", "REFUSED", "PASS")]
-    refused = [one for one in found if one.wrong and one.verdict == "REFUSED"]
+    untold = [
+        one for one in found if one.wrong and one.matters and one.verdict not in ("FAIL", "REFUSED", "RAISED", "PASS")
+    ]
+    open_ones = [one for one in found if not one.wrong and one.verdict not in ("FAIL", "RAISED", "PASS")]
     _print("right ones that are called wrong", alarms)
+    _print("ones at which the check itself raises an error", raised)
     _print("wrong ones that pass", missed)
     _print("wrong ones that are not told", untold)
     _print("right ones of which the check says that it cannot tell", open_ones)
-    _print("wrong ones that are refused", refused)
     for title, side in (("right", False), ("wrong", True)):
         ones = [one for one in found if one.wrong == side]
         print(f"{title}: {len({one.name for one in ones})} functions, {len(ones)} checks: {_counted(ones)}")
@@ -52,9 +59,11 @@ def main() -> int:
         ones = [one for one in found if one.wrong and one.size == size]
         print(f"    off by {size}: {len(ones)} checks: {_counted(ones)}")
     resolvable = [one for one in untold if one.resolvable]
-    print(f"{len(alarms)} false alarms, {len(missed)} missed, {len(untold)} not told, {len(resolvable)} of them"
-          " well above the rounding")  # fmt: skip
-    return 1 if alarms or missed else 0
+    print(
+        f"{len(alarms)} false alarms, {len(missed)} missed, {len(raised)} errors of the check, {len(untold)} not told, "
+        f"{len(resolvable)} of them well above the rounding"
+    )
+    return 1 if alarms or missed or raised else 0
 
 
 def _counted(ones: list[Judged]) -> str:

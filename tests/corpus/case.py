@@ -40,13 +40,14 @@ class Right:
 @dataclass(frozen=True)
 class Wrong:
     """error : of the gradient, where it cannot be computed at a point: a mistake of conduct, not of a formula.
-    upstream : the size of dy at which the mistake shows."""
+    upstream : the size of dy at which the mistake shows. refused : the check may raise and say what the matter is."""
 
     name: str
     function: Function
     partner: Right
     error: float | None = None
     upstream: float = 1.0
+    refused: bool = False
 
 
 RIGHT: dict[str, Right] = {}

@@ -56,27 +56,28 @@ class Judged:
         return f"seed {self.seed}: {self.verdict}, {sizes}{self.note}"
 
 
-def judge(name: str, seeds: Iterable[int]) -> list[Judged]:
-    return [_judged(RIGHT[name] if name in RIGHT else WRONG[name], seed) for seed in seeds]
+def judge(name: str, seeds: Iterable[int], method: str = "auto") -> list[Judged]:
+    return [_judged(RIGHT[name] if name in RIGHT else WRONG[name], seed, method) for seed in seeds]
 
 
-def _judged(case: Right | Wrong, seed: int) -> Judged:
+def _judged(case: Right | Wrong, seed: int, method: str) -> Judged:
     own = case.partner if isinstance(case, Wrong) else case
     inputs = own.inputs(seed)
-    verdict, note = _verdict(case, inputs, seed)
+    verdict, note = _verdict(case, inputs, seed, method)
     if not isinstance(case, Wrong):
         return Judged(case.name, seed, verdict, False, note=note)
     error, rounding = measured(case, inputs, seed)
     return Judged(case.name, seed, verdict, True, error, rounding, note)
 
 
-def _verdict(case: Right | Wrong, inputs: tuple[Any, ...], seed: int) -> tuple[str, str]:
+def _verdict(case: Right | Wrong, inputs: tuple[Any, ...], seed: int, method: str) -> tuple[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            report = gradcheck(case.function, *inputs, seed=seed)
+            report = gradcheck(case.function, *inputs, seed=seed, method=method)
         except Exception as error:  # whatever the bench makes of a function, the others are judged too
-            return "REFUSED", f"{type(error).__name__}: {error}"
+            expected = isinstance(case, Wrong) and case.refused and isinstance(error, TypeError | ValueError)
+            return "REFUSED" if expected else "RAISED", f"{type(error).__name__}: {error}"
     bad = [row for row in report.rows if row.verdict == report.verdict != "PASS"]
     return report.verdict, "; ".join(f"{row.name}: {row.note}" for row in bad)[:300]
 

@@ -9,6 +9,10 @@ from tests.corpus.case import between, fixed, n, pair, right
 V = n(3)
 
 
+def corner(x, y):
+    return lambda r: np.array([x, y]) + r.uniform(0, 0.4, 2)
+
+
 def _hat(w):
     return np.cross(np.eye(3), w) * -1
 
@@ -53,7 +57,7 @@ pair("polygon area", [n(5, 2)], lambda p: (p[:, 0] * np.roll(p[:, 1], -1) - np.r
                                       np.roll(p[:, 0], 1) - np.roll(p[:, 0], -1)], 1))
 pair("tetrahedron volume", [n(3, 3)], lambda a: a[0] @ np.cross(a[1], a[2]) / 6, lambda dy, a: dy / 6 * np.stack([
     np.cross(a[1], a[2]), np.cross(a[2], a[0]), np.cross(a[0], a[1])]))
-pair("box overlap", [between(0, 1, 2), between(1.2, 2.5, 2), between(0, 1, 2), between(1.2, 2.5, 2)],
+pair("box overlap", [corner(0.6, 0), corner(2, 1.2), corner(0, 0.6), corner(1.2, 2)],
      lambda a, b, c, d: np.maximum(0, np.minimum(b, d) - np.maximum(a, c)).prod(), lambda dy, a, b, c, d: (
          _overlap(dy, a, b, c, d)))
 pair("chamfer distance", [n(4, 2), n(3, 2)], lambda x, z: ((x[:, None] - z) ** 2).sum(-1).min(1).sum(),

@@ -98,7 +98,7 @@ def _segment_max(x, s):
     return x[where], where
 
 
-@right(n(4, 3), n(6, 3), whole(4, 6))
+@right(n(4, 3), n(6, 3), whole(3, 6))
 def scattered_over(x, values, i):
     """x[i] = values, the last writer wins: only it and the rows left alone have gradients."""
     y = x.copy()

@@ -172,17 +172,17 @@ def single(x):
     return np.sqrt(x), lambda dy: (0.5 / np.sqrt(x)).astype(np.float32) * dy.astype(np.float32)
 
 
-@misbehaved("matrix product", "the gradients in the other order", error=1.0)
+@misbehaved("matrix product", "the gradients in the other order", error=1.0, refused=True)
 def returned_in_the_other_order(a, b):
     return a @ b, lambda dy: (a.T @ dy, dy @ b.T)
 
 
-@misbehaved("inner product", "one gradient of two", error=1.0)
+@misbehaved("inner product", "one gradient of two", error=1.0, refused=True)
 def one_of_two(x, z):
     return x @ z, lambda dy: dy * z
 
 
-@misbehaved("outer product", "a gradient transposed", error=1.0)
+@misbehaved("outer product", "a gradient transposed", error=1.0, refused=True)
 def of_another_shape(x, z):
     return np.outer(x, z), lambda dy: ((dy @ z)[None], x @ dy)
 
