@@ -13,15 +13,6 @@ def corner(x, y):
     return lambda r: np.array([x, y]) + r.uniform(0, 0.4, 2)
 
 
-def _hat(w):
-    return np.cross(np.eye(3), w) * -1
-
-
-def _unhat(d):
-    """The gradient of w where that of hat(w) is d."""
-    return np.array([d[2, 1] - d[1, 2], d[0, 2] - d[2, 0], d[1, 0] - d[0, 1]])
-
-
 def quaternion_product(a, b):
     w, v, s, u = a[0], a[1:], b[0], b[1:]
     return np.concatenate([[w * s - v @ u], w * u + s * v + np.cross(v, u)])

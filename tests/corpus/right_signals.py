@@ -6,7 +6,6 @@ import numpy as np
 
 from tests.corpus.case import between, fixed, n, pair, right, scaled
 
-COMB = fixed(8)
 KERNEL = fixed(3)
 _N, _K = np.arange(8), np.arange(8)
 DCT = np.cos(np.pi * (_N + 0.5) * _K[:, None] / 8)

@@ -6,7 +6,6 @@ import numpy as np
 
 from tests.corpus.case import fixed, only_first, only_last, spoilt, true, wrong
 
-HARTLEY_ROWS = np.arange(8)
 KERNEL = fixed(3)
 
 # fmt: off
