@@ -43,7 +43,7 @@ wrong("qr_factors", "R's last element", lambda dQ, dR, A: true(
 
 # Small, and spread.
 spoilt("lorentzian", "a thirty-thousandth", lambda g, dy, x: g * (1 + 3e-5))
-spoilt("sigmoid", "a slope by differences of 1e-3", lambda g, dy, x: _differences("sigmoid", dy, x, 1e-2))
+spoilt("sigmoid", "a slope by differences over a hundredth", lambda g, dy, x: _differences("sigmoid", dy, x, 1e-2))
 spoilt("silu", "a slope by one-sided differences", lambda g, dy, x: _one_sided("silu", dy, x, 1e-5))
 spoilt("mish", "a noise of 1e-5", lambda g, dy, x: g * (1 + 1e-5 * np.sin(1e3 * x)))
 spoilt("log gamma", "stored as sixteen bits", lambda g, dy, x: g.astype(np.float16).astype(g.dtype))
