@@ -66,12 +66,12 @@ def structure(
     zeros = bench.gradients(backward, tuple(0 * w for w in dy))
     left = [name for name, g in zeros.items() if g.any()]
     yield row("backward(0) = 0", f"{', '.join(left)} is not zero: a term lacks dy" if left else "")
-    doubled = bench.gradients(backward, tuple(2 * w for w in dy))
-    # Doubling is exact but for underflow, which adds some 2⁻¹⁵⁰ in float32: nothing beside u² of the largest gradient.
+    doubled = bench.gradients(backward, tuple(-2 * w for w in dy))  # of a number dy the sign is half of what there is
+    # This is exact but for underflow, which adds some 2⁻¹⁵⁰ in float32: nothing beside u² of the largest gradient.
     beside = precision_of(subject.dtype).u ** 2 * max(float(np.abs(g).max()) for g in again.values())
     beside += 4 * float(np.finfo(subject.dtype).smallest_subnormal)
-    differ = _differ({name: 2 * g for name, g in again.items()}, doubled, beside)
-    yield row("backward(2 dy) = 2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
+    differ = _differ({name: -2 * g for name, g in again.items()}, doubled, beside)
+    yield row("backward(−2 dy) = −2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
     nonlinear = _nonlinear_far_from_one(subject, dy)
     yield row(FAR, f"{nonlinear} is not linear in dy" if nonlinear else "")
     yield _additivity(subject, dy, other, rounding)

@@ -208,6 +208,13 @@ def test_an_option_that_makes_no_sense_is_an_error(options: Any, error: Any, mes
         gradcheck(lambda x: (x, lambda dy: dy), X, **options)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pullback_that_is_right_for_one_sign_of_dy_alone_fails(seed: int) -> None:
+    for sign in (1, -1):
+        half = lambda x, sign=sign: ((x * x).sum(), lambda dy: 2 * x * np.maximum(sign * dy, 0) * sign)  # noqa: E731
+        assert gradcheck(half, X, seed=seed).verdict == "FAIL"
+
+
 def test_a_gradient_for_integers_is_an_error_that_says_so() -> None:
     class Table(Linear):
         def forward(self, rows: Array, rng: Any = None) -> Any:
