@@ -184,8 +184,8 @@ class DotProducts:
 
     def _moves(self, v: Direction, numeric: float) -> float:
         """How far both sides may be off by rounding, from what ulps do to them."""
-        own = [_product({n: g[n] - self.analytic[n] for n in v.names}, v)[1] for g in self.rounding.gradients]
-        return self.rounding.spread(own, 0.0) + self.probe.rounding_along(v, numeric, self.rounding)
+        moves = {name: self.rounding.of_gradient(name, self.analytic[name]) for name in v.names}
+        return _product(moves, v)[1] + self.probe.rounding_along(v, numeric, self.rounding)
 
 
 def _product(gradients: Mapping[str, Array], v: Direction) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from npora.check.subject import Bench, Outputs, Subject
 from npora.nn.module import Array
 
 SAMPLES = 4
+WIDER = 2.0**8
 SLACK = 8  # a difference of so many times the largest move of four may be rounding
 EXACT = frozenset((
     "negative", "positive", "absolute", "fabs", "conjugate", "sign", "copysign", "heaviside", "maximum", "minimum",
@@ -41,7 +42,12 @@ class Rounding:
     @cached_property
     def gradients(self) -> list[dict[str, Array]]:
         """What the pullback gives each time; nothing where it does not run on such arrays."""
-        return self._sampled(self._pullback)
+        return self._sampled(lambda seed: self._pullback(seed, 1))
+
+    @cached_property
+    def wide(self) -> list[dict[str, Array]]:
+        """The same for moves WIDER times as wide: rounding follows them, a choice that an ulp turns over does not."""
+        return self._sampled(lambda seed: self._pullback(seed, WIDER))
 
     @cached_property
     def values(self) -> list[float]:
@@ -65,8 +71,11 @@ class Rounding:
 
     def of_gradient(self, name: str, analytic: Array) -> Array:
         """How far each element may be off by its own rounding."""
-        moves = [np.abs(g[name] - analytic) for g in self.gradients]
-        return SLACK * np.max(moves, axis=0) if moves else np.zeros(analytic.shape)
+        moves, wide = (
+            np.max([np.abs(g[name] - analytic) for g in found] or [np.zeros(analytic.shape)], axis=0)
+            for found in (self.gradients, self.wide)
+        )
+        return np.asarray(SLACK * np.minimum(moves, wide / WIDER))
 
     @staticmethod
     def spread(values: list[float], around: float) -> float:
@@ -80,9 +89,9 @@ class Rounding:
         except Exception:  # whatever a forward makes of a subclass of ndarray, it was right on arrays
             return []
 
-    def _pullback(self, seed: int) -> dict[str, Array]:
+    def _pullback(self, seed: int, times: float) -> dict[str, Array]:
         dtype = self.subject.dtype
-        shaker = _Shaker(seed, 2.0 * float(np.finfo(dtype).epsneg))
+        shaker = _Shaker(seed, times * 2.0 * float(np.finfo(dtype).epsneg))
         bench = self._bench(dtype, shaker)
         _, backward = bench.forward()
         dy = tuple(shaker.watched(shaker.moved(w.astype(dtype))) for w in self.dy)
