@@ -104,7 +104,7 @@ class Rounding:
             if directions is not None and name in directions:
                 moved = moved + 1j * STEP * directions[name]
             if name in self.subject.places:
-                bench.inputs[self.subject.places[name]] = shaker.watched(moved)
+                bench.put(name, shaker.watched(moved))
             else:
                 bench.parameters[name].data = shaker.watched(moved)
         return bench
