@@ -35,7 +35,7 @@ def culprit(subject: Subject, check: Callable[..., Report]) -> str:
         ((paths[id(call[0])], call) for call in calls if id(call[0]) in paths), key=lambda item: -_depth(item[0])
     ):
         try:
-            report = check(module, *inputs, max_elements=50, randomize=False, **keywords)
+            report = check(module, *inputs, randomize=False, **keywords)
         except TypeError:  # it has nothing to differentiate by, or does not return one pullback
             continue
         except ValueError as error:

@@ -128,7 +128,7 @@ def gradcheck(
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")
     if blame and any(row.verdict == FAIL for row in rows):
-        notes.append(culprit(subject, partial(gradcheck, seed=seed, dtype=dtype)))
+        notes.append(culprit(subject, partial(gradcheck, seed=seed, dtype=dtype, max_elements=min(max_elements, 50))))
     elements.sort(key=lambda element: -element.ratio)
     return _raised(
         Report(str(subject), tuple(rows), tuple(elements[:10]), tuple(notes), replay, ratios), raise_exception

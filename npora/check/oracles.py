@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from npora.check.complex_safe import lost_slope, unsafe_operation
-from npora.check.complex_step import STEP, Index, complex_slope, complex_step
+from npora.check.complex_step import STEP, Index, complex_slope, complex_step, slope
 from npora.check.dot_product import DIRECTIONS, Direction
 from npora.check.kinks import REACH, kink
 from npora.check.richardson import (
@@ -162,11 +162,25 @@ class Oracles:
             detail = f"at {name}{list(indices[worst])} {numeric[worst]:.9g} against {differences:.9g} ± {bar:.1g}"
             self._unsafe(unsafe_operation(self.subject) or detail)
             return True
+        if self._are_unmoved(name, [indices[k] for k in wrong], numeric[wrong], h / 2**20, close / 2**3):
+            return False
         for k in wrong:
             again = complex_step(self.complex, self.dy, name, [indices[k]], h / 2**20)[0]
             if not abs(again - numeric[k]) <= close / 2**10:
                 numeric[[k]], bars[[k]] = central(self.real, self.dy, name, [indices[k]], self.noise)
         return False
+
+    def _are_unmoved(self, name: str, indices: list[Index], numeric: Array, h: float, close: float) -> bool:
+        """Are the complex steps at these coordinates the same for another h, as one along them all says?"""
+        assert self.complex is not None
+        weights = np.cos(np.arange(len(indices)))
+        x = self.complex.arrays[name]
+        before = x.copy()
+        for index, weight in zip(indices, weights, strict=True):
+            x[index] += 1j * h * weight
+        along = slope(self.complex, self.dy, h)
+        x[...] = before
+        return bool(abs(along - float(weights @ numeric)) <= close)
 
     def _ask_finer_steps(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> None:
         """Where the pullback is outside the bar, or the bar is wide without noise, take finer steps; believe them where

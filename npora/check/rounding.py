@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from npora.nn.module import Array
 SAMPLES = 4
 WIDER = 2.0**8
 SLACK = 8  # a difference of so many times the largest move of four may be rounding
+FAR = 2.0**14  # no other run moves a tensor so many times as far as the first
 EXACT = frozenset((
     "negative", "positive", "absolute", "fabs", "conjugate", "sign", "copysign", "heaviside", "maximum", "minimum",
     "fmax", "fmin", "floor", "ceil", "trunc", "rint", "frexp", "ldexp", "nextafter", "spacing", "sort",
@@ -42,29 +43,39 @@ class Rounding:
         self.notes: list[str] = []
 
     @cached_property
+    def first(self) -> list[dict[str, Array]]:
+        """What the pullback gives the first time; nothing where it does not run on such arrays."""
+        return self._pullbacks(1, range(1))
+
+    @cached_property
     def gradients(self) -> list[dict[str, Array]]:
-        """What the pullback gives each time; nothing where it does not run on such arrays."""
-        return self._pullbacks(1)
+        """What it gives each time."""
+        return self.first and [*self.first, *self._pullbacks(1, range(1, SAMPLES))]
 
     @cached_property
     def wide(self) -> list[dict[str, Array]]:
         """The same for moves WIDER times as wide: rounding follows them, a choice that an ulp turns over does not."""
-        return self._pullbacks(WIDER)
+        return self._pullbacks(WIDER, range(SAMPLES))
 
     @cached_property
     def values(self) -> list[float]:
         """φ = ⟨dy, f⟩ in float64, each time."""
-        return self._sampled(lambda bench, _: phi(bench, self.dy), np.float64, 2.0**-52)
+        return self._sampled(lambda bench, _: phi(bench, self.dy), np.float64, 2.0**-52, range(SAMPLES))
 
-    def slopes(self, directions: dict[str, Array]) -> list[float]:
+    def slopes(self, directions: dict[str, Array], seeds: Iterable[int] = range(SAMPLES)) -> list[float]:
         """The complex step along a direction, each time."""
-        return self._sampled(lambda bench, _: slope(bench, self.dy), np.complex128, 2.0**-52, directions)
+        return self._sampled(lambda bench, _: slope(bench, self.dy), np.complex128, 2.0**-52, seeds, directions)
 
-    def slopes_at(self, name: str, index: Index) -> list[float]:
+    def slopes_at(self, name: str, index: Index, seeds: Iterable[int] = range(SAMPLES)) -> list[float]:
         """The complex step at one coordinate, each time."""
         unit = np.zeros(self.subject.point[name].shape)
         unit[index] = size = unit_of(self.subject.point[name])
-        return [slope / size for slope in self.slopes({name: unit})]
+        return [slope / size for slope in self.slopes({name: unit}, seeds)]
+
+    def far_below(self, difference: float, name: str, analytic: Array) -> bool:
+        """Is a difference so far above what one run moves in the tensor that no more of them are needed?"""
+        moved = [float(np.abs(g[name] - analytic).max(initial=0.0)) for g in self.first]
+        return bool(moved) and 0 < FAR * moved[0] < difference
 
     def of_gradient(self, name: str, analytic: Array) -> Array:
         """How far each element may be off by its own rounding."""
@@ -76,20 +87,20 @@ class Rounding:
 
     def largest(self, name: str, analytic: Array) -> float:
         """How far any element of a tensor may be off by the tensor's own rounding; infinite where that is not known."""
-        if not (self.gradients and self.wide):
-            return math.inf
-        moved = float(self.of_gradient(name, analytic).max(initial=0.0))
-        return 2**4 * moved if math.isfinite(moved) else math.inf
+        moved = max((float(np.abs(g[name] - analytic).max(initial=0.0)) for g in self.first), default=math.inf)
+        return 2**7 * moved if math.isfinite(moved) else math.inf
 
     @staticmethod
     def spread(values: list[float], around: float) -> float:
         """How far a number may be off by rounding, from what came of it each time."""
         return SLACK * max((abs(value - around) for value in values), default=0.0)
 
-    def _sampled(self, run: Callable[[Bench, _Shaker], Any], dtype: Any, ulp: float, v: Any = None) -> list[Any]:
+    def _sampled(
+        self, run: Callable[[Bench, _Shaker], Any], dtype: Any, ulp: float, seeds: Iterable[int], v: Any = None
+    ) -> list[Any]:
         """What comes of each run; nothing where the subject cannot be run so, as `notes` then say."""
         found = []
-        for seed in range(SAMPLES):
+        for seed in seeds:
             shaker = _Shaker(seed, ulp)
             bench = self._bench(np.dtype(dtype), shaker, v or {})
             try:
@@ -101,7 +112,7 @@ class Rounding:
                 return []
         return found
 
-    def _pullbacks(self, times: float) -> list[dict[str, Array]]:
+    def _pullbacks(self, times: float, seeds: Iterable[int]) -> list[dict[str, Array]]:
         dtype = self.subject.dtype
 
         def one(bench: Bench, shaker: _Shaker) -> dict[str, Array]:
@@ -109,7 +120,7 @@ class Rounding:
             dy = tuple(shaker.watched(shaker.moved(w.astype(dtype))) for w in self.dy)
             return {name: np.array(g, np.float64) for name, g in bench.gradients(backward, dy).items()}
 
-        return self._sampled(one, dtype, times * 2.0 * float(np.finfo(dtype).epsneg))
+        return self._sampled(one, dtype, times * 2.0 * float(np.finfo(dtype).epsneg), seeds)
 
     def _bench(self, dtype: np.dtype[Any], shaker: _Shaker, directions: dict[str, Array]) -> Bench:
         bench = self.subject.at(dtype)
@@ -138,13 +149,13 @@ class _Shaker:
             return self.moved(parts).view(x.dtype).reshape(x.shape)
         if x.dtype not in (np.float64, np.float32):
             return x
-        bits = np.abs(x).view(np.uint64 if x.dtype == np.float64 else np.uint32).astype(np.uint64)
-        bits += np.uint64((0x9E3779B97F4A7C15 * (1 + self.seed + 64 * self.calls)) % 2**64)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
-            bits ^= bits >> np.uint64(shift)
-            bits *= np.uint64(factor)
-        draw = bits.astype(np.float64) * 2.0**-63 - 1
         with np.errstate(all="ignore"):
+            bits = np.abs(x).view(np.uint64 if x.dtype == np.float64 else np.uint32).astype(np.uint64)
+            bits += np.uint64((0x9E3779B97F4A7C15 * (1 + self.seed + 64 * self.calls)) % 2**64)
+            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+                bits ^= bits >> np.uint64(shift)
+                bits *= np.uint64(factor)
+            draw = bits.astype(np.float64) * 2.0**-63 - 1
             return x * (1 + self.ulp * draw).astype(x.dtype)
 
     def watched(self, x: Any) -> Any:
