@@ -70,29 +70,35 @@ def extrapolate(function: Callable[[float], float], noise: float, scale: float =
     D_j is there about C/h_j: it changes more from step to step, not less, and rows up to where it does are left out,
     as are those up to a step at which φ is not finite (out of a domain), or φ(h) + φ(−h) − 2φ(0), of order h², shrinks
     no faster than h: then the point is the tip of something that the steps skip. With no row left the bar is infinite.
+    Of a tip beside other curvature the same difference over h, which has odd powers of h alone, says by a table of its
+    own what is left at h = 0, and the bar is wider by that.
     """
     steps: list[float] = []
     table: list[list[float]] = []
+    jumps: list[list[float]] = []
     here, bend = function(0.0), math.inf
     for h in (step * scale for step in STEPS):
         up, down = function(h), function(-h)
         if not (math.isfinite(up) and math.isfinite(down)):
-            steps, table = [], []
+            steps, table, jumps = [], [], []
             continue
         bend, before = abs(up + down - 2 * here), bend
         if bend > before / 8 + 8 * noise:
-            steps, table = [], []
-        row = [(up - down) / (2 * h)]
+            steps, table, jumps = [], [], []
+        row, bent = [(up - down) / (2 * h)], [(up + down - 2 * here) / h]
         for k, above in enumerate(table[-1] if table else (), start=1):
             row.append(row[-1] + (row[-1] - above) / (16**k - 1))
+            bent.append(bent[-1] + (bent[-1] - jumps[-1][k - 1]) / (4 ** (2 * k - 1) - 1))
         steps.append(h)
         table.append(row)
+        jumps.append(bent)
     best, bar = table[-1][0] if table else math.nan, math.inf
     for j in range(_first_believed(steps, [row[0] for row in table], noise), len(table) - 1):
         wider, row, finer = table[j - 1 : j + 2]
         for k in range(1, j):
             truncation = max(abs(row[k] - other) for other in (row[k - 1], wider[k - 1], wider[k], finer[k]))
-            error = 2 * (truncation + 2 * noise / steps[j])
+            hidden = max(abs(jumps[j][k]) - 16 * noise / steps[j], 0.0)
+            error = 2 * (truncation + 2 * noise / steps[j]) + hidden
             if error < bar:
                 best, bar = row[k], error
     return best, bar
