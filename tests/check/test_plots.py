@@ -90,7 +90,8 @@ def test_axes_count_elements_in_whole_numbers(shape: tuple[int, ...]) -> None:
     assert len(axes.get_yticks()) == 0 or len(shape) > 1
 
 
-def test_the_worst_of_many_maps_are_drawn_and_the_rest_is_counted() -> None:
+def test_the_worst_of_many_maps_are_drawn_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "MOST", 5)
     maps = [(f"p{k}", np.array([float(k)])) for k in range(plots.MOST + 7)]
     figure = plots.heat_maps(maps)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]

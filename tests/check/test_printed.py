@@ -126,6 +126,7 @@ def test_a_failed_assertion_says_what_is_wrong_in_full(tmp_path: Path, plugin: b
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)]
     command += ["-p", "npora.check.pytest_plugin"] * plugin
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "PYTEST_ADDOPTS": ""}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment.pop("CI", None)  # there pytest cuts nothing
     printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
     assert "3 failed, 1 passed" in printed
