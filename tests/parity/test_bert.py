@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from npora.files import load_file, save_file
+from npora.models import DifferenceWarning
 from tests.parity.reference import (
     BATCH,
     LABELS,
