@@ -87,6 +87,25 @@ class PeftConfig(Readable):
         for f in fields(self):
             if f.type == "bool" and not isinstance(getattr(self, f.name), bool):
                 raise ValueError(f"{f.name} must be True or False; got {getattr(self, f.name)!r}")
+        self._check_common(vars(self))
+
+    def _check_common(self, values: dict[str, Any]) -> None:
+        """The fields that several methods have, each where it is one of this config's."""
+        for pattern, rank in {"r": values.get("r", 1), **values.get("rank_pattern", {})}.items():
+            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+                raise ValueError(f"the rank must be a whole number of at least 1; got {rank!r} for {pattern}")
+        for name, value in values.items():
+            if name.endswith("_dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
+                raise ValueError(f"{name} must lie in [0, 1); got {value!r}")
+        modes = ("none", "all", f"{self.peft_type.lower()}_only")
+        if values.get("bias", "none") not in modes:
+            raise ValueError(f"bias must be '{modes[0]}', '{modes[1]}' or '{modes[2]}'; got {values['bias']!r}")
+        if values.get("layers_to_transform") == []:  # as PEFT has it
+            vars(self)["layers_to_transform"] = None
+        if values.get("layers_pattern") and values.get("layers_to_transform") is None:
+            raise ValueError("layers_pattern needs layers_to_transform")
+        if values.get("layers_to_transform") is not None and isinstance(self.target_modules, str):
+            raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
 
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its

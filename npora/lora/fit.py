@@ -41,7 +41,8 @@ def read_tensors(directory: str) -> dict[str, Array]:
 def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> Plan:
     """What an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
     names = [name.removeprefix(PREFIX) for name in tensors]
-    ends = [f".{tensor.file_name}" for method in methods_of(config) for tensor in method.tensors.values()]
+    of_layers = [tensor for method in methods_of(config) for tensor in method.tensors.values() if not tensor.shared]
+    ends = [f".{tensor.file_name}" for tensor in of_layers]
     adapted = dict.fromkeys(name.removesuffix(end) for name in names for end in ends if name.endswith(end))
     saved = [
         path for path in saved_paths(view, config, lenient=True)
@@ -99,10 +100,10 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
         is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
         if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
-    shared = make_shared(view, config, planned.targets)
+    shared = make_shared(view, config, planned.targets, Blank())
     for path in planned.targets:
         adapter = make_adapter(view.linear(path), config, Blank(), path, shared)
-        shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in adapter.in_file()}
+        shapes |= {name: parameter.shape for name, parameter in adapter.in_file(PREFIX + path, config)}
     for path in planned.saved:
         module: Any = view.module(path)
         shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}

@@ -123,6 +123,7 @@ class PeftModel(Adapters):
         for path, module in plain.items():
             model.set_submodule(path, module)
         self.peft_config, self._notes, self._origins, self._active = {}, {}, {}, None
+        self.base_model.shared.clear()
         return model.requires_grad_(False)
 
     def save_pretrained(
@@ -223,6 +224,7 @@ class PeftModel(Adapters):
             parameters = self.adapter_parameters(adapter_name)
             for name, parameter in parameters.items():
                 parameter.data = np.array(values[name], dtype=parameter.dtype)
+            self.base_model.keep_equal_arrays_once()
             self._notes[adapter_name] = dict(record.get("notes", {}))
             files.take_labels(self.config, record)
             config, said = self.peft_config[adapter_name], self._said(adapter_name)
