@@ -18,6 +18,7 @@ from npora.lora.inject import PlainView, base_parameters, check_name, inject, ma
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
 from npora.lora.names import names_match
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.shared import LoraModel
 from npora.nn.module import Array, Backward, Module, Parameter
 
 DEFAULT_SEED = 42
@@ -28,33 +29,6 @@ def check_config(config: object) -> None:
     if not isinstance(config, PeftConfig) or type(config) is PeftConfig:
         kind, own = type(config), " or ".join(kind.__name__ for kind in PeftConfig.kinds.values())
         raise TypeError(f"an adapter's config must be npora's {own}; got a {kind.__module__}.{kind.__qualname__}")
-
-
-class LoraModel(Module):
-    """The base model under PEFT's second level of names, `base_model.model.…`, and beside it what an adapter has but
-    once for all its layers, `base_model.vera_A.default`."""
-
-    def __init__(self, model: Module) -> None:
-        self.model = model
-        self.shared: dict[str, dict[str, Parameter]] = {}  # of each adapter, by name
-
-    def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
-        yield "model", self.model
-        for adapter, arrays in self.shared.items():
-            yield from ((f"{name}.{adapter}", parameter) for name, parameter in arrays.items())
-
-    def keep_equal_arrays_once(self) -> None:
-        """Let frozen arrays of several adapters that have one name and equal values lie in one memory."""
-        seen: dict[str, list[Array]] = {}
-        for arrays in self.shared.values():
-            for name, parameter in arrays.items():
-                if not parameter.requires_grad:
-                    same = (array for array in seen.setdefault(name, []) if np.array_equal(array, parameter.data))
-                    parameter.data = next(same, parameter.data)
-                    seen[name].append(parameter.data)
-
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        return self.model(*args, **kwargs)
 
 
 class Adapters(Module):
@@ -229,6 +203,14 @@ class Adapters(Module):
     def _constants(self, adapter_name: str) -> set[int]:
         """The ids of an adapter's tensors that are never trained."""
         return {id(parameter) for _, layer in self.lora_layers() for parameter in layer.constants(adapter_name)}
+
+    def _refuse_lost(self, adapter_name: str) -> None:
+        """Raise ValueError where a file would lack arrays of the whole model that its config does not draw again."""
+        config, layers = self.peft_config[adapter_name], self.lora_layers()
+        if not getattr(config, "save_projection", True):
+            targets = [path for path, layer in layers if adapter_name in layer.adapters]
+            drawn = make_shared(self._view(), config, targets, np.random.default_rng(DEFAULT_SEED))
+            self.base_model.refuse_others(adapter_name, drawn)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make one adapter the active and trainable one; frozen with `inference_mode`, here or in its config."""

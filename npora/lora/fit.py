@@ -171,6 +171,8 @@ def _why(name: str, view: PlainView) -> str:
     plain = name.removeprefix(PREFIX)
     if ".lora_embedding_" in name:
         return " (an adapter on an embedding, which npora does not have)"
+    if plain.startswith("base_model."):
+        return " (an array of the whole model, which save_projection=False in the config says is not in the file)"
     parameter = view.parameter(plain)
     if parameter is not None:
         return f" (the base's own, of shape {parameter.shape}, has other values)"

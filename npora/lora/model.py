@@ -151,6 +151,7 @@ class PeftModel(Adapters):
         with self._biases.on():
             for name in names if is_main_process else ():
                 directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
+                self._refuse_lost(name)
                 base, said = self._frozen_state(self._saved_paths(name)), self._said(name)
                 parameters, origin = self.adapter_parameters(name), self._origins.get(name)
                 files.save_adapter(directory, self.peft_config[name], parameters, base, said, origin)
