@@ -43,6 +43,7 @@ class PeftConfig(Readable):
     kinds: ClassVar[dict[str, type[PeftConfig]]] = {}  # each method's class, by its peft_type
     meaning: ClassVar[tuple[str, ...]] = ()  # the fields that decide what the tensors mean
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
+    lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
@@ -64,7 +65,7 @@ class PeftConfig(Readable):
             PeftConfig.kinds[kind] = cls
 
     def __new__(cls, *args: Any, **values: Any) -> PeftConfig:
-        known = [f.name for f in fields(cls)]
+        known = [f.name for f in fields(cls) if f.name not in cls.lacks]
         for name in values:
             if name not in known:
                 near = [cls.meant[name]] if name in cls.meant else difflib.get_close_matches(name, known, n=3)
@@ -151,7 +152,7 @@ class PeftConfig(Readable):
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], ignore: Collection[str]) -> PeftConfig:
-        known = {f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(cls) if f.name not in cls.lacks}
         passed = {*known, *ignore, *_OF_PROGRAMS}
         unknown = {key: value for key, value in values.items() if key not in passed and value}
         if unsure := [
@@ -175,7 +176,7 @@ class PeftConfig(Readable):
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name not in self.lacks}
 
     @classmethod
     def from_pretrained(

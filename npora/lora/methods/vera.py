@@ -35,6 +35,7 @@ class VeraConfig(PeftConfig):
 
     meaning: ClassVar[tuple[str, ...]] = ("r", "projection_prng_key")
     beginning: ClassVar[tuple[str, ...]] = ("init_weights", "d_initial")
+    lacks: ClassVar[tuple[str, ...]] = ("exclude_modules",)
 
     r: int = 256
     projection_prng_key: int = 0
