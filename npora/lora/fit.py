@@ -41,8 +41,7 @@ def read_tensors(directory: str) -> dict[str, Array]:
 def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> Plan:
     """What an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
     names = [name.removeprefix(PREFIX) for name in tensors]
-    of_layers = [tensor for method in methods_of(config) for tensor in method.tensors.values() if not tensor.shared]
-    ends = [f".{tensor.file_name}" for tensor in of_layers]
+    ends = [f".{tensor.file_name}" for method in methods_of(config) for tensor in method.tensors.values()]
     adapted = dict.fromkeys(name.removesuffix(end) for name in names for end in ends if name.endswith(end))
     saved = [
         path for path in saved_paths(view, config, lenient=True)

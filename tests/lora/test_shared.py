@@ -14,7 +14,9 @@ from npora import PeftModel, get_peft_model
 from npora.files import load_file, save_file
 from npora.lora import PeftConfig, VeraConfig, methods
 from npora.lora.adapter import Adapter, Tensor
+from npora.lora.inject import adapted_layer
 from npora.lora.methods.vera import VeRA
+from npora.nn import Linear
 from npora.nn.module import Array, Parameter
 from tests.tiny import tiny_bert
 
@@ -73,6 +75,7 @@ def test_equal_arrays_of_several_adapters_lie_in_one_memory_and_others_do_not(tm
     model.add_adapter("same", vera())
     model.add_adapter("smaller", vera(target_modules=["query"]))
     model.add_adapter("of_another_key", vera(projection_prng_key=1))
+    assert array(model, "A") is array(model, "A", "same") and array(model, "B") is array(model, "B", "same")
     model.save_pretrained(tmp_path, selected_adapters=["default"])
     model.load_adapter(tmp_path, "loaded")
     for letter in "AB":
@@ -184,6 +187,8 @@ def test_a_shared_array_can_be_trained_by_all_layers_together(tmp_path: Path, mo
     monkeypatch.setattr(methods, "METHODS", (Bank, *methods.METHODS))
     config = {"r": 3, "target_modules": ["query", "output.dense"], "task_type": "SEQ_CLS"}
     model = moved(get_peft_model(tiny_bert(dtype=np.float64), BankConfig(**config)), 1)
+    alone = adapted_layer(Linear(5, 4), BankConfig(r=3), np.random.default_rng(0)).adapters["default"]
+    assert [parameter.requires_grad for parameter in alone.parameters()] == [True, True, True, False]
     A, B = (model.get_parameter(name) for name in SHARED)
     assert A.requires_grad and not B.requires_grad
     direction, step, losses = np.random.default_rng(5).standard_normal(A.shape), 1e-5, []
@@ -196,6 +201,8 @@ def test_a_shared_array_can_be_trained_by_all_layers_together(tmp_path: Path, mo
     assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(slope, rel=1e-6)
     A.data = at
     model.save_pretrained(tmp_path)
+    model.load_adapter(tmp_path, "equal", config=BankConfig(**config))
+    assert not np.shares_memory(A.data, array(model, "A", "equal")) and array(model, "B", "equal") is B.data
     again = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path, config=BankConfig(**config))
     assert logits(again).tobytes() == logits(model).tobytes() and not again.get_parameter(SHARED[0]).requires_grad
     again.add_adapter("second", BankConfig(**config))
