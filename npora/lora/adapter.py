@@ -22,6 +22,8 @@ from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullbac
 from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
+Shared = Mapping[str, Parameter]
+NOTHING_SHARED: Shared = MappingProxyType({})
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 
 
@@ -76,14 +78,7 @@ class Adapter(Readable):
 
     dropout_p: float = 0.0  # of its input, in training
 
-    def __init__(
-        self,
-        base: Linear,
-        config: Any,
-        rng: Source,
-        path: str = "",
-        shared: Mapping[str, Parameter] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
         """Make the tensors, with their initial values, in the base's dtype.
 
         base : the frozen layer. A method that reads its matrix for a start does so here, and keeps no reference

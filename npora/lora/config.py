@@ -95,6 +95,9 @@ class PeftConfig(Readable):
         for pattern, rank in {"r": values.get("r", 1), **values.get("rank_pattern", {})}.items():
             if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
                 raise ValueError(f"the rank must be a whole number of at least 1; got {rank!r} for {pattern}")
+        for f in fields(self):
+            if f.type == "int" and type(value := values[f.name]) is not int:
+                raise ValueError(f"{f.name} must be a whole number; got {value!r}")
         for name, value in values.items():
             if name.endswith("_dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
                 raise ValueError(f"{name} must lie in [0, 1); got {value!r}")

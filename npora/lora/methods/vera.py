@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import Adapter, MergedPullback, Rng, Tensor
+from npora.lora.adapter import NOTHING_SHARED, Adapter, MergedPullback, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
 from npora.nn import init
@@ -19,7 +18,7 @@ from npora.nn.linear import Linear, matmul, rows
 from npora.nn.module import Array, Identities, Named, Parameter, Pullback
 
 
-@dataclass
+@dataclass(kw_only=True)
 class VeraConfig(PeftConfig):
     """What a VeRA adapter is on, and how its matrices are drawn (Kopiczko et al., 2023).
 
@@ -33,9 +32,9 @@ class VeraConfig(PeftConfig):
     bias, layers_to_transform, layers_pattern : as LoraConfig's, "vera_only" for "lora_only"
     """
 
-    meaning: ClassVar[tuple[str, ...]] = ("r", "projection_prng_key")
-    beginning: ClassVar[tuple[str, ...]] = ("init_weights", "d_initial")
-    lacks: ClassVar[tuple[str, ...]] = ("exclude_modules",)
+    meaning = ("r", "projection_prng_key")
+    beginning = ("init_weights", "d_initial")
+    lacks = ("exclude_modules",)
 
     r: int = 256
     projection_prng_key: int = 0
@@ -47,13 +46,7 @@ class VeraConfig(PeftConfig):
     init_weights: bool = True
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
-    _: KW_ONLY
     peft_type: str = "VERA"
-
-    def check_new(self) -> None:
-        key = self.projection_prng_key
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise ValueError(f"projection_prng_key must be a whole number; got {key!r}")
 
 
 class VeRA(Adapter):
@@ -99,46 +92,44 @@ class VeRA(Adapter):
         return drawn
 
     def __init__(
-        self,
-        base: Linear,
-        config: VeraConfig,
-        rng: Source,
-        path: str = "",
-        shared: Mapping[str, Parameter] = MappingProxyType({}),
+        self, base: Linear, config: VeraConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
     ) -> None:
-        r, o, dtype = config.r, base.out_features, base.dtype
+        plain, dtype = config.init_weights, base.dtype
+        d = np.full(config.r, config.d_initial, dtype) if plain else init.normal(rng, (config.r,), 1.0, dtype)
+        self.d, self.b = Parameter(d), Parameter(np.full(base.out_features, 0 if plain else 1, dtype))
         self.A, self.B, self.dropout_p = shared["vera_A"], shared["vera_B"], config.vera_dropout
-        d = np.full(r, config.d_initial, dtype) if config.init_weights else init.normal(rng, (r,), 1.0, dtype)
-        self.d, self.b = Parameter(d), Parameter(np.full(o, 0 if config.init_weights else 1, dtype))
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        λ_b, λ_d = self.b.data, self.d.data
+        lambda_b, lambda_d = self.b.data, self.d.data
         A: Array = self.A.data[:, : base.in_features]  # [r,i*] → [r,i]
         B: Array = self.B.data[: base.out_features]  # [o*,r] → [o,r]
         y, back_base = base(x)
         dropped, back_dropout = self.drop(x, rng)
         u = matmul(dropped, A.T)  # [...,r]
-        v = matmul(u * λ_d, B.T)  # [...,o]
-        y += v * λ_b
+        v = matmul(u * lambda_d, B.T)  # [...,o]
+        y += v * lambda_b
+        kept = (u, v) if self.b.requires_grad or self.d.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            dw = matmul(dy * λ_b, B)  # (2) [...,r]
-            self.accumulate(rows(dy * v).sum(axis=0), rows(dw * u).sum(axis=0), None, None)  # (1) [o], (3) [r]
+            dw = matmul(dy * lambda_b, B)  # (2) [...,r]
+            if kept is not None:
+                u, v = kept
+                self.accumulate(rows(dy * v).sum(axis=0), rows(dw * u).sum(axis=0), None, None)  # (1) [o], (3) [r]
             dx: Array = back_base(dy)
-            dx += back_dropout(matmul(dw * λ_d, A))  # (4) [...,i]
+            dx += back_dropout(matmul(dw * lambda_d, A))  # (4) [...,i]
             return dx
 
         return y, backward
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
         """W′ = W + Λ_b B Λ_d A; with P = Λ_b B and Q = Λ_d A,  dP = dW′ Qᵀ  and  dQ = Pᵀ dW′."""
-        λ_b, λ_d, A, B = theta
+        lambda_b, lambda_d, A, B = theta
         o, i = W.shape
-        P, Q = λ_b[:, None] * B[:o], λ_d[:, None] * A[:, :i]  # [o,r], [r,i]
+        P, Q = lambda_b[:, None] * B[:o], lambda_d[:, None] * A[:, :i]  # [o,r], [r,i]
 
         def backward(dW: Array, db: Array | None) -> tuple[Array | None, ...]:
             dP, dQ, dA, dB = product(dW, Q.T), product(P.T, dW), np.zeros_like(A), np.zeros_like(B)
-            dA[:, :i], dB[:o] = λ_d[:, None] * dQ, λ_b[:, None] * dP
+            dA[:, :i], dB[:o] = lambda_d[:, None] * dQ, lambda_b[:, None] * dP
             return dW, db, (dP * B[:o]).sum(axis=1), (dQ * A[:, :i]).sum(axis=1), dA, dB
 
         return W + product(P, Q), b, backward
