@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
+from npora.lora import LoRAAttention, LoraConfig, LoRALinear, PeftConfig, VeraConfig, get_peft_model
+from npora.lora.inject import adapted_layer
 from npora.models import (
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -134,6 +135,17 @@ def _lora_linear(rng: Rng, scale: float) -> Drawn:
     return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
 
 
+def _adapted(config: Callable[[int], PeftConfig]) -> Callable[[Rng, float], Drawn]:
+    """A layer with an adapter, whose config is that of a rank."""
+
+    def draw(rng: Rng, scale: float) -> Drawn:
+        n, i, o, r = _sizes(rng, 4)
+        layer = adapted_layer(Linear(i, o, rng=0), config(r), np.random.default_rng(1))
+        return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
+
+    return draw
+
+
 def _lora_attention(rng: Rng, scale: float) -> Drawn:
     layer = LoRAAttention(6, 2, r=3, lora_alpha=5, lora_dropout=0.1, rng=0)
     packing = _packing(rng)
@@ -242,6 +254,7 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "cross_attention": _cross_attention,
     "lora_linear": _lora_linear,
     "lora_attention": _lora_attention,
+    "vera": _adapted(lambda r: VeraConfig(r=r, vera_dropout=0.2)),
     "swiglu": _swiglu,
     "bert": _encoder(BertForSequenceClassification, _BERT),
     "lora_bert": _encoder(BertForSequenceClassification, _BERT, task="SEQ_CLS"),

@@ -8,6 +8,7 @@ it goes. Which adapters a model has, which one is on, merged or saved is elsewhe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -21,20 +22,25 @@ from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullbac
 from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
+Shared = Mapping[str, Parameter]
+NOTHING_SHARED: Shared = MappingProxyType({})
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 
 
 class Tensor(NamedTuple):
-    """How one of an adapter's tensors is called.
+    """How one of an adapter's tensors is called, and whose it is.
 
     live : in named_parameters(), as PEFT has it; {} stands for the adapter's name, as in "lora_A.{}.weight"
     file : in the file; "" is the live name without ".{}", None a tensor that files do not hold
     trained : False for a constant of the adapter, such as norms of W that it began with
+    shared : True for an array that the whole model has once: live and in the file its name is then one beside the
+        model, "base_model.vera_A.default". Each layer's adapter holds it too
     """
 
     live: str
     file: str | None = ""
     trained: bool = True
+    shared: bool = False
 
     def live_name(self, adapter_name: str) -> str:
         return self.live.format(adapter_name)
@@ -72,16 +78,14 @@ class Adapter(Readable):
 
     dropout_p: float = 0.0  # of its input, in training
 
-    def __init__(
-        self, base: Linear, config: Any, rng: Source, path: str = "", shared: Mapping[str, Parameter] | None = None
-    ) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
         """Make the tensors, with their initial values, in the base's dtype.
 
         base : the frozen layer. A method that reads its matrix for a start does so here, and keeps no reference
         config : of this method's class
         rng : draws whatever is drawn; a Blank where values will be loaded
         path : the layer's path in the model, for what depends on it (patterns of ranks, targets of a second kind)
-        shared : the arrays that this class's `shared` made, by name
+        shared : the arrays that this class's `shared` made, by name, to be kept as the attributes that `tensors` names
         """
         raise NotImplementedError
 
@@ -91,9 +95,11 @@ class Adapter(Readable):
         return isinstance(config, cls.config_class) and isinstance(base, cls.adapts)
 
     @staticmethod
-    def shared(config: Any, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any]) -> dict[str, Array]:
-        """Arrays of the whole model, made once: by the name that they have in PEFT's model, as "vera_A". They are
-        frozen. None, unless a method says otherwise.
+    def shared(
+        config: Any, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
+    ) -> dict[str, Array]:
+        """Arrays of the whole model, made once, by the short name of their Tensor, as "vera_A". There are none, unless
+        a method says otherwise.
 
         shapes : (o, i) of each target, by its path
         """
@@ -139,11 +145,12 @@ class Adapter(Readable):
     def parameters(self) -> list[Parameter]:
         return [getattr(self, attribute) for attribute in self.tensors]
 
-    def in_file(self) -> Iterator[tuple[str, Parameter]]:
-        """Its tensors that files hold, under the names that they have there."""
+    def in_file(self, path: str, config: PeftConfig) -> Iterator[tuple[str, Parameter]]:
+        """Its tensors that files hold, under the names that they have there. path : the layer's in the whole model"""
         for tensor, parameter in zip(self.tensors.values(), self.parameters(), strict=True):
-            if tensor.file_name is not None:
-                yield tensor.file_name, parameter
+            is_saved = not tensor.shared or getattr(config, "save_projection", True)
+            if tensor.file_name is not None and is_saved:
+                yield f"{'base_model' if tensor.shared else path}.{tensor.file_name}", parameter
 
     def accumulate(self, *dtheta: Array | None) -> None:
         """Add each gradient to its tensor's, where that is trained."""
@@ -162,6 +169,11 @@ class Adapter(Readable):
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         """(name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""
         return iter(())
+
+    def said(self) -> Iterator[str]:
+        for name, value in vars(self).items():
+            if value and isinstance(value, int | float):
+                yield f"{name}={value:g}"
 
 
 def _unchanged(dy: Array) -> Array:

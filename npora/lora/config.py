@@ -43,6 +43,7 @@ class PeftConfig(Readable):
     kinds: ClassVar[dict[str, type[PeftConfig]]] = {}  # each method's class, by its peft_type
     meaning: ClassVar[tuple[str, ...]] = ()  # the fields that decide what the tensors mean
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
+    lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
@@ -64,7 +65,7 @@ class PeftConfig(Readable):
             PeftConfig.kinds[kind] = cls
 
     def __new__(cls, *args: Any, **values: Any) -> PeftConfig:
-        known = [f.name for f in fields(cls)]
+        known = [f.name for f in fields(cls) if f.name not in cls.lacks]
         for name in values:
             if name not in known:
                 near = [cls.meant[name]] if name in cls.meant else difflib.get_close_matches(name, known, n=3)
@@ -87,6 +88,28 @@ class PeftConfig(Readable):
         for f in fields(self):
             if f.type == "bool" and not isinstance(getattr(self, f.name), bool):
                 raise ValueError(f"{f.name} must be True or False; got {getattr(self, f.name)!r}")
+        self._check_common(vars(self))
+
+    def _check_common(self, values: dict[str, Any]) -> None:
+        """The fields that several methods have, each where it is one of this config's."""
+        for pattern, rank in {"r": values.get("r", 1), **values.get("rank_pattern", {})}.items():
+            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+                raise ValueError(f"the rank must be a whole number of at least 1; got {rank!r} for {pattern}")
+        for f in fields(self):
+            if f.type == "int" and type(value := values[f.name]) is not int:
+                raise ValueError(f"{f.name} must be a whole number; got {value!r}")
+        for name, value in values.items():
+            if name.endswith("_dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
+                raise ValueError(f"{name} must lie in [0, 1); got {value!r}")
+        modes = ("none", "all", f"{self.peft_type.lower()}_only")
+        if values.get("bias", "none") not in modes:
+            raise ValueError(f"bias must be '{modes[0]}', '{modes[1]}' or '{modes[2]}'; got {values['bias']!r}")
+        if values.get("layers_to_transform") == []:  # as PEFT has it
+            vars(self)["layers_to_transform"] = None
+        if values.get("layers_pattern") and values.get("layers_to_transform") is None:
+            raise ValueError("layers_pattern needs layers_to_transform")
+        if values.get("layers_to_transform") is not None and isinstance(self.target_modules, str):
+            raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
 
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its
@@ -132,7 +155,7 @@ class PeftConfig(Readable):
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], ignore: Collection[str]) -> PeftConfig:
-        known = {f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(cls) if f.name not in cls.lacks}
         passed = {*known, *ignore, *_OF_PROGRAMS}
         unknown = {key: value for key, value in values.items() if key not in passed and value}
         if unsure := [
@@ -156,7 +179,7 @@ class PeftConfig(Readable):
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name not in self.lacks}
 
     @classmethod
     def from_pretrained(

@@ -98,10 +98,10 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
         is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
         if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
-    shared = make_shared(view, config, planned.targets)
+    shared = make_shared(view, config, planned.targets, Blank())
     for path in planned.targets:
         adapter = make_adapter(view.linear(path), config, Blank(), path, shared)
-        shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in adapter.in_file()}
+        shapes |= {name: parameter.shape for name, parameter in adapter.in_file(PREFIX + path, config)}
     for path in planned.saved:
         module: Any = view.module(path)
         shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}
@@ -155,6 +155,8 @@ def _why(name: str, view: PlainView) -> str:
     plain = name.removeprefix(PREFIX)
     if ".lora_embedding_" in name:
         return " (an adapter on an embedding, which npora does not have)"
+    if plain.startswith("base_model."):
+        return " (an array of the whole model, which save_projection=False in the config says is not in the file)"
     parameter = view.parameter(plain)
     if parameter is not None:
         return f" (the base's own, of shape {parameter.shape}, has other values)"

@@ -22,6 +22,7 @@ class PeftType(str, Enum):
     """The method of an adapter."""
 
     LORA = "LORA"
+    VERA = "VERA"
 
 
 def plain(value: object) -> object:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from npora import nn
-from npora.lora import LoRAAttention, LoRALinear
+from npora.lora import LoRAAttention, LoRALinear, PeftConfig, VeraConfig
+from npora.lora.inject import adapted_layer
 from npora.nn.module import Array
 from tests.cases.case import Case, draw, module
 from tests.cases.functions import KEY_MASK, TARGETS
@@ -40,6 +41,11 @@ class SharedBias(nn.Module):
 def lora(i: int, o: int, bias: bool = True, base: Any = nn.Linear, **keywords: Any) -> Callable[[], nn.Module]:
     """A LoRALinear whose B is not zero."""
     return module(lambda: LoRALinear(base(i, o, bias), rng=2, **keywords))
+
+
+def adapter(i: int, o: int, config: PeftConfig, base: Any = nn.Linear) -> Callable[[], nn.Module]:
+    """A layer with an adapter of this config, none of whose tensors is zero."""
+    return module(lambda: adapted_layer(base(i, o, rng=1), config, np.random.default_rng(2)))
 
 
 CASES = [
@@ -108,6 +114,13 @@ CASES = [
         lambda: lambda q, k, v, **kw: nn.functional.packed_attention(q, k, v, 4, **kw)[:2],
         (draw(12, 12), draw(12, 6), draw(12, 10)),
         {"packing": nn.Packing.dense(3, 4), "rule": nn.functional.window(2), "scores_at_once": 35},
+    ),
+    Case("VeRA", adapter(5, 3, VeraConfig(r=2)), (draw(4, 5),), row_wise=True),
+    Case(
+        "VeRA on a Conv1D, dropout",
+        adapter(5, 3, VeraConfig(r=4, vera_dropout=0.3), nn.Conv1D),
+        (draw(2, 4, 5),),
+        {"rng": np.random.default_rng(6)},
     ),
     Case("LoRALinear on a Conv1D", lora(5, 3, r=2, lora_alpha=3, base=nn.Conv1D), (draw(4, 5),), row_wise=True),
     Case("LoRALinear", lora(5, 3, r=2, lora_alpha=3), (draw(4, 5),), row_wise=True),

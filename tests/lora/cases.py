@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import LoraConfig, PeftConfig
+from npora.lora import LoraConfig, PeftConfig, VeraConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
-from npora.lora.inject import PlainView, make_shared
-from npora.lora.methods import method_of
-from npora.nn import Conv1D, Linear, Module
-from npora.nn.module import Array
+from npora.lora.inject import adapted_layer
+from npora.nn import Conv1D, Linear
 
 
 @dataclass(frozen=True)
@@ -30,15 +28,8 @@ METHODS = [
     Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
     Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
+    Method("VeRA", VeraConfig(r=4, projection_prng_key=6)),
 ]
-
-
-class Held(Module):
-    def __init__(self, layer: Linear) -> None:
-        self.dense = layer
-
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Any:
-        return self.dense(x, rng)
 
 
 def adapted(case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, bias: bool = True) -> Adapted:
@@ -47,9 +38,7 @@ def adapted(case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, 
     base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=np.float64)
     if base.bias is not None:
         base.bias.data = rng.standard_normal(o)
-    layer = Adapted(base)
-    layer.adapters["default"] = adapter_of(case, base, rng)
-    layer.active_adapter = "default"
+    layer = adapted_layer(base, case.config, rng, case.path)
     for parameter in adapter_of_layer(layer).parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data + 0.5 * rng.standard_normal(parameter.shape)
@@ -57,10 +46,7 @@ def adapted(case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, 
 
 
 def adapter_of(case: Method, base: Linear, rng: np.random.Generator) -> Adapter:
-    method = method_of(case.config, base)
-    assert method is not None
-    shared = make_shared(PlainView(Held(base)), case.config, ["dense"])
-    return method(base, case.config, rng, case.path, shared)
+    return adapter_of_layer(adapted_layer(base, case.config, rng, case.path))
 
 
 def adapter_of_layer(layer: Adapted) -> Adapter:

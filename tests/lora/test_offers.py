@@ -60,6 +60,7 @@ def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
     needed, source = NEEDED[method.__name__], inspect.getsource(method)
     assert ("forward" in vars(method)) == ("forward" in needed)
     assert ("shared" in vars(method)) == ("shared" in needed)
-    assert any(not tensor.trained for tensor in method.tensors.values()) == ("constants" in needed)
+    assert any(tensor.shared for tensor in method.tensors.values()) == ("shared" in needed)
+    assert any(not (tensor.trained or tensor.shared) for tensor in method.tensors.values()) == ("constants" in needed)
     assert method.changes_bias == ("bias" in needed)
     assert ("held(" in source) == ("held" in needed)

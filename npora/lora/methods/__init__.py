@@ -5,9 +5,10 @@ from __future__ import annotations
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (LoRA,)
+METHODS: tuple[type[Adapter], ...] = (LoRA, VeRA)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:
