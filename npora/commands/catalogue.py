@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
+from npora.lora.adapted import Adapted
+from npora.lora.adapter import Adapter
+from npora.lora.methods import METHODS
 from npora.models import (
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -24,7 +27,7 @@ from npora.models import (
 from npora.models.pretrained import PretrainedModel
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
-from npora.nn.module import Array
+from npora.nn.module import Array, Parameter
 
 Drawn = tuple[Any, tuple[Any, ...], dict[str, Any]]
 Rng = np.random.Generator
@@ -132,6 +135,21 @@ def _lora_linear(rng: Rng, scale: float) -> Drawn:
     n, i, o, r = _sizes(rng, 4)
     layer = LoRALinear(Linear(i, o, rng=0), r, 2 * r + 1, float(rng.choice([0.0, 0.2])), rng=1)
     return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
+
+
+def _adapter(method: type[Adapter]) -> Callable[[Rng, float], Drawn]:
+    """A layer with this method's adapter on it, as its config's defaults have it."""
+
+    def draw(rng: Rng, scale: float) -> Drawn:
+        n, i, o = _sizes(rng, 3)
+        layer, config = Adapted(Linear(i, o, rng=0)), method.config_class()
+        shared = method.shared(config, {"": (o, i)}, layer.base_layer.dtype)
+        frozen = {name: Parameter(array, requires_grad=False) for name, array in shared.items()}
+        layer.adapters["default"] = method(layer.base_layer, config, np.random.default_rng(1), "", frozen)
+        layer.active_adapter = "default"
+        return _moved(layer, rng, scale), (_normal(rng, n, i),), {}
+
+    return draw
 
 
 def _lora_attention(rng: Rng, scale: float) -> Drawn:
@@ -242,6 +260,7 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "cross_attention": _cross_attention,
     "lora_linear": _lora_linear,
     "lora_attention": _lora_attention,
+    **{method.__name__.lower(): _adapter(method) for method in METHODS},
     "swiglu": _swiglu,
     "bert": _encoder(BertForSequenceClassification, _BERT),
     "lora_bert": _encoder(BertForSequenceClassification, _BERT, task="SEQ_CLS"),

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from npora.files import read_json, write_json
 from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
+from npora.lora.values import check_values, refuse_unsupported
 from npora.nn.readable import Readable
 
 logger = logging.getLogger("npora")
@@ -84,13 +85,12 @@ class PeftConfig(Readable):
         tasks = sorted(task.value for task in TaskType)
         if self.task_type is not None and self.task_type not in tasks:
             raise ValueError(f"task_type {self.task_type!r} is not one of {', '.join(tasks)}")
-        for f in fields(self):
-            if f.type == "bool" and not isinstance(getattr(self, f.name), bool):
-                raise ValueError(f"{f.name} must be True or False; got {getattr(self, f.name)!r}")
+        check_values(self)
 
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its
         tensors began, for one thing."""
+        refuse_unsupported(self)
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         """Raise ValueError where an adapter that lies in this directory does not belong on the base's own weights."""

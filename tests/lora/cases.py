@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import LoraConfig, PeftConfig
+from npora.lora import LoHaConfig, LoraConfig, PeftConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
 from npora.lora.inject import PlainView, make_shared
-from npora.lora.methods import method_of
+from npora.lora.methods import method_of, methods_of
 from npora.nn import Conv1D, Linear, Module
 from npora.nn.module import Array
 
@@ -29,6 +29,7 @@ class Method:
 METHODS = [
     Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
     Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
+    Method("LoHa", LoHaConfig(r=2, alpha=5)),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
 ]
 
@@ -41,19 +42,25 @@ class Held(Module):
         return self.dense(x, rng)
 
 
-def adapted(case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, bias: bool = True) -> Adapted:
-    """A layer with the case's adapter on it, switched on, every tensor of it drawn anew, in float64."""
+def adapted(
+    case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, bias: bool = True, dtype: Any = np.float64
+) -> Adapted:
+    """A layer with the case's adapter on it, switched on, every tensor of it drawn anew."""
     rng = np.random.default_rng(seed)
-    base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=np.float64)
+    base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=dtype)
     if base.bias is not None:
-        base.bias.data = rng.standard_normal(o)
+        base.bias.data = rng.standard_normal(o).astype(dtype)
     layer = Adapted(base)
     layer.adapters["default"] = adapter_of(case, base, rng)
     layer.active_adapter = "default"
     for parameter in adapter_of_layer(layer).parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data + 0.5 * rng.standard_normal(parameter.shape)
+            parameter.data = parameter.data + 0.5 * rng.standard_normal(parameter.shape).astype(dtype)
     return layer
+
+
+def goes_on(case: Method, kind: type[Linear]) -> bool:
+    return any(kind in method.adapts for method in methods_of(case.config))
 
 
 def adapter_of(case: Method, base: Linear, rng: np.random.Generator) -> Adapter:

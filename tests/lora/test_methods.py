@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora import gradcheck
-from npora.nn import Linear
-from tests.lora.cases import METHODS, Method, adapted, adapter_of
+from npora.nn import Conv1D, Linear
+from tests.lora.cases import METHODS, Method, adapted, adapter_of, goes_on
 
 cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.replace(" ", "-"))
 sizes = st.tuples(st.integers(2, 7), st.integers(2, 7)).filter(lambda pair: pair[0] != pair[1])
@@ -33,7 +33,7 @@ def drawn(seed: int, *shape: int) -> Any:
 def test_forward_is_the_layer_with_what_the_method_makes_of_its_matrix(
     case: Method, pair: tuple[int, int], leading: tuple[int, ...], seed: int, data: st.DataObject
 ) -> None:
-    (i, o), conv, bias = pair, data.draw(st.booleans()), data.draw(st.booleans())
+    (i, o), conv, bias = pair, goes_on(case, Conv1D) and data.draw(st.booleans()), data.draw(st.booleans())
     layer = adapted(case, i, o, seed, conv=conv, bias=bias)
     adapter, base = layer.adapters["default"], layer.base_layer
     x, dy = drawn(seed + 1, *leading, i), drawn(seed + 2, *leading, o)
