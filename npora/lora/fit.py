@@ -13,7 +13,7 @@ from npora.lora.config import PeftConfig
 from npora.lora.folder import PREFIX, weights_path
 from npora.lora.inject import PlainView, make_adapter, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, saved_paths, target_paths
-from npora.lora.methods import methods_of
+from npora.lora.methods import METHODS, methods_of
 from npora.lora.names import names_match
 from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
@@ -136,7 +136,8 @@ def check_fit(
             f"num_labels={found}"
         )
     missing = _some([f"missing: {name}" for name in expected if name not in tensors])
-    if any(".lora_" in problem for problem in missing):
+    of_adapters = tuple(f".{tensor.file_name}" for method in METHODS for tensor in method.tensors.values())
+    if any(name.endswith(of_adapters) for name in expected if name not in tensors):
         missing.append("exclude_modules in the config leaves out what is not adapted")
     unexpected: list[str] = []
     altered: list[str] = []
