@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npora import gradcheck
+from npora import LoraConfig, PeftModel, get_peft_model, gradcheck
 from npora.nn import Conv1D, Linear
-from tests.lora.cases import METHODS, Method, adapted, adapter_of, goes_on
+from tests.lora.cases import METHODS, Held, Method, adapted, adapter_of, goes_on
 
 cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.replace(" ", "-"))
 sizes = st.tuples(st.integers(2, 7), st.integers(2, 7)).filter(lambda pair: pair[0] != pair[1])
@@ -115,6 +116,34 @@ def test_dropout_goes_to_the_adapters_own_path_alone(case: Method) -> None:
     with pytest.raises(ValueError, match="dropout needs its randomness passed in"):
         layer(x)
     assert backward(np.ones_like(y)).shape == x.shape
+
+
+@cases
+def test_an_adapter_is_switched_merged_saved_and_loaded_beside_one_of_another_method(
+    case: Method, tmp_path: Path
+) -> None:
+    x, config = drawn(0, 4, 5), replace(case.config, target_modules=["dense"])
+    plain = Held(Linear(5, 3, rng=1, dtype=np.float64))(x)[0]
+    model = get_peft_model(Held(Linear(5, 3, rng=1, dtype=np.float64)), config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data + drawn(1, *parameter.shape)
+    y = model(x)[0]
+    assert not np.allclose(y, plain)
+    model.add_adapter("second", LoraConfig(target_modules=["dense"]))
+    model.set_adapter("second")
+    assert model(x)[0].tobytes() == plain.tobytes()
+    model.set_adapter("default")
+    with model.disable_adapter():
+        assert model(x)[0].tobytes() == plain.tobytes()
+    model.merge_adapter()
+    np.testing.assert_allclose(model(x)[0], y, rtol=0, atol=1e-12)
+    model.unmerge_adapter()
+    assert model(x)[0].tobytes() == y.tobytes()
+    model.save_pretrained(tmp_path, selected_adapters=["default"])
+    again = PeftModel.from_pretrained(Held(Linear(5, 3, rng=1, dtype=np.float64)), tmp_path)
+    assert type(again.active_peft_config) is type(config) and again(x)[0].tobytes() == y.tobytes()
+    np.testing.assert_allclose(model.merge_and_unload()(x)[0], y, rtol=0, atol=1e-12)
 
 
 @cases
