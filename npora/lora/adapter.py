@@ -66,6 +66,8 @@ class Adapter(Readable):
     identity_at_start : whether a new adapter leaves its layer as it is, with the config's defaults
     changes_bias : whether b′ differs from b
     forms_matrix : whether forward holds an array of the size of W meanwhile. None keeps one for backward
+    adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
+        what those before it made
 
     Beside its tensors an adapter may have numbers as attributes, such as r and s: they are shown where it is printed.
     """
@@ -76,6 +78,7 @@ class Adapter(Readable):
     identity_at_start: ClassVar[bool] = True
     changes_bias: ClassVar[bool] = False
     forms_matrix: ClassVar[bool] = True
+    adds: ClassVar[bool] = False
 
     dropout_p: float = 0.0  # of its input, in training
 

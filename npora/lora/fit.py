@@ -169,7 +169,7 @@ def check_fit(
 
 def _why(name: str, view: PlainView) -> str:
     plain = name.removeprefix(PREFIX)
-    if ".lora_embedding_" in name:
+    if "_embedding_" in name.rpartition(".")[2]:
         return " (an adapter on an embedding, which npora does not have)"
     parameter = view.parameter(plain)
     if parameter is not None:

@@ -27,6 +27,7 @@ class PeftType(str, Enum):
 
     LORA = "LORA"
     LOHA = "LOHA"
+    HIRA = "HIRA"
 
 
 def plain(value: object) -> object:

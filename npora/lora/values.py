@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import Field, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 # The type of a field of PEFT's that npora knows by name and refuses where it asks for something: where its value is
 # neither empty nor the default, which PEFT writes into every file.
@@ -23,7 +23,8 @@ def refuse_unsupported(config: Any) -> None:
 
 def check_values(config: Any) -> None:
     """Raise ValueError where a value makes no sense: the rank, a scale (`…alpha`), a probability (`…dropout`), patterns
-    of these, `bias`, `layers_to_transform` with `layers_pattern`, and whatever is True or False."""
+    of these, `layers_to_transform` with `layers_pattern`, and whatever is True or False or one of a Literal's."""
+    hints = get_type_hints(type(config))
     for f in fields(config):
         if f.type == "Unsupported":
             continue
@@ -38,8 +39,9 @@ def check_values(config: Any) -> None:
                 raise ValueError(f"{f.name} must lie in [0, 1); got {value!r}")
             if f.type == "bool" and not isinstance(value, bool):
                 raise ValueError(f"{f.name} must be True or False; got {value!r}")
-            if f.name == "bias" and value not in ("none", "all", own := f"{config.peft_type.lower()}_only"):
-                raise ValueError(f"bias must be 'none', 'all' or '{own}'; got {value!r}")
+            if (choices := get_args(hints[f.name])) and get_origin(hints[f.name]) is Literal and value not in choices:
+                named = ", ".join(map(repr, choices[:-1]))
+                raise ValueError(f"{f.name} must be {named} or {choices[-1]!r}; got {value!r}")
     if getattr(config, "layers_to_transform", None) == []:  # as PEFT has it
         config.layers_to_transform = None
     layers = getattr(config, "layers_to_transform", None)

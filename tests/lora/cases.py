@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import LoHaConfig, LoraConfig, PeftConfig
+from npora.lora import HiraConfig, LoHaConfig, LoraConfig, PeftConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
 from npora.lora.inject import PlainView, make_shared
@@ -30,6 +30,8 @@ METHODS = [
     Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
     Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
     Method("LoHa", LoHaConfig(r=2, alpha=5)),
+    Method("HiRA", HiraConfig(r=3, hira_dropout=0.2)),
+    Method("HiRA from normal numbers", HiraConfig(r=5, init_weights="gaussian")),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
 ]
 

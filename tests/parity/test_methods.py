@@ -105,7 +105,7 @@ def test_names_counts_and_files_are_pefts(
         files.append({key: x.shape for key, x in load_file(tmp_path / who / "adapter_model.safetensors").items()})
         configs.append(json.loads((tmp_path / who / "adapter_config.json").read_text()))
     assert files[0] == files[1]
-    of_the_base = {"auto_mapping", "base_model_name_or_path", "peft_version", "modules_to_save"}
+    of_the_base = {"auto_mapping", "base_model_name_or_path", "peft_version", "modules_to_save", "fan_in_fan_out"}
     said = [{key: sorted(v) if isinstance(v, list) else v for key, v in config.items()} for config in configs]
     assert {key: said[0][key] for key in said[1]} | dict.fromkeys(of_the_base) == said[1] | dict.fromkeys(of_the_base)
 

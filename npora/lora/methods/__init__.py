@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
+from npora.lora.methods.hira import HiRA
 from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lora import LoRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (LoRA, LoHa)
+METHODS: tuple[type[Adapter], ...] = (LoRA, LoHa, HiRA)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:
