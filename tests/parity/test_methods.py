@@ -155,4 +155,5 @@ def test_what_a_new_adapter_begins_with_is_drawn_as_peft_draws_it(case: Method) 
         error = 4.5 * expected.std() / np.sqrt(expected.size / 2)
         np.testing.assert_allclose(ours.data.std(), expected.std(), rtol=0, atol=error)
         np.testing.assert_allclose(ours.data.mean(), expected.mean(), rtol=0, atol=error)
-        assert abs(abs(ours.data).max() - abs(expected).max()) <= 0.05 * abs(expected).max()
+        fourth = [np.mean((x / max(x.std(), 1e-9)) ** 4) for x in (ours.data, expected)]
+        assert abs(fourth[0] - fourth[1]) < 0.8  # 1.8 of uniform numbers, 3 of normal ones
