@@ -147,15 +147,18 @@ class Adapter(Readable):
 
         def backward(dy: Array) -> Array:
             changed, _, back_merged = self.merged(W, b, *theta)
+            if drops:
+                dx = matmul(dy, W) + back_dropout(matmul(dy, changed - W))  # (2′) [...,i]
+            else:
+                dx = matmul(dy, changed)  # (2) [...,i]
+            del changed  # before an array as large is made
             if kept is not None:
                 dW = product(rows(dy).T, rows(kept))  # (3) [o,i]
                 _, db, *dtheta = back_merged(dW, None if b is None else rows(dy).sum(axis=0))  # (4) [o]
                 self.accumulate(*dtheta)
                 if bias is not None and bias.requires_grad and db is not None:
                     bias.accumulate(db)
-            if drops:
-                return matmul(dy, W) + back_dropout(matmul(dy, changed - W))  # (2′) [...,i]
-            return matmul(dy, changed)  # (2) [...,i]
+            return dx
 
         return y, backward
 

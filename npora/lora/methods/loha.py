@@ -45,15 +45,14 @@ class LoHaConfig(PeftConfig):
 
 
 class LoHa(Adapter):
-    """y = (W + s M₁ ⊙ M₂) x + b,  M₁ = W1a W1b,  M₂ = W2a W2b.    W1a, W2a [o,r]  W1b, W2b [r,i]
+    """y = (W + M₁ ⊙ M₂) x + b,  M₁ = s W1a W1b,  M₂ = W2a W2b.    W1a, W2a [o,r]  W1b, W2b [r,i]
 
     (Hyeon-Woo et al., 2021.) s = α/r. The rank of M₁ ⊙ M₂ may be as high as r², with the numbers of a LoRA of rank 2r.
-    There is no cheaper order of products than forming it, so forward is the seam's own, which has W′ = W + s M₁ ⊙ M₂
+    There is no cheaper order of products than forming it, so forward is the seam's own, which has W′ = W + M₁ ⊙ M₂
     and its gradient dW′ [o,i] for a moment:
 
-        dM₁ = s dW′ ⊙ M₂,  dM₂ = s dW′ ⊙ M₁            (1)
-        dW1a = dM₁ W1bᵀ,   dW1b = W1aᵀ dM₁             (2)
-        dW2a = dM₂ W2bᵀ,   dW2b = W2aᵀ dM₂             (3)
+        dM₁ = dW′ ⊙ M₂,  dW1a = s dM₁ W1bᵀ,  dW1b = s W1aᵀ dM₁    (1)
+        dM₂ = dW′ ⊙ M₁,  dW2a = dM₂ W2bᵀ,    dW2b = W2aᵀ dM₂      (2)
 
     Kept is x; M₁, M₂ and dW′ live in backward alone. W2b starts at zero, so that a fresh adapter leaves its layer as it
     is; the factors are drawn as U(±1/√fan_in), as in PEFT, where the paper draws normal numbers.
@@ -80,15 +79,16 @@ class LoHa(Adapter):
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         W1a, W1b, W2a, W2b = theta
-        s, M1, M2 = self.s, product(W1a, W1b), product(W2a, W2b)  # [o,i]
+        s, M1, M2 = self.s, product(self.s * W1a, W1b), product(W2a, W2b)  # [o,i]
 
         def backward(dW: Array, db: Array | None) -> tuple[Array | None, ...]:
-            dM1, dM2 = s * dW * M2, s * dW * M1  # (1) [o,i]
-            of_1 = product(dM1, W1b.T), product(W1a.T, dM1)  # (2) [o,r] [r,i]
-            of_2 = product(dM2, W2b.T), product(W2a.T, dM2)  # (3) [o,r] [r,i]
-            return dW, db, *of_1, *of_2
+            dM = dW * M2  # (1) [o,i]
+            dW1a, dW1b = s * product(dM, W1b.T), s * product(W1a.T, dM)
+            dM = dW * M1  # (2) [o,i]
+            dW2a, dW2b = product(dM, W2b.T), product(W2a.T, dM)
+            return dW, db, dW1a, dW1b, dW2a, dW2b
 
-        return W + s * M1 * M2, b, backward
+        return W + M1 * M2, b, backward
 
     def factors(self) -> dict[str, float]:
         return {"α/r": self.s, "r": float(self.r)}
