@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
-from npora.lora.adapted import Adapted
+from npora.lora import LoRAAttention, LoraConfig, get_peft_model
 from npora.lora.adapter import Adapter
+from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS
 from npora.models import (
     BertForMaskedLM,
@@ -27,7 +27,7 @@ from npora.models import (
 from npora.models.pretrained import PretrainedModel
 from npora.nn import Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Packing
 from npora.nn import functional as F
-from npora.nn.module import Array, Parameter
+from npora.nn.module import Array
 
 Drawn = tuple[Any, tuple[Any, ...], dict[str, Any]]
 Rng = np.random.Generator
@@ -131,23 +131,16 @@ def _cross_attention(rng: Rng, scale: float) -> Drawn:
     return layer, (_normal(rng, b, t, 6), _normal(rng, b, s, k)), {"key_mask": key_mask}
 
 
-def _lora_linear(rng: Rng, scale: float) -> Drawn:
-    n, i, o, r = _sizes(rng, 4)
-    layer = LoRALinear(Linear(i, o, rng=0), r, 2 * r + 1, float(rng.choice([0.0, 0.2])), rng=1)
-    return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
-
-
-def _adapter(method: type[Adapter]) -> Callable[[Rng, float], Drawn]:
-    """A layer with this method's adapter on it, as its config's defaults have it."""
+def _adapted(method: type[Adapter], fields: Mapping[str, Any]) -> Callable[[Rng, float], Drawn]:
+    """A layer with an adapter of this config, of sizes that are none of the config's own."""
 
     def draw(rng: Rng, scale: float) -> Drawn:
-        n, i, o = _sizes(rng, 3)
-        layer, config = Adapted(Linear(i, o, rng=0)), method.config_class()
-        shared = method.shared(config, {"": (o, i)}, layer.base_layer.dtype)
-        frozen = {name: Parameter(array, requires_grad=False) for name, array in shared.items()}
-        layer.adapters["default"] = method(layer.base_layer, config, np.random.default_rng(1), "", frozen)
-        layer.active_adapter = "default"
-        return _moved(layer, rng, scale), (_normal(rng, n, i),), {}
+        n, i, o = [size for size in _sizes(rng, 7) if size not in fields.values()][:3]
+        config = method.config_class(**fields)
+        layer = adapted_layer(Linear(i, o, rng=0), config, np.random.default_rng(1), "dense")
+        if "dropout_p" in vars(layer.adapters["default"]):
+            layer.adapters["default"].dropout_p = float(rng.choice([0.0, 0.2]))
+        return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
 
     return draw
 
@@ -258,9 +251,8 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "layer_norm": _layer_norm,
     "attention": _self_attention,
     "cross_attention": _cross_attention,
-    "lora_linear": _lora_linear,
+    **{name: _adapted(method, fields) for method in METHODS for name, fields in method.samples.items()},
     "lora_attention": _lora_attention,
-    **{method.__name__.lower(): _adapter(method) for method in METHODS},
     "swiglu": _swiglu,
     "bert": _encoder(BertForSequenceClassification, _BERT),
     "lora_bert": _encoder(BertForSequenceClassification, _BERT, task="SEQ_CLS"),

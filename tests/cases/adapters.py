@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from npora.lora.methods import method_of
-from npora.nn import Conv1D, Linear
-from tests.cases.case import Case, draw, module
-from tests.lora.cases import METHODS, Method, adapted, goes_on
+from npora.lora.adapted import Adapted
+from npora.nn import Conv1D
+from tests.cases.case import Case, draw
+from tests.lora.cases import METHODS, Method, adapted, adapter_of_layer, drops, goes_on
+
+
+def build(method: Method, dropout: float = 0.0, **base: Any) -> Callable[[], Adapted]:
+    def made() -> Adapted:
+        layer = adapted(method, 5, 3, dtype=np.float32, **base)
+        adapter_of_layer(layer).dropout_p = dropout
+        return layer
+
+    return made
 
 
 def rows_of(method: Method) -> Iterator[Case]:
-    yield Case(
-        f"{method.name} adapter", module(lambda: adapted(method, 5, 3, dtype=np.float32)), (draw(4, 5),), row_wise=True
-    )
+    name = f"an adapter, {method.name}"
+    yield Case(name, build(method), (draw(4, 5),), row_wise=True)
     if goes_on(method, Conv1D):
-        conv = module(lambda: adapted(method, 5, 3, conv=True, bias=False, dtype=np.float32))
-        yield Case(f"{method.name} adapter on a Conv1D", conv, (draw(2, 4, 5),))
+        yield Case(f"{name}, on a Conv1D", build(method, conv=True, bias=False), (draw(2, 4, 5),))
+    if drops(method):
+        yield Case(f"{name}, dropout", build(method, 0.3), (draw(2, 4, 5),), {"rng": np.random.default_rng(6)})
 
 
-# Other configs of a method go through tests/lora/test_methods.py alone.
-FIRST = {method_of(case.config, Linear(2, 3)): case for case in reversed(METHODS)}
-CASES = [row for case in FIRST.values() for row in rows_of(case)]
+CASES = [row for method in METHODS for row in rows_of(method)]

@@ -1,4 +1,4 @@
-"""One row for each method: a config of its own sizes, for the tests that hold for all of them."""
+"""A row for each sample of each method, and some more configs, for the tests that hold for all methods."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import HiraConfig, LoHaConfig, LoraConfig, PeftConfig
+from npora.lora import HiraConfig, LoraConfig, PeftConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
-from npora.lora.inject import PlainView, make_shared
-from npora.lora.methods import method_of, methods_of
-from npora.nn import Conv1D, Linear, Module
-from npora.nn.module import Array
+from npora.lora.inject import adapted_layer
+from npora.lora.methods import METHODS as REGISTRY
+from npora.lora.methods import method_of
+from npora.nn import Conv1D, Linear
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,11 @@ class Method:
 
 
 METHODS = [
-    Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
-    Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
-    Method("LoHa", LoHaConfig(r=2, alpha=5)),
-    Method("HiRA", HiraConfig(r=3, hira_dropout=0.2)),
+    Method(name, method.config_class(**fields)) for method in REGISTRY for name, fields in method.samples.items()
+] + [
     Method("HiRA from normal numbers", HiraConfig(r=5, init_weights="gaussian")),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
-]
-
-
-class Held(Module):
-    def __init__(self, layer: Linear) -> None:
-        self.dense = layer
-
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Any:
-        return self.dense(x, rng)
+]  # fmt: skip
 
 
 def adapted(
@@ -52,9 +42,7 @@ def adapted(
     base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=dtype)
     if base.bias is not None:
         base.bias.data = rng.standard_normal(o).astype(dtype)
-    layer = Adapted(base)
-    layer.adapters["default"] = adapter_of(case, base, rng)
-    layer.active_adapter = "default"
+    layer = adapted_layer(base, case.config, rng, case.path)
     for parameter in adapter_of_layer(layer).parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data + 0.5 * rng.standard_normal(parameter.shape).astype(dtype)
@@ -62,14 +50,16 @@ def adapted(
 
 
 def goes_on(case: Method, kind: type[Linear]) -> bool:
-    return any(kind in method.adapts for method in methods_of(case.config))
+    return method_of(case.config, kind(2, 3)) is not None
+
+
+def drops(case: Method) -> bool:
+    """Whether a config can ask the case's method for dropout."""
+    return "dropout_p" in vars(adapter_of_layer(adapted(case, 5, 3)))
 
 
 def adapter_of(case: Method, base: Linear, rng: np.random.Generator) -> Adapter:
-    method = method_of(case.config, base)
-    assert method is not None
-    shared = make_shared(PlainView(Held(base)), case.config, ["dense"])
-    return method(base, case.config, rng, case.path, shared)
+    return adapter_of_layer(adapted_layer(base, case.config, rng, case.path))
 
 
 def adapter_of_layer(layer: Adapted) -> Adapter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora import LoraConfig, PeftModel, get_peft_model, gradcheck
-from npora.nn import Conv1D, Linear
-from tests.lora.cases import METHODS, Held, Method, adapted, adapter_of, goes_on
+from npora.nn import Conv1D, Linear, Module
+from tests.lora.cases import METHODS, Method, adapted, adapter_of, drops, goes_on
 
 cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.replace(" ", "-"))
 sizes = st.tuples(st.integers(2, 7), st.integers(2, 7)).filter(lambda pair: pair[0] != pair[1])
 
 
-def drops(case: Method) -> bool:
-    return any(field.name.endswith("_dropout") and field.type != "Unsupported" for field in fields(case.config))
+class Held(Module):
+    def __init__(self) -> None:
+        self.dense = Linear(5, 3, rng=1, dtype=np.float64)
+
+    def forward(self, x: Any, rng: np.random.Generator | None = None) -> Any:
+        return self.dense(x, rng)
 
 
 def drawn(seed: int, *shape: int) -> Any:
@@ -123,8 +127,8 @@ def test_an_adapter_is_switched_merged_saved_and_loaded_beside_one_of_another_me
     case: Method, tmp_path: Path
 ) -> None:
     x, config = drawn(0, 4, 5), replace(case.config, target_modules=["dense"])
-    plain = Held(Linear(5, 3, rng=1, dtype=np.float64))(x)[0]
-    model = get_peft_model(Held(Linear(5, 3, rng=1, dtype=np.float64)), config)
+    plain = Held()(x)[0]
+    model = get_peft_model(Held(), config)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data + drawn(1, *parameter.shape)
@@ -141,7 +145,7 @@ def test_an_adapter_is_switched_merged_saved_and_loaded_beside_one_of_another_me
     model.unmerge_adapter()
     assert model(x)[0].tobytes() == y.tobytes()
     model.save_pretrained(tmp_path, selected_adapters=["default"])
-    again = PeftModel.from_pretrained(Held(Linear(5, 3, rng=1, dtype=np.float64)), tmp_path)
+    again = PeftModel.from_pretrained(Held(), tmp_path)
     assert type(again.active_peft_config) is type(config) and again(x)[0].tobytes() == y.tobytes()
     np.testing.assert_allclose(model.merge_and_unload()(x)[0], y, rtol=0, atol=1e-12)
 

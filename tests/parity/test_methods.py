@@ -136,7 +136,7 @@ def test_what_peft_puts_on_no_conv1d_is_refused_there(tmp_path: Path, case: Meth
     theirs, ours = bases("gpt2", tmp_path / "base")
     with pytest.raises(TypeError, match="not supported"):
         peft.get_peft_model(theirs, pefts(config_of(case, "gpt2")))
-    with pytest.raises(ValueError, match=rf"'\S*c_attn' is a Conv1D; {case.name} goes on Linear modules"):
+    with pytest.raises(ValueError, match=r"'\S*c_attn' is a Conv1D; .* goes on Linear modules"):
         get_peft_model(ours, config_of(case, "gpt2"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -60,6 +60,7 @@ class HiRA(Adapter):
 
     config_class = HiraConfig
     tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("hira_A.{}"), "B": Tensor("hira_B.{}")}
+    samples: ClassVar[Mapping[str, Any]] = {"hira_linear": {"r": 3, "hira_dropout": 0.2}}
     adds = True
 
     def __init__(self, base: Linear, config: HiraConfig, rng: Source, path: str = "", shared: Shared = None) -> None:

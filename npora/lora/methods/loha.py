@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class LoHa(Adapter):
         "W1a": Tensor("hada_w1_a.{}"), "W1b": Tensor("hada_w1_b.{}"),
         "W2a": Tensor("hada_w2_a.{}"), "W2b": Tensor("hada_w2_b.{}"),
     }  # fmt: skip
+    samples: ClassVar[Mapping[str, Any]] = {"loha_linear": {"r": 2, "alpha": 5}}
 
     def __init__(self, base: Linear, config: LoHaConfig, rng: Source, path: str = "", shared: Shared = None) -> None:
         self.r = r = by_pattern(config.rank_pattern, path, config.r)

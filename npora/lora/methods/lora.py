@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class LoRA(Adapter):
 
     config_class = LoraConfig
     tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("lora_A.{}.weight"), "B": Tensor("lora_B.{}.weight")}
+    samples: ClassVar[Mapping[str, Any]] = {
+        "lora_linear": {"r": 3, "lora_alpha": 7}, "rslora_linear": {"r": 2, "lora_alpha": 5, "use_rslora": True}
+    }  # fmt: skip
     forms_matrix = False
 
     def __init__(self, base: Linear, config: LoraConfig, rng: Source, path: str = "", shared: Shared = None) -> None:
