@@ -71,6 +71,8 @@ class Adapter(Readable):
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
 
+    dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
+
     Beside its tensors an adapter may have numbers as attributes, such as r and s: they are shown where it is printed.
     """
 
@@ -83,7 +85,7 @@ class Adapter(Readable):
     forms_matrix: ClassVar[bool] = True
     adds: ClassVar[bool] = False
 
-    dropout_p: float = 0.0  # of its input, in training
+    dropout_p: float = 0.0
 
     def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = None) -> None:
         """Make the tensors, with their initial values, in the base's dtype.
@@ -115,7 +117,8 @@ class Adapter(Readable):
         """(W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
         W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. The pullback takes (dW′, db′), of which
-        db′ is None where there is no bias, and returns (dW, db, *dtheta).
+        db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
+        depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError
 

@@ -35,6 +35,16 @@ class PeftConfig(Readable):
     base_model_name_or_path, revision, auto_mapping, peft_version : what is written of where it came from
     inference_mode : whether the adapter stays frozen when it is active
 
+    The other fields are the method's, under PEFT's names and with its defaults, and mean the same in every method:
+
+    r, …alpha, …dropout, bias, a field that is a bool or a Literal : their values are checked (`values.py`)
+    layers_to_transform, layers_pattern : which layers; the method need not look at them
+    bias : which of the base's biases train; as little
+    fan_in_fan_out : written as PEFT does, True where a target is a Conv1D; as little
+    rank_pattern, alpha_pattern : for the method to read, by `by_pattern(config.rank_pattern, path, config.r)`
+    …dropout : for the method to keep, as its `dropout_p`
+    any field of the type Unsupported : refused by name unless it is idle
+
     Raises
     ------
     ValueError: a value that makes no sense, or a field of PEFT's that npora does not support, by its name.

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora import LoraConfig, PeftModel, get_peft_model, gradcheck
+from npora.lora.folder import PREFIX
+from npora.lora.record import canonical
 from npora.nn import Conv1D, Linear, Module
 from tests.lora.cases import METHODS, Method, adapted, adapter_of, drops, goes_on
 
@@ -144,6 +146,8 @@ def test_an_adapter_is_switched_merged_saved_and_loaded_beside_one_of_another_me
     np.testing.assert_allclose(model(x)[0], y, rtol=0, atol=1e-12)
     model.unmerge_adapter()
     assert model(x)[0].tobytes() == y.tobytes()
+    live = {name: 0 for name, _ in model.named_parameters() if name.startswith(PREFIX) and ".default" in name}
+    assert canonical(live, "").keys() == {n for n in model.adapter_parameters("default") if n.startswith(PREFIX)}
     model.save_pretrained(tmp_path, selected_adapters=["default"])
     again = PeftModel.from_pretrained(Held(), tmp_path)
     assert type(again.active_peft_config) is type(config) and again(x)[0].tobytes() == y.tobytes()
