@@ -127,12 +127,15 @@ class Adapted(Module):
             part.data.flags.writeable = False
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
-        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one is not finite."""
+        """A layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds. Raises ValueError with
+        safe_merge, where one is not finite."""
         base = self.base_layer
-        W, b = base.matrix, None if base.bias is None else base.bias.data
+        W0, b = base.matrix, None if base.bias is None else base.bias.data
+        W = W0
         for name in names:
             adapter = self.adapters[name]
-            W, b, _ = adapter.merged(W, b, *adapter.theta)
+            changed, b, _ = adapter.merged(W0 if adapter.adds else W, b, *adapter.theta)
+            W = W + (changed - W0) if adapter.adds and W is not W0 else changed
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)

@@ -27,8 +27,9 @@ _SWITCHING = threading.Lock()
 
 def check_config(config: object) -> None:
     if not isinstance(config, PeftConfig) or type(config) is PeftConfig:
-        kind, own = type(config), " or ".join(kind.__name__ for kind in PeftConfig.kinds.values())
-        raise TypeError(f"an adapter's config must be npora's {own}; got a {kind.__module__}.{kind.__qualname__}")
+        own = ", ".join(kind.__name__ for kind in PeftConfig.kinds.values())
+        found = f"{type(config).__module__}.{type(config).__qualname__}"
+        raise TypeError(f"an adapter's config must be one of npora's, {own}; got a {found}")
 
 
 class Adapters(Module):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from npora.files import read_json, write_json
 from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
+from npora.lora.values import check_values, refuse_unsupported
 from npora.nn.readable import Readable
 
 logger = logging.getLogger("npora")
@@ -33,6 +34,16 @@ class PeftConfig(Readable):
     task_type : PEFT's name of the task, as of TaskType
     base_model_name_or_path, revision, auto_mapping, peft_version : what is written of where it came from
     inference_mode : whether the adapter stays frozen when it is active
+
+    The other fields are the method's, under PEFT's names and with its defaults, and mean the same in every method:
+
+    r, …alpha, …dropout, bias, a field that is a bool or a Literal : their values are checked (`values.py`)
+    layers_to_transform, layers_pattern : which layers; the method need not look at them
+    bias : which of the base's biases train; as little
+    fan_in_fan_out : written as PEFT does, True where a target is a Conv1D; as little
+    rank_pattern, alpha_pattern : for the method to read, by `by_pattern(config.rank_pattern, path, config.r)`
+    …dropout : for the method to keep, as its `dropout_p`
+    any field of the type Unsupported : refused by name unless it is idle
 
     Raises
     ------
@@ -85,35 +96,12 @@ class PeftConfig(Readable):
         tasks = sorted(task.value for task in TaskType)
         if self.task_type is not None and self.task_type not in tasks:
             raise ValueError(f"task_type {self.task_type!r} is not one of {', '.join(tasks)}")
-        for f in fields(self):
-            if f.type == "bool" and not isinstance(getattr(self, f.name), bool):
-                raise ValueError(f"{f.name} must be True or False; got {getattr(self, f.name)!r}")
-        self._check_common(vars(self))
-
-    def _check_common(self, values: dict[str, Any]) -> None:
-        """The fields that several methods have, each where it is one of this config's."""
-        for pattern, rank in {"r": values.get("r", 1), **values.get("rank_pattern", {})}.items():
-            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-                raise ValueError(f"the rank must be a whole number of at least 1; got {rank!r} for {pattern}")
-        for f in fields(self):
-            if f.type == "int" and type(value := values[f.name]) is not int:
-                raise ValueError(f"{f.name} must be a whole number; got {value!r}")
-        for name, value in values.items():
-            if name.endswith("_dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
-                raise ValueError(f"{name} must lie in [0, 1); got {value!r}")
-        modes = ("none", "all", f"{self.peft_type.lower()}_only")
-        if values.get("bias", "none") not in modes:
-            raise ValueError(f"bias must be '{modes[0]}', '{modes[1]}' or '{modes[2]}'; got {values['bias']!r}")
-        if values.get("layers_to_transform") == []:  # as PEFT has it
-            vars(self)["layers_to_transform"] = None
-        if values.get("layers_pattern") and values.get("layers_to_transform") is None:
-            raise ValueError("layers_pattern needs layers_to_transform")
-        if values.get("layers_to_transform") is not None and isinstance(self.target_modules, str):
-            raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
+        check_values(self)
 
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its
         tensors began, for one thing."""
+        refuse_unsupported(self)
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         """Raise ValueError where an adapter that lies in this directory does not belong on the base's own weights."""

@@ -52,7 +52,7 @@ class PeftModel(Adapters):
             super().load_state_dict(state)
 
     def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False) -> None:
-        """Let every target compute with W + Σ s B A as one matrix. W's bytes stay as they are.
+        """Let every target compute with what its adapter makes of W, as one matrix. W's bytes stay as they are.
 
         adapter_names : which adapters' matrices are added, in this order; the active one's, unless named. Trained
             copies of modules stay the active adapter's, as in PEFT
@@ -88,7 +88,7 @@ class PeftModel(Adapters):
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
     ) -> Module:
-        """The base model with adapters merged in for good, and without LoRA layers; all of it is frozen.
+        """The base model with adapters merged in for good, and without their layers; all of it is frozen.
 
         adapter_names : as of merge_adapter; what is merged already stays so, and comes before them
         safe_merge : raise ValueError where a result is not finite, be it merged already

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class VeraConfig(PeftConfig):
     vera_dropout: float = 0.0
     d_initial: float = 0.1
     fan_in_fan_out: bool = False
-    bias: str = "none"
+    bias: Literal["none", "all", "vera_only"] = "none"
     init_weights: bool = True
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
@@ -70,6 +70,7 @@ class VeRA(Adapter):
     """
 
     config_class = VeraConfig
+    samples: ClassVar[Mapping[str, Any]] = {"vera_linear": {"r": 4, "projection_prng_key": 6, "vera_dropout": 0.2}}
     tensors: ClassVar[Mapping[str, Tensor]] = {
         "b": Tensor("vera_lambda_b.{}"),
         "d": Tensor("vera_lambda_d.{}"),
