@@ -4,12 +4,13 @@ from npora.lora.attention import LoRAAttention
 from npora.lora.config import PeftConfig
 from npora.lora.folder import adapter_directory
 from npora.lora.linear import LoRALinear
+from npora.lora.methods.ia3 import IA3Config
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
 from npora.lora.record import read_record
 
 __all__ = [
-    "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel", "PeftType", "TaskType", "adapter_directory",
-    "get_peft_model", "read_record",
+    "IA3Config", "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel", "PeftType", "TaskType",
+    "adapter_directory", "get_peft_model", "read_record",
 ]  # fmt: skip

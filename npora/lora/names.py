@@ -22,6 +22,7 @@ class PeftType(str, Enum):
     """The method of an adapter."""
 
     LORA = "LORA"
+    IA3 = "IA3"
 
 
 def plain(value: object) -> object:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import LoraConfig, PeftConfig
+from npora.lora import IA3Config, LoraConfig, PeftConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
 from npora.lora.inject import PlainView, make_shared
@@ -30,6 +30,8 @@ METHODS = [
     Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
     Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
+    Method("IA3 on an output", IA3Config()),
+    Method("IA3 on an input", IA3Config(feedforward_modules=["dense"])),
 ]
 
 
