@@ -60,11 +60,14 @@ class Adapter(Readable):
     adapts : the kinds of layers that it goes on
     identity_at_start : whether a new adapter leaves its layer as it is, with the config's defaults
     changes_bias : whether b′ differs from b
+    samples : small configs by name, each as its fields: what `npora gradcheck NAME` and the tests try the method on, on
+        a layer at the path `dense`
     forms_matrix : whether forward holds an array of the size of W meanwhile. None keeps one for backward
     """
 
     config_class: ClassVar[type[PeftConfig]]
     tensors: ClassVar[Mapping[str, Tensor]]
+    samples: ClassVar[Mapping[str, Mapping[str, Any]]]
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear,)
     identity_at_start: ClassVar[bool] = True
     changes_bias: ClassVar[bool] = False

@@ -78,6 +78,16 @@ def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str]) -> 
     return arrays
 
 
+def adapted_layer(base: Linear, config: PeftConfig, rng: Source, path: str = "layer") -> Adapted:
+    """A layer with an adapter of its own, standing alone, as it would be at this path of a model; switched on."""
+    holder = Module()
+    vars(holder)[path] = base
+    layer, shared = Adapted(base), make_shared(PlainView(holder), config, [path])
+    layer.adapters["default"] = make_adapter(base, config, rng, path, shared)
+    layer.active_adapter = "default"
+    return layer
+
+
 class PlainView(Module):
     """The model's paths and modules as they were before wrapping, so that a second adapter finds the same names.
 

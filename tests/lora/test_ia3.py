@@ -76,6 +76,8 @@ def test_a_name_is_any_end_of_a_path_and_a_pattern_is_for_the_whole() -> None:
 def test_a_feed_forward_is_one_of_the_targets_or_an_error_and_the_config_stays() -> None:
     with pytest.raises(ValueError, match="names some of the target_modules, and wi, wo is none of them"):
         IA3Config(target_modules=["k"], feedforward_modules=["wo", "wi"])
+    with pytest.raises(ValueError, match="and dense is none of them"):
+        get_peft_model(tiny_bert(), IA3Config(feedforward_modules=["dense"]))
     for wrong in (["output.dense", "key.dense"], ".*dens", "all-linear"):
         config = IA3Config(target_modules=r".*(key|dense)", feedforward_modules=wrong)
         before = config.to_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,10 @@ from hypothesis import strategies as st
 
 from npora import gradcheck
 from npora.nn import Linear
-from tests.lora.cases import METHODS, Method, adapted, adapter_of
+from tests.lora.cases import METHODS, Method, adapted, adapter_of, drops
 
 cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.replace(" ", "-"))
 sizes = st.tuples(st.integers(2, 7), st.integers(2, 7)).filter(lambda pair: pair[0] != pair[1])
-
-
-def drops(case: Method) -> bool:
-    return any(field.name.endswith("_dropout") for field in fields(case.config))
 
 
 def drawn(seed: int, *shape: int) -> Any:

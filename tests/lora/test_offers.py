@@ -10,7 +10,8 @@ import inspect
 import pytest
 
 from npora.lora.adapter import Adapter
-from npora.lora.methods import METHODS
+from npora.lora.methods import METHODS, method_of
+from npora.nn import Linear
 
 OFFERS = {
     "forward": "a quicker order of products than forming W′",
@@ -63,3 +64,11 @@ def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
     assert any(not tensor.trained for tensor in method.tensors.values()) == ("constants" in needed)
     assert method.changes_bias == ("bias" in needed)
     assert ("held(" in source) == ("held" in needed)
+
+
+def test_each_sample_of_a_method_means_that_method_and_has_a_name_of_its_own() -> None:
+    names = [name for method in METHODS for name in method.samples]
+    assert all(method.samples for method in METHODS) and len(set(names)) == len(names)
+    for method in METHODS:
+        for fields in method.samples.values():
+            assert method_of(method.config_class(**fields), Linear(2, 3)) is method

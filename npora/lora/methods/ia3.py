@@ -50,6 +50,9 @@ class IA3Config(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._refuse_others()
+
+    def _refuse_others(self) -> None:
         scaled, targets = self.feedforward_modules, self.target_modules
         if isinstance(scaled, list) and isinstance(targets, list) and not set(scaled) <= set(targets):
             others = ", ".join(sorted(set(scaled) - set(targets)))
@@ -73,6 +76,7 @@ class IA3Config(PeftConfig):
             self.feedforward_modules = list(scaled) if is_listed else "|".join(reached) or []
         elif len(reached) < len(patterns):
             raise ValueError(f"feedforward_modules: one of {own!r} matches none of the target modules")
+        self._refuse_others()
 
     def is_feedforward(self, path: str) -> bool:
         """Whether the input of the layer at this path is scaled, rather than its output."""
@@ -106,6 +110,7 @@ class IA3(Adapter):
 
     config_class = IA3Config
     tensors: ClassVar[Mapping[str, Tensor]] = {"l": Tensor("ia3_l.{}")}
+    samples: ClassVar[Mapping[str, Any]] = {"ia3": {}, "ia3_feedforward": {"feedforward_modules": ["dense"]}}
     changes_bias = True
     forms_matrix = False
 

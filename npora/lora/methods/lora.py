@@ -34,6 +34,9 @@ class LoRA(Adapter):
 
     config_class = LoraConfig
     tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("lora_A.{}.weight"), "B": Tensor("lora_B.{}.weight")}
+    samples: ClassVar[Mapping[str, Any]] = {
+        "lora_linear": {"r": 3, "lora_alpha": 7}, "rslora_linear": {"r": 2, "lora_alpha": 5, "use_rslora": True}
+    }  # fmt: skip
     forms_matrix = False
 
     def __init__(
