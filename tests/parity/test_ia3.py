@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import npora
 from npora import AutoModelForCausalLM, PeftModel, get_peft_model
 from npora.files import load_file
 from npora.lora import IA3Config
@@ -25,12 +26,14 @@ from tests.parity.reference import (
     reference_bert,
     tensors,
     torch,
+    transformers,
 )  # fmt: skip
 from tests.parity.reference_gpt2 import BATCH as TEXTS
 from tests.parity.reference_gpt2 import REAL, reference_gpt2
 from tests.parity.test_gpt2 import LABELS as NEXT
 from tests.parity.test_gpt2 import causal_loss
 from tests.parity.test_peft import peft, randomize
+from tests.tiny_folders import save_folder
 
 BERT: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -171,6 +174,34 @@ def test_distilbert_has_no_default_in_peft_and_none_here(tmp_path: Path) -> None
     backward()
     expected.loss.backward()
     assert assert_same_gradients(ours, theirs, 1e-10) == 4
+
+
+T5_ENDS = {"target_modules": ["o", "wo"], "feedforward_modules": ["o"]}  # in PEFT "o" is an end of "wo" too
+
+
+@pytest.mark.usefixtures("t5_norm_in_float64")
+@pytest.mark.parametrize(
+    ("family", "config"), [("roberta", {}), ("llama", {}), ("t5", {}), ("t5", T5_ENDS)], ids=lambda part: str(part)[:9]
+)
+def test_other_families_have_pefts_defaults_and_scale_the_same(
+    tmp_path: Path, family: str, config: dict[str, Any]
+) -> None:
+    folder = save_folder(tmp_path / "base", family)
+    auto = {"llama": "AutoModelForCausalLM", "t5": "AutoModelForSeq2SeqLM", "roberta": "AutoModelForMaskedLM"}[family]
+    ours = get_peft_model(getattr(npora, auto).from_pretrained(folder, dtype=np.float64), IA3Config(**config))
+    moved(ours).save_pretrained(tmp_path / "adapter")
+    theirs = getattr(transformers, auto).from_pretrained(folder, dtype=torch.float64).eval()
+    loaded = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    batch = {"input_ids": np.array([[4, 6, 5, 9, 3], [7, 8, 3, 11, 4]])}
+    if family == "t5":
+        batch["decoder_input_ids"] = np.array([[0, 4, 6], [0, 12, 9]])
+    tolerance = 1e-5 if family == "llama" else 1e-11  # transformers' Llama takes its norms and angles in float32
+    assert_close(ours(**batch)[0].logits, loaded(**tensors(batch)).logits, tolerance)
+    fresh = peft.get_peft_model(
+        getattr(transformers, auto).from_pretrained(folder, dtype=torch.float64), peft.IA3Config(**config)
+    )
+    shapes = {name: tuple(p.shape) for name, p in fresh.named_parameters() if p.requires_grad}
+    assert shapes == {name: p.shape for name, p in ours.named_parameters() if p.requires_grad}
 
 
 def test_the_defaults_are_pefts() -> None:
