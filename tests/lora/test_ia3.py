@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from npora import models
 from npora.cli import main
 from npora.lora import IA3Config, LoraConfig, PeftModel, get_peft_model
+from npora.lora.inject import adapted_layer
 from npora.nn import Linear
 from tests.lora.test_files import change_config, logits
 from tests.test_cli_tasks import predicted
@@ -104,6 +106,24 @@ def test_the_vectors_are_ones_or_drawn_from_a_seed(tmp_path: Path) -> None:
     drawn[0].save_pretrained(tmp_path)
     change_config(init_ia3_weights="a way of later")(tmp_path)  # how they began says nothing of what they are
     assert logits(PeftModel.from_pretrained(tiny_bert(), tmp_path)) == logits(drawn[1])
+
+
+@pytest.mark.parametrize("scaled", [[], ["dense"]], ids=["output", "input"])
+def test_a_frozen_vector_keeps_no_rows(scaled: list[str]) -> None:
+    config = IA3Config(feedforward_modules=scaled, init_ia3_weights=False)
+    layer = adapted_layer(Linear(5, 3, rng=0), config, np.random.default_rng(1), "dense")
+    x = np.random.default_rng(2).standard_normal((1 << 16, 5)).astype(np.float32)
+    dx = []
+    for frozen in (False, True):
+        layer.requires_grad_(not frozen)
+        layer.base_layer.requires_grad_(False)
+        tracemalloc.start()
+        y, backward = layer(np.array(x))
+        kept = tracemalloc.get_traced_memory()[0] - y.nbytes
+        tracemalloc.stop()
+        assert (kept < 1 << 16) == frozen
+        dx.append(backward(np.array(y)).tobytes())
+    assert dx[0] == dx[1]
 
 
 def test_beside_a_lora_adapter_each_is_what_it_is_alone_and_they_merge_in_order() -> None:
