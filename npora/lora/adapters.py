@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -113,11 +114,11 @@ class Adapters(Module):
         check_config(peft_config)
         self._check_place(adapter_name, peft_config)
         peft_config.check_new()
-        view = self._view()
-        planned = Plan(target_paths(view, peft_config), saved_paths(view, peft_config))
+        view, completed = self._view(), copy.copy(peft_config)
+        completed.complete(self.get_base_model())
+        planned = Plan(target_paths(view, completed), saved_paths(view, completed))
         view.refuse_overlap(*planned)
-        if peft_config.target_modules is None:
-            peft_config.target_modules = sorted(view.default_target_modules)  # PEFT may know none for this model
+        vars(peft_config).update(vars(completed))  # written out, since PEFT may know no default for this model
         heads = PEFTS_HEADS if peft_config.task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") else ()
         named = (*heads, *(peft_config.modules_to_save or ()))
         if unsaid := [path for path in planned.saved if not any(names_match(name, path) for name in named)]:

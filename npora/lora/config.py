@@ -98,6 +98,13 @@ class PeftConfig(Readable):
             raise ValueError(f"task_type {self.task_type!r} is not one of {', '.join(tasks)}")
         check_values(self)
 
+    def complete(self, model: Any) -> None:
+        """Fill in, for a new adapter, what None leaves to the model. Raises ValueError where it has no default."""
+        if self.target_modules is None:
+            self.target_modules = sorted(getattr(model, "default_target_modules", ()))
+            if not self.target_modules:
+                raise ValueError("this model has no default target_modules: name them in the config")
+
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its
         tensors began, for one thing."""

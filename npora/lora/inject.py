@@ -97,7 +97,6 @@ class PlainView(Module):
 
     def __init__(self, model: Module, drawn: Sequence[str] = ()) -> None:
         self.modules_by_path: dict[str, Module] = {}
-        self.default_target_modules = getattr(model, "default_target_modules", ())
         self.output_embeddings = getattr(model, "output_embeddings", None)
         self.saved_along = getattr(model, "saved_along", {})
         self.drawn = tuple(drawn)

@@ -29,6 +29,7 @@ class PeftType(str, Enum):
     VERA = "VERA"
     LOHA = "LOHA"
     HIRA = "HIRA"
+    IA3 = "IA3"
 
 
 def plain(value: object) -> object:

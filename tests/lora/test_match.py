@@ -15,7 +15,9 @@ SELF = "bert.encoder.layer.{}.attention.self.{}"
 
 
 def targets(**config: Any) -> list[str]:
-    return target_paths(tiny_bert(), LoraConfig(**config))
+    model, made = tiny_bert(), LoraConfig(**config)
+    made.complete(model)
+    return target_paths(model, made)
 
 
 def test_names_match_on_whole_components() -> None:

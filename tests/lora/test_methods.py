@@ -107,6 +107,17 @@ def test_a_fresh_adapter_leaves_its_layer_as_it_is_where_the_method_says_so(case
     assert same == type(adapter).identity_at_start
 
 
+@cases
+def test_a_layer_refuses_what_its_base_refuses_in_the_same_words(case: Method) -> None:
+    layer = adapted(case, 5, 3)
+    for wrong in (drawn(0, 4, 6), drawn(0, 4, 1), drawn(0, 4, 5).astype(np.float32), [[1.0] * 5]):
+        with pytest.raises((TypeError, ValueError)) as expected:
+            layer.base_layer(wrong)
+        with pytest.raises(expected.type) as found:
+            layer(wrong)
+        assert str(found.value) == str(expected.value)
+
+
 @pytest.mark.parametrize("case", [case for case in METHODS if drops(case)], ids=lambda case: case.name)
 def test_dropout_goes_to_the_adapters_own_path_alone(case: Method) -> None:
     """With everything dropped, what is left is what the adapter does not see: the base."""

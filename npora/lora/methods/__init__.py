@@ -11,12 +11,13 @@ from __future__ import annotations
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods.hira import HiRA
+from npora.lora.methods.ia3 import IA3
 from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lora import LoRA
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (LoRA, LoHa, HiRA, VeRA)
+METHODS: tuple[type[Adapter], ...] = (LoRA, LoHa, HiRA, VeRA, IA3)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:

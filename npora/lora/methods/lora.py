@@ -50,21 +50,20 @@ class LoRA(Adapter):
         self.B = Parameter(np.zeros_like(B) if start else B)
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        A, B, s = self.A, self.B, self.s
+        A, B, s = self.A.data, self.B.data, self.s
         y, back_base = base(x)  # [...,o]
         dropped, back_dropout = self.drop(x, rng)
-        u = matmul(dropped, A.data.T)  # [...,r]
-        y += matmul(u * s, B.data.T)
-        kept = dropped if A.requires_grad else None
+        u = matmul(dropped, A.T)  # [...,r]
+        y += matmul(u * s, B.T)
+        kept = dropped if self.A.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            du = matmul(dy, B.data) * s  # (1) [...,r]
-            if B.requires_grad:
-                B.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
-            if kept is not None:
-                A.accumulate(product(rows(du).T, rows(kept)))  # (3) [r,i]
+            du = matmul(dy, B) * s  # (1) [...,r]
+            dB = product(rows(dy).T, rows(u)) * s if self.B.requires_grad else None  # (2) [o,r]
+            dA = None if kept is None else product(rows(du).T, rows(kept))  # (3) [r,i]
+            self.accumulate(dA, dB)
             dx: Array = back_base(dy)
-            dx += back_dropout(matmul(du, A.data))  # (4) [...,i]
+            dx += back_dropout(matmul(du, A))  # (4) [...,i]
             return dx
 
         return y, backward
