@@ -123,6 +123,21 @@ def test_an_adapter_goes_from_one_form_to_the_other(tmp_path: Path) -> None:
         PeftModel.from_pretrained(another, tmp_path / "a")
 
 
+def test_what_two_matrices_or_models_have_in_common_is_found_to_their_last_rows(tmp_path: Path) -> None:
+    kind = save(tmp_path, "llama", hidden_size=256, intermediate_size=8, vocab_size=2100, tie_word_embeddings=True)
+    adapted(kind.from_pretrained(tmp_path, dtype="bfloat16"), target_modules=["q_proj"]).save_pretrained(tmp_path / "a")
+    PeftModel.from_pretrained(kind.from_pretrained(tmp_path), tmp_path / "a")  # one digest for both forms
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path, {"BF16": BFloat16})
+    twice = np.array(tensors["model.embed_tokens.weight"].bits)
+    save_file({**tensors, "lm_head.weight": BFloat16(twice.copy())}, path)
+    assert kind.from_pretrained(tmp_path, dtype="bfloat16").config.tie_word_embeddings
+    twice[-1, -1] ^= 1
+    save_file({**tensors, "lm_head.weight": BFloat16(twice)}, path)
+    with pytest.raises(ValueError, match="which this model ties, with different values"):
+        kind.from_pretrained(tmp_path, dtype="bfloat16")
+
+
 def test_merging_makes_floats_of_what_is_merged_and_of_nothing_else(tmp_path: Path) -> None:
     stored, wide = both(tmp_path / "base", "llama")
     base = stored(IDS)[0].logits
