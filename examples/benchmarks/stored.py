@@ -3,12 +3,11 @@
     python examples/benchmarks/stored.py [--layers 30] [--steps 5] [--rounds 3]
 
 A Llama of SmolLM2-135M's sizes with weights drawn at random, in a file of bfloat16 that is read as it lies ("stored")
-or as float32 ("widened"), and in a file of float32, which is read by memory map ("float32"). Each way runs in processes of
-its own, in turn. Memory is the peak of the whole process, files that are mapped included.
+or as float32 ("widened"), and in a file of float32, which is read by memory map ("float32"). Each way runs in processes
+of its own, in turn. Memory is the peak of the whole process, files that are mapped included.
 
-What to expect: the matrices take two bytes a number and not four, or six while they are widened; a step takes some
-hundredths longer, by what widening 134 million numbers twice takes; a token of generation reads each number once, and
-takes as much longer as widening takes beside reading.
+What to expect: the matrices take two bytes a number and not four. A step takes some hundredths longer, by what widening
+134 million numbers twice takes; a token of generation, which reads each number for one product alone, twice as long.
 """
 
 from __future__ import annotations
@@ -54,21 +53,25 @@ def run(folder: Path, way: str, steps: int) -> dict[str, Any]:
     model = LlamaForCausalLM.from_pretrained(folder / place, dtype=dtype)
     peft = get_peft_model(model, LoraConfig(r=8, target_modules=["q_proj", "v_proj"]))
     optimizer = AdamW(peft.parameters(), lr=1e-4)
-    rng, seconds, losses = np.random.default_rng(0), [], []
+    rng, seconds, losses, busy = np.random.default_rng(0), [], [], []
     for _ in range(1 + steps):
         ids = rng.integers(0, SIZES["vocab_size"], (BATCH, LENGTH))
-        start = time.perf_counter()
+        start, work = time.perf_counter(), time.process_time()
         output, backward = peft(ids, labels=ids)
         backward()
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - start)
+        busy.append(time.process_time() - work)
         losses.append(float(output.loss))
     step_bytes = peak_memory()
-    start = time.perf_counter()
+    start, work = time.perf_counter(), time.process_time()
     peft.generate(ids[:1, :8], max_new_tokens=TOKENS, eos_token_id=-1)
-    token = (time.perf_counter() - start) / TOKENS
-    return {"step": median(seconds[1:]), "token": token, "bytes": step_bytes, "losses": losses}
+    token, token_busy = (time.perf_counter() - start) / TOKENS, (time.process_time() - work) / TOKENS
+    return {
+        "step": median(seconds[1:]), "busy": median(busy[1:]), "token": token, "token busy": token_busy,
+        "bytes": step_bytes, "losses": losses,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -96,10 +99,14 @@ def main() -> None:
                 found[way].append(json.loads(result.stdout))
     losses = np.array([found[way][0]["losses"] for way in WAYS])
     apart = float(np.ptp(losses, axis=0).max() / losses.max())
-    print(f"losses differ by {apart:.1e} of themselves\n\n{'':8}  {'a step':>8}  {'a token':>8}  {'peak':>8}")
+    print(f"losses differ by {apart:.1e} of themselves; in brackets, how long the processors were busy")
     for way, rounds in found.items():
-        step, token, size = (median(one[name] for one in rounds) for name in ("step", "token", "bytes"))
-        print(f"{way:8}  {step:6.2f} s  {1000 * token:5.0f} ms  {size / 1e6:5.0f} MB")
+        names = ("step", "busy", "token", "token busy", "bytes")
+        step, busy, token, token_busy, size = (median(one[name] for one in rounds) for name in names)
+        print(
+            f"{way:8}  a step {step:5.2f} s ({busy:5.2f} s)  a token {1000 * token:4.0f} ms "
+            f"({1000 * token_busy:4.0f} ms)  peak {size / 1e6:5.0f} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ class Stored(NDArrayOperatorsMixin):
     A form of storage writes `form`, `kind`, `__init__` and `__getitem__`.
     """
 
-    form: ClassVar[str]  # its name for people
-    kind: ClassVar[str]  # safetensors' name for it
+    form: str  # its name for people
+    kind: str  # safetensors' name for it
     dtype = np.dtype(np.float32)  # of what it gives, and so of its products
     bits: _Array  # what it is made of
     shape: tuple[int, ...]
@@ -48,6 +48,11 @@ class Stored(NDArrayOperatorsMixin):
     @property
     def nbytes(self) -> int:
         return self.bits.nbytes
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of what it is made of: in which order its numbers lie."""
+        return self.bits.strides
 
     @property
     def flags(self) -> Any:
@@ -89,11 +94,8 @@ class Transposed(Stored):
     """The same matrix with its axes exchanged."""
 
     def __init__(self, of: Stored) -> None:
-        self.of, self.bits, self.shape, self.dtype = of, of.bits, of.shape[::-1], of.dtype
-
-    @property
-    def form(self) -> str:  # type: ignore[override]
-        return self.of.form
+        self.of, self.bits, self.shape, self.dtype = of, of.bits.T, of.shape[::-1], of.dtype
+        self.form, self.kind = of.form, of.kind
 
     @property
     def T(self) -> Stored:

@@ -39,7 +39,7 @@ def adapted(case: Method, kind: type[Linear], i: int, o: int, stored: bool) -> A
 def of_kind(case: Method, kind: type[Linear]) -> None:
     try:
         adapter_of(case, kind(3, 2), np.random.default_rng(0))
-    except AssertionError:
+    except (AssertionError, ValueError):
         pytest.skip("this method does not go on this kind of layer")
 
 
