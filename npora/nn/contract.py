@@ -31,14 +31,11 @@ def activations(layer: object, x: Any, parameter: Array) -> Array:
         return np.asanyarray(x)
     if not isinstance(x, np.ndarray | np.generic):
         raise TypeError(f"a {name} takes an array; got {_kind(x)}: pass np.asarray(x, np.{dtype})")
-    is_wide, stored = x.dtype.kind in "fc" and x.dtype.itemsize > 2, isinstance(parameter, Stored)
-    wider = f", or {_remedy(x.dtype, stored)}" if is_wide else ""
-    its = f"{dtype}, as its matrix in {form_of(parameter)} does" if stored else f"its parameters' dtype, {dtype}"
+    its, remedy = f"its parameters' dtype, {dtype}", "make the layer"
+    if isinstance(parameter, Stored):
+        its, remedy = f"{dtype}, as its matrix in {form_of(parameter)} does", "load the model"
+    wider = f", or {remedy} with dtype=np.{x.dtype}" if x.dtype.kind in "fc" and x.dtype.itemsize > 2 else ""
     raise TypeError(f"a {name} computes in {its}, and was given {x.dtype}: pass x.astype(np.{dtype}){wider}")
-
-
-def _remedy(dtype: np.dtype[Any], stored: bool) -> str:
-    return f"load the model with dtype=np.{dtype}" if stored else f"make the layer with dtype=np.{dtype}"
 
 
 def fitting(name: str, y: Array, backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,8 +20,8 @@ class Parameter:
     A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
     Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
     copies: bytes that were frozen once are never written to. A trainable parameter may hold a read-only array too (a
-    memory-mapped checkpoint); the optimiser copies it before its first write. In an array's place a
-    frozen one may hold a stored matrix (`machine.stored`); thawing makes that an array of its floats.
+    memory-mapped checkpoint); the optimiser copies it before its first write. In an array's place a frozen one may hold
+    a stored matrix (`machine.stored`); thawing makes that an array of its floats.
     """
 
     __slots__ = ("_data", "_requires_grad", "grad")
