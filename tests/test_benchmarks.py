@@ -252,7 +252,7 @@ def test_a_stored_base_is_measured_beside_the_same_losses(tmp_path: Path, monkey
     sizes = {"hidden_size": 12, "intermediate_size": 20, "num_attention_heads": 2, "vocab_size": 40}
     monkeypatch.setattr(stored, "SIZES", {**stored.SIZES, **sizes, "num_key_value_heads": 1})
     stored.prepare(tmp_path, 1)
-    found = {way: stored.run(tmp_path, way, 2) for way in stored.WAYS}
+    found = {way: stored.run(tmp_path, way, 2, batch=2, length=5) for way in stored.WAYS}
     losses = [measured.pop("losses") for measured in found.values()]
     np.testing.assert_allclose(losses, [losses[0]] * len(losses), rtol=1e-5)
     assert all(number > 0 for measured in found.values() for number in measured.values())

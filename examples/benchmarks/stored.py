@@ -1,6 +1,6 @@
 """What it saves and costs that a checkpoint in bfloat16 stays so in memory: a LoRA step and generation, three ways.
 
-    python examples/benchmarks/stored.py [--layers 30] [--steps 5] [--rounds 3]
+    python examples/benchmarks/stored.py [--batch 4] [--length 128] [--layers 30] [--steps 5] [--rounds 3]
 
 A Llama of SmolLM2-135M's sizes with weights drawn at random, in a file of bfloat16 that is read as it lies ("stored")
 or as float32 ("widened"), and in a file of float32, which is read by memory map ("float32"). Each way runs in processes
@@ -36,7 +36,7 @@ SIZES = {
     "vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0, "rms_norm_eps": 1e-5,
 }  # fmt: skip
 WAYS = {"stored": ("narrow", "bfloat16"), "widened": ("narrow", "float32"), "float32": ("wide", "float32")}
-BATCH, LENGTH, TOKENS = 4, 128, 16
+TOKENS = 16  # that are generated
 
 
 def prepare(folder: Path, layers: int) -> None:
@@ -48,14 +48,14 @@ def prepare(folder: Path, layers: int) -> None:
     save_file({name: array[:] for name, array in state.items()}, folder / "wide" / "model.safetensors")
 
 
-def run(folder: Path, way: str, steps: int) -> dict[str, Any]:
+def run(folder: Path, way: str, steps: int, batch: int, length: int) -> dict[str, Any]:
     place, dtype = WAYS[way]
     model = LlamaForCausalLM.from_pretrained(folder / place, dtype=dtype)
     peft = get_peft_model(model, LoraConfig(r=8, target_modules=["q_proj", "v_proj"]))
     optimizer = AdamW(peft.parameters(), lr=1e-4)
     rng, seconds, losses, busy = np.random.default_rng(0), [], [], []
     for _ in range(1 + steps):
-        ids = rng.integers(0, SIZES["vocab_size"], (BATCH, LENGTH))
+        ids = rng.integers(0, SIZES["vocab_size"], (batch, length))
         start, work = time.perf_counter(), time.process_time()
         output, backward = peft(ids, labels=ids)
         backward()
@@ -76,9 +76,9 @@ def run(folder: Path, way: str, steps: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--layers", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
+    sizes = {"--batch": 4, "--length": 128, "--layers": 30, "--steps": 5, "--rounds": 3}
+    for name, size in sizes.items():
+        parser.add_argument(name, type=int, default=size)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -86,16 +86,18 @@ def main() -> None:
         prepare(options.folder, options.layers)
         return
     if options.way:
-        print(json.dumps(run(options.folder, options.way, options.steps)))
+        print(json.dumps(run(options.folder, options.way, options.steps, options.batch, options.length)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        own = [sys.executable, __file__, "--folder", folder, "--layers", str(options.layers)]
+        own = [sys.executable, __file__, "--folder", folder]
+        own += [f"{name}={getattr(options, name[2:])}" for name in sizes]
         subprocess.run(own, check=True, env=free_to_run())
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         for _ in range(options.rounds):
             for way in WAYS:
-                command = [*own, "--way", way, "--steps", str(options.steps)]
-                result = subprocess.run(command, check=True, env=free_to_run(), capture_output=True, text=True)
+                result = subprocess.run(
+                    [*own, "--way", way], check=True, env=free_to_run(), capture_output=True, text=True
+                )
                 found[way].append(json.loads(result.stdout))
     losses = np.array([found[way][0]["losses"] for way in WAYS])
     apart = float(np.ptp(losses, axis=0).max() / losses.max())
