@@ -116,7 +116,7 @@ class Examination:
         numeric = numeric.reshape(shape)
         bars = bars.reshape(shape)
         found = compare(picked, numeric, bars, everywhere, self.subject.dtype)
-        if found.hides:
+        if found.hides and name not in self.idle:
             own = self.rounding.largest(name, a)
             found = compare(picked, numeric, bars, everywhere, self.subject.dtype, own)
         verdict, note = self._verdict(name, found, indices)

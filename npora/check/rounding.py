@@ -138,6 +138,7 @@ class _Shaker:
             return self.moved(parts).view(x.dtype).reshape(x.shape)
         if x.dtype not in (np.float64, np.float32):
             return x
+        shape, x = x.shape, np.atleast_1d(x)  # whole numbers alone would warn of their overflow
         bits = np.abs(x).view(np.uint64 if x.dtype == np.float64 else np.uint32).astype(np.uint64)
         bits += np.uint64((0x9E3779B97F4A7C15 * (1 + self.seed + 64 * self.calls)) % 2**64)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
@@ -145,7 +146,8 @@ class _Shaker:
             bits *= np.uint64(factor)
         draw = bits.astype(np.float64) * 2.0**-63 - 1
         with np.errstate(all="ignore"):
-            return x * (1 + self.ulp * draw).astype(x.dtype)
+            moved = x * (1 + self.ulp * draw).astype(x.dtype)
+        return moved.reshape(shape)
 
     def watched(self, x: Any) -> Any:
         """Arrays that no one may write to, as those which a layer is given are."""
