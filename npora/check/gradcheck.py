@@ -113,6 +113,9 @@ def gradcheck(
         rows += structure(check.bench, check.dy, check.analytic, check.other)
     rows = [_unreturned(row, subject) if row.name in check.bench.missing else row for row in rows]
     notes = [] if large else list(dict.fromkeys(check.oracles.notes))
+    if subject.held:
+        names = ", ".join(dict.fromkeys(name for name, _ in subject.held))
+        notes.append(f"held constant, as the layer says that its gradient treats it: {names}")
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")
     if blame and any(row.verdict == FAIL for row in rows):

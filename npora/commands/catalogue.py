@@ -128,9 +128,10 @@ def _cross_attention(rng: Rng, scale: float) -> Drawn:
     return layer, (_normal(rng, b, t, 6), _normal(rng, b, s, k)), {"key_mask": key_mask}
 
 
-def _lora_linear(rng: Rng, scale: float) -> Drawn:
+def _lora_linear(rng: Rng, scale: float, use_dora: bool = False) -> Drawn:
     n, i, o, r = _sizes(rng, 4)
-    layer = LoRALinear(Linear(i, o, rng=0), r, 2 * r + 1, float(rng.choice([0.0, 0.2])), rng=1)
+    p = float(rng.choice([0.0, 0.2]))
+    layer = LoRALinear(Linear(i, o, rng=0), r, 2 * r + 1, p, use_dora=use_dora, rng=1)
     return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
 
 
@@ -241,6 +242,7 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "attention": _self_attention,
     "cross_attention": _cross_attention,
     "lora_linear": _lora_linear,
+    "dora_linear": lambda rng, scale: _lora_linear(rng, scale, use_dora=True),
     "lora_attention": _lora_attention,
     "swiglu": _swiglu,
     "bert": _encoder(BertForSequenceClassification, _BERT),

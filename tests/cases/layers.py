@@ -119,6 +119,14 @@ CASES = [
         (draw(2, 4, 5),),
         {"rng": np.random.default_rng(6)},
     ),
+    Case("DoRA", lora(5, 3, r=2, lora_alpha=3, use_dora=True), (draw(4, 5),), row_wise=True),
+    Case("DoRA on a Conv1D", lora(5, 3, r=2, use_dora=True, base=nn.Conv1D), (draw(4, 5),), row_wise=True),
+    Case(
+        "DoRA, dropout",
+        lora(5, 3, bias=False, r=4, lora_dropout=0.3, use_dora=True),
+        (draw(2, 4, 5),),
+        {"rng": np.random.default_rng(6)},
+    ),
     Case(
         "LoRAAttention",
         module(lambda: LoRAAttention(6, 2, r=3, lora_alpha=5, lora_dropout=0.2, dropout=0.1, rng=1)),

@@ -29,6 +29,7 @@ class Method:
 METHODS = [
     Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
     Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
+    Method("DoRA", LoraConfig(r=3, lora_alpha=7, use_dora=True)),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
 ]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
+from npora.lora.methods.dora import DoRA
 from npora.lora.methods.lora import LoRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (LoRA,)
+METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:

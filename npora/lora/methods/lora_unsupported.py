@@ -32,7 +32,6 @@ class UnsupportedFields(PeftConfig):
     target_parameters: Any = None
     trainable_token_indices: Any = None
     use_bdlora: Any = None
-    use_dora: Any = False
     use_qalora: Any = False
     velora_config: Any = None
 
