@@ -11,6 +11,7 @@ import numpy as np
 
 from npora.lora.adapter import Adapter
 from npora.nn.dropout import active_rng
+from npora.nn.held import Values, holding
 from npora.nn.linear import Linear
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
 
@@ -127,12 +128,19 @@ class Adapted(Module):
             part.data.flags.writeable = False
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
-        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one is not finite."""
+        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one is not finite.
+
+        What an adapter holds constant is of the base's own W, as it is where that adapter is alone, and so in PEFT.
+        """
         base = self.base_layer
-        W, b = base.matrix, None if base.bias is None else base.bias.data
+        own, b = base.matrix, None if base.bias is None else base.bias.data
+        W = own
         for name in names:
-            adapter = self.adapters[name]
-            W, b, _ = adapter.merged(W, b, *adapter.theta)
+            adapter, held = self.adapters[name], Values()
+            for at in [own] if W is own else [own, W]:
+                with holding(held, base.dtype):
+                    merged = adapter.merged(at, b, *adapter.theta)
+            W, b, _ = merged
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)
