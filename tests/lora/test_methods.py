@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import fields
 from typing import Any
 
@@ -123,3 +124,17 @@ def test_no_pullback_keeps_an_array_of_the_matrixs_size(case: Method) -> None:
         left += [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
         left += list(value) if isinstance(value, tuple | list) else []
     assert max(kept, default=0) < 60 * 40
+
+
+@cases
+@pytest.mark.parametrize("conv", [False, True])
+def test_an_array_of_the_matrixs_size_is_formed_only_where_the_method_says_so(case: Method, conv: bool) -> None:
+    layer = adapted(case, 900, 700, conv=conv)
+    x, dy = drawn(0, 2, 900), drawn(1, 2, 700)
+    tracemalloc.start()
+    try:
+        layer(x)[1](dy)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (peak >= layer.base_layer.weight.data.nbytes) == layer.adapters["default"].forms_matrix

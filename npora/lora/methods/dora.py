@@ -51,6 +51,9 @@ class DoRA(LoRA):
     ) -> None:
         super().__init__(base, config, rng, path, shared)
         self.m = Parameter(self.norms(base.matrix, self.A.data, self.B.data))
+        if not self.m.data.all():
+            row = int(np.argmin(self.m.data))
+            raise ValueError(f"DoRA trains the direction of each row of W, and row {row} of {path or 'this'} is zero")
 
     @classmethod
     def fits(cls, config: PeftConfig, base: Module) -> bool:
