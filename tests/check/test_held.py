@@ -138,10 +138,10 @@ def test_outside_a_check_the_value_is_the_points_own() -> None:
         assert held("n", lambda: np.array([1.0])) == 1 and held("n", lambda: np.array([2.0])) == 2
     found: list[Any] = []
     with holding(values, np.complex128):
-        first, second = held("n", lambda: np.array([9.0])), held("n", lambda: np.array([9.0]))
         other = threading.Thread(target=lambda: found.append(held("n", lambda: np.array([9.0]))))
         other.start()
         other.join()
+        first, second = held("n", lambda: np.array([9.0])), held("n", lambda: np.array([9.0]))
     assert (first, second, found) == (1, 2, [9]) and first.dtype == np.complex128
     assert held("n", lambda: np.array([9.0])) == 9
     values.clear()

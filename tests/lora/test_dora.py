@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npora import LoraConfig, get_peft_model
+from npora import LoraConfig, PeftModel, get_peft_model
 from npora.lora import LoRALinear
 from npora.nn import Conv1D, Linear
 from tests.tiny import spread, tiny_bert
@@ -70,3 +71,15 @@ def test_dora_and_lora_share_a_model_and_each_keeps_its_tensors() -> None:
     model.delete_adapter("default")
     layers = [module for module in model.modules() if hasattr(module, "base_layer")]
     assert len(layers) == 4
+
+
+def test_an_adapter_of_dora_is_not_loaded_over_one_of_lora_nor_read_as_one(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"r": 2, "target_modules": ["query"]}
+    get_peft_model(tiny_bert(), LoraConfig(**config, use_dora=True)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has use_dora=True, this one use_dora=False"):
+        get_peft_model(tiny_bert(), LoraConfig(**config)).load_adapter(tmp_path, "default")
+    written = LoraConfig.from_pretrained(tmp_path)
+    assert written.use_dora
+    written.use_dora = False
+    with pytest.raises(ValueError, match=r"unexpected: .*lora_magnitude_vector"):
+        PeftModel.from_pretrained(tiny_bert(), tmp_path, config=written)
