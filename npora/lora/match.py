@@ -112,7 +112,7 @@ def _only_layers(chosen: list[str], config: Any, lenient: bool) -> list[str]:
     wanted = config.layers_to_transform
     numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
     patterns = config.layers_pattern
-    names = [patterns] if isinstance(patterns, str) else list(patterns or ())
+    names = [patterns] if patterns and isinstance(patterns, str) else list(patterns or ())
     layer_of = {path: number for path in chosen if (number := _layer_of(path, names)) is not None}
     for number in () if lenient else numbers:
         if number not in layer_of.values():

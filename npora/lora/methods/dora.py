@@ -33,7 +33,8 @@ class DoRA(LoRA):
         dA = Σₙ duₙ xₙᵀ             (5)
         dx = Wᵀ dz + Aᵀ du          (6)
 
-    With dropout the method sees x̃ in place of x, and the base what is left: y = g ⊙ V x̃ + W (x − x̃) + b.
+    With dropout the method sees x̃ in place of x, and the base what is left: y = g ⊙ V x̃ + W (x − x̃) + b. Then (6) is
+    dx̃, which goes back through the dropout, as Wᵀ dy goes around it.
 
     Kept are u, z, and x̃ where A is trained. c is formed at each forward, which costs as much as r rows of x: who
     generates token by token merges first. m starts as c, so that a fresh adapter leaves its layer as it is.
