@@ -12,18 +12,19 @@ from functools import partial
 from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
-          "normal", "loss", "scaled_attention", "packed_attention", "attention", "packing", "rotary", "vocabulary",
-          "stack", "cache")]  # fmt: skip
+          "normal", "gated", "loss", "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules",
+          "attention", "packing", "padding", "rotary", "vocabulary", "stack", "cache")]  # fmt: skip
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers", "bert", "bert_heads", "roberta",
           "distilbert", "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
           "t5_heads")]  # fmt: skip
 GENERATION = [f"npora/models/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
-FILES = [*LAYERS, "npora/lora/linear.py", *MODELS, *GENERATION,
+LORA = [f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")]
+FILES = [*LAYERS, *LORA, *MODELS, *GENERATION,
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/packed_attention.py": ("_size_of_pieces", "_queries_at_once", "_padding_is_cheaper", "_is_recomputed"),
+    "npora/nn/attention_plan.py": ("_runs", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 
@@ -91,7 +92,7 @@ def _rows(mark: Any) -> list[dict[str, Any]]:
 
 
 def _properties() -> Iterator[Callable[[], None]]:
-    from tests.lora import test_linear
+    from tests.lora import test_linear, test_lora_attention, test_methods, test_states, test_two_adapters
     from tests.models import (
         test_bert,
         test_checkpoint,
@@ -118,6 +119,10 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_values,
         test_erf,
         test_linear,
+        test_methods,
+        test_two_adapters,
+        test_lora_attention,
+        test_states,
         test_bert,
         test_encoders,
         test_tokens,
@@ -162,7 +167,6 @@ def _optimizers() -> Iterator[Callable[[], None]]:
         yield partial(test_clip_and_schedule.test_a_schedule_of_one_step_ends_at_zero, name)
 
 
-_ORDER = "either order of the products gives the same answer: this moves the point where one becomes cheaper"
 _LENGTHS = "another layer's cache is as long"
 _GRID = "one row or column more than is read"
 _MORE = "more candidates than are needed"
@@ -176,10 +180,6 @@ _CUT = "any cut of the work gives the same values, and so does padding"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
-    "lora/linear.py: _forming_is_cheaper: 2 * (r + 1) * i * o: times 1.0005": _ORDER,
-    "lora/linear.py: _forming_is_cheaper: 2 * (r + 1) * i: times 1.0005": _ORDER,
-    "lora/linear.py: _forming_is_cheaper: 2 * (r + 1): times 1.0005": _ORDER,
-    "lora/linear.py: _forming_is_cheaper: 1: plus 1": _ORDER,
     "models/beam.py: Finished.close: hope > worst: edge": "two sums of logarithms that differ are not equal",
     "models/beam.py: Finished.close: self.penalty > 0: edge": "any length to the power of 0 is 1",
     "models/beam.py: beam_search: 1: plus 1 #2": "of the beams to begin with only one is read",
@@ -221,31 +221,9 @@ SURVIVORS: dict[str, str] = {
     "nn/loss.py: binary_cross_entropy: 0: plus 1": "between 0 and 1, too: z + log(1 + e^(−z)) = log(1 + e^z)",
     "nn/loss.py: binary_cross_entropy: 1: plus 1": _NONE,
     "nn/loss.py: binary_cross_entropy: logits.real > 0: edge": "at 0 both sides are log 2",
-    "nn/loss.py: cross_entropy: -1: without the sign": _LAST_OF_TWO,
-    "nn/loss.py: cross_entropy: -1: without the sign #2": _LAST_OF_TWO,
-    "nn/loss.py: cross_entropy: -1: without the sign #3": _LAST_OF_TWO,
-    "nn/loss.py: cross_entropy: 0: plus 1 #3": "the columns of what is counted are as many as its rows",
-    "nn/loss.py: cross_entropy: z[counted].mean(axis=-1): axis=None": "summed over the rows afterwards",
     "nn/loss.py: mse_loss: 1: plus 1": _NONE,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
-    "nn/packed_attention.py: module: 32: plus 1": _CUT,
-    "nn/packed_attention.py: packed_attention.backward: tasks if dbias is None else [lambda: [task() for task in"
-    " tasks]]: condition turned round": "on one thread the pieces come in their order either way",
-    "nn/packed_attention.py: packed_attention.blocks: piece.t > 1: edge": "of a lone query the mask is True throughout",
-    "nn/packed_attention.py: _may_be_padded: not len(t): without the sign": _CUT,
-    "nn/packed_attention.py: _may_be_padded: return bool(packing.rows == t.sum() and key_packing.rows == s.sum()):"
-    " negated": "minus true is as true",
-    "nn/packed_attention.py: _may_be_padded: s.sum(): sum -> mean": _CUT,
-    "nn/packed_attention.py: _may_be_padded: t.sum(): sum -> mean": _CUT,
-    "nn/packed_attention.py: packed_attention.attend: backs += [] if _is_recomputed(piece, d, scores_at_once, each)"
-    " else [ba: deleted": _AGAIN,
-    "nn/packed_attention.py: packed_attention.attend: [] if _is_recomputed(piece, d, scores_at_once, each) else [back]:"
-    " condition turned round": _AGAIN,
-    "nn/packed_attention.py: _pieces: 0: plus 1 #4": "a seed that nothing is drawn from",
-    "nn/packed_attention.py: packed_attention.blocks: 0: plus 1 #3": _MASKED,
-    "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: left alone #2": _MASKED,
-    "nn/packed_attention.py: packed_attention.blocks: piece.s - piece.t: sign #2": _MASKED,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",

@@ -22,6 +22,11 @@ every_layer = pytest.mark.parametrize(
     "case", [case for case in CASES if not case.whole_model], ids=lambda case: case.name
 )
 every_row_wise = pytest.mark.parametrize("case", [case for case in CASES if case.row_wise], ids=lambda case: case.name)
+every_module_that_recomputes_nothing = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if not (case.whole_model or case.frozen_rounds) and isinstance(case.build(), Module)],
+    ids=lambda case: case.name,
+)
 
 
 def read_only(value: Any, dtype: Any = None) -> Any:
@@ -161,6 +166,16 @@ def test_backward_is_linear_in_the_upstream_gradient(case: Case) -> None:
     bound = 2**10 * 2.0**-53 * max(float(np.abs(g).max(initial=0)) for g in once)
     for g, h, total in zip(once, gradients(layer, backward, other), both, strict=True):
         np.testing.assert_allclose(g + h, total, rtol=0, atol=bound)
+
+
+@every_module_that_recomputes_nothing
+def test_backward_uses_the_parameters_that_forward_saw(case: Case) -> None:
+    layer, call = prepare(case)
+    (y, first), (_, second) = call(), call()
+    expected = gradients(layer, first, upstream(y))
+    for parameter in layer.parameters():
+        parameter.data = read_only(2 * parameter.data + 1)
+    assert_same_bits(gradients(layer, second, upstream(y)), expected)
 
 
 @every_module

@@ -17,8 +17,8 @@ from npora import PeftModel
 from npora.cli import main
 from npora.commands import default_job
 from npora.commands.default_job import Recipe, bits_per_byte, pretrained, run
-from npora.lora import LoRALinear
-from npora.models import GPT2LMHeadModel
+from npora.lora.methods.lora import LoRA
+from npora.models import GPT2Config, GPT2LMHeadModel
 
 SMALL = Recipe(
     width=12, layers=1, heads=3, train_bytes=20_000, held_out_bytes=3_000, pretraining_steps=4, steps=6, r=3
@@ -169,8 +169,12 @@ def test_a_changed_base_is_an_error(kept: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_merge_that_computes_another_thing_is_an_error(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = LoRALinear.get_delta_weight
-    monkeypatch.setattr(LoRALinear, "get_delta_weight", lambda layer, name: np.float32(1.001) * right(layer, name))
+    right = LoRA.merged
+
+    def wrong(self: LoRA, W: Any, b: Any, A: Any, B: Any) -> Any:
+        return right(self, W, b, A, np.float32(1.001) * B)
+
+    monkeypatch.setattr(LoRA, "merged", wrong)
     with pytest.raises(RuntimeError, match="the merged weights do not compute what W and B A apart do"):
         run(str(tmp_path), seed=5, cache=kept, recipe=SMALL)
 
@@ -247,3 +251,21 @@ def test_a_part_of_the_arguments_is_an_error_of_one_line(
     assert main(["finetune", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(message) and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_bits_per_byte_are_the_mean_over_the_bytes_of_all_windows() -> None:
+    """Of 129 windows, which are not computed at once nor in equal parts; a rest that fills no window is left out."""
+    config = GPT2Config(
+        vocab_size=256, n_positions=128, n_embd=4, n_layer=1, n_head=2, initializer_range=0.8, eos_token_id=None
+    )
+    model = GPT2LMHeadModel(config, rng=1)
+    rng = np.random.default_rng(0)
+    # Later windows have other bytes, so that their losses are others.
+    text = np.concatenate([rng.integers(0, 2 + 2 * i // 3, 128) for i in range(129)] + [np.zeros(99)]).astype(np.uint8)
+    bits = []
+    for window in text[: 129 * 128].reshape(129, 128).astype(np.int64):
+        logits = model(window[None])[0].logits[0].astype(np.float64)  # [t,v]
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        bits += [-np.log2(p[i, byte]) for i, byte in enumerate(window[1:])]
+    assert bits_per_byte(model, text) == pytest.approx(np.mean(bits), rel=1e-6)

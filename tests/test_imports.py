@@ -30,6 +30,29 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def files(path: Path) -> set[Path]:
+    """The files of npora that a file imports, also inside functions and for types alone."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            place = ROOT.parent.joinpath(*name.split("."))
+            found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+    # A package's __init__ gathers the names of its files; what a file takes from one of these is not a use of all.
+    return {file for file in found if ROOT in file.parents and file.name != "__init__.py"} - {path}
+
+
+def test_no_file_imports_what_imports_it() -> None:
+    left = {path: files(path) for path in ROOT.rglob("*.py")}
+    while free := {path for path, imported in left.items() if not imported & left.keys()}:
+        for path in free:
+            del left[path]
+    circles = {path.relative_to(ROOT): [other.name for other in left[path] & left.keys()] for path in left}
+    assert not circles
+
+
 def rank(part: str) -> int:
     return next(i for i, row in enumerate(LAYERS) if part in row)
 

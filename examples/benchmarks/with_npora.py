@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from workloads import ALPHA, LEARNING_RATE, MAX_NORM, MODELS, Batch, Workload, drawn, npora_class
 
+KEPT = ExitStack()  # until the process ends
 Check = Callable[[Batch], dict[str, Any]]
 Step = Callable[[Batch], Any]
 
 
 def start(workload: Workload, folder: Path) -> tuple[Check, Step]:
     """check(batch), compared with the peers', and step(batch), which is timed; in training it gives the loss."""
+    from npora.machine.heap import keeping_freed_memory
+
+    KEPT.enter_context(keeping_freed_memory())  # as Trainer and the commands do
     if workload.kind == "layer":
         return layer(workload)
     model = load(workload, folder)

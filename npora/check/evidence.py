@@ -20,6 +20,7 @@ class Evidence:
 
     def __init__(self, a: Array, n: Array, tolerance: float) -> None:
         self.a, self.shape = a, a.shape
+        tolerance = tolerance if tolerance < 1 else 1.0  # nothing is known where it is infinite or nan
         flat = np.flatnonzero(~np.isnan(n))
         self.places: tuple[Array, ...] = np.unravel_index(flat, a.shape) if a.ndim else ()
         self.came, self.right = self.at(a), n.reshape(-1)[flat]

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.check.blame import culprit
-from npora.check.dot_product import LARGE, DotProducts, RealProbe
+from npora.check.dot_product import LARGE, DotProducts
 from npora.check.examination import Examination
 from npora.check.identities import identity_rows
+from npora.check.large import LargeProbe
 from npora.check.replay import replay_line
 from npora.check.report import Element, Report, Row
 from npora.check.structure import structure, written_to
@@ -43,6 +44,8 @@ def gradcheck(
 
     Every floating-point array in the inputs, and every trainable parameter of a copy of a Module, is differentiated by;
     φ(x) = ⟨dy, f(x)⟩. Generators among the arguments are copied for each call, so that dropout draws the same.
+    Linearity in dy is looked at for huge and for tiny dy too. A difference is rounding, and UNRESOLVED instead of FAIL,
+    where an ulp more or less in the numbers of each operation moves the gradient as much.
 
     An input may be a tuple, list, dict, NamedTuple or dataclass of arrays, of any depth; each has a row, as x[0],
     x['a'] or x.a. backward returns the gradient of the one input that has any, or a tuple with one for each input, or
@@ -58,9 +61,10 @@ def gradcheck(
         One dict in place of the inputs, with a key that names an argument, is a batch, passed as keywords.
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
-        "central", that table at every element, which asks nothing of f; "dot-product", a few forwards for a model of
-        any size; "auto" is "complex" up to 20,000 elements. A model of more than a million parameters gets one
-        direction, and none of the other checks
+        where the two contradict each other and there is no kink, differences decide at every element. "central", that
+        table at every element, which asks nothing of f; "dot-product", a few forwards for a model of any size, whose
+        report says how small an error of one element it sees; "auto" is "complex" up to 20,000 elements. More than a
+        million elements get none of the other checks, and where complex numbers are of no use, one direction
     dtype : float64, or float32: then a float32 backward is compared with the float64 derivative
     max_elements : of each array; larger ones are sampled, the extremes and corners always among them
     randomize : move parameters that are zero or constant off that value, on the copy
@@ -98,22 +102,30 @@ def gradcheck(
     elements: list[Element] = []
     ratios = {}
     large = subject.size > LARGE
-    probe = RealProbe(subject, check.exact_dy) if large else check.oracles
-    directions = DotProducts(subject, probe, check.analytic, check.again, check.idle)
+    probe = LargeProbe(subject, check.exact_dy) if large else check.oracles
+    directions = DotProducts(subject, probe, check.analytic, check.again, check.idle, check.rounding)
+    heard: list[Row] = []
     if method == "dot-product" or (method == "auto" and (large or sum(x.size for x in subject.point.values()) > MANY)):
-        rows += directions.rows(rng)
+        rows = heard = list(directions.rows(rng))
     else:
         for row, found, ratio in check.rows():
             rows.append(row)
             elements += found
             ratios[row.name] = ratio
         if any(row.checked < math.prod(row.shape) for row in rows) and all(row.verdict != FAIL for row in rows):
-            rows = _unsampled(rows, list(directions.rows(rng)))
+            heard = list(directions.rows(rng))
+            rows = _unsampled(rows, heard)
+    rows = list(rows)
     if not large:
         rows += identity_rows(subject, check.dy)
-        rows += structure(check.bench, check.dy, check.analytic, check.other)
+        rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
     rows = [_unreturned(row, subject) if row.name in check.bench.missing else row for row in rows]
-    notes = [] if large else list(dict.fromkeys(check.oracles.notes))
+    notes = list(dict.fromkeys(probe.notes))
+    alone = max((row.alone for row in heard if math.isfinite(row.alone)), default=0.0)
+    if alone:
+        notes.append(
+            f"directions see an error in one element alone from {alone:.1e} of its tensor's largest gradient on"
+        )
     if subject.held:
         names = ", ".join(dict.fromkeys(name for name, _ in subject.held))
         notes.append(f"held constant, as the layer says that its gradient treats it: {names}")
@@ -149,6 +161,8 @@ def _unsampled(rows: list[Row], directions: list[Row]) -> list[Row]:
     """Where only some elements were compared, directions through all of them may still find a tensor wrong."""
     wrong = {row.name for row in directions if row.verdict == FAIL}
     note = "⟨dy, J v⟩ and ⟨Jᵀ dy, v⟩ differ: an element that was not looked at is wrong. Raise max_elements"
+    alone = max(row.alone for row in directions if not math.isnan(row.alone))
+    rows = [replace(row, caught=max(row.caught, alone)) if row.checked < math.prod(row.shape) else row for row in rows]
     judged = [replace(row, verdict=FAIL, note=note) if row.name in wrong else row for row in rows]
     names = {row.name for row in rows}
     return judged + [row for row in directions if row.name not in names]

@@ -17,11 +17,13 @@ def kink(function: Callable[[float], float], noise: float, reach: float = REACH)
     """The slopes to the left and right, where they differ for good within `reach`; else None.
 
     For a smooth φ their difference h φ″ falls with h, at a kink it stays (a jump makes it grow). It is looked at for
-    h = reach and reach/16, and counts where it stands clear of the rounding, 4 noise/h at the most.
+    h = reach, reach/16 and reach/256, and counts where it stands clear of the rounding, 4 noise/h at the most, and one
+    of the two slopes stays, too: it is rounding that moves both.
     """
-    left, right = one_sided(function, reach)
-    near_left, near_right = one_sided(function, reach / 16)
-    wide, narrow = right - left, near_right - near_left
-    if abs(narrow) > 16 * noise / (reach / 16) and abs(narrow) > abs(wide) / 2:
-        return near_left, near_right
-    return None
+    wide, near = one_sided(function, reach), one_sided(function, reach / 16)
+    jump, rounding = near[1] - near[0], 16 * noise / (reach / 16)
+    stays = any(abs(w - n) <= max(abs(jump) / 4, rounding) for w, n in zip(wide, near, strict=True))
+    if not stays or not abs(jump) > max(rounding, abs(wide[1] - wide[0]) / 2):
+        return None
+    left, right = one_sided(function, reach / 256)
+    return near if abs(right - left) + 16 * rounding > abs(jump) / 2 else None

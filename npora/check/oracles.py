@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from npora.check.complex_safe import unsafe_operation
 from npora.check.complex_step import STEP, Index, complex_slope, complex_step
-from npora.check.dot_product import Direction
-from npora.check.kinks import REACH, kink, one_sided
-from npora.check.richardson import STEPS, central, central_slope, moved, noise_of, phi
+from npora.check.dot_product import DIRECTIONS, Direction
+from npora.check.kinks import REACH, kink
+from npora.check.richardson import (
+    STEPS,
+    central,
+    central_consistent,
+    central_slope,
+    consistent,
+    coordinate,
+    moved,
+    noise_of,
+    phi,
+    reach_of,
+    unit_of,
+)
+from npora.check.rounding import Rounding
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict import precision_of
 from npora.nn.module import Array
 
-SHARP = 1e-3  # a bar no wider than this share of a slope can tell a right one from a wrong one
+SHARP = 1e-7  # a bar no wider than this share of a slope can tell a right one from a wrong one
+BESIDE = 2.0**-10  # how far from a kink the point beside it is
 Slopes = tuple[float, float]
 
 
@@ -24,41 +42,77 @@ class Oracles:
     complex-safe, as `notes` then say. `noise` is that of φ, `kinked` whether it has a kink along some direction.
     """
 
+    directions = DIRECTIONS
+
     def __init__(self, subject: Subject, dy: Outputs, rng: np.random.Generator, by_differences: bool) -> None:
         self.subject, self.dy = subject, dy
         self.notes: list[str] = []
         self.real = subject.at(np.float64)
-        self.all_along = {name: rng.standard_normal(x.shape) for name, x in subject.point.items()}
+        self.all_along = {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}
         self.noise = self.fine = noise_of(self.real, dy, self.all_along)
         self.kinked = self.kink_along(self.all_along) is not None
         self.complex = None if by_differences else subject.at(np.complex128)
-        if self.complex is not None and not self._is_safe():
-            self.complex = None
-        if self.complex is None:
-            self.noise = max(self.noise, noise_of(self.real, dy, self.all_along, coarse=True))
+        if by_differences or not self._is_safe():
+            self._without_complex_steps()
+
+    def _without_complex_steps(self) -> None:
+        self.complex = None
+        self.noise = max(self.noise, noise_of(self.real, self.dy, self.all_along, coarse=True))
 
     def _is_safe(self) -> bool:
-        """Does the complex step agree with differences along one direction, to their error bar?
+        """Does the complex step agree with differences along a direction, to their error bar?
 
-        Where that bar is too wide to tell, each operation of the forward is asked.
+        Where an operation of the forward loses imaginary parts, it must along each input and parameter apart: what it
+        feeds may be of no effect on the gradient, or of little.
         """
         assert self.complex is not None
         try:
-            slope = complex_slope(self.complex, self.dy, self.all_along)
+            complex_slope(self.complex, self.dy, self.all_along)
         except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
             return self._unsafe(unsafe_operation(self.subject) or f"{type(error).__name__}: {error}")
-        differences, bar = central_slope(self.real, self.dy, self.all_along, self.noise)
-        if abs(slope - differences) <= bar <= SHARP * abs(slope):
-            return True
-        # A kink within the steps of the differences spoils them, not the complex step: look closer.
-        slopes = one_sided(lambda t: moved(self.real, self.dy, self.all_along, t), REACH)
-        between = self.between(slopes, slope, REACH)
-        if between and self._slack(slopes, REACH) <= SHARP * abs(slope):
-            return True
         operation = unsafe_operation(self.subject)
-        if not operation and (between or not abs(slope - differences) > bar):
-            return True
-        return self._unsafe(operation or f"along one direction {slope:.9g} against {differences:.9g} ± {bar:.1g}")
+        apart = [{name: v} for name, v in self.all_along.items()] if operation else []
+        for v in [self.all_along, *apart]:
+            if doubt := self._contradiction(v, certain=bool(operation)):
+                return self._unsafe(operation or doubt)
+        return True
+
+    def _contradiction(self, v: dict[str, Array], certain: bool) -> str:
+        """How differences along v contradict the complex step; "" where they do not.
+
+        certain : nor may they leave it open. At a kink neither is a derivative, and a point beside it is asked.
+        """
+        if doubt := self._differ(v, certain):
+            if self.kink_along(v) is None:
+                return doubt
+            beside = {name: BESIDE * v[name] for name in v}
+            with self._moved(beside):
+                if (doubt := self._differ(v, certain)) and (certain or self.kink_along(v) is None):
+                    return doubt
+        return ""
+
+    def _differ(self, v: dict[str, Array], certain: bool) -> str:
+        assert self.complex is not None
+        slope = complex_slope(self.complex, self.dy, v)
+        differences, bar = central_slope(self.real, self.dy, v, self.noise)
+        if not abs(slope - differences) <= bar <= SHARP * abs(slope):
+            differences, bar = consistent(lambda t: moved(self.real, self.dy, v, t), self.noise)
+        if abs(slope - differences) > bar or (certain and not bar <= SHARP * abs(slope) and slope != differences):
+            return f"along one direction {slope:.9g} against {differences:.9g} ± {bar:.1g}"
+        return ""
+
+    @contextmanager
+    def _moved(self, by: dict[str, Array]) -> Iterator[None]:
+        """Both benches elsewhere, for a while."""
+        benches = [bench for bench in (self.real, self.complex) if bench is not None]
+        before = [{name: bench.arrays[name].copy() for name in by} for bench in benches]
+        for bench in benches:
+            for name, step in by.items():
+                bench.arrays[name] += step
+        yield
+        for bench, old in zip(benches, before, strict=True):
+            for name, value in old.items():
+                bench.arrays[name][...] = value
 
     def _unsafe(self, detail: str) -> bool:
         self.notes.append(
@@ -71,35 +125,41 @@ class Oracles:
         """(∂φ/∂x_i, error bars) at these coordinates. a : what the pullback gives there, looked at again where it
         differs."""
         if self.complex is not None:
-            numeric, bars = complex_step(self.complex, self.dy, name, indices), np.zeros(len(indices))
-            self._doubt(name, indices, a, numeric, bars)
-        else:
-            numeric, bars = central(self.real, self.dy, name, indices, self.noise)
-            self._ask_finer_steps(name, indices, a, numeric, bars)
+            h = STEP * unit_of(self.subject.point[name])
+            numeric, bars = complex_step(self.complex, self.dy, name, indices, h), np.zeros(len(indices))
+            if not self._doubt(name, indices, a, numeric, bars):
+                return numeric, bars
+            self._without_complex_steps()
+        numeric, bars = central(self.real, self.dy, name, indices, self.noise)
+        self._ask_finer_steps(name, indices, a, numeric, bars)
         return numeric, bars
 
-    def _doubt(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> None:
-        """Where the pullback differs from complex steps, differences take their place if the steps are to blame.
+    def _doubt(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> bool:
+        """Where the pullback differs from complex steps, are the steps to blame?
 
         They are where a smaller h, which changes nothing where φ is analytic, changes them (x^1.5 at 0 has the slope
-        h^½); and all of them are where the worst is outside the error bar of differences.
+        h^½): there differences take their place. And all of them are where the worst is outside the error bar of
+        differences, and there is no kink: then the answer is True.
         """
         assert self.complex is not None
-        p = precision_of(self.subject.dtype)
+        p, h = precision_of(self.subject.dtype), STEP * unit_of(self.subject.point[name])
         close = p.slack * p.u * float(np.abs(numeric).max())
         wrong = np.flatnonzero(~(np.abs(a - numeric) <= close))
         if not len(wrong):
-            return
-        worst = wrong[np.abs(a - numeric)[wrong].argmax()]
+            return False
+        worst = int(wrong[np.abs(a - numeric)[wrong].argmax()])
         [differences], [bar] = central(self.real, self.dy, name, [indices[worst]], self.noise)
-        unsafe = abs(differences - numeric[worst]) > bar
-        if unsafe:
+        if not abs(differences - numeric[worst]) <= bar:
+            differences, bar = central_consistent(self.real, self.dy, name, indices[worst], self.noise)
+        if abs(differences - numeric[worst]) > bar and self.kink_at(name, indices[worst]) is None:
             detail = f"at {name}{list(indices[worst])} {numeric[worst]:.9g} against {differences:.9g} ± {bar:.1g}"
             self._unsafe(unsafe_operation(self.subject) or detail)
+            return True
         for k in wrong:
-            again = numeric[k] if unsafe else complex_step(self.complex, self.dy, name, [indices[k]], STEP / 2**20)[0]
-            if unsafe or not abs(again - numeric[k]) <= close / 2**10:
+            again = complex_step(self.complex, self.dy, name, [indices[k]], h / 2**20)[0]
+            if not abs(again - numeric[k]) <= close / 2**10:
                 numeric[[k]], bars[[k]] = central(self.real, self.dy, name, [indices[k]], self.noise)
+        return False
 
     def _ask_finer_steps(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> None:
         """Where the pullback is outside the bar, or the bar is wide without noise, take finer steps; believe them where
@@ -117,6 +177,22 @@ class Oracles:
                 better = bars[k] > max(wide, bar[0])
                 if better or no_noise or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
                     numeric[k], bars[k] = again[0], bar[0]
+        off = np.abs(a - numeric)
+        for k in np.argsort(-np.nan_to_num(off)):
+            if not off[k] > bars[k]:
+                continue
+            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.fine)
+            if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
+                break  # wrong it is, and the others need no closer look
+            numeric[k], bars[k] = slope, error
+
+    def rounding_at(self, name: str, index: Index, numeric: float, rounding: Rounding) -> float:
+        """How far the derivative at one coordinate may be off by the rounding of the forward."""
+        if self.complex is not None:
+            return rounding.spread(rounding.slopes_at(name, index), numeric)
+        noise = rounding.spread(rounding.values, phi(self.real, self.dy))
+        slope, bar = central_consistent(self.real, self.dy, name, index, max(noise, self.noise))
+        return bar + abs(slope - numeric) if math.isfinite(bar) else math.inf
 
     def along(self, v: Direction) -> tuple[float, float]:
         """(⟨dy, J v⟩, its error bar)"""
@@ -124,6 +200,12 @@ class Oracles:
         if self.complex is not None:
             return complex_slope(self.complex, self.dy, arrays), 0.0
         return central_slope(self.real, self.dy, arrays, self.noise)
+
+    def rounding_along(self, v: Direction, numeric: float, rounding: Rounding) -> float:
+        """The same along a direction."""
+        if self.complex is None:
+            return 0.0  # in its error bar
+        return rounding.spread(rounding.slopes({name: v[name].astype(np.float64) for name in v.names}), numeric)
 
     def has_kink(self, v: Direction, slope: float) -> bool:
         slopes = self.kink_along({name: v[name].astype(np.float64) for name in v.names})
@@ -140,15 +222,10 @@ class Oracles:
 
     def kink_at(self, name: str, index: Index) -> Slopes | None:
         """The two slopes along one coordinate, where they differ."""
-        x = self.real.arrays[name]
-        value = x[index]
-
-        def along(t: float) -> float:
-            x[index] = value + t
-            return phi(self.real, self.dy)
-
-        slopes = kink(along, self.noise, self.reach * max(1.0, abs(float(value))))
-        x[index] = value
+        value = self.real.arrays[name][index]
+        along = coordinate(self.real, self.dy, name, index)
+        slopes = kink(along, self.noise, self.reach * reach_of(self.real.arrays[name], index))
+        self.real.arrays[name][index] = value
         return slopes
 
     def between(self, slopes: Slopes, a: float, reach: float | None = None) -> bool:

@@ -6,13 +6,12 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
 
-if TYPE_CHECKING:
-    from npora.check.report import Report, Row
-
+Report: TypeAlias = Any  # of report.py, which prints by what stands here
+Row: TypeAlias = Any
 WIDTH = 100  # columns of a terminal
 LINE = 230  # characters of a value that pytest shows whole
 GRAVEST_FIRST = (FAIL, KINK, UNRESOLVED, VACUOUS, PASS)

@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 
 from npora.check.report import Row
+from npora.check.rounding import Rounding
 from npora.check.subject import Bench, Outputs, Subject
 from npora.check.verdict import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
 from npora.nn.module import Array
 
+FAR = "backward(2ᵏ dy) = 2ᵏ backward(dy)"
+POWERS = (-200, -40, 40, 200)  # of two, by which dy is scaled
 
-def structure(bench: Bench, dy: Outputs, gradients: dict[str, Array], other: Outputs) -> Iterator[Row]:
+
+def structure(
+    bench: Bench, dy: Outputs, gradients: dict[str, Array], other: Outputs, rounding: Rounding
+) -> Iterator[Row]:
     """One row for each property: see the names below. `gradients` are those for dy; `other` is a second dy."""
     subject = bench.subject
 
@@ -60,13 +66,15 @@ def structure(bench: Bench, dy: Outputs, gradients: dict[str, Array], other: Out
     zeros = bench.gradients(backward, tuple(0 * w for w in dy))
     left = [name for name, g in zeros.items() if g.any()]
     yield row("backward(0) = 0", f"{', '.join(left)} is not zero: a term lacks dy" if left else "")
-    doubled = bench.gradients(backward, tuple(2 * w for w in dy))
-    # Doubling is exact but for underflow, which adds some 2⁻¹⁵⁰ in float32: nothing beside u² of the largest gradient.
+    doubled = bench.gradients(backward, tuple(-2 * w for w in dy))  # of a number dy the sign is half of what there is
+    # This is exact but for underflow, which adds some 2⁻¹⁵⁰ in float32: nothing beside u² of the largest gradient.
     beside = precision_of(subject.dtype).u ** 2 * max(float(np.abs(g).max()) for g in again.values())
     beside += 4 * float(np.finfo(subject.dtype).smallest_subnormal)
-    differ = _differ({name: 2 * g for name, g in again.items()}, doubled, beside)
-    yield row("backward(2 dy) = 2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
-    yield _additivity(subject, dy, other)
+    differ = _differ({name: -2 * g for name, g in again.items()}, doubled, beside)
+    yield row("backward(−2 dy) = −2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
+    nonlinear = _nonlinear_far_from_one(subject, dy)
+    yield row(FAR, f"{nonlinear} is not linear in dy" if nonlinear else "")
+    yield _additivity(subject, dy, other, rounding)
 
     yield row("a call in between changes nothing", _stale(bench, dy, again))
 
@@ -125,20 +133,48 @@ def _aliasing(bench: Bench, backward: Callable[..., object], dy: Outputs, output
     return ""
 
 
-def _additivity(subject: Subject, dy: Outputs, other: Outputs) -> Row:
+def _nonlinear_far_from_one(subject: Subject, dy: Outputs) -> str:
+    """The gradients that do not scale with dy where it is huge or tiny, and by which factor; "" where all do.
+
+    In float64 for any dtype, since there a power of two has room: the bits stay, unless a number leaves the range.
+    Where one does, as NumPy says, nothing is held against the pullback.
+    """
+    bench = subject.at(np.float64)
+    _, backward = bench.forward()
+    dy = tuple(w.astype(np.float64) for w in dy)
+    once = _copies(bench.gradients(backward, dy))
+    beside = precision_of(np.float64).u ** 2 * max(float(np.abs(g).max()) for g in once.values())
+    for power in POWERS:
+        left: list[str] = []
+        with np.errstate(over="call", under="call", call=lambda kind, _, left=left: left.append(kind)):
+            scaled = bench.gradients(backward, tuple(np.ldexp(w, power) for w in dy))
+        back = {name: np.ldexp(g, -power) for name, g in scaled.items()}
+        if (differ := _differ(once, back, beside)) and not left and all(np.isfinite(g).all() for g in back.values()):
+            return f"{differ}, at dy times 2^{power},"
+    return ""
+
+
+def _additivity(subject: Subject, dy: Outputs, other: Outputs, rounding: Rounding) -> Row:
     """Up to the roundings of sums whose terms are no larger than the largest gradient."""
     name = "backward(dy + dy′) = their sum"
     p = precision_of(subject.dtype)
-    worst, error = _nonadditive(subject, subject.dtype, dy, other)
-    if error <= p.slack * p.u:
+    worst, error, size = _nonadditive(subject, subject.dtype, dy, other)
+    if error <= p.slack * p.u * size:
         return Row(name, "structure", PASS)
-    if is_rounding(subject.dtype, error, _nonadditive(subject, other_precision(subject.dtype), dy, other)[1]):
-        return Row(name, "structure", UNRESOLVED, f"{worst} is ill-conditioned: {error:.1e} off, as rounding is")
+    _, again, there = _nonadditive(subject, other_precision(subject.dtype), dy, other)
+    moves = max((float(rounding.of_gradient(key, g).max()) for key, g in _at(subject, dy).items()), default=0.0)
+    if is_rounding(subject.dtype, error / size, again / there if there else 0.0) or error <= 4 * moves:
+        return Row(name, "structure", UNRESOLVED, f"{worst} is ill-conditioned: {error / size:.1e} off, as rounding is")
     return Row(name, "structure", FAIL, f"{worst} is not linear in dy")
 
 
-def _nonadditive(subject: Subject, dtype: np.dtype[Any], dy: Outputs, other: Outputs) -> tuple[str, float]:
-    """The gradient that is least additive, and by how much, relative to the largest of all gradients."""
+def _at(subject: Subject, dy: Outputs) -> dict[str, Array]:
+    bench = subject.at(subject.dtype)
+    return _copies(bench.gradients(bench.forward()[1], dy))
+
+
+def _nonadditive(subject: Subject, dtype: np.dtype[Any], dy: Outputs, other: Outputs) -> tuple[str, float, float]:
+    """The gradient that is least additive, by how much, and the largest of all gradients."""
     bench = subject.at(dtype)
     _, backward = bench.forward()
     dy, other = (tuple(w.astype(dtype) for w in given) for given in (dy, other))
@@ -147,7 +183,7 @@ def _nonadditive(subject: Subject, dtype: np.dtype[Any], dy: Outputs, other: Out
     size = max(float(np.abs(g).max()) for g in (*first.values(), *second.values()))
     errors = {name: float(np.abs(first[name] + second[name] - total).max()) for name, total in both.items()}
     worst = max(errors, key=lambda name: errors[name])
-    return worst, errors[worst] / size if size else 0.0
+    return worst, errors[worst], size
 
 
 def _stale(bench: Bench, dy: Outputs, expected: dict[str, Array]) -> str:
@@ -160,7 +196,7 @@ def _stale(bench: Bench, dy: Outputs, expected: dict[str, Array]) -> str:
         bench.put(name, 1.5 * before[name] + 0.25)
     try:
         bench.forward()
-    except (ValueError, ArithmeticError):  # the moved point is out of the function's domain
+    except (ValueError, ArithmeticError, LookupError):  # the moved point is out of the function's domain
         return ""
     finally:
         bench.inputs = inputs

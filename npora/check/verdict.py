@@ -13,6 +13,7 @@ from npora.nn.module import Array
 PASS, FAIL, UNRESOLVED, VACUOUS, KINK = "PASS", "FAIL", "UNRESOLVED", "VACUOUS", "KINK"
 
 ROUNDING = "ill-conditioned: the difference shrinks with the unit roundoff, as rounding does"
+ULPS = "ill-conditioned: an ulp more or less in each operation moves the result as much as the difference"
 
 
 @dataclass(frozen=True)

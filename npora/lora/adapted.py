@@ -128,19 +128,20 @@ class Adapted(Module):
             part.data.flags.writeable = False
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
-        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one is not finite.
+        """A layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds. What an adapter holds
+        constant is of the base's own W, as it is where that adapter is alone, and so in PEFT.
 
-        What an adapter holds constant is of the base's own W, as it is where that adapter is alone, and so in PEFT.
+        Raises ValueError with safe_merge, where one is not finite.
         """
         base = self.base_layer
-        own, b = base.matrix, None if base.bias is None else base.bias.data
-        W = own
+        W0, b = base.matrix, None if base.bias is None else base.bias.data
+        W = W0
         for name in names:
             adapter, held = self.adapters[name], Values()
-            for at in [own] if W is own else [own, W]:
+            for at in [W0] if adapter.adds or W is W0 else [W0, W]:
                 with holding(held, base.dtype):
-                    merged = adapter.merged(at, b, *adapter.theta)
-            W, b, _ = merged
+                    changed, changed_b, _ = adapter.merged(at, b, *adapter.theta)
+            W, b = W + (changed - W0) if adapter.adds and W is not W0 else changed, changed_b
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)
@@ -196,12 +197,13 @@ class Adapted(Module):
     def extra_repr(self) -> str:
         """A line of the layer, and one for each adapter."""
         lines = [f"in_features={self.base_layer.in_features}, out_features={self.base_layer.out_features}"]
+        off = " switched off" if self.disable_adapters else ""
         for name, adapter in self.adapters.items():
             state = " merged" if name in self.merged_adapters else "" if name == self.active_adapter else " inactive"
             pairs = zip(adapter.tensors.values(), adapter.parameters(), strict=True)
             shapes = [f"{tensor.short_name} [{','.join(map(str, part.shape))}]" for tensor, part in pairs]
             trained = "trainable" if any(part.requires_grad for part in adapter.parameters()) else "frozen"
-            lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}")
+            lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}{off}")
         return "\n".join(lines)
 
 

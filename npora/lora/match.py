@@ -36,11 +36,7 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
     paths = {path: module for path, module in model.named_modules() if path}
     heads = set(saved_paths(model, config, lenient))
     outside = {path for path in paths if any(path == head or path.startswith(head + ".") for head in heads)}
-    targets = config.target_modules
-    if targets is None:
-        targets = list(getattr(model, "default_target_modules", ()))
-        if not targets and not lenient:
-            raise ValueError("this model has no default target_modules: name them in the config")
+    targets = config.target_modules or []
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
             last = getattr(model, "output_embeddings", None)  # the projection to the vocabulary stays out, as in PEFT
@@ -112,7 +108,7 @@ def _only_layers(chosen: list[str], config: Any, lenient: bool) -> list[str]:
     wanted = config.layers_to_transform
     numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
     patterns = config.layers_pattern
-    names = [patterns] if patterns and isinstance(patterns, str) else list(patterns or ())
+    names = [name for name in ([patterns] if isinstance(patterns, str) else patterns or ()) if name]
     layer_of = {path: number for path in chosen if (number := _layer_of(path, names)) is not None}
     for number in () if lenient else numbers:
         if number not in layer_of.values():

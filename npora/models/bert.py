@@ -1,6 +1,6 @@
 """BERT (Devlin et al., 2018), with Hugging Face's parameter names.
 
-Rows: tokens are `[n,d]` without padding; the packing says which rows form which sequence.
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from npora.models.bert_layers import BertConfig, BertEncoder, BertLayer, BertPoo
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Make, PretrainedModel
 from npora.models.tokens import check_positions, first_token_rows, pack_tokens
-from npora.nn import Dropout, LayerNorm, Module, Packing
+from npora.nn import Dropout, LayerNorm, Module, Padding
 from npora.nn.init import Source
 from npora.nn.module import Array, is_trained
 
@@ -22,7 +22,7 @@ BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # not parame
 
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + type + position)).    ids, positions, types [n]  →  h [n,d]
+    """h = dropout(LN(word + type + position)).    ids, positions, types [n]  →  h [n,m]
 
     types is None in a family that has none.
     """
@@ -45,7 +45,7 @@ class BertEmbeddings(Module):
             h, backs = h + kind, [*backs, back_type]
         position, back_position = self.position_embeddings(positions)
         backs.append(back_position)
-        h, back_norm = self.LayerNorm(h + position)  # [n,d]
+        h, back_norm = self.LayerNorm(h + position)  # [n,m]
         h, back_dropout = self.dropout(h, rng)
 
         def backward(dh: Array) -> None:
@@ -59,8 +59,8 @@ class BertEmbeddings(Module):
 class BertModel(PretrainedModel):
     """The encoder, with its pooler unless `add_pooling_layer` is False.
 
-    forward(input_ids [b,t], attention_mask [b,t], token_type_ids [b,t]) returns last_hidden_state [b,t,d], zeros at
-    the padding, and pooler_output [b,d]; backward takes their two gradients, either of which may be None.
+    forward(input_ids [b,t], attention_mask [b,t], token_type_ids [b,t]) returns last_hidden_state [b,t,m], zeros at
+    the padding, and pooler_output [b,m]; backward takes their two gradients, either of which may be None.
     """
 
     config_class = BertConfig
@@ -90,26 +90,26 @@ class BertModel(PretrainedModel):
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
         first_only: bool = False,
-    ) -> tuple[Array, Packing, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their packing, and their pullback.
+    ) -> tuple[Array, Padding, Callable[[Array], None]]:
+        """The last hidden state as rows [n,m], the padded batch's padding, and their pullback.
 
-        first_only : just the first row of each sequence [b,d], which is all that a classifier reads; the last layer
+        first_only : just the first row of each sequence [b,m], which is all that a classifier reads; the last layer
             then leaves out most of its work
         """
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        types = np.zeros_like(ids) if token_type_ids is None else packing.pack(np.asarray(token_type_ids))
-        positions = self.positions(np.asarray(input_ids), packing)
-        h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        types = np.zeros_like(ids) if token_type_ids is None else padding.pack(np.asarray(token_type_ids))
+        positions = self.positions(np.asarray(input_ids), padding)
+        h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,m]
         trained = is_trained(self.embeddings)
-        only = first_token_rows(packing) if first_only else None
-        h, back_encoder = self.encoder(h, packing, rng, trained, self.gradient_checkpointing, only)
+        only = first_token_rows(padding) if first_only else None
+        h, back_encoder = self.encoder(h, padding.packing, rng, trained, self.gradient_checkpointing, only)
 
         def backward(dh: Array) -> None:
             dx = back_encoder(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, packing if only is None else Packing.dense(len(only), 1), backward
+        return h, padding if only is None else Padding(np.ones((len(only), 1))), backward
 
     def pooled(
         self,
@@ -118,17 +118,17 @@ class BertModel(PretrainedModel):
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[Array, Callable[[Array], None]]:
-        """The pooler's output [b,d] alone, and its pullback."""
+        """The pooler's output [b,m] alone, and its pullback."""
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
-        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
-        pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
+        h, padding, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
+        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,m]
         return pooled, lambda dpooled: back_rows(back_pooler(dpooled))
 
-    def positions(self, input_ids: Array, packing: Packing) -> Array:
+    def positions(self, input_ids: Array, padding: Padding) -> Array:
         """int [n], each row's position: its column in the padded batch [b,t]."""
-        check_positions(packing.positions, self.config.max_position_embeddings)
-        return packing.positions
+        check_positions(padding.positions, self.config.max_position_embeddings)
+        return padding.positions
 
     def forward(
         self,
@@ -139,13 +139,13 @@ class BertModel(PretrainedModel):
     ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
-        h, packing, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng)
-        pooled, back_pooler = self.pooler(h, packing, rng)  # [b,d]
+        h, padding, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng)
+        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,m]
 
         def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
-            dh = np.zeros_like(h) if dhidden is None else packing.pack(dhidden)
+            dh = np.zeros_like(h) if dhidden is None else padding.pack(dhidden)
             if dpooled is not None:
                 dh = dh + back_pooler(dpooled)
             back_rows(dh)
 
-        return BaseModelOutputWithPooling(packing.unpack(h), pooled), backward
+        return BaseModelOutputWithPooling(padding.unpack(h), pooled), backward

@@ -108,9 +108,9 @@ class BertForTokenClassification(BertTokenHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-        h, packing, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng)
+        h, padding, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng)
         h, back_dropout = self.dropout(h, rng)
-        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, packing, labels)
+        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, padding, labels, rng)
 
 
 class BertForMaskedLM(BertTokenHead):
@@ -134,9 +134,9 @@ class BertForMaskedLM(BertTokenHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-        h, packing, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng)
+        h, padding, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng)
         transform, decoder = self.vocabulary()
-        return masked_language_modeling(h, back_rows, transform, decoder, packing, labels, rng)
+        return masked_language_modeling(h, back_rows, transform, decoder, padding, labels, rng)
 
     def vocabulary(self) -> tuple[Module, Module]:
         """What a row goes through to the logits: the transform, and the tied projection."""
@@ -153,7 +153,7 @@ class BertPredictions(Module):
 
 
 class BertTransform(Module):
-    """z = LN(activation(W h + b)).    h, z [n,d]"""
+    """z = LN(activation(W h + b)).    h, z [n,m]"""
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         self.dense: Module = make.linear(config.hidden_size, config.hidden_size)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from npora.nn import LayerNorm, RMSNorm, init
+from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
@@ -35,36 +36,32 @@ def load_checkpoint(
     Raises
     ------
     ValueError: tensors of the body that are missing; tensors of another shape; weights that are no floating-point
-    numbers. Each is named.
+    numbers. They are named.
     """
     found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(ignored)}
     parameters = dict(model.named_parameters())
     found = _at_the_body(found, set(parameters), prefix + ".")
     for name, first in tied_names(model).items():
         _resolve_tie(found, name, first)
-    missing = [name for name in parameters if name not in found]
-    unexpected = [key for key in found if key not in parameters]
-    absent = [name for name in missing if not name.startswith(may_lack)]
-    misshapen = [n for n, parameter in parameters.items() if n in found and found[n].shape != parameter.shape]
-    problems = [f"missing: {name}" for name in absent]
-    if misshapen and not ignore_mismatched_sizes:
-        problems += [f"{n} has shape {found[n].shape}, expected {parameters[n].shape}" for n in misshapen]
-        problems.append("ignore_mismatched_sizes=True draws what has another shape anew")
-    problems += [
-        f"{name} is {found[name].dtype}: npora computes with floating point, and does not read quantized weights"
-        for name in parameters
-        if name in found and found[name].dtype.kind != "f"
-    ]
-    if problems:
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    misfit = Misfit.of(found, shapes)
+    refused = misfit._replace(
+        missing=[name for name in misfit.missing if not name.startswith(may_lack)],
+        unexpected=[],
+        misshapen=[] if ignore_mismatched_sizes else misfit.misshapen,
+    )
+    if problems := refused.said(found, shapes):
+        if refused.misshapen:
+            problems.append("ignore_mismatched_sizes=True draws what has another shape anew")
         raise ValueError(f"the checkpoint does not fit {type(model).__name__}: " + "; ".join(problems))
-    new = [name for name in parameters if name not in found or name in misshapen]
+    new = [name for name in parameters if name in misfit.missing or name in misfit.misshapen]
     for name, parameter in parameters.items():
         if name not in new:
             tensor = found[name]
             parameter.data = tensor if tensor.dtype == parameter.dtype else tensor.astype(parameter.dtype)
     _initialize(model, {name: parameters[name] for name in new}, seed)
-    if unexpected:
-        logger.warning("in the checkpoint, and not used by %s: %s", type(model).__name__, ", ".join(unexpected))
+    if misfit.unexpected:
+        logger.warning("in the checkpoint, and not used by %s: %s", type(model).__name__, ", ".join(misfit.unexpected))
     drawn = {name: parameters[name].data for name in new}
     for value in drawn.values():
         value.flags.writeable = False  # as what is read is: an optimiser copies it before its first write

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.nn import Cache, Packing
+from npora.nn import Cache, Padding
 from npora.nn.module import Array
 
 
@@ -23,10 +23,10 @@ class Continuations:
 
     def logits(self) -> Array:
         """[b,v], for the token after each sequence. With a cache, to be asked for once between two `append`s."""
-        packing = Packing(self.mask)
+        padding = Padding(self.mask)
         cache = Cache() if self.cache is None else self.cache
         memory = () if self.memory is None else (self.memory,)
-        logits: Array = self.model.next_logits(packing.pack(self.ids), packing, cache, *memory)
+        logits: Array = self.model.next_logits(padding.pack(self.ids), padding.packing, cache, *memory)
         if np.isnan(logits).any():
             raise FloatingPointError("the model's logits are not a number: are its weights finite?")
         return logits

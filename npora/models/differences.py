@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from npora.nn import Packing
+from npora.nn import Padding
 from npora.nn.module import Array
 
 
@@ -12,9 +12,9 @@ class DifferenceWarning(UserWarning):
     """transformers gives another result for this input, on purpose of npora's. Python shows it once in a process."""
 
 
-def warn_of_padding_first(packing: Packing) -> None:
+def warn_of_padding_first(padding: Padding) -> None:
     """For a head that reads each sequence's first row, which transformers takes from column 0."""
-    if not packing.mask[:, :1].all():
+    if not padding.mask[:, :1].all():
         warnings.warn(
             "a sequence is padded on its left: npora's classifiers read its first real token, transformers' read "
             "column 0, which is padding there. Pad on the right (padding_side='right') for the same outputs",
@@ -22,18 +22,18 @@ def warn_of_padding_first(packing: Packing) -> None:
         )  # fmt: skip
 
 
-def warn_of_labels_at_padding(labels: Array, packing: Packing, ignore_index: int = -100) -> None:
+def warn_of_labels_at_padding(labels: Array, padding: Padding, ignore_index: int = -100) -> None:
     """For a loss over tokens, where torch counts every label but `ignore_index`."""
-    if (labels[~packing.mask] != ignore_index).any():
+    if (labels[~padding.mask] != ignore_index).any():
         warnings.warn(
             f"there are labels where the attention mask shows padding: npora's loss leaves them out, transformers' "
             f"counts them. Make them {ignore_index} for the same loss", DifferenceWarning, stacklevel=1,
         )  # fmt: skip
 
 
-def warn_of_labels_after_padding(labels: Array, packing: Packing, ignore_index: int = -100) -> None:
+def warn_of_labels_after_padding(labels: Array, padding: Padding, ignore_index: int = -100) -> None:
     """For a causal loss: the first token behind padding has no token before it."""
-    mask = packing.mask
+    mask = padding.mask
     if (mask[:, 1:] & ~mask[:, :-1] & (labels[:, 1:] != ignore_index)).any():
         warnings.warn(
             "a token behind padding has a label: npora's loss leaves it out, transformers' predicts it from padding. "

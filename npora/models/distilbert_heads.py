@@ -64,7 +64,7 @@ class DistilBertForSequenceClassification(DistilBertHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        z, _, back_rows = self.distilbert.rows(input_ids, attention_mask, rng, first_only=True)  # [b,d]
+        z, _, back_rows = self.distilbert.rows(input_ids, attention_mask, rng, first_only=True)  # [b,m]
         z, back_pre = self.pre_classifier(z, rng)
         z, back_relu = relu(z)
         z, back_dropout = self.dropout(z, rng)
@@ -96,9 +96,9 @@ class DistilBertForTokenClassification(DistilBertHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-        h, packing, back_rows = self.distilbert.rows(input_ids, attention_mask, rng)
+        h, padding, back_rows = self.distilbert.rows(input_ids, attention_mask, rng)
         h, back_dropout = self.dropout(h, rng)
-        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, packing, labels)
+        return token_classification(h, lambda dh: back_rows(back_dropout(dh)), self.classifier, padding, labels, rng)
 
 
 class DistilBertForMaskedLM(DistilBertHead):
@@ -126,8 +126,8 @@ class DistilBertForMaskedLM(DistilBertHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-        h, packing, back_rows = self.distilbert.rows(input_ids, attention_mask, rng)
-        return masked_language_modeling(h, back_rows, self._transform, self.vocab_projector, packing, labels, rng)
+        h, padding, back_rows = self.distilbert.rows(input_ids, attention_mask, rng)
+        return masked_language_modeling(h, back_rows, self._transform, self.vocab_projector, padding, labels, rng)
 
     def _transform(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return transformed(h, self.vocab_transform, self.activation, self.vocab_layer_norm, rng)

@@ -95,7 +95,7 @@ def generate(
             memory = model.encode(ids, mask)
             ids = np.full((len(ids), 1), _start(model.config, chosen), dtype=ids.dtype)
             mask = np.ones(ids.shape)
-        pack_tokens(ids, mask)[1].last_rows()  # raises where a shape is wrong or a prompt empty
+        pack_tokens(ids, mask)[1].packing.last_rows()  # raises where a shape is wrong or a prompt empty
         most = _most(chosen, ids.shape[1])
         sequences = Continuations(model, ids, np.asarray(mask, dtype=bool), chosen["use_cache"], memory)
         if num_beams > 1:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from npora.models.config import PROBLEM_TYPES
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.tokens import token_targets
-from npora.nn import Module, Packing, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
+from npora.nn import Module, Padding, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
 from npora.nn.module import Array, Pullback
 
 Back = Callable[[Array], None]
@@ -19,32 +19,37 @@ Activation = Callable[[Array], tuple[Array, Pullback]]
 
 
 def language_modeling(
-    h: Array, back_h: Back, head: Module, packing: Packing, targets: Array | None
+    h: Array,
+    back_h: Back,
+    head: Module,
+    padding: Padding,
+    targets: Array | None,
+    rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-    """Rows h [n,d] through the projection to the vocabulary.    targets int [n], −100 where there is none
+    """Rows h [n,m] through the projection to the vocabulary.    targets int [n], −100 where there is none
 
     With targets, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
     if targets is None:
-        rows, back_head = head(h)  # [n,v]
-        logits = packing.unpack(rows)  # [b,t,v]
+        rows, back_head = head(h, rng)  # [n,v]
+        logits = padding.unpack(rows)  # [b,t,v]
 
         def back_logits(dlogits: Array) -> None:
-            back_h(back_head(packing.pack(dlogits)))
+            back_h(back_head(padding.pack(dlogits)))
 
         return LanguageModelOutput(None, 0, lambda: logits), back_logits
-    loss, back_loss, number = projected_cross_entropy(h, targets, head)
+    loss, back_loss, number = projected_cross_entropy(h, targets, head, rng=rng)
 
     def backward(dloss: Any = 1.0) -> None:
         back_h(back_loss(dloss))
 
-    return LanguageModelOutput(loss, number, lambda: packing.unpack(head(h)[0])), backward
+    return LanguageModelOutput(loss, number, lambda: padding.unpack(head(h)[0])), backward
 
 
 def transformed(
     h: Array, dense: Module, activation: Activation, norm: Module, rng: np.random.Generator | None = None
 ) -> tuple[Array, Pullback]:
-    """z = LN(activation(W h + b)): a row on its way to a masked-language model's vocabulary.    h, z [n,d]"""
+    """z = LN(activation(W h + b)): a row on its way to a masked-language model's vocabulary.    h, z [n,m]"""
     z, back_dense = dense(h, rng)
     z, back_activation = activation(z)
     z, back_norm = norm(z)
@@ -56,31 +61,31 @@ def masked_language_modeling(
     back_h: Back,
     transform: Callable[..., tuple[Array, Pullback]],
     decoder: Module,
-    packing: Packing,
+    padding: Padding,
     labels: npt.ArrayLike | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-    """Each row's own token, through decoder(transform(h)).    h [n,d]  labels int [b,t], −100 where there is none
+    """Each row's own token, through decoder(transform(h)).    h [n,m]  labels int [b,t], −100 where there is none
 
     Only the rows that have a label, one in seven as BERT was trained, are transformed and meet the vocabulary. With
     labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
     if labels is None:
         z, back_transform = transform(h, rng)
-        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, packing, None)
-    targets = token_targets(labels, packing)
+        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, padding, None, rng)
+    targets = token_targets(labels, padding)
     labelled = np.flatnonzero(targets != -100)
-    z, back_transform = transform(h[labelled], rng)  # [n,d] → [m,d]
-    loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder)
+    z, back_transform = transform(h[labelled], rng)  # [n,m] → [s,m]
+    loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder, rng=rng)
     shape = h.shape
 
     def backward(dloss: Any = 1.0) -> None:
         dz = back_transform(back_loss(dloss))
         dh = np.zeros(shape, dtype=dz.dtype)
-        dh[labelled] = dz  # [m,d] → [n,d]
+        dh[labelled] = dz  # [s,m] → [n,m]
         back_h(dh)
 
-    return LanguageModelOutput(loss, number, lambda: packing.unpack(decoder(transform(h)[0])[0])), backward
+    return LanguageModelOutput(loss, number, lambda: padding.unpack(decoder(transform(h)[0])[0])), backward
 
 
 def sequence_classification(
@@ -98,21 +103,26 @@ def sequence_classification(
 
 
 def token_classification(
-    h: Array, back_h: Back, head: Module, packing: Packing, labels: npt.ArrayLike | None
+    h: Array,
+    back_h: Back,
+    head: Module,
+    padding: Padding,
+    labels: npt.ArrayLike | None,
+    rng: np.random.Generator | None = None,
 ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-    """A class for each row.    h [n,d]  labels int [b,t]
+    """A class for each row.    h [n,m]  labels int [b,t]
 
     With labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
-    rows, back_head = head(h)  # [n,v]
-    logits = packing.unpack(rows)  # [b,t,v]
+    rows, back_head = head(h, rng)  # [n,v]
+    logits = padding.unpack(rows)  # [b,t,v]
     if labels is None:
 
         def back_logits(dlogits: Array) -> None:
-            back_h(back_head(packing.pack(dlogits)))
+            back_h(back_head(padding.pack(dlogits)))
 
         return TokenClassifierOutput(None, logits), back_logits
-    targets = token_targets(labels, packing)
+    targets = token_targets(labels, padding)
     loss, back_loss = cross_entropy(rows, targets)
 
     def backward(dloss: Any = 1.0) -> None:

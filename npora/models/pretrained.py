@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import load_weights, resolve, save_file, write_json
-from npora.machine.heap import keep_freed_memory
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
@@ -82,8 +81,7 @@ class PretrainedModel(Module):
         ignore_mismatched_sizes : draw tensors anew that the checkpoint has in another shape, as a head of other classes
         fields : of the config, to be another than the file says: problem_type, id2label, label2id, hidden_dropout_prob…
 
-        What is newly drawn stands in `newly_initialized`. From now on this process keeps the memory that it frees, for
-        the next call.
+        What is newly drawn stands in `newly_initialized`.
 
         Raises
         ------
@@ -106,7 +104,6 @@ class PretrainedModel(Module):
         model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
         model.name_or_path, model.folder = os.fspath(name_or_path), folder
         model.generation_config = GenerationConfig.from_pretrained(folder, values)
-        keep_freed_memory()  # not before: reading a checkpoint frees what no call needs
         return model
 
     @classmethod

@@ -36,16 +36,11 @@ def relative_bias(
 ) -> tuple[Array, Callable[[Array], None]]:
     """bias[h,t,s] = E[bucket(s − t), h], for the longest sequence.    E [buckets,h]  →  bias [1,h,t,s]
 
-        dE[u,h] = Σ dbias[h,t,s] over the t, s with bucket(s − t) = u      (1)   the embedding's pullback
+        dE[k,h] = Σ dbias[h,t,s] over the t, s with bucket(s − t) = k      (1)   the embedding's pullback
 
     With a cache the t new queries stand behind the keys that it holds, at positions of their own in each sequence: the
     bias [b,h,t,s] is the lower rows of the whole one.
-
-    Raises
-    ------
-    ValueError: a sequence with padding between its tokens, whose distances in the padded batch are not those of rows.
     """
-    _refuse_gaps(packing)
     past = np.zeros(1, dtype=np.int64) if cache is None or not len(cache[0].lengths) else cache[0].lengths  # [1|b]
     queries = past[:, None] + np.arange(packing.lengths.max(initial=0))  # [1|b,t]
     keys = np.arange((past + packing.lengths).max(initial=0))  # [s]
@@ -55,13 +50,3 @@ def relative_bias(
         back_table(np.moveaxis(dbias, 1, -1))  # (1) [1|b,h,t,s] → [1|b,t,s,h]
 
     return np.ascontiguousarray(np.moveaxis(values, -1, 1)), backward  # [1|b,t,s,h] → [1|b,h,t,s]
-
-
-def _refuse_gaps(packing: Packing) -> None:
-    first = packing.positions - packing.offsets  # [n]; the column of the sequence's first token, where there is no gap
-    same = first[1:] == first[:-1]
-    if (gaps := np.flatnonzero(~same & (packing.sequences[1:] == packing.sequences[:-1]))).size:
-        raise ValueError(
-            f"the attention mask of sequence {packing.sequences[gaps[0]]} hides tokens between others: T5 sees "
-            "distances, so a sequence must be in one piece"
-        )

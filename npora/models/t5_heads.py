@@ -16,7 +16,7 @@ from npora.models.pretrained import Make, PretrainedModel
 from npora.models.t5 import Rng, T5Stack
 from npora.models.t5_config import T5Config
 from npora.models.tokens import pack_tokens, token_targets
-from npora.nn import Cache, Dropout, Module, Packing, init
+from npora.nn import Cache, Dropout, Module, Packing, Padding, init
 from npora.nn.functional import tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
@@ -27,22 +27,21 @@ UNUSED = ("EncDecAttention.relative_attention_bias.weight",)  # the first T5s he
 
 @dataclass
 class Memory(Readable):
-    """What the encoder made of its input: rows [m,d], and which of them form which sequence."""
+    """What the encoder made of its input: rows [s,m], and which of them form which sequence."""
 
     rows: Array
     packing: Packing
 
     def select(self, sequences: Array) -> None:
         """Go on with these sequences, in this order; one may stand several times (beam search)."""
-        padded, mask = self.packing.unpack(self.rows)[sequences], self.packing.mask[sequences]
-        self.packing = Packing(mask)
-        self.rows = self.packing.pack(padded)
+        self.rows = self.rows[self.packing.rows_of(sequences)]
+        self.packing = Packing.of_lengths(self.packing.lengths[sequences])
 
 
 class T5EncoderModel(PretrainedModel):
     """The encoder alone.
 
-    forward(input_ids [b,t], attention_mask [b,t]) returns last_hidden_state [b,t,d], zeros at the padding; backward
+    forward(input_ids [b,t], attention_mask [b,t]) returns last_hidden_state [b,t,m], zeros at the padding; backward
     takes its gradient.
     """
 
@@ -65,13 +64,13 @@ class T5EncoderModel(PretrainedModel):
     def forward(
         self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, rng: Rng = None
     ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        h, back_encoder = self.encoder(ids, packing, rng=rng, recompute=self.gradient_checkpointing)
+        ids, padding = _pack_in_one_piece(input_ids, attention_mask)
+        h, back_encoder = self.encoder(ids, padding.packing, rng=rng, recompute=self.gradient_checkpointing)
 
         def backward(dhidden: Array) -> None:
-            back_encoder(packing.pack(dhidden))
+            back_encoder(padding.pack(dhidden))
 
-        return BaseModelOutput(packing.unpack(h)), backward
+        return BaseModelOutput(padding.unpack(h)), backward
 
 
 class T5Model(PretrainedModel):
@@ -97,7 +96,7 @@ class T5Model(PretrainedModel):
         packing: Packing,
         rng: Rng = None,
     ) -> tuple[Array, Callable[[Array], None]]:
-        """The decoder's rows for its input `ids` [n] beside the encoder's padded batch [b,s].    →  h [n,d]"""
+        """The decoder's rows for its input `ids` [n] beside the encoder's padded batch [b,s].    →  h [n,m]"""
         memory, back_encoder = self._encode(input_ids, attention_mask, rng)
         h, back_decoder = self.decoder(
             ids, packing, memory.rows, memory.packing, rng, recompute=self.gradient_checkpointing,
@@ -118,9 +117,9 @@ class T5Model(PretrainedModel):
     def _encode(
         self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[Memory, Callable[[Array], Any]]:
-        ids, packing = pack_tokens(input_ids, attention_mask)
-        h, backward = self.encoder(ids, packing, rng=rng, recompute=self.gradient_checkpointing)
-        return Memory(h, packing), backward
+        ids, padding = _pack_in_one_piece(input_ids, attention_mask)
+        h, backward = self.encoder(ids, padding.packing, rng=rng, recompute=self.gradient_checkpointing)
+        return Memory(h, padding.packing), backward
 
     def shift_right(self, labels: npt.ArrayLike) -> Array:
         """The decoder's input [b,t] for these labels: each token but the last, behind the start token."""
@@ -179,11 +178,11 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
             decoder_input_ids = self.shift_right(labels)
             if decoder_attention_mask is None:
                 decoder_attention_mask = _up_to_the_last(np.asarray(labels) != -100)
-        ids, packing = pack_tokens(decoder_input_ids, decoder_attention_mask)
-        targets = None if labels is None else token_targets(labels, packing)
-        h, back_rows = self.rows(input_ids, attention_mask, ids, packing, rng)
+        ids, padding = _pack_in_one_piece(decoder_input_ids, decoder_attention_mask)
+        targets = None if labels is None else token_targets(labels, padding)
+        h, back_rows = self.rows(input_ids, attention_mask, ids, padding.packing, rng)
         scale = self.scale
-        return language_modeling(h * scale, lambda dh: back_rows(dh * scale), self.lm_head, packing, targets)
+        return language_modeling(h * scale, lambda dh: back_rows(dh * scale), self.lm_head, padding, targets, rng)
 
     def next_logits(self, ids: Array, packing: Packing, cache: Cache, memory: Memory) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n].
@@ -191,12 +190,12 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
         The memory's keys and values are computed by the first call, and kept in `cache["cross", layer]`.
         """
         h, _ = self.decoder(ids, packing, memory.rows, memory.packing, cache=cache)
-        logits: Array = self.lm_head(h[packing.last_rows()] * self.scale)[0]  # [n,d] → [b,d] → [b,v]
+        logits: Array = self.lm_head(h[packing.last_rows()] * self.scale)[0]  # [n,m] → [b,m] → [b,v]
         return logits
 
 
 class T5ClassificationHead(Module):
-    """W₂ dropout(tanh(W₁ dropout(x) + b₁)) + b₂.    x [b,d]  →  [b,v]"""
+    """W₂ dropout(tanh(W₁ dropout(x) + b₁)) + b₂.    x [b,m]  →  [b,v]"""
 
     def __init__(self, config: T5Config, make: Make) -> None:
         self.dense: Module = make.linear(config.d_model, config.d_model)
@@ -252,17 +251,23 @@ class T5ForSequenceClassification(PretrainedModel):
                 "each sequence must hold the same number of end-of-sequence tokens, at least one; found "
                 f"{counts.tolist()} of config.eos_token_id {self.config.eos_token_id}"
             )
-        ids, packing = pack_tokens(self.transformer.shift_right(input_ids), _up_to_the_last(ends))
-        h, back_rows = self.transformer.rows(input_ids, attention_mask, ids, packing, rng)
-        last = packing.last_rows()
-        logits, back_head = self.classification_head(h[last], rng)  # [n,d] → [b,d] → [b,v]
+        ids, padding = pack_tokens(self.transformer.shift_right(input_ids), _up_to_the_last(ends))
+        h, back_rows = self.transformer.rows(input_ids, attention_mask, ids, padding.packing, rng)
+        last = padding.packing.last_rows()
+        logits, back_head = self.classification_head(h[last], rng)  # [n,m] → [b,m] → [b,v]
 
         def back_logits(dlogits: Array) -> None:
             dh = np.zeros_like(h)
-            dh[last] = back_head(dlogits)  # [b,d] → [n,d]
+            dh[last] = back_head(dlogits)  # [b,m] → [n,m]
             back_rows(dh)
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)
+
+
+def _pack_in_one_piece(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:
+    ids, padding = pack_tokens(input_ids, attention_mask)
+    padding.refuse_gaps("T5 sees distances")
+    return ids, padding
 
 
 def _up_to_the_last(marks: Array) -> Array:

@@ -10,12 +10,12 @@ from npora.models.differences import (
     warn_of_labels_at_padding,
     warn_of_padding_first,
 )
-from npora.nn import Packing
+from npora.nn import Packing, Padding
 from npora.nn.module import Array, Pullback
 
 
-def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Packing]:
-    """The ids [n] of a padded batch [b,t] without its padding, and their packing.
+def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:
+    """The ids [n] of a padded batch [b,t] without its padding, and the way back.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) 
             f"attention_mask is {mask[row, column]} in row {row}, column {column}: expected 1 for a real token, 0 for "
             "padding. Several texts in one row would see each other: give each a row of its own"
         )
-    packing = Packing(mask.astype(bool))
-    return packing.pack(ids), packing
+    padding = Padding(mask.astype(bool))
+    return padding.pack(ids), padding
 
 
 def check_positions(positions: Array, max_positions: int) -> None:
@@ -46,37 +46,37 @@ def check_positions(positions: Array, max_positions: int) -> None:
         )
 
 
-def packed_positions(position_ids: npt.ArrayLike | None, packing: Packing) -> Array:
+def packed_positions(position_ids: npt.ArrayLike | None, padding: Padding) -> Array:
     """int [n]: the position ids given [b,t], or each row's column in the padded batch, as transformers counts."""
     if position_ids is None:
-        return packing.positions
+        return padding.positions
     ids = np.asarray(position_ids)
-    return packing.pack(np.broadcast_to(ids, packing.mask.shape))
+    return padding.pack(np.broadcast_to(ids, padding.mask.shape))
 
 
 def take(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
-    """x[rows] for rows that are all different, or x itself.    x [n,d]  rows int [b]  →  [b,d]"""
+    """x[rows] for rows that are all different, or x itself.    x [n,m]  rows int [b]  →  [b,m]"""
     if rows is None:
         return x, lambda dx: dx
 
     def backward(dy: Array) -> Array:
         dx = np.zeros(x.shape, dtype=dy.dtype)
-        dx[rows] = dy  # [b,d] → [n,d]
+        dx[rows] = dy  # [b,m] → [n,m]
         return dx
 
     return x[rows], backward
 
 
-def first_token_rows(packing: Packing) -> Array:
+def first_token_rows(padding: Padding) -> Array:
     """int [b], each sequence's first row, which an encoder's classifier reads."""
-    rows = packing.first_rows()
-    warn_of_padding_first(packing)
+    rows = padding.packing.first_rows()
+    warn_of_padding_first(padding)
     return rows
 
 
-def first_tokens(h: Array, packing: Packing) -> tuple[Array, Pullback]:
-    """h at the first_token_rows.    h [n,d]  →  [b,d]"""
-    return take(h, first_token_rows(packing))
+def first_tokens(h: Array, padding: Padding) -> tuple[Array, Pullback]:
+    """h at the first_token_rows.    h [n,m]  →  [b,m]"""
+    return take(h, first_token_rows(padding))
 
 
 def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None, masked: bool) -> Array:
@@ -93,22 +93,22 @@ def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: in
     return rows
 
 
-def next_token_targets(labels: npt.ArrayLike, packing: Packing, ignore_index: int = -100) -> Array:
+def next_token_targets(labels: npt.ArrayLike, padding: Padding, ignore_index: int = -100) -> Array:
     """int [n], for each row the label of the column after it, as causal models are trained.    labels int [b,t]
 
     Padding is nobody's target, and what follows padding has no row to be predicted from: both are ignored.
     """
-    targets = token_targets(labels, packing, ignore_index, packed=False)
-    warn_of_labels_after_padding(targets, packing, ignore_index)
+    targets = token_targets(labels, padding, ignore_index, packed=False)
+    warn_of_labels_after_padding(targets, padding, ignore_index)
     following = np.full_like(targets, ignore_index)
     following[:, :-1] = targets[:, 1:]
-    return packing.pack(following)  # [b,t] → [n]
+    return padding.pack(following)  # [b,t] → [n]
 
 
-def token_targets(labels: npt.ArrayLike, packing: Packing, ignore_index: int = -100, packed: bool = True) -> Array:
+def token_targets(labels: npt.ArrayLike, padding: Padding, ignore_index: int = -100, packed: bool = True) -> Array:
     """int [n], each row's own label; with packed=False still padded [b,t], where padding is ignored."""
     targets = np.asarray(labels)
-    if targets.shape != packing.mask.shape:
-        raise ValueError(f"labels have shape {targets.shape}, the tokens {packing.mask.shape}: they must agree")
-    warn_of_labels_at_padding(targets, packing, ignore_index)
-    return packing.pack(targets) if packed else np.where(packing.mask, targets, ignore_index)
+    if targets.shape != padding.mask.shape:
+        raise ValueError(f"labels have shape {targets.shape}, the tokens {padding.mask.shape}: they must agree")
+    warn_of_labels_at_padding(targets, padding, ignore_index)
+    return padding.pack(targets) if packed else np.where(padding.mask, targets, ignore_index)

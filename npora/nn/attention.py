@@ -15,19 +15,21 @@ from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
 from npora.nn.packed_attention import packed_attention
 from npora.nn.packing import Packing
+from npora.nn.rules import causal, everything
+from npora.nn.scaled_attention import sum_to_shape
 
 
 class MultiHeadAttention(Module):
-    """y = W_o concat_h(softmax(q_h k_hᵀ/√d) v_h), with q = W_q x and k, v = W_k m, W_v m (Vaswani et al., 2017).
+    """y = W_o concat_h(softmax(q_h k_hᵀ/√d) v_h), with q = W_q x and k, v = W_k c, W_v c (Vaswani et al., 2017).
 
-    x [b,t,e] dense, or rows [n,e] with `packing`. m is x itself (self-attention), or `memory` [b,s,k] dense or rows
+    x [b,t,m] dense, or rows [n,m] with `packing`. c is x itself (self-attention), or `memory` [b,s,k] dense or rows
     with `key_packing` (cross-attention, k = kdim). backward returns one gradient for each array given: dx, or
     (dx, dmemory); with a bias its gradient comes last.
 
     Parameters
     ----------
-    embed_dim, num_heads : e and h; the head width is d = e / h
-    kdim : the width of `memory`, e unless given
+    embed_dim, num_heads : m and h; the head width is d = m / h
+    kdim : k, the width of `memory`, m unless given
     causal : query t sees keys up to t (up to t + keys − queries where the lengths differ)
     dropout : probability of dropping an attention weight, when forward is given `rng`
     """
@@ -68,19 +70,23 @@ class MultiHeadAttention(Module):
         key is real."""
         if key_mask is not None and packing is not None:
             raise ValueError("key_mask is for dense input; a packed batch has no padding to hide")
+        hidden = bias
+        if key_mask is not None:  # e^(−∞) = 0
+            hidden = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]
+            hidden = hidden if bias is None else bias + hidden
         x_rows, packing, x_shape = _as_rows(x, packing)
         if memory is None:
             memory_rows, key_packing, memory_shape = x_rows, packing, x_shape
         else:
             memory_rows, key_packing, memory_shape = _as_rows(memory, key_packing)
         q, back_q = self.q_proj(x_rows, rng)  # [n,h·d]
-        k, back_k = self.k_proj(memory_rows, rng)  # [m,h·d]
-        v, back_v = self.v_proj(memory_rows, rng)  # [m,h·d]
+        k, back_k = self.k_proj(memory_rows, rng)  # [s,h·d]
+        v, back_v = self.v_proj(memory_rows, rng)  # [s,h·d]
         a, back_attention = packed_attention(
-            q, k, v, self.num_heads, packing, key_packing, causal=self.causal, key_mask=key_mask, bias=bias,
+            q, k, v, self.num_heads, packing, key_packing, causal if self.causal else everything, bias=hidden,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
-        y, back_out = self.out_proj(a, rng)  # [n,e]
+        y, back_out = self.out_proj(a, rng)  # [n,m]
         self_attention = memory is None
 
         def backward(dy: Array) -> Any:
@@ -92,8 +98,8 @@ class MultiHeadAttention(Module):
             gradients = [dx.reshape(x_shape)]
             if not self_attention:
                 gradients.append(dmemory.reshape(memory_shape))
-            if dbias is not None:
-                gradients.append(dbias)
+            if bias is not None and dbias is not None:
+                gradients.append(sum_to_shape(dbias, bias.shape))
             return gradients[0] if len(gradients) == 1 else tuple(gradients)
 
         return y.reshape(*x_shape[:-1], y.shape[-1]), backward
@@ -113,4 +119,4 @@ def _as_rows(x: Array, packing: Packing | None) -> tuple[Array, Packing, tuple[i
     if x.ndim != 3:
         raise ValueError(f"expected [batch, length, features], or packed rows with their packing; got shape {x.shape}")
     batch, length, width = x.shape
-    return x.reshape(batch * length, width), Packing.dense(batch, length), x.shape  # [b,t,e] → [b·t,e]
+    return x.reshape(batch * length, width), Packing.dense(batch, length), x.shape  # [b,t,m] → [b·t,m]

@@ -24,15 +24,16 @@ class LayerCache(Readable):
         that says which are whose."""
         if self._k is None or self._v is None:
             self.lengths = np.zeros(len(packing.lengths), dtype=np.int64)
-        places = packing.sequences, self.lengths[packing.sequences] + packing.offsets  # [n], [n]
+        places = (self.lengths.tolist(), packing.starts.tolist(), packing.lengths.tolist())
         self.lengths = self.lengths + packing.lengths
         self._k = _grown(self._k, self.lengths, k)
         self._v = _grown(self._v, self.lengths, v)
-        self._k[places], self._v[places] = k, v
+        for b, (end, row, new) in enumerate(zip(*places, strict=True)):
+            self._k[b, end : end + new], self._v[b, end : end + new] = k[row : row + new], v[row : row + new]
         return self.rows()
 
     def rows(self) -> tuple[Array, Array, Packing]:
-        """All keys and values so far: k [m,g·d], v [m,g·e], and their packing."""
+        """All keys and values so far: k [s,g·d], v [s,g·o], and their packing."""
         if self._k is None or self._v is None:
             raise RuntimeError("this cache is empty: append() to it first")
         batch, capacity, _ = self._k.shape
@@ -61,7 +62,7 @@ class Cache(Readable):
     def positions(self, packing: Packing) -> Array:
         """int [n], the position of each new row: the number of rows before it. To be asked before the layers run."""
         lengths = self[0].lengths
-        return packing.offsets if len(lengths) == 0 else lengths[packing.sequences] + packing.offsets
+        return packing.places if len(lengths) == 0 else lengths[packing.sequences] + packing.places
 
     def select(self, sequences: Array) -> None:
         for layer in self._layers.values():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from npora.nn.module import Array, Parameter
+Array = npt.NDArray[Any]
 
 
 def activations(layer: object, x: Any, parameter: Array) -> Array:
@@ -72,14 +72,14 @@ def no_pullback(name: str, result: object) -> str:
     )
 
 
-def unfit_gradient(gradient: Array, parameter: Parameter) -> Exception:
+def unfit_gradient(gradient: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Exception:
     """What to raise where a gradient comes in another shape or dtype than its parameter's."""
-    came = f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {parameter.shape}, "
-    if gradient.shape != parameter.shape:
-        return ValueError(f"{came}{parameter.dtype}: the two must agree")
+    came = f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {shape}, "
+    if gradient.shape != shape:
+        return ValueError(f"{came}{dtype}: the two must agree")
     return ValueError(
-        f"{came}{parameter.dtype}: the two must agree. A layer computes in its parameters' dtype: pass "
-        f"x.astype(np.{parameter.dtype}) to forward and dy alike to backward, or make the layer with "
+        f"{came}{dtype}: the two must agree. A layer computes in its parameters' dtype: pass "
+        f"x.astype(np.{dtype}) to forward and dy alike to backward, or make the layer with "
         f"dtype=np.{gradient.dtype}"
     )
 

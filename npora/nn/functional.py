@@ -1,22 +1,26 @@
 """The mathematics without parameters: functions on arrays that return their value and their pullback.
 
-Letters: b batch, n all leading axes, d features, h heads, t query positions, s key positions, v vocabulary. The
-gradient of z is dz. No function writes to an array that it was given; a pullback keeps only what it reads.
+Axis letters mean the same in every file: `b` batch, `t` query position, `s` key position or the rows that are read, `h`
+query head, `g` key-value head, `d` head width, `i` in, `o` out, `m` model (hidden) width, `f` feed-forward width, `r`
+rank, `v` vocabulary or classes, `n` all leading axes as one, `k` what the line itself says. The gradient of z is dz.
+No function writes to an array that it was given; a pullback keeps only what it reads.
 """
 
 from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh
+from npora.nn.cross_entropy import cross_entropy
 from npora.nn.dropout import dropout
 from npora.nn.erf import erf
 from npora.nn.gated import gated, swiglu
-from npora.nn.loss import binary_cross_entropy, cross_entropy, mse_loss
+from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
 from npora.nn.packed_attention import packed_attention
 from npora.nn.rotary import rotary, rotation
+from npora.nn.rules import causal, everything, window
 from npora.nn.scaled_attention import attention
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
-    "ACTIVATIONS", "attention", "binary_cross_entropy", "cross_entropy", "dropout", "erf", "gated", "gelu", "gelu_tanh",
-    "log_softmax", "mse_loss", "normalize", "packed_attention", "relu", "rms_normalize", "rotary", "rotation", "silu",
-    "softmax", "swiglu", "tanh",
+    "ACTIVATIONS", "attention", "binary_cross_entropy", "causal", "cross_entropy", "dropout", "erf", "everything",
+    "gated", "gelu", "gelu_tanh", "log_softmax", "mse_loss", "normalize", "packed_attention", "relu", "rms_normalize",
+    "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "window",
 ]  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from npora.nn.module import Array, Parameter
+import numpy.typing as npt
 
+Gradients = dict[Any, npt.NDArray[Any]]  # by parameter
 _state = threading.local()
 
 
@@ -47,13 +47,13 @@ def backward_once() -> Iterator[None]:
         _state.backward_once = before
 
 
-def gradients_of_this_thread() -> dict[Parameter, Array] | None:
+def gradients_of_this_thread() -> Gradients | None:
     """Where gradients are added up within gradients_apart(); None outside, where each parameter has its own."""
     return getattr(_state, "gradients", None)
 
 
 @contextmanager
-def gradients_apart() -> Iterator[dict[Parameter, Array]]:
+def gradients_apart() -> Iterator[Gradients]:
     """Within this block (in this thread) gradients are added up in the dict that it gives, and in no parameter's grad.
 
     So several threads may run backward at a time, over parameters that they share.

@@ -153,7 +153,7 @@ class Conv1D(Linear):
 
 def rows(x: Array) -> Array:
     """All leading axes as one."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [...,d] → [n,d]
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [...,i] → [n,i]
 
 
 def matmul(x: Array, W: Array) -> Array:

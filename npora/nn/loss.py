@@ -7,91 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from npora.nn.module import Array, Identities, Named, declares
+from npora.nn.module import Array
 
 LossPullback = Callable[..., Array]
-
-
-def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
-    yield "Σ dz = 0", gradients["logits"]
-
-
-@declares(_rows_sum_to_zero)
-def cross_entropy(
-    logits: Array, targets: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
-) -> tuple[Any, LossPullback]:
-    """ℓ = −1/N Σₙ Σ_v qₙ_v log pₙ_v over the N rows whose target is not `ignore_index`, with p = softmax(logits).
-
-    logits [n,v]  targets int [n]  →  ℓ scalar. q is one-hot at the target, smoothed to (1 − ε) q + ε/v with
-    ε = label_smoothing (Szegedy et al., 2016). Since Σ_v q_v = 1,
-
-        dz = dℓ (p − q) / N                                                                                   (1)
-
-    With m the largest of a row and R = Σ_{v≠m} e^(z_v − z_m), log p_v = z_v − z_m − log(1 + R), p_m − 1 = −R/(1 + R):
-    so written, a nearly certain answer keeps its digits. Identity: each row of dz sums to 0, and an ignored row is 0.
-    With no row left ℓ is 0 (torch gives nan).
-
-    Raises
-    ------
-    ValueError: shapes that do not fit; a target that is neither ignored nor in [0, v), with its row.
-    """
-    logits, targets = np.asarray(logits), np.asarray(targets)
-    _check_shapes(logits, targets)
-    rows, classes = logits.shape
-    counted = targets != ignore_index
-    if (wrong := np.flatnonzero(counted & ((targets < 0) | (targets >= classes)))).size:
-        row = int(wrong[0])
-        raise ValueError(f"target {targets[row]} in row {row} is not one of the {classes} classes 0 … {classes - 1}")
-    on = np.flatnonzero(counted), targets[counted]  # where q is more than ε/v
-    number, smooth = max(len(on[0]), 1), label_smoothing
-    largest = np.arange(rows), logits.real.argmax(axis=-1)
-    z = logits - logits[largest][:, None]  # [n,v]
-    nll = -(1 - smooth) * z[on]  # −Σ_v q log p
-    if smooth:
-        nll -= smooth * z[counted].mean(axis=-1)
-    p = np.exp(z, out=z)
-    p[largest] = 0
-    rest = p.sum(axis=-1, keepdims=True)  # R [n,1]
-    p[largest] = 1
-    p /= 1 + rest
-    nll += np.log1p(rest[counted, 0])
-
-    def backward(dloss: Any = 1.0) -> Array:
-        dz: Array = p.copy()
-        dz[on] -= 1 - smooth  # (1)
-        right = np.flatnonzero(targets == largest[1])
-        dz[right, targets[right]] = smooth - rest[right, 0] / (1 + rest[right, 0])  # (1) where p is p_m
-        if smooth:
-            dz -= smooth / classes
-        dz[~counted] = 0
-        dz *= np.asarray(dloss / number, dtype=dz.dtype)
-        return dz
-
-    return nll.sum() / number, backward
-
-
-def _check_shapes(logits: Array, targets: Array) -> None:
-    """Raise ValueError, with what to do, unless logits are [n,v] and targets whole numbers [n]."""
-    came = f"cross_entropy takes logits [n,v] and integer targets [n]; got {_said(logits)} and {_said(targets)}"
-    if logits.dtype.kind not in "fc":
-        raise ValueError(f"{came}: expected logits of floating point: pass logits.astype(float)")
-    if logits.ndim != 2:
-        flat = "(1, -1)" if logits.ndim < 2 else f"(-1, {logits.shape[-1]})"
-        raise ValueError(f"{came}: pass logits.reshape{flat} and targets.reshape(-1)")
-    whole = np.issubdtype(targets.dtype, np.integer)
-    if targets.shape == (len(logits),):
-        if not whole:
-            raise ValueError(f"{came}: expected integer targets, the classes' numbers: pass targets.astype(np.int64)")
-    elif targets.shape == logits.shape and not (whole and targets.size == len(logits)):
-        raise ValueError(f"{came}: for one target in a row pass targets.argmax(-1), for several binary_cross_entropy")
-    elif targets.size == len(logits):
-        raise ValueError(f"{came}: pass targets.reshape(-1)")
-    else:
-        raise ValueError(f"{came}: expected {len(logits)} integer targets, one for each row")
-
-
-def _said(x: Array) -> str:
-    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
 def mse_loss(prediction: Array, target: Array) -> tuple[Any, LossPullback]:

@@ -13,93 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from npora.nn.contract import fitting, no_pullback, unfit_gradient
-from npora.nn.grad_mode import gradients_of_this_thread, is_grad_enabled, no_grad
+from npora.nn.contract import fitting, no_pullback
+from npora.nn.grad_mode import is_grad_enabled, no_grad
+from npora.nn.misfit import Misfit
+from npora.nn.parameter import Array as Array
+from npora.nn.parameter import Parameter as Parameter
 from npora.nn.tree import described, tree
 
-Array = npt.NDArray[Any]
 Named = Mapping[str, Array]
 Identities = Iterator[tuple[str, Array]]
 Backward = Callable[..., Any]
 Pullback = Callable[[Array], Array]
 _Module = TypeVar("_Module", bound="Module")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class Parameter:
-    """An array that a layer owns: its value `data`, its accumulated gradient `grad`, and whether it is trained.
-
-    A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
-    Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
-    copies: bytes that were frozen once are never written to. A trainable parameter may hold a read-only array too (a
-    memory-mapped checkpoint); the optimiser copies it before its first write.
-    """
-
-    __slots__ = ("_data", "_requires_grad", "grad")
-
-    def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
-        self.grad: Array | None = None
-        self._requires_grad = True
-        self.data = np.asarray(data)
-        self.requires_grad = requires_grad
-
-    @property
-    def data(self) -> Array:
-        return self._data
-
-    @data.setter
-    def data(self, value: Array) -> None:
-        if not np.issubdtype(value.dtype, np.inexact):
-            raise TypeError(f"a parameter holds floating-point or complex numbers, not {value.dtype}")
-        if not self._requires_grad:
-            value.flags.writeable = False
-        self._data = value
-
-    @property
-    def requires_grad(self) -> bool:
-        return self._requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        if value and not self._requires_grad:
-            self._data = self._data.copy()
-        self._requires_grad = bool(value)
-        if not value:
-            self.grad = None
-            self._data.flags.writeable = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._data.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._data.dtype
-
-    @property
-    def size(self) -> int:
-        return self._data.size
-
-    def accumulate(self, gradient: Array) -> None:
-        """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
-        if gradient.shape != self.shape or gradient.dtype != self.dtype:
-            raise unfit_gradient(gradient, self)
-        apart = gradients_of_this_thread()
-        so_far = self.grad if apart is None else apart.get(self)
-        if so_far is None:
-            so_far = gradient.copy()
-        else:
-            so_far += gradient
-        if apart is None:
-            self.grad = so_far
-        else:
-            apart[self] = so_far
-
-    def __repr__(self) -> str:
-        state = "trainable" if self.requires_grad else "frozen"
-        return f"Parameter(shape={self.shape}, dtype={self.dtype}, {state})"
 
 
 class Module:
@@ -123,7 +50,7 @@ class Module:
         return output, fitting(type(self).__name__, output, backward) if isinstance(output, np.ndarray) else backward
 
     def __repr__(self) -> str:
-        return tree(self)
+        return tree(self, Module.__repr__)
 
     def extra_repr(self) -> str:
         """What a printed module says of itself beside its children: its own parameters, and settings that are numbers
@@ -233,17 +160,11 @@ class Module:
         Raises
         ------
         ValueError
-            Naming every missing, unexpected and misshapen tensor.
+            Naming what is missing, unexpected, misshapen, or no floating-point numbers.
         """
         own = dict(self.named_parameters())
-        problems = [f"missing: {name}" for name in own if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in own]
-        problems += [
-            f"{name} has shape {state[name].shape}, expected {parameter.shape}"
-            for name, parameter in own.items()
-            if name in state and state[name].shape != parameter.shape
-        ]
-        if problems:
+        shapes = {name: parameter.shape for name, parameter in own.items()}
+        if problems := Misfit.of(state, shapes, kinds="fc").said(state, shapes):
             raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems))
         for name, parameter in own.items():
             parameter.data = np.array(state[name], dtype=parameter.dtype)

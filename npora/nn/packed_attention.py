@@ -1,36 +1,21 @@
-"""Attention in a packed batch: each sequence's rows to the rows of its own keys, in pieces that fit the cache."""
+"""Attention in a packed batch: each sequence's rows to the rows of its own keys."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from npora.machine.threads import in_parallel
+from npora.nn.attention_plan import SCORES, Block, Heads, Piece, plan
 from npora.nn.module import Array
 from npora.nn.packing import Packing
+from npora.nn.rules import Rule, everything
 from npora.nn.scaled_attention import attention
 
-_SCORES = 1 << 18  # at once: a megabyte in float32
-_LEAST_QUERIES = 32  # at once, as long as one head is not too much
 AttentionPullback = Callable[[Array], tuple[Array, Array, Array, Array | None]]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Some sequences of equal length and some key heads, whose scores are computed together."""
-
-    sequences: slice
-    rows: slice  # of q
-    keys: slice  # of k and v
-    batch: int
-    t: int
-    s: int
-    groups: slice  # key heads
-    seed: int  # of its dropout
+PiecePullback = Callable[[Array, Array, Array, Array, Array | None], None]
 
 
 def packed_attention(
@@ -40,224 +25,143 @@ def packed_attention(
     heads: int,
     packing: Packing,
     key_packing: Packing | None = None,
+    rule: Rule = everything,
     *,
-    causal: bool = False,
-    key_mask: Array | None = None,
     bias: Array | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
     rng: np.random.Generator | None = None,
-    key_value_heads: int | None = None,
-    scores_at_once: int = _SCORES,
+    scores_at_once: int = SCORES,
 ) -> tuple[Array, AttentionPullback]:
     """Attention of each sequence's rows to the rows of its own keys.
 
-    q [n,h·d]  k [m,g·d]  v [m,g·e]  →  y [n,h·e]. `packing` says which rows of q form which sequence, `key_packing`
-    the same for k and v (self-attention: the same). causal: query t sees the keys up to s = t + (keys − queries).
-    bias broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. key_mask [b,s]
-    hides keys of a dense batch. backward returns (dq, dk, dv, dbias).
+    q [n,h·d]  k [s,g·d]  v [s,g·o]  →  y [n,h·o]. `packing` says which rows of q form which sequence, `key_packing`
+    the same for k and v (self-attention: the same). Of h query heads h/g in a row share a key head (grouped-query
+    attention, Ainslie et al., 2023). backward returns (dq, dk, dv, dbias).
 
-    The scores [t,s] of long sequences are computed for a block of queries at a time, and again in backward: what is
-    kept grows with the tokens and not with their square (Rabe and Staats, 2021). A block of causal queries stops at the
-    last key that it sees.
+    The work is cut into pieces, and a piece into blocks of queries, as `plan` says. The scores [t,s] of long sequences
+    are not kept but computed again in backward: what is kept grows with the tokens and not with their square (Rabe and
+    Staats, 2021).
 
-    key_value_heads : g, a divisor of h: each key head serves h/g query heads in a row (grouped-query attention, Ainslie
-    et al., 2023). h unless given.
+    Parameters
+    ----------
+    heads : h; the width of q and k gives d and g
+    rule : which keys a query sees (`everything`, `causal`, `window(width)`). Of t queries and s keys the queries are
+        the last: query number 0 has the place s − t.
+    bias : broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. −∞ hides a key.
     scores_at_once : how many scores a piece may have
+
+    Raises
+    ------
+    ValueError: rows of another number than their packing says, or heads that do not divide.
     """
     key_packing = packing if key_packing is None else key_packing
-    both = packing, key_packing
-    if _may_be_padded(*both, causal) and _padding_is_cheaper(*both, heads, scores_at_once):
-        return _padded(
-            q, k, v, heads, packing, key_packing, causal=causal, bias=bias, scale=scale, dropout_p=dropout_p, rng=rng,
-            key_value_heads=key_value_heads, scores_at_once=scores_at_once,
-        )  # fmt: skip
-    groups = heads if key_value_heads is None else key_value_heads
-    if heads % groups:
-        raise ValueError(f"{heads} heads cannot share {groups} key heads: the one must be a multiple of the other")
-    each = heads // groups
-    d, e = q.shape[1] // heads, v.shape[1] // groups
-    Q = q.reshape(len(q), groups, each, d)  # [n,h·d] → [n,g,h/g,d]
-    K, V = k.reshape(len(k), groups, 1, d), v.reshape(len(v), groups, 1, e)  # [m,g·d] → [m,g,1,d]
-    y = np.empty((len(q), groups, each, e), dtype=q.dtype)
-    by_head = None if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)  # [b|1,h|1,t|1,s|1]
-    drop = rng if dropout_p > 0 else None
-    pieces = list(_pieces(packing, key_packing, groups, each, scores_at_once, drop))
-
-    def blocks(piece: _Piece) -> Iterator[tuple[slice, slice, Callable[[], tuple[Array, AttentionPullback]]]]:
-        """The piece's blocks of queries: (queries, keys, a call of their attention)."""
-        at_once = _queries_at_once(piece, each, scores_at_once, causal)
-        draw = None if drop is None else np.random.default_rng(piece.seed)
-        q_heads = _heads(Q, piece.rows, piece.batch, piece.groups)  # [b,g,h/g,t,d]
-        k_heads, v_heads = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (K, V))  # [b,g,1,s,d]
-        for start in range(0, piece.t, at_once):
-            stop = min(start + at_once, piece.t)
-            seen = min(max(piece.s - piece.t + stop, 0), piece.s) if causal else piece.s
-            queries, keys = slice(start, stop), slice(0, seen)
-            mask = None
-            if causal and piece.t > 1:  # a lone query, as in generation, sees all of these keys
-                mask = np.tri(stop - start, seen, piece.s - piece.t + start, dtype=bool)
-            if key_mask is not None:
-                visible = key_mask[piece.sequences, None, None, None, :seen]  # [b,1,1,1,s]
-                mask = visible if mask is None else mask & visible
-            part = None if by_head is None else by_head[_part(by_head, piece, queries, keys, each)]
-
-            def call(
-                queries: slice = queries, keys: slice = keys, mask: Array | None = mask, part: Array | None = part
-            ) -> tuple[Array, AttentionPullback]:
-                return attention(
-                    q_heads[..., queries, :], k_heads[..., keys, :], v_heads[..., keys, :],
-                    mask=mask, bias=None if part is None else _grouped(part, each), scale=scale,
-                    dropout_p=dropout_p, rng=draw,
-                )  # fmt: skip
-
-            yield queries, keys, call
-
-    def attend(piece: _Piece) -> list[AttentionPullback]:
-        """Fills the piece's part of y. Returns its blocks' pullbacks; none where the scores are computed again."""
-        out = _heads(y, piece.rows, piece.batch, piece.groups)
-        backs: list[AttentionPullback] = []
-        for queries, _, call in blocks(piece):
-            out[..., queries, :], back = call()
-            backs += [] if _is_recomputed(piece, d, scores_at_once, each) else [back]
-            del back  # or its scores would be there beside the next block's
-        return backs
-
-    kept = in_parallel([partial(attend, piece) for piece in pieces])
-    shapes, of_y, dtype = (Q.shape, K.shape, V.shape), y.shape, q.dtype  # y itself need not be kept
+    sizes = _sizes(q, k, v, heads, packing, key_packing)
+    groups, d, e = sizes.groups, sizes.width, v.shape[1] // sizes.groups
+    Q = q.reshape(len(q), groups, sizes.per_group, d)  # [n,h·d] → [n,g,h/g,d]
+    K, V = k.reshape(len(k), groups, 1, d), v.reshape(len(v), groups, 1, e)  # [s,g·d] → [s,g,1,d]
+    B = None if bias is None else _by_group(bias, sizes.per_group)  # [b|1,g|1,h/g|1,t|1,s|1]
+    Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, sizes.per_group, e), q.dtype)
+    score = partial(attention, scale=scale, dropout_p=dropout_p)
+    pieces = list(plan(packing, key_packing, rule, sizes, scores_at_once))
+    seeds = [int(rng.integers(1 << 62)) if rng is not None and dropout_p > 0 else None for _ in pieces]
+    backs = in_parallel([
+        partial(_attend, score, Q, K, V, B, Y, piece, seed) for piece, seed in zip(pieces, seeds, strict=True)
+    ])  # fmt: skip
+    shapes, of_y, of_bias, dtype = (Q.shape, K.shape, V.shape), Y.shape, None if B is None else B.shape, q.dtype
+    flat = q.shape, k.shape, v.shape
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
-        dQ, dK, dV = (np.zeros(shape, dtype=dtype) for shape in shapes)
-        dY = dy.reshape(of_y)
-        dbias = None if by_head is None else np.zeros(by_head.shape, dtype=dtype)
-
-        def attend_back(piece: _Piece, backs: list[AttentionPullback]) -> None:
-            dy_heads, dq = (_heads(x, piece.rows, piece.batch, piece.groups) for x in (dY, dQ))
-            dk, dv = (_heads(x, piece.keys, piece.batch, piece.groups) for x in (dK, dV))
-            for number, (queries, keys, call) in enumerate(blocks(piece)):
-                back = backs[number] if backs else call()[1]
-                dq_part, dk_part, dv_part, dbias_part = back(dy_heads[..., queries, :])
-                dq[..., queries, :] = dq_part
-                dk[..., keys, :] += dk_part  # every block of queries adds to the keys that it saw
-                dv[..., keys, :] += dv_part
-                if dbias is not None and dbias_part is not None:
-                    place = _part(dbias, piece, queries, keys, each)
-                    dbias[place] += dbias_part.reshape(dbias[place].shape)  # [b,g,h/g,t,s] → [b,h,t,s]
-
-        tasks = [partial(attend_back, piece, backs) for piece, backs in zip(pieces, kept, strict=True)]
+        dQ, dK, dV = (np.zeros(shape, dtype) for shape in shapes)
+        dB = None if of_bias is None else np.zeros(of_bias, dtype)
+        tasks = [partial(back, dy.reshape(of_y), dQ, dK, dV, dB) for back in backs]
         # To one bias the pieces of several sequences add, and in their order.
-        in_parallel(tasks if dbias is None else [lambda: [task() for task in tasks]])
-        dq, dk, dv = dQ.reshape(q.shape), dK.reshape(k.shape), dV.reshape(v.shape)  # [n,g,h/g,d] → [n,h·d]
-        return dq, dk, dv, None if bias is None or dbias is None else dbias.reshape(bias.shape)
+        in_parallel(tasks if dB is None else [lambda: [task() for task in tasks]])
+        dq, dk, dv = (x.reshape(shape) for x, shape in zip((dQ, dK, dV), flat, strict=True))  # [n,g,h/g,d] → [n,h·d]
+        return dq, dk, dv, None if bias is None or dB is None else dB.reshape(bias.shape)
 
-    return y.reshape(len(q), heads * e), backward  # [n,g,h/g,e] → [n,h·e]
-
-
-def _padded(
-    q: Array, k: Array, v: Array, heads: int, packing: Packing, key_packing: Packing, **options: Any
-) -> tuple[Array, AttentionPullback]:
-    """packed_attention by way of a padded batch, whose keys of padding are hidden. q, k, v [n,…]  →  [b·t,…]"""
-    of_q, of_k = Packing.of_lengths(packing.lengths), Packing.of_lengths(key_packing.lengths)
-
-    def pad(x: Array, packing: Packing) -> Array:
-        return packing.unpack(x).reshape(packing.mask.size, x.shape[1])  # [n,d] → [b,t,d] → [b·t,d]
-
-    def drop(x: Array, packing: Packing) -> Array:
-        return packing.pack(x.reshape(*packing.mask.shape, x.shape[1]))  # [b·t,d] → [b,t,d] → [n,d]
-
-    dense, dense_keys = (Packing.dense(*packing.mask.shape) for packing in (of_q, of_k))
-    y, back = packed_attention(
-        pad(q, of_q), pad(k, of_k), pad(v, of_k), heads, dense, dense_keys, key_mask=of_k.mask, **options
-    )
-
-    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
-        dq, dk, dv, dbias = back(pad(dy, of_q))
-        return drop(dq, of_q), drop(dk, of_k), drop(dv, of_k), dbias
-
-    return drop(y, of_q), backward
+    return Y.reshape(len(q), heads * e), backward  # [n,g,h/g,o] → [n,h·o]
 
 
-def _may_be_padded(packing: Packing, key_packing: Packing, causal: bool) -> bool:
-    """Whether the sequences are of unequal lengths, and padding on the right leaves each its keys."""
-    t, s = packing.lengths, key_packing.lengths
-    if len(t) != len(s) or not len(t) or (packing.is_one_block() and key_packing.is_one_block()):
-        return False
-    if causal and (t != s).any():
-        return False  # a query sees the keys up to its own by their places from the end
-    return bool(packing.rows == t.sum() and key_packing.rows == s.sum())  # no rows of nobody
+def _attend(
+    score: Callable[..., tuple[Array, AttentionPullback]],
+    Q: Array,
+    K: Array,
+    V: Array,
+    B: Array | None,
+    Y: Array,
+    piece: Piece,
+    seed: int | None,
+) -> PiecePullback:
+    """Fills the piece's part of Y. The pullback that it returns fills that of dQ, dK, dV and dB."""
+    groups, of_q, of_k = piece.groups, piece.queries, piece.keys
+    q, k, v = of_q.spread(Q[:, groups]), of_k.spread(K[:, groups]), of_k.spread(V[:, groups])  # [b,t|s,g,h/g|1,d|e]
+    q, k, v = _heads_first(q), _heads_first(k), _heads_first(v)  # [b,g,h/g|1,t|s,d|e]
+
+    def attend(block: Block, rng: np.random.Generator | None) -> tuple[Array, AttentionPullback]:
+        t, s = block.queries, block.keys
+        bias = None if B is None else B[_cells(B, piece, block)]
+        return score(q[..., t, :], k[..., s, :], v[..., s, :], mask=block.mask(), bias=bias, rng=rng)
+
+    y = of_q.spread(Y[:, groups])
+    draw = None if seed is None else np.random.default_rng(seed)
+    backs: list[AttentionPullback] = []
+    for block in piece.blocks:
+        _heads_first(y)[..., block.queries, :], back = attend(block, draw)
+        backs += [] if piece.recomputed else [back]
+        del back  # or its scores would be there beside the next block's
+    of_q.collect(y, Y[:, groups])
+
+    def backward(dY: Array, dQ: Array, dK: Array, dV: Array, dB: Array | None) -> None:
+        dy, dq = of_q.spread(dY[:, groups]), of_q.spread(dQ[:, groups])
+        dk, dv = of_k.spread(dK[:, groups]), of_k.spread(dV[:, groups])
+        draw = None if seed is None else np.random.default_rng(seed)
+        for number, block in enumerate(piece.blocks):
+            t, s = block.queries, block.keys
+            back = attend(block, draw)[1] if piece.recomputed else backs[number]
+            dq_part, dk_part, dv_part, dbias_part = back(_heads_first(dy)[..., t, :])
+            del back
+            _heads_first(dq)[..., t, :] = dq_part
+            _heads_first(dk)[..., s, :] += dk_part  # every block of queries adds to the keys that it saw
+            _heads_first(dv)[..., s, :] += dv_part
+            if dB is not None:
+                dB[_cells(dB, piece, block)] += dbias_part
+        of_q.collect(dq, dQ[:, groups])
+        of_k.collect(dk, dK[:, groups])
+        of_k.collect(dv, dV[:, groups])
+
+    return backward
 
 
-def _pieces(
-    packing: Packing, key_packing: Packing, groups: int, each: int, scores_at_once: int, rng: np.random.Generator | None
-) -> Iterator[_Piece]:
-    first = 0
-    for (rows, (batch, t)), (keys, (_, s)) in packing.blocks(key_packing):
-        run, width = _size_of_pieces(t, s, groups, each, scores_at_once)
-        for begin in range(0, batch, run):
-            end = min(begin + run, batch)
-            for group in range(0, groups, width):
-                yield _Piece(
-                    slice(first + begin, first + end),
-                    slice(rows.start + begin * t, rows.start + end * t),
-                    slice(keys.start + begin * s, keys.start + end * s),
-                    end - begin, t, s,
-                    slice(group, min(group + width, groups)),
-                    0 if rng is None else int(rng.integers(1 << 62)),
-                )  # fmt: skip
-        first += batch
+def _heads_first(x: Array) -> Array:
+    """A view in the order that products want.    [b,t,g,h/g,d]  →  [b,g,h/g,t,d]"""
+    view: Array = x.transpose(0, 2, 3, 1, 4)
+    return view
 
 
-# How the work is cut. Any cut gives the same values: these decide what they cost.
+def _by_group(bias: Array, per_group: int) -> Array:
+    """bias, which broadcasts to [b,h,t,s]  →  [b|1,g|1,h/g|1,t|1,s|1]"""
+    batch, heads, t, s = (1,) * (4 - bias.ndim) + bias.shape
+    per_group = min(per_group, heads)  # 1 where the heads share the bias
+    return bias.reshape(batch, heads // per_group, per_group, t, s)
 
 
-def _padding_is_cheaper(packing: Packing, key_packing: Packing, heads: int, scores_at_once: int) -> bool:
-    """Whether the scores of padding cost less than a piece for each sequence."""
-    t, s = packing.lengths, key_packing.lengths
-    waste = len(t) * int(t.max()) * int(s.max()) - int((t * s).sum())
-    return 4 * heads * waste <= len(t) * scores_at_once
-
-
-def _size_of_pieces(t: int, s: int, groups: int, each: int, scores_at_once: int) -> tuple[int, int]:
-    """(sequences, key heads) in a piece. Rather fewer queries at once than fewer heads: the first of causal queries see
-    few keys."""
-    scores = each * s  # of one query and one key head
-    return (
-        max(scores_at_once // max(groups * scores * t, 1), 1),
-        min(max(scores_at_once // max(scores * min(t, _LEAST_QUERIES), 1), 1), groups),
-    )
-
-
-def _queries_at_once(piece: _Piece, each: int, scores_at_once: int, causal: bool) -> int:
-    """Blocks of about equal size. Causal queries come in four at least, and see five eighths of the keys."""
-    width: int = (piece.groups.stop - piece.groups.start) * each * piece.batch * max(piece.s, 1)
-    blocks = -(-piece.t // max(scores_at_once // width, 1))
-    if causal:
-        blocks = max(blocks, min(piece.t // _LEAST_QUERIES, 4))
-    return -(-piece.t // max(blocks, 1)) or 1
-
-
-def _is_recomputed(piece: _Piece, d: int, scores_at_once: int, each: int) -> bool:
-    """Whether the scores are computed again in backward: where they are as many as q, k, v and y have numbers, or as
-    a piece may have."""
-    of_q_and_y, of_k_and_v = 2 * each * piece.t * d, 2 * piece.s * d
-    return each * piece.t * piece.s >= min(of_q_and_y + of_k_and_v, scores_at_once)
-
-
-def _heads(x: Array, rows: slice, batch: int, groups: slice) -> Array:
-    """A view of some rows and heads, in the order that products want."""
-    part = x[rows, groups]
-    part = part.reshape(batch, len(part) // batch, *part.shape[1:])  # [b·t,g,h/g,d] → [b,t,g,h/g,d]
-    return np.transpose(part, (0, 2, 3, 1, 4))  # [b,g,h/g,t,d]
-
-
-def _part(bias: Array, piece: _Piece, queries: slice, keys: slice, each: int) -> tuple[slice, ...]:
-    """What belongs to some queries and keys of a piece, in a broadcastable bias [b,h,t,s]."""
-    heads = slice(piece.groups.start * each, piece.groups.stop * each)
-    parts = (piece.sequences, heads, queries, keys)
+def _cells(bias: Array, piece: Piece, block: Block) -> tuple[slice, ...]:
+    """Where in a bias [b|1,g|1,h/g|1,t|1,s|1] a block has its own."""
+    parts = (piece.sequences, piece.groups, slice(None), block.queries, block.keys)
     return tuple(slice(None) if size == 1 else part for size, part in zip(bias.shape, parts, strict=True))
 
 
-def _grouped(bias: Array, each: int) -> Array:
-    batch, heads, t, s = bias.shape
-    each = min(each, heads)  # 1 where the heads share the bias
-    return bias.reshape(batch, heads // each, each, t, s)  # [b,h,t,s] → [b,g,h/g,t,s]
+def _sizes(q: Array, k: Array, v: Array, heads: int, packing: Packing, key_packing: Packing) -> Heads:
+    for name, x, rows in (("q", q, packing.rows), ("k", k, key_packing.rows), ("v", v, key_packing.rows)):
+        if len(x) != rows:
+            raise ValueError(f"{name} has {len(x)} rows, and its packing {rows}: they must agree")
+    width = q.shape[1] // heads
+    groups = k.shape[1] // max(width, 1)
+    fits = groups and not heads % groups and (heads * width, groups * width) == (q.shape[1], k.shape[1])
+    if not fits or v.shape[1] % groups:
+        raise ValueError(
+            f"q is {q.shape[1]} wide, k {k.shape[1]} and v {v.shape[1]}: expected {heads} heads in q, and in k heads "
+            "of the same width, whose number divides q's and the width of v"
+        )
+    return Heads(groups, heads // groups, width)

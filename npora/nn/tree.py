@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from npora.nn.parameter import Parameter
 from npora.nn.readable import brief, laid_out
 
-if TYPE_CHECKING:
-    from npora.nn.module import Module, Parameter
 
-
-def tree(module: Module) -> str:
+def tree(module: Any, plain: Callable[[Any], str]) -> str:
     """The class, what it says of itself, and its children by name; blocks that are alike stand once, with their number.
+    A module with a __repr__ of its own, and not the `plain` one, says what that says.
 
     Under a tree stands how many numbers there are in all, each parameter counted once, and how many are trained.
     """
-    text = _text(module)
+    text = _text(module, plain)
     if "\n" not in text:
         return text
     parameters = list(module.parameters())
@@ -47,21 +46,22 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | bool | int | float | np.number) and value is not False and value != ""
 
 
-def _text(module: Module) -> str:
-    from npora.nn.module import Module
-
-    if type(module).__repr__ is not Module.__repr__:  # it has words of its own
+def _text(module: Any, plain: Callable[[Any], str]) -> str:
+    own: Any = type(module).__repr__
+    if own is not plain:
         return repr(module)
     name, said = type(module).__name__, module.extra_repr()
-    lines = [f"({path}): {text}" for path, text in _folded(list(module.named_children()))]
+    lines = [
+        f"({path}): {text}"
+        for path, text in _folded([(path, _text(child, plain)) for path, child in module.named_children()])
+    ]
     if not lines:
         return laid_out(name, [said]) if said else f"{name}()"
     return "\n".join([f"{name}(", *(_indented(line) for line in ([said] if said else []) + lines), ")"])
 
 
-def _folded(children: list[tuple[str, Module]]) -> Iterator[tuple[str, str]]:
+def _folded(texts: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Neighbours of a list that print alike as one: layer.0-11, 12 x BertLayer(…)."""
-    texts = [(path, _text(child)) for path, child in children]
     place = 0
     while place < len(texts):
         path, text = texts[place]

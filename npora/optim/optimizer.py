@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from npora.machine.heap import keep_freed_memory
 from npora.nn.module import Array, Parameter
 from npora.nn.readable import Readable, brief
 
@@ -28,7 +27,6 @@ class Optimizer(Readable):
     """
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
-        keep_freed_memory()  # there will be many steps
         items: list[Any] = list(params)
         groups = items if items and isinstance(items[0], dict) else [{"params": items}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npora.machine.heap import keeping_freed_memory
 from npora.nn import Module
 from npora.nn.module import Array
 from npora.nn.readable import named_tuple
@@ -75,7 +76,7 @@ def measure(
     logits: list[Array] = []
     labels: list[Array] = []
     count = 0
-    with evaluating(model), progress:
+    with keeping_freed_memory(), evaluating(model), progress:
         for count, batch in enumerate(batches, start=1):
             if rows and ("labels" in batch) != bool(labels):
                 raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")

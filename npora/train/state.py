@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_file, read_json, save_file, write_json
+from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module, Parameter
 from npora.nn.readable import Readable
 from npora.optim import Optimizer
@@ -117,12 +118,9 @@ def load_trained(path: str, model: Module) -> None:
     tensors = load_file(os.path.join(path, _TENSORS))
     values = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
     parameters = trainable(model)
-    if values.keys() != parameters.keys():
-        other = sorted(values.keys() ^ parameters.keys())
-        raise ValueError(f"{path} does not hold this model's trainable parameters; they differ in: {', '.join(other)}")
-    for name, parameter in parameters.items():
-        if values[name].shape != parameter.shape:
-            raise ValueError(f"{path}: {name} has shape {values[name].shape}, expected {parameter.shape}")
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    if problems := Misfit.of(values, shapes).said(values, shapes):
+        raise ValueError(f"{path} does not fit this model's trainable parameters: " + "; ".join(problems))
     for name, parameter in parameters.items():
         parameter.data = np.array(values[name], dtype=parameter.dtype)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npora.machine.heap import keeping_freed_memory
 from npora.nn import Module
 from npora.nn.module import Array, Parameter
 from npora.nn.readable import Readable, named_tuple
@@ -98,7 +99,10 @@ class Trainer(Evaluator, Methods, Readable):
             raise ValueError(f"eval_strategy is '{self.args.eval_strategy}', and there is no eval_dataset")
 
     def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
-        """Train to the end, from the start or from a checkpoint (a path, or True for the newest in output_dir)."""
+        """Train to the end, from the start or from a checkpoint (a path, or True for the newest in output_dir).
+
+        Meanwhile the process keeps the memory that it frees (glibc's malloc), since each step needs as much again.
+        """
         args, model = self.args, self.model
         data = check_dataset(self.train_dataset, "train_dataset")
         check_trainable(model)
@@ -120,6 +124,7 @@ class Trainer(Evaluator, Methods, Readable):
         parameters = list(trainable(model).values())
         good = [p.data.copy() for p in parameters]
         with ExitStack() as stack:
+            stack.enter_context(keeping_freed_memory())
             stack.callback(model.zero_grad)
             if args.gradient_checkpointing:
                 stack.enter_context(recomputing(model))

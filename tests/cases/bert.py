@@ -18,8 +18,9 @@ from npora.models.bert import BertEmbeddings
 from npora.models.bert_layers import BertLayer, BertPooler
 from npora.models.pretrained import Make
 from tests.cases.case import Case, Outputs, draw, module
-from tests.cases.layers import NO_GAPS, PACKING
+from tests.cases.layers import PACKING
 
+NO_GAPS = nn.Padding([[1, 1, 1], [1, 0, 0], [1, 1, 1]])  # 7 rows
 SMALL_BERT = BertConfig(
     vocab_size=8, hidden_size=6, num_attention_heads=2, intermediate_size=7, max_position_embeddings=4
 )
@@ -102,5 +103,5 @@ CASES = [
         {**BATCH, "labels": np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])},
         whole_model=True,
     ),
-    Case("BertPooler", bert(BertPooler), (draw(7, 6),), {"packing": NO_GAPS, "rng": None}),
+    Case("BertPooler", bert(BertPooler), (draw(7, 6),), {"padding": NO_GAPS, "rng": None}),
 ]  # fmt: skip

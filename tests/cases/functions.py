@@ -7,7 +7,7 @@ import numpy as np
 from npora.nn import functional as F
 from tests.cases.case import Case, draw
 
-KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, False, False]])
+KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, True, False]])
 TARGETS = np.array([2, -100, 0, 3, 3])
 CERTAIN = draw(5, 4) + 30 * np.eye(4)[TARGETS.clip(0)]  # p − 1 is about e⁻³⁰: nothing of it is left beside 1
 TURN = F.rotation(np.array([0, 7, 2, 2]), 6, 50.0, np.float64)

@@ -59,6 +59,11 @@ def test_a_cause_is_named(a: Array, said: str) -> None:
     assert diagnose(a, N, CONTEXT).startswith(said)
 
 
+@pytest.mark.parametrize("tolerance", [np.inf, np.nan])
+def test_a_tolerance_that_is_not_known_is_no_error(tolerance: float) -> None:
+    assert diagnose(2 * N + 1, N, CONTEXT, tolerance)
+
+
 def test_a_square_that_is_transposed_is_named() -> None:
     n = rng.standard_normal((3, 3))
     assert diagnose(n.T, n) == "the transpose"

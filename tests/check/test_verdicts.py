@@ -185,7 +185,7 @@ def test_an_underflow_in_float32_is_no_lack_of_linearity() -> None:
         return x * a * b * c, lambda dy: dy * a * b * c
 
     report = gradcheck(thin, np.array([0.3, 0.7]), dtype="float32")
-    assert report["backward(2 dy) = 2 backward(dy)"].verdict == "PASS" and report.verdict == "UNRESOLVED"
+    assert report["backward(−2 dy) = −2 backward(dy)"].verdict == "PASS" and report.verdict == "UNRESOLVED"
 
 
 def test_where_no_difference_is_to_be_had_there_is_no_verdict() -> None:

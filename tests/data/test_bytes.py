@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -56,6 +57,48 @@ def test_a_batch_is_cut_and_padded_on_either_side() -> None:
         "attention_mask": [1] * 3,
         "labels": [100],
     }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "most", "right", "left"),
+    [
+        ("longest_first", 9, "abcdexyz", "abcdexyz"), ("longest_first", 7, "abcdxyz", "bcdexyz"),
+        ("longest_first", 6, "abcxyz", "cdexyz"), ("longest_first", 5, "abcxy", "cdeyz"),
+        ("longest_first", 4, "abxy", "deyz"), ("longest_first", 1, "a", "e"), ("only_first", 6, "abcxyz", "cdexyz"),
+        ("only_second", 6, "abcdex", "abcdez"), (True, 7, "abcdxyz", "bcdexyz"), (False, 2, "abcdexyz", "abcdexyz"),
+    ],
+)  # fmt: skip
+def test_of_a_pair_the_text_is_cut_that_the_strategy_names(strategy: Any, most: int, right: str, left: str) -> None:
+    for side, expected in (("right", right), ("left", left)):
+        tokenizer = ByteTokenizer()
+        tokenizer.truncation_side = side
+        for _ in range(2):
+            found = tokenizer("abcde", "xyz", truncation=strategy, max_length=most)
+            assert tokenizer.decode(found["input_ids"]) == expected
+            assert found.sequence_ids() == [int(letter in "xyz") for letter in expected]
+            assert tokenizer.encode("abcdexyz") == list(b"abcdexyz")  # the next call is cut by what it says itself
+
+
+def test_a_call_cuts_its_target_pads_on_its_side_and_says_where_letters_stand() -> None:
+    tokenizer = ByteTokenizer(eos=True, pad=True)
+    found = tokenizer(["abcd", "x"], text_target=["efg", "y"], max_length=2)
+    assert (found["input_ids"], found["labels"]) == ([[97, 98], [120]], [[101, 102], [121]])
+    options = {"return_offsets_mapping": True, "return_special_tokens_mask": True, "return_length": True}
+    found = tokenizer("aé", "z", padding="max_length", max_length=6, padding_side="left", **options)
+    assert found == {
+        "input_ids": [257, 257, 97, 195, 169, 122], "attention_mask": [0, 0, 1, 1, 1, 1], "length": 6,
+        "special_tokens_mask": [1, 1, 0, 0, 0, 0],
+        "offset_mapping": [(0, 0), (0, 0), (0, 1), (1, 2), (1, 2), (0, 1)],
+    }  # fmt: skip
+    assert tokenizer.padding_side == "right"
+    batch = tokenizer(["abcde", "x"], padding=True, pad_to_multiple_of=4)
+    assert batch["input_ids"] == [[*b"abcde", 257, 257, 257], [*b"x", *[257] * 7]]
+    tokenizer.model_max_length = 3
+    assert [len(tokenizer("abcde", truncation=True, max_length=most)["input_ids"]) for most in (None, 2, 4)] == [
+        3,
+        2,
+        4,
+    ]
 
 
 def test_its_vocabulary_fits_a_model_of_256_or_more() -> None:

@@ -88,6 +88,29 @@ def test_a_split_has_each_row_once(count: int, share: float, seed: int, shuffle:
     assert parts["test"]["n"] == data.train_test_split(len(parts["test"]), seed, shuffle)["test"]["n"]
 
 
+def test_a_split_takes_the_test_from_the_end_and_shuffles_as_it_is_told() -> None:
+    data = Dataset({"n": n} for n in range(9))
+    for size, count in ((0.3, 3), (4, 4), (0.05, 0), (0.5, 4)):  # a share is rounded
+        if count:
+            parts = data.train_test_split(size, seed=5, shuffle=False)
+            assert (parts["train"]["n"], parts["test"]["n"]) == (list(range(9 - count)), list(range(9 - count, 9)))
+    orders = []
+    for seed in range(6):
+        parts = data.train_test_split(4, seed)
+        orders.append(tuple(parts["train"]["n"] + parts["test"]["n"]))
+        assert list(orders[-1]) == data.shuffle(seed)["n"]
+    assert len(set(orders)) == 6
+    assert data.train_test_split(4)["test"]["n"] == data.train_test_split(4, 42)["test"]["n"]
+
+
+def test_map_counts_rows_through_the_whole_dataset_and_new_values_win() -> None:
+    data = Dataset({"n": 10 * n, "kept": n} for n in range(5))
+    assert data.map(lambda row, place: {"n": row["n"] + place}, with_indices=True)["n"] == [0, 11, 22, 33, 44]
+    batched = data.map(lambda b, places: {"n": places}, batched=True, batch_size=2, with_indices=True)
+    assert list(batched) == [{"n": n, "kept": n} for n in range(5)]
+    assert data.sort("n")["n"] == [0, 10, 20, 30, 40] and data.sort("n", reverse=True)["kept"] == [4, 3, 2, 1, 0]
+
+
 def test_shuffle_is_a_permutation_that_the_seed_decides() -> None:
     data = Dataset({"number": number} for number in range(50))
     first = data.shuffle(seed=42)["number"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from npora import LoraConfig
+from npora import LoHaConfig, LoraConfig
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,24 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_name(changes: dict[str, A
     with pytest.raises(ValueError) as error:
         LoraConfig(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 0}, "the rank must be a whole number of at least 1; got 0 for r"),
+        ({"alpha_pattern": {"query": None}}, "alpha must be a finite number; got None for query"),
+        ({"rank_dropout": 0.1}, "LoHaConfig: rank_dropout=0.1 is not supported by npora; leave it out"),
+        ({"module_dropout": 0.1}, "module_dropout=0.1 is not supported"),
+        ({"init_weights": "gaussian"}, "init_weights must be True or False"),
+        ({"layers_pattern": "layer"}, "layers_pattern needs layers_to_transform"),
+    ],
+)
+def test_what_fields_may_hold_is_the_same_for_every_method(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        LoHaConfig(**changes)
+    assert message in str(error.value)
+    assert LoHaConfig(rank_dropout=0.0, use_effective_conv2d=True).alpha == 8
 
 
 def test_the_defaults_are_pefts() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npora.lora import LoRALinear
-from npora.nn import Linear
+from npora.nn import Linear, cross_entropy, projected_cross_entropy
 
 
 def test_what_the_low_rank_path_read_is_let_go_of_where_A_is_frozen() -> None:
@@ -61,3 +61,25 @@ def test_what_is_merged_for_good_is_a_linear_with_the_merged_weight() -> None:
 def test_rank_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="the rank must be a whole number of at least 1; got 0"):
         LoRALinear(Linear(4, 3), r=0)
+
+
+@pytest.mark.parametrize("rows_at_once", [7, 2])
+def test_an_adapter_on_a_vocabulary_drops_out_the_same_in_backward_as_in_forward(rows_at_once: int) -> None:
+    rng = np.random.default_rng(3)
+    h, targets, found = rng.standard_normal((6, 4)), np.array([2, -100, 0, 4, 1, 1]), []
+    for trained in (True, False):  # computed again in backward, or differentiated in forward
+        head = LoRALinear(Linear(4, 5, rng=1, dtype=np.float64), 2, 3, 0.5, init_lora_weights=False, rng=2)
+        head.requires_grad_(trained).train()
+        draw = np.random.default_rng(8)
+        loss, backward, _ = projected_cross_entropy(h, targets, head, rows_at_once=rows_at_once, rng=draw)
+        found.append([np.asarray(loss), backward(0.7), np.asarray(draw.random())])
+        if trained:
+            dB = head.lora_B["default"].weight.grad
+            assert dB is not None and dB.any() and backward(0.7).tobytes() == found[0][1].tobytes()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15)  # the factor comes earlier or later
+    if rows_at_once == 7:
+        z, back_head = head(h[targets >= 0], np.random.default_rng(8))
+        plain, back_loss = cross_entropy(z, targets[targets >= 0])
+        np.testing.assert_allclose(found[0][0], plain, rtol=1e-14)
+        np.testing.assert_allclose(found[0][1][targets >= 0], back_head(back_loss(0.7)), rtol=1e-13, atol=1e-15)

@@ -292,3 +292,6 @@ def test_a_layer_says_what_is_on_it() -> None:
     assert second == "default: lora_A [2,4], lora_B [3,2], trainable, r=2, s=1.5"
     model.merge_adapter()
     assert layer.extra_repr().endswith("s=1.5 merged")
+    with model.disable_adapter():
+        assert "r=2, s=1.5 merged switched off\n" in repr(model)
+    assert layer.extra_repr().endswith("s=1.5 merged")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora import LoraConfig, get_peft_model, no_grad, set_num_threads
+from npora.machine import blas
 from npora.machine import product as page
 from npora.machine.product import product
 from npora.machine.threads import in_parallel
@@ -44,7 +45,7 @@ def same_for_any_number_of_threads(compute: Callable[[], list[Any]]) -> list[Any
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("order", ["CC", "CF", "FC", "FF"])
-@pytest.mark.parametrize("dtypes", [("f4", "f4"), ("f8", "f4"), ("c16", "f8")], ids=str)
+@pytest.mark.parametrize("dtypes", [("f4", "f4"), ("f8", "f4"), ("f4", "f8"), ("c16", "f8"), ("f8", "c16")], ids=str)
 def test_it_is_the_product(size: tuple[int, int, int], order: str, dtypes: tuple[str, str]) -> None:
     n, i, o = size
     rng = np.random.default_rng(7)
@@ -137,3 +138,14 @@ def test_generation_has_the_same_bits_for_any_number_of_threads() -> None:
             return [model.generate(ids, max_new_tokens=6, eos_token_id=[]), model(ids)[0].logits]
 
     same_for_any_number_of_threads(compute)
+
+
+def test_blas_has_one_thread_for_a_product_that_is_not_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its threads would wait for each other, beside ours."""
+    threads, seen = [3], []
+    monkeypatch.setattr(blas, "_functions", lambda: (lambda: threads[0], lambda n: threads.__setitem__(0, n)))
+    whole = page._whole
+    monkeypatch.setattr(page, "_whole", lambda a, b: (seen.append(threads[0]), whole(a, b))[1])
+    a, b = np.ones((40, 50)), np.ones((50, 60))
+    product(a, b)
+    assert seen == [1] and threads == [3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import gc
 import multiprocessing
 import signal
@@ -220,3 +221,46 @@ def test_where_the_system_gives_no_threads_the_caller_does_the_work(monkeypatch:
     monkeypatch.setattr(threading.Thread, "start", start)
     set_num_threads(99)  # more than any test has made the pool grow to
     assert in_parallel([threading.get_ident] * 3) == [threading.get_ident()] * 3
+
+
+def test_of_errors_on_two_threads_the_first_tasks_is_raised() -> None:
+    set_num_threads(2)
+    for _ in range(3):
+        meeting = threading.Barrier(2)
+
+        def failing(number: int, meeting: threading.Barrier = meeting) -> None:
+            meeting.wait(timeout=60)
+            raise ValueError(number)
+
+        with pytest.raises(ValueError, match="0"):
+            in_parallel([partial(failing, 0), partial(failing, 1)])
+
+
+def test_no_more_are_at_work_than_now_are_asked_for_however_many_there_were() -> None:
+    set_num_threads(4)
+    meeting = threading.Barrier(4)
+    in_parallel([lambda: meeting.wait(timeout=60)] * 4)  # so there are four
+    set_num_threads(2)
+    at_once = threading.Barrier(3)
+
+    def would_meet_a_third() -> bool:
+        try:
+            at_once.wait(timeout=0.2)
+        except threading.BrokenBarrierError:
+            return False
+        return True
+
+    assert not any(in_parallel([would_meet_a_third] * 3))
+
+
+def test_a_helpers_thread_sees_the_callers_context() -> None:
+    set_num_threads(2)
+    said: contextvars.ContextVar[str] = contextvars.ContextVar("said", default="nothing")
+    said.set("something")
+    meeting = threading.Barrier(2)  # so that each of the two has one
+
+    def seen() -> str:
+        meeting.wait(timeout=60)
+        return said.get()
+
+    assert in_parallel([seen, seen]) == ["something", "something"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npora.models import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
-from npora.nn import Cache, Packing
+from npora.nn import Cache, Padding
 from tests.tiny import spread
 
 GOLDEN = Path(__file__).with_name("golden_gpt2.json")
@@ -61,14 +61,14 @@ def test_the_next_tokens_logits_are_those_of_each_last_token_whatever_is_in_the_
     rows = model(**BATCH)[0].logits
     expected = rows[np.arange(3), REAL.sum(axis=1) - 1]
     ids = BATCH["input_ids"]
-    assert_close(model.next_logits(ids[REAL], Packing(REAL), Cache()), expected)
+    assert_close(model.next_logits(ids[REAL], Padding(REAL).packing, Cache()), expected)
     for first in (1, 2):
         mask = REAL & (np.arange(4) < first)
         cache = Cache()
-        model.next_logits(ids[mask], Packing(mask), cache)
+        model.next_logits(ids[mask], Padding(mask).packing, cache)
         cache.select(np.array([0, 2]))
         rest = REAL[[0, 2]] & (np.arange(4) >= first)
-        assert_close(model.next_logits(ids[[0, 2]][rest], Packing(rest), cache), expected[[0, 2]])
+        assert_close(model.next_logits(ids[[0, 2]][rest], Padding(rest).packing, cache), expected[[0, 2]])
 
 
 def test_positions_are_columns_unless_given() -> None:

@@ -24,31 +24,31 @@ MASK = np.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
 
 
 def test_the_last_token_is_the_last_that_the_mask_shows_whatever_its_id_is() -> None:
-    _, packing = pack_tokens(IDS, MASK)
+    _, padding = pack_tokens(IDS, MASK)
     for pad in (0, 3, 6, 77, None):
-        assert last_token_rows(IDS, packing, pad, masked=True).tolist() == [2, 4, 8]
+        assert last_token_rows(IDS, padding.packing, pad, masked=True).tolist() == [2, 4, 8]
 
 
 def test_without_a_mask_the_last_token_is_the_rightmost_that_is_no_padding_if_a_token_is_padding() -> None:
-    _, packing = pack_tokens(IDS, None)
+    _, padding = pack_tokens(IDS, None)
     for pad, rows in ((0, [2, 7, 11]), (6, [3, 7, 10]), (None, [3, 7, 11])):
-        assert last_token_rows(IDS, packing, pad, masked=False).tolist() == rows
+        assert last_token_rows(IDS, padding.packing, pad, masked=False).tolist() == rows
 
 
 def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_padding() -> None:
-    _, packing = pack_tokens(IDS, MASK)
+    _, padding = pack_tokens(IDS, MASK)
     labels = np.arange(12).reshape(3, 4)
     with pytest.warns(DifferenceWarning) as said:
-        assert next_token_targets(labels, packing).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]
+        assert next_token_targets(labels, padding).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]
     assert [str(warning.message)[:23] for warning in said] == ["there are labels where ", "a token behind padding "]
-    labels[~packing.mask] = labels[1, 2] = -100  # the label of the first token behind padding
-    assert next_token_targets(labels, packing).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]  # and no warning
+    labels[~padding.mask] = labels[1, 2] = -100  # the label of the first token behind padding
+    assert next_token_targets(labels, padding).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]  # and no warning
 
 
 def test_positions_are_those_given_or_the_columns() -> None:
-    _, packing = pack_tokens(IDS, MASK)
-    assert packed_positions(None, packing).tolist() == [0, 1, 2, 2, 3, 0, 1, 2, 3]
-    assert packed_positions([[4, 5, 6, 7]], packing).tolist() == [4, 5, 6, 6, 7, 4, 5, 6, 7]
+    _, padding = pack_tokens(IDS, MASK)
+    assert packed_positions(None, padding).tolist() == [0, 1, 2, 2, 3, 0, 1, 2, 3]
+    assert packed_positions([[4, 5, 6, 7]], padding).tolist() == [4, 5, 6, 6, 7, 4, 5, 6, 7]
 
 
 def test_the_last_position_is_used_and_the_next_is_an_error() -> None:
@@ -59,12 +59,12 @@ def test_the_last_position_is_used_and_the_next_is_an_error() -> None:
 
 
 def test_a_token_classifiers_loss_is_a_mean_over_the_labels_that_there_are() -> None:
-    _, packing = pack_tokens(IDS, MASK)
+    _, padding = pack_tokens(IDS, MASK)
     labels = np.full((3, 4), -100)
     labels[0, 1], labels[2, 0], labels[2, 3], labels[1, 0] = 1, 0, 1, 1  # the last stands at padding
     h, head = np.ones((9, 3), np.float32), Linear(3, 2, rng=1)
     with pytest.warns(DifferenceWarning, match="npora's loss leaves them out, transformers' counts them"):
-        output, _ = token_classification(h, lambda dh: None, head, packing, labels)
+        output, _ = token_classification(h, lambda dh: None, head, padding, labels)
     assert output.num_items == 3
 
 
@@ -91,4 +91,4 @@ def test_a_mask_of_other_numbers_than_0_and_1_is_refused(mask: Any) -> None:
     with pytest.raises(ValueError, match=r"attention_mask is .* in row 1, column 1: expected 1 for a real token, 0"):
         pack_tokens(IDS[:2, :3], np.array(mask))
     for kind in (bool, np.uint8, np.float32):
-        assert pack_tokens(IDS, MASK.astype(kind))[1].lengths.tolist() == [3, 2, 4]
+        assert pack_tokens(IDS, MASK.astype(kind))[1].packing.lengths.tolist() == [3, 2, 4]

@@ -16,7 +16,7 @@ def test_neither_forward_nor_backward_holds_memory_that_grows_with_the_square_of
     F.packed_attention(q[:9], k[:9], v[:9], 1, Packing.dense(1, 9))[1](dy[:9])
     tracemalloc.start()
     try:
-        F.packed_attention(q, k, v, 1, Packing.dense(1, t), causal=True)[1](dy)
+        F.packed_attention(q, k, v, 1, Packing.dense(1, t), rule=F.causal)[1](dy)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

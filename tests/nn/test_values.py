@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing, is_grad_enabled, stack
+from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing, Padding, is_grad_enabled, stack
 from npora.nn import functional as F
 from npora.nn.module import Pullback
 
@@ -199,21 +199,52 @@ def test_a_rotation_by_hand() -> None:
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-15)
 
 
-def test_a_packing_by_hand() -> None:
-    packing = Packing([[True, True, False], [False, True, True], [True, False, False]])
-    assert packing.lengths.tolist() == [2, 2, 1] and packing.starts.tolist() == [0, 2, 4]
-    assert packing.positions.tolist() == [0, 1, 1, 2, 0] and packing.rows == 5
-    assert packing.first_rows().tolist() == [0, 2, 4]
+def test_a_padding_by_hand() -> None:
+    padding = Padding([[True, True, False], [False, True, True], [True, False, False]])
+    assert padding.packing.lengths.tolist() == [2, 2, 1] and padding.packing.starts.tolist() == [0, 2, 4]
+    assert padding.positions.tolist() == [0, 1, 1, 2, 0] and padding.packing.rows == 5
     padded = np.arange(9).reshape(3, 3)
-    assert packing.pack(padded).tolist() == [0, 1, 4, 5, 6]
-    assert packing.unpack(packing.pack(padded)).tolist() == [[0, 1, 0], [0, 4, 5], [6, 0, 0]]
-    queries = [(slice(0, 2), (1, 2)), (slice(2, 4), (1, 2)), (slice(4, 5), (1, 1))]
-    assert list(packing.blocks(packing)) == list(zip(queries, queries, strict=True))
-    assert Packing.of_lengths([]).mask.shape == (0, 0)
-    assert list(Packing.dense(2, 3).blocks(Packing.dense(2, 4))) == [((slice(0, 6), (2, 3)), (slice(0, 8), (2, 4)))]
+    assert padding.pack(padded).tolist() == [0, 1, 4, 5, 6]
+    assert padding.unpack(padding.pack(padded)).tolist() == [[0, 1, 0], [0, 4, 5], [6, 0, 0]]
+    with pytest.raises(ValueError, match=r"expected a padded batch of shape \(3, 3\) \+ \(…\), got \(3, 2\)"):
+        padding.pack(padded[:, :2])
+    with pytest.raises(ValueError, match=r"expected the 5 rows of this batch, got an array of shape \(4, 2\)"):
+        padding.unpack(np.zeros((4, 2)))
+    with pytest.raises(ValueError, match=r"mask is \[batch, length\], not of shape \(3,\)"):
+        Padding([1, 1, 0])
+
+
+def test_padding_between_tokens_is_a_gap_and_padding_beside_them_is_none() -> None:
+    Padding([[1, 1, 0], [0, 1, 1], [0, 0, 0], [0, 1, 0]]).refuse_gaps("distances are seen")
+    with pytest.raises(ValueError, match="mask of sequence 1 hides tokens between others: distances are seen, so"):
+        Padding([[0, 1, 1], [1, 0, 1]]).refuse_gaps("distances are seen")
+
+
+def test_a_packing_by_hand() -> None:
+    packing = Packing.of_lengths([2, 2, 1])
+    assert packing.lengths.tolist() == [2, 2, 1] and packing.starts.tolist() == [0, 2, 4] and packing.rows == 5
+    assert packing.first_rows().tolist() == [0, 2, 4] and packing.last_rows().tolist() == [1, 3, 4]
+    assert packing.sequences.tolist() == [0, 0, 1, 1, 2] and packing.places.tolist() == [0, 1, 0, 1, 0]
+    assert packing.rows_of([2, 0, 2]).tolist() == [4, 0, 1, 4]
+    empty = Packing.of_lengths([])
+    assert empty.rows == 0 and empty.starts.shape == empty.lengths.shape == (0,)
+    dense = Packing.dense(2, 3)
+    assert dense.starts.tolist() == [0, 3] and dense.lengths.tolist() == [3, 3] and dense.rows == 6
     spaced = Packing.spaced([2, 1, 3], 4)
     assert spaced.starts.tolist() == [0, 4, 8] and spaced.lengths.tolist() == [2, 1, 3] and spaced.rows == 12
-    assert Packing.of_lengths([2, 0]).mask.tolist() == [[True, True], [False, False]]
+    assert spaced.places.tolist() == [0, 1, 0, 0, 1, 2] and spaced.rows_of([1, 0]).tolist() == [4, 0, 1]
+    with pytest.raises(ValueError, match="sequence 1 of the batch has no token"):
+        Packing.of_lengths([2, 0]).last_rows()
+
+
+@pytest.mark.parametrize(
+    ("starts", "lengths", "rows"), [([0, 2], [3, 1], 9), ([0, 3], [3, 2], 4), ([-1], [1], 3), ([1, 1], [-1, 1], 3)]
+)
+def test_sequences_that_overlap_or_lie_outside_are_no_packing(starts: list[int], lengths: list[int], rows: int) -> None:
+    with pytest.raises(ValueError, match="do not lie one behind the other within"):
+        Packing(np.array(starts), np.array(lengths), rows)
+    with pytest.raises(ValueError, match=r"a start and a length of each sequence; got \(1,\) and \(2,\)"):
+        Packing(np.array([0]), np.array([1, 1]), 2)
 
 
 class Noted(Linear):

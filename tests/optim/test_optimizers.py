@@ -116,6 +116,57 @@ def test_a_saved_and_loaded_state_goes_on_with_the_same_bits(make: Callable[[Any
     assert second.data.tobytes() == whole.tobytes()
 
 
+def test_a_loaded_state_brings_the_options_of_its_groups_and_each_parameter_its_own() -> None:
+    """Parameters of several groups, sizes and gradients: numbers count on from group to group."""
+    rng = np.random.default_rng(3)
+    sizes = (2, 3, 1, 4)
+    gradients = [[rng.standard_normal(size) for size in sizes] for _ in range(5)]
+
+    def made(rate: float, betas: tuple[float, float], decay: float) -> tuple[list[Parameter], AdamW]:
+        parameters = [Parameter(np.linspace(1, 2, size)) for size in sizes]
+        groups = [{"params": parameters[:3], "weight_decay": decay}, {"params": parameters[3:], "betas": betas}]
+        return parameters, AdamW(groups, rate)
+
+    def step(parameters: list[Parameter], optimizer: AdamW, number: int) -> None:
+        for parameter, gradient in zip(parameters, gradients[number], strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+    whole, first = made(0.1, (0.5, 0.75), 0.3)
+    for number in range(3):
+        step(whole, first, number)
+    parameters, second = made(0.9, (0.1, 0.2), 0.0)
+    second.load_state_dict(first.state_dict())
+    for parameter, other in zip(parameters, whole, strict=True):
+        parameter.data = other.data.copy()
+    for number in (3, 4):
+        step(whole, first, number)
+        step(parameters, second, number)
+    for parameter, other in zip(parameters, whole, strict=True):
+        assert parameter.data.tobytes() == other.data.tobytes()
+
+
+@every_optimizer
+def test_a_gradient_that_the_caller_keeps_is_not_written_to_later(make: Callable[[Any], Optimizer]) -> None:
+    parameter, kept = Parameter(np.array([1.0, -2.0])), np.array([0.5, 3.0])
+    optimizer = make([parameter])
+    for gradient in (kept, np.array([-4.0, 1.5]), np.array([2.0, 7.0])):
+        parameter.grad = gradient
+        optimizer.step()
+    assert kept.tolist() == [0.5, 3.0]
+
+
+@every_optimizer
+def test_the_state_has_the_parameters_precision(make: Callable[[Any], Optimizer]) -> None:
+    for dtype in (np.float32, np.float64):
+        parameter = Parameter(np.array([1 / 3, -0.7], dtype=dtype))
+        optimizer = make([parameter])
+        parameter.grad = np.array([2 / 7, 1.1], dtype=dtype)
+        optimizer.step()
+        for values in optimizer.state.values():
+            assert all(value.dtype == dtype for value in values.values() if isinstance(value, np.ndarray))
+
+
 @every_optimizer
 def test_mirrored_gradients_give_mirrored_steps(make: Callable[[Any], Optimizer]) -> None:
     gradients, theta = np.random.default_rng(1).standard_normal((4, 5)), np.random.default_rng(2).standard_normal(5)

@@ -12,7 +12,7 @@ import pytest
 from npora import AutoModelForSequenceClassification, LoraConfig, PeftModel, get_peft_model
 from npora.files import load_file, save_file
 from npora.models import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
-from npora.nn import Cache, Packing
+from npora.nn import Cache, Packing, Padding
 from tests.parity.reference import assert_close, tensors, torch, transformers
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
@@ -165,8 +165,8 @@ def test_the_padding_tokens_embedding_has_no_gradient_though_the_token_occurs(tm
 def test_next_logits_with_a_cache_are_those_of_the_whole(tmp_path: Path, tied: bool) -> None:
     theirs = reference(tmp_path, tie_word_embeddings=tied)
     ours, cache = load(tmp_path), Cache()
-    prompt = Packing(MASK)
-    first = ours.next_logits(prompt.pack(BATCH["input_ids"]), prompt, cache)
+    prompt = Padding(MASK)
+    first = ours.next_logits(prompt.pack(BATCH["input_ids"]), prompt.packing, cache)
     more = np.array([[11, 23], [17, 8], [4, 40]])
     second = ours.next_logits(more.ravel(), Packing.dense(3, 2), cache)
     for row, length in enumerate(MASK.sum(axis=1)):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from npora.nn import Linear, MultiHeadAttention, Packing, projected_cross_entropy
+from npora import set_num_threads
+from npora.nn import Linear, MultiHeadAttention, Packing, Padding, projected_cross_entropy
 from npora.nn import functional as F
 from tests.properties.strategies import normal, seeds, whole
 
@@ -36,61 +38,96 @@ def test_a_causal_output_and_its_gradient_do_not_see_the_future(t: int, cut: int
 
 @given(lengths, seeds, st.booleans())
 def test_packed_rows_equal_a_padded_batch_and_padding_gets_no_gradient(t: list[int], seed: int, causal: bool) -> None:
-    packing, layer = Packing.of_lengths(t), attention(seed, causal)
-    x = normal(seed + 50, *packing.mask.shape, 6)  # numbers in the padding too
-    dense, back_dense = layer(x, key_mask=packing.mask)
-    packed, back_packed = layer(packing.pack(x), packing=packing)
+    padding, layer = Padding(np.arange(max(t)) < np.array(t)[:, None]), attention(seed, causal)
+    x = normal(seed + 50, *padding.mask.shape, 6)  # numbers in the padding too
+    dense, back_dense = layer(x, key_mask=padding.mask)
+    packed, back_packed = layer(padding.pack(x), packing=padding.packing)
     # Blocks of other shapes are summed in another order: some hundred roundings of numbers up to about 100.
-    np.testing.assert_allclose(packing.pack(dense), packed, rtol=0, atol=1e-11)
-    dy = normal(seed + 51, *packing.mask.shape, 6) * packing.mask[..., None]
+    np.testing.assert_allclose(padding.pack(dense), packed, rtol=0, atol=1e-11)
+    dy = normal(seed + 51, *padding.mask.shape, 6) * padding.mask[..., None]
     dx = back_dense(dy)
-    np.testing.assert_allclose(packing.pack(dx), back_packed(packing.pack(dy)), rtol=0, atol=1e-9)
-    assert not dx[~packing.mask].any()
+    np.testing.assert_allclose(padding.pack(dx), back_packed(padding.pack(dy)), rtol=0, atol=1e-9)
+    assert not dx[~padding.mask].any()
 
 
 _size = st.tuples(st.integers(0, 4), st.integers(0, 6))  # queries and keys of a sequence
+_RULES = {"everything": F.everything, "causal": F.causal, "window 1": F.window(1), "window 3": F.window(3)}
+
+
+def visible(rule: str, t: int, s: int) -> np.ndarray:
+    """bool [t,s], by the definition of each rule, where the queries are the last t of s places."""
+    place, key = np.arange(s - t, s)[:, None], np.arange(s)
+    width = {"everything": None, "causal": s + t, "window 1": 1, "window 3": 3}[rule]
+    return np.ones((t, s), bool) if width is None else (key <= place) & (key > place - width)
+
+
+def laid(lengths: list[int], every: int) -> tuple[Packing, np.ndarray]:
+    """Sequences right behind each other, or so many rows apart, and a mask of the rows that are somebody's."""
+    packing = Packing.spaced(lengths, every) if every else Packing.of_lengths(lengths)
+    own = np.zeros(packing.rows, dtype=bool)
+    own[packing.rows_of(np.arange(len(lengths)))] = True
+    return packing, own
 
 
 @given(
-    st.lists(_size, min_size=1, max_size=4) | st.builds(lambda size, n: [size] * n, _size, st.integers(2, 5)),
-    st.booleans(),
-    st.booleans(),
+    st.lists(_size, min_size=1, max_size=5) | st.builds(lambda size, n: [size] * n, _size, st.integers(2, 5)),
+    st.tuples(st.sampled_from([0, 0, 4, 7]), st.sampled_from([0, 0, 6, 8])),
+    st.sampled_from(sorted(_RULES)),
+    st.sampled_from(["", "shared", "of each", "of a key"]),
     st.sampled_from([1, 2, 4]),
-    st.sampled_from([1, 5, 13, 40, 1000]),
+    st.sampled_from([1, 5, 13, 40, 150, 1000, 1 << 18]),
     seeds,
 )
-@example([(2, 3)] * 3, False, False, 2, 5, 0)
-@example([(2, 3)] * 3, True, False, 1, 13, 0)
-@example([(3, 0)] * 4, True, True, 2, 40, 0)  # no key, and yet several blocks of queries
+@example([(2, 3)] * 3, (0, 0), "everything", "of each", 2, 5, 0)
+@example([(2, 3)] * 3, (0, 0), "causal", "of each", 1, 13, 0)
+@example([(3, 0)] * 4, (0, 0), "causal", "shared", 2, 40, 0)  # no key, and yet several blocks of queries
+@example([(4, 4), (3, 3), (4, 4)], (0, 0), "causal", "", 2, 1 << 18, 0)  # padded
+@example([(1, 6), (1, 4)], (0, 8), "causal", "", 4, 1 << 18, 0)  # generation, from a cache with rows to spare
+@example([(1, 5), (1, 5)], (0, 6), "window 3", "of a key", 4, 1 << 18, 0)
+@example([(97, 97), (90, 97)], (0, 0), "window 3", "", 1, 1 << 18, 0)  # a block of a window sees few of the keys
+@example([(130, 131)], (0, 0), "causal", "shared", 1, 1 << 18, 0)
 def test_attention_in_pieces_is_that_of_each_sequence_and_head(
-    sizes: list[tuple[int, int]], causal: bool, shared: bool, groups: int, scores_at_once: int, seed: int
-) -> None:
-    queries, keys = (Packing.of_lengths(list(lengths)) for lengths in zip(*sizes, strict=True))
-    heads, d, e = 4, 1, 2  # d so narrow that scores are recomputed from five keys on
-    q, k, v = (normal(seed + i, *shape) for i, shape in enumerate([
-        (queries.rows, heads, d), (keys.rows, groups, d), (keys.rows, groups, e)
+    sizes: list[tuple[int, int]], every: tuple[int, int], rule: str, kind: str, groups: int, scores_at_once: int,
+    seed: int,
+) -> None:  # fmt: skip
+    (queries, own), (keys, own_keys) = (
+        laid(list(lengths), apart) for lengths, apart in zip(zip(*sizes, strict=True), every, strict=True)
+    )
+    heads, d, e, (t, s) = 4, 1, 2, (queries.lengths.max(), keys.lengths.max())  # d so narrow that scores are recomputed
+    q, k, v, dy = (normal(seed + i, *shape) for i, shape in enumerate([
+        (queries.rows, heads, d), (keys.rows, groups, d), (keys.rows, groups, e), (queries.rows, heads, e)
     ]))  # fmt: skip
-    bias = normal(seed + 3, 1 if shared else len(sizes), heads, 4, 6)
-    dy = normal(seed + 4, queries.rows, heads, e)
-    bias = bias[..., : queries.lengths.max(), : keys.lengths.max()]
+    for x, mine in ((q, own), (k, own_keys), (v, own_keys), (dy, own)):
+        x[~mine] = np.nan  # nobody's rows are not read
+    shape = {"shared": (1, heads, t, s), "of each": (len(sizes), heads, t, s), "of a key": (len(sizes), 1, 1, s)}
+    bias = normal(seed + 4, *shape[kind]) if kind else None
     y, backward = F.packed_attention(
         *(x.reshape(len(x), x.shape[1] * x.shape[2]) for x in (q, k, v)), heads, queries, keys,
-        causal=causal, bias=bias, key_value_heads=groups, scores_at_once=scores_at_once,
+        _RULES[rule], bias=bias, scale=1.3, scores_at_once=scores_at_once,
     )  # fmt: skip
-    plain, gradients = np.zeros(dy.shape), tuple(np.zeros(x.shape) for x in (q, k, v, bias))
+    whole = np.zeros((len(sizes), heads, t, s)) if bias is None else np.broadcast_to(bias, (len(sizes), heads, t, s))
+    plain, dwhole = np.zeros(dy.shape), np.zeros(whole.shape)
+    gradients = [np.zeros(x.shape) for x in (q, k, v)]
     places = zip(queries.starts, queries.lengths, keys.starts, keys.lengths, strict=True)
     for number, (first, t, begin, s) in enumerate(places):
         for head in range(heads):
-            of_q = (slice(first, first + t), head)
-            of_k = (slice(begin, begin + s), head * groups // heads)
-            corner = (0 if shared else number, head, slice(t), slice(s))
-            mask = np.tri(t, s, s - t, dtype=bool) if causal else None
-            plain[of_q], back = F.attention(q[of_q], k[of_k], v[of_k], bias=bias[corner], mask=mask)
-            for gradient, place, part in zip(gradients, (of_q, of_k, of_k, corner), back(dy[of_q]), strict=True):
+            of_q, of_k = (slice(first, first + t), head), (slice(begin, begin + s), head * groups // heads)
+            corner = (number, head, slice(t), slice(s))
+            plain[of_q], back = F.attention(
+                q[of_q], k[of_k], v[of_k], bias=whole[corner], mask=visible(rule, t, s), scale=1.3
+            )
+            parts = zip((*gradients, dwhole), (of_q, of_k, of_k, corner), back(dy[of_q]), strict=True)
+            for gradient, place, part in parts:
                 gradient[place] += part
     np.testing.assert_allclose(y, plain.reshape(y.shape), rtol=0, atol=1e-12)
-    for found, gradient in zip(backward(dy.reshape(y.shape)), gradients, strict=True):
-        np.testing.assert_allclose(found, gradient.reshape(found.shape), rtol=0, atol=1e-11)
+    *found, dbias = backward(dy.reshape(y.shape))
+    for found_gradient, gradient in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(found_gradient, gradient.reshape(found_gradient.shape), rtol=0, atol=1e-11)
+    if bias is None:
+        assert dbias is None
+    else:
+        axes = tuple(axis for axis, size in enumerate(bias.shape) if size != dwhole.shape[axis])
+        np.testing.assert_allclose(dbias, dwhole.sum(axis=axes, keepdims=True), rtol=0, atol=1e-11)
 
 
 def test_rows_of_nobody_between_the_sequences_are_not_read() -> None:
@@ -99,6 +136,38 @@ def test_rows_of_nobody_between_the_sequences_are_not_read() -> None:
     y, _ = F.packed_attention(q, k, v, 2, queries, keys)
     without, _ = F.packed_attention(q, k[own], v[own], 2, queries, Packing.of_lengths([2, 3]))
     np.testing.assert_allclose(y, without, rtol=0, atol=1e-14)
+    equal = Packing(np.array([0, 4]), np.array([2, 2]), 6)  # equally long, and behind the last there is no row to spare
+    y, _ = F.packed_attention(q, k[:6], v[:6], 2, queries, equal)
+    without, _ = F.packed_attention(q, k[[0, 1, 4, 5]], v[[0, 1, 4, 5]], 2, queries, Packing.dense(2, 2))
+    np.testing.assert_allclose(y, without, rtol=0, atol=1e-14)
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    found, packing = [], Packing.of_lengths([40, 9, 3, 12, 12, 1, 70, 66])
+    q, k, dy = (normal(seed, packing.rows, width).astype(np.float32) for seed, width in enumerate((24, 12, 24)))
+    for threads in (1, 2, 3):
+        set_num_threads(threads)
+        try:
+            y, backward = F.packed_attention(
+                q, k, k, 6, packing, rule=F.window(50), bias=normal(3, 1, 6, 70, 70).astype(np.float32), dropout_p=0.1,
+                rng=np.random.default_rng(0), scores_at_once=4000,
+            )  # fmt: skip
+            found.append(b"".join(x.tobytes() for x in (y, *backward(dy))))
+        finally:
+            set_num_threads(None)
+    assert found[0] == found[1] == found[2]
+
+
+def test_attention_says_which_of_its_sizes_do_not_agree() -> None:
+    q, k, two, one = normal(0, 3, 6), normal(1, 4, 6), Packing.of_lengths([2, 1]), Packing.of_lengths([4])
+    with pytest.raises(ValueError, match="2 sequences of queries meet 1 sequences of keys"):
+        F.packed_attention(q, k, k, 2, two, one)
+    with pytest.raises(ValueError, match="v has 3 rows, and its packing 4"):
+        F.packed_attention(q[:2], k, q, 2, Packing.of_lengths([2]), one)
+    with pytest.raises(ValueError, match="q is 6 wide, k 4 and v 6: expected 3 heads in q"):
+        F.packed_attention(q, q[:, :4], q, 3, two)
+    with pytest.raises(ValueError, match="at least 1 key wide; got 0"):
+        F.window(0)
 
 
 @given(lengths, seeds)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import MergedPullback, Rng, Tensor
+from npora.lora.adapter import NOTHING_SHARED, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
 from npora.machine.blocks import blocks_of
@@ -46,10 +46,9 @@ class DoRA(LoRA):
         **LoRA.tensors,
         "m": Tensor("lora_magnitude_vector.{}.weight", "lora_magnitude_vector"),
     }
+    samples: ClassVar[Mapping[str, Any]] = {"dora_linear": {"r": 3, "lora_alpha": 7, "use_dora": True}}
 
-    def __init__(
-        self, base: Linear, config: Any, rng: Source, path: str = "", shared: Mapping[str, Parameter] | None = None
-    ) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
         super().__init__(base, config, rng, path, shared)
         self.m = Parameter(self.norms(base.matrix, self.A.data, self.B.data))
         if not self.m.data.all():
@@ -61,29 +60,29 @@ class DoRA(LoRA):
         return super().fits(config, base) and bool(getattr(config, "use_dora", False))
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        A, B, m, s, W = self.A, self.B, self.m, self.s, base.matrix
-        c = held("norm", lambda: self.norms(W, A.data, B.data))  # [o]
-        g = m.data / c
+        A, B, m, s, W = self.A.data, self.B.data, self.m.data, self.s, base.matrix
+        c = held("norm", lambda: self.norms(W, A, B))  # [o]
+        g = m / c
         dropped, back_dropout = self.drop(x, rng)
         z, back_base = base.product(dropped)  # [...,o]
-        u = matmul(dropped, A.data.T)  # [...,r]
-        z += matmul(u * s, B.data.T)
+        u = matmul(dropped, A.T)  # [...,r]
+        z += matmul(u * s, B.T)
         y, back_bias = base.plus_bias(g * z)
         left, back_left = (None, None) if dropped is x else base.product(x - dropped)
         if left is not None:
             y += left
-        kept_x, kept_z = dropped if A.requires_grad else None, z if m.requires_grad else None
+        kept_x, kept_z = dropped if self.A.requires_grad else None, z if self.m.requires_grad else None
 
         def backward(dy: Array) -> Array:
             dz = g * back_bias(dy)  # (1) [...,o]
             if kept_z is not None:
-                m.accumulate(rows(dy * kept_z).sum(axis=0) / c)  # (2) [o]
-            du = matmul(dz, B.data) * s  # (3) [...,r]
-            if B.requires_grad:
-                B.accumulate(product(rows(dz).T, rows(u)) * s)  # (4) [o,r]
+                self.m.accumulate(rows(dy * kept_z).sum(axis=0) / c)  # (2) [o]
+            du = matmul(dz, B) * s  # (3) [...,r]
+            if self.B.requires_grad:
+                self.B.accumulate(product(rows(dz).T, rows(u)) * s)  # (4) [o,r]
             if kept_x is not None:
-                A.accumulate(product(rows(du).T, rows(kept_x)))  # (5) [r,i]
-            dx: Array = back_base(dz) + matmul(du, A.data)  # (6) [...,i]
+                self.A.accumulate(product(rows(du).T, rows(kept_x)))  # (5) [r,i]
+            dx: Array = back_base(dz) + matmul(du, A)  # (6) [...,i]
             if back_left is None:
                 return dx
             around: Array = back_left(dy)
@@ -91,7 +90,7 @@ class DoRA(LoRA):
 
         return y, backward
 
-    def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = diag(g) V,  dV = diag(g) dW′,  dm = Σᵢ dW′ ⊙ V / c,  dW = dV,  dA = s Bᵀ dV,  dB = s dV Aᵀ"""
         A, B, m = theta
         V = W + self.s * product(B, A)

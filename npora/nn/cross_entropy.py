@@ -1,0 +1,70 @@
+"""Cross-entropy: the loss of a choice among classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npora.nn.loss import LossPullback
+from npora.nn.module import Array, Identities, Named, declares
+from npora.nn.targets import check_targets
+
+
+def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
+    yield "Σ dz = 0", gradients["logits"]
+
+
+@declares(_rows_sum_to_zero)
+def cross_entropy(
+    logits: Array, targets: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> tuple[Any, LossPullback]:
+    """ℓ = −1/N Σₙ Σ_v qₙ_v log pₙ_v over the N rows whose target is not `ignore_index`, with p = softmax(logits).
+
+    logits z [n,v]  targets int [n]  →  ℓ scalar. q is one-hot at the target, smoothed to (1 − ε) q + ε/v with
+    ε = label_smoothing (Szegedy et al., 2016). Since Σ_v q_v = 1,
+
+        dz = dℓ (p − q) / N     (1)
+
+    With no row left ℓ is 0 (torch gives nan). Identity: each row of dz sums to 0, and an ignored row is 0.
+
+    Raises
+    ------
+    ValueError: shapes that do not fit; a target that is neither ignored nor in [0, v), with its row.
+    """
+    logits, targets = np.asarray(logits), np.asarray(targets)
+    check_targets(logits, targets, ignore_index)
+    rows, counted, smooth = np.arange(len(targets)), targets != ignore_index, label_smoothing
+    right, number = (rows[counted], targets[counted]), max(int(counted.sum()), 1)  # where q is more than ε/v; N
+    top = rows, logits.real.argmax(axis=-1)
+    z = logits - logits[top][:, None]  # [n,v], 0 at the largest of a row
+    nll = -(1 - smooth) * z[right] - smooth * z[counted].mean(axis=-1) if smooth else -z[right]  # −Σ_v q z
+    p, missing, log_total = _softmax(z, top)
+    nll += log_total[counted]  # −Σ_v q log p, as log p = z − log Σ e^z
+
+    def backward(dloss: Any = 1.0) -> Array:
+        dz: Array = p.copy()
+        dz[right] -= 1 - smooth  # (1)
+        sure = top[1] == targets  # where q is large at the top of the row: p − 1 is −missing, with all its digits
+        dz[rows[sure], targets[sure]] = smooth - missing[sure]  # (1)
+        if smooth:
+            dz -= smooth / dz.shape[1]  # (1)
+        dz[~counted] = 0
+        dz *= np.asarray(dloss / number, dtype=dz.dtype)
+        return dz
+
+    return nll.sum() / number, backward
+
+
+def _softmax(z: Array, top: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+    """(p [n,v], 1 − p_top [n], log Σ e^z [n]) of rows that are 0 at their largest, `top`. z is written over.
+
+    With R = Σ e^z over the others, p_top = 1/(1 + R), 1 − p_top = R/(1 + R) and log Σ e^z = log(1 + R): so written, a
+    nearly certain answer keeps its digits.
+    """
+    p = np.exp(z, out=z)
+    p[top] = 0
+    rest = p.sum(axis=-1)  # R [n]
+    p[top] = 1
+    p /= (1 + rest)[:, None]
+    return p, rest / (1 + rest), np.log1p(rest)

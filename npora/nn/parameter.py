@@ -1,0 +1,87 @@
+"""A parameter: an array that a layer owns, and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.nn.contract import unfit_gradient
+from npora.nn.grad_mode import gradients_of_this_thread
+
+Array = npt.NDArray[Any]
+
+
+class Parameter:
+    """An array that a layer owns: its value `data`, its accumulated gradient `grad`, and whether it is trained.
+
+    A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
+    Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
+    copies: bytes that were frozen once are never written to. A trainable parameter may hold a read-only array too (a
+    memory-mapped checkpoint); the optimiser copies it before its first write.
+    """
+
+    __slots__ = ("_data", "_requires_grad", "grad")
+
+    def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
+        self.grad: Array | None = None
+        self._requires_grad = True
+        self.data = np.asarray(data)
+        self.requires_grad = requires_grad
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        if not np.issubdtype(value.dtype, np.inexact):
+            raise TypeError(f"a parameter holds floating-point or complex numbers, not {value.dtype}")
+        if not self._requires_grad:
+            value.flags.writeable = False
+        self._data = value
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not self._requires_grad:
+            self._data = self._data.copy()
+        self._requires_grad = bool(value)
+        if not value:
+            self.grad = None
+            self._data.flags.writeable = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    def accumulate(self, gradient: Array) -> None:
+        """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
+        if gradient.shape != self.shape or gradient.dtype != self.dtype:
+            raise unfit_gradient(gradient, self.shape, self.dtype)
+        apart = gradients_of_this_thread()
+        so_far = self.grad if apart is None else apart.get(self)
+        if so_far is None:
+            so_far = gradient.copy()
+        else:
+            so_far += gradient
+        if apart is None:
+            self.grad = so_far
+        else:
+            apart[self] = so_far
+
+    def __repr__(self) -> str:
+        state = "trainable" if self.requires_grad else "frozen"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}, {state})"

@@ -1,0 +1,46 @@
+"""Which keys a query sees: a rule, from its place in the sequence to the interval of places that it sees."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Protocol
+
+from npora.nn.module import Array
+
+Place = int | Array  # one, or many at once
+
+
+class Rule(Protocol):
+    """place ↦ (first, stop): a query there sees the keys of the places from `first` up to, and without, `stop`.
+
+    Attention cuts the interval to the keys that there are, so a rule may reach beyond them on either side.
+    """
+
+    def __call__(self, place: Place, /) -> tuple[Place, Place]: ...
+
+
+def everything(place: Place) -> tuple[Place, Place]:
+    """Every query sees every key, as in an encoder."""
+    return 0, sys.maxsize
+
+
+def causal(place: Place) -> tuple[Place, Place]:
+    """A query sees the keys up to its own, as in a decoder: t ↦ (0, t + 1)."""
+    return 0, place + 1
+
+
+def window(width: int) -> Rule:
+    """A query sees its own key and the width − 1 before it (Beltagy et al., 2020): t ↦ (t − width + 1, t + 1).
+
+    Raises
+    ------
+    ValueError: a width below 1, with which a query would not see its own key.
+    """
+    if width < 1:
+        raise ValueError(f"a window must be at least 1 key wide; got {width}")
+    return partial(_last, width)
+
+
+def _last(width: int, place: Place) -> tuple[Place, Place]:
+    return place - width + 1, place + 1

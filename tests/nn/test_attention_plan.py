@@ -1,0 +1,52 @@
+"""What a plan of attention costs: the scores that are computed, and the masks that are made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npora.nn import Packing
+from npora.nn.attention_plan import Heads, plan
+from npora.nn.rules import Rule, causal, everything, window
+
+HEADS = Heads(3, 2, 8)
+
+
+def scores(packing: Packing, rule: Rule, at_once: int = 1 << 18) -> int:
+    """Of one head, all that the plan's blocks compute, padding's too."""
+    return sum(
+        piece.queries.batch * (block.queries.stop - block.queries.start) * (block.keys.stop - block.keys.start)
+        for piece in plan(packing, packing, rule, HEADS, at_once)
+        if piece.groups.start == 0
+        for block in piece.blocks
+    )
+
+
+def test_a_lone_query_sees_its_keys_without_a_mask() -> None:
+    for keys in (Packing.dense(3, 9), Packing.spaced([9, 4, 9], 12)):
+        for rule, seen in ((causal, keys.lengths), (window(5), np.minimum(keys.lengths, 5))):
+            pieces = list(plan(Packing.dense(3, 1), keys, rule, HEADS))
+            assert all(len(piece.blocks) == 1 and piece.blocks[0].mask() is None for piece in pieces)
+            for piece in pieces:
+                assert (seen[piece.sequences] == piece.blocks[0].keys.stop - piece.blocks[0].keys.start).all()
+
+
+def test_sequences_that_are_alike_are_one_piece_also_where_they_lie_apart() -> None:
+    for keys in (Packing.dense(4, 9), Packing.spaced([9] * 4, 12)):
+        (piece,) = plan(Packing.dense(4, 1), keys, causal, HEADS)
+        assert piece.queries.real is None and piece.keys.real is None
+
+
+@pytest.mark.parametrize("at_once", [1 << 12, 1 << 15, 1 << 18])
+def test_causal_blocks_leave_out_most_of_what_no_query_sees_and_windows_of_what_is_far(at_once: int) -> None:
+    t = 512
+    packing = Packing.of_lengths([t])
+    assert scores(packing, everything, at_once) == t * t
+    assert scores(packing, causal, at_once) <= t * t * 5 / 8
+    assert scores(packing, window(64), at_once) <= t * (64 + 32)
+
+
+def test_padding_is_computed_only_where_it_is_little() -> None:
+    even, uneven = Packing.of_lengths([9, 8, 10, 9] * 6), Packing.of_lengths([400, 3] * 6)
+    assert len(list(plan(even, even, everything, HEADS))) == 1
+    assert scores(uneven, everything) == (uneven.lengths**2).sum()
