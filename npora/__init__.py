@@ -40,9 +40,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
-    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "HiraConfig", "IA3Config",
-    "LoHaConfig", "LoraConfig", "PeftModel", "TaskType", "Trainer", "TrainingArguments", "VeraConfig", "get_num_threads",
-    "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
+    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "HiraConfig",
+    "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "TaskType", "Trainer", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from typing import Any
 
 import numpy as np
 
-from npora.check.subject import Subject
+from npora.check.richardson import unit_of
+from npora.check.subject import Outputs, Subject
 from npora.nn.module import Array
 
 _STEP = 1e-20
 _STEPS = (2.0**-20, 2.0**-28, 2.0**-36)  # of the differences: one of them must agree
+ANALYTIC = frozenset((
+    "add", "subtract", "multiply", "divide", "negative", "positive", "square", "reciprocal", "exp", "exp2", "expm1",
+    "log", "log2", "log10", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh", "matmul", "add.reduce",
+))  # fmt: skip
 
 
 def unsafe_operation(subject: Subject) -> str:
@@ -22,25 +28,49 @@ def unsafe_operation(subject: Subject) -> str:
     that comes out is compared with a central difference of the same function along the imaginary part that went in.
     """
     rng = np.random.default_rng(0)
-    bench = subject.at(np.complex128)
     watch = _Watch()
-    for name in subject.places:
-        x = subject.point[name] + 1j * _STEP * rng.standard_normal(subject.point[name].shape)
-        bench.put(name, _watched(x, watch))
-    for name in subject.trainable:
-        x = subject.point[name] + 1j * _STEP * rng.standard_normal(subject.point[name].shape)
-        bench.parameters[name].data = _watched(x, watch)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            bench.forward()
+        _run(subject, {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}, watch)
     except Exception as error:  # whatever a forward raises on complex numbers, it is where it raised that matters
         return watch.found or f"{type(error).__name__} {_where(error)}".strip()
     return watch.found
 
 
+def lost_slope(subject: Subject, dy: Outputs, v: dict[str, Array]) -> float:
+    """How much of ⟨dy, J v⟩ is lost in operations that are not complex-safe, relative to it: nothing where what they
+    feed has no effect on it (a scale that cancels). Each is given the imaginary part that its differences say."""
+    try:
+        slopes = []
+        for watch in (_Watch(), _Watch(mends=True)):
+            outputs = _run(subject, v, watch)
+            slopes.append(sum(float(np.sum(w * _bare(y).imag)) for w, y in zip(dy, outputs, strict=True)))
+    except Exception:  # of arrays that it does not expect; then nothing is known
+        return math.inf
+    came, mended = slopes
+    if came == mended:
+        return 0.0
+    lost = abs(came - mended) / abs(came) if came else math.inf
+    return lost if math.isfinite(lost) else math.inf
+
+
+def _run(subject: Subject, v: dict[str, Array], watch: _Watch) -> Outputs:
+    bench = subject.at(np.complex128)
+    for name, along in v.items():
+        x = _watched(subject.point[name] + 1j * _STEP * along, watch)
+        if name in subject.places:
+            bench.put(name, x)
+        else:
+            bench.parameters[name].data = x
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        return bench.forward()[0]
+
+
 class _Watch:
-    found = ""
+    """mends : what an operation loses is put back."""
+
+    def __init__(self, mends: bool = False) -> None:
+        self.found, self.mends = "", mends
 
 
 class _Watched(np.ndarray):
@@ -65,8 +95,10 @@ class _Watched(np.ndarray):
         return np.std(self, *args, **keywords)
 
     def astype(self, dtype: Any, *args: Any, **keywords: Any) -> Any:
-        if self.dtype.kind == "c" and np.dtype(dtype).kind == "f" and not self.watch.found:
-            self.watch.found = f"astype({np.dtype(dtype)}){_caller()}"
+        if self.dtype.kind == "c" and np.dtype(dtype).kind == "f":
+            self.watch.found = self.watch.found or f"astype({np.dtype(dtype)}){_caller()}"
+            if self.watch.mends:
+                return self.copy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             return super().astype(dtype, *args, **keywords)
@@ -77,40 +109,83 @@ class _Watched(np.ndarray):
         keywords = {key: _bare(value) for key, value in keywords.items()}
         before = _copied(bare)
         result = function(*bare, **keywords)
-        if not self.watch.found and not _is_derivative(function, before, keywords, result):
-            self.watch.found = f"{name}{_caller()}"
+        if (self.watch.mends or not self.watch.found) and not _is_analytic(name, before):
+            result = self._judged(name, function, before, keywords, result)
         if out is not None:
             return out[0] if isinstance(out, tuple) else out
-        return _watched(result, self.watch) if isinstance(result, np.ndarray | np.generic) else result
+        return _with_members(result, [_watched(one, self.watch) for one in _members(result)])
+
+    def _judged(self, name: str, function: Any, inputs: Any, keywords: Any, result: Any) -> Any:
+        """The result, with what it lost where that is put back."""
+        members = _members(result)
+        for k, member in enumerate(members):
+            lost = _lost(function if member is result else _member(function, k), inputs, keywords, member)
+            if lost is None:
+                continue
+            self.watch.found = self.watch.found or f"{name}{_caller()}"
+            if self.watch.mends and "out" in keywords:
+                member += 1j * lost
+            elif self.watch.mends:
+                members[k] = member + 1j * lost
+        return _with_members(result, members)
 
 
-def _is_derivative(function: Any, inputs: Any, keywords: Any, result: Any) -> bool:
+def _is_analytic(name: str, inputs: Any) -> bool:
+    """Is it known to be, of numbers whose imaginary parts are steps?"""
+    return name in ANALYTIC and not any(
+        np.abs(np.imag(x)).max(initial=0.0) > 1e-4 * np.abs(np.real(x)).max(initial=0.0)
+        for x in inputs
+        if isinstance(x, np.ndarray | np.generic | complex)
+    )
+
+
+def _members(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple | list) else [result]
+
+
+def _with_members(result: Any, members: list[Any]) -> Any:
+    if hasattr(result, "_make"):
+        return result._make(members)
+    return type(result)(members) if isinstance(result, tuple | list) else members[0]
+
+
+def _member(function: Any, k: int) -> Any:
+    return lambda *inputs, **keywords: function(*inputs, **keywords)[k]
+
+
+def _lost(function: Any, inputs: Any, keywords: Any, result: Any) -> Array | None:
+    """The imaginary part that the result lacks; None of one that is the function's derivative."""
     if not isinstance(result, np.ndarray | np.generic | float | complex) or np.asarray(result).dtype.kind not in "fc":
-        return True  # comparisons, indices
+        return None  # comparisons, indices
     if function is np.empty_like:
-        return True  # whatever is in it
+        return None  # whatever is in it
     keywords = {key: value for key, value in keywords.items() if key != "out"}
     speed = _speed(inputs)  # by how much the inputs move, for a step of 1 of what the forward was given
     if not speed:
-        return True
+        return None
     came = np.asarray(result).imag / (_STEP * speed)
-    agrees = np.zeros(came.shape, bool)
+    expected, agrees = None, np.zeros(came.shape, bool)
     for h in _STEPS:
         try:
             up = np.asarray(function(*_moved(inputs, h / speed), **keywords))
             down = np.asarray(function(*_moved(inputs, -h / speed), **keywords))
-        except Exception:
-            return True  # cannot be judged alone; the forward as a whole was
+        except Exception:  # out of its domain, or not to be called alone
+            continue
         with np.errstate(invalid="ignore"):
-            expected = (up.real - down.real) / (2 * h)
-            close = 1e-4 * (1 + np.abs(expected)) + 2.0**-50 * np.abs(up) / h
-            agrees |= ~np.isfinite(expected) | (np.abs(came - expected) <= close)
+            slope = (up.real - down.real) / (2 * h)
+            close = 1e-4 * (1 + np.abs(slope)) + 2.0**-50 * np.abs(up) / h
+            agrees |= ~np.isfinite(slope) | (np.abs(came - slope) <= close)
+        expected = np.where(agrees, came, slope if expected is None else expected)
         if agrees.all():
-            return True
+            return None
+    if expected is None:
+        return None  # the forward as a whole was judged
     try:
-        return _is_ill_conditioned(function, inputs, keywords, came, speed)
+        if _is_ill_conditioned(function, inputs, keywords, came, speed):
+            return None
     except Exception:
-        return True
+        return None
+    return np.asarray((expected - came) * _STEP * speed)
 
 
 def _is_ill_conditioned(function: Any, inputs: Any, keywords: Any, came: Array, speed: float) -> bool:
@@ -163,7 +238,9 @@ def _bare(value: Any) -> Any:
     return type(value)(_bare(item) for item in value) if isinstance(value, tuple | list) else value
 
 
-def _watched(x: Any, watch: _Watch) -> Array:
+def _watched(x: Any, watch: _Watch) -> Any:
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
     view = np.asarray(x).view(_Watched)
     view.watch = watch
     return view

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from npora.check.report import Element, Row
-from npora.check.richardson import norm
+from npora.check.richardson import norm, unit_of
 from npora.check.rounding import Rounding
 from npora.check.subject import Subject
 from npora.check.verdict import FAIL, KINK, PASS, ROUNDING, ULPS, UNRESOLVED, VACUOUS, is_rounding, precision_of
@@ -31,11 +31,20 @@ class Direction:
     the rounding of those with next to none. Gaussian directions see an error of any shape with the same power: |⟨e, v⟩|
     is below a hundredth of ‖e‖ in 0.8 of 100 draws, whatever e is, while ±1 misses a swapped pair half of the time.
 
-    norms : of the blocks of every tensor, by its name
+    All of that in the tensor's unit, where its elements are of another order of magnitude than 1.
+
+    norms : of the blocks of every tensor, by its name, times its unit
     """
 
-    def __init__(self, names: list[str], seed: int, shapes: Mapping[str, tuple[int, ...]], norms: Mapping[str, Array]):
-        self.names, self.seed, self.shapes = names, seed, shapes
+    def __init__(
+        self,
+        names: list[str],
+        seed: int,
+        shapes: Mapping[str, tuple[int, ...]],
+        norms: Mapping[str, Array],
+        units: Mapping[str, float],
+    ) -> None:
+        self.names, self.seed, self.shapes, self.units = names, seed, shapes, units
         self._drawn: dict[str, Array] = {}
         least = max(float(found.max(initial=0.0)) for found in norms.values()) / 2**6
         self.weights = {
@@ -52,7 +61,7 @@ class Direction:
         drawn = np.asarray(rng.standard_normal(self.shapes[name], np.float32))
         for block, weight in zip(flat_blocks(drawn), self.weights[name], strict=True):
             block *= np.float32(weight)
-        return drawn
+        return drawn if self.units[name] == 1 else drawn * np.float64(self.units[name])
 
     def draw_all(self) -> None:
         """At once, on all cores."""
@@ -116,30 +125,42 @@ class DotProducts:
     def rows(self, rng: np.random.Generator) -> Iterator[Row]:
         """A row for each of a few v through all inputs and parameters at once.
 
-        Where one fails, a row for each tensor that does follows; where none does, one for each tensor so small that it
-        could be all wrong unseen.
+        Where one fails, a row for each tensor that does follows; where none does, one for each tensor so small that
+        an error in it could be unseen.
         """
         u = precision_of(self.subject.dtype).u
-        norms = {name: np.array([norm(block) for block in flat_blocks(g)]) for name, g in self.analytic.items()}
+        units = {name: unit_of(self.subject.point[name]) for name in self.analytic}
+        norms = {
+            name: units[name] * np.array([norm(block) for block in flat_blocks(g)]) for name, g in self.analytic.items()
+        }
         shapes = {name: g.shape for name, g in self.analytic.items()}
         failed, floor, unseen = False, 0.0, 0.0
         count = self.probe.directions
         for number in range(count):
-            v = Direction(list(self.analytic), int(rng.integers(2**63)), shapes, norms)
+            v = Direction(list(self.analytic), int(rng.integers(2**63)), shapes, norms, units)
             row, scale = self._row(f"everything, direction {number}", v)
             row = replace(row, alone=self._alone(v, row.caught * scale, UNHEARD[count]))
             failed |= row.verdict == FAIL
             floor, unseen = max(floor, 2.0**10 * u * scale), max(unseen, row.caught * scale if scale else 0.0)
             yield row
         for name in self.analytic:
-            v = Direction([name], int(rng.integers(2**63)), shapes, norms)
+            v = Direction([name], int(rng.integers(2**63)), shapes, norms, units)
             if failed:
                 row, _ = self._row(name, v, floor)
                 if row.verdict == FAIL:
                     yield row
-            elif name not in self.idle and unseen > 2.0**-6 * norm(v.weights[name] * norms[name]):
-                verdict, why = (UNRESOLVED, "too small beside the others") if norms[name].any() else (VACUOUS, "zero")
-                yield Row(name, "dot product", verdict, why, shapes[name])
+            elif name not in self.idle:
+                yield from self._unheard(name, v, unseen, norm(v.weights[name] * norms[name]))
+
+    def _unheard(self, name: str, v: Direction, unseen: float, size: float) -> Iterator[Row]:
+        """A row for a tensor that the others drown, along a direction of its own, where its own rounding is known."""
+        p = precision_of(self.subject.dtype)
+        known = self.subject.size <= LARGE and unseen > p.agreement * size
+        if known and math.isfinite(self.rounding.largest(name, self.analytic[name])):
+            yield self._row(name, v)[0]
+        elif unseen > 2.0**-6 * size:
+            verdict, why = (UNRESOLVED, "too small beside the others") if size else (VACUOUS, "zero")
+            yield Row(name, "dot product", verdict, why, self.analytic[name].shape)
 
     def _row(self, label: str, v: Direction, floor: float = 0.0) -> tuple[Row, float]:
         numeric, bar = self.probe.along(v)
@@ -148,7 +169,8 @@ class DotProducts:
         verdict, note = self._verdict(v, total, numeric, tolerance, scale)
         size = sum(self.analytic[name].size for name in v.names)
         difference = abs(total - numeric)
-        ratio = difference / tolerance if tolerance else (0.0 if difference == 0 else np.inf)
+        known = math.isfinite(tolerance) or not math.isfinite(total)
+        ratio = difference / tolerance if tolerance and known else (0.0 if difference == 0 or not known else np.inf)
         worst = Element(label, (), total, numeric, float(ratio))
         caught = tolerance / scale if scale else np.inf
         return Row(label, "dot product", verdict, note, (size,), size, worst, caught), scale
@@ -157,22 +179,24 @@ class DotProducts:
         """The error of one element, relative to its tensor's largest gradient, that would be seen in any tensor."""
         largest = {name: float(np.abs(self.analytic[name]).max(initial=0.0)) for name in v.names}
         heard = [
-            float(v.weights[name].min()) * size for name, size in largest.items() if size and name not in self.idle
+            float(v.weights[name].min()) * v.units[name] * size
+            for name, size in largest.items()
+            if size and name not in self.idle
         ]
         return tolerance / (unheard * min(heard)) if heard else np.inf
 
     def _verdict(self, v: Direction, total: float, numeric: float, tolerance: float, scale: float) -> tuple[str, str]:
         error = abs(total - numeric)
-        if error <= tolerance:
+        if error <= tolerance or (math.isinf(tolerance) and math.isfinite(total)):
             if scale == 0:
                 return VACUOUS, "zero"
             return (PASS, "") if tolerance <= 2.0**-6 * scale else (UNRESOLVED, "too small to tell")
         if self.subject.size <= LARGE and self._is_rounding(v, error, numeric):
             return UNRESOLVED, ROUNDING
-        if self.subject.size <= LARGE and error <= tolerance + self._moves(v, numeric):
-            return UNRESOLVED, ULPS
         if self.probe.has_kink(v, total):
             return KINK, "the slopes to both sides differ, and the pullback's is between"
+        if self.subject.size <= LARGE and error <= tolerance + self._moves(v, numeric):
+            return UNRESOLVED, ULPS
         return FAIL, "⟨dy, J v⟩ and ⟨Jᵀ dy, v⟩ differ"
 
     def _is_rounding(self, v: Direction, error: float, numeric: float) -> bool:

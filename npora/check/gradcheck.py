@@ -120,7 +120,7 @@ def gradcheck(
         rows += identity_rows(subject, check.dy)
         rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
     rows = [_unreturned(row, subject) if row.name in check.bench.missing else row for row in rows]
-    notes = list(dict.fromkeys(probe.notes))
+    notes = list(dict.fromkeys([*probe.notes, *check.rounding.notes]))
     alone = max((row.alone for row in heard if math.isfinite(row.alone)), default=0.0)
     if alone:
         notes.append(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from npora.check.complex_safe import unsafe_operation
+from npora.check.complex_safe import lost_slope, unsafe_operation
 from npora.check.complex_step import STEP, Index, complex_slope, complex_step
 from npora.check.dot_product import DIRECTIONS, Direction
 from npora.check.kinks import REACH, kink
@@ -31,6 +31,7 @@ from npora.check.verdict import precision_of
 from npora.nn.module import Array
 
 SHARP = 1e-7  # a bar no wider than this share of a slope can tell a right one from a wrong one
+LOST = 2.0**-36  # of a slope: more than rounding makes of what cancels, and less than any tolerance is for
 BESIDE = 2.0**-10  # how far from a kink the point beside it is
 Slopes = tuple[float, float]
 
@@ -62,42 +63,41 @@ class Oracles:
     def _is_safe(self) -> bool:
         """Does the complex step agree with differences along a direction, to their error bar?
 
-        Where an operation of the forward loses imaginary parts, it must along each input and parameter apart: what it
-        feeds may be of no effect on the gradient, or of little.
+        Where an operation of the forward loses imaginary parts it is no oracle, whatever differences say, unless all
+        that it feeds is of no effect on the slope along any input or parameter.
         """
         assert self.complex is not None
         try:
             complex_slope(self.complex, self.dy, self.all_along)
         except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
             return self._unsafe(unsafe_operation(self.subject) or f"{type(error).__name__}: {error}")
-        operation = unsafe_operation(self.subject)
-        apart = [{name: v} for name, v in self.all_along.items()] if operation else []
-        for v in [self.all_along, *apart]:
-            if doubt := self._contradiction(v, certain=bool(operation)):
-                return self._unsafe(operation or doubt)
+        if operation := unsafe_operation(self.subject):
+            lost = max(lost_slope(self.subject, self.dy, {name: v}) for name, v in self.all_along.items())
+            if lost > LOST:
+                return self._unsafe(operation)
+        if doubt := self._contradiction(self.all_along):
+            return self._unsafe(operation or doubt)
         return True
 
-    def _contradiction(self, v: dict[str, Array], certain: bool) -> str:
-        """How differences along v contradict the complex step; "" where they do not.
-
-        certain : nor may they leave it open. At a kink neither is a derivative, and a point beside it is asked.
-        """
-        if doubt := self._differ(v, certain):
+    def _contradiction(self, v: dict[str, Array]) -> str:
+        """How differences along v contradict the complex step; "" where they do not. At a kink neither is a derivative,
+        and a point beside it is asked."""
+        if doubt := self._differ(v):
             if self.kink_along(v) is None:
                 return doubt
             beside = {name: BESIDE * v[name] for name in v}
             with self._moved(beside):
-                if (doubt := self._differ(v, certain)) and (certain or self.kink_along(v) is None):
+                if (doubt := self._differ(v)) and self.kink_along(v) is None:
                     return doubt
         return ""
 
-    def _differ(self, v: dict[str, Array], certain: bool) -> str:
+    def _differ(self, v: dict[str, Array]) -> str:
         assert self.complex is not None
         slope = complex_slope(self.complex, self.dy, v)
         differences, bar = central_slope(self.real, self.dy, v, self.noise)
         if not abs(slope - differences) <= bar <= SHARP * abs(slope):
             differences, bar = consistent(lambda t: moved(self.real, self.dy, v, t), self.noise)
-        if abs(slope - differences) > bar or (certain and not bar <= SHARP * abs(slope) and slope != differences):
+        if abs(slope - differences) > bar:
             return f"along one direction {slope:.9g} against {differences:.9g} ± {bar:.1g}"
         return ""
 
@@ -132,7 +132,14 @@ class Oracles:
             self._without_complex_steps()
         numeric, bars = central(self.real, self.dy, name, indices, self.noise)
         self._ask_finer_steps(name, indices, a, numeric, bars)
+        for k in np.flatnonzero(np.isinf(bars)):
+            if slopes := self.kink_at(name, indices[k]):
+                numeric[k], bars[k] = self._mean(slopes, self.reach)
         return numeric, bars
+
+    def _mean(self, slopes: Slopes, reach: float) -> tuple[float, float]:
+        """What differences say where a kink is shown, and steps never are finer than that: (slope, error bar)"""
+        return sum(slopes) / 2, self._slack(slopes, reach)
 
     def _doubt(self, name: str, indices: list[Index], a: Array, numeric: Array, bars: Array) -> bool:
         """Where the pullback differs from complex steps, are the steps to blame?
@@ -179,7 +186,7 @@ class Oracles:
                     numeric[k], bars[k] = again[0], bar[0]
         off = np.abs(a - numeric)
         for k in np.argsort(-np.nan_to_num(off)):
-            if not off[k] > bars[k]:
+            if not (off[k] > bars[k] or math.isinf(bars[k])):
                 continue
             slope, error = central_consistent(self.real, self.dy, name, indices[k], self.fine)
             if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
@@ -191,7 +198,10 @@ class Oracles:
         if self.complex is not None:
             return rounding.spread(rounding.slopes_at(name, index), numeric)
         noise = rounding.spread(rounding.values, phi(self.real, self.dy))
-        slope, bar = central_consistent(self.real, self.dy, name, index, max(noise, self.noise))
+        if slopes := self.kink_at(name, index):
+            slope, bar = self._mean(slopes, self.reach)
+        else:
+            slope, bar = central_consistent(self.real, self.dy, name, index, max(noise, self.noise))
         return bar + abs(slope - numeric) if math.isfinite(bar) else math.inf
 
     def along(self, v: Direction) -> tuple[float, float]:
@@ -199,13 +209,24 @@ class Oracles:
         arrays = {name: v[name].astype(np.float64) for name in v.names}
         if self.complex is not None:
             return complex_slope(self.complex, self.dy, arrays), 0.0
-        return central_slope(self.real, self.dy, arrays, self.noise)
+        slope, bar = central_slope(self.real, self.dy, arrays, self.noise)
+        if math.isfinite(bar):
+            return slope, bar
+        if slopes := self.kink_along(arrays):
+            return self._mean(slopes, REACH)
+        return consistent(lambda t: moved(self.real, self.dy, arrays, t), self.noise)
 
     def rounding_along(self, v: Direction, numeric: float, rounding: Rounding) -> float:
         """The same along a direction."""
-        if self.complex is None:
-            return 0.0  # in its error bar
-        return rounding.spread(rounding.slopes({name: v[name].astype(np.float64) for name in v.names}), numeric)
+        arrays = {name: v[name].astype(np.float64) for name in v.names}
+        if self.complex is not None:
+            return rounding.spread(rounding.slopes(arrays), numeric)
+        noise = rounding.spread(rounding.values, phi(self.real, self.dy))
+        if slopes := self.kink_along(arrays):
+            slope, bar = self._mean(slopes, REACH)
+        else:
+            slope, bar = consistent(lambda t: moved(self.real, self.dy, arrays, t), max(noise, self.noise))
+        return bar + abs(slope - numeric) if math.isfinite(bar) else math.inf
 
     def has_kink(self, v: Direction, slope: float) -> bool:
         slopes = self.kink_along({name: v[name].astype(np.float64) for name in v.names})
@@ -224,7 +245,7 @@ class Oracles:
         """The two slopes along one coordinate, where they differ."""
         value = self.real.arrays[name][index]
         along = coordinate(self.real, self.dy, name, index)
-        slopes = kink(along, self.noise, self.reach * reach_of(self.real.arrays[name], index))
+        slopes = kink(along, self.noise, self.reach, reach_of(self.real.arrays[name], index))
         self.real.arrays[name][index] = value
         return slopes
 

@@ -68,8 +68,8 @@ def extrapolate(function: Callable[[float], float], noise: float, scale: float =
     the truncation that is left, and 2 noise/h_j the rounding: E = 2 (e + 2 noise/h_j). The entry with the least E is
     taken. Ridders has the first two alone; where h is wider than what φ does, these may agree on a wrong slope by luck.
     D_j is there about C/h_j: it changes more from step to step, not less, and rows up to where it does are left out,
-    as are those up to a step at which φ is not finite (out of a domain), or φ(h) + φ(−h) − 2φ(0), of order h², does not
-    shrink: then the point is the tip of something that the steps skip. With no row left the bar is infinite.
+    as are those up to a step at which φ is not finite (out of a domain), or φ(h) + φ(−h) − 2φ(0), of order h², shrinks
+    no faster than h: then the point is the tip of something that the steps skip. With no row left the bar is infinite.
     """
     steps: list[float] = []
     table: list[list[float]] = []
@@ -80,7 +80,7 @@ def extrapolate(function: Callable[[float], float], noise: float, scale: float =
             steps, table = [], []
             continue
         bend, before = abs(up + down - 2 * here), bend
-        if bend > before / 2 + 8 * noise:
+        if bend > before / 8 + 8 * noise:
             steps, table = [], []
         row = [(up - down) / (2 * h)]
         for k, above in enumerate(table[-1] if table else (), start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -38,30 +39,26 @@ class Rounding:
 
     def __init__(self, subject: Subject, dy: Outputs) -> None:
         self.subject, self.dy = subject, dy
+        self.notes: list[str] = []
 
     @cached_property
     def gradients(self) -> list[dict[str, Array]]:
         """What the pullback gives each time; nothing where it does not run on such arrays."""
-        return self._sampled(lambda seed: self._pullback(seed, 1))
+        return self._pullbacks(1)
 
     @cached_property
     def wide(self) -> list[dict[str, Array]]:
         """The same for moves WIDER times as wide: rounding follows them, a choice that an ulp turns over does not."""
-        return self._sampled(lambda seed: self._pullback(seed, WIDER))
+        return self._pullbacks(WIDER)
 
     @cached_property
     def values(self) -> list[float]:
         """φ = ⟨dy, f⟩ in float64, each time."""
-        return self._sampled(lambda seed: phi(self._bench(np.dtype(np.float64), _Shaker(seed, 2.0**-52)), self.dy))
+        return self._sampled(lambda bench, _: phi(bench, self.dy), np.float64, 2.0**-52)
 
     def slopes(self, directions: dict[str, Array]) -> list[float]:
         """The complex step along a direction, each time."""
-
-        def one(seed: int) -> float:
-            bench = self._bench(np.dtype(np.complex128), _Shaker(seed, 2.0**-52), directions)
-            return slope(bench, self.dy)
-
-        return self._sampled(one)
+        return self._sampled(lambda bench, _: slope(bench, self.dy), np.complex128, 2.0**-52, directions)
 
     def slopes_at(self, name: str, index: Index) -> list[float]:
         """The complex step at one coordinate, each time."""
@@ -77,31 +74,48 @@ class Rounding:
         )
         return np.asarray(SLACK * np.minimum(moves, wide / WIDER))
 
+    def largest(self, name: str, analytic: Array) -> float:
+        """How far any element of a tensor may be off by the tensor's own rounding; infinite where that is not known."""
+        if not (self.gradients and self.wide):
+            return math.inf
+        moved = float(self.of_gradient(name, analytic).max(initial=0.0))
+        return 2**4 * moved if math.isfinite(moved) else math.inf
+
     @staticmethod
     def spread(values: list[float], around: float) -> float:
         """How far a number may be off by rounding, from what came of it each time."""
         return SLACK * max((abs(value - around) for value in values), default=0.0)
 
-    def _sampled(self, one: Callable[[int], Any]) -> list[Any]:
-        try:
-            with np.errstate(all="ignore"):
-                return [one(seed) for seed in range(SAMPLES)]
-        except Exception:  # whatever a forward makes of a subclass of ndarray, it was right on arrays
-            return []
+    def _sampled(self, run: Callable[[Bench, _Shaker], Any], dtype: Any, ulp: float, v: Any = None) -> list[Any]:
+        """What comes of each run; nothing where the subject cannot be run so, as `notes` then say."""
+        found = []
+        for seed in range(SAMPLES):
+            shaker = _Shaker(seed, ulp)
+            bench = self._bench(np.dtype(dtype), shaker, v or {})
+            try:
+                with np.errstate(all="ignore"):
+                    found.append(run(bench, shaker))
+            except Exception as error:  # whatever a forward makes of a subclass of ndarray, it was right on arrays
+                note = f"how much of a difference is rounding could not be measured: {type(error).__name__}: {error}"
+                self.notes = list(dict.fromkeys([*self.notes, note]))
+                return []
+        return found
 
-    def _pullback(self, seed: int, times: float) -> dict[str, Array]:
+    def _pullbacks(self, times: float) -> list[dict[str, Array]]:
         dtype = self.subject.dtype
-        shaker = _Shaker(seed, times * 2.0 * float(np.finfo(dtype).epsneg))
-        bench = self._bench(dtype, shaker)
-        _, backward = bench.forward()
-        dy = tuple(shaker.watched(shaker.moved(w.astype(dtype))) for w in self.dy)
-        return {name: np.array(g, np.float64) for name, g in bench.gradients(backward, dy).items()}
 
-    def _bench(self, dtype: np.dtype[Any], shaker: _Shaker, directions: dict[str, Array] | None = None) -> Bench:
+        def one(bench: Bench, shaker: _Shaker) -> dict[str, Array]:
+            _, backward = bench.forward()
+            dy = tuple(shaker.watched(shaker.moved(w.astype(dtype))) for w in self.dy)
+            return {name: np.array(g, np.float64) for name, g in bench.gradients(backward, dy).items()}
+
+        return self._sampled(one, dtype, times * 2.0 * float(np.finfo(dtype).epsneg))
+
+    def _bench(self, dtype: np.dtype[Any], shaker: _Shaker, directions: dict[str, Array]) -> Bench:
         bench = self.subject.at(dtype)
         for name, x in bench.arrays.items():
             moved = shaker.moved(x)
-            if directions is not None and name in directions:
+            if name in directions:
                 moved = moved + 1j * STEP * directions[name]
             if name in self.subject.places:
                 bench.put(name, shaker.watched(moved))

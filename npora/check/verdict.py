@@ -60,9 +60,10 @@ class Comparison:
     analytic: Array
     numeric: Array
     tolerance: Array  # the larger of the element's own and the floor that the other tensors set
-    failed: Array  # bool, as are the next two
+    beyond: Array  # the tensor's own tolerance; bool, as are the next two
+    failed: Array
     unresolved: Array
-    zero: bool  # both are zero throughout, or no more than their own rounding, 2⁷ u G
+    zero: bool  # both are zero throughout, or no more than their own rounding, 2⁷ u G or what was measured
     caught: float  # the smallest error, relative to the tensor's largest gradient, that would have been a FAIL
 
     @property
@@ -74,6 +75,11 @@ class Comparison:
         return np.where(np.isnan(ratio), np.inf, ratio)
 
     @property
+    def hides(self) -> bool:
+        """Is there a difference beyond the tensor's own scale that the floor of the others keeps from a FAIL?"""
+        return self.verdict in (VACUOUS, UNRESOLVED) and bool((self.beyond & ~self.failed).any())
+
+    @property
     def verdict(self) -> str:
         if self.failed.any():
             return FAIL
@@ -82,26 +88,29 @@ class Comparison:
         return UNRESOLVED if self.unresolved.any() else PASS
 
 
-def compare(analytic: Array, numeric: Array, bars: Any, everywhere: float, dtype: npt.DTypeLike) -> Comparison:
-    """Element by element, with G_T the largest |n| of the tensor, G (`everywhere`) the largest of all tensors, and E
-    the oracle's own error bar (0 for the complex step):
+def compare(
+    analytic: Array, numeric: Array, bars: Any, everywhere: float, dtype: npt.DTypeLike, rounding: float = np.inf
+) -> Comparison:
+    """Element by element, with G_T the largest |n| of the tensor, G (`everywhere`) the largest of all tensors, E the
+    oracle's own error bar (0 for the complex step), and R the `rounding` of this tensor, where it was measured:
 
         tolerance = max(E, slack u G_T)
 
-        FAIL        |a − n| > tolerance, and > slack u G: no rounding anywhere in this pullback is as large
+        FAIL        |a − n| > tolerance, and > min(slack u G, R): no rounding anywhere in this pullback is as large
         PASS        |a − n| ≤ tolerance, and either the two agree to `agreement` of |n|, or E and slack u G_T are below
                     that, or one of the two is exactly zero: an element that the formula leaves out
         UNRESOLVED  otherwise: the element is too small for this oracle to tell
 
     A pullback can be right and yet off by a multiple of u G in a tensor whose own gradients are tiny: there a real
-    error and a rounding look alike, so that it is never a PASS, and never a FAIL.
+    error and a rounding look alike, so that it is never a PASS, and never a FAIL, unless the tensor's own rounding is
+    known to be less.
     """
     p = precision_of(dtype)
     bars = np.broadcast_to(bars, numeric.shape)
     known = np.isfinite(bars)
     numeric = np.where(np.isnan(numeric) & ~known, 0.0, numeric)
     largest = float(np.abs(numeric).max(initial=0.0, where=known))
-    floor = p.slack * p.u * everywhere
+    floor = min(p.slack * p.u * everywhere, rounding)
     tolerance = np.maximum(bars, p.slack * p.u * largest)
     difference = np.abs(analytic - numeric)
     size = np.abs(numeric)
@@ -110,13 +119,15 @@ def compare(analytic: Array, numeric: Array, bars: Any, everywhere: float, dtype
     agrees = difference <= p.agreement * size
     absent = ((analytic == 0) | (numeric == 0)) & (tolerance <= p.agreement * largest)
     passed = known & (difference <= tolerance) & (agrees | (tolerance <= p.agreement * size) | absent)
-    zero = largest <= max(2.0**-46 * everywhere, float(bars.max(initial=0.0, where=known)))
-    zero = zero and bool((np.abs(analytic) <= 2**7 * p.u * everywhere).all()) and not (agrees & (size > 0)).all()
+    zero = largest <= max(min(2.0**-46 * everywhere, rounding), float(bars.max(initial=0.0, where=known)))
+    zero = zero and bool((np.abs(analytic) <= min(2**7 * p.u * everywhere, rounding)).all())
+    zero = zero and not (agrees & (size > 0)).all()
     widest = max(float(tolerance.max(initial=0.0)), floor)
     return Comparison(
         analytic,
         numeric,
         np.maximum(tolerance, floor),
+        ~(difference <= tolerance),
         failed,
         ~failed & ~passed,
         zero,

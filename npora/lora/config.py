@@ -77,8 +77,8 @@ class PeftConfig(Readable):
 
     def __new__(cls, *args: Any, **values: Any) -> PeftConfig:
         known = [f.name for f in fields(cls) if f.name not in cls.lacks]
-        for name in values:
-            if name not in known:
+        for name, value in values.items():
+            if name not in known and not (name in cls.lacks and value is None):
                 near = [cls.meant[name]] if name in cls.meant else difflib.get_close_matches(name, known, n=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise TypeError(f"{cls.__name__} has no field '{name}'{hint}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.machine.stored import same_values
 from npora.models.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import BaseModelOutput, LanguageModelOutput, SequenceClassifierOutput
@@ -161,7 +162,7 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
         values.setdefault("scale_decoder_outputs", values.get("tie_word_embeddings", True) is not False)
         head, names = tensors.get("lm_head.weight"), ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
         embedding = next((tensors[f"{name}.weight"] for name in names if f"{name}.weight" in tensors), None)
-        values["tie_word_embeddings"] = head is None or embedding is None or np.array_equal(head, embedding)
+        values["tie_word_embeddings"] = head is None or embedding is None or same_values(head, embedding)
 
     def forward(
         self,

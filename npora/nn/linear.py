@@ -81,7 +81,7 @@ class Linear(Module):
 
     @property
     def matrix(self) -> Array:
-        """W [o,i], whichever way the weight is stored."""
+        """W [o,i], whichever way round the weight is: an array, or a stored matrix that gives its floats when asked."""
         return self.weight.data
 
     def with_matrix(self, W: Array) -> Linear:
@@ -145,7 +145,8 @@ class Conv1D(Linear):
 
     @property
     def matrix(self) -> Array:
-        return np.transpose(self.weight.data)  # [i,o] → [o,i]
+        W: Array = self.weight.data.T  # [i,o] → [o,i]
+        return W
 
     def with_matrix(self, W: Array) -> Linear:
         return super().with_matrix(W.T)

@@ -110,7 +110,10 @@ class IA3(Adapter):
 
     config_class = IA3Config
     tensors: ClassVar[Mapping[str, Tensor]] = {"l": Tensor("ia3_l.{}")}
-    samples: ClassVar[Mapping[str, Any]] = {"ia3": {}, "ia3_feedforward": {"feedforward_modules": ["dense"]}}
+    samples: ClassVar[Mapping[str, Any]] = {
+        "ia3": {"feedforward_modules": []},
+        "ia3_feedforward": {"feedforward_modules": ["dense"]},
+    }
     changes_bias = True
     forms_matrix = False
 
