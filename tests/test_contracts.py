@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.nn import Module, Parameter, checkpoint
+from npora.nn import Module, Parameter, checkpoint, holding
 from npora.nn.module import Array
 from tests.contracts import CASES, Case, draw
 
@@ -116,7 +116,9 @@ def test_outputs_and_gradients_have_the_dtype_of_the_inputs(case: Case, dtype: A
 def test_the_imaginary_part_of_a_complex_step_is_the_derivative(case: Case) -> None:
     """Im f(x + ih v)/h = J v to rounding, so ⟨dy, Jv⟩ = ⟨Jᵀdy, v⟩ holds far below what differences can see."""
     layer, call = prepare(case)
-    y, backward = call()
+    held: dict[tuple[str, int], Array] = {}
+    with holding(held, np.float64):
+        y, backward = call()
     dy = upstream(y)
     analytic = gradients(layer, backward, dy)
     stepped = copy.deepcopy(layer)
@@ -131,7 +133,8 @@ def test_the_imaginary_part_of_a_complex_step_is_the_derivative(case: Case) -> N
         for position, parameter in enumerate(trained(stepped)):
             directions.append(draw(*parameter.shape, seed=70 + position))
             parameter.data = parameter.data + 1e-20j * directions[-1]
-    value, _ = stepped(*inputs, **copy.deepcopy(case.keywords))
+    with holding(held, np.complex128):
+        value, _ = stepped(*inputs, **copy.deepcopy(case.keywords))
     left = np.sum(dy * np.asarray(value).imag) / 1e-20
     products = [g * v for g, v in zip(analytic, directions, strict=True)]
     # Each of the k products is off by some roundings; their norm, times 2¹⁰ u, bounds the sum (see checking, Higham).

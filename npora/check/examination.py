@@ -80,6 +80,7 @@ class Examination:
                 optimizer.step()
                 for name, parameter in held.items():
                     self.subject.point[name] = parameter.data.copy()
+                self.subject.held.clear()
                 self._start()
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from npora.lora.config import PeftConfig
-from npora.lora.methods import adaptable, method_of, methods_of
+from npora.lora.methods import adaptable, method_of
 from npora.lora.names import fits_pattern, is_named, names_match
 from npora.nn.linear import Linear
 from npora.nn.module import Module
@@ -129,10 +129,9 @@ def _layer_of(path: str, names: list[str]) -> int | None:
 def _refuse_others(chosen: Iterable[str], paths: Mapping[str, Module], config: PeftConfig) -> None:
     for path in chosen:
         if method_of(config, paths[path]) is None:
-            names = [method.__name__ for method in methods_of(config)]
             raise ValueError(
-                f"target_modules: '{path}' is a {type(paths[path]).__name__}; {' or '.join(names)} goes on "
-                f"{' or '.join(adaptable(config))} modules"
+                f"target_modules: '{path}' is a {type(paths[path]).__name__}; an adapter of a {type(config).__name__} "
+                f"goes on {' or '.join(adaptable(config))} modules"
             )
 
 

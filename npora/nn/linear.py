@@ -60,6 +60,25 @@ class Linear(Module):
 
         return y, backward
 
+    def product(self, x: Array) -> tuple[Array, Pullback]:
+        """x Wᵀ, without b.    x [...,i]  →  [...,o]"""
+        linear = copy.copy(self)
+        linear.bias = None
+        return linear.forward(x)
+
+    def plus_bias(self, y: Array) -> tuple[Array, Pullback]:
+        """y + b, for a y that is not kept: it is added to in place.    y [...,o]  →  [...,o]"""
+        bias = self.bias
+        if bias is not None:
+            y += bias.data
+
+        def backward(dy: Array) -> Array:
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))
+            return dy
+
+        return y, backward
+
     @property
     def matrix(self) -> Array:
         """W [o,i], whichever way round the weight is: an array, or a stored matrix that gives its floats when asked."""

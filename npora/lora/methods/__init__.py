@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
+from npora.lora.methods.dora import DoRA
 from npora.lora.methods.hira import HiRA
 from npora.lora.methods.ia3 import IA3
 from npora.lora.methods.loha import LoHa
@@ -17,7 +18,7 @@ from npora.lora.methods.lora import LoRA
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (LoRA, LoHa, HiRA, VeRA, IA3)
+METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA, LoHa, HiRA, VeRA, IA3)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:

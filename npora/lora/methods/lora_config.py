@@ -19,6 +19,7 @@ class LoraConfig(UnsupportedFields):
     lora_dropout : probability of dropping an input of the adapter, in training
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A
+    use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
     rank_pattern, alpha_pattern : {regular expression for the end of a path: r or lora_alpha}; the first that fits wins
@@ -31,7 +32,9 @@ class LoraConfig(UnsupportedFields):
     TypeError: a field that there is not, with the name that was meant.
     """
 
-    meaning: ClassVar[tuple[str, ...]] = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+    meaning: ClassVar[tuple[str, ...]] = (
+        "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern",
+    )  # fmt: skip
     beginning: ClassVar[tuple[str, ...]] = (
         "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
         "megatron_core", "qalora_group_size",
@@ -53,6 +56,7 @@ class LoraConfig(UnsupportedFields):
     layers_pattern: list[str] | str | None = None
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
+    use_dora: bool = False
     _: KW_ONLY
     peft_type: str = "LORA"
 

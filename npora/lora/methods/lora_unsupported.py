@@ -32,7 +32,6 @@ class UnsupportedFields(PeftConfig):
     target_parameters: Unsupported = None
     trainable_token_indices: Unsupported = None
     use_bdlora: Unsupported = None
-    use_dora: Unsupported = False
     use_qalora: Unsupported = False
     velora_config: Unsupported = None
 
