@@ -12,7 +12,16 @@ from npora.data import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
 )
-from npora.lora import LoraConfig, PeftModel, TaskType, get_peft_model
+from npora.lora import (
+    HiraConfig,
+    IA3Config,
+    LoHaConfig,
+    LoraConfig,
+    PeftModel,
+    TaskType,
+    VeraConfig,
+    get_peft_model,
+)
 from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
     AutoModelForCausalLM,
@@ -31,9 +40,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
-    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "LoraConfig",
-    "PeftModel", "TaskType", "Trainer", "TrainingArguments", "get_num_threads", "get_peft_model", "gradcheck",
-    "no_grad", "set_num_threads",
+    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "HiraConfig",
+    "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "TaskType", "Trainer", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     report,
     scaling,
     start,
+    stored,
     toy,
     with_npora,
     workloads,
@@ -245,6 +246,16 @@ def test_what_is_measured_is_bound_to_no_older_instructions(monkeypatch: pytest.
     found = process.free_to_run()
     assert "OPENBLAS_CORETYPE" not in found and found["PATH"]
     assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == str(os.cpu_count())
+
+
+def test_a_stored_base_is_measured_beside_the_same_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"hidden_size": 12, "intermediate_size": 20, "num_attention_heads": 2, "vocab_size": 40}
+    monkeypatch.setattr(stored, "SIZES", {**stored.SIZES, **sizes, "num_key_value_heads": 1})
+    stored.prepare(tmp_path, 1)
+    found = {way: stored.run(tmp_path, way, 2, batch=2, length=5) for way in stored.WAYS}
+    losses = [measured.pop("losses") for measured in found.values()]
+    np.testing.assert_allclose(losses, [losses[0]] * len(losses), rtol=1e-5)
+    assert all(number > 0 for measured in found.values() for number in measured.values())
 
 
 def test_a_busy_machines_share_is_measured_for_each_piece_of_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_layers_that_are_right_pass(capsys: pytest.CaptureFixture[str], tmp_path
     assert main(["gradcheck", "lora_linear", "softmax", "--json", str(tmp_path / "r.json")]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("PASS        lora_linear, ")
     reports = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    assert [report["subject"] for report in reports] == ["LoRALinear", "softmax"]
+    assert [report["subject"] for report in reports] == ["Adapted", "softmax"]
     assert main(["gradcheck", "lora_linear", "--dtype", "float32", "--method", "central", "--steps", "1"]) == 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.nn import Module, Parameter, checkpoint
+from npora.nn import Module, Parameter, checkpoint, holding
 from npora.nn.module import Array
 from tests.contracts import CASES, Case, draw
 
@@ -22,6 +22,11 @@ every_layer = pytest.mark.parametrize(
     "case", [case for case in CASES if not case.whole_model], ids=lambda case: case.name
 )
 every_row_wise = pytest.mark.parametrize("case", [case for case in CASES if case.row_wise], ids=lambda case: case.name)
+every_module_that_recomputes_nothing = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if not (case.whole_model or case.frozen_rounds) and isinstance(case.build(), Module)],
+    ids=lambda case: case.name,
+)
 
 
 def read_only(value: Any, dtype: Any = None) -> Any:
@@ -111,7 +116,9 @@ def test_outputs_and_gradients_have_the_dtype_of_the_inputs(case: Case, dtype: A
 def test_the_imaginary_part_of_a_complex_step_is_the_derivative(case: Case) -> None:
     """Im f(x + ih v)/h = J v to rounding, so ⟨dy, Jv⟩ = ⟨Jᵀdy, v⟩ holds far below what differences can see."""
     layer, call = prepare(case)
-    y, backward = call()
+    held: dict[tuple[str, int], Array] = {}
+    with holding(held, np.float64):
+        y, backward = call()
     dy = upstream(y)
     analytic = gradients(layer, backward, dy)
     stepped = copy.deepcopy(layer)
@@ -126,7 +133,8 @@ def test_the_imaginary_part_of_a_complex_step_is_the_derivative(case: Case) -> N
         for position, parameter in enumerate(trained(stepped)):
             directions.append(draw(*parameter.shape, seed=70 + position))
             parameter.data = parameter.data + 1e-20j * directions[-1]
-    value, _ = stepped(*inputs, **copy.deepcopy(case.keywords))
+    with holding(held, np.complex128):
+        value, _ = stepped(*inputs, **copy.deepcopy(case.keywords))
     left = np.sum(dy * np.asarray(value).imag) / 1e-20
     products = [g * v for g, v in zip(analytic, directions, strict=True)]
     # Each of the k products is off by some roundings; their norm, times 2¹⁰ u, bounds the sum (see checking, Higham).
@@ -158,6 +166,16 @@ def test_backward_is_linear_in_the_upstream_gradient(case: Case) -> None:
     bound = 2**10 * 2.0**-53 * max(float(np.abs(g).max(initial=0)) for g in once)
     for g, h, total in zip(once, gradients(layer, backward, other), both, strict=True):
         np.testing.assert_allclose(g + h, total, rtol=0, atol=bound)
+
+
+@every_module_that_recomputes_nothing
+def test_backward_uses_the_parameters_that_forward_saw(case: Case) -> None:
+    layer, call = prepare(case)
+    (y, first), (_, second) = call(), call()
+    expected = gradients(layer, first, upstream(y))
+    for parameter in layer.parameters():
+        parameter.data = read_only(2 * parameter.data + 1)
+    assert_same_bits(gradients(layer, second, upstream(y)), expected)
 
 
 @every_module

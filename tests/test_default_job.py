@@ -17,7 +17,7 @@ from npora import PeftModel
 from npora.cli import main
 from npora.commands import default_job
 from npora.commands.default_job import Recipe, bits_per_byte, pretrained, run
-from npora.lora import LoRALinear
+from npora.lora.methods.lora import LoRA
 from npora.models import GPT2Config, GPT2LMHeadModel
 
 SMALL = Recipe(
@@ -169,8 +169,12 @@ def test_a_changed_base_is_an_error(kept: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_merge_that_computes_another_thing_is_an_error(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = LoRALinear.get_delta_weight
-    monkeypatch.setattr(LoRALinear, "get_delta_weight", lambda layer, name: np.float32(1.001) * right(layer, name))
+    right = LoRA.merged
+
+    def wrong(self: LoRA, W: Any, b: Any, A: Any, B: Any) -> Any:
+        return right(self, W, b, A, np.float32(1.001) * B)
+
+    monkeypatch.setattr(LoRA, "merged", wrong)
     with pytest.raises(RuntimeError, match="the merged weights do not compute what W and B A apart do"):
         run(str(tmp_path), seed=5, cache=kept, recipe=SMALL)
 

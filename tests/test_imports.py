@@ -13,7 +13,13 @@ import npora
 
 ROOT = Path(npora.__file__).parent
 # Each package may import from those in earlier rows.
-LAYERS = [{"machine"}, {"nn", "files"}, {"optim", "lora", "models", "check"}, {"data", "train"}, {"commands", "cli"}]
+LAYERS = [
+    {"machine"},
+    {"nn", "files", "stored"},
+    {"optim", "lora", "models", "check"},
+    {"data", "train"},
+    {"commands", "cli"},
+]
 # Within a row `train` builds on `data`, `check` takes steps of `optim`, `files` is for all, and `cli` on `commands`.
 SIDEWAYS = {("train", "data"), ("cli", "commands"), ("check", "optim")}
 

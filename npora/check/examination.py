@@ -80,6 +80,7 @@ class Examination:
                 optimizer.step()
                 for name, parameter in held.items():
                     self.subject.point[name] = parameter.data.copy()
+                self.subject.held.clear()
                 self._start()
 
     @property
@@ -116,7 +117,7 @@ class Examination:
         numeric = numeric.reshape(shape)
         bars = bars.reshape(shape)
         found = compare(picked, numeric, bars, everywhere, self.subject.dtype)
-        if found.hides:
+        if found.hides and name not in self.idle:
             own = self.rounding.largest(name, a)
             found = compare(picked, numeric, bars, everywhere, self.subject.dtype, own)
         verdict, note = self._verdict(name, found, indices)

@@ -52,7 +52,8 @@ def gradcheck(
     for each that has any; that of a structure is a structure like it. Arrays of integers or truth values, arrays
     without elements, numbers beside an array, and whatever is given by keyword have no gradient: None stands there, or
     nothing. None for any other is an error of the pullback, unless the gradient is zero. Integers among the outputs
-    have none either: backward takes one dy for each floating-point output.
+    have none either: backward takes one dy for each floating-point output. What a forward computes by `held` is a
+    constant of the gradient: it is computed once, and stays what it was wherever forward is evaluated.
 
     Parameters
     ----------
@@ -125,6 +126,9 @@ def gradcheck(
         notes.append(
             f"directions see an error in one element alone from {alone:.1e} of its tensor's largest gradient on"
         )
+    if subject.held:
+        names = ", ".join(dict.fromkeys(name for name, _ in subject.held))
+        notes.append(f"held constant, as the layer says that its gradient treats it: {names}")
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")
     if blame and any(row.verdict == FAIL for row in rows):

@@ -14,6 +14,7 @@ from npora.check.inputs import is_floating, nothing_given, positional_names, rea
 from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.nn import Module, no_grad
+from npora.nn.held import Values, holding
 from npora.nn.module import Array
 
 Outputs = tuple[Array, ...]
@@ -69,6 +70,7 @@ class Subject:
         }
         # Never written to, so that a model's own arrays need not be copied.
         self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
+        self.held: Values = {}  # what forward holds constant, as it is at the point
         self.randomized: list[str] = []
         if randomize is not None:
             self._randomize(randomize)
@@ -137,12 +139,14 @@ class Bench:
         return array
 
     def forward(self) -> tuple[Outputs, Callable[..., Any]]:
-        """The outputs, and the pullback. Each Generator among the arguments is copied, so that it draws the same."""
+        """The outputs, and the pullback. Each Generator among the arguments is copied, so that it draws the same; what
+        forward holds constant is what it was in the subject's first forward, wherever this bench has been moved to."""
         inputs, keywords = self.inputs, self.keywords
         if self._draws:
             inputs, keywords = (with_leaves(given, lambda _, x: _fresh(x)) for given in (inputs, keywords))
         try:
-            result = self.layer(*inputs, **keywords)
+            with holding(self.subject.held, self.dtype):
+                result = self.layer(*inputs, **keywords)
         except TypeError as error:
             labels = self.subject.arguments.labels
             nested = [label for label, value in zip(labels, inputs, strict=True) if parts(value) is not None]

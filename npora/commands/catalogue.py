@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from npora.lora import LoRAAttention, LoraConfig, LoRALinear, get_peft_model
+from npora.lora import LoRAAttention, LoraConfig, get_peft_model
+from npora.lora.adapter import Adapter
+from npora.lora.inject import adapted_layer
+from npora.lora.methods import METHODS
 from npora.models import (
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -128,10 +131,18 @@ def _cross_attention(rng: Rng, scale: float) -> Drawn:
     return layer, (_normal(rng, b, t, 6), _normal(rng, b, s, k)), {"key_mask": key_mask}
 
 
-def _lora_linear(rng: Rng, scale: float) -> Drawn:
-    n, i, o, r = _sizes(rng, 4)
-    layer = LoRALinear(Linear(i, o, rng=0), r, 2 * r + 1, float(rng.choice([0.0, 0.2])), rng=1)
-    return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
+def _adapted(method: type[Adapter], fields: Mapping[str, Any]) -> Callable[[Rng, float], Drawn]:
+    """A layer with an adapter of this config, of sizes that are none of the config's own."""
+
+    def draw(rng: Rng, scale: float) -> Drawn:
+        n, i, o = [size for size in _sizes(rng, 7) if size not in fields.values()][:3]
+        config = method.config_class(**fields)
+        layer = adapted_layer(Linear(i, o, rng=0), config, np.random.default_rng(1), "dense")
+        if "dropout_p" in vars(layer.adapters["default"]):
+            layer.adapters["default"].dropout_p = float(rng.choice([0.0, 0.2]))
+        return _moved(layer, rng, scale), (_normal(rng, n, i),), {"rng": np.random.default_rng(2)}
+
+    return draw
 
 
 def _lora_attention(rng: Rng, scale: float) -> Drawn:
@@ -240,7 +251,7 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "layer_norm": _layer_norm,
     "attention": _self_attention,
     "cross_attention": _cross_attention,
-    "lora_linear": _lora_linear,
+    **{name: _adapted(method, fields) for method in METHODS for name, fields in method.samples.items()},
     "lora_attention": _lora_attention,
     "swiglu": _swiglu,
     "bert": _encoder(BertForSequenceClassification, _BERT),

@@ -13,7 +13,7 @@ from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import AutoTokenizer, Tokenizer, check_vocabulary
 from npora.files import resolve
-from npora.lora import LoraConfig, PeftModel, adapter_directory, read_record
+from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generation_config import text_end
@@ -64,7 +64,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
-    config, record = LoraConfig.from_pretrained(directory), read_record(directory)
+    config, record = PeftConfig.from_pretrained(directory), read_record(directory)
     name = options.model or _base_of(config, directory)
     base_folder(name)
     notes = record["notes"]
@@ -105,19 +105,19 @@ def base_folder(name: str) -> str:
     inner = os.path.join(folder, "adapter")
     for path in (folder, inner):
         if os.path.isfile(os.path.join(path, ADAPTER_CONFIG)) and not os.path.isfile(os.path.join(folder, CONFIG_NAME)):
-            base = LoraConfig.from_pretrained(path).base_model_name_or_path
+            base = PeftConfig.from_pretrained(path).base_model_name_or_path
             raise ValueError(f"--model {name} is an adapter: pass it as --adapter, and as --model its base, {base}")
     return folder
 
 
-def _base_of(config: LoraConfig, directory: str) -> str:
+def _base_of(config: PeftConfig, directory: str) -> str:
     name = config.base_model_name_or_path
     if name is None:
         raise ValueError(f"{directory} does not say which model it was trained on: pass --model")
     return f"{name}@{config.revision}" if config.revision and not os.path.isdir(name) else name
 
 
-def _task_of_adapter(config: LoraConfig, notes: Mapping[str, Any], directory: str, tasks: Sequence[str]) -> Task:
+def _task_of_adapter(config: PeftConfig, notes: Mapping[str, Any], directory: str, tasks: Sequence[str]) -> Task:
     found = next((task for task in TASKS.values() if config.task_type == task.task_type), None)
     found = TASKS.get(str(notes.get("task")), found)
     if found is None:

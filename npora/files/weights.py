@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from npora.files.json import read_json
-from npora.files.safetensors import Array, load_file
+from npora.files.safetensors import Array, Forms, load_file
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,11 +24,14 @@ _CONVERT = (
 )
 
 
-def load_weights(directory: str | os.PathLike[str], dtype: npt.DTypeLike | None = None) -> dict[str, Array]:
+def load_weights(
+    directory: str | os.PathLike[str], dtype: npt.DTypeLike | None = None, forms: Forms = MappingProxyType({})
+) -> dict[str, Array]:
     """Every tensor by name: of `model.safetensors`, or else of the shards in `model.safetensors.index.json`.
 
     They are read-only views of the memory-mapped files. dtype : what tensors of floating point become; those that are
-    of another one, as a float16 checkpoint's are, are copied. bfloat16, which NumPy lacks, is float32 in any case.
+    of another one, as a float16 checkpoint's are, are copied. bfloat16, which NumPy lacks, is float32 in any case,
+    unless `forms` says what else (see load_file).
 
     Raises
     ------
@@ -37,9 +41,9 @@ def load_weights(directory: str | os.PathLike[str], dtype: npt.DTypeLike | None 
     path = os.path.join(directory, SINGLE)
     index = os.path.join(directory, INDEX)
     if os.path.isfile(path):  # an index beside it is ignored, as transformers does
-        tensors = load_file(path)
+        tensors = load_file(path, forms)
     elif os.path.isfile(index):
-        tensors = _load_shards(os.fspath(directory), index)
+        tensors = _load_shards(os.fspath(directory), index, forms)
     else:
         raise FileNotFoundError(f"there is no file {path}, and no {INDEX} either" + _pickles(directory))
     if dtype is not None:
@@ -61,13 +65,13 @@ def read_index(path: str | os.PathLike[str]) -> dict[str, str]:
     return shards
 
 
-def _load_shards(directory: str, index: str) -> dict[str, Array]:
+def _load_shards(directory: str, index: str, forms: Forms) -> dict[str, Array]:
     places = read_index(index)
     tensors: dict[str, Array] = {}
     found: dict[str, str] = {}
     for shard in sorted(set(places.values())):
         first = next(key for key, place in places.items() if place == shard)
-        for key, tensor in load_file(_inside(directory, shard, first)).items():
+        for key, tensor in load_file(_inside(directory, shard, first), forms).items():
             if key in found:
                 raise ValueError(f"{directory}: tensor {key!r} is in {found[key]} and in {shard}; it must be in one")
             if key not in places:

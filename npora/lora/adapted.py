@@ -11,6 +11,7 @@ import numpy as np
 
 from npora.lora.adapter import Adapter
 from npora.nn.dropout import active_rng
+from npora.nn.held import Values, holding
 from npora.nn.linear import Linear
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
 
@@ -127,12 +128,20 @@ class Adapted(Module):
             part.data.flags.writeable = False
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
-        """A layer of its own with f_n(… f_1(W)). Raises ValueError with safe_merge, where one is not finite."""
+        """A layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds. What an adapter holds
+        constant is of the base's own W, as it is where that adapter is alone, and so in PEFT.
+
+        Raises ValueError with safe_merge, where one is not finite.
+        """
         base = self.base_layer
-        W, b = base.matrix, None if base.bias is None else base.bias.data
+        W0, b = base.matrix, None if base.bias is None else base.bias.data
+        W = W0
         for name in names:
-            adapter = self.adapters[name]
-            W, b, _ = adapter.merged(W, b, *adapter.theta)
+            adapter, held = self.adapters[name], Values()
+            for at in [W0] if adapter.adds or W is W0 else [W0, W]:
+                with holding(held, base.dtype):
+                    changed, changed_b, _ = adapter.merged(at, b, *adapter.theta)
+            W, b = W + (changed - W0) if adapter.adds and W is not W0 else changed, changed_b
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)

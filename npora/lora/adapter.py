@@ -8,33 +8,43 @@ it goes. Which adapters a model has, which one is on, merged or saved is elsewhe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
+from npora.nn.contract import activations
 from npora.nn.dropout import dropout
 from npora.nn.init import Source
-from npora.nn.linear import Linear, matmul, rows
+from npora.nn.linear import Conv1D, Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
 from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
+Shared = Mapping[str, Parameter]
+NOTHING_SHARED: Shared = MappingProxyType({})
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
+Merged = tuple[Array, Array | None, MergedPullback]
+
+KINDS: tuple[type[Module], ...] = (Conv1D, Linear)  # that there are methods for, a kind of another before that one
 
 
 class Tensor(NamedTuple):
-    """How one of an adapter's tensors is called.
+    """How one of an adapter's tensors is called, and whose it is.
 
     live : in named_parameters(), as PEFT has it; {} stands for the adapter's name, as in "lora_A.{}.weight"
     file : in the file; "" is the live name without ".{}", None a tensor that files do not hold
     trained : False for a constant of the adapter, such as norms of W that it began with
+    shared : True for an array that the whole model has once: live and in the file its name is then one beside the
+        model, "base_model.vera_A.default". Each layer's adapter holds it too
     """
 
     live: str
     file: str | None = ""
     trained: bool = True
+    shared: bool = False
 
     def live_name(self, adapter_name: str) -> str:
         return self.live.format(adapter_name)
@@ -57,76 +67,110 @@ class Adapter(Readable):
 
     config_class : its config, with PEFT's fields and defaults
     tensors : for each attribute that holds a Parameter, its names
-    adapts : the kinds of layers that it goes on
+    adapts : the kinds of layers that it goes on, each by name: Linear does not mean Conv1D too
     identity_at_start : whether a new adapter leaves its layer as it is, with the config's defaults
     changes_bias : whether b′ differs from b
+    samples : small configs by name, each as its fields: what `npora gradcheck NAME` and the tests try the method on, on
+        a layer at the path `dense`
     forms_matrix : whether forward holds an array of the size of W meanwhile. None keeps one for backward
+    adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
+        what those before it made
+
+    dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
+
+    Beside its tensors an adapter may have numbers as attributes, such as r and s: they are shown where it is printed.
     """
 
     config_class: ClassVar[type[PeftConfig]]
     tensors: ClassVar[Mapping[str, Tensor]]
-    adapts: ClassVar[tuple[type[Module], ...]] = (Linear,)
+    samples: ClassVar[Mapping[str, Mapping[str, Any]]]
+    adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
     identity_at_start: ClassVar[bool] = True
     changes_bias: ClassVar[bool] = False
     forms_matrix: ClassVar[bool] = True
+    adds: ClassVar[bool] = False
 
-    dropout_p: float = 0.0  # of its input, in training
+    dropout_p: float = 0.0
 
-    def __init__(
-        self, base: Linear, config: Any, rng: Source, path: str = "", shared: Mapping[str, Parameter] | None = None
-    ) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
         """Make the tensors, with their initial values, in the base's dtype.
 
         base : the frozen layer. A method that reads its matrix for a start does so here, and keeps no reference
         config : of this method's class
         rng : draws whatever is drawn; a Blank where values will be loaded
         path : the layer's path in the model, for what depends on it (patterns of ranks, targets of a second kind)
-        shared : the arrays that this class's `shared` made, by name
+        shared : the arrays that this class's `shared` made, by name, to be kept as the attributes that `tensors` names
         """
         raise NotImplementedError
 
     @classmethod
     def fits(cls, config: PeftConfig, base: Module) -> bool:
         """Whether this method is the one that a config means for a layer. The registry asks in its order."""
-        return isinstance(config, cls.config_class) and isinstance(base, cls.adapts)
+        kind = next((kind for kind in KINDS if isinstance(base, kind)), None)
+        return isinstance(config, cls.config_class) and kind in cls.adapts
 
     @staticmethod
-    def shared(config: Any, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any]) -> dict[str, Array]:
-        """Arrays of the whole model, made once: by the name that they have in PEFT's model, as "vera_A". They are
-        frozen. None, unless a method says otherwise.
+    def shared(
+        config: Any, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
+    ) -> dict[str, Array]:
+        """Arrays of the whole model, made once, by the short name of their Tensor, as "vera_A". There are none, unless
+        a method says otherwise.
 
         shapes : (o, i) of each target, by its path
         """
         return {}
 
-    def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """(W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
         W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. The pullback takes (dW′, db′), of which
-        db′ is None where there is no bias, and returns (dW, db, *dtheta).
+        db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
+        depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         """y and its pullback, which adds to the grad of the tensors and returns dx.
 
-        Unless a method knows better:  y = base(x) + drop(x) (W′ − W)ᵀ,  with ΔW = W′ − W formed here, and again in
-        backward, and kept by neither.  dΔW = Σₙ dyₙ drop(xₙ)ᵀ,  dx = base's pullback + drop's pullback of dy ΔW.
+        Unless a method knows better, W′ is formed here and again in backward, and kept by neither:
+
+            y = x W′ᵀ + b′         (1)
+            dx = dy W′             (2)
+            dW′ = Σₙ dyₙ xₙᵀ       (3)
+            db′ = Σₙ dyₙ           (4)
+
+        Dropout is for the adapter's own path, the base's sees all of x. With x̃ = drop(x) in (3), and ΔW = W′ − W:
+
+            y = x Wᵀ + x̃ ΔWᵀ + b′                      (1′)
+            dx = dy W + drop's pullback of dy ΔW       (2′)
         """
-        if self.changes_bias:
-            raise NotImplementedError(f"{type(self).__name__} changes the bias, and needs a forward of its own")
-        W, theta = base.matrix, self.theta
-        y, back_base = base(x)
+        W, bias, theta = base.matrix, base.bias, self.theta
+        b = None if bias is None else bias.data
+        x = activations(base, x, W)
         dropped, back_dropout = self.drop(x, rng)
-        y += matmul(dropped, (self.merged(W, None, *theta)[0] - W).T)  # [...,o]
+        drops, trained = dropped is not x, [bias, *self.parameters()]
+        kept = dropped if any(parameter is not None and parameter.requires_grad for parameter in trained) else None
+        changed, changed_b, _ = self.merged(W, b, *theta)
+        if drops:
+            y = matmul(x, W.T) + matmul(dropped, (changed - W).T)  # (1′) [...,o]
+        else:
+            y = matmul(x, changed.T)  # (1) [...,o]
+        if changed_b is not None:
+            y += changed_b
 
         def backward(dy: Array) -> Array:
-            changed, _, back_merged = self.merged(W, None, *theta)
-            dx: Array = back_base(dy)
-            dx += back_dropout(matmul(dy, changed - W))
-            if any(parameter.requires_grad for parameter in self.parameters()):
-                _, _, *dtheta = back_merged(product(rows(dy).T, rows(dropped)), None)
+            changed, _, back_merged = self.merged(W, b, *theta)
+            if drops:
+                dx = matmul(dy, W) + back_dropout(matmul(dy, changed - W))  # (2′) [...,i]
+            else:
+                dx = matmul(dy, changed)  # (2) [...,i]
+            del changed  # before an array as large is made
+            if kept is not None:
+                dW = product(rows(dy).T, rows(kept))  # (3) [o,i]
+                _, db, *dtheta = back_merged(dW, None if b is None else rows(dy).sum(axis=0))  # (4) [o]
                 self.accumulate(*dtheta)
+                if bias is not None and bias.requires_grad and db is not None:
+                    bias.accumulate(db)
             return dx
 
         return y, backward
@@ -139,11 +183,12 @@ class Adapter(Readable):
     def parameters(self) -> list[Parameter]:
         return [getattr(self, attribute) for attribute in self.tensors]
 
-    def in_file(self) -> Iterator[tuple[str, Parameter]]:
-        """Its tensors that files hold, under the names that they have there."""
+    def in_file(self, path: str, config: PeftConfig) -> Iterator[tuple[str, Parameter]]:
+        """Its tensors that files hold, under the names that they have there. path : the layer's in the whole model"""
         for tensor, parameter in zip(self.tensors.values(), self.parameters(), strict=True):
-            if tensor.file_name is not None:
-                yield tensor.file_name, parameter
+            is_saved = not tensor.shared or getattr(config, "save_projection", True)
+            if tensor.file_name is not None and is_saved:
+                yield f"{'base_model' if tensor.shared else path}.{tensor.file_name}", parameter
 
     def accumulate(self, *dtheta: Array | None) -> None:
         """Add each gradient to its tensor's, where that is trained."""
@@ -162,6 +207,19 @@ class Adapter(Readable):
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         """(name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""
         return iter(())
+
+    def said(self) -> Iterator[str]:
+        for name, value in vars(self).items():
+            if value and isinstance(value, int | float):
+                yield f"{name}={value:g}"
+
+
+def of_a_product(B: Parameter, A: Parameter, name: str = "Bᵀ dB = dA Aᵀ") -> Identities:
+    """What holds where a loss sees B A alone: it cannot see B → B M⁻¹, A → M A, so Bᵀ dB = dA Aᵀ. B [o,r]  A [r,i]"""
+    if A.grad is not None and B.grad is not None:
+        left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
+        right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
+        yield name, np.concatenate([left, -right], axis=-1)
 
 
 def _unchanged(dy: Array) -> Array:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from npora.lora.adapted import Adapted
 from npora.lora.biases import TrainedBiases
@@ -16,6 +19,7 @@ from npora.lora.inject import PlainView, base_parameters, check_name, inject, ma
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
 from npora.lora.names import names_match
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.shared import LoraModel
 from npora.nn.module import Array, Backward, Module, Parameter
 
 DEFAULT_SEED = 42
@@ -24,25 +28,9 @@ _SWITCHING = threading.Lock()
 
 def check_config(config: object) -> None:
     if not isinstance(config, PeftConfig) or type(config) is PeftConfig:
-        kind, own = type(config), ", ".join(kind.__name__ for kind in PeftConfig.kinds.values())
-        raise TypeError(f"an adapter's config must be npora's {own}; got a {kind.__module__}.{kind.__qualname__}")
-
-
-class LoraModel(Module):
-    """The base model under PEFT's second level of names, `base_model.model.…`, and beside it what an adapter has but
-    once for all its layers, `base_model.vera_A.default`."""
-
-    def __init__(self, model: Module) -> None:
-        self.model = model
-        self.shared: dict[str, dict[str, Parameter]] = {}  # of each adapter, by name
-
-    def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
-        yield "model", self.model
-        for adapter, arrays in self.shared.items():
-            yield from ((f"{name}.{adapter}", parameter) for name, parameter in arrays.items())
-
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        return self.model(*args, **kwargs)
+        own = ", ".join(kind.__name__ for kind in PeftConfig.kinds.values())
+        found = f"{type(config).__module__}.{type(config).__qualname__}"
+        raise TypeError(f"an adapter's config must be one of npora's, {own}; got a {found}")
 
 
 class Adapters(Module):
@@ -126,11 +114,11 @@ class Adapters(Module):
         check_config(peft_config)
         self._check_place(adapter_name, peft_config)
         peft_config.check_new()
-        view = self._view()
-        planned = Plan(target_paths(view, peft_config), saved_paths(view, peft_config))
+        view, completed = self._view(), copy.copy(peft_config)
+        completed.complete(self.get_base_model())
+        planned = Plan(target_paths(view, completed), saved_paths(view, completed))
         view.refuse_overlap(*planned)
-        if peft_config.target_modules is None:
-            peft_config.target_modules = sorted(view.default_target_modules)  # PEFT may know none for this model
+        vars(peft_config).update(vars(completed))  # written out, since PEFT may know no default for this model
         heads = PEFTS_HEADS if peft_config.task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") else ()
         named = (*heads, *(peft_config.modules_to_save or ()))
         if unsaid := [path for path in planned.saved if not any(names_match(name, path) for name in named)]:
@@ -151,9 +139,10 @@ class Adapters(Module):
         model = self.base_model.model
         if not self.peft_config:
             model.requires_grad_(False)
-        shared = make_shared(self._view(), config, planned.targets)
+        shared = make_shared(self._view(), config, planned.targets, np.random.default_rng(seed))
         if shared:
             self.base_model.shared[adapter_name] = shared
+            self.base_model.keep_equal_arrays_once()
         inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
         self.peft_config[adapter_name] = config
         self._notes[adapter_name] = {}
@@ -201,17 +190,29 @@ class Adapters(Module):
         found = dict(self.trained_biases(adapter_name))
         for path, module in self.named_modules():
             if isinstance(module, Adapted) and adapter_name in module.adapters:
-                found |= {f"{path}.{name}": parameter for name, parameter in module.adapters[adapter_name].in_file()}
+                found |= module.adapters[adapter_name].in_file(path, self.peft_config[adapter_name])
             elif isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save:
                 for name, parameter in module.modules_to_save[adapter_name].named_parameters():
                     found[f"{path}.{name}"] = parameter
         return found
 
     def _requires_grad(self, adapter_name: str, value: bool) -> None:
-        constants = {id(p) for _, m in self.lora_layers() for p in m.constants(adapter_name)}
+        constants = self._constants(adapter_name)
         for parameter in self.adapter_parameters(adapter_name).values():
             if parameter.requires_grad != value and id(parameter) not in constants:
                 parameter.requires_grad = value
+
+    def _constants(self, adapter_name: str) -> set[int]:
+        """The ids of an adapter's tensors that are never trained."""
+        return {id(parameter) for _, layer in self.lora_layers() for parameter in layer.constants(adapter_name)}
+
+    def _refuse_lost(self, adapter_name: str) -> None:
+        """Raise ValueError where a file would lack arrays of the whole model that its config does not draw again."""
+        config, layers = self.peft_config[adapter_name], self.lora_layers()
+        if not getattr(config, "save_projection", True):
+            targets = [path for path, layer in layers if adapter_name in layer.adapters]
+            drawn = make_shared(self._view(), config, targets, np.random.default_rng(DEFAULT_SEED))
+            self.base_model.refuse_others(adapter_name, drawn)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make one adapter the active and trainable one; frozen with `inference_mode`, here or in its config."""
@@ -274,8 +275,10 @@ class Adapters(Module):
         ]  # fmt: skip
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """How many numbers are trained, and how many there are in all (adapters and copies of heads included)."""
-        parameters = list(self.parameters())
+        """How many numbers are trained, and how many there are in all, adapters and copies of heads included; without
+        the adapters' constants, which in PEFT are buffers."""
+        constants = {key for name in self.peft_config for key in self._constants(name)}
+        parameters = [parameter for parameter in self.parameters() if id(parameter) not in constants]
         return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)
 
     def print_trainable_parameters(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from npora.files import read_json, write_json
 from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
+from npora.lora.values import check_values, refuse_unsupported
 from npora.nn.readable import Readable
 
 logger = logging.getLogger("npora")
@@ -34,6 +35,16 @@ class PeftConfig(Readable):
     base_model_name_or_path, revision, auto_mapping, peft_version : what is written of where it came from
     inference_mode : whether the adapter stays frozen when it is active
 
+    The other fields are the method's, under PEFT's names and with its defaults, and mean the same in every method:
+
+    r, …alpha, …dropout, bias, a field that is a bool or a Literal : their values are checked (`values.py`)
+    layers_to_transform, layers_pattern : which layers; the method need not look at them
+    bias : which of the base's biases train; as little
+    fan_in_fan_out : written as PEFT does, True where a target is a Conv1D; as little
+    rank_pattern, alpha_pattern : for the method to read, by `by_pattern(config.rank_pattern, path, config.r)`
+    …dropout : for the method to keep, as its `dropout_p`
+    any field of the type Unsupported : refused by name unless it is idle
+
     Raises
     ------
     ValueError: a value that makes no sense, or a field of PEFT's that npora does not support, by its name.
@@ -43,6 +54,7 @@ class PeftConfig(Readable):
     kinds: ClassVar[dict[str, type[PeftConfig]]] = {}  # each method's class, by its peft_type
     meaning: ClassVar[tuple[str, ...]] = ()  # the fields that decide what the tensors mean
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
+    lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
@@ -64,9 +76,9 @@ class PeftConfig(Readable):
             PeftConfig.kinds[kind] = cls
 
     def __new__(cls, *args: Any, **values: Any) -> PeftConfig:
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
+        known = [f.name for f in fields(cls) if f.name not in cls.lacks]
+        for name, value in values.items():
+            if name not in known and not (name in cls.lacks and value is None):
                 near = [cls.meant[name]] if name in cls.meant else difflib.get_close_matches(name, known, n=3)
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise TypeError(f"{cls.__name__} has no field '{name}'{hint}")
@@ -84,13 +96,19 @@ class PeftConfig(Readable):
         tasks = sorted(task.value for task in TaskType)
         if self.task_type is not None and self.task_type not in tasks:
             raise ValueError(f"task_type {self.task_type!r} is not one of {', '.join(tasks)}")
-        for f in fields(self):
-            if f.type == "bool" and not isinstance(getattr(self, f.name), bool):
-                raise ValueError(f"{f.name} must be True or False; got {getattr(self, f.name)!r}")
+        check_values(self)
+
+    def complete(self, model: Any) -> None:
+        """Fill in, for a new adapter, what None leaves to the model. Raises ValueError where it has no default."""
+        if self.target_modules is None:
+            self.target_modules = sorted(getattr(model, "default_target_modules", ()))
+            if not self.target_modules:
+                raise ValueError("this model has no default target_modules: name them in the config")
 
     def check_new(self) -> None:
         """Raise ValueError where a new adapter cannot be as this config says. One that is loaded may say more: how its
         tensors began, for one thing."""
+        refuse_unsupported(self)
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         """Raise ValueError where an adapter that lies in this directory does not belong on the base's own weights."""
@@ -132,7 +150,7 @@ class PeftConfig(Readable):
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], ignore: Collection[str]) -> PeftConfig:
-        known = {f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(cls) if f.name not in cls.lacks}
         passed = {*known, *ignore, *_OF_PROGRAMS}
         unknown = {key: value for key, value in values.items() if key not in passed and value}
         if unsure := [
@@ -156,7 +174,7 @@ class PeftConfig(Readable):
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name not in self.lacks}
 
     @classmethod
     def from_pretrained(

@@ -16,6 +16,7 @@ from npora.files import load_metadata, save_file
 from npora.lora.config import PeftConfig
 from npora.lora.folder import WEIGHTS_NAME, own_record, weights_path
 from npora.lora.record import head_size
+from npora.machine.stored import in_pieces
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
@@ -145,11 +146,13 @@ def take_labels(model_config: Any, record: Mapping[str, Any]) -> None:
 
 
 def digest(arrays: Mapping[str, Array]) -> str:
-    """SHA-256 over names and values, the values as float32, so that a base read in float64 is still the same base."""
+    """SHA-256 over names and values, the values as float32, so that a base is the same in whichever dtype it is read,
+    and in whichever form it is stored."""
     sha = hashlib.sha256()
     for name in sorted(arrays):
         sha.update(f"{name} {arrays[name].shape}\n".encode())
-        sha.update(np.ascontiguousarray(arrays[name].real, dtype="<f4").data)
+        for piece in in_pieces(arrays[name]):
+            sha.update(np.ascontiguousarray(piece.real, dtype="<f4").data)
     return sha.hexdigest()
 
 

@@ -13,7 +13,7 @@ from npora.lora.config import PeftConfig
 from npora.lora.folder import PREFIX, weights_path
 from npora.lora.inject import PlainView, make_adapter, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, saved_paths, target_paths
-from npora.lora.methods import methods_of
+from npora.lora.methods import METHODS, methods_of
 from npora.lora.names import names_match
 from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
@@ -98,10 +98,10 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
         is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
         if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
-    shared = make_shared(view, config, planned.targets)
+    shared = make_shared(view, config, planned.targets, Blank())
     for path in planned.targets:
         adapter = make_adapter(view.linear(path), config, Blank(), path, shared)
-        shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in adapter.in_file()}
+        shapes |= {name: parameter.shape for name, parameter in adapter.in_file(PREFIX + path, config)}
     for path in planned.saved:
         module: Any = view.module(path)
         shapes |= {f"{PREFIX}{path}.{name}": parameter.shape for name, parameter in module.named_parameters()}
@@ -140,7 +140,8 @@ def check_fit(
     misfit = misfit._replace(unexpected=[name for name in others if name not in altered])
     problems = some(f"{name} is not this base's" for name in altered)
     problems += misfit.said(tensors, expected, lambda name: _why(name, view))
-    if any(".lora_" in name for name in misfit.missing):
+    of_adapters = tuple(f".{tensor.file_name}" for method in METHODS for tensor in method.tensors.values())
+    if any(name.endswith(of_adapters) for name in misfit.missing):
         problems.append("exclude_modules in the config leaves out what is not adapted")
     if problems:
         raise ValueError(f"{path} does not fit this model and adapter_config.json: " + "; ".join(problems))
@@ -153,8 +154,10 @@ def check_fit(
 
 def _why(name: str, view: PlainView) -> str:
     plain = name.removeprefix(PREFIX)
-    if ".lora_embedding_" in name:
+    if "_embedding_" in name.rpartition(".")[2]:
         return " (an adapter on an embedding, which npora does not have)"
+    if plain.startswith("base_model."):
+        return " (an array of the whole model, which save_projection=False in the config says is not in the file)"
     parameter = view.parameter(plain)
     if parameter is not None:
         return f" (the base's own, of shape {parameter.shape}, has other values)"

@@ -66,16 +66,27 @@ def make_adapter(base: Linear, config: PeftConfig, rng: Source, path: str, share
     return method(base, config, rng, path, shared)
 
 
-def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str]) -> dict[str, Parameter]:
+def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str], rng: Source) -> dict[str, Parameter]:
     """The arrays that the config's method has once for all of these layers."""
     layers = {path: view.linear(path) for path in targets}
     shapes = {path: (layer.out_features, layer.in_features) for path, layer in layers.items()}
     arrays: dict[str, Parameter] = {}
     for method in {method_of(config, layer): None for layer in layers.values()}:
         if method is not None:
-            made = method.shared(config, shapes, next(iter(layers.values())).dtype)
-            arrays |= {name: Parameter(array, requires_grad=False) for name, array in made.items()}
+            made = method.shared(config, shapes, next(iter(layers.values())).dtype, rng)
+            is_trained = {tensor.short_name: tensor.trained for tensor in method.tensors.values()}
+            arrays |= {name: Parameter(array, requires_grad=is_trained[name]) for name, array in made.items()}
     return arrays
+
+
+def adapted_layer(base: Linear, config: PeftConfig, rng: Source, path: str = "layer") -> Adapted:
+    """A layer with an adapter of its own, standing alone, as it would be at this path of a model; switched on."""
+    holder = Module()
+    vars(holder)[path] = base
+    layer, shared = Adapted(base), make_shared(PlainView(holder), config, [path], rng)
+    layer.adapters["default"] = make_adapter(base, config, rng, path, shared)
+    layer.active_adapter = "default"
+    return layer
 
 
 class PlainView(Module):
@@ -86,7 +97,6 @@ class PlainView(Module):
 
     def __init__(self, model: Module, drawn: Sequence[str] = ()) -> None:
         self.modules_by_path: dict[str, Module] = {}
-        self.default_target_modules = getattr(model, "default_target_modules", ())
         self.output_embeddings = getattr(model, "output_embeddings", None)
         self.saved_along = getattr(model, "saved_along", {})
         self.drawn = tuple(drawn)

@@ -19,7 +19,7 @@ _NOT_HERE = {
     "force_download": "remove the copy in the hub's cache: hf cache delete",
     "ignore_mismatched_sizes": "an adapter of another size is another adapter",
     "key_mapping": "tensors have the names that PEFT's save_pretrained gives them",
-    "mixed": "all adapters of a model are LoRA",
+    "mixed": "adapters of several methods may share a model without it",
     "ephemeral_gpu_offload": "npora computes on the CPU",
     "path_initial_model_for_weight_conversion": "npora's adapters leave the base's weights alone",
     "push_to_hub": "upload the folder with: hf upload",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from npora.lora.config import PeftConfig
-from npora.lora.methods import adaptable, method_of, methods_of
+from npora.lora.methods import adaptable, method_of
 from npora.lora.names import fits_pattern, is_named, names_match
 from npora.nn.linear import Linear
 from npora.nn.module import Module
@@ -36,11 +36,7 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
     paths = {path: module for path, module in model.named_modules() if path}
     heads = set(saved_paths(model, config, lenient))
     outside = {path for path in paths if any(path == head or path.startswith(head + ".") for head in heads)}
-    targets = config.target_modules
-    if targets is None:
-        targets = list(getattr(model, "default_target_modules", ()))
-        if not targets and not lenient:
-            raise ValueError("this model has no default target_modules: name them in the config")
+    targets = config.target_modules or []
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
             last = getattr(model, "output_embeddings", None)  # the projection to the vocabulary stays out, as in PEFT
@@ -133,10 +129,9 @@ def _layer_of(path: str, names: list[str]) -> int | None:
 def _refuse_others(chosen: Iterable[str], paths: Mapping[str, Module], config: PeftConfig) -> None:
     for path in chosen:
         if method_of(config, paths[path]) is None:
-            names = [method.__name__ for method in methods_of(config)]
             raise ValueError(
-                f"target_modules: '{path}' is a {type(paths[path]).__name__}; {' or '.join(names)} goes on "
-                f"{' or '.join(adaptable(config))} modules"
+                f"target_modules: '{path}' is a {type(paths[path]).__name__}; an adapter of a {type(config).__name__} "
+                f"goes on {' or '.join(adaptable(config))} modules"
             )
 
 

@@ -52,7 +52,7 @@ class PeftModel(Adapters):
             super().load_state_dict(state)
 
     def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False) -> None:
-        """Let every target compute with W + Σ s B A as one matrix. W's bytes stay as they are.
+        """Let every target compute with what its adapter makes of W, as one matrix. W's bytes stay as they are.
 
         adapter_names : which adapters' matrices are added, in this order; the active one's, unless named. Trained
             copies of modules stay the active adapter's, as in PEFT
@@ -88,7 +88,7 @@ class PeftModel(Adapters):
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
     ) -> Module:
-        """The base model with adapters merged in for good, and without LoRA layers; all of it is frozen.
+        """The base model with adapters merged in for good, and without their layers; all of it is frozen.
 
         adapter_names : as of merge_adapter; what is merged already stays so, and comes before them
         safe_merge : raise ValueError where a result is not finite, be it merged already
@@ -123,6 +123,7 @@ class PeftModel(Adapters):
         for path, module in plain.items():
             model.set_submodule(path, module)
         self.peft_config, self._notes, self._origins, self._active = {}, {}, {}, None
+        self.base_model.shared.clear()
         return model.requires_grad_(False)
 
     def save_pretrained(
@@ -150,6 +151,7 @@ class PeftModel(Adapters):
         with self._biases.on():
             for name in names if is_main_process else ():
                 directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
+                self._refuse_lost(name)
                 base, said = self._frozen_state(self._saved_paths(name)), self._said(name)
                 parameters, origin = self.adapter_parameters(name), self._origins.get(name)
                 files.save_adapter(directory, self.peft_config[name], parameters, base, said, origin)
@@ -223,6 +225,7 @@ class PeftModel(Adapters):
             parameters = self.adapter_parameters(adapter_name)
             for name, parameter in parameters.items():
                 parameter.data = np.array(values[name], dtype=parameter.dtype)
+            self.base_model.keep_equal_arrays_once()
             self._notes[adapter_name] = dict(record.get("notes", {}))
             files.take_labels(self.config, record)
             config, said = self.peft_config[adapter_name], self._said(adapter_name)

@@ -4,7 +4,11 @@ module's path."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
 
 
 class TaskType(str, Enum):
@@ -22,6 +26,10 @@ class PeftType(str, Enum):
     """The method of an adapter."""
 
     LORA = "LORA"
+    VERA = "VERA"
+    LOHA = "LOHA"
+    HIRA = "HIRA"
+    IA3 = "IA3"
 
 
 def plain(value: object) -> object:
@@ -37,6 +45,11 @@ def names_match(name: str, path: str) -> bool:
 def fits_pattern(pattern: str, path: str) -> bool:
     """Whether a key of rank_pattern or alpha_pattern, a regular expression for a path's end, means this path."""
     return re.match(rf"(.*\.)?({pattern})$", path) is not None
+
+
+def by_pattern(patterns: Mapping[str, _Value], path: str, otherwise: _Value) -> _Value:
+    """What the first pattern that fits this path gives, as of rank_pattern; `otherwise` where none fits."""
+    return next((value for pattern, value in patterns.items() if fits_pattern(pattern, path)), otherwise)
 
 
 def is_named(names: list[str] | str, path: str) -> bool:

@@ -7,7 +7,7 @@ handing the interpreter over in between takes as long again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -38,3 +38,14 @@ def by_rows(formula: Callable[..., _Result], *arrays: Any) -> _Result:
             result[start : start + at_once] = part
     whole: Any = tuple(result.reshape(*leading, result.shape[1]) for result in results)  # [n,d] → [...,d]
     return cast(_Result, whole if isinstance(block, tuple) else whole[0])
+
+
+def blocks_of(matrix: Any) -> Iterator[tuple[slice, slice]]:
+    """(rows, columns) of the blocks of a matrix, as they follow each other in memory: some rows each, or some columns
+    where it is these that lie together."""
+    by_columns = matrix.strides[0] < matrix.strides[1]
+    length, width = matrix.shape[::-1] if by_columns else matrix.shape
+    at_once = max(BLOCK // max(1, width), 1)
+    for start in range(0, length, at_once):
+        some, whole = slice(start, start + at_once), slice(None)
+        yield (whole, some) if by_columns else (some, whole)

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.machine.blas import on_one_thread
+from npora.machine.stored import Stored
 from npora.machine.threads import in_parallel, is_inside
+from npora.machine.tiles import tiled_product
 
 _Array = npt.NDArray[Any]
 
@@ -28,13 +30,16 @@ _WAKING = 2_800_000  # so long another thread takes to begin: the caller's block
 _TINY = 1 << 13  # OpenBLAS keeps such a product on one thread anyway
 
 
-def product(a: _Array, b: _Array) -> _Array:
+def product(a: _Array, b: _Array | Stored) -> _Array:
     """a b, the same bits for any number of threads.    a [n,i]  b [i,o]  →  [n,o]
 
     The longer of the result's axes is cut, so that a block reads the smaller factor whole and its own part of the
     larger. One row's time is that of reading b: then b is cut along whichever of its axes it is stored, and where that
-    is i the parts are summed in their order. Inside other work that is cut already, the product is one block.
+    is i the parts are summed in their order. Inside other work that is cut already, the product is one block. A stored
+    b is widened tile by tile.
     """
+    if isinstance(b, Stored):
+        return tiled_product(a, b)
     (n, i), o = a.shape, b.shape[1]
     if n * i * o <= _TINY or is_inside():
         return _whole(a, b)

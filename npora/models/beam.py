@@ -73,11 +73,11 @@ def beam_search(
     finished = Finished(batch, beams, most, penalty, early_stopping)
     tokens, log_p = np.full((batch, 1, most), _NONE), np.zeros((batch, 1))  # one beam to begin with
     for length in count(1):
-        steps, _ = log_softmax(sequences.logits())  # [b·w,v]
+        steps, _ = log_softmax(sequences.logits())  # [b·k,v]
         steps = steps if warp is None else warp(steps)
         w, v = log_p.shape[1], steps.shape[1]
         sums = (log_p[:, :, None] + steps.reshape(batch, w, v)).reshape(batch, w * v)
-        chosen = best(sums if rng is None else perturbed(sums, rng), max(2, 1 + len(ends)) * beams)  # [b,c]
+        chosen = best(sums if rng is None else perturbed(sums, rng), max(2, 1 + len(ends)) * beams)  # [b,k]
         parents, last = np.divmod(chosen, v)
         log_p, tokens = np.take_along_axis(sums, chosen, axis=1), _take(tokens, parents)
         tokens[:, :, length - 1] = last
@@ -87,7 +87,7 @@ def beam_search(
         going = min(beams, int((~ended).sum(axis=1).min()))
         if not going:
             break
-        running = best(np.where(ended, -np.inf, log_p), going)  # [b,w]
+        running = best(np.where(ended, -np.inf, log_p), going)  # [b,k]
         log_p, tokens = np.take_along_axis(log_p, running, axis=1), _take(tokens, running)
         finished.close(log_p[:, 0], length)
         if not finished.open.any():
@@ -99,5 +99,5 @@ def beam_search(
 
 
 def _take(tokens: Array, chosen: Array) -> Array:
-    """Each prompt's sequences of these numbers.    tokens [b,n,most]  chosen int [b,c]  →  [b,c,most]"""
+    """Each prompt's sequences of these numbers.    tokens [b,n,most]  chosen int [b,k]  →  [b,k,most]"""
     return np.take_along_axis(tokens, chosen[:, :, None], axis=1)

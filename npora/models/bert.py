@@ -1,6 +1,6 @@
 """BERT (Devlin et al., 2018), with Hugging Face's parameter names.
 
-Rows: tokens are `[n,d]` without padding; the packing says which rows form which sequence.
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # not parame
 
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + type + position)).    ids, positions, types [n]  →  h [n,d]
+    """h = dropout(LN(word + type + position)).    ids, positions, types [n]  →  h [n,m]
 
     types is None in a family that has none.
     """
@@ -45,7 +45,7 @@ class BertEmbeddings(Module):
             h, backs = h + kind, [*backs, back_type]
         position, back_position = self.position_embeddings(positions)
         backs.append(back_position)
-        h, back_norm = self.LayerNorm(h + position)  # [n,d]
+        h, back_norm = self.LayerNorm(h + position)  # [n,m]
         h, back_dropout = self.dropout(h, rng)
 
         def backward(dh: Array) -> None:
@@ -59,8 +59,8 @@ class BertEmbeddings(Module):
 class BertModel(PretrainedModel):
     """The encoder, with its pooler unless `add_pooling_layer` is False.
 
-    forward(input_ids [b,t], attention_mask [b,t], token_type_ids [b,t]) returns last_hidden_state [b,t,d], zeros at
-    the padding, and pooler_output [b,d]; backward takes their two gradients, either of which may be None.
+    forward(input_ids [b,t], attention_mask [b,t], token_type_ids [b,t]) returns last_hidden_state [b,t,m], zeros at
+    the padding, and pooler_output [b,m]; backward takes their two gradients, either of which may be None.
     """
 
     config_class = BertConfig
@@ -91,15 +91,15 @@ class BertModel(PretrainedModel):
         rng: Rng = None,
         first_only: bool = False,
     ) -> tuple[Array, Padding, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], the padded batch's padding, and their pullback.
+        """The last hidden state as rows [n,m], the padded batch's padding, and their pullback.
 
-        first_only : just the first row of each sequence [b,d], which is all that a classifier reads; the last layer
+        first_only : just the first row of each sequence [b,m], which is all that a classifier reads; the last layer
             then leaves out most of its work
         """
         ids, padding = pack_tokens(input_ids, attention_mask)
         types = np.zeros_like(ids) if token_type_ids is None else padding.pack(np.asarray(token_type_ids))
         positions = self.positions(np.asarray(input_ids), padding)
-        h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,d]
+        h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,m]
         trained = is_trained(self.embeddings)
         only = first_token_rows(padding) if first_only else None
         h, back_encoder = self.encoder(h, padding.packing, rng, trained, self.gradient_checkpointing, only)
@@ -118,11 +118,11 @@ class BertModel(PretrainedModel):
         token_type_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[Array, Callable[[Array], None]]:
-        """The pooler's output [b,d] alone, and its pullback."""
+        """The pooler's output [b,m] alone, and its pullback."""
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
         h, padding, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)
-        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,d]
+        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,m]
         return pooled, lambda dpooled: back_rows(back_pooler(dpooled))
 
     def positions(self, input_ids: Array, padding: Padding) -> Array:
@@ -140,7 +140,7 @@ class BertModel(PretrainedModel):
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
         h, padding, back_rows = self.rows(input_ids, attention_mask, token_type_ids, rng)
-        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,d]
+        pooled, back_pooler = self.pooler(h, padding, rng)  # [b,m]
 
         def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
             dh = np.zeros_like(h) if dhidden is None else padding.pack(dhidden)

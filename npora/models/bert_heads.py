@@ -153,7 +153,7 @@ class BertPredictions(Module):
 
 
 class BertTransform(Module):
-    """z = LN(activation(W h + b)).    h, z [n,d]"""
+    """z = LN(activation(W h + b)).    h, z [n,m]"""
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         self.dense: Module = make.linear(config.hidden_size, config.hidden_size)

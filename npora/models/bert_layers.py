@@ -53,7 +53,7 @@ class BertConfig(PretrainedConfig):
 
 
 class BertSelfAttention(Module):
-    """The heads of all sequences, before the output projection.    x [n,d]  →  [n,d]
+    """The heads of all sequences, before the output projection.    x [n,m]  →  [n,m]
 
     `names` are those of the three projections, which other families call otherwise.
     """
@@ -92,7 +92,7 @@ class BertSelfAttention(Module):
 
 
 class BertOutput(Module):
-    """y = LN(x + dropout(W a + b)): the end of each sublayer.    a [n,i]  x [n,d]  →  y [n,d]; backward: (da, dx)"""
+    """y = LN(x + dropout(W a + b)): the end of each sublayer.    a [n,i]  x [n,m]  →  y [n,m]; backward: (da, dx)"""
 
     def __init__(self, config: BertConfig, make: Make, in_features: int) -> None:
         self.dense = make.linear(in_features, config.hidden_size)
@@ -131,7 +131,7 @@ class BertAttention(Module):
 
 
 class BertIntermediate(Module):
-    """f = activation(W x + b).    x [n,d]  →  f [n,f]"""
+    """f = activation(W x + b).    x [n,m]  →  f [n,f]"""
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         self.dense = make.linear(config.hidden_size, config.intermediate_size)
@@ -164,7 +164,7 @@ class BertLayer(Module):
 
 
 class BertEncoder(Module):
-    """x ↦ layer_L(… layer_1(x)).    x [n,d]  →  [n,d], or [b,d] where only b rows of the last layer are read"""
+    """x ↦ layer_L(… layer_1(x)).    x [n,m]  →  [n,m], or [b,m] where only b rows of the last layer are read"""
 
     def __init__(self, layers: Sequence[Module]) -> None:
         self.layer = list(layers)
@@ -188,13 +188,13 @@ class BertEncoder(Module):
 
 
 class BertPooler(Module):
-    """tanh(W h₀ + b) of each sequence's first row.    h [n,d]  →  [b,d]"""
+    """tanh(W h₀ + b) of each sequence's first row.    h [n,m]  →  [b,m]"""
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         self.dense = make.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, h: Array, padding: Padding, rng: Rng) -> tuple[Array, Pullback]:
-        first, back_first = first_tokens(h, padding)  # [n,d] → [b,d]
+        first, back_first = first_tokens(h, padding)  # [n,m] → [b,m]
         z, back_dense = self.dense(first, rng)
         y, back_tanh = tanh(z)
-        return y, lambda dy: back_first(back_dense(back_tanh(dy)))  # [b,d] → [n,d]
+        return y, lambda dy: back_first(back_dense(back_tanh(dy)))  # [b,m] → [n,m]

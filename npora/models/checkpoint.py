@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from npora.machine.stored import same_values
 from npora.nn import LayerNorm, RMSNorm, init
 from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module, Parameter
@@ -24,14 +25,15 @@ def load_checkpoint(
     ignored: tuple[str, ...],
     seed: int,
     ignore_mismatched_sizes: bool = False,
+    frozen: bool = False,
 ) -> dict[str, Array]:
     """Give each parameter of the model its tensor, with or without `prefix` before the body's keys, be the model one
     with a head or the body alone.
 
     A float32 tensor goes into a float32 model as it is, a read-only memory map. Parameters below one of `may_lack` that
     the checkpoint lacks are newly initialised from `seed`, and with ignore_mismatched_sizes those too that it has in
-    another shape: these are returned by name. What was not used is logged. Keys that end like one of `ignored` are
-    passed over, and so is a tied parameter's second name where both hold the same.
+    another shape: these are returned by name. What is read is `frozen` or not. What was not used is logged. Keys that
+    end like one of `ignored` are passed over, and so is a tied parameter's second name where both hold the same.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def load_checkpoint(
     new = [name for name in parameters if name in misfit.missing or name in misfit.misshapen]
     for name, parameter in parameters.items():
         if name not in new:
-            tensor = found[name]
+            tensor, parameter.requires_grad = found[name], not frozen
             parameter.data = tensor if tensor.dtype == parameter.dtype else tensor.astype(parameter.dtype)
     _initialize(model, {name: parameters[name] for name in new}, seed)
     if misfit.unexpected:
@@ -114,7 +116,7 @@ def _resolve_tie(found: dict[str, Array], name: str, first: str) -> None:
     second = found.pop(name)
     if first not in found:
         found[first] = second
-    elif not np.array_equal(found[first], second):
+    elif not same_values(found[first], second):
         raise ValueError(
             f"the checkpoint holds {name} and {first}, which this model ties, with different values: set "
             "tie_word_embeddings to false in config.json"

@@ -58,7 +58,7 @@ class DistilBertConfig(PretrainedConfig):
 
 
 class DistilBertEmbeddings(BertEmbeddings):
-    """h = dropout(LN(word + position)).    ids, positions [n]  →  h [n,d]"""
+    """h = dropout(LN(word + position)).    ids, positions [n]  →  h [n,m]"""
 
     def __init__(self, config: DistilBertConfig, make: Make) -> None:
         self.word_embeddings = make.embedding(config.vocab_size, config.dim, config.pad_token_id)
@@ -68,7 +68,7 @@ class DistilBertEmbeddings(BertEmbeddings):
 
 
 class DistilBertAttention(BertSelfAttention):
-    """BERT's heads, with the output projection beside the others.    x [n,d]  →  [n,d]"""
+    """BERT's heads, with the output projection beside the others.    x [n,m]  →  [n,m]"""
 
     names = ("q_lin", "k_lin", "v_lin")
 
@@ -83,7 +83,7 @@ class DistilBertAttention(BertSelfAttention):
 
 
 class DistilBertFFN(Module):
-    """y = dropout(W₂ activation(W₁ x)).    x [n,d]  →  y [n,d]"""
+    """y = dropout(W₂ activation(W₁ x)).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: DistilBertConfig, make: Make) -> None:
         self.lin1: Module = make.linear(config.dim, config.hidden_dim)
@@ -93,7 +93,7 @@ class DistilBertFFN(Module):
     def forward(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
         f, back_lin1 = self.lin1(x, rng)  # [n,f]
         f, back_activation = self.activation(f)
-        y, back_lin2 = self.lin2(f, rng)  # [n,d]
+        y, back_lin2 = self.lin2(f, rng)  # [n,m]
         y, back_dropout = self.dropout(y, rng)
         return y, lambda dy: back_lin1(back_activation(back_lin2(back_dropout(dy))))
 
@@ -124,7 +124,7 @@ class DistilBertLayer(Module):
 class DistilBertModel(PretrainedModel):
     """The encoder without a head.
 
-    forward(input_ids [b,t], attention_mask [b,t]) returns last_hidden_state [b,t,d], zeros at the padding; backward
+    forward(input_ids [b,t], attention_mask [b,t]) returns last_hidden_state [b,t,m], zeros at the padding; backward
     takes its gradient.
     """
 
@@ -146,10 +146,10 @@ class DistilBertModel(PretrainedModel):
         rng: Rng = None,
         first_only: bool = False,
     ) -> tuple[Array, Padding, Callable[[Array], None]]:
-        """The last hidden state as rows [n,d], their padding, and their pullback; as of BertModel."""
+        """The last hidden state as rows [n,m], their padding, and their pullback; as of BertModel."""
         ids, padding = pack_tokens(input_ids, attention_mask)
         check_positions(padding.positions, self.config.max_position_embeddings)
-        h, back_embeddings = self.embeddings(ids, padding.positions, None, rng)  # [n,d]
+        h, back_embeddings = self.embeddings(ids, padding.positions, None, rng)  # [n,m]
         trained = is_trained(self.embeddings)
         only = first_token_rows(padding) if first_only else None
         h, back_layers = self.transformer(h, padding.packing, rng, trained, self.gradient_checkpointing, only)

@@ -64,7 +64,7 @@ class DistilBertForSequenceClassification(DistilBertHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        z, _, back_rows = self.distilbert.rows(input_ids, attention_mask, rng, first_only=True)  # [b,d]
+        z, _, back_rows = self.distilbert.rows(input_ids, attention_mask, rng, first_only=True)  # [b,m]
         z, back_pre = self.pre_classifier(z, rng)
         z, back_relu = relu(z)
         z, back_dropout = self.dropout(z, rng)

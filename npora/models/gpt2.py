@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al., 2019), with Hugging Face's parameter names.
 
-Rows: tokens are `[n,d]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
 x + f(LN(x)). Its linear layers are stored transposed (Conv1D).
 """
 
@@ -64,7 +64,7 @@ class GPT2Config(PretrainedConfig):
 
 
 class GPT2Attention(Module):
-    """y = dropout(W_o concat_h(softmax(q_h k_hᵀ/√d) v_h)) over the keys up to each query.    x [n,d]  →  y [n,d]
+    """y = dropout(W_o concat_h(softmax(q_h k_hᵀ/√d) v_h)) over the keys up to each query.    x [n,m]  →  y [n,m]
 
     q, k and v are the thirds of one product, so that their gradients are the thirds of one upstream gradient.
     """
@@ -82,8 +82,8 @@ class GPT2Attention(Module):
     def forward(
         self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
-        qkv, back_qkv = self.c_attn(x, rng)  # [n,3d]
-        q, k, v = (qkv[:, part * self.width : (part + 1) * self.width] for part in range(3))  # [n,d] each
+        qkv, back_qkv = self.c_attn(x, rng)  # [n,3m]
+        q, k, v = (qkv[:, part * self.width : (part + 1) * self.width] for part in range(3))  # [n,m] each
         keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
         a, back_attention = packed_attention(
             q, keys, values, self.heads, packing, key_packing, causal, scale=self.scale,
@@ -94,7 +94,7 @@ class GPT2Attention(Module):
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(back_proj(back_dropout(dy)))
-            dx: Array = back_qkv(np.concatenate([dq, dk, dv], axis=-1))  # [n,3d] → [n,d]
+            dx: Array = back_qkv(np.concatenate([dq, dk, dv], axis=-1))  # [n,3m] → [n,m]
             return dx
 
         return y, backward
@@ -106,7 +106,7 @@ class GPT2Attention(Module):
 
 
 class GPT2MLP(Module):
-    """y = dropout(W₂ activation(W₁ x)).    x [n,d]  →  y [n,d]"""
+    """y = dropout(W₂ activation(W₁ x)).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: GPT2Config, make: Make) -> None:
         d, f = config.n_embd, config.n_inner or 4 * config.n_embd
@@ -117,7 +117,7 @@ class GPT2MLP(Module):
     def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         f, back_fc = self.c_fc(x, rng)  # [n,f]
         f, back_act = self.act(f)
-        y, back_proj = self.c_proj(f, rng)  # [n,d]
+        y, back_proj = self.c_proj(f, rng)  # [n,m]
         y, back_dropout = self.dropout(y, rng)
 
         def backward(dy: Array) -> Array:
@@ -155,7 +155,7 @@ class GPT2Block(Module):
 class GPT2Model(PretrainedModel):
     """The decoder without a head.
 
-    forward(input_ids [b,t], attention_mask [b,t], position_ids [b,t]) returns last_hidden_state [b,t,d], zeros at the
+    forward(input_ids [b,t], attention_mask [b,t], position_ids [b,t]) returns last_hidden_state [b,t,m], zeros at the
     padding; backward takes its gradient.
     """
 
@@ -176,14 +176,14 @@ class GPT2Model(PretrainedModel):
     def rows(
         self, ids: Array, packing: Packing, positions: Array, rng: Rng = None, cache: Cache | None = None
     ) -> tuple[Array, Callable[[Array], None]]:
-        """Rows before the last norm.    ids, positions int [n]  →  h [n,d]
+        """Rows before the last norm.    ids, positions int [n]  →  h [n,m]
 
         With a cache the rows follow those that it holds, and are added to it.
         """
         check_positions(positions, self.config.n_positions)
         token, back_token = self.wte(ids)
         position, back_position = self.wpe(positions)
-        h, back_drop = self.drop(token + position, rng)  # [n,d]
+        h, back_drop = self.drop(token + position, rng)  # [n,m]
         trained = is_trained(self.wte, self.wpe)
         h, back_blocks = stack(
             self.h, h, packing, rng=rng, below_is_trained=trained, recompute=self.gradient_checkpointing,

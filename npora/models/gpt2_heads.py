@@ -59,7 +59,7 @@ class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
     def next_logits(self, ids: Array, packing: Packing, cache: Cache) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n]."""
         h, _ = self.transformer.rows(ids, packing, cache.positions(packing), cache=cache)
-        h, _ = self.transformer.ln_f(h[packing.last_rows()])  # [n,d] → [b,d]
+        h, _ = self.transformer.ln_f(h[packing.last_rows()])  # [n,m] → [b,m]
         logits: Array = self.lm_head(h)[0]
         return logits
 
@@ -95,12 +95,12 @@ class GPT2ForSequenceClassification(PretrainedModel):
         ids, padding = pack_tokens(input_ids, attention_mask)
         last = last_token_rows(input_ids, padding.packing, self.config.pad_token_id, attention_mask is not None)
         h, back_rows = self.transformer.rows(ids, padding.packing, packed_positions(position_ids, padding), rng)
-        z, back_norm = self.transformer.ln_f(h[last])  # [n,d] → [b,d]
+        z, back_norm = self.transformer.ln_f(h[last])  # [n,m] → [b,m]
         logits, back_score = self.score(z, rng)  # [b,v]
 
         def back_logits(dlogits: Array) -> None:
             dh = np.zeros_like(h)
-            dh[last] = back_norm(back_score(dlogits))  # [b,d] → [n,d]
+            dh[last] = back_norm(back_score(dlogits))  # [b,m] → [n,m]
             back_rows(dh)
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)

@@ -26,7 +26,7 @@ def language_modeling(
     targets: Array | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-    """Rows h [n,d] through the projection to the vocabulary.    targets int [n], −100 where there is none
+    """Rows h [n,m] through the projection to the vocabulary.    targets int [n], −100 where there is none
 
     With targets, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
@@ -49,7 +49,7 @@ def language_modeling(
 def transformed(
     h: Array, dense: Module, activation: Activation, norm: Module, rng: np.random.Generator | None = None
 ) -> tuple[Array, Pullback]:
-    """z = LN(activation(W h + b)): a row on its way to a masked-language model's vocabulary.    h, z [n,d]"""
+    """z = LN(activation(W h + b)): a row on its way to a masked-language model's vocabulary.    h, z [n,m]"""
     z, back_dense = dense(h, rng)
     z, back_activation = activation(z)
     z, back_norm = norm(z)
@@ -65,7 +65,7 @@ def masked_language_modeling(
     labels: npt.ArrayLike | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-    """Each row's own token, through decoder(transform(h)).    h [n,d]  labels int [b,t], −100 where there is none
+    """Each row's own token, through decoder(transform(h)).    h [n,m]  labels int [b,t], −100 where there is none
 
     Only the rows that have a label, one in seven as BERT was trained, are transformed and meet the vocabulary. With
     labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
@@ -75,14 +75,14 @@ def masked_language_modeling(
         return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, padding, None, rng)
     targets = token_targets(labels, padding)
     labelled = np.flatnonzero(targets != -100)
-    z, back_transform = transform(h[labelled], rng)  # [n,d] → [m,d]
+    z, back_transform = transform(h[labelled], rng)  # [n,m] → [s,m]
     loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder, rng=rng)
     shape = h.shape
 
     def backward(dloss: Any = 1.0) -> None:
         dz = back_transform(back_loss(dloss))
         dh = np.zeros(shape, dtype=dz.dtype)
-        dh[labelled] = dz  # [m,d] → [n,d]
+        dh[labelled] = dz  # [s,m] → [n,m]
         back_h(dh)
 
     return LanguageModelOutput(loss, number, lambda: padding.unpack(decoder(transform(h)[0])[0])), backward
@@ -110,7 +110,7 @@ def token_classification(
     labels: npt.ArrayLike | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-    """A class for each row.    h [n,d]  labels int [b,t]
+    """A class for each row.    h [n,m]  labels int [b,t]
 
     With labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """

@@ -1,6 +1,6 @@
 """Llama (Touvron et al., 2023), with Hugging Face's parameter names; SmolLM2 and other models of its kind too.
 
-Rows: tokens are `[n,d]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
 x + f(RMSNorm(x)). A position is an angle by which queries and keys are turned, so there is no table of positions, and
 no longest sequence.
 """
@@ -105,7 +105,7 @@ def _rope_theta(values: Mapping[str, Any], default: float) -> Any:
 
 
 class LlamaAttention(Module):
-    """y = W_o concat_h(softmax(q_h k_gᵀ/√d) v_g) over the keys up to each query.    x [n,e]  →  y [n,e]
+    """y = W_o concat_h(softmax(q_h k_gᵀ/√d) v_g) over the keys up to each query.    x [n,m]  →  y [n,m]
 
     h query heads share g key-value heads, h/g in a row to each (Ainslie et al., 2023). With R_p the turn by position p,
     q = R_t W_q x_t and k = R_s W_k x_s: their product sees t − s alone. Keys go into the cache turned, since their
@@ -134,7 +134,7 @@ class LlamaAttention(Module):
             q, keys, values, self.heads, packing, key_packing, causal, dropout_p=self.dropout,
             rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
-        y, back_o = self.o_proj(a, rng)  # [n,h·d] → [n,e]
+        y, back_o = self.o_proj(a, rng)  # [n,h·d] → [n,m]
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(back_o(dy))
@@ -145,7 +145,7 @@ class LlamaAttention(Module):
 
 
 class LlamaMLP(Module):
-    """y = W_down (silu(W_gate x) ⊙ W_up x).    x [n,d]  →  y [n,d]"""
+    """y = W_down (silu(W_gate x) ⊙ W_up x).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: LlamaConfig, make: Make) -> None:
         d, f, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
@@ -157,7 +157,7 @@ class LlamaMLP(Module):
         gate, back_gate = self.gate_proj(x, rng)  # [n,f]
         up, back_up = self.up_proj(x, rng)  # [n,f]
         m, back_swiglu = swiglu(gate, up)
-        y, back_down = self.down_proj(m, rng)  # [n,f] → [n,d]
+        y, back_down = self.down_proj(m, rng)  # [n,f] → [n,m]
 
         def backward(dy: Array) -> Array:
             dgate, dup = back_swiglu(back_down(dy))
@@ -195,7 +195,7 @@ class LlamaDecoderLayer(Module):
 class LlamaModel(PretrainedModel):
     """The decoder without a head.
 
-    forward(input_ids [b,t], attention_mask [b,t], position_ids [b,t]) returns last_hidden_state [b,t,d], zeros at the
+    forward(input_ids [b,t], attention_mask [b,t], position_ids [b,t]) returns last_hidden_state [b,t,m], zeros at the
     padding; backward takes its gradient. As in transformers the embedding of `config.pad_token_id` gets no gradient.
     """
 
@@ -214,11 +214,11 @@ class LlamaModel(PretrainedModel):
     def rows(
         self, ids: Array, packing: Packing, positions: Array, rng: Rng = None, cache: Cache | None = None
     ) -> tuple[Array, Callable[[Array], None]]:
-        """Rows before the last norm.    ids, positions int [n]  →  h [n,d]
+        """Rows before the last norm.    ids, positions int [n]  →  h [n,m]
 
         With a cache the rows follow those that it holds, and are added to it.
         """
-        x, back_embedding = self.embed_tokens(ids)  # [n,d]
+        x, back_embedding = self.embed_tokens(ids)  # [n,m]
         turn = rotation(positions, self.config.head_dim, self.config.rope_theta, x.real.dtype)
         h, back_layers = stack(
             self.layers, x, packing, turn, rng=rng, below_is_trained=is_trained(self.embed_tokens),

@@ -59,7 +59,7 @@ class LlamaForCausalLM(GenerationMixin, PretrainedModel):
     def next_logits(self, ids: Array, packing: Packing, cache: Cache) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n]."""
         h, _ = self.model.rows(ids, packing, cache.positions(packing), cache=cache)
-        h, _ = self.model.norm(h[packing.last_rows()])  # [n,d] → [b,d]
+        h, _ = self.model.norm(h[packing.last_rows()])  # [n,m] → [b,m]
         logits: Array = self.lm_head(h)[0]
         return logits
 
@@ -96,12 +96,12 @@ class LlamaForSequenceClassification(PretrainedModel):
         ids, padding = pack_tokens(input_ids, attention_mask)
         last = last_token_rows(input_ids, padding.packing, self.config.pad_token_id, attention_mask is not None)
         h, back_rows = self.model.rows(ids, padding.packing, packed_positions(position_ids, padding), rng)
-        z, back_norm = self.model.norm(h[last])  # [n,d] → [b,d]
+        z, back_norm = self.model.norm(h[last])  # [n,m] → [b,m]
         logits, back_score = self.score(z, rng)  # [b,v]
 
         def back_logits(dlogits: Array) -> None:
             dh = np.zeros_like(h)
-            dh[last] = back_norm(back_score(dlogits))  # [b,d] → [n,d]
+            dh[last] = back_norm(back_score(dlogits))  # [b,m] → [n,m]
             back_rows(dh)
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npora.files import load_weights
 from npora.models.config import PretrainedConfig
+from npora.models.numbers import NUMBERS, numbers_of
 
 logger = logging.getLogger("npora")
 
@@ -62,7 +62,6 @@ _OF_SAVING: Mapping[str, tuple[tuple[Any, ...], str]] = {
 _HARMLESS = ("use_cache",)  # fields of transformers' configs that people set, and that are kept
 _OWN = ("dtype", "seed", "revision", "cache_dir", "local_files_only", "token", "torch_dtype", "ignore_mismatched_sizes")
 _CLASSES = ("num_labels", "id2label", "label2id")
-_NUMBERS = ("float32", "float64")
 _TORCH = {"float": "float32", "half": "float16", "double": "float64"}  # torch's other names, where NumPy's differ
 
 
@@ -147,8 +146,9 @@ def _say_where_names_contradict(id2label: Mapping[str, Any], label2id: Mapping[s
         logger.warning("config.json: label2id %s is not the inverse of id2label %s", label2id, id2label)
 
 
-def computing_dtype(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder: str) -> np.dtype[Any]:
-    """float32 or float64, of NumPy's names, torch's, or "auto": float64 where the folder's weights are.
+def asked_numbers(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder: str) -> str:
+    """float32, float64 or bfloat16, of NumPy's names, torch's, or "auto": the widest of them that the folder's weights
+    are in.
 
     Raises
     ------
@@ -159,15 +159,11 @@ def computing_dtype(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder:
         raise ValueError(f"dtype={dtype!r} and its older name torch_dtype={torch_dtype!r} ask for different ones")
     name = asked.pop() if asked else "float32"
     if name == "auto":
-        wide = any(tensor.dtype == np.float64 for tensor in load_weights(folder).values())
-        name = "float64" if wide else "float32"
-    if name not in _NUMBERS:
-        half = name in ("float16", "bfloat16")
-        raise ValueError(
-            f"dtype must be float32 or float64; got {name}"
-            + (": npora computes in no other. Leave dtype out: half precision is read, and becomes float32" * half)
-        )
-    return np.dtype(name)
+        name = numbers_of(folder)
+    if name not in NUMBERS:
+        half = ": npora computes in no other. Leave dtype out: half precision is read, and becomes float32"
+        raise ValueError(f"dtype must be float32, float64 or bfloat16; got {name}{half if name == 'float16' else ''}")
+    return name
 
 
 def _name(dtype: Any) -> str:

@@ -13,14 +13,14 @@ from npora.nn.readable import Readable, brief
 
 @dataclass
 class BaseModelOutput(Readable):
-    """last_hidden_state [b,t,d], zeros where padding was."""
+    """last_hidden_state [b,t,m], zeros where padding was."""
 
     last_hidden_state: Array
 
 
 @dataclass
 class BaseModelOutputWithPooling(BaseModelOutput):
-    """pooler_output [b,d] beside last_hidden_state [b,t,d]."""
+    """pooler_output [b,m] beside last_hidden_state [b,t,m]."""
 
     pooler_output: Array
 

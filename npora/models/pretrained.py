@@ -10,12 +10,13 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.files import load_weights, resolve, save_file, write_json
+from npora.files import resolve, save_file, write_json
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generation_config import GenerationConfig
-from npora.models.options import computing_dtype, config_fields, overruled, refuse_keywords
+from npora.models.numbers import are_stored, dtype_of, narrowed, read_numbers, widest
+from npora.models.options import asked_numbers, config_fields, overruled, refuse_keywords
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
 from npora.nn.module import Array, Backward
@@ -72,8 +73,11 @@ class PretrainedModel(Module):
 
         name_or_path : the directory of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
         num_labels : the size of a classifier's head; what the config says (else 2) unless given
-        dtype : float32 (unless given) or float64, as NumPy or torch name them, or "auto": float64 where the weights
-            are. In float32 the weights stay read-only memory maps until something trains them
+        dtype : float32 (unless given), float64 or bfloat16, as NumPy or torch name them, or "auto": what the weights
+            are. In float32 the weights stay read-only memory maps until something trains them. In bfloat16 the matrices
+            stay as they lie in the file, and are widened part by part as products ask for them: half the memory. What
+            is read is frozen then, computed with in float32, and rounded where the file has it in another dtype;
+            thawing makes a float32 copy. An adapter, and what is newly drawn, is float32
         seed : draws a head that the checkpoint lacks
         revision, cache_dir, local_files_only, token : of the hub: a branch, tag or commit; another cache; fetch
             nothing; for a model that not all may read
@@ -94,13 +98,14 @@ class PretrainedModel(Module):
         values = read_config(folder)
         chosen = config_fields(cls.config_class, fields, values)
         values = overruled(cls.config_class, values, {**chosen, "num_labels": num_labels})
-        kind = computing_dtype(dtype, torch_dtype, folder)
-        tensors = load_weights(folder)
+        numbers = asked_numbers(dtype, torch_dtype, folder)
+        tensors = read_numbers(folder, numbers)
         cls.adjust(values, tensors)
-        model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=kind)  # type: ignore[call-arg]
+        model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=dtype_of(numbers))  # type: ignore[call-arg]
         model._drawn = load_checkpoint(
-            model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes
-        )
+            model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes,
+            frozen=are_stored(numbers),
+        )  # fmt: skip
         model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
         model.name_or_path, model.folder = os.fspath(name_or_path), folder
         model.generation_config = GenerationConfig.from_pretrained(folder, values)
@@ -115,7 +120,8 @@ class PretrainedModel(Module):
         transformers reads them, beside the tokenizer's files of the folder that the model came from.
 
         A tied parameter is written once; a projection that an adapter has been merged into is tied no longer, and the
-        config then says so, as it says the dtype that is written.
+        config then says so, as it says the dtype that is written. A model that is stored in bfloat16 is written so as
+        far as that has its numbers, and in float32 what it has not, such as matrices that an adapter was merged into.
 
         Raises
         ------
@@ -126,13 +132,13 @@ class PretrainedModel(Module):
         refuse_adapters_place(directory)
         os.makedirs(directory, exist_ok=True)
         self.say_what_is_drawn()
-        state = self.state_dict()
+        state = narrowed(self.state_dict())
         save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         if self.output_embeddings:
             values["tie_word_embeddings"] = f"{self.output_embeddings}.weight" in tied_names(self)
         for name in {"dtype", "torch_dtype"} & values.keys():
-            values[name] = next(iter(state.values())).dtype.name
+            values[name] = widest(state)
         write_json(os.path.join(directory, CONFIG_NAME), values)
         if self.generation_config is not None:
             self.generation_config.save_pretrained(directory)

@@ -36,7 +36,7 @@ def relative_bias(
 ) -> tuple[Array, Callable[[Array], None]]:
     """bias[h,t,s] = E[bucket(s − t), h], for the longest sequence.    E [buckets,h]  →  bias [1,h,t,s]
 
-        dE[u,h] = Σ dbias[h,t,s] over the t, s with bucket(s − t) = u      (1)   the embedding's pullback
+        dE[k,h] = Σ dbias[h,t,s] over the t, s with bucket(s − t) = k      (1)   the embedding's pullback
 
     With a cache the t new queries stand behind the keys that it holds, at positions of their own in each sequence: the
     bias [b,h,t,s] is the lower rows of the whole one.

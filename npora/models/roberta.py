@@ -71,7 +71,7 @@ class RobertaModel(BertModel):
 
 
 class RobertaClassificationHead(Module):
-    """W_o dropout(tanh(W dropout(x) + b)) + b_o.    x [b,d]  →  [b,v]"""
+    """W_o dropout(tanh(W dropout(x) + b)) + b_o.    x [b,m]  →  [b,v]"""
 
     def __init__(self, config: BertConfig, make: Make) -> None:
         self.dense = make.linear(config.hidden_size, config.hidden_size)
@@ -83,7 +83,7 @@ class RobertaClassificationHead(Module):
         z, back_dense = self.dense(x, rng)
         z, back_tanh = tanh(z)
         z, back_dropout2 = self.dropout(z, rng)
-        logits, back_out = self.out_proj(z, rng)  # [b,d] → [b,v]
+        logits, back_out = self.out_proj(z, rng)  # [b,m] → [b,v]
         return logits, lambda dy: back_dropout1(back_dense(back_tanh(back_dropout2(back_out(dy)))))
 
 
@@ -110,7 +110,7 @@ class RobertaForSequenceClassification(BertTokenHead):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        first, _, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)  # [b,d]
+        first, _, back_rows = self.body.rows(input_ids, attention_mask, token_type_ids, rng, first_only=True)  # [b,m]
         logits, back_classifier = self.classifier(first, rng)  # [b,v]
 
         def back_logits(dlogits: Array) -> None:
@@ -144,7 +144,7 @@ class RobertaForMaskedLM(BertForMaskedLM):
 
 
 class RobertaLMHead(Module):
-    """z = LN(gelu(W h + b)): the head up to the vocabulary, beside which stands the tied `decoder`.    h, z [n,d]
+    """z = LN(gelu(W h + b)): the head up to the vocabulary, beside which stands the tied `decoder`.    h, z [n,m]
 
     The activation is the exact GELU, whatever `hidden_act` says.
     """

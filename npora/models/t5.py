@@ -1,6 +1,6 @@
 """T5 (Raffel et al., 2020): an encoder and a decoder that reads it, with Hugging Face's parameter names.
 
-Rows: tokens are `[n,d]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
 x + f(RMSNorm(x)), without biases. Positions are seen by the scores alone, through a learnt bias that all layers of a
 stack share.
 """
@@ -33,7 +33,7 @@ def _linear(make: Make, i: int, o: int, std: float) -> Linear:
 class T5Attention(Module):
     """y = W_o concat_h(softmax(q_h k_hᵀ + bias) v_h), not divided by √d: W_q starts that much smaller instead.
 
-    x [n,d] asks and source [m,d] is read, which is x itself or what the encoder made. Their shares are apart, since a
+    x [n,m] asks and source [s,m] is read, which is x itself or what the encoder made. Their shares are apart, since a
     decoder computes the keys and values of the encoder's rows once.
     """
 
@@ -51,7 +51,7 @@ class T5Attention(Module):
             self.relative_attention_bias = small.embedding(config.relative_attention_num_buckets, self.heads)
 
     def keys_and_values(self, source: Array, rng: Rng) -> tuple[tuple[Array, Array], Callable[[Array, Array], Array]]:
-        """source [m,d]  →  k, v [m,h·e]; backward takes (dk, dv)."""
+        """source [s,m]  →  k, v [s,h·d]; backward takes (dk, dv)."""
         k, back_k = self.k(source, rng)
         v, back_v = self.v(source, rng)
 
@@ -65,13 +65,13 @@ class T5Attention(Module):
         self, x: Array, k: Array, v: Array, packing: Packing, key_packing: Packing, bias: Array | None, rng: Rng = None,
 
     ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:  # fmt: skip
-        """x [n,d]  k, v [m,h·e]  bias [1|b,h,t,s]  →  y [n,d]; backward gives (dx, dk, dv, dbias)."""
-        q, back_q = self.q(x, rng)  # [n,h·e]
+        """x [n,m]  k, v [s,h·d]  bias [1|b,h,t,s]  →  y [n,m]; backward gives (dx, dk, dv, dbias)."""
+        q, back_q = self.q(x, rng)  # [n,h·d]
         a, back_attention = packed_attention(
             q, k, v, self.heads, packing, key_packing, self.rule, bias=bias, scale=1.0,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
-        y, back_o = self.o(a, rng)  # [n,d]
+        y, back_o = self.o(a, rng)  # [n,m]
 
         def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
             dq, dk, dv, dbias = back_attention(back_o(dy))
@@ -81,7 +81,7 @@ class T5Attention(Module):
 
 
 class T5LayerSelfAttention(Module):
-    """y = x + dropout(attention of RMSNorm(x) to itself).    x [n,d]  bias [1|b,h,t,s]; backward gives (dx, dbias)"""
+    """y = x + dropout(attention of RMSNorm(x) to itself).    x [n,m]  bias [1|b,h,t,s]; backward gives (dx, dbias)"""
 
     def __init__(self, config: T5Config, make: Make, decoder: bool, has_bias: bool) -> None:
         self.SelfAttention = T5Attention(config, make, causal if decoder else everything, has_bias)
@@ -108,7 +108,7 @@ class T5LayerSelfAttention(Module):
 
 
 class T5LayerCrossAttention(Module):
-    """y = x + dropout(attention of RMSNorm(x) to the encoder's rows).    x [n,d]  memory [m,d]; backward: (dx, dmemory)
+    """y = x + dropout(attention of RMSNorm(x) to the encoder's rows).    x [n,m]  memory [s,m]; backward: (dx, dmemory)
 
     With a cache the memory is read by the first call alone; later ones find its keys and values there.
     """
@@ -138,7 +138,7 @@ class T5LayerCrossAttention(Module):
 
 
 class T5DenseActDense(Module):
-    """y = W_o dropout(activation(W_i x)).    x [n,d]  →  y [n,d]"""
+    """y = W_o dropout(activation(W_i x)).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: T5Config, make: Make) -> None:
         d, f = config.d_model, config.d_ff
@@ -150,12 +150,12 @@ class T5DenseActDense(Module):
         f, back_wi = self.wi(x, rng)  # [n,f]
         f, back_act = self.act(f)
         f, back_dropout = self.dropout(f, rng)
-        y, back_wo = self.wo(f, rng)  # [n,d]
+        y, back_wo = self.wo(f, rng)  # [n,m]
         return y, lambda dy: back_wi(back_act(back_dropout(back_wo(dy))))
 
 
 class T5DenseGatedActDense(Module):
-    """y = W_o dropout(activation(W_0 x) ⊙ W_1 x) (Shazeer, 2020).    x [n,d]  →  y [n,d]"""
+    """y = W_o dropout(activation(W_0 x) ⊙ W_1 x) (Shazeer, 2020).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: T5Config, make: Make) -> None:
         d, f = config.d_model, config.d_ff
@@ -169,7 +169,7 @@ class T5DenseGatedActDense(Module):
         up, back_wi_1 = self.wi_1(x, rng)  # [n,f]
         f, back_gated = gated(gate, up, self.act)
         f, back_dropout = self.dropout(f, rng)
-        y, back_wo = self.wo(f, rng)  # [n,d]
+        y, back_wo = self.wo(f, rng)  # [n,m]
 
         def backward(dy: Array) -> Array:
             dgate, dup = back_gated(back_dropout(back_wo(dy)))
@@ -180,7 +180,7 @@ class T5DenseGatedActDense(Module):
 
 
 class T5LayerFF(Module):
-    """y = x + dropout(feed-forward of RMSNorm(x)).    x [n,d]  →  y [n,d]"""
+    """y = x + dropout(feed-forward of RMSNorm(x)).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: T5Config, make: Make) -> None:
         self.DenseReluDense = (T5DenseGatedActDense if config.is_gated_act else T5DenseActDense)(config, make)
@@ -234,7 +234,7 @@ class T5Block(Module):
 
 
 class T5Stack(Module):
-    """The encoder, or the decoder.    ids int [n]  memory [m,d] of the encoder  →  h [n,d]"""
+    """The encoder, or the decoder.    ids int [n]  memory [s,m] of the encoder  →  h [n,m]"""
 
     def __init__(self, config: T5Config, make: Make, shared: Parameter, decoder: bool) -> None:
         number = config.num_decoder_layers if decoder else config.num_layers
@@ -254,7 +254,7 @@ class T5Stack(Module):
         table = self.block[0].layer[0].SelfAttention.relative_attention_bias
         bias, back_bias = relative_bias(table, self.bucket, packing, cache)
         x, back_embedding = self.embed_tokens(ids)
-        x, back_first = self.dropout(x, rng)  # [n,d]
+        x, back_first = self.dropout(x, rng)  # [n,m]
         trained = is_trained(self.embed_tokens, table)
         start: State = (x, bias, memory)
         (h, _, _), back_blocks = stack(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.machine.stored import same_values
 from npora.models.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import BaseModelOutput, LanguageModelOutput, SequenceClassifierOutput
@@ -27,7 +28,7 @@ UNUSED = ("EncDecAttention.relative_attention_bias.weight",)  # the first T5s he
 
 @dataclass
 class Memory(Readable):
-    """What the encoder made of its input: rows [m,d], and which of them form which sequence."""
+    """What the encoder made of its input: rows [s,m], and which of them form which sequence."""
 
     rows: Array
     packing: Packing
@@ -41,7 +42,7 @@ class Memory(Readable):
 class T5EncoderModel(PretrainedModel):
     """The encoder alone.
 
-    forward(input_ids [b,t], attention_mask [b,t]) returns last_hidden_state [b,t,d], zeros at the padding; backward
+    forward(input_ids [b,t], attention_mask [b,t]) returns last_hidden_state [b,t,m], zeros at the padding; backward
     takes its gradient.
     """
 
@@ -96,7 +97,7 @@ class T5Model(PretrainedModel):
         packing: Packing,
         rng: Rng = None,
     ) -> tuple[Array, Callable[[Array], None]]:
-        """The decoder's rows for its input `ids` [n] beside the encoder's padded batch [b,s].    →  h [n,d]"""
+        """The decoder's rows for its input `ids` [n] beside the encoder's padded batch [b,s].    →  h [n,m]"""
         memory, back_encoder = self._encode(input_ids, attention_mask, rng)
         h, back_decoder = self.decoder(
             ids, packing, memory.rows, memory.packing, rng, recompute=self.gradient_checkpointing,
@@ -161,7 +162,7 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
         values.setdefault("scale_decoder_outputs", values.get("tie_word_embeddings", True) is not False)
         head, names = tensors.get("lm_head.weight"), ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
         embedding = next((tensors[f"{name}.weight"] for name in names if f"{name}.weight" in tensors), None)
-        values["tie_word_embeddings"] = head is None or embedding is None or np.array_equal(head, embedding)
+        values["tie_word_embeddings"] = head is None or embedding is None or same_values(head, embedding)
 
     def forward(
         self,
@@ -190,12 +191,12 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
         The memory's keys and values are computed by the first call, and kept in `cache["cross", layer]`.
         """
         h, _ = self.decoder(ids, packing, memory.rows, memory.packing, cache=cache)
-        logits: Array = self.lm_head(h[packing.last_rows()] * self.scale)[0]  # [n,d] → [b,d] → [b,v]
+        logits: Array = self.lm_head(h[packing.last_rows()] * self.scale)[0]  # [n,m] → [b,m] → [b,v]
         return logits
 
 
 class T5ClassificationHead(Module):
-    """W₂ dropout(tanh(W₁ dropout(x) + b₁)) + b₂.    x [b,d]  →  [b,v]"""
+    """W₂ dropout(tanh(W₁ dropout(x) + b₁)) + b₂.    x [b,m]  →  [b,v]"""
 
     def __init__(self, config: T5Config, make: Make) -> None:
         self.dense: Module = make.linear(config.d_model, config.d_model)
@@ -254,11 +255,11 @@ class T5ForSequenceClassification(PretrainedModel):
         ids, padding = pack_tokens(self.transformer.shift_right(input_ids), _up_to_the_last(ends))
         h, back_rows = self.transformer.rows(input_ids, attention_mask, ids, padding.packing, rng)
         last = padding.packing.last_rows()
-        logits, back_head = self.classification_head(h[last], rng)  # [n,d] → [b,d] → [b,v]
+        logits, back_head = self.classification_head(h[last], rng)  # [n,m] → [b,m] → [b,v]
 
         def back_logits(dlogits: Array) -> None:
             dh = np.zeros_like(h)
-            dh[last] = back_head(dlogits)  # [b,d] → [n,d]
+            dh[last] = back_head(dlogits)  # [b,m] → [n,m]
             back_rows(dh)
 
         return sequence_classification(logits, back_logits, labels, self.config.problem_type)

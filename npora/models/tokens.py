@@ -55,13 +55,13 @@ def packed_positions(position_ids: npt.ArrayLike | None, padding: Padding) -> Ar
 
 
 def take(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
-    """x[rows] for rows that are all different, or x itself.    x [n,d]  rows int [b]  →  [b,d]"""
+    """x[rows] for rows that are all different, or x itself.    x [n,m]  rows int [b]  →  [b,m]"""
     if rows is None:
         return x, lambda dx: dx
 
     def backward(dy: Array) -> Array:
         dx = np.zeros(x.shape, dtype=dy.dtype)
-        dx[rows] = dy  # [b,d] → [n,d]
+        dx[rows] = dy  # [b,m] → [n,m]
         return dx
 
     return x[rows], backward
@@ -75,7 +75,7 @@ def first_token_rows(padding: Padding) -> Array:
 
 
 def first_tokens(h: Array, padding: Padding) -> tuple[Array, Pullback]:
-    """h at the first_token_rows.    h [n,d]  →  [b,d]"""
+    """h at the first_token_rows.    h [n,m]  →  [b,m]"""
     return take(h, first_token_rows(padding))
 
 

@@ -7,6 +7,7 @@ from npora.nn.cross_entropy import cross_entropy
 from npora.nn.dropout import Dropout
 from npora.nn.embedding import Embedding
 from npora.nn.grad_mode import is_grad_enabled, no_grad
+from npora.nn.held import held, holding
 from npora.nn.linear import Conv1D, Linear
 from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.module import Module, Parameter, checkpoint
@@ -19,5 +20,5 @@ from npora.nn.vocabulary import projected_cross_entropy
 __all__ = [
     "Cache", "Conv1D", "Dropout", "Embedding", "LayerCache", "LayerNorm", "Linear", "Module", "MultiHeadAttention",
     "Packing", "Padding", "Parameter", "RMSNorm", "binary_cross_entropy", "checkpoint", "cross_entropy", "functional",
-    "is_grad_enabled", "mse_loss", "no_grad", "projected_cross_entropy", "stack",
+    "held", "holding", "is_grad_enabled", "mse_loss", "no_grad", "projected_cross_entropy", "stack",
 ]  # fmt: skip

@@ -20,16 +20,16 @@ from npora.nn.scaled_attention import sum_to_shape
 
 
 class MultiHeadAttention(Module):
-    """y = W_o concat_h(softmax(q_h k_hᵀ/√d) v_h), with q = W_q x and k, v = W_k m, W_v m (Vaswani et al., 2017).
+    """y = W_o concat_h(softmax(q_h k_hᵀ/√d) v_h), with q = W_q x and k, v = W_k c, W_v c (Vaswani et al., 2017).
 
-    x [b,t,e] dense, or rows [n,e] with `packing`. m is x itself (self-attention), or `memory` [b,s,k] dense or rows
+    x [b,t,m] dense, or rows [n,m] with `packing`. c is x itself (self-attention), or `memory` [b,s,k] dense or rows
     with `key_packing` (cross-attention, k = kdim). backward returns one gradient for each array given: dx, or
     (dx, dmemory); with a bias its gradient comes last.
 
     Parameters
     ----------
-    embed_dim, num_heads : e and h; the head width is d = e / h
-    kdim : the width of `memory`, e unless given
+    embed_dim, num_heads : m and h; the head width is d = m / h
+    kdim : k, the width of `memory`, m unless given
     causal : query t sees keys up to t (up to t + keys − queries where the lengths differ)
     dropout : probability of dropping an attention weight, when forward is given `rng`
     """
@@ -80,13 +80,13 @@ class MultiHeadAttention(Module):
         else:
             memory_rows, key_packing, memory_shape = _as_rows(memory, key_packing)
         q, back_q = self.q_proj(x_rows, rng)  # [n,h·d]
-        k, back_k = self.k_proj(memory_rows, rng)  # [m,h·d]
-        v, back_v = self.v_proj(memory_rows, rng)  # [m,h·d]
+        k, back_k = self.k_proj(memory_rows, rng)  # [s,h·d]
+        v, back_v = self.v_proj(memory_rows, rng)  # [s,h·d]
         a, back_attention = packed_attention(
             q, k, v, self.num_heads, packing, key_packing, causal if self.causal else everything, bias=hidden,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
-        y, back_out = self.out_proj(a, rng)  # [n,e]
+        y, back_out = self.out_proj(a, rng)  # [n,m]
         self_attention = memory is None
 
         def backward(dy: Array) -> Any:
@@ -119,4 +119,4 @@ def _as_rows(x: Array, packing: Packing | None) -> tuple[Array, Packing, tuple[i
     if x.ndim != 3:
         raise ValueError(f"expected [batch, length, features], or packed rows with their packing; got shape {x.shape}")
     batch, length, width = x.shape
-    return x.reshape(batch * length, width), Packing.dense(batch, length), x.shape  # [b,t,e] → [b·t,e]
+    return x.reshape(batch * length, width), Packing.dense(batch, length), x.shape  # [b,t,m] → [b·t,m]

@@ -33,7 +33,7 @@ class LayerCache(Readable):
         return self.rows()
 
     def rows(self) -> tuple[Array, Array, Packing]:
-        """All keys and values so far: k [m,g·d], v [m,g·e], and their packing."""
+        """All keys and values so far: k [s,g·d], v [s,g·o], and their packing."""
         if self._k is None or self._v is None:
             raise RuntimeError("this cache is empty: append() to it first")
         batch, capacity, _ = self._k.shape

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.machine.stored import Stored, form_of
+
 Array = npt.NDArray[Any]
 
 
@@ -29,11 +31,11 @@ def activations(layer: object, x: Any, parameter: Array) -> Array:
         return np.asanyarray(x)
     if not isinstance(x, np.ndarray | np.generic):
         raise TypeError(f"a {name} takes an array; got {_kind(x)}: pass np.asarray(x, np.{dtype})")
-    wider = f", or make the layer with dtype=np.{x.dtype}" if x.dtype.kind in "fc" and x.dtype.itemsize > 2 else ""
-    raise TypeError(
-        f"a {name} computes in its parameters' dtype, {dtype}, and was given {x.dtype}: "
-        f"pass x.astype(np.{dtype}){wider}"
-    )
+    its, remedy = f"its parameters' dtype, {dtype}", "make the layer"
+    if isinstance(parameter, Stored):
+        its, remedy = f"{dtype}, as its matrix in {form_of(parameter)} does", "load the model"
+    wider = f", or {remedy} with dtype=np.{x.dtype}" if x.dtype.kind in "fc" and x.dtype.itemsize > 2 else ""
+    raise TypeError(f"a {name} computes in {its}, and was given {x.dtype}: pass x.astype(np.{dtype}){wider}")
 
 
 def fitting(name: str, y: Array, backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from npora.nn.module import Array, Module, Parameter
 
 
 class Embedding(Module):
-    """y = E[ids].    ids int [...]  E [v,d]  →  y [...,d]
+    """y = E[ids].    ids int [...]  E [v,m]  →  y [...,m]
 
         dE[i] = Σ dyₙ over the n with idsₙ = i     (1)   a token that occurs twice adds twice
 
@@ -48,9 +48,9 @@ class Embedding(Module):
         def backward(dy: Array) -> None:
             if weight.requires_grad:
                 dE = np.zeros_like(E)
-                np.add.at(dE, ids, dy)  # (1) [v,d]
+                np.add.at(dE, ids, dy)  # (1) [v,m]
                 if padding_idx is not None:
                     dE[padding_idx] = 0
                 weight.accumulate(dE)
 
-        return E[ids], backward  # [...] → [...,d]
+        return E[ids], backward  # [...] → [...,m]

@@ -1,7 +1,9 @@
 """The mathematics without parameters: functions on arrays that return their value and their pullback.
 
-Letters: b batch, n all leading axes, d features, h heads, t query positions, s key positions, v vocabulary. The
-gradient of z is dz. No function writes to an array that it was given; a pullback keeps only what it reads.
+Axis letters mean the same in every file: `b` batch, `t` query position, `s` key position or the rows that are read, `h`
+query head, `g` key-value head, `d` head width, `i` in, `o` out, `m` model (hidden) width, `f` feed-forward width, `r`
+rank, `v` vocabulary or classes, `n` all leading axes as one, `k` what the line itself says. The gradient of z is dz.
+No function writes to an array that it was given; a pullback keeps only what it reads.
 """
 
 from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh

@@ -60,9 +60,28 @@ class Linear(Module):
 
         return y, backward
 
+    def product(self, x: Array) -> tuple[Array, Pullback]:
+        """x Wᵀ, without b.    x [...,i]  →  [...,o]"""
+        linear = copy.copy(self)
+        linear.bias = None
+        return linear.forward(x)
+
+    def plus_bias(self, y: Array) -> tuple[Array, Pullback]:
+        """y + b, for a y that is not kept: it is added to in place.    y [...,o]  →  [...,o]"""
+        bias = self.bias
+        if bias is not None:
+            y += bias.data
+
+        def backward(dy: Array) -> Array:
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))
+            return dy
+
+        return y, backward
+
     @property
     def matrix(self) -> Array:
-        """W [o,i], whichever way the weight is stored."""
+        """W [o,i], whichever way round the weight is: an array, or a stored matrix that gives its floats when asked."""
         return self.weight.data
 
     def with_matrix(self, W: Array) -> Linear:
@@ -126,7 +145,8 @@ class Conv1D(Linear):
 
     @property
     def matrix(self) -> Array:
-        return np.transpose(self.weight.data)  # [i,o] → [o,i]
+        W: Array = self.weight.data.T  # [i,o] → [o,i]
+        return W
 
     def with_matrix(self, W: Array) -> Linear:
         return super().with_matrix(W.T)
@@ -134,7 +154,7 @@ class Conv1D(Linear):
 
 def rows(x: Array) -> Array:
     """All leading axes as one."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [...,d] → [n,d]
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [...,i] → [n,i]
 
 
 def matmul(x: Array, W: Array) -> Array:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from npora.machine.stored import Stored
 from npora.nn.contract import fitting, no_pullback
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.misfit import Misfit
@@ -151,7 +152,7 @@ class Module:
         return self.train(False)
 
     def state_dict(self) -> dict[str, Array]:
-        """The parameters' arrays themselves, by name."""
+        """The parameters' arrays themselves, by name; of those that hold a stored matrix, that."""
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -167,7 +168,9 @@ class Module:
         if problems := Misfit.of(state, shapes, kinds="fc").said(state, shapes):
             raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems))
         for name, parameter in own.items():
-            parameter.data = np.array(state[name], dtype=parameter.dtype)
+            value, is_frozen = state[name], not parameter.requires_grad
+            stays = is_frozen and isinstance(value, Stored)
+            parameter.data = value if stays else np.array(value, dtype=parameter.dtype)
 
 
 def is_trained(*modules: Module) -> bool:

@@ -35,7 +35,7 @@ def packed_attention(
 ) -> tuple[Array, AttentionPullback]:
     """Attention of each sequence's rows to the rows of its own keys.
 
-    q [n,h·d]  k [m,g·d]  v [m,g·e]  →  y [n,h·e]. `packing` says which rows of q form which sequence, `key_packing`
+    q [n,h·d]  k [s,g·d]  v [s,g·o]  →  y [n,h·o]. `packing` says which rows of q form which sequence, `key_packing`
     the same for k and v (self-attention: the same). Of h query heads h/g in a row share a key head (grouped-query
     attention, Ainslie et al., 2023). backward returns (dq, dk, dv, dbias).
 
@@ -59,7 +59,7 @@ def packed_attention(
     sizes = _sizes(q, k, v, heads, packing, key_packing)
     groups, d, e = sizes.groups, sizes.width, v.shape[1] // sizes.groups
     Q = q.reshape(len(q), groups, sizes.per_group, d)  # [n,h·d] → [n,g,h/g,d]
-    K, V = k.reshape(len(k), groups, 1, d), v.reshape(len(v), groups, 1, e)  # [m,g·d] → [m,g,1,d]
+    K, V = k.reshape(len(k), groups, 1, d), v.reshape(len(v), groups, 1, e)  # [s,g·d] → [s,g,1,d]
     B = None if bias is None else _by_group(bias, sizes.per_group)  # [b|1,g|1,h/g|1,t|1,s|1]
     Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, sizes.per_group, e), q.dtype)
     score = partial(attention, scale=scale, dropout_p=dropout_p)
@@ -80,7 +80,7 @@ def packed_attention(
         dq, dk, dv = (x.reshape(shape) for x, shape in zip((dQ, dK, dV), flat, strict=True))  # [n,g,h/g,d] → [n,h·d]
         return dq, dk, dv, None if bias is None or dB is None else dB.reshape(bias.shape)
 
-    return Y.reshape(len(q), heads * e), backward  # [n,g,h/g,e] → [n,h·e]
+    return Y.reshape(len(q), heads * e), backward  # [n,g,h/g,o] → [n,h·o]
 
 
 def _attend(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.machine.stored import Stored, form_of
 from npora.nn.contract import unfit_gradient
 from npora.nn.grad_mode import gradients_of_this_thread
 
@@ -19,16 +20,16 @@ class Parameter:
     A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
     Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
     copies: bytes that were frozen once are never written to. A trainable parameter may hold a read-only array too (a
-    memory-mapped checkpoint); the optimiser copies it before its first write.
+    memory-mapped checkpoint); the optimiser copies it before its first write. In an array's place a frozen one may hold
+    a stored matrix (`machine.stored`); thawing makes that an array of its floats.
     """
 
     __slots__ = ("_data", "_requires_grad", "grad")
 
-    def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
+    def __init__(self, data: npt.ArrayLike | Stored, requires_grad: bool = True) -> None:
         self.grad: Array | None = None
-        self._requires_grad = True
-        self.data = np.asarray(data)
-        self.requires_grad = requires_grad
+        self._requires_grad = bool(requires_grad)
+        self.data = data if isinstance(data, Stored) else np.asarray(data)  # type: ignore[assignment]
 
     @property
     def data(self) -> Array:
@@ -40,6 +41,11 @@ class Parameter:
             raise TypeError(f"a parameter holds floating-point or complex numbers, not {value.dtype}")
         if not self._requires_grad:
             value.flags.writeable = False
+        elif isinstance(value, Stored):
+            raise TypeError(
+                f"a trainable parameter holds an array, and no matrix in {value.form}: freeze it first, or pass "
+                "np.asarray(matrix)"
+            )
         self._data = value
 
     @property
@@ -49,7 +55,7 @@ class Parameter:
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if value and not self._requires_grad:
-            self._data = self._data.copy()
+            self._data = np.array(self._data, order="C")
         self._requires_grad = bool(value)
         if not value:
             self.grad = None
@@ -84,4 +90,4 @@ class Parameter:
 
     def __repr__(self) -> str:
         state = "trainable" if self.requires_grad else "frozen"
-        return f"Parameter(shape={self.shape}, dtype={self.dtype}, {state})"
+        return f"Parameter(shape={self.shape}, dtype={form_of(self.data)}, {state})"

@@ -33,7 +33,7 @@ def attention(
 ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
     """y = dropout(softmax(scale · q kᵀ + bias)) v    (Vaswani et al., 2017).
 
-    q [...,t,d]  k [...,s,d]  v [...,s,e]  →  y [...,t,e]; mask (True: may attend) and bias broadcast to [...,t,s], and
+    q [...,t,d]  k [...,s,d]  v [...,s,o]  →  y [...,t,o]; mask (True: may attend) and bias broadcast to [...,t,s], and
     k and v along the leading axes; scale is 1/√d unless given. With p the softmax and a = dropout(p):
 
         dv = aᵀ dy               (1)
@@ -54,7 +54,7 @@ def attention(
     a, back_dropout = dropout(p, dropout_p, rng) if rng is not None and dropout_p > 0 else (p, None)
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
-        dv = a.swapaxes(-1, -2) @ dy  # (1) [...,s,e]
+        dv = a.swapaxes(-1, -2) @ dy  # (1) [...,s,o]
         da = dy @ v.swapaxes(-1, -2)  # (2) [...,t,s]
         dz = back_softmax(da if back_dropout is None else back_dropout(da))  # (3)
         dbias = None if bias is None else sum_to_shape(dz, bias.shape)  # (4)
@@ -62,7 +62,7 @@ def attention(
         dk = dz.swapaxes(-1, -2) @ (q * scale)  # (6) [...,s,d]
         return dq, sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dbias
 
-    return a @ v, backward  # [...,t,e]
+    return a @ v, backward  # [...,t,o]
 
 
 def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:

@@ -9,7 +9,7 @@ from npora.nn.grad_mode import is_backward_once, no_grad
 from npora.nn.module import Module, checkpoint, is_trained
 
 _Back = TypeVar("_Back")
-_State = TypeVar("_State")  # rows [n,d], or a tuple that holds them and what the layers share
+_State = TypeVar("_State")  # rows [n,m], or a tuple that holds them and what the layers share
 
 
 def stack(

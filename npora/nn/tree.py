@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.machine.stored import form_of
 from npora.nn.parameter import Parameter
 from npora.nn.readable import brief, laid_out
 
@@ -30,7 +31,7 @@ def described(own: Sequence[tuple[str, Parameter]], attributes: dict[str, Any]) 
     states = ["trainable" if parameter.requires_grad else "frozen" for _, parameter in own]
     alike = len(set(states)) == 1
     for (name, parameter), state in zip(own, states, strict=True):
-        dtype = "" if parameter.dtype == np.float32 else f" {parameter.dtype}"
+        dtype = "" if (form := form_of(parameter.data)) == "float32" else f" {form}"
         yield f"{name} [{','.join(map(str, parameter.shape))}]{dtype}{'' if alike else ' ' + state}"
     if alike:
         yield states[0]

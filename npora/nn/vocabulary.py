@@ -24,9 +24,9 @@ def projected_cross_entropy(
     rows_at_once: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[Any, Callable[..., Array], int]:
-    """ℓ = cross_entropy(head(h), targets), in blocks of rows.    h [n,d]  targets int [n]  →  ℓ scalar
+    """ℓ = cross_entropy(head(h), targets), in blocks of rows.    h [n,m]  targets int [n]  →  ℓ scalar
 
-    Returns (ℓ, backward, N): backward(dℓ) → dh [n,d], and ℓ is the mean over N rows. Rows whose target is ignored are
+    Returns (ℓ, backward, N): backward(dℓ) → dh [n,m], and ℓ is the mean over N rows. Rows whose target is ignored are
     not projected at all. With z = head(h) and dz as of cross_entropy,
 
         dh = head's pullback of dz      (1)
@@ -68,7 +68,7 @@ def projected_cross_entropy(
             z, back_head = head(kept[rows], copy.deepcopy(again))
             _, back_loss = cross_entropy(z, targets[block])
             del z
-            dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,d]
+            dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,m]
         return dh
 
     return loss, backward, len(counted)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from npora.machine.stored import bits_of
 from npora.nn.module import Module
 
 
@@ -16,7 +17,7 @@ def frozen_sha256(model: Module) -> str:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             sha.update(name.encode())
-            sha.update(np.ascontiguousarray(parameter.data).data)
+            sha.update(np.ascontiguousarray(bits_of(parameter.data)).data)
     return sha.hexdigest()
 
 

@@ -69,7 +69,7 @@ def test_a_square_that_is_transposed_is_named() -> None:
     assert diagnose(n.T, n) == "the transpose"
 
 
-@pytest.mark.parametrize("name", ["linear", "layer_norm", "cross_attention", "lora_linear", "softmax"])
+@pytest.mark.parametrize("name", ["linear", "layer_norm", "cross_attention", "lora_linear", "dora_linear", "softmax"])
 def test_every_planted_error_fails_and_nine_in_ten_are_named(name: str) -> None:
     layer, inputs, keywords = draw(name, seed=1)
     gradcheck(layer, *inputs, **keywords).raise_if_failed()

@@ -1,4 +1,4 @@
-"""One row for each method: a config of its own sizes, for the tests that hold for all of them."""
+"""A row for each sample of each method, and some more configs, for the tests that hold for all methods."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora import LoraConfig, PeftConfig
+from npora.lora import HiraConfig, LoraConfig, PeftConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
-from npora.lora.inject import PlainView, make_shared
+from npora.lora.inject import adapted_layer
+from npora.lora.methods import METHODS as REGISTRY
 from npora.lora.methods import method_of
-from npora.nn import Conv1D, Linear, Module
-from npora.nn.module import Array
+from npora.nn import Conv1D, Linear
 
 
 @dataclass(frozen=True)
@@ -27,40 +27,39 @@ class Method:
 
 
 METHODS = [
-    Method("LoRA", LoraConfig(r=3, lora_alpha=7)),
-    Method("rank-stabilised LoRA", LoraConfig(r=2, lora_alpha=5, use_rslora=True)),
+    Method(name, method.config_class(**fields)) for method in REGISTRY for name, fields in method.samples.items()
+] + [
+    Method("HiRA from normal numbers", HiraConfig(r=5, init_weights="gaussian")),
     Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
-]
+]  # fmt: skip
 
 
-class Held(Module):
-    def __init__(self, layer: Linear) -> None:
-        self.dense = layer
-
-    def forward(self, x: Array, rng: np.random.Generator | None = None) -> Any:
-        return self.dense(x, rng)
-
-
-def adapted(case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, bias: bool = True) -> Adapted:
-    """A layer with the case's adapter on it, switched on, every tensor of it drawn anew, in float64."""
+def adapted(
+    case: Method, i: int, o: int, seed: int = 0, *, conv: bool = False, bias: bool = True, dtype: Any = np.float64
+) -> Adapted:
+    """A layer with the case's adapter on it, switched on, every tensor of it drawn anew."""
     rng = np.random.default_rng(seed)
-    base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=np.float64)
+    base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=dtype)
     if base.bias is not None:
-        base.bias.data = rng.standard_normal(o)
-    layer = Adapted(base)
-    layer.adapters["default"] = adapter_of(case, base, rng)
-    layer.active_adapter = "default"
+        base.bias.data = rng.standard_normal(o).astype(dtype)
+    layer = adapted_layer(base, case.config, rng, case.path)
     for parameter in adapter_of_layer(layer).parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data + 0.5 * rng.standard_normal(parameter.shape)
+            parameter.data = parameter.data + 0.5 * rng.standard_normal(parameter.shape).astype(dtype)
     return layer
 
 
+def goes_on(case: Method, kind: type[Linear]) -> bool:
+    return method_of(case.config, kind(2, 3)) is not None
+
+
+def drops(case: Method) -> bool:
+    """Whether a config can ask the case's method for dropout."""
+    return "dropout_p" in vars(adapter_of_layer(adapted(case, 5, 3)))
+
+
 def adapter_of(case: Method, base: Linear, rng: np.random.Generator) -> Adapter:
-    method = method_of(case.config, base)
-    assert method is not None
-    shared = make_shared(PlainView(Held(base)), case.config, ["dense"])
-    return method(base, case.config, rng, case.path, shared)
+    return adapter_of_layer(adapted_layer(base, case.config, rng, case.path))
 
 
 def adapter_of_layer(layer: Adapted) -> Adapter:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from npora import LoraConfig
+from npora import LoHaConfig, LoraConfig
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,8 @@ from npora import LoraConfig
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' is not supported"),
         ({"task_type": "CHAT"}, "task_type 'CHAT' is not one of CAUSAL_LM"),
         ({"peft_type": "LOHA"}, "peft_type 'LOHA' is not supported"),
-        ({"use_dora": True}, "use_dora=True is not supported"),
+        ({"lora_bias": True}, "lora_bias=True is not supported"),
+        ({"use_dora": "yes"}, "use_dora must be True or False; got 'yes'"),
         ({"layer_replication": [[0, 1]]}, "layer_replication=[[0, 1]] is not supported"),
         ({"layers_pattern": "layer"}, "layers_pattern needs layers_to_transform"),
         ({"layers_to_transform": 1, "target_modules": ".*query"}, "needs target_modules as a list"),
@@ -35,6 +36,24 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_name(changes: dict[str, A
     with pytest.raises(ValueError) as error:
         LoraConfig(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 0}, "the rank must be a whole number of at least 1; got 0 for r"),
+        ({"alpha_pattern": {"query": None}}, "alpha must be a finite number; got None for query"),
+        ({"rank_dropout": 0.1}, "LoHaConfig: rank_dropout=0.1 is not supported by npora; leave it out"),
+        ({"module_dropout": 0.1}, "module_dropout=0.1 is not supported"),
+        ({"init_weights": "gaussian"}, "init_weights must be True or False"),
+        ({"layers_pattern": "layer"}, "layers_pattern needs layers_to_transform"),
+    ],
+)
+def test_what_fields_may_hold_is_the_same_for_every_method(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        LoHaConfig(**changes)
+    assert message in str(error.value)
+    assert LoHaConfig(rank_dropout=0.0, use_effective_conv2d=True).alpha == 8
 
 
 def test_the_defaults_are_pefts() -> None:

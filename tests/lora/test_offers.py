@@ -9,8 +9,12 @@ import inspect
 
 import pytest
 
+import npora
+import npora.lora
+from npora.lora import PeftType
 from npora.lora.adapter import Adapter
-from npora.lora.methods import METHODS
+from npora.lora.methods import METHODS, method_of
+from npora.nn import Linear
 
 OFFERS = {
     "forward": "a quicker order of products than forming W′",
@@ -23,6 +27,7 @@ OFFERS = {
     "saved": "files whose form is not the live one",
     "after_step": "work after an optimiser's step, or a penalty once a step",
     "layers": "goes on more than Linear",
+    "adds": "several that are merged add up, each with the ΔW that it makes of the base's own W",
 }
 NEEDED: dict[str, set[str]] = {
     "LoRA": {"forward"}, "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
@@ -31,7 +36,7 @@ NEEDED: dict[str, set[str]] = {
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
     "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "saved", "after_step"}, "VeRA": {"forward", "shared"},
     "PVeRA": {"forward", "shared"}, "RandLoRA": {"forward", "shared"}, "LoHa": set(), "LoKr": {"forward"},
-    "HiRA": {"matrix"},
+    "HiRA": {"matrix", "adds"},
     "GraLoRA": {"forward"}, "GLoRA": {"forward", "matrix", "bias"}, "DeLoRA": {"matrix", "constants"},
     "VB-LoRA": {"forward", "shared", "saved"}, "UniLoRA": {"forward", "shared"}, "TinyLoRA": {"matrix", "constants"},
     "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": {"constants"}, "WaveFT": {"constants"},
@@ -60,6 +65,23 @@ def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
     needed, source = NEEDED[method.__name__], inspect.getsource(method)
     assert ("forward" in vars(method)) == ("forward" in needed)
     assert ("shared" in vars(method)) == ("shared" in needed)
-    assert any(not tensor.trained for tensor in method.tensors.values()) == ("constants" in needed)
+    assert any(tensor.shared for tensor in method.tensors.values()) == ("shared" in needed)
+    assert any(not (tensor.trained or tensor.shared) for tensor in method.tensors.values()) == ("constants" in needed)
     assert method.changes_bias == ("bias" in needed)
     assert ("held(" in source) == ("held" in needed)
+    assert method.adds == ("adds" in needed)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_a_method_is_found_by_the_names_that_it_has_in_peft(method: type[Adapter]) -> None:
+    config = method.config_class
+    assert config.__name__ in npora.__all__ and config.__name__ in npora.lora.__all__
+    assert PeftType(config.peft_type).value == config.peft_type
+
+
+def test_each_sample_of_a_method_means_that_method_and_has_a_name_of_its_own() -> None:
+    names = [name for method in METHODS for name in method.samples]
+    assert all(method.samples for method in METHODS) and len(set(names)) == len(names)
+    for method in METHODS:
+        for fields in method.samples.values():
+            assert method_of(method.config_class(**fields), Linear(2, 3)) is method

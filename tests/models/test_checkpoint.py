@@ -119,7 +119,7 @@ def test_files_that_are_missing_or_cut_short_are_named(tmp_path: Path) -> None:
     weights.write_bytes(content[:-1])
     with pytest.raises(ValueError, match=r"model\.safetensors is truncated"):
         load(directory)
-    with pytest.raises(ValueError, match="dtype must be float32 or float64; got float16"):
+    with pytest.raises(ValueError, match="dtype must be float32, float64 or bfloat16; got float16"):
         load(directory, dtype=np.float16)
 
 

@@ -1,13 +1,24 @@
-"""The registry of methods: which one a config means for a layer. Those with a narrower condition stand first."""
+"""The registry of methods: which one a config means for a layer. Those with a narrower condition stand first.
+
+A new method is a file here with its config and its Adapter (`adapter.py` says what either writes, `loha.py` is such a
+page), a line in METHODS, its type in PeftType (`lora/names.py`), and its config's name in `npora.lora` and `npora`. Its
+`samples` are its rows in `npora gradcheck`, in the contracts, and in what is compared with PEFT; a row in
+`tests/lora/test_offers.py` says which of the seam's offers it uses.
+"""
 
 from __future__ import annotations
 
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
+from npora.lora.methods.dora import DoRA
+from npora.lora.methods.hira import HiRA
+from npora.lora.methods.ia3 import IA3
+from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (LoRA,)
+METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA, LoHa, HiRA, VeRA, IA3)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import Adapter, MergedPullback, Rng, Tensor
+from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor, of_a_product
 from npora.lora.methods.lora_config import LoraConfig
 from npora.machine.product import product
 from npora.nn import init
@@ -34,45 +34,41 @@ class LoRA(Adapter):
 
     config_class = LoraConfig
     tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("lora_A.{}.weight"), "B": Tensor("lora_B.{}.weight")}
+    samples: ClassVar[Mapping[str, Any]] = {
+        "lora_linear": {"r": 3, "lora_alpha": 7}, "rslora_linear": {"r": 2, "lora_alpha": 5, "use_rslora": True}
+    }  # fmt: skip
     forms_matrix = False
 
     def __init__(
-        self,
-        base: Linear,
-        config: LoraConfig,
-        rng: Source,
-        path: str = "",
-        shared: Mapping[str, Parameter] | None = None,
+        self, base: Linear, config: LoraConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
     ) -> None:
-        r, self.s = config.rank_and_scaling(path)
-        self.r, self.dropout_p, dtype = r, config.lora_dropout, base.dtype
-        start = config.init_lora_weights
-        A = init.kaiming_uniform(rng, (r, base.in_features), dtype)
-        B = init.kaiming_uniform(rng, (base.out_features, r), dtype)
-        self.A = Parameter(init.normal(rng, A.shape, 1 / r, dtype) if start == "gaussian" else A)
+        self.r, self.s = config.rank_and_scaling(path)
+        self.dropout_p, dtype, start = config.lora_dropout, base.dtype, config.init_lora_weights
+        A = init.kaiming_uniform(rng, (self.r, base.in_features), dtype)
+        B = init.kaiming_uniform(rng, (base.out_features, self.r), dtype)
+        self.A = Parameter(init.normal(rng, A.shape, 1 / self.r, dtype) if start == "gaussian" else A)
         self.B = Parameter(np.zeros_like(B) if start else B)
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        A, B, s = self.A, self.B, self.s
+        A, B, s = self.A.data, self.B.data, self.s
         y, back_base = base(x)  # [...,o]
         dropped, back_dropout = self.drop(x, rng)
-        u = matmul(dropped, A.data.T)  # [...,r]
-        y += matmul(u * s, B.data.T)
-        kept = dropped if A.requires_grad else None
+        u = matmul(dropped, A.T)  # [...,r]
+        y += matmul(u * s, B.T)
+        kept = dropped if self.A.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            du = matmul(dy, B.data) * s  # (1) [...,r]
-            if B.requires_grad:
-                B.accumulate(product(rows(dy).T, rows(u)) * s)  # (2) [o,r]
-            if kept is not None:
-                A.accumulate(product(rows(du).T, rows(kept)))  # (3) [r,i]
+            du = matmul(dy, B) * s  # (1) [...,r]
+            dB = product(rows(dy).T, rows(u)) * s if self.B.requires_grad else None  # (2) [o,r]
+            dA = None if kept is None else product(rows(du).T, rows(kept))  # (3) [r,i]
+            self.accumulate(dA, dB)
             dx: Array = back_base(dy)
-            dx += back_dropout(matmul(du, A.data))  # (4) [...,i]
+            dx += back_dropout(matmul(du, A))  # (4) [...,i]
             return dx
 
         return y, backward
 
-    def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W + s B A,  dA = s Bᵀ dW′,  dB = s dW′ Aᵀ"""
         A, B = theta
 
@@ -85,12 +81,4 @@ class LoRA(Adapter):
         return {"α/r": self.s, "r": float(self.r)}
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
-        A, B = self.A, self.B
-        if A.grad is not None and B.grad is not None:
-            left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
-            right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
-            yield "Bᵀ dB = dA Aᵀ", np.concatenate([left, -right], axis=-1)
-
-    def said(self) -> Any:
-        yield f"r={self.r}"
-        yield f"s={self.s:g}"
+        return of_a_product(self.B, self.A)

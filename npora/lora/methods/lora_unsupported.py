@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from npora.lora.config import PeftConfig
+from npora.lora.values import Unsupported
 
 _W_STAYS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's ways to begin that leave the base's weights alone
 _W_IS_ALTERED = ("pissa", "olora", "corda", "lora_ga", "loftq")
@@ -13,35 +13,27 @@ _W_IS_ALTERED = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 @dataclass(kw_only=True)
 class UnsupportedFields(PeftConfig):
-    """With these values, which PEFT writes into every `adapter_config.json`, the fields change nothing."""
+    """Those of LoRA's variants, and of its other ways to begin."""
 
-    alora_invocation_tokens: Any = None
-    arrow_config: Any = None
-    corda_config: Any = None
-    ensure_weight_tying: Any = False
-    eva_config: Any = None
-    kasa_config: Any = None
-    layer_replication: Any = None
-    loftq_config: Any = field(default_factory=dict)
-    lora_bias: Any = False
-    lora_ga_config: Any = None
-    megatron_config: Any = None
-    megatron_core: Any = "megatron.core"
-    monteclora_config: Any = None
-    qalora_group_size: Any = 16
-    target_parameters: Any = None
-    trainable_token_indices: Any = None
-    use_bdlora: Any = None
-    use_dora: Any = False
-    use_qalora: Any = False
-    velora_config: Any = None
-
-    def refuse_unsupported(self) -> None:
-        """Raise ValueError, by name, where one of these fields asks for something."""
-        for f in fields(UnsupportedFields)[len(fields(PeftConfig)) :]:
-            value = getattr(self, f.name)
-            if value and value != f.default:
-                raise ValueError(f"LoraConfig: {f.name}={value!r} is not supported by npora; leave it out")
+    alora_invocation_tokens: Unsupported = None
+    arrow_config: Unsupported = None
+    corda_config: Unsupported = None
+    ensure_weight_tying: Unsupported = False
+    eva_config: Unsupported = None
+    kasa_config: Unsupported = None
+    layer_replication: Unsupported = None
+    loftq_config: Unsupported = field(default_factory=dict)
+    lora_bias: Unsupported = False
+    lora_ga_config: Unsupported = None
+    megatron_config: Unsupported = None
+    megatron_core: Unsupported = "megatron.core"
+    monteclora_config: Unsupported = None
+    qalora_group_size: Unsupported = 16
+    target_parameters: Unsupported = None
+    trainable_token_indices: Unsupported = None
+    use_bdlora: Unsupported = None
+    use_qalora: Unsupported = False
+    velora_config: Unsupported = None
 
 
 def refuse_new_start(start: object) -> None:

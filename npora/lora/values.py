@@ -1,0 +1,60 @@
+"""What the fields of a config may hold. PEFT's fields mean the same in every method that has them, so this goes by
+their names, and a method's config is little more than a list of fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+# The type of a field of PEFT's that npora knows by name and refuses where it asks for something: where its value is
+# neither empty nor the default, which PEFT writes into every file.
+Unsupported = Any
+
+
+def refuse_unsupported(config: Any) -> None:
+    """Raise ValueError, by name, where a field that npora does not support asks for something."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.type == "Unsupported" and value and value != f.default:
+            raise ValueError(f"{type(config).__name__}: {f.name}={value!r} is not supported by npora; leave it out")
+
+
+def check_values(config: Any) -> None:
+    """Raise ValueError where a value makes no sense: the rank, a scale (`…alpha`), a probability (`…dropout`), patterns
+    of these, `layers_to_transform` with `layers_pattern`, and whatever is True or False or one of a Literal's."""
+    hints = get_type_hints(type(config))
+    for f in fields(config):
+        if f.type == "Unsupported":
+            continue
+        for where, value in _with_patterns(config, f):
+            if f.name == "r" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"the rank must be a whole number of at least 1; got {value!r} for {where}")
+            if f.name.endswith("alpha") and (
+                isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+            ):
+                raise ValueError(f"{f.name} must be a finite number; got {value!r} for {where}")
+            if f.name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
+                raise ValueError(f"{f.name} must lie in [0, 1); got {value!r}")
+            if f.type == "int" and f.name != "r" and type(value) is not int:
+                raise ValueError(f"{f.name} must be a whole number; got {value!r}")
+            if f.type == "bool" and not isinstance(value, bool):
+                raise ValueError(f"{f.name} must be True or False; got {value!r}")
+            if (choices := get_args(hints[f.name])) and get_origin(hints[f.name]) is Literal and value not in choices:
+                named = ", ".join(map(repr, choices[:-1]))
+                raise ValueError(f"{f.name} must be {named} or {choices[-1]!r}; got {value!r}")
+    if getattr(config, "layers_to_transform", None) == []:  # as PEFT has it
+        config.layers_to_transform = None
+    layers = getattr(config, "layers_to_transform", None)
+    if layers is None and getattr(config, "layers_pattern", None):
+        raise ValueError("layers_pattern needs layers_to_transform")
+    if layers is not None and isinstance(config.target_modules, str):
+        raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
+
+
+def _with_patterns(config: Any, f: Field[Any]) -> Iterator[tuple[str, Any]]:
+    """A field's value under its name, and those that patterns give it for some layers under the patterns."""
+    yield f.name, getattr(config, f.name)
+    pattern = "rank_pattern" if f.name == "r" else "alpha_pattern" if f.name.endswith("alpha") else ""
+    yield from getattr(config, pattern, {}).items()

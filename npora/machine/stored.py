@@ -1,0 +1,134 @@
+"""A matrix that lies in memory in a form of its own, and is floats where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+_Array = npt.NDArray[Any]
+_PIECE = 1 << 18  # elements: a megabyte as float32
+
+
+class Stored(NDArrayOperatorsMixin):
+    """What stands in an array's place, where the array would take more memory than what it is made of.
+
+    Indexed, it gives floats: `W[ids]` some rows, `W[rows, columns]` a part, `W[:]` all of it. A product reads one part
+    after another (`machine.product`). Whatever else is done with it is done with the array of all its floats, which is
+    formed for that and not kept: np.asarray(W), W + 1, np.isfinite(W).
+
+    It cannot be changed, so that a copy of it is itself.
+    A form of storage writes `form`, `kind`, `__init__` and `__getitem__`.
+    """
+
+    form: str  # its name for people
+    kind: str  # safetensors' name for it
+    dtype = np.dtype(np.float32)  # of what it gives, and so of its products
+    bits: _Array  # what it is made of
+    shape: tuple[int, ...]
+
+    def __getitem__(self, index: Any) -> _Array:
+        raise NotImplementedError(f"{type(self).__name__} does not say what its parts are")
+
+    @property
+    def T(self) -> Stored:
+        return Transposed(self)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self.bits.nbytes
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of what it is made of: in which order its numbers lie."""
+        return self.bits.strides
+
+    @property
+    def flags(self) -> Any:
+        return self.bits.flags
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> _Array:
+        if copy is False:
+            raise ValueError(f"a matrix in {self.form} becomes an array of floats by a copy alone")
+        array: _Array = self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+        return array
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+        return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Stored) else x for x in inputs), **keywords)
+
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Any:
+        """Its floats in this dtype; or itself, where it has that and no copy is asked for."""
+        return self if self.dtype == dtype and not copy else np.asarray(self, dtype)
+
+    def view(self) -> Stored:
+        return self
+
+    def copy(self) -> Stored:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Stored:
+        return self
+
+    def tobytes(self) -> bytes:
+        return self.bits.tobytes()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape})"
+
+
+class Transposed(Stored):
+    """The same matrix with its axes exchanged."""
+
+    def __init__(self, of: Stored) -> None:
+        self.of, self.bits, self.shape, self.dtype = of, of.bits.T, of.shape[::-1], of.dtype
+        self.form, self.kind = of.form, of.kind
+
+    @property
+    def T(self) -> Stored:
+        return self.of
+
+    def __getitem__(self, index: Any) -> _Array:
+        first, second = index if isinstance(index, tuple) else (index, slice(None))
+        part: _Array = self.of[second, first].T
+        return part
+
+
+def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:
+    """An array as it is; of a stored matrix some rows after others, as floats."""
+    if not isinstance(matrix, Stored):
+        yield matrix
+        return
+    rows = max(_PIECE // max(matrix.size // max(len(matrix), 1), 1), 1)
+    for start in range(0, len(matrix), rows):
+        yield matrix[start : start + rows]
+
+
+def same_values(one: _Array | Stored, other: _Array | Stored) -> bool:
+    """Whether two matrices have the same shape and numbers."""
+    if not isinstance(one, Stored) or not isinstance(other, Stored):
+        return np.array_equal(one, other)
+    return one.shape == other.shape and all(map(np.array_equal, in_pieces(one), in_pieces(other)))
+
+
+def form_of(matrix: _Array | Stored) -> str:
+    """What its numbers are, as they lie: "float32", "bfloat16"."""
+    return matrix.form if isinstance(matrix, Stored) else str(matrix.dtype)
+
+
+def bits_of(matrix: _Array | Stored) -> _Array:
+    """The array whose bytes a matrix is."""
+    return matrix.bits if isinstance(matrix, Stored) else matrix

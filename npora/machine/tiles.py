@@ -1,0 +1,54 @@
+"""The product with a stored matrix, of which a few tiles at a time are floats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.machine.blas import on_one_thread
+from npora.machine.stored import Stored
+from npora.machine.threads import in_parallel
+
+_Array = npt.NDArray[Any]
+
+# As of any product, what decides where it is cut are sizes alone. A tile of the most columns and rows is a megabyte.
+_WIDEST, _NARROWEST, _DEEPEST = 256, 64, 1024
+_STEP = 16  # a BLAS's innermost loop takes as many rows or columns at a time, or a divisor of it
+_READING = 32  # to widen an element and read it takes as long as so many multiplications
+_LEAST = 12_000_000  # of work that is divided among threads
+
+
+def tiled_product(a: _Array, W: Stored) -> _Array:
+    """a W, the same bits for any number of threads.    a [n,i]  W [i,o]  →  [n,o]
+
+    A piece of work is some columns of the result: it widens a tile of W, multiplies, and adds the next tile's product
+    to that. So each tile is widened once, and no sum goes through two threads.
+    """
+    (n, i), o = a.shape, W.shape[1]
+    y = np.empty((n, o), np.result_type(a, W.dtype))
+    depths = _cut(i, _DEEPEST)
+
+    def fill(columns: slice) -> None:
+        np.matmul(a[:, depths[0]], W[depths[0], columns], y[:, columns])
+        for depth in depths[1:]:
+            y[:, columns] += a[:, depth] @ W[depth, columns]
+
+    tasks = [partial(fill, columns) for columns in _cut(o, min(max(o // 4, _NARROWEST), _WIDEST))]
+    if i * o * (n + _READING) >= _LEAST:
+        in_parallel(tasks)
+    else:
+        with on_one_thread():
+            for task in tasks:
+                task()
+    return y
+
+
+def _cut(width: int, most: int) -> Sequence[slice]:
+    """An axis in equal parts, up to a step: at least one, of at most about so many."""
+    parts = max(-(-width // most), 1)
+    size = max(-(-width // parts // _STEP) * _STEP, _STEP)
+    return [slice(start, min(start + size, width)) for start in range(0, max(width, 1), size)]
