@@ -136,11 +136,12 @@ def test_one_element_of_millions_that_is_a_little_off_fails_and_the_report_says_
 
 
 def test_what_the_report_says_of_one_element_alone_is_so() -> None:
-    x, seen, tries = drawn(4, 21_000), 0, 10
+    x, seen, tries, method = drawn(4, 2100), 0, 10, "dot-product"
     for seed in range(tries):
-        alone = gradcheck(one_off(x.size, 0.0, 0), x, seed=seed).rows
+        alone = gradcheck(one_off(x.size, 0.0, 0), x, seed=seed, method=method).rows
         error = max(row.alone for row in alone if row.worst is not None)
-        seen += gradcheck(one_off(x.size, 1.01 * error, 700 * seed), x, seed=seed).verdict == "FAIL"
+        wrong = one_off(x.size, 1.01 * error, 200 * seed)
+        seen += gradcheck(wrong, x, seed=seed, method=method).verdict == "FAIL"
     assert seen >= tries - 1
 
 
