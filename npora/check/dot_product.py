@@ -218,12 +218,18 @@ class DotProducts:
 def _product(gradients: Mapping[str, Array], v: Direction) -> tuple[float, float]:
     """(⟨g, v⟩, ‖g ⊙ v‖)"""
     squares = total = 0.0
+    for terms in _terms(gradients, v):
+        total += float(terms.sum())
+        squares += float(np.vdot(terms, terms))
+    if not 1e-280 < squares < math.inf:
+        return total, norm(np.array([norm(terms) for terms in _terms(gradients, v)]))
+    return total, math.sqrt(squares)
+
+
+def _terms(gradients: Mapping[str, Array], v: Direction) -> Iterator[Array]:
     for name in v.names:
         for part, along in blocks(gradients[name], v[name]):
-            terms = np.multiply(along, part, dtype=np.float64)
-            total += float(terms.sum())
-            squares += float(np.vdot(terms, terms))
-    return total, math.sqrt(squares)
+            yield np.multiply(along, part, dtype=np.float64)
 
 
 def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:

@@ -60,6 +60,17 @@ def test_a_gradient_that_is_tiny_beside_another_is_judged(scales: tuple[float, f
         assert report["x"].verdict == "FAIL" and report["x" if method == "dot-product" else "z"].verdict != "VACUOUS"
 
 
+@pytest.mark.parametrize("method", ["complex", "dot-product"])
+def test_gradients_whose_squares_leave_the_range_are_judged(method: str) -> None:
+    def times(swapped: bool) -> Any:
+        return lambda x, z: (x * z, lambda dy: (dy * x, dy * z) if swapped else (dy * z, dy * x))
+
+    for sizes in ((1e32, 1e119), (1e-90, 1e-120)):
+        x, z = sizes[0] * drawn(1, 3, 4), sizes[1] * drawn(2, 3, 4)
+        assert gradcheck(times(False), x, z, method=method).ok
+        assert gradcheck(times(True), x, z, method=method).verdict == "FAIL"
+
+
 @pytest.mark.parametrize("method", ["complex", "central", "dot-product"])
 def test_a_singular_value_near_zero_is_smooth(method: str) -> None:
     def smallest(A: Array) -> Any:
