@@ -25,7 +25,7 @@ FILES = [*LAYERS, *LORA, *MODELS, *GENERATION,
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/attention_plan.py": ("_runs", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
+    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 
@@ -113,7 +113,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_t5_config,
         test_tokens,
     )  # fmt: skip
-    from tests.nn import test_contract, test_erf, test_readable, test_values
+    from tests.nn import test_broadcast_attention, test_contract, test_erf, test_readable, test_values
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
     for module in (
@@ -147,6 +147,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_gradients,
         test_contract,
         test_readable,
+        test_broadcast_attention,
     ):
         yield from _tests_of(module)
 
