@@ -113,7 +113,14 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_t5_config,
         test_tokens,
     )  # fmt: skip
-    from tests.nn import test_broadcast_attention, test_contract, test_erf, test_readable, test_values
+    from tests.nn import (
+        test_attention_plan,
+        test_broadcast_attention,
+        test_contract,
+        test_erf,
+        test_readable,
+        test_values,
+    )
     from tests.properties import test_attention, test_gradients, test_identities, test_lora
 
     for module in (
@@ -148,6 +155,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_contract,
         test_readable,
         test_broadcast_attention,
+        test_attention_plan,
     ):
         yield from _tests_of(module)
 
