@@ -99,15 +99,14 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
-    for run in _runs(packing, key_packing, heads.groups * heads.per_group, scores_at_once):
+    for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
         if t == 1 and queries.real is None and keys.real is None:
             seen = _seen_by_one(rule, s)
         else:
             seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
-        width = _groups_at_once(heads, queries.batch, t, min(s, seen.most + _LEAST_QUERIES), scores_at_once)
-        at_once = _queries_at_once(queries.batch * width * heads.per_group, t, s, seen, scores_at_once)
+        width, at_once = _at_once(heads, queries.batch, t, s, seen, scores_at_once)
         blocks = tuple(_block(slice(start, min(start + at_once, t)), seen) for start in range(0, t, at_once))
         recomputed = _is_recomputed(heads, t, s, seen.most, scores_at_once)
         for group in range(0, heads.groups, width):
@@ -177,10 +176,10 @@ def _block(queries: slice, seen: _Seen) -> Block:
 # How much at once.
 
 
-def _runs(packing: Packing, key_packing: Packing, heads: int, scores_at_once: int) -> Iterator[slice]:
+def _runs(packing: Packing, key_packing: Packing, sizes: Heads, scores_at_once: int) -> Iterator[slice]:
     """Sequences in succession that go together: a piece's scores in all, and no more of padding than would cost as much
     as a piece for each sequence."""
-    start, longest, widest, real = 0, 0, 0, 0
+    start, longest, widest, real, heads = 0, 0, 0, 0, sizes.groups * sizes.per_group
     may_join = (_may_join(packing) & _may_join(key_packing)).tolist()
     for end, (t, s) in enumerate(zip(packing.lengths.tolist(), key_packing.lengths.tolist(), strict=True)):
         longest, widest, real = max(longest, t), max(widest, s), real + t * s
@@ -191,6 +190,12 @@ def _runs(packing: Packing, key_packing: Packing, heads: int, scores_at_once: in
             start, longest, widest, real = end, t, s, t * s
     if len(packing.lengths):
         yield slice(start, len(packing.lengths))
+
+
+def _at_once(heads: Heads, batch: int, t: int, s: int, seen: _Seen, scores_at_once: int) -> tuple[int, int]:
+    """(key heads, queries) that are attended together."""
+    width = _groups_at_once(heads, batch, t, min(s, seen.most + _LEAST_QUERIES), scores_at_once)
+    return width, _queries_at_once(batch * width * heads.per_group, t, s, seen, scores_at_once)
 
 
 def _may_join(packing: Packing) -> Array:

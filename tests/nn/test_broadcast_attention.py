@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from npora.nn import Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
 
@@ -42,6 +43,23 @@ def test_a_bias_that_is_broadcast_has_the_sum_of_the_gradients_of_its_places(sha
     np.testing.assert_allclose(dbias, summed, rtol=0, atol=1e-13)
     for found, gradient in zip(others, others_of_spread, strict=True):
         np.testing.assert_allclose(found, gradient, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_bias_of_fewer_axes_is_the_same_in_a_packed_batch(shape: tuple[int, ...]) -> None:
+    q, k, v, dy = values(1, B * T, H * D), values(2, B * S, H * D), values(3, B * S, H * E), values(4, B * T, H * E)
+    packing, keys, bias = Packing.dense(B, T), Packing.dense(B, S), values(5, *shape)
+    y, backward = F.packed_attention(q, k, v, H, packing, keys, bias=bias)
+    spread = np.broadcast_to(bias, (B, H, T, S)).copy()
+    expected, back_spread = F.packed_attention(q, k, v, H, packing, keys, bias=spread)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
+    *gradients, dbias = backward(dy)
+    *others, dspread = back_spread(dy)
+    assert dbias is not None and dspread is not None and dbias.shape == shape
+    axes = tuple(axis for axis, size in enumerate((1,) * (4 - len(shape)) + shape) if size == 1)
+    np.testing.assert_allclose(dbias, dspread.sum(axis=axes).reshape(shape), rtol=0, atol=1e-12)
+    for found, right in zip(gradients, others, strict=True):
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("lead", [(), (H,), (1, H), (B, 1), (1, 1)], ids=str)
