@@ -187,6 +187,7 @@ _MASKED = "a key more than a causal query sees: the mask hides it"
 _ROOM = "what a buffer has room for beyond its rows is not read"
 _AGAIN = "whether scores are kept or computed again, backward has the same"
 _CUT = "any cut of the work gives the same values, and so does padding"
+_ALL_SEEN = "the mask is then made, and is True throughout"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
@@ -237,6 +238,15 @@ SURVIVORS: dict[str, str] = {
     "nn/cross_entropy.py: cross_entropy: -1: without the sign #2": _LAST_OF_TWO,
     "nn/cross_entropy.py: cross_entropy: z[counted].mean(axis=-1): axis=None": "summed over the rows afterwards",
     "nn/attention_plan.py: module: 32: plus 1": _CUT,
+    "nn/attention_plan.py: _seen_by_all: seen.max(initial=0): max -> min": _CUT,
+    "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: sign": _ALL_SEEN,
+    "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: left alone": _ALL_SEEN,
+    "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: right alone": _ALL_SEEN,
+    "nn/attention_plan.py: _seen_by_one: stop - first: sign": _CUT,
+    "nn/attention_plan.py: _seen_by_one: stop - first: left alone": _CUT,
+    "nn/attention_plan.py: _seen_by_one: stop - first: right alone": _CUT,
+    "nn/packed_attention.py: packed_attention.backward: tasks if dB is None else [lambda: [task() for task in tasks]]:"
+    " condition turned round": "on one thread the pieces come in their order either way",
     "lora/adapter.py: Adapter.fits: return isinstance(config, cls.config_class) and kind in cls.adapts: negated":
         "minus true is as true",
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
