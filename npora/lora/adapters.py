@@ -146,7 +146,7 @@ class Adapters(Module):
         inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
         self.peft_config[adapter_name] = config
         self._notes[adapter_name] = {}
-        self._biases.take(self.trained_biases(adapter_name))
+        self._biases.remember(self.trained_biases(adapter_name))
         if self._off:
             for module in self._switches():
                 module.disable_adapters = True

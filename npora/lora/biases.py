@@ -18,7 +18,7 @@ class TrainedBiases:
     def __bool__(self) -> bool:
         return bool(self._base)
 
-    def take(self, biases: Iterable[tuple[str, Parameter]]) -> None:
+    def remember(self, biases: Iterable[tuple[str, Parameter]]) -> None:
         """From now on these are trained; what they hold is the base's."""
         self._base.update((name, (parameter, parameter.data)) for name, parameter in biases)
 

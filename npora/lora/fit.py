@@ -17,7 +17,7 @@ from npora.lora.methods import METHODS, methods_of
 from npora.lora.names import names_match
 from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
-from npora.nn.init import Blank
+from npora.nn.init import Unset
 from npora.nn.misfit import Misfit, some
 from npora.nn.module import Array, Module, Parameter
 
@@ -98,9 +98,9 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
         is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
         if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
-    shared = make_shared(view, config, planned.targets, Blank())
+    shared = make_shared(view, config, planned.targets, Unset())
     for path in planned.targets:
-        adapter = make_adapter(view.linear(path), config, Blank(), path, shared)
+        adapter = make_adapter(view.linear(path), config, Unset(), path, shared)
         shapes |= {name: parameter.shape for name, parameter in adapter.in_file(PREFIX + path, config)}
     for path in planned.saved:
         module: Any = view.module(path)

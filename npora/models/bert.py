@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npora.models.bert_layers import BertConfig, BertEncoder, BertLayer, BertPooler, Rng
 from npora.models.outputs import BaseModelOutputWithPooling
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import check_positions, first_token_rows, pack_tokens
 from npora.nn import Dropout, LayerNorm, Module, Padding
 from npora.nn.init import Source
@@ -27,7 +27,7 @@ class BertEmbeddings(Module):
     types is None in a family that has none.
     """
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         d = config.hidden_size
         self.word_embeddings = make.embedding(config.vocab_size, d, config.pad_token_id)
         self.position_embeddings = make.embedding(config.max_position_embeddings, d)
@@ -77,7 +77,7 @@ class BertModel(PretrainedModel):
         rng: Source | int | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        make = Make(rng, dtype, config.initializer_range)
+        make = Factory(rng, dtype, config.initializer_range)
         self.config = config
         self.embeddings = BertEmbeddings(config, make)
         self.encoder = BertEncoder([BertLayer(config, make) for _ in range(config.num_hidden_layers)])
@@ -101,15 +101,15 @@ class BertModel(PretrainedModel):
         positions = self.positions(np.asarray(input_ids), padding)
         h, back_embeddings = self.embeddings(ids, positions, types, rng)  # [n,m]
         trained = is_trained(self.embeddings)
-        only = first_token_rows(padding) if first_only else None
-        h, back_encoder = self.encoder(h, padding.packing, rng, trained, self.gradient_checkpointing, only)
+        read = first_token_rows(padding) if first_only else None
+        h, back_encoder = self.encoder(h, padding.packing, rng, trained, self.gradient_checkpointing, read)
 
         def backward(dh: Array) -> None:
             dx = back_encoder(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, padding if only is None else Padding(np.ones((len(only), 1))), backward
+        return h, padding if read is None else Padding(np.ones((len(read), 1))), backward
 
     def pooled(
         self,

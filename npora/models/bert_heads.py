@@ -12,7 +12,7 @@ from npora.models.bert import BUFFERS, BertModel
 from npora.models.bert_layers import BertConfig, Rng
 from npora.models.heads import masked_language_modeling, sequence_classification, token_classification, transformed
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.nn import Dropout, LayerNorm, Linear, Module, Parameter, init
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source, default_rng
@@ -38,7 +38,7 @@ class BertForSequenceClassification(PretrainedModel):
         self.config = config
         self.bert = BertModel(config, rng=rng, dtype=dtype)
         self.dropout = Dropout(config.head_dropout)
-        self.classifier: Module = Make(rng, dtype, config.initializer_range).linear(
+        self.classifier: Module = Factory(rng, dtype, config.initializer_range).linear(
             config.hidden_size, config.num_labels
         )
 
@@ -77,9 +77,9 @@ class BertTokenHead(PretrainedModel):
         rng = default_rng(rng)
         self.config = config
         setattr(self, self.base_model_prefix, self.body_class(config, add_pooling_layer=False, rng=rng, dtype=dtype))
-        self.add_head(config, Make(rng, dtype, config.initializer_range))
+        self.add_head(config, Factory(rng, dtype, config.initializer_range))
 
-    def add_head(self, config: BertConfig, make: Make) -> None:
+    def add_head(self, config: BertConfig, make: Factory) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no head")
 
     @property
@@ -96,7 +96,7 @@ class BertForTokenClassification(BertTokenHead):
 
     may_lack = ("classifier.",)
 
-    def add_head(self, config: BertConfig, make: Make) -> None:
+    def add_head(self, config: BertConfig, make: Factory) -> None:
         self.dropout = Dropout(config.head_dropout)
         self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
 
@@ -123,7 +123,7 @@ class BertForMaskedLM(BertTokenHead):
     may_lack = ("cls.",)
     output_embeddings = "cls.predictions.decoder"
 
-    def add_head(self, config: BertConfig, make: Make) -> None:
+    def add_head(self, config: BertConfig, make: Factory) -> None:
         self.cls = {"predictions": BertPredictions(config, make, self.body.embeddings.word_embeddings.weight)}
 
     def forward(
@@ -146,7 +146,7 @@ class BertForMaskedLM(BertTokenHead):
 class BertPredictions(Module):
     """The transform, and the token embedding as the projection to the vocabulary, with a bias that has two names."""
 
-    def __init__(self, config: BertConfig, make: Make, tokens: Parameter) -> None:
+    def __init__(self, config: BertConfig, make: Factory, tokens: Parameter) -> None:
         self.transform = BertTransform(config, make)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
         self.decoder: Module = tied_linear(tokens, self.bias, config.tie_word_embeddings)
@@ -155,7 +155,7 @@ class BertPredictions(Module):
 class BertTransform(Module):
     """z = LN(activation(W h + b)).    h, z [n,m]"""
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
         self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
         self.activation = ACTIVATIONS[config.hidden_act]
@@ -174,6 +174,6 @@ def tied_linear(weight: Parameter, bias: Parameter, tie_word_embeddings: bool) -
     if not tie_word_embeddings:
         raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
     outputs, inputs = weight.shape
-    layer = Linear(inputs, outputs, rng=init.Blank(), dtype=weight.dtype)
+    layer = Linear(inputs, outputs, rng=init.Unset(), dtype=weight.dtype)
     layer.weight, layer.bias = weight, bias
     return layer

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from npora.models.config import PretrainedConfig
-from npora.models.pretrained import Make
-from npora.models.tokens import first_tokens, take
+from npora.models.pretrained import Factory
+from npora.models.tokens import first_tokens, pick_rows
 from npora.nn import Dropout, LayerNorm, Module, Packing, Padding, stack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, packed_attention, tanh
@@ -24,7 +24,11 @@ class BertConfig(PretrainedConfig):
     """A BERT's `config.json`; the defaults are bert-base's."""
 
     model_type = "bert"
-    only: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    fixed: ClassVar = {
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    }
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
              "max_position_embeddings", "type_vocab_size")  # fmt: skip
 
@@ -60,26 +64,26 @@ class BertSelfAttention(Module):
 
     names: ClassVar = ("query", "key", "value")
 
-    def __init__(self, d: int, heads: int, dropout: float, make: Make) -> None:
+    def __init__(self, d: int, heads: int, dropout: float, make: Factory) -> None:
         for name in self.names:
             setattr(self, name, make.linear(d, d))
         self.heads, self.dropout = heads, dropout
 
-    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
-        """only : int [b], the one row of each sequence whose output is read; all unless given."""
+    def forward(self, x: Array, packing: Packing, rng: Rng, read: Array | None = None) -> tuple[Array, Pullback]:
+        """read : int [b], the one row of each sequence whose output is read; all unless given."""
         query, key, value = (getattr(self, name) for name in self.names)
-        asking, back_take = take(x, only)
+        asking, back_pick = pick_rows(x, read)
         q, back_q = query(asking, rng)
         k, back_k = key(x, rng)
         v, back_v = value(x, rng)
-        queries = packing if only is None else Packing.dense(len(only), 1)
+        queries = packing if read is None else Packing.dense(len(read), 1)
         y, back_attention = packed_attention(
             q, k, v, self.heads, queries, packing, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
         )
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(dy)
-            dx: Array = back_take(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
+            dx: Array = back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
             return dx
 
         return y, backward
@@ -94,7 +98,7 @@ class BertSelfAttention(Module):
 class BertOutput(Module):
     """y = LN(x + dropout(W a + b)): the end of each sublayer.    a [n,i]  x [n,m]  →  y [n,m]; backward: (da, dx)"""
 
-    def __init__(self, config: BertConfig, make: Make, in_features: int) -> None:
+    def __init__(self, config: BertConfig, make: Factory, in_features: int) -> None:
         self.dense = make.linear(in_features, config.hidden_size)
         self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -112,19 +116,19 @@ class BertOutput(Module):
 
 
 class BertAttention(Module):
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         p = config.attention_probs_dropout_prob
         self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
         self.output = BertOutput(config, make, config.hidden_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
-        a, back_self = self.self(x, packing, rng, only)
-        kept, back_take = take(x, only)
+    def forward(self, x: Array, packing: Packing, rng: Rng, read: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_self = self.self(x, packing, rng, read)
+        kept, back_pick = pick_rows(x, read)
         y, back_output = self.output(a, kept, rng)
 
         def backward(dy: Array) -> Array:
             da, dx = back_output(dy)
-            total: Array = back_take(dx) + back_self(da)  # x feeds the sum and the attention
+            total: Array = back_pick(dx) + back_self(da)  # x feeds the sum and the attention
             return total
 
         return y, backward
@@ -133,7 +137,7 @@ class BertAttention(Module):
 class BertIntermediate(Module):
     """f = activation(W x + b).    x [n,m]  →  f [n,f]"""
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         self.dense = make.linear(config.hidden_size, config.intermediate_size)
         self.activation = ACTIVATIONS[config.hidden_act]
 
@@ -144,13 +148,13 @@ class BertIntermediate(Module):
 
 
 class BertLayer(Module):
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         self.attention = BertAttention(config, make)
         self.intermediate = BertIntermediate(config, make)
         self.output = BertOutput(config, make, config.intermediate_size)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
-        x, back_attention = self.attention(x, packing, rng, only)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, read: Array | None = None) -> tuple[Array, Pullback]:
+        x, back_attention = self.attention(x, packing, rng, read)
         f, back_intermediate = self.intermediate(x, rng)
         y, back_output = self.output(f, x, rng)
 
@@ -176,21 +180,21 @@ class BertEncoder(Module):
         rng: Rng,
         below_is_trained: bool = True,
         recompute: bool = False,
-        only: Array | None = None,
+        read: Array | None = None,
     ) -> tuple[Array, Callable[[Array], Array | None]]:
         if not self.layer:
-            return take(x, only)
+            return pick_rows(x, read)
         last = len(self.layer) - 1
         return stack(
             self.layer, x, packing, rng=rng, below_is_trained=below_is_trained, recompute=recompute,
-            each=lambda index: {"only": only if index == last else None},
+            own_keywords=lambda index: {"read": read if index == last else None},
         )  # fmt: skip
 
 
 class BertPooler(Module):
     """tanh(W h₀ + b) of each sequence's first row.    h [n,m]  →  [b,m]"""
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         self.dense = make.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, h: Array, padding: Padding, rng: Rng) -> tuple[Array, Pullback]:

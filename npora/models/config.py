@@ -40,7 +40,7 @@ class PretrainedConfig(Readable):
     label2id : the numbers of the names; id2label's unless given
     kept : what a file says besides. It changes nothing here, can be read as an attribute, and is written back
 
-    A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `only`,
+    A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `fixed`,
     the fields of which it computes one value alone: a file that says otherwise is refused by name.
 
     Raises
@@ -52,7 +52,7 @@ class PretrainedConfig(Readable):
 
     model_type: ClassVar[str]
     aliases: ClassVar[Mapping[str, str]] = {}
-    only: ClassVar[Mapping[str, Any]] = {}
+    fixed: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     activation_field: ClassVar[str] = "hidden_act"
     _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
@@ -142,7 +142,7 @@ class PretrainedConfig(Readable):
     def knows(cls, name: str) -> bool:
         """Whether this is a field of the family's, by any of its names."""
         return name != "kept" and (
-            name in {f.name for f in fields(cls)} or name in cls.aliases or name in cls.only or name in _EVERYWHERE
+            name in {f.name for f in fields(cls)} or name in cls.aliases or name in cls.fixed or name in _EVERYWHERE
         )
 
     @classmethod
@@ -156,7 +156,7 @@ class PretrainedConfig(Readable):
         for name, (expected, remedy) in _EVERYWHERE.items():
             if values.get(name) and values[name] != expected:
                 raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")
-        for name, expected in cls.only.items():
+        for name, expected in cls.fixed.items():
             if values.get(name, expected) != expected:
                 raise ValueError(f"config: {name}={values[name]!r} is not supported; only {expected!r} is")
         if values.get("model_type", cls.model_type) != cls.model_type:

@@ -16,8 +16,8 @@ from npora.models.bert import BUFFERS, BertEmbeddings
 from npora.models.bert_layers import BertEncoder, BertSelfAttention, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
-from npora.models.pretrained import Make, PretrainedModel
-from npora.models.tokens import check_positions, first_token_rows, pack_tokens, take
+from npora.models.pretrained import Factory, PretrainedModel
+from npora.models.tokens import check_positions, first_token_rows, pack_tokens, pick_rows
 from npora.nn import Dropout, LayerNorm, Module, Packing, Padding
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
@@ -60,7 +60,7 @@ class DistilBertConfig(PretrainedConfig):
 class DistilBertEmbeddings(BertEmbeddings):
     """h = dropout(LN(word + position)).    ids, positions [n]  →  h [n,m]"""
 
-    def __init__(self, config: DistilBertConfig, make: Make) -> None:
+    def __init__(self, config: DistilBertConfig, make: Factory) -> None:
         self.word_embeddings = make.embedding(config.vocab_size, config.dim, config.pad_token_id)
         self.position_embeddings = make.embedding(config.max_position_embeddings, config.dim)
         self.LayerNorm = LayerNorm(config.dim, EPS, dtype=make.dtype)
@@ -72,12 +72,12 @@ class DistilBertAttention(BertSelfAttention):
 
     names = ("q_lin", "k_lin", "v_lin")
 
-    def __init__(self, config: DistilBertConfig, make: Make) -> None:
+    def __init__(self, config: DistilBertConfig, make: Factory) -> None:
         super().__init__(config.dim, config.n_heads, config.attention_dropout, make)
         self.out_lin: Module = make.linear(config.dim, config.dim)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng, only: Array | None = None) -> tuple[Array, Pullback]:
-        a, back_heads = super().forward(x, packing, rng, only)
+    def forward(self, x: Array, packing: Packing, rng: Rng, read: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_heads = super().forward(x, packing, rng, read)
         y, back_out = self.out_lin(a, rng)
         return y, lambda dy: back_heads(back_out(dy))
 
@@ -85,7 +85,7 @@ class DistilBertAttention(BertSelfAttention):
 class DistilBertFFN(Module):
     """y = dropout(W₂ activation(W₁ x)).    x [n,m]  →  y [n,m]"""
 
-    def __init__(self, config: DistilBertConfig, make: Make) -> None:
+    def __init__(self, config: DistilBertConfig, make: Factory) -> None:
         self.lin1: Module = make.linear(config.dim, config.hidden_dim)
         self.lin2: Module = make.linear(config.hidden_dim, config.dim)
         self.activation, self.dropout = ACTIVATIONS[config.activation], Dropout(config.dropout)
@@ -99,15 +99,15 @@ class DistilBertFFN(Module):
 
 
 class DistilBertLayer(Module):
-    def __init__(self, config: DistilBertConfig, make: Make) -> None:
+    def __init__(self, config: DistilBertConfig, make: Factory) -> None:
         self.attention = DistilBertAttention(config, make)
         self.sa_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
         self.ffn = DistilBertFFN(config, make)
         self.output_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
 
-    def forward(self, x: Array, packing: Packing, rng: Rng = None, only: Array | None = None) -> tuple[Array, Pullback]:
-        a, back_attention = self.attention(x, packing, rng, only)
-        kept, back_take = take(x, only)
+    def forward(self, x: Array, packing: Packing, rng: Rng = None, read: Array | None = None) -> tuple[Array, Pullback]:
+        a, back_attention = self.attention(x, packing, rng, read)
+        kept, back_pick = pick_rows(x, read)
         h, back_norm1 = self.sa_layer_norm(kept + a)
         f, back_ffn = self.ffn(h, rng)
         y, back_norm2 = self.output_layer_norm(h + f)
@@ -115,7 +115,7 @@ class DistilBertLayer(Module):
         def backward(dy: Array) -> Array:
             dh = back_norm2(dy)
             dx = back_norm1(dh + back_ffn(dh))  # h feeds the sum and the feed-forward
-            total: Array = back_take(dx) + back_attention(dx)  # x feeds the sum and the attention
+            total: Array = back_pick(dx) + back_attention(dx)  # x feeds the sum and the attention
             return total
 
         return y, backward
@@ -134,7 +134,7 @@ class DistilBertModel(PretrainedModel):
     ignored = BUFFERS
 
     def __init__(self, config: DistilBertConfig, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        make = Make(rng, dtype, config.initializer_range)
+        make = Factory(rng, dtype, config.initializer_range)
         self.config = config
         self.embeddings = DistilBertEmbeddings(config, make)
         self.transformer = BertEncoder([DistilBertLayer(config, make) for _ in range(config.n_layers)])
@@ -151,15 +151,15 @@ class DistilBertModel(PretrainedModel):
         check_positions(padding.positions, self.config.max_position_embeddings)
         h, back_embeddings = self.embeddings(ids, padding.positions, None, rng)  # [n,m]
         trained = is_trained(self.embeddings)
-        only = first_token_rows(padding) if first_only else None
-        h, back_layers = self.transformer(h, padding.packing, rng, trained, self.gradient_checkpointing, only)
+        read = first_token_rows(padding) if first_only else None
+        h, back_layers = self.transformer(h, padding.packing, rng, trained, self.gradient_checkpointing, read)
 
         def backward(dh: Array) -> None:
             dx = back_layers(dh)
             if dx is not None:
                 back_embeddings(dx)
 
-        return h, padding if only is None else Padding(np.ones((len(only), 1))), backward
+        return h, padding if read is None else Padding(np.ones((len(read), 1))), backward
 
     def forward(
         self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, rng: Rng = None

@@ -14,7 +14,7 @@ from npora.models.bert_layers import Rng
 from npora.models.distilbert import EPS, DistilBertConfig, DistilBertModel
 from npora.models.heads import masked_language_modeling, sequence_classification, token_classification, transformed
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.nn import Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
 from npora.nn.init import Source, default_rng
@@ -33,9 +33,9 @@ class DistilBertHead(PretrainedModel):
         rng = default_rng(rng)
         self.config = config
         self.distilbert = DistilBertModel(config, rng=rng, dtype=dtype)
-        self.add_head(config, Make(rng, dtype, config.initializer_range))
+        self.add_head(config, Factory(rng, dtype, config.initializer_range))
 
-    def add_head(self, config: DistilBertConfig, make: Make) -> None:
+    def add_head(self, config: DistilBertConfig, make: Factory) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no head")
 
 
@@ -52,7 +52,7 @@ class DistilBertForSequenceClassification(DistilBertHead):
     may_lack = ("pre_classifier.", "classifier.")
     saved_along: ClassVar = {"classifier": ("pre_classifier",)}
 
-    def add_head(self, config: DistilBertConfig, make: Make) -> None:
+    def add_head(self, config: DistilBertConfig, make: Factory) -> None:
         self.pre_classifier: Module = make.linear(config.dim, config.dim)
         self.classifier: Module = make.linear(config.dim, config.num_labels)
         self.dropout = Dropout(config.seq_classif_dropout)
@@ -85,7 +85,7 @@ class DistilBertForTokenClassification(DistilBertHead):
 
     may_lack = ("classifier.",)
 
-    def add_head(self, config: DistilBertConfig, make: Make) -> None:
+    def add_head(self, config: DistilBertConfig, make: Factory) -> None:
         self.dropout = Dropout(config.dropout)
         self.classifier: Module = make.linear(config.dim, config.num_labels)
 
@@ -111,7 +111,7 @@ class DistilBertForMaskedLM(DistilBertHead):
     may_lack = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
     output_embeddings = "vocab_projector"
 
-    def add_head(self, config: DistilBertConfig, make: Make) -> None:
+    def add_head(self, config: DistilBertConfig, make: Factory) -> None:
         self.vocab_transform: Module = make.linear(config.dim, config.dim)
         self.vocab_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
         bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import check_positions, pack_tokens, packed_positions
 from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module, Packing, stack
 from npora.nn.dropout import active_rng
@@ -37,7 +37,7 @@ class GPT2Config(PretrainedConfig):
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions",
     }  # fmt: skip
-    only: ClassVar = {"add_cross_attention": False, "is_causal": True}
+    fixed: ClassVar = {"add_cross_attention": False, "is_causal": True}
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
     activation_field = "activation_function"
 
@@ -69,7 +69,7 @@ class GPT2Attention(Module):
     q, k and v are the thirds of one product, so that their gradients are the thirds of one upstream gradient.
     """
 
-    def __init__(self, config: GPT2Config, make: Make, index: int) -> None:
+    def __init__(self, config: GPT2Config, make: Factory, index: int) -> None:
         d = config.n_embd
         self.c_attn: Module = make.conv1d(d, 3 * d)
         self.c_proj: Module = make.conv1d(d, d, std=make.std / math.sqrt(2 * config.n_layer))
@@ -108,7 +108,7 @@ class GPT2Attention(Module):
 class GPT2MLP(Module):
     """y = dropout(W₂ activation(W₁ x)).    x [n,m]  →  y [n,m]"""
 
-    def __init__(self, config: GPT2Config, make: Make) -> None:
+    def __init__(self, config: GPT2Config, make: Factory) -> None:
         d, f = config.n_embd, config.n_inner or 4 * config.n_embd
         self.c_fc: Module = make.conv1d(d, f)
         self.c_proj: Module = make.conv1d(f, d, std=make.std / math.sqrt(2 * config.n_layer))
@@ -128,7 +128,7 @@ class GPT2MLP(Module):
 
 
 class GPT2Block(Module):
-    def __init__(self, config: GPT2Config, make: Make, index: int) -> None:
+    def __init__(self, config: GPT2Config, make: Factory, index: int) -> None:
         d, eps = config.n_embd, config.layer_norm_epsilon
         self.ln_1 = LayerNorm(d, eps, dtype=make.dtype)
         self.attn = GPT2Attention(config, make, index)
@@ -165,7 +165,7 @@ class GPT2Model(PretrainedModel):
     ignored = BUFFERS
 
     def __init__(self, config: GPT2Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        make = Make(rng, dtype, config.initializer_range)
+        make = Factory(rng, dtype, config.initializer_range)
         self.config = config
         self.wte = make.embedding(config.vocab_size, config.n_embd)
         self.wpe = make.embedding(config.n_positions, config.n_embd)
@@ -187,7 +187,7 @@ class GPT2Model(PretrainedModel):
         trained = is_trained(self.wte, self.wpe)
         h, back_blocks = stack(
             self.h, h, packing, rng=rng, below_is_trained=trained, recompute=self.gradient_checkpointing,
-            each=lambda index: {"past": None if cache is None else cache[index]},
+            own_keywords=lambda index: {"past": None if cache is None else cache[index]},
         )  # fmt: skip
 
         def backward(dh: Array) -> None:

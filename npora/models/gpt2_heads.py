@@ -11,7 +11,7 @@ from npora.models.generation import GenerationMixin
 from npora.models.gpt2 import BUFFERS, GPT2Config, GPT2Model, Rng
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import last_token_rows, next_token_targets, pack_tokens, packed_positions
 from npora.nn import Cache, Module, Packing, init
 from npora.nn.init import Source
@@ -37,7 +37,7 @@ class GPT2LMHeadModel(GenerationMixin, PretrainedModel):
         rng = init.default_rng(rng)
         self.config = config
         self.transformer = GPT2Model(config, rng=rng, dtype=dtype)
-        head = Make(init.Blank() if tied else rng, dtype, config.initializer_range).linear(d, v, bias=False)
+        head = Factory(init.Unset() if tied else rng, dtype, config.initializer_range).linear(d, v, bias=False)
         if tied:
             head.weight = self.transformer.wte.weight  # one Parameter, which sums both gradients
         self.lm_head: Module = head
@@ -82,7 +82,9 @@ class GPT2ForSequenceClassification(PretrainedModel):
         rng = init.default_rng(rng)
         self.config = config
         self.transformer = GPT2Model(config, rng=rng, dtype=dtype)
-        self.score: Module = Make(rng, dtype, config.initializer_range).linear(config.n_embd, config.num_labels, False)
+        self.score: Module = Factory(rng, dtype, config.initializer_range).linear(
+            config.n_embd, config.num_labels, False
+        )
 
     def forward(
         self,

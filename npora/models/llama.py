@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import pack_tokens, packed_positions
 from npora.nn import Cache, LayerCache, Module, Packing, RMSNorm, stack
 from npora.nn.dropout import active_rng
@@ -41,7 +41,7 @@ class LlamaConfig(PretrainedConfig):
     """
 
     model_type = "llama"
-    only: ClassVar = {"hidden_act": "silu", "is_causal": True}
+    fixed: ClassVar = {"hidden_act": "silu", "is_causal": True}
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
              "num_key_value_heads")  # fmt: skip
 
@@ -112,7 +112,7 @@ class LlamaAttention(Module):
     positions do not change. A bias of the keys is turned too, so that unlike BERT's softmax sees it.
     """
 
-    def __init__(self, config: LlamaConfig, make: Make) -> None:
+    def __init__(self, config: LlamaConfig, make: Factory) -> None:
         e, d, bias = config.hidden_size, config.head_dim, config.attention_bias
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.q_proj: Module = make.linear(e, self.heads * d, bias)
@@ -147,7 +147,7 @@ class LlamaAttention(Module):
 class LlamaMLP(Module):
     """y = W_down (silu(W_gate x) ⊙ W_up x).    x [n,m]  →  y [n,m]"""
 
-    def __init__(self, config: LlamaConfig, make: Make) -> None:
+    def __init__(self, config: LlamaConfig, make: Factory) -> None:
         d, f, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.gate_proj: Module = make.linear(d, f, bias)
         self.up_proj: Module = make.linear(d, f, bias)
@@ -168,7 +168,7 @@ class LlamaMLP(Module):
 
 
 class LlamaDecoderLayer(Module):
-    def __init__(self, config: LlamaConfig, make: Make) -> None:
+    def __init__(self, config: LlamaConfig, make: Factory) -> None:
         d, eps = config.hidden_size, config.rms_norm_eps
         self.self_attn = LlamaAttention(config, make)
         self.mlp = LlamaMLP(config, make)
@@ -205,7 +205,7 @@ class LlamaModel(PretrainedModel):
     ignored = BUFFERS
 
     def __init__(self, config: LlamaConfig, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        make = Make(rng, dtype, config.initializer_range)
+        make = Factory(rng, dtype, config.initializer_range)
         self.config = config
         self.embed_tokens = make.embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = [LlamaDecoderLayer(config, make) for _ in range(config.num_hidden_layers)]
@@ -222,7 +222,8 @@ class LlamaModel(PretrainedModel):
         turn = rotation(positions, self.config.head_dim, self.config.rope_theta, x.real.dtype)
         h, back_layers = stack(
             self.layers, x, packing, turn, rng=rng, below_is_trained=is_trained(self.embed_tokens),
-            recompute=self.gradient_checkpointing, each=lambda index: {"past": None if cache is None else cache[index]},
+            recompute=self.gradient_checkpointing,
+            own_keywords=lambda index: {"past": None if cache is None else cache[index]},
         )  # fmt: skip
 
         def backward(dh: Array) -> None:

@@ -11,7 +11,7 @@ from npora.models.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.llama import BUFFERS, TARGETS, LlamaConfig, LlamaModel, Rng
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import last_token_rows, next_token_targets, pack_tokens, packed_positions
 from npora.nn import Cache, Module, Packing, init
 from npora.nn.init import Source
@@ -37,7 +37,7 @@ class LlamaForCausalLM(GenerationMixin, PretrainedModel):
         self.config = config
         self.model = LlamaModel(config, rng=rng, dtype=dtype)
         d, v, tied = config.hidden_size, config.vocab_size, config.tie_word_embeddings
-        make = Make(init.Blank() if tied else rng, dtype, config.initializer_range)
+        make = Factory(init.Unset() if tied else rng, dtype, config.initializer_range)
         self.lm_head: Module = make.linear(d, v, bias=False)
         if tied:
             self.lm_head.weight = self.model.embed_tokens.weight  # one Parameter, which sums both gradients
@@ -82,7 +82,7 @@ class LlamaForSequenceClassification(PretrainedModel):
         rng = init.default_rng(rng)
         self.config = config
         self.model = LlamaModel(config, rng=rng, dtype=dtype)
-        make = Make(rng, dtype, config.initializer_range)
+        make = Factory(rng, dtype, config.initializer_range)
         self.score: Module = make.linear(config.hidden_size, config.num_labels, bias=False)
 
     def forward(

@@ -101,7 +101,7 @@ class PretrainedModel(Module):
         numbers = asked_numbers(dtype, torch_dtype, folder)
         tensors = read_numbers(folder, numbers)
         cls.adjust(values, tensors)
-        model = cls(cls.config_class.from_dict(values), rng=init.Blank(), dtype=dtype_of(numbers))  # type: ignore[call-arg]
+        model = cls(cls.config_class.from_dict(values), rng=init.Unset(), dtype=dtype_of(numbers))  # type: ignore[call-arg]
         model._drawn = load_checkpoint(
             model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes,
             frozen=are_stored(numbers),
@@ -182,23 +182,23 @@ def _is(found: Array, value: Array) -> bool:
     return found is value or (found.shape == value.shape and not is_constant(value) and np.array_equal(found, value))
 
 
-class Make:
+class Factory:
     """Makes the layers of one model: weights N(0, std²), biases 0."""
 
     def __init__(self, rng: Source | int | None, dtype: npt.DTypeLike, std: float) -> None:
         self.rng, self.dtype, self.std = init.default_rng(rng), dtype, std
 
     def linear(self, i: int, o: int, bias: bool = True) -> Linear:
-        layer = Linear(i, o, bias, rng=init.Blank(), dtype=self.dtype)
+        layer = Linear(i, o, bias, rng=init.Unset(), dtype=self.dtype)
         layer.weight.data = init.normal(self.rng, (o, i), self.std, self.dtype)
         return layer
 
     def conv1d(self, i: int, o: int, std: float | None = None) -> Conv1D:
-        layer = Conv1D(i, o, rng=init.Blank(), dtype=self.dtype)
+        layer = Conv1D(i, o, rng=init.Unset(), dtype=self.dtype)
         layer.weight.data = init.normal(self.rng, (i, o), self.std if std is None else std, self.dtype)
         return layer
 
     def embedding(self, v: int, d: int, padding_idx: int | None = None) -> Embedding:
-        layer = Embedding(v, d, padding_idx, rng=init.Blank(), dtype=self.dtype)
+        layer = Embedding(v, d, padding_idx, rng=init.Unset(), dtype=self.dtype)
         layer.weight.data = init.normal(self.rng, (v, d), self.std, self.dtype)
         return layer

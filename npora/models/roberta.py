@@ -13,7 +13,7 @@ from npora.models.bert_heads import BertForMaskedLM, BertForTokenClassification,
 from npora.models.bert_layers import BertConfig, Rng
 from npora.models.heads import sequence_classification, transformed
 from npora.models.outputs import SequenceClassifierOutput
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from npora.models.tokens import check_positions
 from npora.nn import Dropout, LayerNorm, Module, Padding, Parameter
 from npora.nn.functional import gelu, tanh
@@ -73,7 +73,7 @@ class RobertaModel(BertModel):
 class RobertaClassificationHead(Module):
     """W_o dropout(tanh(W dropout(x) + b)) + b_o.    x [b,m]  →  [b,v]"""
 
-    def __init__(self, config: BertConfig, make: Make) -> None:
+    def __init__(self, config: BertConfig, make: Factory) -> None:
         self.dense = make.linear(config.hidden_size, config.hidden_size)
         self.dropout = Dropout(config.head_dropout)
         self.out_proj = make.linear(config.hidden_size, config.num_labels)
@@ -99,7 +99,7 @@ class RobertaForSequenceClassification(BertTokenHead):
     body_class = RobertaModel
     may_lack = ("classifier.",)
 
-    def add_head(self, config: BertConfig, make: Make) -> None:
+    def add_head(self, config: BertConfig, make: Factory) -> None:
         self.classifier: Module = RobertaClassificationHead(config, make)
 
     def forward(
@@ -136,7 +136,7 @@ class RobertaForMaskedLM(BertForMaskedLM):
     may_lack = ("lm_head.",)
     output_embeddings = "lm_head.decoder"
 
-    def add_head(self, config: BertConfig, make: Make) -> None:
+    def add_head(self, config: BertConfig, make: Factory) -> None:
         self.lm_head = RobertaLMHead(config, make, self.body.embeddings.word_embeddings.weight)
 
     def vocabulary(self) -> tuple[Module, Module]:
@@ -149,7 +149,7 @@ class RobertaLMHead(Module):
     The activation is the exact GELU, whatever `hidden_act` says.
     """
 
-    def __init__(self, config: BertConfig, make: Make, tokens: Parameter) -> None:
+    def __init__(self, config: BertConfig, make: Factory, tokens: Parameter) -> None:
         self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
 from npora.models.t5_config import T5Config
 from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Packing, RMSNorm, init, stack
@@ -26,8 +26,8 @@ Rng = np.random.Generator | None
 State = tuple[Array, Array, Array | None]
 
 
-def _linear(make: Make, i: int, o: int, std: float) -> Linear:
-    return Make(make.rng, make.dtype, make.std * std).linear(i, o, bias=False)
+def _linear(make: Factory, i: int, o: int, std: float) -> Linear:
+    return Factory(make.rng, make.dtype, make.std * std).linear(i, o, bias=False)
 
 
 class T5Attention(Module):
@@ -39,7 +39,7 @@ class T5Attention(Module):
 
     relative_attention_bias: Module | None = None
 
-    def __init__(self, config: T5Config, make: Make, rule: Rule = everything, has_bias: bool = False) -> None:
+    def __init__(self, config: T5Config, make: Factory, rule: Rule = everything, has_bias: bool = False) -> None:
         d, inner = config.d_model, config.num_heads * config.d_kv
         self.q: Module = _linear(make, d, inner, (d * config.d_kv) ** -0.5)
         self.k: Module = _linear(make, d, inner, d**-0.5)
@@ -47,7 +47,7 @@ class T5Attention(Module):
         self.o: Module = _linear(make, inner, d, inner**-0.5)
         self.heads, self.rule, self.dropout = config.num_heads, rule, config.dropout_rate
         if has_bias:
-            small = Make(make.rng, make.dtype, make.std * d**-0.5)
+            small = Factory(make.rng, make.dtype, make.std * d**-0.5)
             self.relative_attention_bias = small.embedding(config.relative_attention_num_buckets, self.heads)
 
     def keys_and_values(self, source: Array, rng: Rng) -> tuple[tuple[Array, Array], Callable[[Array, Array], Array]]:
@@ -83,7 +83,7 @@ class T5Attention(Module):
 class T5LayerSelfAttention(Module):
     """y = x + dropout(attention of RMSNorm(x) to itself).    x [n,m]  bias [1|b,h,t,s]; backward gives (dx, dbias)"""
 
-    def __init__(self, config: T5Config, make: Make, decoder: bool, has_bias: bool) -> None:
+    def __init__(self, config: T5Config, make: Factory, decoder: bool, has_bias: bool) -> None:
         self.SelfAttention = T5Attention(config, make, causal if decoder else everything, has_bias)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon, dtype=make.dtype)
         self.dropout = Dropout(config.dropout_rate)
@@ -113,7 +113,7 @@ class T5LayerCrossAttention(Module):
     With a cache the memory is read by the first call alone; later ones find its keys and values there.
     """
 
-    def __init__(self, config: T5Config, make: Make) -> None:
+    def __init__(self, config: T5Config, make: Factory) -> None:
         self.EncDecAttention = T5Attention(config, make)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon, dtype=make.dtype)
         self.dropout = Dropout(config.dropout_rate)
@@ -140,7 +140,7 @@ class T5LayerCrossAttention(Module):
 class T5DenseActDense(Module):
     """y = W_o dropout(activation(W_i x)).    x [n,m]  →  y [n,m]"""
 
-    def __init__(self, config: T5Config, make: Make) -> None:
+    def __init__(self, config: T5Config, make: Factory) -> None:
         d, f = config.d_model, config.d_ff
         self.wi: Module = _linear(make, d, f, d**-0.5)
         self.wo: Module = _linear(make, f, d, f**-0.5)
@@ -157,7 +157,7 @@ class T5DenseActDense(Module):
 class T5DenseGatedActDense(Module):
     """y = W_o dropout(activation(W_0 x) ⊙ W_1 x) (Shazeer, 2020).    x [n,m]  →  y [n,m]"""
 
-    def __init__(self, config: T5Config, make: Make) -> None:
+    def __init__(self, config: T5Config, make: Factory) -> None:
         d, f = config.d_model, config.d_ff
         self.wi_0: Module = _linear(make, d, f, d**-0.5)
         self.wi_1: Module = _linear(make, d, f, d**-0.5)
@@ -182,7 +182,7 @@ class T5DenseGatedActDense(Module):
 class T5LayerFF(Module):
     """y = x + dropout(feed-forward of RMSNorm(x)).    x [n,m]  →  y [n,m]"""
 
-    def __init__(self, config: T5Config, make: Make) -> None:
+    def __init__(self, config: T5Config, make: Factory) -> None:
         self.DenseReluDense = (T5DenseGatedActDense if config.is_gated_act else T5DenseActDense)(config, make)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon, dtype=make.dtype)
         self.dropout = Dropout(config.dropout_rate)
@@ -204,7 +204,7 @@ class T5Block(Module):
         dmemory ← dmemory + cross-attention's    (2)
     """
 
-    def __init__(self, config: T5Config, make: Make, decoder: bool, has_bias: bool) -> None:
+    def __init__(self, config: T5Config, make: Factory, decoder: bool, has_bias: bool) -> None:
         self.layer: list[Any] = [T5LayerSelfAttention(config, make, decoder, has_bias)]
         if decoder:
             self.layer.append(T5LayerCrossAttention(config, make))
@@ -236,9 +236,9 @@ class T5Block(Module):
 class T5Stack(Module):
     """The encoder, or the decoder.    ids int [n]  memory [s,m] of the encoder  →  h [n,m]"""
 
-    def __init__(self, config: T5Config, make: Make, shared: Parameter, decoder: bool) -> None:
+    def __init__(self, config: T5Config, make: Factory, shared: Parameter, decoder: bool) -> None:
         number = config.num_decoder_layers if decoder else config.num_layers
-        self.embed_tokens: Module = Embedding(*shared.shape, rng=init.Blank(), dtype=make.dtype)
+        self.embed_tokens: Module = Embedding(*shared.shape, rng=init.Unset(), dtype=make.dtype)
         self.embed_tokens.weight = shared  # one Parameter for both stacks, which sums their gradients
         self.block = [T5Block(config, make, decoder, has_bias=index == 0) for index in range(number or 0)]
         self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon, dtype=make.dtype)
@@ -260,7 +260,7 @@ class T5Stack(Module):
         (h, _, _), back_blocks = stack(
             self.block, start, packing, memory_packing, rng=rng, below_is_trained=trained or dmemory_is_read,
             recompute=recompute,
-            each=lambda i: {} if cache is None else {"past": cache[i], "cross": cache["cross", i]},
+            own_keywords=lambda i: {} if cache is None else {"past": cache[i], "cross": cache["cross", i]},
         )  # fmt: skip
         h, back_norm = self.final_layer_norm(h)
         y, back_last = self.dropout(h, rng)

@@ -18,7 +18,7 @@ class T5Config(PretrainedConfig):
         "hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
         "head_dim": "d_kv",
     }  # fmt: skip
-    only: ClassVar = {"is_decoder": False, "is_encoder_decoder": True, "is_causal": True}
+    fixed: ClassVar = {"is_decoder": False, "is_encoder_decoder": True, "is_causal": True}
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads")
     activation_field = "dense_act_fn"
 

@@ -13,7 +13,7 @@ from npora.machine.stored import same_values
 from npora.models.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import BaseModelOutput, LanguageModelOutput, SequenceClassifierOutput
-from npora.models.pretrained import Make, PretrainedModel
+from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.t5 import Rng, T5Stack
 from npora.models.t5_config import T5Config
 from npora.models.tokens import pack_tokens, token_targets
@@ -51,7 +51,7 @@ class T5EncoderModel(PretrainedModel):
     ignored = UNUSED
 
     def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        make = Make(rng, dtype, config.initializer_factor)
+        make = Factory(rng, dtype, config.initializer_factor)
         self.config = config
         self.shared = make.embedding(config.vocab_size, config.d_model)
         self.encoder = T5Stack(config, make, self.shared.weight, decoder=False)
@@ -83,7 +83,7 @@ class T5Model(PretrainedModel):
     is_encoder_decoder = True
 
     def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        make = Make(rng, dtype, config.initializer_factor)
+        make = Factory(rng, dtype, config.initializer_factor)
         self.config = config
         self.shared = make.embedding(config.vocab_size, config.d_model)
         self.encoder = T5Stack(config, make, self.shared.weight, decoder=False)
@@ -148,8 +148,8 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
     def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
         rng = init.default_rng(rng)
         super().__init__(config, rng=rng, dtype=dtype)
-        source = init.Blank() if config.tie_word_embeddings else rng
-        head = Make(source, dtype, config.initializer_factor).linear(config.d_model, config.vocab_size, bias=False)
+        source = init.Unset() if config.tie_word_embeddings else rng
+        head = Factory(source, dtype, config.initializer_factor).linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             head.weight = self.shared.weight  # one Parameter, which sums the gradients of all its uses
         self.lm_head: Module = head
@@ -198,7 +198,7 @@ class T5ForConditionalGeneration(GenerationMixin, T5Model):
 class T5ClassificationHead(Module):
     """W₂ dropout(tanh(W₁ dropout(x) + b₁)) + b₂.    x [b,m]  →  [b,v]"""
 
-    def __init__(self, config: T5Config, make: Make) -> None:
+    def __init__(self, config: T5Config, make: Factory) -> None:
         self.dense: Module = make.linear(config.d_model, config.d_model)
         self.out_proj: Module = make.linear(config.d_model, config.num_labels)
         self.dropout = Dropout(config.classifier_dropout)
@@ -231,7 +231,7 @@ class T5ForSequenceClassification(PretrainedModel):
         rng = init.default_rng(rng)
         self.config = config
         self.transformer = T5Model(config, rng=rng, dtype=dtype)
-        make = Make(rng, dtype, config.initializer_factor * config.d_model**-0.5)
+        make = Factory(rng, dtype, config.initializer_factor * config.d_model**-0.5)
         self.classification_head: Module = T5ClassificationHead(config, make)
 
     def forward(

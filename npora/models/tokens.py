@@ -54,7 +54,7 @@ def packed_positions(position_ids: npt.ArrayLike | None, padding: Padding) -> Ar
     return padding.pack(np.broadcast_to(ids, padding.mask.shape))
 
 
-def take(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
+def pick_rows(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
     """x[rows] for rows that are all different, or x itself.    x [n,m]  rows int [b]  →  [b,m]"""
     if rows is None:
         return x, lambda dx: dx
@@ -76,7 +76,7 @@ def first_token_rows(padding: Padding) -> Array:
 
 def first_tokens(h: Array, padding: Padding) -> tuple[Array, Pullback]:
     """h at the first_token_rows.    h [n,m]  →  [b,m]"""
-    return take(h, first_token_rows(padding))
+    return pick_rows(h, first_token_rows(padding))
 
 
 def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None, masked: bool) -> Array:

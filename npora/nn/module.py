@@ -208,8 +208,8 @@ def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backw
         y, _ = layer(*inputs, **keywords)
 
     def backward(*dy: Any) -> Any:
-        again = {key: copy.deepcopy(value) if key == "rng" else value for key, value in replayed.items()}
-        return layer(*inputs, **again)[1](*dy)
+        same = {key: copy.deepcopy(value) if key == "rng" else value for key, value in replayed.items()}
+        return layer(*inputs, **same)[1](*dy)
 
     return y, backward
 

@@ -77,16 +77,16 @@ class Parameter:
         """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
         if gradient.shape != self.shape or gradient.dtype != self.dtype:
             raise unfit_gradient(gradient, self.shape, self.dtype)
-        apart = gradients_of_this_thread()
-        so_far = self.grad if apart is None else apart.get(self)
+        collected = gradients_of_this_thread()
+        so_far = self.grad if collected is None else collected.get(self)
         if so_far is None:
             so_far = gradient.copy()
         else:
             so_far += gradient
-        if apart is None:
+        if collected is None:
             self.grad = so_far
         else:
-            apart[self] = so_far
+            collected[self] = so_far
 
     def __repr__(self) -> str:
         state = "trainable" if self.requires_grad else "frozen"

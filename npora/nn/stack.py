@@ -18,7 +18,7 @@ def stack(
     *args: Any,
     below_is_trained: bool,
     recompute: bool = False,
-    each: Callable[[int], dict[str, Any]] = lambda index: {},
+    own_keywords: Callable[[int], dict[str, Any]] = lambda index: {},
     **keywords: Any,
 ) -> tuple[_State, Callable[[_State], _State | None]]:
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
@@ -26,12 +26,12 @@ def stack(
     below_is_trained : whether something below the stack is trained. If not, backward ends at the lowest layer that
         holds a trainable parameter, and returns None; the layers below that one keep nothing, as under no_grad().
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
-    each : keywords of a layer's own, by its number
+    own_keywords : keywords of a layer's own, by its number
     """
     first = 0 if below_is_trained else _lowest_trained(layers)
     backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
-        own = {**keywords, **each(index)}
+        own = {**keywords, **own_keywords(index)}
         if index < first:
             with no_grad():
                 x, _ = layer(x, *args, **own)

@@ -63,9 +63,9 @@ def projected_cross_entropy(
         if at_once:
             return np.asarray(kept * np.asarray(dloss, dtype=dtype))
         dh = np.zeros_like(kept)
-        for block, again in zip(blocks, drawn, strict=True):
+        for block, drops in zip(blocks, drawn, strict=True):
             rows = counted[block]
-            z, back_head = head(kept[rows], copy.deepcopy(again))
+            z, back_head = head(kept[rows], copy.deepcopy(drops))
             _, back_loss = cross_entropy(z, targets[block])
             del z
             dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,m]

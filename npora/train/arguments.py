@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from npora.nn.readable import Readable
-from npora.train.foreign import ARGUMENTS, take
+from npora.train.foreign import ARGUMENTS, accept
 from npora.train.micro_batches import TOKENS_AT_ONCE
 
 logger = logging.getLogger("npora")
@@ -42,7 +42,7 @@ def _with_foreign_names(cls: _Class) -> _Class:
         if keywords.get("train_sampling_strategy") == "group_by_length":
             keywords["train_sampling_strategy"], keywords["group_by_length"] = "random", True
         given = {name: value for name, value in keywords.items() if name not in own}
-        foreign = take(cls.__name__, ARGUMENTS, given, own)
+        foreign = accept(cls.__name__, ARGUMENTS, given, own)
         init(self, *args, **{name: value for name, value in keywords.items() if name in own})
         vars(self).update(foreign)
 

@@ -167,7 +167,7 @@ class Methods:
         raise AttributeError(f"npora's Trainer has no {name!r}{advice}")
 
 
-def take(owner: str, table: Mapping[str, Foreign], given: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+def accept(owner: str, table: Mapping[str, Foreign], given: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
     """The foreign ones among the keywords that were given, after saying which of them have no effect.
 
     own : the names that the owner has itself, for the message about one that nobody has

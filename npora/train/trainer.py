@@ -24,7 +24,7 @@ from npora.train.batches import Batches, Collator, Row, check_dataset, naming_ro
 from npora.train.checks import check_kinds, check_reached, check_trainable
 from npora.train.evaluation import Metrics
 from npora.train.evaluator import Evaluator
-from npora.train.foreign import KEYWORDS, Methods, take
+from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.log import StepLog
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.modes import recomputing
@@ -82,7 +82,7 @@ class Trainer(Evaluator, Methods, Readable):
         preprocess_logits_for_metrics: Callable[[Array, Array | None], Array] | None = None,
         **foreign: Any,
     ) -> None:
-        take("Trainer", KEYWORDS, foreign, _OWN)
+        accept("Trainer", KEYWORDS, foreign, _OWN)
         if (model is None) == (model_init is None):
             raise ValueError("Trainer needs a model, or a model_init that makes one, and not both")
         check_kinds(model, args)

@@ -16,7 +16,7 @@ from npora.models import (
 )
 from npora.models.bert import BertEmbeddings
 from npora.models.bert_layers import BertLayer, BertPooler
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
@@ -26,8 +26,8 @@ SMALL_BERT = BertConfig(
 )
 
 
-def bert(layer: Callable[[BertConfig, Make], nn.Module]) -> Callable[[], nn.Module]:
-    return module(lambda: layer(SMALL_BERT, Make(1, np.float32, 0.02)))
+def bert(layer: Callable[[BertConfig, Factory], nn.Module]) -> Callable[[], nn.Module]:
+    return module(lambda: layer(SMALL_BERT, Factory(1, np.float32, 0.02)))
 
 
 IDS = np.array([[3, 5, 3], [1, 0, 0]])

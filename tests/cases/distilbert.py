@@ -12,7 +12,7 @@ from npora.models import (
     DistilBertModel,
 )
 from npora.models.distilbert import DistilBertEmbeddings, DistilBertLayer
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
@@ -27,13 +27,13 @@ TOKEN_LABELS = np.array([[2, -100, 0], [1, -100, -100]])
 CASES = [
     Case(
         "DistilBertLayer",
-        module(lambda: DistilBertLayer(SMALL, Make(1, np.float32, 0.02))),
+        module(lambda: DistilBertLayer(SMALL, Factory(1, np.float32, 0.02))),
         (draw(8, 6),),
         {"packing": PACKING, "rng": np.random.default_rng(8)},
     ),
     Case(
         "DistilBertEmbeddings",
-        module(lambda: DistilBertEmbeddings(SMALL, Make(1, np.float32, 0.02))),
+        module(lambda: DistilBertEmbeddings(SMALL, Factory(1, np.float32, 0.02))),
         (np.array([3, 5, 3]), np.array([0, 1, 2])),
         {"types": None, "rng": np.random.default_rng(9)},
     ),

@@ -6,7 +6,7 @@ import numpy as np
 
 from npora.models.gpt2 import GPT2Block, GPT2Config, GPT2Model
 from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
@@ -22,7 +22,7 @@ LABELS = np.array([[3, 5, -100], [1, 4, -100]])
 CASES = [
     Case(
         "GPT2Block",
-        module(lambda: GPT2Block(SMALL, Make(1, np.float32, 0.02), index=0)),
+        module(lambda: GPT2Block(SMALL, Factory(1, np.float32, 0.02), index=0)),
         (draw(8, 6),),
         {"packing": PACKING, "rng": np.random.default_rng(8)},
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npora.models import RobertaConfig, RobertaForMaskedLM, RobertaForSequenceClassification, RobertaModel
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from npora.models.roberta import RobertaClassificationHead
 from tests.cases.case import Case, Outputs, draw, module
 
@@ -19,7 +19,7 @@ BATCH = {"attention_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]])}
 CASES = [
     Case(
         "RobertaClassificationHead",
-        module(lambda: RobertaClassificationHead(TINY, Make(1, np.float32, 0.02))),
+        module(lambda: RobertaClassificationHead(TINY, Factory(1, np.float32, 0.02))),
         (draw(5, 4),),
         {"rng": np.random.default_rng(14)},
     ),

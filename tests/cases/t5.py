@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npora import nn
-from npora.models.pretrained import Make
+from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
 from npora.models.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
 from npora.models.t5_config import T5Config
@@ -36,7 +36,7 @@ class Layer(nn.Module):
     """
 
     def __init__(self, decoder: bool, **config: Any) -> None:
-        self.block = T5Block(T5Config(**SMALL, **config), Make(1, np.float32, 1.0), decoder, has_bias=False)
+        self.block = T5Block(T5Config(**SMALL, **config), Factory(1, np.float32, 1.0), decoder, has_bias=False)
 
     def forward(
         self, x: Array, bias: Array, memory: Array | None = None, **keywords: Any
@@ -57,7 +57,7 @@ class Stack(nn.Module):
     """The decoder over some ids, as a function of its memory and its parameters."""
 
     def __init__(self) -> None:
-        make = Make(1, np.float32, 1.0)
+        make = Factory(1, np.float32, 1.0)
         self.stack = T5Stack(T5Config(**SMALL), make, make.embedding(8, 6).weight, decoder=True)
 
     def forward(self, memory: Array, ids: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Array]]:
@@ -75,7 +75,7 @@ class RelativeBias(nn.Module):
 
 
 def dense(layer: Any, kind: str) -> Callable[[], nn.Module]:
-    return module(lambda: layer(T5Config(**SMALL, feed_forward_proj=kind), Make(1, np.float32, 1.0)))
+    return module(lambda: layer(T5Config(**SMALL, feed_forward_proj=kind), Factory(1, np.float32, 1.0)))
 
 
 def whole(**config: Any) -> Callable[[], nn.Module]:

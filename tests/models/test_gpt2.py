@@ -12,7 +12,7 @@ import pytest
 from npora import LoraConfig, PeftModel, get_peft_model
 from npora.files import load_file, load_metadata, save_file
 from npora.models import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
-from npora.nn.init import Blank
+from npora.nn.init import Unset
 from tests.shared_data import data
 from tests.tiny import spread
 
@@ -48,7 +48,7 @@ def adapted(seed: int = 0, dtype: Any = np.float64, **config: Any) -> PeftModel:
 def test_gpt2_with_lora_has_the_counts_that_peft_prints(
     model: Any, task: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blank = model(GPT2Config(), rng=Blank())  # takes no memory
+    blank = model(GPT2Config(), rng=Unset())  # takes no memory
     get_peft_model(blank, LoraConfig(r=8, task_type=task)).print_trainable_parameters()
     assert capsys.readouterr().out == expected + "\n"
 

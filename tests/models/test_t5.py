@@ -14,7 +14,7 @@ from npora.lora import LoraConfig, get_peft_model
 from npora.models import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 from npora.models.relative import relative_bias, relative_buckets
 from npora.nn import Cache, Embedding, Packing, no_grad
-from npora.nn.init import Blank
+from npora.nn.init import Unset
 from npora.nn.module import Array
 
 GOLDEN = Path(__file__).with_name("golden_t5.json")
@@ -109,7 +109,7 @@ def test_the_first_values_have_the_sizes_of_transformers() -> None:
 
 
 def test_lora_on_t5_small_trains_as_many_numbers_as_with_peft() -> None:
-    model = get_peft_model(T5ForConditionalGeneration(T5Config(), rng=Blank()), LoraConfig(r=8))  # its default targets
+    model = get_peft_model(T5ForConditionalGeneration(T5Config(), rng=Unset()), LoraConfig(r=8))  # its default targets
     assert sum(parameter.size for parameter in model.parameters() if parameter.requires_grad) == 294_912
     assert sum(parameter.size for parameter in model.parameters()) == 60_801_536
 

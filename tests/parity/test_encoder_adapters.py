@@ -152,7 +152,7 @@ def test_with_its_classifier_an_adapter_saves_the_layer_before_it_whoever_names_
 
 
 def test_the_trained_share_of_distilbert_base_is_what_peft_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    model = DistilBertForSequenceClassification(DistilBertConfig(), rng=init.Blank())
+    model = DistilBertForSequenceClassification(DistilBertConfig(), rng=init.Unset())
     get_peft_model(model, LoraConfig(task_type="SEQ_CLS")).print_trainable_parameters()
     expected = "trainable params: 739,586 || all params: 67,694,596 || trainable%: 1.0925\n"
     assert capsys.readouterr().out == expected
