@@ -18,8 +18,7 @@ MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers
           "distilbert", "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
           "t5_heads")]  # fmt: skip
 GENERATION = [f"npora/models/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
-LORA = [f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora", "methods/dora",
-        "methods/vera", "methods/ia3", "methods/loha", "methods/hira")]  # fmt: skip
+LORA = [f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")]
 FILES = [*LAYERS, *LORA, *MODELS, *GENERATION,
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
