@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npora import LoraConfig, get_peft_model
-from npora.models import BertConfig, GPT2Config
+from npora.models import BertConfig, GPT2Config, LlamaConfig
 from npora.nn import LayerNorm, RMSNorm, no_grad
 from tests.models.test_each_parameter_alone import CASES, IDS, MASK, batch, tiny
 
@@ -16,13 +16,26 @@ EPS = {
     **dict.fromkeys(("Bert", "Roberta"), "layer_norm_eps"), "GPT2": "layer_norm_epsilon", "Llama": "rms_norm_eps",
     **dict.fromkeys(("T5", "T5 gated"), "layer_norm_epsilon"),
 }  # fmt: skip
-_BERT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-DROPOUTS: dict[str, tuple[str, ...]] = {
-    "Bert": (*_BERT, "classifier_dropout"), "Roberta": (*_BERT, "classifier_dropout"),
-    "DistilBert": ("dropout", "attention_dropout", "seq_classif_dropout"),
-    "GPT2": ("resid_pdrop", "embd_pdrop", "attn_pdrop"), "Llama": ("attention_dropout",),
-    "T5": ("dropout_rate", "classifier_dropout"),
+# How often each dropout is drawn for one text: layers are 2, and 3 in T5's decoder.
+_BERT = {"hidden_dropout_prob": 1 + 2 * 2, "attention_probs_dropout_prob": 2}
+DROPOUTS: dict[str, dict[str, int]] = {
+    "Bert": {**_BERT, "classifier_dropout": 1}, "Roberta": {**_BERT, "classifier_dropout": 2},
+    "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
+    "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2}, "Llama": {"attention_dropout": 2},
+    # Before and after the layers; in a layer the weights and the result of each attention, and twice the feed-forward.
+    "T5": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6), "classifier_dropout": 2},
+    "T5 gated": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6)},
 }  # fmt: skip
+
+
+class Counting(np.random.Generator):
+    """Counts what is drawn from it."""
+
+    draws = 0
+
+    def integers(self, *args: Any, **keywords: Any) -> Any:
+        self.draws += 1
+        return super().integers(*args, **keywords)
 
 
 @pytest.mark.parametrize(("family", "head"), [case for case in CASES if case[0] in EPS])
@@ -33,15 +46,37 @@ def test_every_norm_has_the_configs_eps(family: str, head: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family in DROPOUTS for name in DROPOUTS[family]])
-def test_each_dropout_of_a_config_drops_out(family: str, name: str) -> None:
+def test_each_dropout_of_a_config_drops_out_where_it_is_about(family: str, name: str) -> None:
     """Nothing else drops out here."""
-    logits = []
-    for p in (0.0, 0.5):
-        model = tiny(family, "SequenceClassification", **{name: p})
-        with no_grad():
-            drawn = [model(IDS, MASK, rng=np.random.default_rng(seed))[0].logits.tobytes() for seed in range(3)]
-        logits.append(len(set(drawn)))
-    assert logits == [1, 3]
+    apart = {"classifier_dropout": 0.0} if "classifier_dropout" in DROPOUTS[family] else {}
+    model = tiny(family, "SequenceClassification", **{**apart, name: 0.5})
+    with no_grad():
+        plain = model(IDS[:1], MASK[:1])[0].logits
+        rng = Counting(np.random.PCG64(1))
+        assert (model(IDS[:1], MASK[:1], rng=rng)[0].logits != plain).all()
+    assert rng.draws == DROPOUTS[family][name]
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Llama"])
+def test_the_embedding_of_the_padding_token_is_not_trained_even_where_it_is_read(family: str) -> None:
+    model = tiny(family, "SequenceClassification")
+    model(IDS, np.ones_like(MASK), labels=np.array([2, 0, 1]))[1]()
+    ends = ("word_embeddings.weight", "embed_tokens.weight")
+    (gradient,) = (parameter.grad for name, parameter in model.named_parameters() if name.endswith(ends))
+    assert not gradient[0].any() and gradient[1].any()
+
+
+def test_the_gradients_of_the_rows_and_of_what_is_pooled_add_up() -> None:
+    model = tiny("Bert", "SequenceClassification").bert
+    output, backward = model(IDS, MASK)
+    rng, found = np.random.default_rng(5), []
+    dhidden, dpooled = (rng.standard_normal(x.shape) for x in (output.last_hidden_state, output.pooler_output))
+    for given in ((dhidden, dpooled), (dhidden, None), (None, dpooled)):
+        model.zero_grad()
+        backward(*given)
+        found.append(model.embeddings.LayerNorm.weight.grad)
+    np.testing.assert_allclose(found[0], found[1] + found[2], rtol=1e-12, atol=1e-13)
+    assert found[1].any() and found[2].any()
 
 
 @pytest.mark.parametrize(
@@ -105,3 +140,9 @@ def test_numbers_of_names_are_kept_as_they_are_said() -> None:
     said = {"no": 0, "yes": 1, "nope": 0}
     config = BertConfig.from_dict({"id2label": {"0": "no", "1": "yes"}, "label2id": said})
     assert config.label2id == said and config.to_dict()["label2id"] == said
+
+
+def test_of_two_names_for_the_angles_base_the_older_counts_as_in_transformers() -> None:
+    both = {"rope_scaling": {"rope_type": "default", "rope_theta": 5.0}, "rope_parameters": {"rope_theta": 7.0}}
+    for said, expected in ((both, 5.0), ({"rope_parameters": {"rope_theta": 7.0}, "rope_theta": 3.0}, 7.0)):
+        assert LlamaConfig.from_dict(said).rope_theta == expected
