@@ -49,14 +49,14 @@ def projected_cross_entropy(
         rows = counted[block]
         if at_once:
             z, back_head = head(h[rows], rng)
-            part, back_loss = cross_entropy(z, targets[block])
+            part, back_loss = cross_entropy(z, targets[block], ignore_index=ignore_index)
             del z  # or it would be there beside its gradient
             kept[rows] = back_head(back_loss(len(rows) / number))  # (1)
         else:
             drawn.append(copy.deepcopy(rng))
             with no_grad():
                 z, _ = head(h[rows], rng)
-                part, _ = cross_entropy(z, targets[block])
+                part, _ = cross_entropy(z, targets[block], ignore_index=ignore_index)
         loss = loss + part * (len(rows) / number)
 
     def backward(dloss: Any = 1.0) -> Array:
@@ -66,7 +66,7 @@ def projected_cross_entropy(
         for block, drops in zip(blocks, drawn, strict=True):
             rows = counted[block]
             z, back_head = head(kept[rows], copy.deepcopy(drops))
-            _, back_loss = cross_entropy(z, targets[block])
+            _, back_loss = cross_entropy(z, targets[block], ignore_index=ignore_index)
             del z
             dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,m]
         return dh

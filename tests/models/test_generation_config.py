@@ -153,6 +153,13 @@ def test_a_model_that_says_nothing_writes_no_file(tmp_path: Path, plain: Any) ->
     assert GenerationConfig() == plain.generation_config
 
 
+def test_a_config_of_older_fields_that_say_nothing_says_nothing(tmp_path: Path) -> None:
+    model = model_that_says(tmp_path / "a", config={"max_length": None, "bad_words_ids": None, "num_beams": None})
+    assert model.generation_config.to_dict() == {}
+    model.save_pretrained(tmp_path / "b")
+    assert not (tmp_path / "b" / "generation_config.json").exists()
+
+
 def test_what_ends_a_text_is_what_generate_stops_at(tmp_path: Path) -> None:
     tokenizer = SimpleNamespace(eos_token_id=6)
     says = model_that_says(tmp_path / "a", eos_token_id=[4, 6], config={"eos_token_id": 5})

@@ -45,6 +45,8 @@ def test_top_p_takes_no_more_than_it_needs_where_that_is_exact() -> None:
     assert np.isfinite(sampling.top_p(scores, 0.0, at_least=3)).sum() == 3
     for p, kept in ((0.5, 2), (0.75, 3)):  # quarters are exact: two reach a half
         assert np.isfinite(sampling.top_p(np.zeros((1, 4)), p)).sum() == kept, p
+    nearly = np.log(np.array([[0.2, 0.3 + 1e-9, 0.5 - 1e-9]]))  # the likeliest alone falls just short of a half
+    assert np.isfinite(sampling.top_p(nearly, 0.5)).tolist() == [[False, True, True]]
 
 
 def test_a_warper_goes_from_temperature_to_top_k_to_top_p() -> None:

@@ -281,5 +281,8 @@ def test_padding_on_either_side_is_the_same_and_gaps_are_refused() -> None:
     gap = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 0]])
     with pytest.raises(ValueError, match="mask of sequence 2 hides tokens between others"):
         model(BATCH["input_ids"], gap, labels=labels)
+    gap[1] = 1, 0, 0, 1, 0
+    with pytest.raises(ValueError, match="mask of sequence 1 hides tokens between others"):  # the first of two
+        model(BATCH["input_ids"], gap, labels=labels)
     with pytest.raises(ValueError, match="mask of sequence 0 hides tokens between others"):
         T5EncoderModel(T5Config(**SIZES))(np.ones((1, 3), int), np.array([[1, 0, 1]]))

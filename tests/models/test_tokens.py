@@ -45,10 +45,19 @@ def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_
     assert next_token_targets(labels, padding).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]  # and no warning
 
 
+def test_another_number_may_say_that_there_is_no_label() -> None:
+    _, padding = pack_tokens(IDS, MASK)
+    labels = np.arange(12).reshape(3, 4)
+    labels[~padding.mask] = labels[1, 2] = -1  # so that there is no warning
+    assert next_token_targets(labels, padding, -1).tolist() == [1, 2, -1, 7, -1, 9, 10, 11, -1]
+
+
 def test_positions_are_those_given_or_the_columns() -> None:
     _, padding = pack_tokens(IDS, MASK)
     assert packed_positions(None, padding).tolist() == [0, 1, 2, 2, 3, 0, 1, 2, 3]
     assert packed_positions([[4, 5, 6, 7]], padding).tolist() == [4, 5, 6, 6, 7, 4, 5, 6, 7]
+    own = np.arange(12).reshape(3, 4)  # of each sequence
+    assert packed_positions(own, padding).tolist() == [0, 1, 2, 6, 7, 8, 9, 10, 11]
 
 
 def test_the_last_position_is_used_and_the_next_is_an_error() -> None:

@@ -68,3 +68,9 @@ def test_an_unknown_schedule_is_an_error_that_lists_the_known() -> None:
 def test_a_schedule_of_one_step_ends_at_zero(name: str) -> None:
     factor = get_schedule(name, 0, 1)
     assert (factor(0), factor(1)) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "constant_with_warmup"])
+def test_a_schedule_that_is_all_warm_up_ends_at_the_whole_rate(name: str) -> None:
+    factor = get_schedule(name, 4, 4)
+    assert [factor(step) for step in range(5)] == [0, 0.25, 0.5, 0.75, 1]

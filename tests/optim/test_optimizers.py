@@ -204,11 +204,12 @@ def test_groups_have_options_of_their_own() -> None:
 
 
 def test_what_makes_no_sense_is_an_error() -> None:
-    parameter = Parameter(np.ones((2, 3)))
+    parameter, other = Parameter(np.ones((2, 3))), Parameter(np.ones(1))
     for make, message in (
         (lambda: SGD([]), "at least one parameter"),
         (lambda: SGD([parameter, parameter]), "stands twice"),
         (lambda: SGD([parameter], lr=-1.0), "lr must not be negative; got -1.0"),
+        (lambda: SGD([{"params": [parameter]}, {"params": [other], "lr": -2.0}]), "lr must not be negative; got -2.0"),
         (lambda: SGD([parameter], nesterov=True), "nesterov needs a momentum"),
         (lambda: AdamW([parameter], weight_decay=-0.1), "weight_decay must not be negative"),
         (lambda: Adam([parameter], betas=(0.9, 1.0)), r"betas must lie in \[0, 1\); got \(0.9, 1.0\)"),
