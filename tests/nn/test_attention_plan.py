@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from npora.nn import Packing
+from npora.nn import functional as F
 from npora.nn.attention_plan import Heads, plan
 from npora.nn.rules import Rule, causal, everything, window
 
@@ -50,3 +51,14 @@ def test_padding_is_computed_only_where_it_is_little() -> None:
     even, uneven = Packing.of_lengths([9, 8, 10, 9] * 6), Packing.of_lengths([400, 3] * 6)
     assert len(list(plan(even, even, everything, HEADS))) == 1
     assert scores(uneven, everything) == (uneven.lengths**2).sum()
+
+
+def test_a_lone_sequence_may_lie_among_rows_of_nobody() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v, dy = (rng.standard_normal((5, 6)) for _ in range(4))
+    packing, own = Packing(np.array([1]), np.array([3]), 5), slice(1, 4)
+    y, backward = F.packed_attention(q, k, v, 2, packing)
+    expected, back_alone = F.packed_attention(q[own], k[own], v[own], 2, Packing.dense(1, 3))
+    assert y[own].tobytes() == expected.tobytes() and not y[[0, 4]].any()
+    for found, right in zip(backward(dy)[:3], back_alone(dy[own])[:3], strict=True):
+        assert found[own].tobytes() == right.tobytes() and not found[[0, 4]].any()
