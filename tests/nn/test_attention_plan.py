@@ -62,3 +62,19 @@ def test_a_lone_sequence_may_lie_among_rows_of_nobody() -> None:
     assert y[own].tobytes() == expected.tobytes() and not y[[0, 4]].any()
     for found, right in zip(backward(dy)[:3], back_alone(dy[own])[:3], strict=True):
         assert found[own].tobytes() == right.tobytes() and not found[[0, 4]].any()
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda place: (place, 9), lambda place: (place // 2, 9), lambda place: (0, 4 - place), causal, window(2)]
+)
+def test_a_rule_may_begin_or_end_anywhere(rule: Rule) -> None:
+    rng = np.random.default_rng(1)
+    q, k, v, dy = (rng.standard_normal((4, 6)) for _ in range(4))
+    places = np.arange(4)
+    first, stop = (np.broadcast_to(edge, 4)[:, None] for edge in rule(places))
+    mask = (first <= places) & (places < stop)
+    y, backward = F.packed_attention(q, k, v, 1, Packing.dense(1, 4), rule=rule)
+    expected, back_dense = F.attention(q, k, v, mask=mask)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
+    for found, right in zip(backward(dy)[:3], back_dense(dy)[:3], strict=True):
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-13)
