@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from npora.nn import Packing
+from npora.nn import MultiHeadAttention, Packing
 from npora.nn import functional as F
 from npora.nn.module import Array
 
@@ -79,3 +79,14 @@ def test_keys_and_values_that_are_shared_have_the_sum_of_the_gradients_of_their_
         axes = tuple(axis for axis in range(2) if padded[axis] == 1)
         assert found.shape == shape
         np.testing.assert_allclose(found, apart.sum(axis=axes).reshape(shape), rtol=0, atol=1e-13)
+
+
+def test_a_layers_bias_and_its_hidden_keys_hold_together() -> None:
+    layer = MultiHeadAttention(6, 3, rng=1, dtype=np.float64)
+    x, bias, dy = values(1, 2, 4, 6), values(2, 2, 3, 4, 4), values(3, 2, 4, 6)
+    key_mask = np.array([[True, True, False, True], [True, False, True, True]])
+    y, backward = layer(x, bias=bias, key_mask=key_mask)
+    expected, back_hidden = layer(x, bias=np.where(key_mask[:, None, None, :], bias, -np.inf))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
+    for found, right in zip(backward(dy), back_hidden(dy), strict=True):
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-13)
