@@ -186,6 +186,7 @@ _MASKED = "a key more than a causal query sees: the mask hides it"
 _ROOM = "what a buffer has room for beyond its rows is not read"
 _AGAIN = "whether scores are kept or computed again, backward has the same"
 _CUT = "any cut of the work gives the same values, and so does padding"
+_WRONG = "asked where a gradient is wrong, by the diagnosis"
 _ALL_SEEN = "the mask is then made, and is True throughout"
 _NONE = "the divisor where nothing was summed"
 
@@ -240,6 +241,9 @@ SURVIVORS: dict[str, str] = {
     "nn/attention_plan.py: _seen_by_all: seen.max(initial=0): max -> min": _CUT,
     "nn/attention_plan.py: Block.mask: self.first > self.keys.start: edge": _ALL_SEEN,
     "nn/attention_plan.py: _seen_by_all: 0: plus 1 #2": _CUT,
+    "lora/adapter.py: Adapter.factors: return {}: negated": _WRONG,
+    "lora/adapter.py: Adapter.identities: return iter(()): negated": "every method states an identity",
+    "lora/methods/lora.py: LoRA.factors: return {'α/r': self.s, 'r': float(self.r)}: negated": _WRONG,
     "nn/attention_plan.py: _between: 0: plus 1": "where no key is seen, one that is masked gives zeros too",
     "nn/attention.py: MultiHeadAttention.forward: 0: plus 1": "softmax does not see what all visible keys have more",
     "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: sign": _ALL_SEEN,

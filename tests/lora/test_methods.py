@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npora import LoraConfig, PeftModel, get_peft_model, gradcheck
+from npora import LoraConfig, PeftModel, VeraConfig, get_peft_model, gradcheck
 from npora.lora.folder import PREFIX
 from npora.lora.record import canonical
 from npora.nn import Conv1D, Linear, Module
@@ -167,6 +167,23 @@ def test_an_adapter_is_switched_merged_saved_and_loaded_beside_one_of_another_me
 
 
 @cases
+def test_of_two_merged_adapters_the_changes_add_where_their_method_says_so(case: Method) -> None:
+    layer = adapted(case, 5, 3)
+    layer.adapters["second"] = adapted(case, 5, 3, seed=1).adapters["default"]
+    W, first, second = layer.base_layer.matrix, layer.get_delta_weight("default"), layer.get_delta_weight("second")
+    layer.merge(adapter_names=["default", "second"])
+    added = layer.merged_linear().matrix - W
+    assert abs(first).max() > 0.01 and abs(second).max() > 0.01
+    assert np.allclose(added, first + second, rtol=0, atol=1e-12) == (layer.adapters["default"].adds or is_lora(case))
+    assert not np.allclose(added, first, rtol=0, atol=1e-3)
+
+
+def is_lora(case: Method) -> bool:
+    """Whether W + ΔW, of a ΔW that does not depend on W, is what the case's method makes of it."""
+    return type(case.config).__name__ in ("LoHaConfig", "VeraConfig") or "use_dora=False" in repr(case.config)
+
+
+@cases
 def test_no_pullback_keeps_an_array_of_the_matrixs_size(case: Method) -> None:
     i, o = 900, 700  # of several blocks
     layer, x = adapted(case, i, o), drawn(0, 2, i)
@@ -181,3 +198,11 @@ def test_no_pullback_keeps_an_array_of_the_matrixs_size(case: Method) -> None:
         tracemalloc.stop()
     assert kept < i * o * x.itemsize / 2 and backward(np.ones_like(y)).shape == x.shape
     assert (most > i * o * x.itemsize) == type(layer.adapters["default"]).forms_matrix
+
+
+@pytest.mark.parametrize("save_projection", [True, False])
+def test_arrays_of_the_whole_model_are_in_the_file_where_the_config_says_so(save_projection: bool) -> None:
+    config = VeraConfig(r=2, save_projection=save_projection)
+    adapter = adapted(Method("VeRA", config), 5, 3).adapters["default"]
+    own, whole = {"dense.vera_lambda_b", "dense.vera_lambda_d"}, {"base_model.vera_A", "base_model.vera_B"}
+    assert {name for name, _ in adapter.in_file("dense", config)} == (own | whole if save_projection else own)
