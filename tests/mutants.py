@@ -201,7 +201,6 @@ SURVIVORS: dict[str, str] = {
     "models/generation.py: _special_tokens: 0: plus 1": "without an end nothing is filled up",
     "models/distilbert.py: module: 1e-12: times 1.0001": "no variance is so near to the eps of LayerNorm",
     "models/gpt2.py: GPT2Attention.forward.backward: -1: without the sign": _LAST_OF_TWO,
-    "models/gpt2.py: GPT2Attention.forward: -1: without the sign": _LAST_OF_TWO,
     "models/tokens.py: check_positions: 1: plus 1 #2": "no rows have no position",
     "models/tokens.py: last_token_rows: np.arange(ids.shape[1]) * (ids != pad_token_id): times 1.0005":
         "the largest stays the largest",

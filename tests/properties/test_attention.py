@@ -142,19 +142,22 @@ def test_rows_of_nobody_between_the_sequences_are_not_read() -> None:
     np.testing.assert_allclose(y, without, rtol=0, atol=1e-14)
 
 
-def test_any_number_of_threads_gives_the_same_bits() -> None:
+@pytest.fixture
+def threads_given_back() -> Iterator[None]:
+    yield
+    set_num_threads(None)
+
+
+def test_any_number_of_threads_gives_the_same_bits(threads_given_back: None) -> None:
     found, packing = [], Packing.of_lengths([40, 9, 3, 12, 12, 1, 70, 66])
     q, k, dy = (normal(seed, packing.rows, width).astype(np.float32) for seed, width in enumerate((24, 12, 24)))
     for threads in (1, 2, 3):
         set_num_threads(threads)
-        try:
-            y, backward = F.packed_attention(
-                q, k, k, 6, packing, rule=F.window(50), bias=normal(3, 1, 6, 70, 70).astype(np.float32), dropout_p=0.1,
-                rng=np.random.default_rng(0), scores_at_once=4000,
-            )  # fmt: skip
-            found.append(b"".join(x.tobytes() for x in (y, *backward(dy))))
-        finally:
-            set_num_threads(None)
+        y, backward = F.packed_attention(
+            q, k, k, 6, packing, rule=F.window(50), bias=normal(3, 1, 6, 70, 70).astype(np.float32), dropout_p=0.1,
+            rng=np.random.default_rng(0), scores_at_once=4000,
+        )  # fmt: skip
+        found.append(b"".join(x.tobytes() for x in (y, *backward(dy))))
     assert found[0] == found[1] == found[2]
 
 
