@@ -74,7 +74,8 @@ def made(kind: str) -> Any:
 def template(backend: Any, single: str, pair: str | None = None) -> Any:
     """The tokenizer with these tokens around each text."""
     names = [part.split(":")[0] for part in single.split() if not part.startswith("$")]
-    backend.post_processor = pytest.importorskip("tokenizers").processors.TemplateProcessing(
+    processors = pytest.importorskip("tokenizers", reason="needs the extra `hf`").processors
+    backend.post_processor = processors.TemplateProcessing(
         single=single, pair=pair, special_tokens=[(name, backend.token_to_id(name)) for name in dict.fromkeys(names)]
     )
     return backend

@@ -97,7 +97,7 @@ class Adapter(Readable):
 
         base : the frozen layer. A method that reads its matrix for a start does so here, and keeps no reference
         config : of this method's class
-        rng : draws whatever is drawn; a Unset where values will be loaded
+        rng : draws whatever is drawn; an Unset where values will be loaded
         path : the layer's path in the model, for what depends on it (patterns of ranks, targets of a second kind)
         shared : the arrays that this class's `shared` made, by name, to be kept as the attributes that `tensors` names
         """

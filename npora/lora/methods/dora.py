@@ -107,8 +107,6 @@ class DoRA(LoRA):
         """‖W + s B A‖ [o] row by row, of which a block at a time is formed."""
         squares: Array = np.zeros(len(W), np.result_type(W, A, B))
         for at, across in blocks_of(W):
-            V = np.empty_like(W[at, across], squares.dtype)
-            np.matmul(self.s * B[at], A[:, across], out=V)
-            V += W[at, across]
-            squares[at] += np.einsum("oi,oi->o", V, V)
+            V = W[at, across] + (self.s * B[at]) @ A[:, across]
+            squares[at] += (V * V).sum(axis=1)
         return np.sqrt(squares)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import Adapter, MergedPullback, Rng, Tensor
+from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.names import is_named
 from npora.nn import init
@@ -118,12 +118,7 @@ class IA3(Adapter):
     forms_matrix = False
 
     def __init__(
-        self,
-        base: Linear,
-        config: IA3Config,
-        rng: Source,
-        path: str = "",
-        shared: Mapping[str, Parameter] | None = None,
+        self, base: Linear, config: IA3Config, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
     ) -> None:
         self.is_feedforward = config.is_feedforward(path)
         shape = (1, base.in_features) if self.is_feedforward else (base.out_features, 1)
@@ -144,7 +139,7 @@ class IA3(Adapter):
 
         return z if by_input else z * scale, backward
 
-    def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W ⊙ l, by rows or by columns, and b′ = b ⊙ l or b:  dl = Σ dW′ ⊙ W + db′ ⊙ b,  dW = dW′ ⊙ l"""
         scale, by_input = theta[0], self.is_feedforward  # [o,1] or [1,i]
 

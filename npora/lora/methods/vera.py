@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, MergedPullback, Rng, Shared, Tensor
+from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
 from npora.nn import init
@@ -122,7 +122,7 @@ class VeRA(Adapter):
 
         return y, backward
 
-    def merged(self, W: Array, b: Array | None, *theta: Array) -> tuple[Array, Array | None, MergedPullback]:
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W + Λ_b B Λ_d A; with P = Λ_b B and Q = Λ_d A,  dP = dW′ Qᵀ  and  dQ = Pᵀ dW′."""
         lambda_b, lambda_d, A, B = theta
         o, i = W.shape
