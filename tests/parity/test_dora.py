@@ -15,20 +15,17 @@ from npora.files import load_file
 from npora.lora import LoRALinear
 from npora.nn import Linear
 from npora.nn.functional import dropout
+from tests.parity.both import assert_same_logits, backward, moved
 from tests.parity.reference import (
     BATCH,
-    LABELS,
     assert_close,
     assert_same_gradients,
     npora_bert,
     reference_bert,
-    tensors,
     torch,
 )  # fmt: skip
 from tests.parity.reference_gpt2 import BATCH as TEXTS
-from tests.parity.reference_gpt2 import REAL, reference_gpt2
-from tests.parity.test_gpt2 import LABELS as NEXT
-from tests.parity.test_gpt2 import causal_loss
+from tests.parity.reference_gpt2 import reference_gpt2
 from tests.parity.test_peft import peft, randomize
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -65,21 +62,6 @@ def complete(kind: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"r": 3, "lora_alpha": 5, "use_dora": True, "task_type": task, **config}
 
 
-def assert_same_logits(ours: Any, theirs: Any, kind: str) -> None:
-    if kind == "bert":
-        assert_close(ours(**BATCH)[0].logits, theirs(**tensors(BATCH)).logits, 1e-12)
-    else:
-        assert_close(ours(**TEXTS)[0].logits[REAL], theirs(**tensors(TEXTS)).logits[torch.tensor(REAL)], 1e-12)
-
-
-def moved(ours: Any, seed: int = 2) -> Any:
-    rng = np.random.default_rng(seed)
-    for parameter in ours.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
-    return ours
-
-
 @every_config
 def test_names_starts_outputs_gradients_and_files_are_pefts(
     bases: Any, tmp_path: Path, kind: str, config: dict[str, Any]
@@ -98,13 +80,8 @@ def test_names_starts_outputs_gradients_and_files_are_pefts(
 
     randomize(theirs).eval().save_pretrained(tmp_path / "adapter")
     ours = PeftModel.from_pretrained(base, tmp_path / "adapter", is_trainable=True)
-    assert_same_logits(ours, theirs, kind)
-    if kind == "bert":
-        ours(**BATCH, labels=LABELS)[1]()
-        theirs(**tensors(BATCH), labels=torch.tensor(LABELS)).loss.backward()
-    else:
-        ours(**TEXTS, labels=NEXT)[1]()
-        causal_loss(theirs(**tensors(TEXTS)).logits).backward()
+    assert_same_logits(ours, theirs)
+    backward(ours, theirs)
     assert assert_same_gradients(ours, theirs, 1e-10) >= 6
 
     ours.save_pretrained(tmp_path / "again")
@@ -121,17 +98,17 @@ def test_an_adapter_of_npora_is_one_to_peft_and_is_merged_alike(bases: Any, tmp_
     ours = moved(get_peft_model(ours, LoraConfig(**complete(kind, ON[kind]))))
     ours.save_pretrained(tmp_path / "adapter")
     theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
-    assert_same_logits(ours, theirs, kind)
+    assert_same_logits(ours, theirs)
     if kind == "gpt2":  # a BERT's head is trained, and is off too
         with ours.disable_adapter():
-            assert_same_logits(ours, plain, kind)
+            assert_same_logits(ours, plain)
     batch = BATCH if kind == "bert" else TEXTS
     before = ours(**batch)[0].logits
     ours.merge_adapter()
-    assert_same_logits(ours, theirs, kind)
+    assert_same_logits(ours, theirs)
     ours.unmerge_adapter()
     assert ours(**batch)[0].logits.tobytes() == before.tobytes()
-    assert_same_logits(ours.merge_and_unload(), theirs.merge_and_unload(), kind)
+    assert_same_logits(ours.merge_and_unload(), theirs.merge_and_unload())
 
 
 @pytest.mark.parametrize(("kind", "names"), [("bert", ["default", "second"]), ("gpt2", ["second", "default"])])
@@ -149,10 +126,10 @@ def test_adapters_beside_each_other_and_merged_in_order_are_pefts(
     theirs.load_adapter(tmp_path / "second", "second")
     for model in (ours, theirs.eval()):
         model.set_adapter(names[0])
-    assert_same_logits(ours, theirs, kind)
+    assert_same_logits(ours, theirs)
     for model in (ours, theirs):
         model.merge_adapter(names)
-    assert_same_logits(ours, theirs, kind)
+    assert_same_logits(ours, theirs)
 
 
 def test_with_dropout_the_bases_path_is_whole_as_in_peft() -> None:

@@ -13,13 +13,12 @@ import npora
 from npora import AutoModelForCausalLM, PeftModel, get_peft_model
 from npora.files import load_file
 from npora.lora import IA3Config
-from npora.nn import Module
+from tests.parity.both import assert_same_logits, backward, batch, moved
 from tests.parity.encoders import LABELS as CLASSES
 from tests.parity.encoders import ours as npora_encoder
 from tests.parity.encoders import reference as reference_encoder
 from tests.parity.reference import (
     BATCH,
-    LABELS,
     assert_close,
     assert_same_gradients,
     npora_bert,
@@ -28,10 +27,7 @@ from tests.parity.reference import (
     torch,
     transformers,
 )  # fmt: skip
-from tests.parity.reference_gpt2 import BATCH as TEXTS
-from tests.parity.reference_gpt2 import REAL, reference_gpt2
-from tests.parity.test_gpt2 import LABELS as NEXT
-from tests.parity.test_gpt2 import causal_loss
+from tests.parity.reference_gpt2 import reference_gpt2
 from tests.parity.test_peft import peft, randomize
 from tests.tiny_folders import save_folder
 
@@ -60,19 +56,6 @@ def pair(family: str, directory: Path) -> tuple[Any, Any, str]:
     return theirs, AutoModelForCausalLM.from_pretrained(directory, dtype=np.float64), "CAUSAL_LM"
 
 
-def assert_same_logits(ours: Any, theirs: Any, family: str) -> None:
-    batch, real = (BATCH, ...) if family == "bert" else (TEXTS, REAL)
-    assert_close(ours(**batch)[0].logits[real], theirs(**tensors(batch)).logits.detach()[real], 1e-12)
-
-
-def moved(model: Module, seed: int = 2) -> Any:
-    rng = np.random.default_rng(seed)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
-    return model
-
-
 @every_case
 def test_an_adapter_of_peft_loads_with_the_same_outputs_gradients_and_merged_weights(
     tmp_path: Path, family: str, config: dict[str, Any]
@@ -84,23 +67,18 @@ def test_an_adapter_of_peft_loads_with_the_same_outputs_gradients_and_merged_wei
         theirs.peft_config["default"].feedforward_modules = r".*output\.dense"
     theirs.save_pretrained(tmp_path / "adapter")
     ours = PeftModel.from_pretrained(base, tmp_path / "adapter", is_trainable=True)
-    assert_same_logits(ours, theirs, family)
-    if family == "bert":
-        ours(**BATCH, labels=LABELS)[1]()
-        theirs(**tensors(BATCH), labels=torch.tensor(LABELS)).loss.backward()
-    else:
-        ours(**TEXTS, labels=NEXT)[1]()
-        causal_loss(theirs(**tensors(TEXTS)).logits).backward()
+    assert_same_logits(ours, theirs)
+    backward(ours, theirs)
     assert assert_same_gradients(ours, theirs, 1e-10) >= 4
     with ours.disable_adapter(), theirs.disable_adapter():
-        assert_same_logits(ours, theirs, family)
-    before = ours(**(BATCH if family == "bert" else TEXTS))[0].logits
+        assert_same_logits(ours, theirs)
+    before = ours(**batch(ours))[0].logits
     ours.merge_adapter()
-    assert_same_logits(ours, theirs, family)
+    assert_same_logits(ours, theirs)
     ours.unmerge_adapter()
-    assert ours(**(BATCH if family == "bert" else TEXTS))[0].logits.tobytes() == before.tobytes()
+    assert ours(**batch(ours))[0].logits.tobytes() == before.tobytes()
     ours, theirs = ours.merge_and_unload(), theirs.merge_and_unload()
-    assert_same_logits(ours, theirs, family)
+    assert_same_logits(ours, theirs)
     values = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         assert_close(parameter.data, values[name], 1e-14)
@@ -114,7 +92,7 @@ def test_an_adapter_of_npora_loads_in_peft_with_its_names_counts_and_outputs(
     ours = moved(get_peft_model(base, IA3Config(**config, task_type=task)))
     ours.save_pretrained(tmp_path / "adapter")
     theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter", is_trainable=True).eval()
-    assert_same_logits(ours, theirs, family)
+    assert_same_logits(ours, theirs)
     theirs = peft.get_peft_model(theirs.unload(), peft.IA3Config(**config, task_type=task))
     shapes = {name: (tuple(p.shape), p.requires_grad) for name, p in ours.named_parameters()}
     assert shapes == {name: (tuple(p.shape), p.requires_grad) for name, p in theirs.named_parameters()}
@@ -150,9 +128,9 @@ def test_a_second_adapter_beside_the_first_is_pefts(tmp_path: Path, family: str)
     for name in ("second", "default"):
         theirs.set_adapter(name)
         ours.set_adapter(name)
-        assert_same_logits(ours, theirs, family)
+        assert_same_logits(ours, theirs)
     merged = (model.merge_and_unload(adapter_names=["default", "second"]) for model in (ours, theirs))
-    assert_same_logits(*merged, family)
+    assert_same_logits(*merged)
 
 
 def test_distilbert_has_no_default_in_peft_and_none_here(tmp_path: Path) -> None:

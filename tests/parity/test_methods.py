@@ -16,6 +16,7 @@ from npora.lora import PeftConfig
 from npora.nn import Conv1D, Linear
 from tests.lora.cases import METHODS, Method, adapter_of, goes_on
 from tests.parity import reference, reference_gpt2
+from tests.parity.both import moved
 from tests.parity.reference import assert_close, assert_same_gradients, npora_bert, reference_bert, tensors, torch
 from tests.parity.test_gpt2_peft import pair
 from tests.parity.test_peft import peft, randomize
@@ -49,14 +50,6 @@ def bases(name: str, directory: Path) -> tuple[Any, Any]:
 
 def batch(name: str) -> dict[str, Any]:
     return reference.BATCH if name == "bert" else reference_gpt2.BATCH
-
-
-def moved(model: Any) -> Any:
-    rng = np.random.default_rng(2)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
-    return model
 
 
 def assert_same(ours: Any, theirs: Any, name: str) -> None:

@@ -14,20 +14,15 @@ from npora import AutoModelForCausalLM, PeftModel, get_peft_model
 from npora.files import load_file, save_file
 from npora.lora import VeraConfig
 from npora.nn.init import TorchWords
+from tests.parity.both import assert_same_logits, backward
 from tests.parity.reference import (
-    BATCH,
-    LABELS,
     assert_close,
     assert_same_gradients,
     npora_bert,
     reference_bert,
-    tensors,
     torch,
 )
-from tests.parity.reference_gpt2 import BATCH as TOKENS
-from tests.parity.reference_gpt2 import REAL, reference_gpt2
-from tests.parity.test_gpt2 import LABELS as NEXT
-from tests.parity.test_gpt2 import causal_loss
+from tests.parity.reference_gpt2 import reference_gpt2
 from tests.parity.test_peft import peft, randomize
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -74,23 +69,6 @@ every_model = pytest.mark.parametrize(
     [("bert", config) for config in CONFIGS.values()] + [("gpt2", config) for config in CONV1D.values()],
     ids=[f"bert, {name}" for name in CONFIGS] + [f"gpt2, {name}" for name in CONV1D],
 )
-
-
-def assert_same_logits(ours: Any, theirs: Any) -> None:
-    if hasattr(getattr(ours, "config", None), "n_embd"):
-        found, expected = ours(**TOKENS)[0].logits, theirs(**tensors(TOKENS)).logits
-        assert_close(found[REAL], expected[torch.tensor(REAL)], 1e-11)
-    else:
-        assert_close(ours(**BATCH)[0].logits, theirs(**tensors(BATCH)).logits, 1e-11)
-
-
-def backward(ours: Any, theirs: Any) -> None:
-    if hasattr(ours.config, "n_embd"):
-        ours(**TOKENS, labels=NEXT)[1]()
-        causal_loss(theirs(**tensors(TOKENS)).logits).backward()
-    else:
-        ours(**BATCH, labels=LABELS)[1]()
-        theirs(**tensors(BATCH), labels=torch.tensor(LABELS)).loss.backward()
 
 
 @pytest.mark.parametrize("key", [0, 7, 2**31 + 5, 2**40 + 3, -1])
