@@ -14,7 +14,6 @@ import numpy as np
 
 import npora
 from npora.commands import evaluate, finetune, generate, gradcheck, info, merge, predict, taylor, vcurve
-from npora.machine.heap import keeping_freed_memory
 
 COMMANDS = (finetune, evaluate, predict, generate, merge, info, gradcheck, vcurve, taylor)
 
@@ -55,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     try:
-        with keeping_freed_memory():
-            code = options.run(options) or 0
+        code = options.run(options) or 0
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk is an error too
         return int(code)

@@ -19,10 +19,10 @@ def start(workload: Workload, folder: Path) -> tuple[Check, Step]:
     """check(batch), compared with the peers', and step(batch), which is timed; in training it gives the loss."""
     from npora.machine.heap import keeping_freed_memory
 
-    KEPT.enter_context(keeping_freed_memory())  # as Trainer and the commands do
-    if workload.kind == "layer":
+    model = None if workload.kind == "layer" else load(workload, folder)
+    KEPT.enter_context(keeping_freed_memory())  # as Trainer and the commands do, once the model is there
+    if model is None:
         return layer(workload)
-    model = load(workload, folder)
     if workload.kind == "generate":
         return generation(model, workload)
     return inference(model) if workload.kind == "infer" else training(model, workload)

@@ -16,6 +16,7 @@ from npora.commands import standard_input
 from npora.commands.loading import add_model, load
 from npora.commands.messages import say, seed
 from npora.commands.rows import places
+from npora.machine.heap import keeping_freed_memory
 from npora.models.generation_config import GenerationConfig, chosen_options
 from npora.nn.module import Array
 
@@ -62,7 +63,8 @@ def run(options: argparse.Namespace) -> None:
     printer = TextPrinter(tokenizer)
     beams = _said(chosen, getattr(model, "generation_config", None), "num_beams") or 1
     streamer = printer if beams == 1 else None
-    sequences = model.generate(ids, use_cache=not options.no_cache, streamer=streamer, **chosen)
+    with keeping_freed_memory():
+        sequences = model.generate(ids, use_cache=not options.no_cache, streamer=streamer, **chosen)
     if streamer is None:
         printer.put(sequences)
         printer.end()

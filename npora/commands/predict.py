@@ -20,6 +20,7 @@ from npora.commands import standard_input
 from npora.commands.loading import add_model, load
 from npora.commands.rows import is_cut, length, say_cut
 from npora.data.dataset import Row
+from npora.machine.heap import keeping_freed_memory
 from npora.nn.functional import softmax
 from npora.nn.module import Array
 from npora.train import Trainer, TrainingArguments
@@ -43,19 +44,22 @@ def run(options: argparse.Namespace) -> None:
     most = length(options.max_length, loaded.notes.get("max_length"), loaded.config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
     done = cut = 0
-    for sentences in _batches(
-        options.sentences or (line.rstrip("\r\n") for line in standard_input.lines()), options.batch_size
-    ):
-        encoded: list[Row] = []
-        for sentence in sentences:
-            done += 1
-            row = _row(sentence, pairs, done)
-            parts = loaded.task.encode(row, loaded.tokenizer, most)
-            cut += is_cut(loaded.task, row, parts, loaded.tokenizer, most)
-            encoded += parts
-        for sentence, line in zip(sentences, lines(trainer.predict(encoded).predictions, loaded.config), strict=True):
-            print(f"{line}\t{' '.join(sentence.splitlines())}")
-        sys.stdout.flush()
+    with keeping_freed_memory():
+        for sentences in _batches(
+            options.sentences or (line.rstrip("\r\n") for line in standard_input.lines()), options.batch_size
+        ):
+            encoded: list[Row] = []
+            for sentence in sentences:
+                done += 1
+                row = _row(sentence, pairs, done)
+                parts = loaded.task.encode(row, loaded.tokenizer, most)
+                cut += is_cut(loaded.task, row, parts, loaded.tokenizer, most)
+                encoded += parts
+            for sentence, line in zip(
+                sentences, lines(trainer.predict(encoded).predictions, loaded.config), strict=True
+            ):
+                print(f"{line}\t{' '.join(sentence.splitlines())}")
+            sys.stdout.flush()
     if not done:
         raise ValueError("there is no sentence to classify: name some, or pass them on standard input")
     say_cut(cut, done, most, "the sentences")
