@@ -17,7 +17,7 @@ LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dro
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "heads", "bert_layers", "bert", "bert_heads", "roberta",
           "distilbert", "distilbert_heads", "gpt2", "gpt2_heads", "llama", "llama_heads", "relative", "t5", "t5_config",
           "t5_heads")]  # fmt: skip
-GENERATION = [f"npora/models/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
+GENERATION = [f"npora/models/generate/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
 LORA = [f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")]
 FILES = [*LAYERS, *LORA, *MODELS, *GENERATION,
          "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
@@ -191,14 +191,14 @@ _ALL_SEEN = "the mask is then made, and is True throughout"
 _NONE = "the divisor where nothing was summed"
 
 SURVIVORS: dict[str, str] = {
-    "models/beam.py: Finished.close: hope > worst: edge": "two sums of logarithms that differ are not equal",
-    "models/beam.py: Finished.close: self.penalty > 0: edge": "any length to the power of 0 is 1",
-    "models/beam.py: beam_search: 1: plus 1 #2": "of the beams to begin with only one is read",
-    "models/beam.py: beam_search: 1: plus 1 #10": _MORE,
-    "models/beam.py: beam_search: 2: plus 1": _MORE,
-    "models/beam.py: module: 1: plus 1": "no token is negative",
-    "models/generation.py: _follow: 1: plus 1 #2": "the best is the first of the two best",
-    "models/generation.py: _special_tokens: 0: plus 1": "without an end nothing is filled up",
+    "models/generate/beam.py: Finished.close: hope > worst: edge": "two sums of logarithms that differ are not equal",
+    "models/generate/beam.py: Finished.close: self.penalty > 0: edge": "any length to the power of 0 is 1",
+    "models/generate/beam.py: beam_search: 1: plus 1 #2": "of the beams to begin with only one is read",
+    "models/generate/beam.py: beam_search: 1: plus 1 #10": _MORE,
+    "models/generate/beam.py: beam_search: 2: plus 1": _MORE,
+    "models/generate/beam.py: module: 1: plus 1": "no token is negative",
+    "models/generate/generation.py: _follow: 1: plus 1 #2": "the best is the first of the two best",
+    "models/generate/generation.py: _special_tokens: 0: plus 1": "without an end nothing is filled up",
     "models/distilbert.py: module: 1e-12: times 1.0001": "no variance is so near to the eps of LayerNorm",
     "models/gpt2.py: GPT2Attention.forward.backward: -1: without the sign": _LAST_OF_TWO,
     "models/tokens.py: check_positions: 1: plus 1 #2": "no rows have no position",

@@ -17,7 +17,7 @@ from npora.commands.loading import add_model, load
 from npora.commands.messages import say, seed
 from npora.commands.rows import places
 from npora.machine.heap import keeping_freed_memory
-from npora.models.generation_config import GenerationConfig, chosen_options
+from npora.models.generate.generation_config import GenerationConfig, chosen_options
 from npora.nn.module import Array
 
 

@@ -16,7 +16,7 @@ from npora.files import resolve
 from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import ADAPTER_CONFIG
-from npora.models.generation_config import text_end
+from npora.models.generate.generation_config import text_end
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.generation import GenerationMixin
+from npora.models.generate.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.llama import BUFFERS, TARGETS, LlamaConfig, LlamaModel, Rng
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput

@@ -14,7 +14,7 @@ from npora.files import resolve, save_file, write_json
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
-from npora.models.generation_config import GenerationConfig
+from npora.models.generate.generation_config import GenerationConfig
 from npora.models.numbers import are_stored, dtype_of, narrowed, read_numbers, widest
 from npora.models.options import asked_numbers, config_fields, overruled, refuse_keywords
 from npora.nn import Conv1D, Embedding, Linear, Module, init

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.machine.stored import same_values
-from npora.models.generation import GenerationMixin
+from npora.models.generate.generation import GenerationMixin
 from npora.models.heads import language_modeling, sequence_classification
 from npora.models.outputs import BaseModelOutput, LanguageModelOutput, SequenceClassifierOutput
 from npora.models.pretrained import Factory, PretrainedModel

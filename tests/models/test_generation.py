@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora.models import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
-from npora.models.generation import generate
+from npora.models.generate.generation import generate
 from npora.nn import Cache, Packing, is_grad_enabled
 from tests.models.test_gpt2 import adapted, tiny
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npora import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LoraConfig, get_peft_model
-from npora.models.generation_config import GenerationConfig, text_end, text_ends
+from npora.models.generate.generation_config import GenerationConfig, text_end, text_ends
 from tests.models.test_generation_families import FAMILIES
 
 PROMPT = np.array([[3, 8, 5]])

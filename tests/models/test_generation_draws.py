@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.models.generation import generate
+from npora.models.generate.generation import generate
 from tests.models.test_generation import TRAP, Table
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from npora import AutoModelForCausalLM
 from npora.models import sampling
-from npora.models.generation_config import DEFAULTS
+from npora.models.generate.generation_config import DEFAULTS
 from tests.parity.reference import torch, transformers
 from tests.parity.reference_gpt2 import reference_gpt2
 

@@ -6,8 +6,8 @@ from itertools import count
 
 import numpy as np
 
-from npora.models.continuations import Continuations
-from npora.models.sampling import Warp, best, perturbed
+from npora.models.generate.continuations import Continuations
+from npora.models.generate.sampling import Warp, best, perturbed
 from npora.nn.functional import log_softmax
 from npora.nn.module import Array
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.machine.blas import on_one_thread
-from npora.models.beam import beam_search
-from npora.models.continuations import Continuations
-from npora.models.generation_config import GenerationConfig, chosen_options, text_ends
-from npora.models.sampling import Warp, best, perturbed, warper
+from npora.models.generate.beam import beam_search
+from npora.models.generate.continuations import Continuations
+from npora.models.generate.generation_config import GenerationConfig, chosen_options, text_ends
+from npora.models.generate.sampling import Warp, best, perturbed, warper
 from npora.models.tokens import pack_tokens
 from npora.nn import no_grad
 from npora.nn.module import Array
@@ -22,7 +22,7 @@ class GenerationMixin:
     """`generate`, for models with `next_logits`."""
 
     def generate(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, **options: Any) -> Array:
-        """The function `npora.models.generation.generate` on this model."""
+        """The function `npora.models.generate.generation.generate` on this model."""
         model: Any = self
         model.say_what_is_drawn()  # as a call of the model does
         return generate(self, input_ids, attention_mask, **options)
