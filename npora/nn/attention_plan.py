@@ -86,10 +86,17 @@ class Heads(NamedTuple):
 
 
 def plan(
-    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
+    packing: Packing,
+    key_packing: Packing,
+    rule: Rule,
+    heads: Heads,
+    scores_at_once: int = SCORES,
+    places: Array | None = None,
 ) -> Iterator[Piece]:
-    """The pieces of the attention of `packing`'s rows to those of `key_packing`. A sequence's queries are the last of
-    its keys: of t queries and s keys, query number 0 has the place s − t.
+    """The pieces of the attention of `packing`'s rows to those of `key_packing`.
+
+    places : int [n], each query's among the keys of its sequence. Unless given the queries are the last of the keys: of
+        t queries and s keys, query number 0 has the place s − t.
 
     Raises
     ------
@@ -102,7 +109,9 @@ def plan(
     for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
-        if t == 1 and queries.real is None and keys.real is None:
+        if places is not None:
+            seen = _seen_from(rule, queries.spread(places), key_packing.lengths[run])
+        elif t == 1 and queries.real is None and keys.real is None:
             seen = _seen_by_one(rule, s)
         else:
             seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
@@ -142,7 +151,12 @@ def _seen_by_all(rule: Rule, t: Array, s: Array) -> _Seen:
     """t, s : int [b], how many queries and keys each sequence has"""
     if (t == t[0]).all() and (s == s[0]).all():
         t, s = t[:1], s[:1]
-    first, stop = rule((s - t)[:, None] + np.arange(t.max()))
+    return _seen_from(rule, (s - t)[:, None] + np.arange(t.max()), s)
+
+
+def _seen_from(rule: Rule, places: Array, s: Array) -> _Seen:
+    """places : int [b,t], those of the queries; s : int [b], how many keys each sequence has"""
+    first, stop = rule(places)
     first = np.minimum(np.maximum(first, 0), s[:, None])
     stop = np.maximum(np.minimum(stop, s[:, None]), first)
     keys, seen = _between(first, stop), stop - first

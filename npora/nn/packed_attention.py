@@ -31,6 +31,7 @@ def packed_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     rng: np.random.Generator | None = None,
+    places: Array | None = None,
     scores_at_once: int = SCORES,
 ) -> tuple[Array, AttentionPullback]:
     """Attention of each sequence's rows to the rows of its own keys.
@@ -46,8 +47,9 @@ def packed_attention(
     Parameters
     ----------
     heads : h; the width of q and k gives d and g
-    rule : which keys a query sees (`everything`, `causal`, `window(width)`). Of t queries and s keys the queries are
-        the last: query number 0 has the place s − t.
+    rule : which keys a query sees (`everything`, `causal`, `window(width)`)
+    places : int [n], each query's place among the keys of its sequence. Of t queries and s keys the queries are the
+        last unless it is given: query number 0 has the place s − t.
     bias : broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. −∞ hides a key.
     scores_at_once : how many scores a piece may have
 
@@ -63,7 +65,7 @@ def packed_attention(
     B = None if bias is None else _by_group(bias, sizes.per_group)  # [b|1,g|1,h/g|1,t|1,s|1]
     Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, sizes.per_group, e), q.dtype)
     score = partial(attention, scale=scale, dropout_p=dropout_p)
-    pieces = list(plan(packing, key_packing, rule, sizes, scores_at_once))
+    pieces = list(plan(packing, key_packing, rule, sizes, scores_at_once, places))
     seeds = [int(rng.integers(1 << 62)) if rng is not None and dropout_p > 0 else None for _ in pieces]
     backs = in_parallel([
         partial(_attend, score, Q, K, V, B, Y, piece, seed) for piece, seed in zip(pieces, seeds, strict=True)

@@ -6,6 +6,8 @@ import numpy as np
 
 from npora.nn.parameter import Array
 
+IGNORED = -100  # the target where there is none, unless another is said
+
 
 def check_targets(logits: Array, targets: Array, ignore_index: int) -> None:
     """Raise ValueError, with what to do, unless logits are [n,v] and targets whole numbers [n], each of them ignored or

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel
-from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
+from npora.models.families.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel
+from npora.models.families.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import Factory
 from npora.nn.functional import rotation, swiglu
+from npora.nn.view import View
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
@@ -30,9 +31,9 @@ CASES = [
     Case("swiglu", lambda: swiglu, (draw(3, 5), draw(3, 5, seed=1))),
     Case(
         "LlamaDecoderLayer",
-        module(lambda: LlamaDecoderLayer(SMALL, Factory(1, np.float32, 0.02))),
+        module(lambda: LlamaDecoderLayer(SMALL, Factory(1, np.float32, 0.02), 0)),
         (draw(8, 6),),
-        {"packing": PACKING, "turn": TURN, "rng": np.random.default_rng(8)},
+        {"view": View(PACKING), "turn": TURN, "rng": np.random.default_rng(8)},
     ),
     Case(
         "LlamaModel",

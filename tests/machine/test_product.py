@@ -17,7 +17,7 @@ from npora.machine import product as page
 from npora.machine.product import product
 from npora.machine.threads import in_parallel
 from npora.models import BertConfig, BertForSequenceClassification, LlamaForCausalLM
-from npora.models.llama import LlamaConfig
+from npora.models.families.llama import LlamaConfig
 from npora.nn import MultiHeadAttention
 from npora.train import accumulate_gradients
 
