@@ -173,7 +173,7 @@ class LanguageModel(Headed):
     then; with all_logits=True they are computed at once, those that the loss saw.
     """
 
-    has_all_logits = True
+    has_all_logits: ClassVar[bool] = True
 
     def forward(
         self,
