@@ -11,9 +11,8 @@ import numpy as np
 
 from npora import nn
 from npora.models.body import Body
-from npora.models.families.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
-from npora.models.families.t5 import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
-from npora.models.families.t5_config import T5Config
+from npora.models.families.t5 import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
+from npora.models.families.t5_stack import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
 from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
 from npora.models.tokens import Memory, Tokens
