@@ -159,12 +159,12 @@ class T5Sublayer(Module):
         vars(self).update(f)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon, dtype=make.dtype)
         self.dropout = Dropout(config.dropout_rate)
-        self.name = next(iter(f))
 
     def forward(self, x: Array, rng: Rng = None, **given: Any) -> tuple[Array, Pullback]:
         """given : to f, beside x and rng"""
-        f = partial(getattr(self, self.name), rng=rng, **given)
-        return residual(chain(self.layer_norm, f, partial(self.dropout, rng=rng)), x, given.get("view"))
+        _, f = next(self.named_children())  # it stands first
+        layers = self.layer_norm, partial(f, rng=rng, **given), partial(self.dropout, rng=rng)
+        return residual(chain(*layers), x, given.get("view"))
 
 
 class T5Block(Module):
@@ -211,9 +211,8 @@ class T5Stack(Module):
         """through : the `Body.through` of the model. With a cache the rows follow those that it holds, and are added
         to it. backward returns dmemory."""
         table: Any = self.block[0].layer[0].SelfAttention.relative_attention_bias
-        views = [View(tokens.packing), View(tokens.packing, read)]  # of the layers, and of the last
-        if views[1].read is None:
-            del views[1]
+        every, asked = View(tokens.packing), View(tokens.packing, read)
+        views = [every] if asked.read is None else [every, asked]  # of the last layer, the last of them
         found = [relative_bias(table, self.bucket, view, cache) for view in views]
         biases, back_biases = [Shared(bias) for bias, _ in found], [back for _, back in found]
         source, packing = (None, None) if memory is None else (Shared(memory.rows), memory.packing)
