@@ -269,19 +269,22 @@ def test_the_last_layer_multiplies_keys_and_values_of_all_rows_and_the_rest_of_t
 
 def test_a_body_reads_a_source_and_says_which_inputs_it_has() -> None:
     config = T5Config(**SIZES)
-    body = T5Model(config, rng=0, dtype=np.float64)
+    whole, body = tiny_t5(), T5Model(config, rng=0, dtype=np.float64)
+    body.load_state_dict(whole.state_dict())
     ids = np.array([[3, 4, 5, 6]] * 3)
-    output, backward = body(**PROMPT, decoder_input_ids=ids, decoder_attention_mask=ids < [[5], [9], [4]])
-    assert output.last_hidden_state.shape == (3, 4, 6) and not output.last_hidden_state[0, 2:].any()
+    given = {**PROMPT, "decoder_input_ids": ids, "decoder_attention_mask": ids < [[5], [9], [4]]}
+    output, backward = body(**given)
+    logits = output.last_hidden_state * whole.scale @ body.shared.weight.data.T
+    np.testing.assert_allclose(logits, whole(**given)[0].logits, rtol=0, atol=1e-12)
+    assert not output.last_hidden_state[0, 2:].any()
     backward(np.random.default_rng(0).standard_normal((3, 4, 6)))
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in body.parameters())
     tokens = body.tokens(ids)
     with pytest.raises(ValueError, match="T5Model reads tokens that have a source"):
         body.rows(tokens)
     memory, _ = body.memory(body.tokens(**PROMPT))
-    given = dataclasses.replace(tokens, source=memory)
-    read = np.array([1, 5, 11])
-    np.testing.assert_allclose(body.rows(given, read=read)[0], body.rows(given)[0][read], rtol=0, atol=1e-13)
+    encoded, read = dataclasses.replace(tokens, source=memory), np.array([1, 5, 11])
+    np.testing.assert_allclose(body.rows(encoded, read=read)[0], body.rows(encoded)[0][read], rtol=0, atol=1e-12)
     for model in (tiny_classifier(), T5EncoderModel(config)):
         with pytest.raises(TypeError, match="has no token_type_ids: it takes input_ids, attention_mask"):
             model(ENDED, token_type_ids=ENDED)
