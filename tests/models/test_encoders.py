@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from npora.models import AutoModelForMaskedLM, DistilBertConfig, RobertaConfig
-from npora.nn import Padding, no_grad
+from npora.models.tokens import Tokens
+from npora.nn import Linear, no_grad
 from tests.tiny_encoders import HEADS, SIZES, tiny_encoder
 
 GOLDEN = Path(__file__).with_name("golden_encoders.json")
@@ -46,8 +47,8 @@ def test_logits_and_losses_are_those_of_transformers() -> None:
 def test_roberta_counts_positions_from_its_padding_token_and_passes_that_over() -> None:
     model = tiny_encoder("roberta", "MaskedLM").roberta
     ids = np.array([[1, 1, 5, 6], [5, 1, 6, 7]])
-    padding = Padding([[0, 0, 1, 1], [1, 1, 1, 1]])
-    assert model.positions(ids, padding).tolist() == [2, 3, 2, 1, 3, 4]
+    tokens = Tokens.of(ids, [[0, 0, 1, 1], [1, 1, 1, 1]])
+    assert model.positions(tokens).tolist() == [2, 3, 2, 1, 3, 4]
     assert model.embeddings.position_embeddings.padding_idx == 1
 
 
@@ -65,12 +66,11 @@ def test_the_first_tokens_alone_are_those_of_the_whole(family: str, layers: int)
     depth = {"n_layers" if family == "distilbert" else "num_hidden_layers": layers}
     body = tiny_encoder(family, "SequenceClassification", np.float64, **depth)
     body = getattr(body, body.base_model_prefix)
-    whole, padding, _ = body.rows(IDS, MASK)
-    first, of_first, _ = body.rows(IDS, MASK, first_only=True)
-    np.testing.assert_allclose(
-        first, whole[padding.packing.first_rows()], rtol=0, atol=1e-13
-    )  # other sizes, other roundings
-    assert of_first.packing.lengths.tolist() == [1, 1, 1]
+    tokens = Tokens.of(IDS, MASK)
+    rows = tokens.packing.first_rows()
+    whole, first = body.rows(tokens)[0], body.rows(tokens, read=rows)[0]
+    np.testing.assert_allclose(first, whole[rows], rtol=0, atol=1e-13)  # other sizes, other roundings
+    assert first.shape == (3, 6)
 
 
 def test_tokens_without_a_label_are_neither_transformed_nor_projected() -> None:

@@ -100,7 +100,8 @@ def test_positions_of_roberta_are_counted_over_the_ids_that_are_no_padding(
 ) -> None:
     given = {"input_ids": np.array(ids), "attention_mask": np.array(mask)}
     theirs = reference("roberta", "MaskedLM", tmp_path).roberta
-    hidden = ours("MaskedLM", tmp_path).roberta.rows(**given)[0]
+    body = ours("MaskedLM", tmp_path).roberta
+    hidden = body.rows(body.tokens(**given))[0]
     seen = torch.tensor(np.array(mask) == 1)
     assert_close(hidden, theirs(**tensors(given)).last_hidden_state[seen], FORWARD)
 
@@ -146,7 +147,7 @@ def test_the_first_files_of_bert_load_for_every_head(
         assert_same_logits(logits, expected.prediction_logits)
     else:
         assert re.search(r"newly initialised, .*: classifier\.weight, classifier\.bias", caplog.text)
-        hidden = model.bert.rows(**batch("bert"))[0]
+        hidden = model.bert.rows(model.bert.tokens(**batch("bert")))[0]
         assert_close(hidden, theirs.bert(**tensors(batch("bert"))).last_hidden_state[torch.tensor(MASK == 1)], FORWARD)
 
 
