@@ -106,6 +106,24 @@ def test_positions_of_roberta_are_counted_over_the_ids_that_are_no_padding(
     assert_close(hidden, theirs(**tensors(given)).last_hidden_state[seen], FORWARD)
 
 
+@every_family
+@every_head
+def test_positions_that_are_given_are_taken(tmp_path: Path, family: str, head: str) -> None:
+    theirs, model = reference(family, head, tmp_path), ours(head, tmp_path)
+    positions = np.array([[4, 8, 0, 2, 3], [6, 1, 1, 1, 1], [5, 7, 2, 0, 0]])  # as the padding token's in RoBERTa: 1
+    for given in ({**batch(family), "position_ids": row} for row in (positions, positions[:1])):
+        expected = theirs(**tensors(given), labels=torch.tensor(LABELS[head]))
+        output, backward = model(**given, labels=LABELS[head])
+        assert_same_logits(output.logits, expected.logits)
+        theirs.zero_grad()
+        model.zero_grad()
+        expected.loss.backward()
+        backward()
+        assert_same_gradients(model, theirs, BACKWARD)
+    with pytest.raises(ValueError, match="a sequence of 10 tokens is longer than the 9 positions"):
+        model(**batch(family), position_ids=positions + 1)
+
+
 def test_the_last_position_of_roberta_is_used_and_the_next_is_an_error(tmp_path: Path) -> None:
     theirs = reference("roberta", "MaskedLM", tmp_path)
     model = ours("MaskedLM", tmp_path)
