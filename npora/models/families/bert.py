@@ -305,14 +305,21 @@ class BertForMaskedLM(ForMaskedLM):
     output_embeddings = "cls.predictions.decoder"
 
     def add_head(self, config: Any, make: Factory) -> None:
-        self.cls = {"predictions": BertPredictions(config, make, self.body.embedding())}
+        self.cls = BertOnlyMLMHead(config, make, self.body.embedding())
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.cls["predictions"].transform(h, rng)
+        return self.cls.predictions.transform(h, rng)
 
     @property
     def decoder(self) -> Module:
-        return self.cls["predictions"].decoder
+        return self.cls.predictions.decoder
+
+
+class BertOnlyMLMHead(Module):
+    """The head, under the name that files give it."""
+
+    def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
+        self.predictions = BertPredictions(config, make, embedding)
 
 
 class BertPredictions(Module):
