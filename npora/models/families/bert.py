@@ -280,7 +280,8 @@ class BertForSequenceClassification(ForSequenceClassification):
         self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return chain(*(partial(f, rng=rng) for f in (self.body.pooler, self.dropout, self.classifier)))(h)
+        layers = (self.body.pooler, self.dropout, self.classifier)
+        return chain(*(partial(layer, rng=rng) for layer in layers))(h)
 
 
 class BertForTokenClassification(ForTokenClassification):

@@ -182,10 +182,8 @@ class DistilBertForSequenceClassification(ForSequenceClassification):
         self.dropout = Dropout(config.seq_classif_dropout)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        before, dropout, classifier = (
-            partial(f, rng=rng) for f in (self.pre_classifier, self.dropout, self.classifier)
-        )
-        return chain(before, relu, dropout, classifier)(h)
+        dropout, classifier = partial(self.dropout, rng=rng), partial(self.classifier, rng=rng)
+        return chain(partial(self.pre_classifier, rng=rng), relu, dropout, classifier)(h)
 
 
 class DistilBertForTokenClassification(BertForTokenClassification):
