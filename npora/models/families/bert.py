@@ -311,10 +311,6 @@ class BertForMaskedLM(ForMaskedLM):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return self.cls.predictions.transform(h, rng)
 
-    @property
-    def decoder(self) -> Module:
-        return self.cls.predictions.decoder
-
 
 class BertOnlyMLMHead(Module):
     """The head, under the name that files give it."""

@@ -206,10 +206,6 @@ class DistilBertForMaskedLM(ForMaskedLM):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(partial(self.vocab_transform, rng=rng), self.activation, self.vocab_layer_norm)(h)
 
-    @property
-    def decoder(self) -> Module:
-        return self.vocab_projector
-
 
 TASKS = {
     "MaskedLM": DistilBertForMaskedLM,

@@ -105,10 +105,6 @@ class RobertaForMaskedLM(ForMaskedLM):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return self.lm_head(h, rng)
 
-    @property
-    def decoder(self) -> Module:
-        return self.lm_head.decoder
-
 
 class RobertaLMHead(Module):
     """z = LN(gelu(W h + b)): the head up to the vocabulary, beside which stands the tied `decoder`.    h, z [n,m]
