@@ -155,7 +155,7 @@ class ForTokenClassification(Headed):
 
 
 class ScoredTokens(ForTokenClassification):
-    """A decoder's: a linear head, `score`, on every token."""
+    """A linear head on every token, behind dropout: a decoder's `score`, or as `score_name` says."""
 
     score_name: ClassVar[str] = "score"
 
@@ -164,7 +164,7 @@ class ScoredTokens(ForTokenClassification):
         cls.may_lack = (f"{cls.score_name}.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
-        said = (getattr(config, name, None) for name in ("classifier_dropout", "hidden_dropout"))
+        said = (getattr(config, name, None) for name in ("head_dropout", "classifier_dropout", "hidden_dropout"))
         self.dropout = Dropout(next((p for p in said if p is not None), 0.1))
         setattr(self, self.score_name, make.linear(config.hidden_size, config.num_labels))
 
@@ -271,6 +271,13 @@ class ForCausalLM(Writing):
     def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
         """int [n], each row's target: the label of the column after it."""
         return next_token_targets(labels, padding)
+
+
+def tied_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
+    """`projection` of the embedding's own Parameter. Raises ValueError where the config says that they are not tied."""
+    if not config.tie_word_embeddings:
+        raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
+    return projection(embedding, True, make, bias)
 
 
 def projection(embedding: Embedding, tied: bool, make: Factory, bias: Parameter | None = None) -> Linear:
