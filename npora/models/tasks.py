@@ -28,7 +28,8 @@ from npora.models.tokens import (
     next_token_targets,
     token_targets,
 )
-from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init, no_grad
+from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init
+from npora.nn.evaluating import evaluating
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 from npora.nn.targets import IGNORED
@@ -222,9 +223,9 @@ class LanguageModel(Headed):
 
     def _logits(self, tokens: Tokens) -> Array:
         """[b,t,v], without labels and dropout."""
-        with no_grad():
+        with evaluating(self):
             output, _ = self.model_language(tokens, None, None, False)
-        return output.logits
+            return output.logits
 
     def unembedding(self) -> Any:
         """The projection to the vocabulary, which `output_embeddings` names."""
