@@ -11,11 +11,11 @@ import numpy as np
 
 from npora.machine.heap import keeping_freed_memory
 from npora.nn import Module
+from npora.nn.evaluating import evaluating
 from npora.nn.module import Array
 from npora.nn.readable import named_tuple
 from npora.train.batches import Batch, naming_rows
 from npora.train.micro_batches import infer
-from npora.train.modes import evaluating
 from npora.train.progress import Progress
 
 NO_LABELS = "no row has labels: name their column labels, label or label_ids"
