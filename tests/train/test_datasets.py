@@ -11,7 +11,8 @@ import pytest
 
 from npora import Trainer
 from npora.models import BertModel
-from npora.train.state import load_checkpoint
+from npora.train.checkpoints import load_checkpoint
+from npora.train.loaders import order
 from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
 
@@ -82,8 +83,8 @@ def test_a_model_without_a_loss_is_not_trained(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_the_datasets_order_where_that_is_asked_for(tmp_path: Path) -> None:
-    trainer = Trainer(tiny_peft(), arguments(tmp_path, train_sampling_strategy="sequential"), ROWS)
-    assert [trainer._order(9, epoch).tolist() for epoch in (0, 1)] == [list(range(9))] * 2
+    args = arguments(tmp_path, train_sampling_strategy="sequential")
+    assert [order(args, 9, epoch).tolist() for epoch in (0, 1)] == [list(range(9))] * 2
 
 
 def test_an_evaluation_of_the_loss_alone_calls_no_metrics(tmp_path: Path) -> None:
