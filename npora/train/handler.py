@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from npora.train.arguments import TrainingArguments
@@ -75,16 +75,24 @@ class CallbackHandler:
     @contextmanager
     def closing(self) -> Iterator[None]:
         """At the end of this block, however it comes, each callback closes what it opened."""
-        error: BaseException | None = None
         try:
             yield
-        except BaseException as raised:
-            error = raised
+        except BaseException as error:
+            for failed in self._close(error):
+                logger.warning("and then a callback could not be closed: %r", failed)
             raise
-        finally:
-            with ExitStack() as stack:  # all of them, also where one of them raises
-                for callback in reversed(self.callbacks):
-                    stack.callback(callback.close, error)
+        for failed in self._close(None):
+            raise failed
+
+    def _close(self, error: BaseException | None) -> list[Exception]:
+        """Close all of them, also after one that fails. What these raised."""
+        failed = []
+        for callback in self.callbacks:
+            try:
+                callback.close(error)
+            except Exception as raised:
+                failed.append(raised)
+        return failed
 
     def states(self) -> dict[str, Any]:
         """The state of each ExportableState by its class's name, a list where there are several, as in transformers."""
