@@ -77,12 +77,7 @@ def recorder(base: type, asked: dict[tuple[str, int], str], told: list[Any]) -> 
             before = [name for name in FLAGS if getattr(control, name)]
             if (event, state.global_step) in asked:
                 setattr(control, asked[event, state.global_step], True)
-            said = {*kwargs.get("logs", ()), *kwargs.get("metrics", ())} & {
-                "loss",
-                "eval_loss",
-                "eval_score",
-                "train_loss",
-            }
+            said = sorted(SAID & {*kwargs.get("logs", ()), *kwargs.get("metrics", ())})
             loader = "eval_dataloader" if event == "on_prediction_step" else "train_dataloader"
             size = len(kwargs[loader]) if event.endswith("step") or event.startswith("on_epoch") else None
             told.append((event, state.global_step, before, said, size, state.best_metric, state.max_steps))
