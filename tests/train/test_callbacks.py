@@ -12,6 +12,7 @@ import pytest
 from npora import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 from npora.train import DefaultFlowCallback, ExportableState, ProgressCallback
 from npora.train.callbacks import EVENTS
+from npora.train.finite import FiniteCallback
 from npora.train.log import StepLogCallback
 from tests.watched import Watched, numbers, watched_rows
 
@@ -85,18 +86,24 @@ def test_events_come_in_their_order(tmp_path: Path) -> None:
 
 
 def test_what_a_callback_asks_for_is_done_and_the_flags_are_taken_back(tmp_path: Path) -> None:
+    """Flags that are set as an epoch begins are gone when its first step does."""
     flags: list[Any] = []
-    see = callback(on_step_begin=lambda state, control, **_: flags.append(
-        (control.should_log, control.should_evaluate, control.should_save)
-    ))  # fmt: skip
-    asked = [flag("should_log", 2), flag("should_evaluate", 3), flag("should_save", 4), see]
-    run = trainer(tmp_path, *asked, logging_strategy="no")
+    names = ("should_log", "should_evaluate", "should_save")
+
+    def see(state: Any, control: TrainerControl, **kwargs: Any) -> None:
+        flags.append([name for name in names if getattr(control, name)])
+
+    asked = [flag("should_log", 2), flag("should_evaluate", 3), flag("should_save", 4)]
+    early = [flag(name, 0, 5, at="on_epoch_begin") for name in names]
+    seeing = callback(on_step_begin=see, on_log=see, on_evaluate=see, on_save=see)
+    run = trainer(tmp_path, *asked, *early, seeing, logging_strategy="no")
     run.train()
     history = run.state.log_history
     assert [entry["step"] for entry in history if "loss" in entry] == [2]
     assert [entry["step"] for entry in history if "eval_loss" in entry] == [3]
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
-    assert flags == [(False, False, False)] * 7
+    # Of seven steps, a log, an evaluation with a log of its own, a save and the last log, that one comes before its end.
+    assert flags == [[]] * 4 + [["should_evaluate"]] + [[]] * 7
 
 
 def test_a_log_that_is_asked_for_twice_at_a_step_is_made_once(tmp_path: Path) -> None:
@@ -156,18 +163,18 @@ class Counter(TrainerCallback, ExportableState):
         return {"args": {"at": self.at}, "attributes": {"epochs": self.epochs}}
 
 
-@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+@pytest.mark.parametrize(("strategy", "saved"), [("steps", "steps"), ("epoch", "steps"), ("epoch", "epoch")])
 def test_a_run_resumed_from_any_checkpoint_equals_the_unbroken_one_with_its_callbacks(
-    tmp_path: Path, strategy: str
+    tmp_path: Path, strategy: str, saved: str
 ) -> None:
     """Also where a checkpoint is of an epoch's last step, before its evaluation and log; and where an epoch is cut."""
-    changes = {"max_steps": 13, "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1,
+    changes = {"max_steps": 13, "save_strategy": saved, "save_steps": 1,
                "eval_strategy": strategy, "eval_steps": 4, "logging_strategy": "epoch"}  # fmt: skip
     model, counter = Watched(), Counter()
     whole = trainer(tmp_path / "whole", counter, model=model, **changes)
     whole.train()
     assert counter.epochs == 3 and whole.state.global_step == 11
-    for step in range(1, 12):
+    for step in range(1, 12) if saved == "steps" else (5, 6, 11):
         again, resumed = Watched(), Counter()
         run = trainer(tmp_path / "whole", resumed, model=again, **changes)
         run.args.output_dir = str(tmp_path / f"from {step}")
@@ -224,7 +231,9 @@ def test_events_are_given_what_a_training_is_made_of(tmp_path: Path) -> None:
     batches = list(seen["train_dataloader"])
     assert sorted(i for batch in batches for i in batch["input_ids"][:, 0] - 1) == list(range(10))
     assert [len(batch["labels"]) for batch in seen["eval_dataloader"]] == [5, 5]
-    assert run.callback_handler.given["optimizer"] is None  # its moments are not held after the training
+    # Neither the optimiser's moments nor the last good values are held after the training.
+    finite = next(each for each in run.callback_handler.callbacks if isinstance(each, FiniteCallback))
+    assert run.callback_handler.given["optimizer"] is None and not finite.good and not finite.parameters
 
 
 def test_a_control_that_is_returned_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
