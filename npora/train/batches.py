@@ -28,7 +28,7 @@ class Batches:
 
     def __init__(self, model: Module, tokenizer: Any, collator: Collator | None, remove_unused_columns: bool) -> None:
         inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.names = set(inspect.signature(inner.forward).parameters) - {"rng"}
+        self.names = inputs_of(inner)
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -85,6 +85,13 @@ class Batches:
         if "labels" not in self.names:
             raise ValueError("this model's forward takes no labels, and has no loss: take an AutoModelFor… with a head")
         raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
+
+
+def inputs_of(model: Module) -> set[str]:
+    """The names of the arrays that a model's forward takes: its `inputs`, or those in the signature of a model of the
+    user's that has none."""
+    named: Any = getattr(model, "inputs", None)
+    return set(named) if isinstance(named, tuple) else set(inspect.signature(model.forward).parameters) - {"rng"}
 
 
 @contextmanager

@@ -52,9 +52,9 @@ class TrainOutput(NamedTuple):
 class Trainer(Evaluator, Methods, Readable):
     """Trains a model's trainable parameters.
 
-    model : a Module whose forward takes arrays by name, and `rng` for dropout, and returns (output, backward); with
-        labels, output.loss is a mean over output.num_items labels, each of one row. model_init() makes one, where none
-        is passed
+    model : a Module whose forward takes arrays by name (those of its `inputs`, or of the signature where it has none)
+        and `rng` for dropout, and returns (output, backward); with labels, output.loss is a mean over output.num_items
+        labels, each of one row. model_init() makes one, where none is passed
     train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too);
         eval_dataset may be a dict of several by name
     processing_class : the tokenizer, also taken as `tokenizer`: its pad_token_id pads where the config has none, and

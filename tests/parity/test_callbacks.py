@@ -53,7 +53,8 @@ CASES: dict[str, dict[str, Any]] = {
     "asked for": {"num_train_epochs": 2, "save_strategy": "no", "logging_strategy": "no", "set": {
         ("on_step_end", 2): "should_log", ("on_step_end", 3): "should_evaluate", ("on_step_end", 4): "should_save",
         ("on_epoch_end", 5): "should_log", ("on_step_begin", 6): "should_log", ("on_log", 7): "should_save",
-        ("on_optimizer_step", 8): "should_evaluate", ("on_train_end", 10): "should_save"}},
+        ("on_optimizer_step", 8): "should_evaluate", ("on_train_end", 10): "should_save",
+        ("on_epoch_begin", 0): "should_evaluate", ("on_train_begin", 0): "should_save"}},
     "asked for twice": {**STEPS, "logging_steps": 5, "set": {
         ("on_epoch_end", 5): "should_log", ("on_step_end", 8): "should_log", ("on_epoch_end", 8): "should_save"}},
 }  # fmt: skip

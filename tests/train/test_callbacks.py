@@ -102,7 +102,7 @@ def test_what_a_callback_asks_for_is_done_and_the_flags_are_taken_back(tmp_path:
     assert [entry["step"] for entry in history if "loss" in entry] == [2]
     assert [entry["step"] for entry in history if "eval_loss" in entry] == [3]
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
-    # Of seven steps, a log, an evaluation with a log of its own, a save and the last log, that one comes before its end.
+    # Of seven steps, a log, an evaluation and its log, a save and the last log; the second log is in the evaluation.
     assert flags == [[]] * 4 + [["should_evaluate"]] + [[]] * 7
 
 
