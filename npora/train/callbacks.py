@@ -12,6 +12,7 @@
         …                                                   what was asked for, once more
         on_log                                              of the whole training
     on_train_end
+    on_close                                                also where an error ended it
 
 An evaluation is on_prediction_step after each batch, on_log and on_evaluate; a prediction on_prediction_step after each
 and on_predict. A step is whole: who asks in the midst of one that training stops has it stopped at its end.
@@ -122,8 +123,11 @@ class TrainerCallback:
     def on_log(self, args: Args, state: State, control: Control, *, logs: Mapping[str, Any], **kwargs: Any) -> Answer:
         """The loss, what an evaluation found, or at the end what train() returns."""
 
-    def close(self, error: BaseException | None) -> None:
-        """Whatever has begun is over, also where this error broke it: files and bars are closed. npora's own."""
+    def on_close(
+        self, args: Args, state: State, control: Control, *, error: BaseException | None, **kwargs: Any
+    ) -> Answer:
+        """A training is over, or an evaluation or prediction outside one, also where this error broke it: files and bars
+        are closed. npora's own; all callbacks hear of it, whatever others raise."""
 
 
 EVENTS = tuple(name for name in vars(TrainerCallback) if name.startswith("on_"))

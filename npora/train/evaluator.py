@@ -96,7 +96,7 @@ class Evaluator:
 
     def _closing(self) -> AbstractContextManager[None]:
         """As CallbackHandler.closing(), but within a training, at whose end callbacks close."""
-        return nullcontext() if self.is_in_train else self.callback_handler.closing()
+        return nullcontext() if self.is_in_train else self.callback_handler.closing(self.args, self.state)
 
     def _tell(self, event: str, **more: Any) -> None:
         self.callback_handler.tell(event, self.args, self.state, **more)

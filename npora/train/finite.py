@@ -58,5 +58,7 @@ class FiniteCallback(TrainerCallback):
             loss,
         )
 
-    def close(self, error: BaseException | None) -> None:
+    def on_close(
+        self, args: Args, state: State, control: Control, *, error: BaseException | None, **kwargs: Any
+    ) -> None:
         self.parameters, self.good = {}, []

@@ -66,33 +66,36 @@ class CallbackHandler:
         for flag in _TAKEN_BACK.get(event, ()):
             setattr(self.control, flag, False)
         for callback in tuple(self.callbacks):
-            answer = getattr(callback, event)(args, state, self.control, **{**self.given, **more})
-            if answer is not None and not isinstance(answer, TrainerControl):
-                kind, came = type(callback).__name__, type(answer).__name__
-                raise TypeError(f"{kind}.{event} must return its control, or nothing; got {came}")
-            self.control = answer or self.control
+            self._tell(callback, event, args, state, more)
+
+    def _tell(
+        self, callback: TrainerCallback, event: str, args: TrainingArguments, state: TrainerState, more: dict[str, Any]
+    ) -> None:
+        answer = getattr(callback, event)(args, state, self.control, **{**self.given, **more})
+        if answer is not None and not isinstance(answer, TrainerControl):
+            kind, came = type(callback).__name__, type(answer).__name__
+            raise TypeError(f"{kind}.{event} must return its control, or nothing; got {came}")
+        self.control = answer or self.control
 
     @contextmanager
-    def closing(self) -> Iterator[None]:
-        """At the end of this block, however it comes, each callback closes what it opened."""
+    def closing(self, args: TrainingArguments, state: TrainerState) -> Iterator[None]:
+        """At the end of this block, however it comes, all callbacks are told, also after one that raises."""
+        error: BaseException | None = None
         try:
             yield
-        except BaseException as error:
-            for failed in self._close(error):
-                logger.warning("and then a callback could not be closed: %r", failed)
+        except BaseException as raised:
+            error = raised
             raise
-        for failed in self._close(None):
-            raise failed
-
-    def _close(self, error: BaseException | None) -> list[Exception]:
-        """Close all of them, also after one that fails. What these raised."""
-        failed = []
-        for callback in self.callbacks:
-            try:
-                callback.close(error)
-            except Exception as raised:
-                failed.append(raised)
-        return failed
+        finally:
+            failed: list[Exception] = []
+            for callback in tuple(self.callbacks):
+                try:
+                    self._tell(callback, "on_close", args, state, {"error": error})
+                except Exception as raised:
+                    failed.append(raised)
+                    logger.warning("%s.on_close: %r", type(callback).__name__, raised)
+            if failed and error is None:
+                raise failed[0]
 
     def states(self) -> dict[str, Any]:
         """The state of each ExportableState by its class's name, a list where there are several, as in transformers."""

@@ -52,7 +52,9 @@ class StepLogCallback(TrainerCallback):
     ) -> None:
         self._write({"step": state.global_step, **metrics})
 
-    def close(self, error: BaseException | None) -> None:
+    def on_close(
+        self, args: Args, state: State, control: Control, *, error: BaseException | None, **kwargs: Any
+    ) -> None:
         if self._file is not None:
             if isinstance(error, NotFinite):
                 self._write({"step": error.step, "stopped": f"the loss is {error.loss}"})

@@ -118,7 +118,9 @@ class ProgressCallback(TrainerCallback):
             numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
             self.training.message("  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
-    def close(self, error: BaseException | None) -> None:
+    def on_close(
+        self, args: Args, state: State, control: Control, *, error: BaseException | None, **kwargs: Any
+    ) -> None:
         self._end_measuring()
         if self.training is not None:
             self.training.close()

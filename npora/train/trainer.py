@@ -169,7 +169,7 @@ class Trainer(Evaluator, Methods, Readable):
         """Whatever callbacks open within this block is closed at its end, however that comes."""
         self.is_in_train = True
         try:
-            with self.callback_handler.closing():
+            with self.callback_handler.closing(self.args, self.state):
                 yield
         finally:
             self.is_in_train = False

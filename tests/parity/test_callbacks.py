@@ -14,7 +14,7 @@ from tests.watched import Watched
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 
-SHARED = [name for name in EVENTS if name != "on_evaluate_all"]
+SHARED = [name for name in EVENTS if name not in ("on_evaluate_all", "on_close")]
 SAID = {"loss", "eval_loss", "eval_score", "train_loss"}
 FLAGS = ("should_training_stop", "should_epoch_stop", "should_save", "should_evaluate", "should_log")
 ROWS = [{"input_ids": [1 + i % 7, 2, 3 + i % 5], "labels": i % 4} for i in range(10)]

@@ -81,7 +81,8 @@ def test_events_come_in_their_order(tmp_path: Path) -> None:
         "log 1",
         "step_begin 1", "substep_end 1", "pre_optimizer_step 1", "optimizer_step 1", "step_end 2", "log 2",
         "prediction_step 2", "prediction_step 2", "log 2", "evaluate 2", "prediction_step 2", "log 2", "evaluate 2",
-        "evaluate_all 2", "epoch_end 2", "save 2", "log 2", "train_end 2", "prediction_step 2", "predict 2",
+        "evaluate_all 2", "epoch_end 2", "save 2", "log 2", "train_end 2", "close 2", "prediction_step 2",
+        "predict 2", "close 2",
     ]  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_a_training_that_is_to_stop_stops_after_its_step(tmp_path: Path, at: str
     model, watch = Watched(), Recorder()
     result = trainer(tmp_path, flag("should_training_stop", counted, at=at), watch, model=model, **changes).train()
     assert result.global_step == 2 and len([call for call in model.calls if call.keep is not None]) == 4
-    assert watch.told[-3:] == ["epoch_end 2", "log 2", "train_end 2"]
+    assert watch.told[-4:] == ["epoch_end 2", "log 2", "train_end 2", "close 2"]
     assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 2]
 
 
@@ -257,7 +258,9 @@ def test_what_is_no_callback_is_refused_by_name(tmp_path: Path) -> None:
     for lone in (Recorder, Recorder()):
         with pytest.raises(TypeError, match=r"callbacks is a list of them: write callbacks=\[…\]"):
             trainer(tmp_path, callbacks=lone)
-    with pytest.raises(TypeError, match=r"Typo\.on_steps_end would never be called: npora's events are on_epoch_begin"):
+    with pytest.raises(
+        TypeError, match=r"Typo\.on_steps_end would never be called: npora's events are on_close, on_epoch_begin"
+    ):
         type("Typo", (TrainerCallback,), {"on_steps_end": lambda self: None})
 
 
@@ -281,17 +284,17 @@ def test_callbacks_are_added_and_taken_out_by_class_or_by_themselves(tmp_path: P
     assert not (tmp_path / "log.jsonl").exists()
 
 
-@pytest.mark.parametrize("event", [name for name in EVENTS if name != "on_init_end"])
+@pytest.mark.parametrize("event", [name for name in EVENTS if name not in ("on_init_end", "on_close")])
 def test_what_a_callback_raises_ends_the_run_cleanly(tmp_path: Path, event: str, caplog: Any) -> None:
     """Log and bar are closed, gradients and modes given back, and each callback is told, whatever the others do."""
     closed: list[Any] = []
 
     class Last(TrainerCallback):
-        def close(self, error: BaseException | None) -> None:
+        def on_close(self, args: Any, state: Any, control: Any, error: Any, **kwargs: Any) -> None:
             closed.append(error)
 
     class Stubborn(TrainerCallback):
-        def close(self, error: BaseException | None) -> None:
+        def on_close(self, args: Any, state: Any, control: Any, error: Any, **kwargs: Any) -> None:
             raise OSError("cannot be closed")
 
     def fail(state: Any, control: Any, **kwargs: Any) -> None:
