@@ -52,7 +52,7 @@ Answer = TrainerControl | None
 _Own = TypeVar("_Own", bound="ExportableState")
 
 
-class TrainerCallback:
+class TrainerCallback(Readable):
     """Hears of each event, and may set the flags of `control` at it. One that returns a control puts it in its place.
 
     Each event has args, state and control, and by name, each None until there is one: model, processing_class,
@@ -126,14 +126,14 @@ class TrainerCallback:
     def on_close(
         self, args: Args, state: State, control: Control, *, error: BaseException | None, **kwargs: Any
     ) -> Answer:
-        """A training is over, or an evaluation or prediction outside one, also where this error broke it: files and bars
-        are closed. npora's own; all callbacks hear of it, whatever others raise."""
+        """A training is over, or an evaluation or prediction outside one, also by this error: close files and bars.
+        npora's own; all callbacks hear of it, whatever others raise."""
 
 
 EVENTS = tuple(name for name in vars(TrainerCallback) if name.startswith("on_"))
 
 
-class ExportableState:
+class ExportableState(Readable):
     """A callback that is one, too, has its state in checkpoints, and a resumed run gives it back.
 
     state() returns {"args": what __init__ takes, "attributes": {name: value}} of what JSON can hold. The attributes are
