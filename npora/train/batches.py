@@ -27,8 +27,8 @@ class Batches:
     """
 
     def __init__(self, model: Module, tokenizer: Any, collator: Collator | None, remove_unused_columns: bool) -> None:
-        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.names = inputs_of(inner)
+        inner = base_of(model)
+        self.names = set(inputs_of(inner))
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -87,11 +87,17 @@ class Batches:
         raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
 
 
-def inputs_of(model: Module) -> set[str]:
-    """The names of the arrays that a model's forward takes: its `inputs`, or those in the signature of a model of the
-    user's that has none."""
-    named: Any = getattr(model, "inputs", None)
-    return set(named) if isinstance(named, tuple) else set(inspect.signature(model.forward).parameters) - {"rng"}
+def base_of(model: Module) -> Any:
+    """The model itself, or the one below its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def inputs_of(model: Any) -> tuple[str, ...]:
+    """The arrays, by name, that the model says it takes; of a Module that does not say, what its forward has names for,
+    but `rng`."""
+    if hasattr(model, "inputs"):
+        return tuple(model.inputs)
+    return tuple(name for name in inspect.signature(model.forward).parameters if name != "rng")
 
 
 @contextmanager
