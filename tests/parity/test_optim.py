@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 from typing import Any
 
 import numpy as np
@@ -14,42 +14,81 @@ from npora.train.arguments import SCHEDULES
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 
-PAIRS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "SGD": (
-        lambda p: optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.02),
-        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.02),
-    ),
-    "SGD, Nesterov": (
-        lambda p: optim.SGD(p, 0.1, 0.9, 0.02, nesterov=True),
-        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.02, nesterov=True),
-    ),
-    "Adam": (
-        lambda p: optim.Adam(p, 1e-2, (0.8, 0.95), 1e-6, 0.03),
-        lambda p: torch.optim.Adam(p, 1e-2, (0.8, 0.95), 1e-6, 0.03),
-    ),
-    "AdamW": (lambda p: optim.AdamW(p, 1e-2), lambda p: torch.optim.AdamW(p, 1e-2)),
+ADAM: dict[str, Any] = {"lr": 1e-2, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.03}
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SGD": ("SGD", {"lr": 0.1}),
+    "SGD, momentum": ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),
+    "SGD, dampened": ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02, "dampening": 0.3}),
+    "SGD, Nesterov": ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02, "nesterov": True}),
+    "SGD, Nesterov, upwards": ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+    "Adam": ("Adam", ADAM),
+    "Adam, AMSGrad": ("Adam", {**ADAM, "amsgrad": True}),
+    "Adam, AMSGrad, upwards": ("Adam", {**ADAM, "amsgrad": True, "maximize": True}),
+    "AdamW": ("AdamW", {"lr": 1e-2}),
+    "AdamW, upwards": ("AdamW", {**ADAM, "maximize": True}),
+    "AdamW, AMSGrad": ("AdamW", {**ADAM, "amsgrad": True}),
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_ten_steps_give_torchs_weights(name: str) -> None:
-    ours, theirs = PAIRS[name]
+@pytest.mark.parametrize("name", OPTIONS)
+def test_twenty_steps_give_torchs_weights_and_state(name: str) -> None:
+    """In the middle both go on from what torch's optimiser has saved."""
+    kind, options = OPTIONS[name]
     rng = np.random.default_rng(0)
     starts = [rng.standard_normal(shape) for shape in ((3, 4), (5,))]
     parameters = [Parameter(start.copy()) for start in starts]
     tensors = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
     groups = [{"lr": 0.07}, {"weight_decay": 0.3}]
-    a = ours([{"params": [p], **options} for p, options in zip(parameters, groups, strict=True)])
-    b = theirs([{"params": [t], **options} for t, options in zip(tensors, groups, strict=True)])
-    for step in range(10):
+
+    def made(module: Any, params: list[Any]) -> Any:
+        return getattr(module, kind)([{"params": [p], **o} for p, o in zip(params, groups, strict=True)], **options)
+
+    ours, theirs = made(optim, parameters), made(torch.optim, tensors)
+    for step in range(20):
+        if step == 9:
+            saved = theirs.state_dict()
+            ours, theirs = made(optim, parameters), made(torch.optim, tensors)
+            ours.load_state_dict(as_arrays(saved))
+            theirs.load_state_dict(saved)
         for parameter, tensor in zip(parameters, tensors, strict=True):
-            parameter.grad = rng.standard_normal(parameter.shape) * 10.0 ** (step - 5)
+            parameter.grad = rng.standard_normal(parameter.shape) * 10.0 ** (min(step, 12 - step) - 5)
             tensor.grad = torch.tensor(parameter.grad)
-        a.step()
-        b.step()
+        ours.step()
+        theirs.step()
     for parameter, tensor in zip(parameters, tensors, strict=True):
-        # Ten steps of a few roundings each; SGD's reach 1e4 in size.
+        # Twenty steps of a few roundings each; SGD's reach 10 in size.
         np.testing.assert_allclose(parameter.data, tensor.detach().numpy(), rtol=1e-13, atol=1e-13)
+    state = as_arrays(theirs.state_dict())
+    for number, values in ours.state_dict()["state"].items():
+        expected = {key: value for key, value in state["state"].get(number, {}).items() if value is not None}
+        assert values.keys() == expected.keys()
+        for key, value in values.items():
+            np.testing.assert_allclose(value, expected[key], rtol=1e-12, atol=1e-13)
+    for group, expected in zip(ours.state_dict()["param_groups"], state["param_groups"], strict=True):
+        assert {key: expected[key] for key in group if key in options} == {key: group[key] for key in options}
+
+
+def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
+    """A state of torch's with arrays and numbers in place of tensors, and without the parameters' numbers."""
+
+    def plain(value: Any) -> Any:
+        value = value.numpy().copy() if isinstance(value, torch.Tensor) else value
+        return int(value) if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+    return {
+        "state": {n: {k: plain(v) for k, v in values.items()} for n, values in state["state"].items()},
+        "param_groups": [{k: v for k, v in g.items() if k != "params"} for g in state["param_groups"]],
+    }
+
+
+def test_their_options_come_in_torchs_order() -> None:
+    for name in ("SGD", "Adam", "AdamW"):
+        ours, theirs = (inspect.signature(getattr(module, name).__init__) for module in (optim, torch.optim))
+        assert [p.name for p in ours.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD] == [
+            p.name for p in theirs.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
+        for option in ours.parameters.keys() - {"self", "params"}:
+            assert ours.parameters[option].default == theirs.parameters[option].default
 
 
 @pytest.mark.parametrize("limit", [0.5, 4.9999999, 5.0, 5.0000001, 7.0])
