@@ -10,7 +10,8 @@ import pytest
 
 from npora import TrainingArguments, optim
 from npora.nn import Parameter
-from npora.train.arguments import SCHEDULES
+from npora.optim.schedule import SCHEDULES
+from npora.train.optimizer import Schedule
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 
@@ -102,16 +103,80 @@ def test_clipping_gives_torchs_gradients(limit: float) -> None:
         np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+SCHEDULED: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in ("constant", "constant_with_warmup", "linear", "cosine", "polynomial")},
+    **{name: (name, {}) for name in ("cosine_with_restarts", "inverse_sqrt")},
+    "cosine, three waves": ("cosine", {"num_cycles": 3.0}),
+    "cosine, three restarts": ("cosine_with_restarts", {"num_cycles": 3}),
+    "polynomial, a square root": ("polynomial", {"power": 0.5, "lr_end": 0.01}),
+    "inverse_sqrt, a timescale": ("inverse_sqrt", {"timescale": 7}),
+    "cosine down to a rate": ("cosine_with_min_lr", {"min_lr": 0.02}),
+    "cosine down to a share": ("cosine_with_min_lr", {"min_lr_rate": 0.1, "num_cycles": 0.7}),
+    "cosine a step ahead": ("cosine_warmup_with_min_lr", {"min_lr": 0.02}),
+    "cosine a step ahead, from a rate": ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1, "warmup_lr_rate": 0.3}),
+    "up, on and down": ("warmup_stable_decay", {"num_decay_steps": 4}),
+    "up, on and down in lines": (
+        "warmup_stable_decay", {"num_decay_steps": 4, "min_lr_ratio": 0.1, "decay_type": "linear"},
+    ),
+    "up, on and down in roots": (
+        "warmup_stable_decay", {"num_decay_steps": 3, "warmup_type": "1-sqrt", "decay_type": "1-sqrt"},
+    ),
+    "up, shortly on, and down in waves": (
+        "warmup_stable_decay",
+        {"num_decay_steps": 3, "num_stable_steps": 2, "warmup_type": "cosine", "min_lr_ratio": 0.2, "num_cycles": 0.8},
+    ),
+}  # fmt: skip
+
+
+def test_every_schedule_of_npora_is_compared() -> None:
+    assert {name for name, _ in SCHEDULED.values()} == SCHEDULES.keys()
+
+
+@pytest.mark.filterwarnings("ignore:Both num_training_steps and num_stable_steps")
+@pytest.mark.parametrize("name", SCHEDULED)
 @pytest.mark.parametrize("warmup", [0, 1, 3, 0.3, 11, 13])
 @pytest.mark.parametrize("steps", [1, 11])
 def test_schedules_give_transformers_rates(name: str, warmup: float, steps: int) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.3)
     theirs = transformers.TrainingArguments(warmup_steps=warmup, use_cpu=True).get_warmup_steps(steps)
-    scheduler = transformers.get_scheduler(name, optimizer, theirs, steps)
-    factor = optim.get_schedule(name, TrainingArguments(warmup_steps=warmup).num_warmup_steps(steps), steps)
+    kind, options = SCHEDULED[name]
+    scheduler = transformers.get_scheduler(kind, optimizer, theirs, steps, options)
+    args = TrainingArguments(
+        warmup_steps=warmup, learning_rate=0.3, lr_scheduler_type=kind, lr_scheduler_kwargs=options, max_steps=steps
+    )
+    rate = Schedule(args, optim.SGD([Parameter(np.zeros(1))], 0.3), steps)
     for step in range(steps):
-        assert factor(step) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-15, abs=1e-16)
-        optimizer.step()
-        scheduler.step()
+        # Some roundings of a factor of at most 1; an end that is all but 0 is one of 1 less 1.
+        assert rate(step) == pytest.approx(scheduler.get_last_lr()[0], rel=2e-15, abs=1e-16)
+        if step + 1 < steps:  # theirs may divide by zero behind the last
+            optimizer.step()
+            scheduler.step()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"patience": 0}, {"patience": 1, "factor": 0.5, "cooldown": 1}, {"patience": 2, "mode": "max", "min_lr": 0.05},
+        {"patience": 0, "threshold": 0.3, "threshold_mode": "abs"}, {"patience": 0, "factor": 0.3, "eps": 2e-3},
+        {"patience": 1, "threshold": 0.2, "mode": "max"}, {"mode": "max", "threshold_mode": "abs", "patience": 0},
+    ],
+)  # fmt: skip
+def test_a_plateau_gives_torchs_rates_also_from_a_saved_state(options: dict[str, Any], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = [(np.zeros(1), 0.1), (np.zeros(2), 0.3)]
+    ours = optim.SGD([{"params": [Parameter(value)], "lr": lr} for value, lr in groups])
+    theirs = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for _, lr in groups])
+    plateau = optim.ReduceLROnPlateau(ours, **options)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **options)
+    rates = set()
+    for number, metric in enumerate(rng.standard_normal(20).cumsum() / 3 + 1):
+        plateau.step(float(metric))
+        reference.step(metric)
+        assert [group["lr"] for group in ours.param_groups] == reference.get_last_lr()
+        rates.add(reference.get_last_lr()[1])
+        if number == 9:
+            saved, plateau = plateau.state_dict(), optim.ReduceLROnPlateau(ours, **options)
+            plateau.load_state_dict(saved)
+    assert len(rates) > 1
