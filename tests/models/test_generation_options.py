@@ -75,6 +75,16 @@ def test_a_bad_word_alone_leaves_beams_what_can_go_on() -> None:
         assert found[0].tolist() == [0, 1, 1, 1]
 
 
+def test_beams_without_a_probability_take_no_place_and_no_time() -> None:
+    options: dict[str, Any] = {"num_beams": 3, "eos_token_id": 3, "pad_token_id": 9, "max_new_tokens": 4}
+    found = generate(Table(TRAP), [[0]], suppress_tokens=[0, 2], num_return_sequences=3, length_penalty=0.0, **options)
+    # Of 1 and the end alone; p(1, 0 → 1) = 1/2, p(1 → 1) = 0.35, and an end is all but impossible.
+    assert found[:, 1:].tolist() == [[1, 1, 1, 1], [3, 9, 9, 9], [1, 3, 9, 9]]
+    model = Table(TRAP)
+    assert generate(model, [[0]], suppress_tokens=[0, 1, 2], **options).tolist() == [[0, 3]]
+    assert model.calls == [1]
+
+
 def test_time_is_up() -> None:
     def slow(ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
         time.sleep(0.02)
