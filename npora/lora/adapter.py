@@ -32,7 +32,7 @@ KINDS: tuple[type[Module], ...] = (Conv1D, Linear)  # that there are methods for
 
 
 class Tensor(NamedTuple):
-    """How one of an adapter's tensors is called, and whose it is.
+    """A Tensor says what one of an adapter's tensors is called, and whose it is.
 
     live : in named_parameters(), as PEFT has it; {} stands for the adapter's name, as in "lora_A.{}.weight"
     file : in the file; "" is the live name without ".{}", None a tensor that files do not hold
@@ -59,7 +59,7 @@ class Tensor(NamedTuple):
 
 
 class Adapter(Readable):
-    """What one adapter makes of one frozen layer:  y = x f(W)ᵀ + b′.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
+    """An adapter changes one frozen layer:  y = x f(W)ᵀ + b′.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
 
     A method writes the class variables, `__init__`, `merged`, and `forward` where that has a quicker order of products
     than the one here. `merged` is the definition and `forward` the way: the tests hold for every method that the two
@@ -105,7 +105,7 @@ class Adapter(Readable):
 
     @classmethod
     def fits(cls, config: PeftConfig, base: Module) -> bool:
-        """Whether this method is the one that a config means for a layer. The registry asks in its order."""
+        """Say whether a config means this method for a layer. The registry asks its methods in their order."""
         kind = next((kind for kind in KINDS if isinstance(base, kind)), None)
         return isinstance(config, cls.config_class) and kind in cls.adapts
 
@@ -113,15 +113,15 @@ class Adapter(Readable):
     def shared(
         config: Any, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
     ) -> dict[str, Array]:
-        """Arrays of the whole model, made once, by the short name of their Tensor, as "vera_A". There are none, unless
-        a method says otherwise.
+        """Make the arrays that the whole model has once, by the short name of their Tensor, as "vera_A". There are
+        none, unless a method says otherwise.
 
         shapes : (o, i) of each target, by its path
         """
         return {}
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
-        """(W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
+        """Return (W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
         W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. The pullback takes (dW′, db′), of which
         db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
@@ -130,7 +130,7 @@ class Adapter(Readable):
         raise NotImplementedError
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        """y and its pullback, which adds to the grad of the tensors and returns dx.
+        """Return y and its pullback, which adds to the grad of the tensors and returns dx.
 
         Unless a method knows better, W′ is formed here and again in backward, and kept by neither:
 
@@ -180,12 +180,18 @@ class Adapter(Readable):
         """The arrays of its tensors, in the order of `tensors`."""
         return [parameter.data for parameter in self.parameters()]
 
+    def named(self) -> Iterator[tuple[Tensor, Parameter]]:
+        """Yield how each of its tensors is called, and the parameter that holds it."""
+        for attribute, tensor in self.tensors.items():
+            yield tensor, getattr(self, attribute)
+
     def parameters(self) -> list[Parameter]:
-        return [getattr(self, attribute) for attribute in self.tensors]
+        return [parameter for _, parameter in self.named()]
 
     def in_file(self, path: str, config: PeftConfig) -> Iterator[tuple[str, Parameter]]:
-        """Its tensors that files hold, under the names that they have there. path : the layer's in the whole model"""
-        for tensor, parameter in zip(self.tensors.values(), self.parameters(), strict=True):
+        """Yield the tensors that files hold, under the names that they have there, for the layer at this path of the
+        whole model."""
+        for tensor, parameter in self.named():
             is_saved = not tensor.shared or getattr(config, "save_projection", True)
             if tensor.file_name is not None and is_saved:
                 yield f"{'base_model' if tensor.shared else path}.{tensor.file_name}", parameter
@@ -197,15 +203,15 @@ class Adapter(Readable):
                 parameter.accumulate(gradient)
 
     def drop(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
-        """x with some of its elements dropped, for the adapter's own path: the base's sees all of x."""
+        """Drop some elements of x, for the adapter's own path: the base's sees all of x."""
         return (x, _unchanged) if rng is None or not self.dropout_p else dropout(x, self.dropout_p, rng)
 
     def factors(self) -> dict[str, float]:
-        """Its constants by name, by which a gradient check may explain a wrong gradient."""
+        """Name its constant factors, by which a gradient check may explain a wrong gradient."""
         return {}
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
-        """(name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""
+        """Yield (name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""
         return iter(())
 
     def said(self) -> Iterator[str]:
@@ -215,7 +221,7 @@ class Adapter(Readable):
 
 
 def of_a_product(B: Parameter, A: Parameter, name: str = "Bᵀ dB = dA Aᵀ") -> Identities:
-    """What holds where a loss sees B A alone: it cannot see B → B M⁻¹, A → M A, so Bᵀ dB = dA Aᵀ. B [o,r]  A [r,i]"""
+    """Yield Bᵀ dB = dA Aᵀ, which holds where a loss sees B A alone, and so not B → B M⁻¹, A → M A. B [o,r]  A [r,i]"""
     if A.grad is not None and B.grad is not None:
         left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
         right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]

@@ -14,8 +14,9 @@ Array = npt.NDArray[Any]
 
 
 def activations(layer: object, x: Any, parameter: Array) -> Array:
-    """x itself: an array [...,i] in the dtype of the layer's parameter [...,i], in which the layer computes. Either may
-    be complex beside the other: so derivatives are taken by complex steps.
+    """Return x itself, which must be an array [...,i] in the dtype of the layer's parameter [...,i].
+
+    Either may be complex beside the other: so derivatives are taken by complex steps.
 
     Raises
     ------
@@ -39,7 +40,7 @@ def activations(layer: object, x: Any, parameter: Array) -> Array:
 
 
 def fitting(name: str, y: Array, backward: Callable[..., Any]) -> Callable[..., Any]:
-    """The pullback of y, which takes a gradient of y's own shape and dtype and no other."""
+    """Return the pullback of y so that it takes a gradient of y's own shape and dtype, and refuses any other."""
     shape, dtype = y.shape, y.dtype
 
     def checked(*dy: Any) -> Any:
@@ -63,7 +64,7 @@ def _refuse(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], dy: tuple[A
 
 
 def no_pullback(name: str, result: object) -> str:
-    """What to say of a forward that did not return (y, backward)."""
+    """Write what is said of a forward that did not return (y, backward)."""
     if isinstance(result, tuple):
         came = f"a tuple of {len(result)}: {', '.join(map(_kind, result))}"
     else:
@@ -75,7 +76,7 @@ def no_pullback(name: str, result: object) -> str:
 
 
 def unfit_gradient(gradient: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Exception:
-    """What to raise where a gradient comes in another shape or dtype than its parameter's."""
+    """Make the error that is raised where a gradient comes in another shape or dtype than its parameter's."""
     came = f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {shape}, "
     if gradient.shape != shape:
         return ValueError(f"{came}{dtype}: the two must agree")

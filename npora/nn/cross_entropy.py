@@ -43,7 +43,7 @@ def cross_entropy(
     nll += log_total[counted]  # −Σ_v q log p, as log p = z − log Σ e^z
 
     def backward(dloss: Any = 1.0) -> Array:
-        dz: Array = p.copy()
+        dz = p.copy()
         dz[right] -= 1 - smooth  # (1)
         sure = top[1] == targets  # where q is large at the top of the row: p − 1 is −missing, with all its digits
         dz[rows[sure], targets[sure]] = smooth - missing[sure]  # (1)
@@ -57,12 +57,12 @@ def cross_entropy(
 
 
 def _softmax(z: Array, top: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """(p [n,v], 1 − p_top [n], log Σ e^z [n]) of rows that are 0 at their largest, `top`. z is written over.
+    """Return p [n,v], 1 − p_top [n] and log Σ e^z [n] of rows z that are 0 at their largest, `top`.
 
     With R = Σ e^z over the others, p_top = 1/(1 + R), 1 − p_top = R/(1 + R) and log Σ e^z = log(1 + R): so written, a
     nearly certain answer keeps its digits.
     """
-    p = np.exp(z, out=z)
+    p = np.exp(z)
     p[top] = 0
     rest = p.sum(axis=-1)  # R [n]
     p[top] = 1

@@ -1,4 +1,4 @@
-"""What becomes of gradients in this thread: whether there are any, how often backward runs, where they are added up."""
+"""The settings of a thread: whether there are gradients, how often backward runs, and where gradients are added up."""
 
 from __future__ import annotations
 

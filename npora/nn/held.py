@@ -18,7 +18,7 @@ Values = dict[tuple[str, int], "Array"]
 
 
 def held(name: str, f: Callable[[], Array]) -> Array:
-    """f(), which the pullback treats as a constant: what it hangs on gets no gradient through it.
+    """Return f(), which the pullback treats as a constant: what f depends on gets no gradient through it.
 
     Such a pullback is the derivative of forward with this value held where it is, and of nothing else. A check, which
     evaluates forward around a point, therefore does so within `holding`: what it tests is then what is claimed.
@@ -26,8 +26,7 @@ def held(name: str, f: Callable[[], Array]) -> Array:
     f draws no random numbers: where the value is replayed it is not called.
     """
     replay = getattr(_thread, "replay", None)
-    value: Array = f() if replay is None else replay(name, f)
-    return value
+    return f() if replay is None else replay(name, f)
 
 
 @contextmanager

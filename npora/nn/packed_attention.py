@@ -135,8 +135,7 @@ def _attend(
 
 def _heads_first(x: Array) -> Array:
     """A view in the order that products want.    [b,t,g,h/g,d]  →  [b,g,h/g,t,d]"""
-    view: Array = x.transpose(0, 2, 3, 1, 4)
-    return view
+    return x.transpose(0, 2, 3, 1, 4)
 
 
 def _by_group(bias: Array, per_group: int) -> Array:

@@ -73,19 +73,19 @@ class Packing(Readable):
     @property
     def sequences(self) -> Array:
         """int [n], which sequence each row belongs to; rows of nobody do not count."""
-        return np.asarray(np.arange(len(self.lengths)).repeat(self.lengths))
+        return np.arange(len(self.lengths)).repeat(self.lengths)
 
     @property
     def places(self) -> Array:
         """int [n], the number of each row in its sequence, from 0; rows of nobody do not count."""
         before = self.lengths.cumsum() - self.lengths
-        return np.asarray(np.arange(int(self.lengths.sum())) - before.repeat(self.lengths))
+        return np.arange(self.lengths.sum()) - before.repeat(self.lengths)
 
     def rows_of(self, sequences: npt.ArrayLike) -> Array:
         """int, the rows of these sequences, in this order; one may stand several times."""
         sequences = np.asarray(sequences)
         chosen = Packing.of_lengths(self.lengths[sequences])
-        return np.asarray(self.starts[sequences].repeat(chosen.lengths) + chosen.places)
+        return self.starts[sequences].repeat(chosen.lengths) + chosen.places
 
     def first_rows(self) -> Array:
         """int [b], each sequence's first row. Raises ValueError where a sequence has none."""
@@ -95,4 +95,4 @@ class Packing(Readable):
 
     def last_rows(self) -> Array:
         """int [b], each sequence's last row. Raises ValueError where a sequence has none."""
-        return np.asarray(self.first_rows() + self.lengths - 1)
+        return self.first_rows() + self.lengths - 1

@@ -34,8 +34,7 @@ class Padding(Readable):
         """Drop the padding."""
         if padded.shape[:2] != self.mask.shape:
             raise ValueError(f"expected a padded batch of shape {self.mask.shape} + (…), got {padded.shape}")
-        rows: Array = padded[self.mask]  # [b,t,...] → [n,...]
-        return rows
+        return padded[self.mask]  # [b,t,...] → [n,...]
 
     def unpack(self, rows: Array) -> Array:
         """Put the padding back, as zeros."""

@@ -1,4 +1,4 @@
-"""What a classification loss asks of its targets, and what is said where they do not fit."""
+"""A classification loss checks its targets, and says what to do where they do not fit."""
 
 from __future__ import annotations
 

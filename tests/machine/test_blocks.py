@@ -1,4 +1,4 @@
-"""Blocks of rows give what the plain form gives."""
+"""Blocks of a matrix are all of it, and a product over leading axes is one product."""
 
 from __future__ import annotations
 
@@ -11,35 +11,6 @@ from npora.machine import blocks
 from npora.nn.activation import gelu
 from npora.nn.linear import matmul
 from npora.nn.norm import normalize, rms_normalize
-
-
-def draw(*shape: int) -> Any:
-    x = np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
-    x.flags.writeable = False
-    return x
-
-
-@pytest.mark.parametrize("shape", [(7, 301, 64), (0, 5), (5, 0), (3,), (2, blocks.BLOCK + 1), (blocks.BLOCK + 1, 1)])
-def test_blocks_give_the_bits_of_the_function_itself(shape: tuple[int, ...]) -> None:
-    x, other = draw(*shape), draw(*shape[:-1], 2) if len(shape) > 1 else draw(2)
-    calls = []
-
-    def formula(x: Any, other: Any) -> tuple[Any, Any]:
-        calls.append(x.shape)
-        return np.exp(x) + other.astype(np.float64)[..., :1], x.sum(axis=-1, keepdims=True)
-
-    y, sums = blocks.by_rows(formula, x, other)
-    assert sum(int(np.prod(called[:-1])) for called in calls) == np.prod(shape[:-1])
-    assert max(int(np.prod(called[:-1])) for called in calls) <= max(blocks.BLOCK // max(shape[-1], 2), 1)
-    expected = formula(x, other)
-    for found, right in zip((y, sums), expected, strict=True):
-        assert found.shape == right.shape and found.dtype == right.dtype and found.tobytes() == right.tobytes()
-    alone = blocks.by_rows(lambda x: formula(x, x[..., :1])[0], x) if shape[-1] else x
-    assert alone.shape == shape
-
-
-def test_a_number_is_a_row_of_its_own() -> None:
-    assert blocks.by_rows(np.exp, np.array(2.0)) == np.exp(2.0)
 
 
 def test_matmul_is_one_product_over_all_leading_axes() -> None:

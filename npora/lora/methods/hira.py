@@ -20,7 +20,7 @@ from npora.nn.module import Array, Identities, Named, Parameter
 
 @dataclass(kw_only=True)
 class HiraConfig(PeftConfig):
-    """What a HiRA adapter is (Huang et al., 2025). There is no scale.
+    """A HiraConfig says what a HiRA adapter is (Huang et al., 2025). There is no scale.
 
     r : the rank of B A
     hira_dropout : probability of dropping an input of the adapter, in training

@@ -30,7 +30,7 @@ DEFAULTS: Mapping[str, tuple[list[str], list[str]]] = {
 
 @dataclass
 class IA3Config(PeftConfig):
-    """What an (IA)³ adapter is: which layers' outputs are scaled, and which layers' inputs (Liu et al., 2022).
+    """An IA3Config says which layers' outputs are scaled, and which layers' inputs (Liu et al., 2022).
 
     feedforward_modules : the targets whose input is scaled: ends of paths, or a regular expression for whole ones; []
         for none. None, as for target_modules: PEFT's default for this kind of model (it has none for DistilBERT)
@@ -79,12 +79,12 @@ class IA3Config(PeftConfig):
         self._refuse_others()
 
     def is_feedforward(self, path: str) -> bool:
-        """Whether the input of the layer at this path is scaled, rather than its output."""
+        """Say whether the input of the layer at this path is scaled, rather than its output."""
         return any(re.fullmatch(pattern, path) for pattern in _patterns(self.feedforward_modules or []))
 
 
 def _patterns(names: list[str] | str) -> list[str]:
-    """As PEFT has it, a name is any end of a path: "o" that of `wo` too."""
+    """Return patterns for whole paths. As PEFT has it, a name is any end of a path: "o" that of `wo` too."""
     return [names] if isinstance(names, str) else [".*" + re.escape(name) for name in names]
 
 
@@ -131,7 +131,7 @@ class IA3(Adapter):
         kept = None if not self.l.requires_grad else x if by_input else z
 
         def backward(dy: Array) -> Array:
-            du: Array = back_base(dy if by_input else dy * scale)  # (1) [...,i]
+            du = back_base(dy if by_input else dy * scale)  # (1) [...,i]
             if kept is not None:
                 dl = rows((du if by_input else dy) * kept).sum(axis=0)  # (2), (3)
                 self.accumulate(dl.reshape(self.l.shape))

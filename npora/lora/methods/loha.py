@@ -21,7 +21,8 @@ from npora.nn.module import Array, Identities, Named, Parameter
 
 @dataclass(kw_only=True)
 class LoHaConfig(PeftConfig):
-    """What a LoHa adapter is (Hyeon-Woo et al., 2021). It goes on Linear, and, as in PEFT, not on GPT-2's Conv1D.
+    """A LoHaConfig says what a LoHa adapter is (Hyeon-Woo et al., 2021), which goes on Linear and, as in PEFT, not on
+    GPT-2's Conv1D.
 
     r, alpha : the rank of either factor; the update is scaled by s = alpha / r
     init_weights : True: W2b starts at zero; False: it is drawn as the others are

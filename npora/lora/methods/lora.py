@@ -54,19 +54,16 @@ class LoRA(Adapter):
         y, back_base = base(x)  # [...,o]
         dropped, back_dropout = self.drop(x, rng)
         u = matmul(dropped, A.T)  # [...,r]
-        y += matmul(u * s, B.T)
         kept = dropped if self.A.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            du = matmul(dy, B) * s  # (1) [...,r]
-            dB = product(rows(dy).T, rows(u)) * s if self.B.requires_grad else None  # (2) [o,r]
+            du = s * matmul(dy, B)  # (1) [...,r]
+            dB = s * product(rows(dy).T, rows(u)) if self.B.requires_grad else None  # (2) [o,r]
             dA = None if kept is None else product(rows(du).T, rows(kept))  # (3) [r,i]
             self.accumulate(dA, dB)
-            dx: Array = back_base(dy)
-            dx += back_dropout(matmul(du, A))  # (4) [...,i]
-            return dx
+            return back_base(dy) + back_dropout(matmul(du, A))  # (4) [...,i]
 
-        return y, backward
+        return y + matmul(s * u, B.T), backward
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W + s B A,  dA = s Bᵀ dW′,  dB = s dW′ Aᵀ"""

@@ -20,7 +20,7 @@ from npora.nn.module import Array, Identities, Named, Parameter, Pullback
 
 @dataclass(kw_only=True)
 class VeraConfig(PeftConfig):
-    """What a VeRA adapter is on, and how its matrices are drawn (Kopiczko et al., 2023).
+    """A VeraConfig says what a VeRA adapter is on, and how its matrices are drawn (Kopiczko et al., 2023).
 
     r : rows of A, columns of B, large beside LoRA's rank, since nothing of this size is trained but d
     projection_prng_key : the seed that A and B are drawn from, as torch draws them
@@ -83,7 +83,7 @@ class VeRA(Adapter):
     def shared(
         config: VeraConfig, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
     ) -> dict[str, Array]:
-        """U(±√(6 / fan_in)) (He et al., 2015), A before B, in float32 whatever the dtype."""
+        """Draw from U(±√(6 / fan_in)) (He et al., 2015), A before B, in float32 whatever the dtype."""
         words = init.TorchWords(config.projection_prng_key)
         o, i = map(max, zip(*shapes.values(), strict=True))
         drawn = {}
@@ -102,13 +102,12 @@ class VeRA(Adapter):
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         lambda_b, lambda_d = self.b.data, self.d.data
-        A: Array = self.A.data[:, : base.in_features]  # [r,i*] → [r,i]
-        B: Array = self.B.data[: base.out_features]  # [o*,r] → [o,r]
+        A = self.A.data[:, : base.in_features]  # [r,i*] → [r,i]
+        B = self.B.data[: base.out_features]  # [o*,r] → [o,r]
         y, back_base = base(x)
         dropped, back_dropout = self.drop(x, rng)
         u = matmul(dropped, A.T)  # [...,r]
         v = matmul(u * lambda_d, B.T)  # [...,o]
-        y += v * lambda_b
         kept = (u, v) if self.b.requires_grad or self.d.requires_grad else None
 
         def backward(dy: Array) -> Array:
@@ -116,11 +115,9 @@ class VeRA(Adapter):
             if kept is not None:
                 u, v = kept
                 self.accumulate(rows(dy * v).sum(axis=0), rows(dw * u).sum(axis=0), None, None)  # (1) [o], (3) [r]
-            dx: Array = back_base(dy)
-            dx += back_dropout(matmul(dw * lambda_d, A))  # (4) [...,i]
-            return dx
+            return back_base(dy) + back_dropout(matmul(dw * lambda_d, A))  # (4) [...,i]
 
-        return y, backward
+        return y + v * lambda_b, backward
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W + Λ_b B Λ_d A; with P = Λ_b B and Q = Λ_d A,  dP = dW′ Qᵀ  and  dQ = Pᵀ dW′."""
