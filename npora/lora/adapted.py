@@ -66,14 +66,14 @@ class Adapted(Module):
         adapter = self.adapters[self.active_adapter]
         return adapter.forward(x, self.base_layer, active_rng(self, adapter.dropout_p, rng))
 
-    def _merged_forward(self, x: Array, merged: MergedLayer) -> tuple[Array, Pullback]:
+    @staticmethod
+    def _merged_forward(x: Array, merged: MergedLayer) -> tuple[Array, Pullback]:
         """Call the merged layer. Its backward refuses where its adapters are to be trained."""
         _refuse_changed(merged)
         y, back_layer = merged.layer(x)
-        parameters = [parameter for name in merged.names for parameter in self.adapters[name].parameters()]
 
         def backward(dy: Array) -> Array:
-            if any(parameter.requires_grad for parameter in parameters):
+            if any(part.requires_grad for part, _, _ in merged.made_of):
                 raise RuntimeError(
                     f"adapter {_quoted(merged.names)} is merged, and cannot be trained so: call unmerge_adapter() first"
                 )
@@ -132,7 +132,7 @@ class Adapted(Module):
         """
         base = self.base_layer
         W = W0 = base.matrix
-        b = None if base.bias is None else base.bias.data
+        b = b0 = None if base.bias is None else base.bias.data
         for name in names:
             adapter, held = self.adapters[name], Values()
             for at in [W0] if adapter.adds or W is W0 else [W0, W]:
@@ -142,7 +142,7 @@ class Adapted(Module):
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)
-        if b is not None and any(self.adapters[name].changes_bias for name in names):
+        if b is not None and b is not b0:
             layer.bias = Parameter(b, requires_grad=False)
         return layer
 

@@ -8,14 +8,13 @@ it goes. Which adapters a model has, which one is on, merged or saved is elsewhe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.dropout import dropout
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
@@ -24,7 +23,6 @@ from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
 Shared = Mapping[str, Parameter]
-NOTHING_SHARED: Shared = MappingProxyType({})
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
@@ -63,16 +61,14 @@ class Adapter(Readable):
 
     A method writes the class variables, `__init__`, `merged`, and `forward` where that has a quicker order of products
     than the one here. `merged` is the definition and `forward` the way: the tests hold for every method that the two
-    agree, in values and in every gradient, and that the pullbacks are those of their forwards.
+    agree, in values and in every gradient, that the pullbacks are those of their forwards, and that with the config's
+    defaults a new adapter leaves its layer as it is.
 
     config_class : its config, with PEFT's fields and defaults
     tensors : for each attribute that holds a Parameter, its names
     adapts : the kinds of layers that it goes on, each by name: Linear does not mean Conv1D too
-    identity_at_start : whether a new adapter leaves its layer as it is, with the config's defaults
-    changes_bias : whether b′ differs from b
     samples : small configs by name, each as its fields: what `npora gradcheck NAME` and the tests try the method on, on
         a layer at the path `dense`
-    forms_matrix : whether forward holds an array of the size of W meanwhile. None keeps one for backward
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
 
@@ -85,14 +81,11 @@ class Adapter(Readable):
     tensors: ClassVar[Mapping[str, Tensor]]
     samples: ClassVar[Mapping[str, Mapping[str, Any]]]
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
-    identity_at_start: ClassVar[bool] = True
-    changes_bias: ClassVar[bool] = False
-    forms_matrix: ClassVar[bool] = True
     adds: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 
-    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str, shared: Shared) -> None:
         """Make the tensors, with their initial values, in the base's dtype.
 
         base : the frozen layer. A method that reads its matrix for a start does so here, and keeps no reference
@@ -123,7 +116,8 @@ class Adapter(Readable):
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """Return (W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
-        W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. The pullback takes (dW′, db′), of which
+        W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. Where a method leaves b alone, b′ is b
+        itself. The pullback takes (dW′, db′), of which
         db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
         depend on W. None of the arrays that are given may be written to.
         """
@@ -146,7 +140,7 @@ class Adapter(Readable):
         """
         W, bias, theta = base.matrix, base.bias, self.theta
         b = None if bias is None else bias.data
-        x = activations(base, x, W)
+        x = checked_input(base, x, W)
         dropped, back_dropout = self.drop(x, rng)
         drops, trained = dropped is not x, [bias, *self.parameters()]
         kept = dropped if any(parameter is not None and parameter.requires_grad for parameter in trained) else None

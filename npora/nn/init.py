@@ -10,21 +10,6 @@ import numpy.typing as npt
 from npora.nn.module import Array
 
 
-class TorchWords:
-    """The 32-bit words of torch's generator on the CPU, `torch.Generator().manual_seed(seed)`, and what torch makes of
-    them, bit for bit: for files that hold a seed in place of the numbers drawn from it. Both generators are the
-    Mersenne twister with its authors' seeding, which NumPy promises to keep."""
-
-    def __init__(self, seed: int) -> None:
-        self._words = np.random.RandomState(seed & 0xFFFFFFFF)  # torch takes 32 bits of the seed too
-
-    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Array:
-        """`torch.empty(shape).uniform_(low, high)` in float32: 24 bits of each word, times 2⁻²⁴, times high − low."""
-        words = self._words.randint(0, 2**32, shape, np.uint32)
-        a, b = np.float32(low), np.float32(high)
-        return ((words & 0xFFFFFF) * 2.0**-24 * float(b - a) + float(a)).astype(np.float32)
-
-
 class Unset:
     """An Unset stands for a Generator where values are loaded later: it gives zeros, which take no memory till then."""
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npora.machine.product import product
 from npora.nn import init
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
 
@@ -45,7 +45,7 @@ class Linear(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """`rng` is not used here. What may stand in this layer's place is called alike, and drops out with it."""
         weight, bias, W = self.weight, self.bias, self.weight.data
-        x = activations(self, x, W)
+        x = checked_input(self, x, W)
         kept = x if weight.requires_grad else None
         y = matmul(x, W.T)  # [...,o]
         if bias is not None:
@@ -107,7 +107,7 @@ class Conv1D(Linear):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         weight, bias, W = self.weight, self.bias, self.weight.data
-        x = activations(self, x, W.T)
+        x = checked_input(self, x, W.T)
         kept = x if weight.requires_grad else None
         y = matmul(x, W)  # [...,o]
         if bias is not None:

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from npora.machine.stored import Stored
-from npora.nn.contract import fitting, no_pullback
+from npora.nn.contract import Array as Array
+from npora.nn.contract import checked_pullback, no_pullback
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.misfit import Misfit
-from npora.nn.parameter import Array as Array
 from npora.nn.parameter import Parameter as Parameter
 from npora.nn.tree import described, tree
 
@@ -44,11 +44,11 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         result = self.forward(*args, **kwargs)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
-            raise TypeError(no_pullback(type(self).__name__, result))
+            raise no_pullback(self, result)
         output, backward = result
         if not is_grad_enabled():
             return output, _no_backward  # drops the closure, and with it every activation that it held
-        return output, fitting(type(self).__name__, output, backward) if isinstance(output, np.ndarray) else backward
+        return output, checked_pullback(self, output, backward) if isinstance(output, np.ndarray) else backward
 
     def __repr__(self) -> str:
         return tree(self, Module.__repr__)

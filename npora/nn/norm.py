@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.linear import rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
 
@@ -69,7 +69,7 @@ class LayerNorm(Module):
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, bias, gamma = self.weight, self.bias, self.weight.data
-        xhat, back_normalize = normalize(activations(self, x, gamma), self.eps)
+        xhat, back_normalize = normalize(checked_input(self, x, gamma), self.eps)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
@@ -97,7 +97,7 @@ class RMSNorm(Module):
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, gamma = self.weight, self.weight.data
-        xhat, back_normalize = rms_normalize(activations(self, x, gamma), self.eps)
+        xhat, back_normalize = rms_normalize(checked_input(self, x, gamma), self.eps)
 
         def backward(dy: Array) -> Array:
             if weight.requires_grad:

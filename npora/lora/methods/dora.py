@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
 from npora.machine.blocks import blocks_of
@@ -48,7 +48,7 @@ class DoRA(LoRA):
     }
     samples: ClassVar[Mapping[str, Any]] = {"dora_linear": {"r": 3, "lora_alpha": 7, "use_dora": True}}
 
-    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str, shared: Shared) -> None:
         super().__init__(base, config, rng, path, shared)
         self.m = Parameter(self.norms(base.matrix, self.A.data, self.B.data))
         if not self.m.data.all():

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.names import is_named
 from npora.nn import init
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Identities, Named, Parameter, Pullback
@@ -114,12 +114,8 @@ class IA3(Adapter):
         "ia3": {"feedforward_modules": []},
         "ia3_feedforward": {"feedforward_modules": ["dense"]},
     }
-    changes_bias = True
-    forms_matrix = False
 
-    def __init__(
-        self, base: Linear, config: IA3Config, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: IA3Config, rng: Source, path: str, shared: Shared) -> None:
         self.is_feedforward = config.is_feedforward(path)
         shape = (1, base.in_features) if self.is_feedforward else (base.out_features, 1)
         drawn = init.normal(rng, shape, 1.0, base.dtype)
@@ -127,7 +123,7 @@ class IA3(Adapter):
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         scale, by_input = self.l.data.reshape(-1), self.is_feedforward  # [o] or [i]
-        z, back_base = base(activations(base, x, base.matrix) * scale if by_input else x)
+        z, back_base = base(checked_input(base, x, base.matrix) * scale if by_input else x)
         kept = None if not self.l.requires_grad else x if by_input else z
 
         def backward(dy: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Shared, Tensor, of_a_product
+from npora.lora.adapter import Adapter, Merged, Shared, Tensor, of_a_product
 from npora.lora.config import PeftConfig
 from npora.lora.names import by_pattern
 from npora.lora.values import Unsupported
@@ -72,9 +72,7 @@ class LoHa(Adapter):
     }  # fmt: skip
     samples: ClassVar[Mapping[str, Any]] = {"loha_linear": {"r": 2, "alpha": 5}}
 
-    def __init__(
-        self, base: Linear, config: LoHaConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: LoHaConfig, rng: Source, path: str, shared: Shared) -> None:
         self.r = r = by_pattern(config.rank_pattern, path, config.r)
         self.s = by_pattern(config.alpha_pattern, path, config.alpha) / r
         left, right = (base.out_features, r), (r, base.in_features)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
+from npora.lora.torch_words import TorchWords
 from npora.machine.product import product
 from npora.nn import init
 from npora.nn.init import Source
@@ -77,14 +78,13 @@ class VeRA(Adapter):
         "A": Tensor("vera_A.{}", trained=False, shared=True),
         "B": Tensor("vera_B.{}", trained=False, shared=True),
     }
-    forms_matrix = False
 
     @staticmethod
     def shared(
         config: VeraConfig, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
     ) -> dict[str, Array]:
         """Draw from U(±√(6 / fan_in)) (He et al., 2015), A before B, in float32 whatever the dtype."""
-        words = init.TorchWords(config.projection_prng_key)
+        words = TorchWords(config.projection_prng_key)
         o, i = map(max, zip(*shapes.values(), strict=True))
         drawn = {}
         for name, shape in {"vera_A": (config.r, i), "vera_B": (o, config.r)}.items():
@@ -92,9 +92,7 @@ class VeRA(Adapter):
             drawn[name] = words.uniform(shape, -bound, bound).astype(dtype)
         return drawn
 
-    def __init__(
-        self, base: Linear, config: VeraConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: VeraConfig, rng: Source, path: str, shared: Shared) -> None:
         plain, dtype = config.init_weights, base.dtype
         d = np.full(config.r, config.d_initial, dtype) if plain else init.normal(rng, (config.r,), 1.0, dtype)
         self.d, self.b = Parameter(d), Parameter(np.full(base.out_features, 0 if plain else 1, dtype))
