@@ -70,7 +70,7 @@ class Adapters(Module):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a program wants to find again with the active adapter: anything that JSON holds. Saved and loaded."""
+        """What a program wants to find again with the active adapter, as JSON holds it: it is saved and loaded."""
         return self._notes[self.active_adapter]
 
     @notes.setter

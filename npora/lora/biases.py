@@ -9,7 +9,7 @@ from npora.nn.module import Array, Parameter
 
 
 class TrainedBiases:
-    """Remembers each trained bias's array of the base, which the bias holds while the adapter is off."""
+    """This remembers each trained bias's array of the base, which the bias holds while the adapter is off."""
 
     def __init__(self) -> None:
         self._base: dict[str, tuple[Parameter, Array]] = {}

@@ -24,7 +24,7 @@ logger = logging.getLogger("npora")
 
 @dataclass(frozen=True)
 class Origin:
-    """Keeps what an adapter's file said beside its tensors, and the state that this was said of."""
+    """An Origin keeps what an adapter's file said beside its tensors, and the state that this was said of."""
 
     metadata: Mapping[str, str]
     state: str

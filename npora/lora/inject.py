@@ -90,7 +90,7 @@ def adapted_layer(base: Linear, config: PeftConfig, rng: Source, path: str = "la
 
 
 class PlainView(Module):
-    """Shows the model's paths and modules as they were before wrapping, so that a second adapter finds the same names.
+    """A PlainView shows the model as it was before wrapping, so that a second adapter finds the same names.
 
     drawn : the paths of the modules that the model drew, where that was asked of it before it was wrapped
     """

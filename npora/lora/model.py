@@ -27,7 +27,7 @@ _WHERE = ("adapter_name", "is_trainable", "config", "revision", "cache_dir", "lo
 
 
 class PeftModel(Adapters):
-    """A frozen model with adapters. Build one with `get_peft_model` or `PeftModel.from_pretrained`.
+    """A PeftModel is a frozen model with adapters. Build one with `get_peft_model` or `PeftModel.from_pretrained`.
 
     The base model is changed in place: its target modules become Adapted, which hold them as `base_layer`.
     """

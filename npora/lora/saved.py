@@ -9,7 +9,7 @@ from npora.nn.module import Backward, Module
 
 
 class ModulesToSaveWrapper(Module):
-    """Holds the frozen `original_module` and a trained copy of it for each adapter, and calls the active one's."""
+    """This holds the frozen `original_module` and a trained copy of it for each adapter, and calls the active one's."""
 
     def __init__(self, original_module: Module, adapter_name: str) -> None:
         self.original_module = original_module

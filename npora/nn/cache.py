@@ -12,7 +12,7 @@ from npora.nn.readable import Readable, brief
 
 
 class LayerCache(Readable):
-    """The keys and values that one attention layer has computed for b sequences, each of its own length."""
+    """A LayerCache holds the keys and values that one attention layer has computed for b sequences of any lengths."""
 
     def __init__(self) -> None:
         self.lengths: Array = np.zeros(0, dtype=np.int64)  # [b]

@@ -57,6 +57,5 @@ def erf(x: Array) -> Array:
     point = k.astype(np.intp) + _BOUND * _STEPS_PER_UNIT
     value = table[-1].take(point)
     for coefficient in table[-2::-1]:  # Horner
-        value *= t
-        value += coefficient.take(point)
+        value = value * t + coefficient.take(point)
     return value

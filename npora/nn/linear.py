@@ -67,7 +67,7 @@ class Linear(Module):
         return linear.forward(x)
 
     def turned(self, W: Array) -> Array:
-        """W [o,i] the way round that `weight` holds it; and what `weight` holds, as W [o,i]."""
+        """Turn W [o,i] the way round that `weight` holds it; and what `weight` holds, back to W [o,i]."""
         return W
 
     @property

@@ -31,7 +31,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Module:
-    """A layer: parameters and modules as plain attributes (also in lists and dicts), and a `forward`.
+    """A layer has parameters and modules as plain attributes (also in lists and dicts), and a `forward`.
 
     `forward` returns the value and its pullback. Names are the attribute paths, `encoder.layer.0.query.weight`.
     """

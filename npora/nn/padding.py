@@ -11,7 +11,7 @@ from npora.nn.readable import Readable
 
 
 class Padding(Readable):
-    """Which cells of a padded batch [b,t] are tokens: read row by row, they are the n rows that a model works on.
+    """A Padding says which cells of a padded batch [b,t] are tokens: these, row by row, are a model's n rows.
 
     Parameters
     ----------

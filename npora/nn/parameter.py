@@ -13,7 +13,7 @@ from npora.nn.grad_mode import this_thread
 
 
 class Parameter:
-    """An array that a layer owns: its value `data`, its accumulated gradient `grad`, and whether it is trained.
+    """A parameter has its value `data`, its accumulated gradient `grad`, and `requires_grad`, whether it is trained.
 
     A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
     Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
