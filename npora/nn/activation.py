@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from npora.machine.blocks import in_blocks
 from npora.nn.module import Array, Pullback
 from npora.nn.normal import normal
 
@@ -23,6 +24,7 @@ def tanh(x: Array) -> tuple[Array, Pullback]:
     return y, lambda dy: dy * (1 - y * y)
 
 
+@in_blocks
 def silu(x: Array) -> tuple[Array, Pullback]:
     """y = x σ(x) with σ(x) = 1/(1 + e⁻ˣ) (Elfwing et al., 2017).
 
@@ -42,6 +44,7 @@ def sigmoid(x: Array) -> Array:
         return 1 / (1 + np.exp(-x))
 
 
+@in_blocks
 def gelu(x: Array) -> tuple[Array, Pullback]:
     """y = x Φ(x) with Φ(x) = (1 + erf(x/√2))/2, the exact GELU of BERT (Hendrycks and Gimpel, 2016).
 
@@ -52,6 +55,7 @@ def gelu(x: Array) -> tuple[Array, Pullback]:
     return x * cdf, lambda dy: dy * slope
 
 
+@in_blocks
 def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     """y = x (1 + tanh u)/2 with u = √(2/π) (x + 0.044715 x³): GPT-2's and T5's GELU (`gelu_new`, `gelu_pytorch_tanh`).
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from npora.machine.stored import Stored, form_of
 
 Array = npt.NDArray[Any]
+_ARRAYS = np.ndarray, np.generic  # a NumPy scalar is what arithmetic makes of an array without axes
 
 
 def checked_input(layer: object, x: Any, parameter: Array) -> Array:
@@ -42,12 +43,12 @@ def checked_pullback(layer: object, y: Array, backward: Callable[..., Any]) -> C
     name, shape, dtype = type(layer).__name__, y.shape, y.dtype
 
     def checked(*dy: Any) -> Any:
-        if len(dy) == 1 and isinstance(dy[0], np.ndarray) and dy[0].shape == shape and dy[0].dtype == dtype:
+        if len(dy) == 1 and isinstance(dy[0], _ARRAYS) and dy[0].shape == shape and dy[0].dtype == dtype:
             return backward(*dy)
         expected = f"the backward of this {name} takes dy of shape {shape}, {dtype}, as its value has"
         if len(dy) != 1:
             raise TypeError(f"{expected}; it was called with {len(dy)} arguments")
-        if not isinstance(dy[0], np.ndarray):
+        if not isinstance(dy[0], _ARRAYS):
             raise TypeError(f"{expected}; got {_kind(dy[0])}: pass np.asarray(dy, np.{dtype})")
         if dy[0].shape != shape:
             raise ValueError(f"{expected}; got one of shape {dy[0].shape}")

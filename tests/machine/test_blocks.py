@@ -1,7 +1,9 @@
-"""Blocks of a matrix are all of it, and a product over leading axes is one product."""
+"""Blocks give what the plain form gives, and a product over leading axes is one product."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,31 @@ from npora.machine import blocks
 from npora.nn.activation import gelu
 from npora.nn.linear import matmul
 from npora.nn.norm import normalize, rms_normalize
+
+
+@pytest.mark.parametrize("shape", [(7, 301, 64), (2, blocks.BLOCK + 1), (2 * blocks.BLOCK,), (3, 4), (0, 5), ()])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, np.int64])
+def test_blocks_give_the_bits_of_the_function_itself(shape: tuple[int, ...], dtype: Any) -> None:
+    sizes = []
+
+    def formula(x: Any) -> tuple[Any, Callable[[Any], Any]]:
+        sizes.append(x.size)
+        return np.exp(-x * x), lambda dy: -2.0 * x * dy
+
+    x = np.asarray(3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    dy = np.asarray(x + x.dtype.type(1))
+    x.flags.writeable = dy.flags.writeable = False
+    (y, backward), (expected, back_expected) = blocks.in_blocks(formula)(x), formula(x)
+    assert sizes.pop() == x.size == sum(sizes) and max(sizes) <= blocks.BLOCK
+    for found, right in ((y, expected), (backward(dy), back_expected(dy))):
+        assert found.shape == right.shape and found.dtype == right.dtype and found.tobytes() == right.tobytes()
+
+
+def test_what_is_kept_is_not_x_itself() -> None:
+    x = np.ones((3, blocks.BLOCK), np.float32)
+    seen, (_, backward) = weakref.ref(x), gelu(x)
+    del x
+    assert seen() is None and backward(np.ones((3, blocks.BLOCK), np.float32)).shape == (3, blocks.BLOCK)
 
 
 def test_matmul_is_one_product_over_all_leading_axes() -> None:
