@@ -51,7 +51,7 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
 
 def _mean(x: Array) -> Array:
-    return x.mean(axis=-1, keepdims=True)  # [...,1]
+    return x.sum(axis=-1, keepdims=True) / x.shape[-1]  # [...,1]
 
 
 class LayerNorm(Module):
