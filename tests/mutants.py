@@ -265,6 +265,6 @@ SURVIVORS: dict[str, str] = {
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",
     "nn/softmax.py: softmax: 0: plus 1": "a row without a visible key has no value to shift",
-    "nn/softmax.py: softmax: 1: plus 1 #2": _NONE,
+    "nn/softmax.py: softmax: 1: plus 1": _NONE,
     "optim/clip.py: clip_grad_norm: scale < 1: edge": "scaling by exactly 1 changes nothing",
 }  # fmt: skip

@@ -65,7 +65,9 @@ def test_errors_that_cancel_across_heads_do_not_hide(leading: tuple[int, ...]) -
 def lora(seed: int, i: int, o: int, r: int) -> LoRALinear:
     """With two adapters, of which the second is active."""
     layer = LoRALinear(Linear(i, o, rng=seed, dtype=np.float64), r + 1, rng=seed)
-    layer.adapters["second"] = LoRA(layer.base_layer, LoraConfig(r=r, lora_alpha=1.5 * r), np.random.default_rng(0))
+    layer.adapters["second"] = LoRA(
+        layer.base_layer, LoraConfig(r=r, lora_alpha=1.5 * r), np.random.default_rng(0), "", {}
+    )
     layer.active_adapter = "second"
     for number, parameter in enumerate(layer.parameters()):
         parameter.data = normal(seed + number, *parameter.shape)
