@@ -146,6 +146,12 @@ class PretrainedConfig(Readable):
         )
 
     @classmethod
+    def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys of a `config.json` with all that is said of a field under its name: a place for a family whose files
+        fold some of them into one. What is plain already stays."""
+        return dict(values)
+
+    @classmethod
     def from_dict(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
         """A config from the keys of a `config.json`; those that change nothing here are `kept`.
 
@@ -153,6 +159,7 @@ class PretrainedConfig(Readable):
         ------
         ValueError: as the class says; a field that stands there under two names with two values.
         """
+        values = cls.plain(values)
         for name, (expected, remedy) in _EVERYWHERE.items():
             if values.get(name) and values[name] != expected:
                 raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")

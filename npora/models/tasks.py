@@ -20,7 +20,7 @@ from npora.models.losses import (
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import Tokens, first_token_rows, last_token_rows, next_token_targets, token_targets
-from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init, no_grad
+from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Padding, Parameter, init, no_grad
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 from npora.nn.targets import IGNORED
@@ -250,6 +250,9 @@ class ForCausalLM(GenerationMixin, LanguageModel):
     def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
         """int [n], each row's target: the label of the column after it."""
         return next_token_targets(labels, padding)
+
+    def check_padding(self, padding: Padding, length: int) -> None:
+        self.body.check_padding(padding, length)
 
     def next_logits(self, ids: Array, packing: Packing, cache: Cache) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n]."""
