@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,8 +53,10 @@ class LayerNorm(Module):
     dx = normalize's pullback of γ ⊙ dy      (3)
     """
 
+    start: ClassVar[float] = 1  # where the weight begins
+
     def __init__(self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32) -> None:
-        self.weight = Parameter(np.ones(normalized_shape, dtype=dtype))
+        self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))
         self.bias = Parameter(np.zeros(normalized_shape, dtype=dtype))
         self.eps = eps
 
@@ -106,13 +110,19 @@ class RMSNorm(Module):
     dx = rms_normalize's pullback of γ ⊙ dy      (2)
     """
 
+    start: ClassVar[float] = 1
+
     def __init__(self, normalized_shape: int, eps: float = 1e-6, *, dtype: npt.DTypeLike = np.float32) -> None:
-        self.weight = Parameter(np.ones(normalized_shape, dtype=dtype))
+        self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))
         self.eps = eps
+
+    def gamma(self) -> Array:
+        """γ [i], of which the weight is the part that is learnt: ∂γ/∂weight = 1."""
+        return self.weight.data
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, eps = self.weight, self.eps
-        gamma = weight.data
+        gamma = self.gamma()
 
         def formula(x: Array) -> tuple[Array, Array, Array]:
             xhat, r = _scaled(x, eps)
@@ -126,3 +136,12 @@ class RMSNorm(Module):
             return by_rows(lambda dy, *kept: _scaled_back(gamma * dy, *kept), dy, xhat, r)  # (2)
 
         return y, backward
+
+
+class CentredRMSNorm(RMSNorm):
+    """y = (1 + w) ⊙ x̂, whose weight starts at 0: Gemma's. Otherwise as RMSNorm, and dw is its dγ.    w [i]"""
+
+    start: ClassVar[float] = 0
+
+    def gamma(self) -> Array:
+        return 1 + self.weight.data
