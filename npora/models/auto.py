@@ -22,6 +22,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "gemma3_text": ("gemma3", "Gemma3"),
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),
+    "mistral": ("mistral", "Mistral"),
     "qwen2": ("qwen2", "Qwen2"),
     "qwen3": ("qwen3", "Qwen3"),
     "roberta": ("roberta", "Roberta"),
