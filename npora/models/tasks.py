@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Body, Rng
 from npora.models.generate.generation import GenerationMixin
 from npora.models.losses import (
     language_modeling,
@@ -90,9 +90,7 @@ class ForSequenceClassification(Headed):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        tokens = self.body.tokens(
-            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids
-        )
+        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
         h, back_body = self.body.rows(tokens, rng, self.read(tokens))  # [b,m]
         logits, back_head = self.head(h, rng)  # [b,v]
         return sequence_classification(
@@ -137,27 +135,29 @@ class ForTokenClassification(Headed):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-        tokens = self.body.tokens(
-            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids
-        )
+        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
         h, back_body = self.body.rows(tokens, rng)  # [n,m]
         rows, back_head = self.head(h, rng)  # [n,v]
         return token_classification(rows, lambda drows: back_body(back_head(drows)), tokens.of_the_batch, labels)
 
 
 class ScoredTokens(ForTokenClassification):
-    """A decoder's: `score`, a linear head, on every token."""
+    """A decoder's: a linear head, `score`, on every token."""
 
-    may_lack = ("score.",)
+    score_name: ClassVar[str] = "score"
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.may_lack = (f"{cls.score_name}.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
-        p = next((p for name in ("classifier_dropout", "hidden_dropout") if (p := getattr(config, name, None)) is not None), 0.1)
-        self.dropout = Dropout(p)
-        self.score: Module = make.linear(config.hidden_size, config.num_labels)
+        said = (getattr(config, name, None) for name in ("classifier_dropout", "hidden_dropout"))
+        self.dropout = Dropout(next((p for p in said if p is not None), 0.1))
+        setattr(self, self.score_name, make.linear(config.hidden_size, config.num_labels))
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         h, back_dropout = self.dropout(h, rng)
-        logits, back_score = self.score(h, rng)
+        logits, back_score = getattr(self, self.score_name)(h, rng)  # [n,v]
         return logits, lambda dlogits: back_dropout(back_score(dlogits))
 
 
@@ -173,7 +173,7 @@ class LanguageModel(Headed):
     then; with all_logits=True they are computed at once, those that the loss saw.
     """
 
-    has_all_logits = True
+    has_all_logits: ClassVar[bool] = True
 
     def forward(
         self,
@@ -186,9 +186,7 @@ class LanguageModel(Headed):
         rng: Rng = None,
         all_logits: bool = False,
     ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-        tokens = self.body.tokens(
-            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids
-        )
+        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
         return self.model_language(tokens, labels, rng, all_logits)
 
     def model_language(

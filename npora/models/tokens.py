@@ -15,10 +15,8 @@ from npora.models.differences import (
 )
 from npora.nn import Packing, Padding
 from npora.nn.module import Array
-from npora.nn.targets import IGNORED
 from npora.nn.readable import Readable
-
-
+from npora.nn.targets import IGNORED
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,8 @@ class LayerCache(Readable):
             n = int(self.lengths[0])
             return self._k[0, :n], self._v[0, :n], Packing.dense(1, n)
         spaced = Packing.spaced(self.lengths, capacity)
-        return self._k.reshape(batch * capacity, -1), self._v.reshape(batch * capacity, -1), spaced
+        k, v = (x.reshape(batch * capacity, x.shape[2]) for x in (self._k, self._v))  # [b,capacity,g·d] → [s,g·d]
+        return k, v, spaced
 
     def select(self, sequences: Array) -> None:
         """Go on with these sequences, in this order; one may stand several times (beam search)."""

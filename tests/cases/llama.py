@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models.families.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel
-from npora.models.families.llama import LlamaForCausalLM, LlamaForSequenceClassification
+from npora.models.families.llama import (
+    LlamaConfig,
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+)
 from npora.models.pretrained import Factory
 from npora.nn.functional import frequencies, rotation, swiglu
 from npora.nn.view import View

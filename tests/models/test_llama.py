@@ -166,7 +166,7 @@ def test_the_defaults_are_llama_2_7bs_and_a_config_reads_back_what_it_writes() -
         "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "attention_dropout": 0.0,
         "mlp_bias": False, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
         "num_labels": 2, "problem_type": None, "initializer_range": 0.02, "id2label": {0: "LABEL_0", 1: "LABEL_1"},
-        "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "kept": {},
+        "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "kept": {}, "hidden_act": "silu",
     }  # fmt: skip
     odd = LlamaConfig(**SMALL, rope_theta=7.0, tie_word_embeddings=True, num_labels=3)
     for written in (config, odd):
@@ -203,7 +203,7 @@ def test_theta_is_where_newer_and_older_files_put_it(fields: dict[str, Any], the
             {"rope_scaling": {"rope_type": "yarn"}},
             "rope_scaling with rope_type 'yarn' is not supported; only 'default'",
         ),
-        ({"hidden_act": "gelu"}, "hidden_act='gelu' is not supported; only 'silu' is"),
+        ({"hidden_act": "gelo"}, "hidden_act 'gelo' is not one of"),
         ({"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"head_dim": None, "hidden_size": 13}, "hidden_size 13 is not a multiple of num_attention_heads 4"),
         ({"head_dim": 5}, "head_dim must be a positive even number, to be turned; got 5"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from npora.models.heads import token_classification
 
 from npora.models import (
     BertForSequenceClassification,
@@ -14,7 +15,6 @@ from npora.models import (
     DifferenceWarning,
     DistilBertForSequenceClassification,
 )
-from npora.models.heads import token_classification
 from npora.models.tokens import check_positions, last_token_rows, next_token_targets, pack_tokens, packed_positions
 from npora.nn import Linear
 from tests.tiny import SIZES, tiny_bert
