@@ -41,7 +41,8 @@ class PretrainedConfig(Readable):
     kept : what a file says besides. It changes nothing here, can be read as an attribute, and is written back
 
     A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `fixed`,
-    the fields of which it computes one value alone: a file that says otherwise is refused by name.
+    the fields of which it computes one value alone: a file that says otherwise is refused by name; `takes_any_length`,
+    where positions are not learnt one by one, so that a text may be longer than those that the model was trained on.
 
     Raises
     ------
@@ -55,6 +56,7 @@ class PretrainedConfig(Readable):
     fixed: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     activation_field: ClassVar[str] = "hidden_act"
+    takes_any_length: ClassVar[bool] = False
     _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
 
     num_labels: int = None  # type: ignore[assignment]  # a whole number once constructed

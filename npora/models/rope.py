@@ -31,6 +31,7 @@ class RotaryConfig(PretrainedConfig):
         Others are refused: "yarn", "longrope", and "dynamic", whose frequencies change with the longest sequence met
     """
 
+    takes_any_length = True
     fixed: ClassVar[Mapping[str, Any]] = {"is_causal": True, "partial_rotary_factor": 1.0}
 
     head_dim: int = None  # type: ignore[assignment]  # a whole number once constructed

@@ -14,6 +14,7 @@ class T5Config(PretrainedConfig):
     """A T5's `config.json`; the defaults are t5-small's."""
 
     model_type = "t5"
+    takes_any_length = True
     aliases: ClassVar = {
         "hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
         "head_dim": "d_kv",

@@ -121,7 +121,12 @@ class Decoder:
         assert {"head_dim", "rms_norm_eps", "rope_parameters", "tie_word_embeddings"} - theirs.keys() <= {"head_dim"}
         shared = ours.keys() & theirs.keys()
         assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
-        assert ours.keys() - theirs.keys() <= {"head_dim", "rope_theta", "rope_local_base_freq", "sliding_window_pattern"}
+        assert ours.keys() - theirs.keys() <= {
+            "head_dim",
+            "rope_theta",
+            "rope_local_base_freq",
+            "sliding_window_pattern",
+        }
 
     def test_logits_loss_and_every_gradient_agree(self, tmp_path: Path, changes: dict[str, Any], side: str) -> None:
         theirs = self.reference(tmp_path, **changes)
@@ -136,7 +141,9 @@ class Decoder:
         names = {"CausalLM": "CAUSAL_LM", "SequenceClassification": "SEQUENCE_CLASSIFICATION",
                  "TokenClassification": "TOKEN_CLASSIFICATION", "MaskedLM": "MASKED_LM",
                  "Seq2SeqLM": "SEQ_TO_SEQ_CAUSAL_LM"}  # fmt: skip
-        theirs = {task: getattr(known, f"MODEL_FOR_{name}_MAPPING_NAMES").get(self.family) for task, name in names.items()}
+        theirs = {
+            task: getattr(known, f"MODEL_FOR_{name}_MAPPING_NAMES").get(self.family) for task, name in names.items()
+        }
         assert {task: kind.__name__ for task, kind in tasks_of(self.family).items()} == {
             task: name for task, name in theirs.items() if name
         }
@@ -168,16 +175,12 @@ class Decoder:
         )
         theirs.save_pretrained(tmp_path)
         ours = tasks_of(self.family)["CausalLM"](self.load(tmp_path).config, rng=0)  # type: ignore[call-arg]
-        constant = {
-            name: p.flatten()[0].item() for name, p in theirs.named_parameters() if (p == p.flatten()[0]).all()
-        }
+        constant = {name: p.flatten()[0].item() for name, p in theirs.named_parameters() if (p == p.flatten()[0]).all()}
         assert len(constant) >= 3 * 2 + 1
         for name, parameter in ours.named_parameters():
             assert (parameter.data == constant[name]).all() if name in constant else parameter.data.std() > 0.01, name
 
-    def test_adapters_go_to_peft_and_back(
-        self, tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_adapters_go_to_peft_and_back(self, tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
         """Outputs, gradients, names, counts; and what PEFT merges."""
         kind = {"CausalLM": "CAUSAL_LM", "SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS"}[task]
         batch = self.labelled(task, "left")
@@ -216,7 +219,9 @@ class Decoder:
             said = {"max_new_tokens": 12, "eos_token_id": 49, "pad_token_id": 48, **options}
             expected = theirs.generate(torch.tensor(ids), attention_mask=torch.tensor(mask), do_sample=False, **said)
             np.testing.assert_array_equal(ours.generate(ids, mask, **said), expected.numpy())
-        alone = theirs.generate(torch.tensor(IDS[:1]), do_sample=False, max_new_tokens=12, eos_token_id=49, pad_token_id=48)
+        alone = theirs.generate(
+            torch.tensor(IDS[:1]), do_sample=False, max_new_tokens=12, eos_token_id=49, pad_token_id=48
+        )
         found = ours.generate(IDS[:1], np.ones((1, 7)), max_new_tokens=12, eos_token_id=49, pad_token_id=48)
         np.testing.assert_array_equal(found, alone.numpy())
         assert len(np.unique(found)) > 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tests.parity.decoders import LINEAR, LLAMA3, SIZES, Decoder
 
 LOCAL = {"rope_type": "default", "rope_theta": 37.0}
@@ -9,9 +11,15 @@ LOCAL = {"rope_type": "default", "rope_theta": 37.0}
 
 class TestGemma3(Decoder):
     family = "gemma3_text"
-    sizes = {**SIZES, "head_dim": 10, "query_pre_attn_scalar": 13, "sliding_window": 3, "sliding_window_pattern": 2}
+    sizes: ClassVar = {
+        **SIZES,
+        "head_dim": 10,
+        "query_pre_attn_scalar": 13,
+        "sliding_window": 3,
+        "sliding_window_pattern": 2,
+    }
     centre = 0.0
-    variants = {
+    variants: ClassVar = {
         "plain": {},
         "untied, biases, one key head": {
             "tie_word_embeddings": False, "attention_bias": True, "num_key_value_heads": 1, "rms_norm_eps": 1e-3,

@@ -13,6 +13,7 @@ from npora import AutoModelForSequenceClassification, LoraConfig, PeftModel, get
 from npora.files import load_file, save_file
 from npora.models import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
 from npora.nn import Cache, Packing, Padding
+from tests.parity.decoders import LINEAR, LLAMA3, assert_same_gradients, widen
 from tests.parity.reference import assert_close, tensors, torch, transformers
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
@@ -42,24 +43,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-3,
     },
     "another theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 37.0}},
+    "scaled linearly": {"rope_parameters": LINEAR},
+    "scaled by wavelengths": {"rope_parameters": LLAMA3},
+    "scaled by wavelengths, of the longest text": {
+        "rope_parameters": {name: value for name, value in LLAMA3.items() if "original" not in name},
+    },
 }  # fmt: skip
 every_variant = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 
 
-class Wide:
-    """torch with float64 under the name of float32."""
-
-    float = float32 = torch.float64
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
 @pytest.fixture(autouse=True)
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The norm, the angles and the loss of transformers' Llama are float32 even in a float64 model; not here."""
-    monkeypatch.setattr(modeling_llama, "torch", Wide())
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    widen(monkeypatch, modeling_llama)
 
 
 def reference(directory: Path, kind: str = "LlamaForCausalLM", **changes: Any) -> Any:
@@ -76,17 +71,6 @@ def reference(directory: Path, kind: str = "LlamaForCausalLM", **changes: Any) -
 
 def load(directory: Path, kind: Any = LlamaForCausalLM) -> Any:
     return kind.from_pretrained(directory, dtype=np.float64)
-
-
-def assert_same_gradients(ours: Any, theirs: Any) -> int:
-    """The gradient of every trainable parameter, by name; returns how many there are."""
-    expected = {name: p.grad for name, p in theirs.named_parameters() if p.requires_grad}
-    found = {name: p.grad for name, p in ours.named_parameters() if p.requires_grad}
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
-        assert np.abs(expected[name].numpy()).max() > 1e-6, f"nothing to compare in {name}"
-        assert_close(gradient, expected[name], GRADIENT)
-    return len(found)
 
 
 def test_the_defaults_are_those_of_transformers() -> None:
@@ -189,16 +173,25 @@ def test_a_directory_of_npora_loads_in_transformers(tmp_path: Path) -> None:
         assert_close(ours(**BATCH)[0].logits[MASK.astype(bool)], expected, LOGITS)
 
 
-def test_files_of_older_versions_load_the_same(tmp_path: Path) -> None:
-    expected = reference(tmp_path, rope_parameters={"rope_type": "default", "rope_theta": 37.0})(**tensors(BATCH))
+@pytest.mark.parametrize("scaling", [None, LINEAR, LLAMA3], ids=["default", "linear", "llama3"])
+def test_files_of_older_versions_load_the_same(tmp_path: Path, scaling: dict[str, Any] | None) -> None:
+    rope = {"rope_type": "default", **(scaling or {}), "rope_theta": 37.0}
+    expected = reference(tmp_path, rope_parameters=rope)(**tensors(BATCH))
     path = tmp_path / "model.safetensors"
     state = {name: np.array(value) for name, value in load_file(path).items()}
     state["model.layers.1.self_attn.rotary_emb.inv_freq"] = np.ones(5)
     save_file(state, path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["rope_parameters"]
-    (tmp_path / "config.json").write_text(json.dumps({**config, "rope_theta": 37.0, "rope_scaling": None}))
+    older = scaling and {"type" if name == "rope_type" else name: value for name, value in scaling.items()}
+    if older:
+        del older["rope_theta"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rope_theta": 37.0, "rope_scaling": older}))
     assert_close(load(tmp_path)(**BATCH)[0].logits[0], expected.logits[0], LOGITS)
+    load(tmp_path).save_pretrained(tmp_path / "again")
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "again", dtype=torch.float64)
+    assert theirs.config.rope_parameters == rope
+    assert_close(load(tmp_path / "again")(**BATCH)[0].logits[0], theirs(**tensors(BATCH)).logits[0], LOGITS)
 
 
 ADAPTERS: dict[str, dict[str, Any]] = {

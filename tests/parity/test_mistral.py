@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tests.parity.decoders import LLAMA3, SIZES, Decoder
 
 
 class TestMistral(Decoder):
     family = "mistral"
-    sizes = {**SIZES, "head_dim": 10, "sliding_window": 3}
-    variants = {
+    sizes: ClassVar = {**SIZES, "head_dim": 10, "sliding_window": 3}
+    variants: ClassVar = {
         "plain": {},
         "tied, heads of a usual width": {"tie_word_embeddings": True, "head_dim": None},
         "windows as wide as the texts": {"sliding_window": 7},

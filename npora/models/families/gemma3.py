@@ -41,6 +41,7 @@ class Gemma3TextConfig(LayerTypesConfig, LlamaLikeConfig):
 
     model_type = "gemma3_text"
     activation_field = "hidden_activation"
+    sizes = (*LlamaLikeConfig.sizes, "sliding_window_pattern")
     fixed: ClassVar = {
         **LlamaLikeConfig.fixed, "attn_logit_softcapping": None, "final_logit_softcapping": None,
         "use_bidirectional_attention": False,
@@ -86,7 +87,12 @@ class Gemma3TextConfig(LayerTypesConfig, LlamaLikeConfig):
 
     @classmethod
     def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """As RotaryConfig.plain, of rope_parameters by kinds of layers. Raises ValueError where a window's are scaled."""
+        """As RotaryConfig.plain, of rope_parameters by kinds of layers.
+
+        Raises
+        ------
+        ValueError: another kind, or a window whose rotation is scaled.
+        """
         values = dict(values)
         rope = values.pop("rope_parameters", None) or {}
         if others := rope.keys() - {FULL, SLIDING}:

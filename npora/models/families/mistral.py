@@ -1,4 +1,4 @@
-"""Mistral (Jiang et al., 2023): Llama without biases, whose layers all see a window where the config names its width."""
+"""Mistral (Jiang et al., 2023): Llama without biases, whose layers all see a window where the config has one."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ class MistralConfig(LlamaLikeConfig):
     sliding_window: int | None = 4096
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(f"config: sliding_window must be at least 1, or null; got {self.sliding_window!r}")
 
 
 class MistralAttention(LlamaAttention):

@@ -62,8 +62,8 @@ def generate(
 
     The model gives `next_logits(ids [n], packing, cache)` → [b,v], the logits after each of b sequences whose rows are
     those in the cache and then ids; an encoder-decoder `encode(input_ids, attention_mask)` → memory, to be taken by
-    next_logits as its fourth, and with a `select(sequences)` that goes on with those, in place, as a Cache's does. It may
-    have a `check_padding(padding, length)` that raises for prompts that it does not take, which grow to that length.
+    next_logits as its fourth, and with a `select(sequences)` that goes on with those, in place, as a Cache's does. A
+    `check_padding(padding, length)` raises for prompts that it does not take, which are to grow to that length.
 
     Raises
     ------
