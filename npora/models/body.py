@@ -58,16 +58,22 @@ class Body(PretrainedModel):
         return BaseModelOutput(padding.unpack(h)), lambda dhidden: back_rows(padding.pack(dhidden))
 
     def tokens(
-        self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None = None, **others: npt.ArrayLike | None
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        *,
+        source: Tokens | None = None,
+        **others: npt.ArrayLike | None,
     ) -> Tokens:
-        """The batch's tokens, packed. Raises TypeError for an input that this family has not."""
+        """The batch's tokens, packed; source : those that an encoder reads, beside a decoder's. Raises TypeError for an
+        input that this family has not."""
         foreign = [name for name, value in others.items() if value is not None and name not in self.inputs]
         if foreign:
             raise TypeError(
                 f"{type(self).__name__} has no {', '.join(foreign)}: it takes {', '.join(self.inputs)}; leave "
                 f"{'it' if len(foreign) == 1 else 'them'} out"
             )
-        tokens = Tokens.of(input_ids, attention_mask, **others)
+        tokens = Tokens.of(input_ids, attention_mask, **others, source=source)
         self.check_padding(tokens.of_the_batch, tokens.of_the_batch.mask.shape[1])
         return tokens
 

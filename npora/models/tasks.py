@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,14 @@ from npora.models.losses import (
 )
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.pretrained import Factory, PretrainedModel
-from npora.models.tokens import Tokens, first_token_rows, last_token_rows, next_token_targets, token_targets
+from npora.models.tokens import (
+    Memory,
+    Tokens,
+    first_token_rows,
+    last_token_rows,
+    next_token_targets,
+    token_targets,
+)
 from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Padding, Parameter, init, no_grad
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
@@ -33,13 +41,15 @@ class Headed(PretrainedModel):
     hooks of its task, where they are not the usual ones:
 
     add_head(config, make) : makes the head's layers, as attributes
-    head(h, rng) : from the rows that are read to logits (a class) or to what `decoder` projects (a token)
-    read(tokens) : which rows a class is read from
+    head(h, rng) : from the rows that are read to logits (a class) or to what is projected to the vocabulary (a token),
+        by the layer that `output_embeddings` names
+    pack(input_ids, attention_mask, …) : the tokens that a class is read from
+    read(tokens) : which of their rows
     targets(labels, padding) : each row's target, of a task that has labels for tokens
-    decoder : the projection to the vocabulary, of a task that has one
     """
 
     body_class: ClassVar[type[Body]]
+    inputs: ClassVar[tuple[str, ...]]  # the arrays, by name, that forward takes: the body's, and labels
     body_options: ClassVar[dict[str, Any]] = {}  # what it is made with
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -48,6 +58,8 @@ class Headed(PretrainedModel):
             for name in ("config_class", "base_model_prefix", "default_target_modules", "ignored"):
                 if name not in vars(cls):
                     setattr(cls, name, getattr(body, name))
+            if "inputs" not in vars(cls):
+                cls.inputs = (*body.inputs, "labels")
 
     def __init__(self, config: Any, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32) -> None:
         rng = init.default_rng(rng)
@@ -65,11 +77,6 @@ class Headed(PretrainedModel):
     @property
     def body(self) -> Any:
         return getattr(self, self.base_model_prefix)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The arrays, by name, that forward takes."""
-        return (*self.body_class.inputs, "labels")
 
 
 class ForSequenceClassification(Headed):
@@ -90,12 +97,18 @@ class ForSequenceClassification(Headed):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        tokens = self.pack(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
         h, back_body = self.body.rows(tokens, rng, self.read(tokens))  # [b,m]
         logits, back_head = self.head(h, rng)  # [b,v]
         return sequence_classification(
             logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
         )
+
+    def pack(
+        self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: npt.ArrayLike | None
+    ) -> Tokens:
+        tokens: Tokens = self.body.tokens(input_ids, attention_mask, **others)
+        return tokens
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's first row, as encoders are trained."""
@@ -192,7 +205,7 @@ class LanguageModel(Headed):
     def model_language(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng, all_logits: bool
     ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-        padding, decoder = tokens.of_the_batch, self.decoder
+        padding, decoder = tokens.of_the_batch, self.unembedding()
         targets = None if labels is None else self.targets(labels, padding)  # [n]
         read = None if targets is None or all_logits else np.flatnonzero(targets != IGNORED)  # [k]
         h, back_body = self.body.rows(tokens, rng, read)  # [k,m]
@@ -213,10 +226,9 @@ class LanguageModel(Headed):
             output, _ = self.model_language(tokens, None, None, False)
         return output.logits
 
-    @property
-    def decoder(self) -> Module:
-        """The projection to the vocabulary."""
-        raise NotImplementedError(f"{type(self).__name__} has no decoder")
+    def unembedding(self) -> Any:
+        """The projection to the vocabulary, which `output_embeddings` names."""
+        return reduce(getattr, (self.output_embeddings or "").split("."), self)
 
     def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
         """int [n], each row's target: its own label."""
@@ -227,8 +239,8 @@ class ForMaskedLM(LanguageModel):
     """Tokens behind masks, each from all the others (Devlin et al., 2018). Labels are those tokens, −100 elsewhere."""
 
 
-class ForCausalLM(GenerationMixin, LanguageModel):
-    """The next token. The logits of a token are for the one after it, and labels are the tokens themselves.
+class Writing(GenerationMixin, LanguageModel):
+    """What writes one token after another.
 
     The projection `lm_head` is the token embedding itself where `config.tie_word_embeddings`, else a matrix of its own.
     """
@@ -241,24 +253,28 @@ class ForCausalLM(GenerationMixin, LanguageModel):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return h, lambda dh: dh
 
-    @property
-    def decoder(self) -> Module:
-        return self.lm_head
+    def check_padding(self, padding: Padding, length: int) -> None:
+        """Raise where the body does not take prompts so padded, which are to grow to this length."""
+        self.body.check_padding(padding, length)
+
+    def next_logits(self, ids: Array, packing: Packing, cache: Cache, memory: Memory | None = None) -> Array:
+        """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n].
+
+        memory : what a decoder reads beside them, of which the cache keeps what the first call makes
+        """
+        tokens = Tokens(ids, packing, position_ids=cache.positions(packing), source=memory)
+        h, _ = self.body.rows(tokens, read=packing.last_rows(), cache=cache)  # [b,m]
+        z, _ = self.head(h)
+        logits: Array = self.unembedding()(z)[0]
+        return logits
+
+
+class ForCausalLM(Writing):
+    """The next token. The logits of a token are for the one after it, and labels are the tokens themselves."""
 
     def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
         """int [n], each row's target: the label of the column after it."""
         return next_token_targets(labels, padding)
-
-    def check_padding(self, padding: Padding, length: int) -> None:
-        self.body.check_padding(padding, length)
-
-    def next_logits(self, ids: Array, packing: Packing, cache: Cache) -> Array:
-        """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n]."""
-        tokens = Tokens(ids, packing, position_ids=cache.positions(packing))
-        h, _ = self.body.rows(tokens, read=packing.last_rows(), cache=cache)  # [b,m]
-        z, _ = self.head(h)
-        logits: Array = self.decoder(z)[0]
-        return logits
 
 
 def projection(embedding: Embedding, tied: bool, make: Factory, bias: Parameter | None = None) -> Linear:

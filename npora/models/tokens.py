@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,8 @@ class Tokens(Readable):
     padding : the way back to the padded batch; None where rows were given as such
     position_ids, token_type_ids : int [n], where they were given
     padded_ids : int [b,t], as they came; is_masked, whether an attention mask came with them
-    source : what the decoder of an encoder-decoder reads beside them: tokens that its encoder reads, or what it made
-        of them
+    source : what the decoder of an encoder-decoder reads beside them: tokens that its encoder reads, or the Memory that
+        it made of them
     """
 
     ids: Array
@@ -39,7 +38,7 @@ class Tokens(Readable):
     token_type_ids: Array | None = None
     padded_ids: Array | None = None
     is_masked: bool = False
-    source: Any = None
+    source: Tokens | Memory | None = None
 
     @classmethod
     def of(
@@ -48,7 +47,7 @@ class Tokens(Readable):
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         position_ids: npt.ArrayLike | None = None,
-        source: Any = None,
+        source: Tokens | Memory | None = None,
     ) -> Tokens:
         """The tokens of a padded batch [b,t], packed.
 
@@ -73,6 +72,19 @@ class Tokens(Readable):
         if self.padding is None:
             raise RuntimeError("these tokens were given as rows: they have no place in a padded batch")
         return self.padding
+
+
+@dataclass
+class Memory(Readable):
+    """What an encoder made of its tokens: rows [s,m], and which of them form which sequence."""
+
+    rows: Array
+    packing: Packing
+
+    def select(self, sequences: Array) -> None:
+        """Go on with these sequences, in this order; one may stand several times (beam search)."""
+        self.rows = self.rows[self.packing.rows_of(sequences)]
+        self.packing = Packing.of_lengths(self.packing.lengths[sequences])
 
 
 def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:

@@ -25,7 +25,7 @@ class View(Readable):
     Parameters
     ----------
     packing : which of the n rows form which sequence; none of them is nobody's
-    read : int [k], ascending, the rows that are read; all unless given
+    read : int [k], ascending, the rows that are read; all unless given, and None where they are all
 
     Attributes
     ----------
@@ -41,12 +41,15 @@ class View(Readable):
     queries: Packing = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        queries = self.packing
-        if self.read is not None:
-            if (np.diff(self.read) <= 0).any():
-                raise ValueError("the rows that are read must ascend, each of them once: sort them with np.unique")
-            ends = np.searchsorted(self.read, self.packing.starts + self.packing.lengths)  # [b]
+        read, queries = self.read, self.packing
+        if read is not None and (np.diff(read) <= 0).any():
+            raise ValueError("the rows that are read must ascend, each of them once: sort them with np.unique")
+        if read is not None and len(read) == self.packing.rows:
+            read = None
+        if read is not None:
+            ends = np.searchsorted(read, self.packing.starts + self.packing.lengths)  # [b]
             queries = Packing.of_lengths(np.diff(ends, prepend=0))
+        object.__setattr__(self, "read", read)
         object.__setattr__(self, "queries", queries)
 
     def pick(self, x: Array) -> tuple[Array, Pullback]:

@@ -35,6 +35,7 @@ LLAMA3 = {
 IDS = np.array([[3, 5, 3, 6], [1, 4, 2, 0]])
 MASK = np.array([[1, 1, 1, 1], [1, 1, 1, 0]])
 BATCH = {"attention_mask": MASK, "labels": np.array([[-100, 5, 3, 6], [1, 4, 2, -100]])}
+CLASSES = np.array([[0, 2, -100, 1], [-100] * 4])
 
 
 def layer(kind: Any, model: Any, **fields: Any) -> Case:
@@ -64,9 +65,7 @@ CASES = [
     layer(Gemma3DecoderLayer, Gemma3ForCausalLM, **GEMMA),
     whole(MistralForCausalLM, ", loss"),
     whole(MistralForCausalLM, ", logits", {"attention_mask": MASK}, rope_scaling=LLAMA3),
-    whole(
-        MistralForTokenClassification, "", {"attention_mask": MASK, "labels": np.array([[0, 2, -100, 1], [-100] * 4])}
-    ),
+    whole(MistralForTokenClassification, "", {"attention_mask": MASK, "labels": CLASSES}),
     whole(Qwen2ForCausalLM, ", loss", tie_word_embeddings=True, **SLIDING),
     whole(Qwen3ForCausalLM, ", loss", rope_scaling={"rope_type": "linear", "factor": 3.0}),
     whole(Gemma3ForCausalLM, ", loss", **GEMMA),

@@ -259,7 +259,7 @@ def test_only_what_is_random_has_to_be_saved_and_is_said(tmp_path: Path, caplog:
     tiny_encoder("bert", "TokenClassification").save_pretrained(tmp_path)
     model: Any = AutoModelForMaskedLM.from_pretrained(tmp_path)
     assert model.newly_initialized_modules() == ("cls.predictions.transform",)
-    for parameter in model.cls["predictions"].transform.parameters():
+    for parameter in model.cls.predictions.transform.parameters():
         parameter.data = parameter.data + 1
     model(IDS)
     assert model.newly_initialized == ("cls.predictions.bias",)

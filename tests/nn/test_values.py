@@ -9,8 +9,8 @@ import pytest
 
 from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing, Padding, is_grad_enabled, stack
 from npora.nn import functional as F
-from npora.nn import rotary
 from npora.nn.module import Pullback
+from npora.nn.rotary import linear, llama3
 
 
 def test_linear_by_hand() -> None:
@@ -193,9 +193,9 @@ def test_a_rotation_is_exact_far_out_and_of_its_own_rows() -> None:
 def test_frequencies_that_are_scaled_by_hand() -> None:
     omega = F.frequencies(6, 1000.0)
     np.testing.assert_allclose(omega, [1, 0.1, 0.01], rtol=1e-15)
-    np.testing.assert_allclose(rotary.linear(omega, factor=4.0), [0.25, 0.025, 0.0025], rtol=1e-15)
+    np.testing.assert_allclose(linear(omega, factor=4.0), [0.25, 0.025, 0.0025], rtol=1e-15)
     # Within 40π positions the pairs turn 20, 2 and 0.2 times: more than high, a quarter of the way up from low, less.
-    found = rotary.llama3(
+    found = llama3(
         omega, factor=8.0, low_freq_factor=1, high_freq_factor=5.0, original_max_position_embeddings=40 * math.pi
     )
     np.testing.assert_allclose(found, [1, 0.1 * (0.75 / 8 + 0.25), 0.01 / 8], rtol=1e-14)

@@ -42,8 +42,8 @@ class LlamaLikeConfig(RotaryConfig):
     head_dim : hidden_size / num_attention_heads unless given
     """
 
-    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-             "num_key_value_heads")  # fmt: skip
+    sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                                        "num_attention_heads", "num_key_value_heads")  # fmt: skip
 
     vocab_size: int = 32000
     hidden_size: int = 4096
