@@ -28,7 +28,7 @@ from npora.models.tokens import (
     next_token_targets,
     token_targets,
 )
-from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Padding, Parameter, init, no_grad
+from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init, no_grad
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 from npora.nn.targets import IGNORED
@@ -252,10 +252,6 @@ class Writing(GenerationMixin, LanguageModel):
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return h, lambda dh: dh
-
-    def check_padding(self, padding: Padding, length: int) -> None:
-        """Raise where the body does not take prompts so padded, which are to grow to this length."""
-        self.body.check_padding(padding, length)
 
     def next_logits(self, ids: Array, packing: Packing, cache: Cache, memory: Memory | None = None) -> Array:
         """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n].
