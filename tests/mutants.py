@@ -13,7 +13,8 @@ from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "normal", "gated", "loss", "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules",
-          "attention", "packing", "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual")]  # fmt: skip
+          "attention", "packing", "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view",
+          "residual")]  # fmt: skip
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative",
           "families/bert", "families/roberta", "families/distilbert", "families/gpt2", "families/llama", "families/t5",
           "families/t5_stack")]  # fmt: skip
@@ -209,7 +210,8 @@ SURVIVORS: dict[str, str] = {
     "models/relative.py: relative_bias: 0: plus 1 #3": _GRID,
     "models/relative.py: relative_bias: 0: plus 1 #4": _LENGTHS,
     "models/relative.py: relative_buckets: r < exact: edge": "at r = n/2 both formulas give n/2",
-    "models/families/t5_stack.py: T5CrossAttention.forward: 0: plus 1": "a row that belongs to no sequence is not remembered",
+    "models/families/t5_stack.py: T5CrossAttention.forward: 0: plus 1":
+        "a row that belongs to no sequence is not remembered",
     "nn/activation.py: sigmoid: 700: plus 1": "e⁻⁷⁰¹ is nothing, as e⁻⁷⁰⁰ is",
     "nn/attention.py: MultiHeadAttention.forward: -1: without the sign": _LAST_OF_TWO,
     "nn/cache.py: _grown: 0: plus 1": _ROOM,
