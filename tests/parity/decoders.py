@@ -14,6 +14,7 @@ import pytest
 import npora
 from npora import LoraConfig, PeftModel, get_peft_model
 from npora.models.auto import tasks_of
+from npora.nn import Cache, Packing
 from tests.parity.reference import assert_close, tensors, torch, transformers
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
@@ -75,7 +76,10 @@ class Decoder:
         file = self.family.removesuffix("_text")
         widen(monkeypatch, importlib.import_module(f"transformers.models.{file}.modeling_{file}"))
         torch.set_default_dtype(torch.float64)  # of what is a plain number there
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the models are tiny
         yield
+        torch.set_num_threads(threads)
         torch.set_default_dtype(torch.float32)
 
     def reference(self, directory: Path, task: str = "CausalLM", **changes: Any) -> Any:
@@ -211,20 +215,37 @@ class Decoder:
                 {key: value for key, value in batch.items() if key != "labels"})).logits[0, -1], LOGITS)  # fmt: skip
 
     def test_generation_takes_the_same_tokens(self, tmp_path: Path, changes: dict[str, Any]) -> None:
-        """Prompts of 7, 1 and 4 tokens and 12 more, beyond every window; alone, in a batch, and of three beams."""
-        theirs = self.reference(tmp_path, **changes)
-        ours = self.load(tmp_path)
-        ids, mask = LEFT["input_ids"], LEFT["attention_mask"]
-        for options in ({}, {"num_beams": 3}, {"use_cache": False}):
-            said = {"max_new_tokens": 12, "eos_token_id": 49, "pad_token_id": 48, **options}
-            expected = theirs.generate(torch.tensor(ids), attention_mask=torch.tensor(mask), do_sample=False, **said)
-            np.testing.assert_array_equal(ours.generate(ids, mask, **said), expected.numpy())
-        alone = theirs.generate(
-            torch.tensor(IDS[:1]), do_sample=False, max_new_tokens=12, eos_token_id=49, pad_token_id=48
-        )
-        found = ours.generate(IDS[:1], np.ones((1, 7)), max_new_tokens=12, eos_token_id=49, pad_token_id=48)
-        np.testing.assert_array_equal(found, alone.numpy())
-        assert len(np.unique(found)) > 4
+        """Prompts of 7, 1 and 4 tokens and 12 more, which a narrow window does not reach back from."""
+        theirs, ours = self.reference(tmp_path, **changes), self.load(tmp_path)
+        found = self.assert_same_tokens(ours, theirs)
+        np.testing.assert_array_equal(ours.generate(**self.prompts, **self.said, use_cache=False), found)
+
+    def test_next_logits_with_a_cache_are_those_of_the_whole(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+        theirs, ours, cache = self.reference(tmp_path, **changes), self.load(tmp_path), Cache()
+        rows = [ids[:length].tolist() for ids, length in zip(IDS, MASK.sum(axis=1), strict=True)]
+        new, packing = np.concatenate(rows), Packing.of_lengths([len(row) for row in rows])
+        found, more = [], np.random.default_rng(4).integers(1, 50, (3, 8))
+        for chunk in (2, 1, 1, 4):
+            found.append((ours.next_logits(new, packing, cache), [len(row) - 1 for row in rows]))
+            new, packing, more = more[:, :chunk].ravel(), Packing.dense(3, chunk), more[:, chunk:]
+            rows = [[*row, *further] for row, further in zip(rows, new.reshape(3, chunk).tolist(), strict=True)]
+        for row, ids in enumerate(rows):
+            expected = theirs(torch.tensor([ids])).logits[0]
+            for logits, places in found:
+                assert_close(logits[row], expected[places[row]], LOGITS)
+
+    def test_beam_search_takes_the_same_tokens(self, tmp_path: Path) -> None:
+        theirs = self.reference(tmp_path)
+        self.assert_same_tokens(self.load(tmp_path), theirs, num_beams=3)
+
+    prompts: ClassVar = {name: LEFT[name] for name in ("input_ids", "attention_mask")}
+    said: ClassVar = {"max_new_tokens": 12, "eos_token_id": 49, "pad_token_id": 48, "do_sample": False}
+
+    def assert_same_tokens(self, ours: Any, theirs: Any, **options: Any) -> Any:
+        found = ours.generate(**self.prompts, **self.said, **options)
+        expected = theirs.generate(**tensors(self.prompts), **self.said, **options)
+        np.testing.assert_array_equal(found, expected.numpy())
+        return found
 
     def test_positions_that_are_given_agree(self, tmp_path: Path) -> None:
         theirs, ours = self.reference(tmp_path), self.load(tmp_path)
