@@ -22,6 +22,10 @@ class LayerTypesConfig(PretrainedConfig):
     layer_types: list[str] = None  # type: ignore[assignment]  # a list once constructed
     sliding_window: int | None = None
 
+    def width(self) -> int | None:
+        """The window's, or None where the config asks for none: a place for a family with a switch for them."""
+        return self.sliding_window
+
     def slides(self, index: int) -> bool:
         """Whether a layer sees a window, where `layer_types` does not say: for a family to write."""
         raise NotImplementedError(f"{type(self).__name__} does not say which layers see a window")
@@ -32,7 +36,8 @@ class LayerTypesConfig(PretrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        layers, width = self.num_hidden_layers, self.sliding_window
+        layers, width = self.num_hidden_layers, self.width()
+        self.sliding_window = width
         if self.layer_types is None:
             self.layer_types = [SLIDING if self.slides(index) else FULL for index in range(layers)]
         if len(self.layer_types) != layers:

@@ -30,10 +30,8 @@ class Qwen2Config(LayerTypesConfig, LlamaLikeConfig):
     sliding_window: int | None = 4096
     max_window_layers: int = 28
 
-    def __post_init__(self) -> None:
-        if not self.use_sliding_window:
-            self.sliding_window = None
-        super().__post_init__()
+    def width(self) -> int | None:
+        return self.sliding_window if self.use_sliding_window else None
 
     def slides(self, index: int) -> bool:
         return self.sliding_window is not None and index >= self.max_window_layers
