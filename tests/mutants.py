@@ -114,6 +114,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_sampling,
         test_t5,
         test_t5_config,
+        test_t5_rows,
         test_tokens,
     )  # fmt: skip
     from tests.nn import (
@@ -139,6 +140,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_tokens,
         test_t5,
         test_t5_config,
+        test_t5_rows,
         test_checkpoint,
         test_classification_loss,
         test_decoder_classifiers,

@@ -54,6 +54,10 @@ class Body(PretrainedModel):
         """last_hidden_state [b,t,m], zeros at the padding; backward takes its gradient."""
         tokens = self.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
         h, back_rows = self.rows(tokens, rng)
+        return self.unpacked(tokens, h, back_rows, rng)
+
+    def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        """What forward gives of the rows h [n,m], and its pullback."""
         padding = tokens.of_the_batch
         return BaseModelOutput(padding.unpack(h)), lambda dhidden: back_rows(padding.pack(dhidden))
 

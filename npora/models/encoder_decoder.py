@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Back, Body, Rng
-from npora.models.outputs import BaseModelOutput, LanguageModelOutput
+from npora.models.outputs import LanguageModelOutput
 from npora.models.tasks import Writing
 from npora.models.tokens import Memory, Tokens
 from npora.nn import Cache
@@ -65,13 +65,12 @@ class EncoderDecoder(Body):
         decoder_input_ids: npt.ArrayLike,
         decoder_attention_mask: npt.ArrayLike | None = None,
         rng: Rng = None,
-    ) -> tuple[BaseModelOutput, Callable[..., None]]:
+    ) -> tuple[Any, Callable[..., None]]:
         """last_hidden_state [b,t,m] of the decoder, zeros at the padding; backward takes its gradient."""
         source = self.tokens(input_ids, attention_mask)
         tokens = self.tokens(decoder_input_ids, decoder_attention_mask, source=source)
         h, back_rows = self.rows(tokens, rng)
-        padding = tokens.of_the_batch
-        return BaseModelOutput(padding.unpack(h)), lambda dhidden: back_rows(padding.pack(dhidden))
+        return self.unpacked(tokens, h, back_rows, rng)
 
 
 class ForConditionalGeneration(Writing):

@@ -28,7 +28,8 @@ from npora.models.tokens import (
     next_token_targets,
     token_targets,
 )
-from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init, no_grad
+from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init
+from npora.nn.evaluating import evaluating
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 from npora.nn.targets import IGNORED
@@ -155,7 +156,7 @@ class ForTokenClassification(Headed):
 
 
 class ScoredTokens(ForTokenClassification):
-    """A decoder's: a linear head, `score`, on every token."""
+    """A linear head on every token, behind dropout: a decoder's `score`, or as `score_name` says."""
 
     score_name: ClassVar[str] = "score"
 
@@ -164,7 +165,7 @@ class ScoredTokens(ForTokenClassification):
         cls.may_lack = (f"{cls.score_name}.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
-        said = (getattr(config, name, None) for name in ("classifier_dropout", "hidden_dropout"))
+        said = (getattr(config, name, None) for name in ("head_dropout", "classifier_dropout", "hidden_dropout"))
         self.dropout = Dropout(next((p for p in said if p is not None), 0.1))
         setattr(self, self.score_name, make.linear(config.hidden_size, config.num_labels))
 
@@ -222,9 +223,9 @@ class LanguageModel(Headed):
 
     def _logits(self, tokens: Tokens) -> Array:
         """[b,t,v], without labels and dropout."""
-        with no_grad():
+        with evaluating(self):
             output, _ = self.model_language(tokens, None, None, False)
-        return output.logits
+            return output.logits
 
     def unembedding(self) -> Any:
         """The projection to the vocabulary, which `output_embeddings` names."""
@@ -271,6 +272,13 @@ class ForCausalLM(Writing):
     def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
         """int [n], each row's target: the label of the column after it."""
         return next_token_targets(labels, padding)
+
+
+def tied_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
+    """`projection` of the embedding's own Parameter. Raises ValueError where the config says that they are not tied."""
+    if not config.tie_word_embeddings:
+        raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
+    return projection(embedding, True, make, bias)
 
 
 def projection(embedding: Embedding, tied: bool, make: Factory, bias: Parameter | None = None) -> Linear:

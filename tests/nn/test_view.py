@@ -132,3 +132,9 @@ def test_a_residual_of_the_rows_that_are_read_takes_those_of_x() -> None:
     expected = np.zeros((5, 3))
     expected[[1, 4]] = dy + dy @ f.weight.data
     np.testing.assert_allclose(back(dy), expected, rtol=1e-13)
+
+
+def test_a_view_of_all_rows_is_one_that_names_none() -> None:
+    packing = Packing.of_lengths([3, 0, 2])
+    view = View(packing, np.arange(5))
+    assert view.read is None and view.queries is packing and view.places(packing) is None

@@ -18,9 +18,9 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ForTokenClassification, projection
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
 from npora.models.tokens import Tokens, check_positions, first_token_rows
-from npora.nn import Cache, Dropout, Embedding, LayerNorm, Linear, Module, Parameter
+from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, tanh
 from npora.nn.init import Source
@@ -34,11 +34,7 @@ class BertConfig(PretrainedConfig):
     """A BERT's `config.json`; the defaults are bert-base's."""
 
     model_type = "bert"
-    fixed: ClassVar = {
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "add_cross_attention": False,
-    }
+    fixed: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
              "max_position_embeddings", "type_vocab_size")  # fmt: skip
 
@@ -123,9 +119,9 @@ class BertSelfAttention(Module):
 
     def idle_parameters(self) -> dict[str, slice]:
         """The key's bias adds the same to all of a query's scores, which softmax does not see."""
-        key: Module = getattr(self, self.names[1])
-        biases = (name for name, _ in key.named_parameters() if name.endswith("bias"))
-        return {f"{self.names[1]}.{name}": slice(None) for name in biases}
+        key = self.names[1]
+        parameters = getattr(self, key).named_parameters()
+        return {f"{key}.{name}": slice(None) for name, _ in parameters if name.endswith("bias")}
 
 
 class BertOutput(Module):
@@ -241,22 +237,13 @@ class BertModel(Body):
         check_positions(tokens.positions, self.config.max_position_embeddings)
         return tokens.positions
 
-    def forward(
-        self,
-        input_ids: npt.ArrayLike,
-        attention_mask: npt.ArrayLike | None = None,
-        token_type_ids: npt.ArrayLike | None = None,
-        *,
-        position_ids: npt.ArrayLike | None = None,
-        rng: Rng = None,
+    def unpacked(
+        self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None
     ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
-        """last_hidden_state [b,t,m], zeros at the padding, and pooler_output [b,m]; backward takes their two gradients,
-        either of which may be None."""
+        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None."""
         if self.pooler is None:
             raise RuntimeError("this BertModel has no pooler: call rows()")
-        tokens = self.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
         padding = tokens.of_the_batch
-        h, back_rows = self.rows(tokens, rng)  # [n,m]
         first, back_first = pick_rows(h, first_token_rows(tokens))  # [b,m]
         pooled, back_pooler = self.pooler(first, rng)
 
@@ -270,8 +257,6 @@ class BertModel(Body):
 
 
 class BertForSequenceClassification(ForSequenceClassification):
-    """A linear head on the pooled first token."""
-
     body_class = BertModel
     may_lack = ("classifier.", "bert.pooler.")
 
@@ -280,23 +265,13 @@ class BertForSequenceClassification(ForSequenceClassification):
         self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        layers = (self.body.pooler, self.dropout, self.classifier)
-        return chain(*(partial(layer, rng=rng) for layer in layers))(h)
+        return chain(*(partial(layer, rng=rng) for layer in (self.body.pooler, self.dropout, self.classifier)))(h)
 
 
-class BertForTokenClassification(ForTokenClassification):
-    """A linear head on every token."""
-
-    body_class: ClassVar[type[Body]] = BertModel
+class BertForTokenClassification(ScoredTokens):
+    body_class = BertModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    may_lack = ("classifier.",)
-
-    def add_head(self, config: Any, make: Factory) -> None:
-        self.dropout = Dropout(config.head_dropout)
-        self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return chain(partial(self.dropout, rng=rng), partial(self.classifier, rng=rng))(h)
+    score_name = "classifier"
 
 
 class BertForMaskedLM(ForMaskedLM):
@@ -311,14 +286,8 @@ class BertForMaskedLM(ForMaskedLM):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return self.cls.predictions.transform(h, rng)
 
-    @property
-    def decoder(self) -> Module:
-        return self.cls.predictions.decoder
-
 
 class BertOnlyMLMHead(Module):
-    """The head, under the name that files give it."""
-
     def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
         self.predictions = BertPredictions(config, make, embedding)
 
@@ -342,13 +311,6 @@ class BertTransform(Module):
 
     def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(partial(self.dense, rng=rng), self.activation, self.LayerNorm)(h)
-
-
-def tied_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
-    """`projection` of the embedding's own Parameter. Raises ValueError where the config says that they are not tied."""
-    if not config.tie_word_embeddings:
-        raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
-    return projection(embedding, True, make, bias)
 
 
 TASKS = {

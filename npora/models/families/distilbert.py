@@ -14,15 +14,9 @@ import numpy.typing as npt
 
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
-from npora.models.families.bert import (
-    BertEncoder,
-    BertForTokenClassification,
-    BertModel,
-    BertSelfAttention,
-    tied_projection,
-)
+from npora.models.families.bert import BertEncoder, BertModel, BertSelfAttention
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
 from npora.models.tokens import Tokens, check_positions
 from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
@@ -186,9 +180,9 @@ class DistilBertForSequenceClassification(ForSequenceClassification):
         return chain(partial(self.pre_classifier, rng=rng), relu, dropout, classifier)(h)
 
 
-class DistilBertForTokenClassification(BertForTokenClassification):
-    body_class: ClassVar[type[Body]] = DistilBertModel
-    body_options: ClassVar = {}
+class DistilBertForTokenClassification(ScoredTokens):
+    body_class = DistilBertModel
+    score_name = "classifier"
 
 
 class DistilBertForMaskedLM(ForMaskedLM):
@@ -205,10 +199,6 @@ class DistilBertForMaskedLM(ForMaskedLM):
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(partial(self.vocab_transform, rng=rng), self.activation, self.vocab_layer_norm)(h)
-
-    @property
-    def decoder(self) -> Module:
-        return self.vocab_projector
 
 
 TASKS = {

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.models.body import Body, Rng
-from npora.models.families.bert import BertConfig, BertForTokenClassification, BertModel, tied_projection
+from npora.models.body import Rng
+from npora.models.families.bert import BertConfig, BertModel
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
 from npora.models.tokens import Tokens, check_positions
 from npora.nn import Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.functional import gelu, tanh
@@ -89,8 +89,10 @@ class RobertaClassificationHead(Module):
         return chain(dropout, partial(self.dense, rng=rng), tanh, dropout, partial(self.out_proj, rng=rng))(x)
 
 
-class RobertaForTokenClassification(BertForTokenClassification):
-    body_class: ClassVar[type[Body]] = RobertaModel
+class RobertaForTokenClassification(ScoredTokens):
+    body_class = RobertaModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+    score_name = "classifier"
 
 
 class RobertaForMaskedLM(ForMaskedLM):
@@ -104,10 +106,6 @@ class RobertaForMaskedLM(ForMaskedLM):
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return self.lm_head(h, rng)
-
-    @property
-    def decoder(self) -> Module:
-        return self.lm_head.decoder
 
 
 class RobertaLMHead(Module):
