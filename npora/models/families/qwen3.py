@@ -48,7 +48,7 @@ class Qwen3Attention(LlamaAttention):
 
 def by_head(norm: Module, x: Array, heads: int) -> tuple[Array, Pullback]:
     """A norm of each head's features alone.    x [n,h·d]  →  y [n,h·d]"""
-    split, whole = (len(x), heads, -1), x.shape
+    split, whole = (len(x), heads, x.shape[1] // heads), x.shape
     y, back_norm = norm(x.reshape(split))  # [n,h,d]
     return y.reshape(whole), lambda dy: back_norm(dy.reshape(split)).reshape(whole)
 
