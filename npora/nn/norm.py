@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,8 +64,10 @@ class LayerNorm(Module):
     dx = normalize's pullback of γ ⊙ dy      (3)
     """
 
+    start: ClassVar[float] = 1  # where the weight begins
+
     def __init__(self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32) -> None:
-        self.weight = Parameter(np.ones(normalized_shape, dtype=dtype))
+        self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))
         self.bias = Parameter(np.zeros(normalized_shape, dtype=dtype))
         self.eps = eps
 
@@ -91,12 +95,18 @@ class RMSNorm(Module):
     dx = rms_normalize's pullback of γ ⊙ dy      (2)
     """
 
+    start: ClassVar[float] = 1
+
     def __init__(self, normalized_shape: int, eps: float = 1e-6, *, dtype: npt.DTypeLike = np.float32) -> None:
-        self.weight = Parameter(np.ones(normalized_shape, dtype=dtype))
+        self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))
         self.eps = eps
 
+    def gamma(self) -> Array:
+        """γ [i], of which the weight is the part that is learnt: ∂γ/∂weight = 1."""
+        return self.weight.data
+
     def forward(self, x: Array) -> tuple[Array, Pullback]:
-        weight, gamma = self.weight, self.weight.data
+        weight, gamma = self.weight, self.gamma()
         xhat, back_normalize = rms_normalize(checked_input(self, x, gamma), self.eps)
 
         def backward(dy: Array) -> Array:
@@ -105,3 +115,12 @@ class RMSNorm(Module):
             return back_normalize(gamma * dy)  # (2)
 
         return gamma * xhat, backward
+
+
+class CentredRMSNorm(RMSNorm):
+    """y = (1 + w) ⊙ x̂, whose weight starts at 0: Gemma's. Otherwise as RMSNorm, and dw is its dγ.    w [i]"""
+
+    start: ClassVar[float] = 0
+
+    def gamma(self) -> Array:
+        return 1 + self.weight.data

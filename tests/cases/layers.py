@@ -64,6 +64,7 @@ CASES = [
     Case("Linear, no bias", module(lambda: nn.Linear(5, 3, bias=False, rng=1)), (draw(2, 4, 5),), row_wise=True),
     Case("Conv1D", module(lambda: nn.Conv1D(5, 3, rng=1)), (draw(4, 5),), row_wise=True),
     Case("RMSNorm", module(lambda: nn.RMSNorm(5, eps=1e-3)), (draw(2, 3, 5),), row_wise=True),
+    Case("CentredRMSNorm", module(lambda: nn.CentredRMSNorm(5, eps=1e-3)), (draw(2, 3, 5),), row_wise=True),
     Case(
         "projected_cross_entropy, a trained head",
         module(Projected),

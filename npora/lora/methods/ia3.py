@@ -23,7 +23,8 @@ DEFAULTS: Mapping[str, tuple[list[str], list[str]]] = {
     "bert": (["key", "output.dense", "value"], ["output.dense"]),
     "roberta": (["key", "output.dense", "value"], ["output.dense"]),
     "gpt2": (["c_attn", "mlp.c_proj"], ["mlp.c_proj"]),
-    "llama": (["down_proj", "k_proj", "v_proj"], ["down_proj"]),
+    **dict.fromkeys(("llama", "mistral"), (["down_proj", "k_proj", "v_proj"], ["down_proj"])),
+    **dict.fromkeys(("gemma3_text", "qwen2", "qwen3"), (["down_proj", "q_proj", "v_proj"], ["down_proj"])),
     "t5": (["k", "v", "wo"], ["wo"]),
 }
 
