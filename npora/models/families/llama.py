@@ -115,8 +115,7 @@ class LlamaAttention(Module):
         v, back_v = self.v_proj(x, rng)  # [n,g·d]
 
         def backward(dq: Array, dk: Array, dv: Array) -> Array:
-            dx: Array = back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
-            return dx
+            return back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
 
         return (q, k, v), backward
 
@@ -166,8 +165,7 @@ class LlamaMLP(Module):
 
         def backward(dy: Array) -> Array:
             dgate, dup = back_gated(back_down(dy))
-            dx: Array = back_gate(dgate) + back_up(dup)  # x feeds both
-            return dx
+            return back_gate(dgate) + back_up(dup)  # x feeds both
 
         return y, backward
 

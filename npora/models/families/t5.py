@@ -241,8 +241,7 @@ class T5ForSequenceClassification(ForSequenceClassification):
                 f"{counts.tolist()} of config.eos_token_id {self.config.eos_token_id}"
             )
         ids = shifted_right(input_ids, self.config)
-        tokens: Tokens = self.body.tokens(ids, up_to_the_last(ends), source=source)
-        return tokens
+        return self.body.tokens(ids, up_to_the_last(ends), source=source)
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's last row, which follows its last end."""
