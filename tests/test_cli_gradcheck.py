@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from npora.check import Report
-from npora.check.kinds import KINDS
+from npora.check.planted.kinds import KINDS
 from npora.cli import main
 from npora.commands import countdown, gradcheck
 from npora.commands.catalogue import CATALOGUE

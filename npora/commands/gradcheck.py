@@ -20,11 +20,11 @@ import numpy as np
 
 from npora.check import Report, gradcheck
 from npora.check.gradcheck import METHODS
-from npora.check.kinds import KINDS
-from npora.check.planted import plantings
-from npora.check.plots import check_picture
-from npora.check.printed import wrapped
-from npora.check.taylor import taylor_test
+from npora.check.oracles.taylor import taylor_test
+from npora.check.planted.kinds import KINDS
+from npora.check.planted.planting import plantings
+from npora.check.verdict.plots import check_picture
+from npora.check.verdict.printed import wrapped
 from npora.commands.catalogue import CATALOGUE, Drawn, draw
 from npora.commands.countdown import Countdown
 from npora.commands.messages import seed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from npora.check.planted import plantings
-from npora.check.plots import check_picture, curves
-from npora.check.taylor import taylor_test
+from npora.check.oracles.taylor import taylor_test
+from npora.check.planted.planting import plantings
+from npora.check.verdict.plots import check_picture, curves
 from npora.commands.catalogue import draw
 from npora.commands.messages import seed
 

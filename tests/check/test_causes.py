@@ -10,8 +10,8 @@ import pytest
 
 from npora import gradcheck
 from npora.check import Context, diagnose
-from npora.check.kinds import KINDS
-from npora.check.planted import planted, plantings
+from npora.check.planted.kinds import KINDS
+from npora.check.planted.planting import planted, plantings
 from npora.commands.catalogue import draw
 from npora.nn.module import Array
 from tests.tiny import tiny_bert

@@ -8,9 +8,9 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from npora.check import printed
-from npora.check.plots import heat_maps
-from npora.check.verdict import PASS, VACUOUS
+from npora.check.verdict import printed
+from npora.check.verdict.comparison import PASS, VACUOUS
+from npora.check.verdict.plots import heat_maps
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.report import Row
-from npora.check.rounding import Rounding
+from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Bench, Outputs, Subject
-from npora.check.verdict import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
+from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
+from npora.check.verdict.report import Row
 from npora.nn.module import Array
 
 FAR = "backward(2ᵏ dy) = 2ᵏ backward(dy)"

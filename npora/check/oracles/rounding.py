@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.complex_step import STEP, Index, slope
-from npora.check.richardson import phi, unit_of
+from npora.check.oracles.complex_step import STEP, Index, slope
+from npora.check.oracles.richardson import phi, unit_of
 from npora.check.subject import Bench, Outputs, Subject
 from npora.nn.module import Array
 

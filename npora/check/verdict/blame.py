@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.report import Report
 from npora.check.subject import Subject
 from npora.check.trees import parts, with_leaves
+from npora.check.verdict.report import Report
 from npora.nn import Module
 
 Call = tuple[Module, tuple[Any, ...], dict[str, Any]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, TypeAlias
 
-from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
+from npora.check.verdict.comparison import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
 
 Report: TypeAlias = Any  # of report.py, which prints by what stands here
 Row: TypeAlias = Any

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npora.check import causes
-from npora.check.evidence import Evidence
+from npora.check.verdict import causes
+from npora.check.verdict.evidence import Evidence
 from npora.nn.module import Array
 from npora.nn.readable import Readable
 

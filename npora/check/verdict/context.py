@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.diagnosis import Context
+from npora.check.verdict.diagnosis import Context
 from npora.nn import Module
 from npora.nn.module import Array
 

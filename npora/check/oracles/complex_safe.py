@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.richardson import unit_of
+from npora.check.oracles.richardson import unit_of
 from npora.check.subject import Outputs, Subject
 from npora.nn.module import Array
 

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from npora.check.complex_safe import lost_slope, unsafe_operation
-from npora.check.complex_step import STEP, Index, complex_slope, complex_step, slope
-from npora.check.dot_product import DIRECTIONS, Direction
-from npora.check.kinks import REACH, kink
-from npora.check.richardson import (
+from npora.check.oracles.complex_safe import lost_slope, unsafe_operation
+from npora.check.oracles.complex_step import STEP, Index, complex_slope, complex_step, slope
+from npora.check.oracles.dot_product import DIRECTIONS, Direction
+from npora.check.oracles.richardson import (
     STEPS,
     central,
     central_consistent,
@@ -25,9 +24,10 @@ from npora.check.richardson import (
     reach_of,
     unit_of,
 )
-from npora.check.rounding import Rounding
+from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Outputs, Subject
-from npora.check.verdict import precision_of
+from npora.check.verdict.comparison import precision_of
+from npora.check.verdict.kinks import REACH, kink
 from npora.nn.module import Array
 
 SHARP = 1e-7  # a bar no wider than this share of a slope can tell a right one from a wrong one

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.complex_safe import unsafe_operation
-from npora.check.complex_step import complex_step
-from npora.check.richardson import phi
+from npora.check.oracles.complex_safe import unsafe_operation
+from npora.check.oracles.complex_step import complex_step
+from npora.check.oracles.richardson import phi
 from npora.check.subject import Bench, Outputs, Subject
 from npora.nn.module import Array
 from npora.nn.readable import Readable

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.context import context_of
-from npora.check.kinds import KINDS, Kind, Scene
+from npora.check.planted.kinds import KINDS, Kind, Scene
 from npora.check.subject import Subject, arguments_of
 from npora.check.trees import at, replaced
+from npora.check.verdict.context import context_of
 from npora.nn import Module
 
 

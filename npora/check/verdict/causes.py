@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from npora.check.evidence import Evidence, factor
+from npora.check.verdict.evidence import Evidence, factor
 from npora.nn.module import Array
 
 SINGLE = 2.0**-23  # twice float32's unit roundoff: a relative error of two roundings

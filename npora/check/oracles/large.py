@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.check.complex_safe import unsafe_operation
-from npora.check.complex_step import complex_slope
-from npora.check.dot_product import DIRECTIONS, Direction, blocks
-from npora.check.richardson import noise_level, phi
-from npora.check.rounding import Rounding
+from npora.check.oracles.complex_safe import unsafe_operation
+from npora.check.oracles.complex_step import complex_slope
+from npora.check.oracles.dot_product import DIRECTIONS, Direction, blocks
+from npora.check.oracles.richardson import noise_level, phi
+from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Bench, Outputs, Subject
 
 COMPLEX = 1 << 23  # with more elements than these complex numbers would take too much memory

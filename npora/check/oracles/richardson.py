@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from npora.check.complex_step import Index
+from npora.check.oracles.complex_step import Index
 from npora.check.subject import Bench, Outputs
 from npora.nn.module import Array
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.report import Row
 from npora.check.subject import Bench, Outputs, Subject
-from npora.check.verdict import FAIL, PASS, UNRESOLVED, VACUOUS, is_rounding, other_precision, precision_of
+from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, VACUOUS, is_rounding, other_precision, precision_of
+from npora.check.verdict.report import Row
 from npora.nn import Module
 from npora.nn.module import Array
 

@@ -10,11 +10,21 @@ from typing import Protocol
 
 import numpy as np
 
-from npora.check.report import Element, Row
-from npora.check.richardson import norm, unit_of
-from npora.check.rounding import Rounding
+from npora.check.oracles.richardson import norm, unit_of
+from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Subject
-from npora.check.verdict import FAIL, KINK, PASS, ROUNDING, ULPS, UNRESOLVED, VACUOUS, is_rounding, precision_of
+from npora.check.verdict.comparison import (
+    FAIL,
+    KINK,
+    PASS,
+    ROUNDING,
+    ULPS,
+    UNRESOLVED,
+    VACUOUS,
+    is_rounding,
+    precision_of,
+)
+from npora.check.verdict.report import Element, Row
 from npora.machine.blocks import BLOCK
 from npora.nn.module import Array
 

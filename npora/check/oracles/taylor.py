@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.richardson import moved, norm, phi
+from npora.check.oracles.richardson import moved, norm, phi
 from npora.check.subject import Subject
-from npora.check.verdict import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
+from npora.check.verdict.comparison import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
 from npora.nn.readable import Readable
 
 STEPS = tuple(2.0**-k for k in range(3, 22))

@@ -1,0 +1,1 @@
+"""Errors planted on purpose, to see that they are caught, and named."""
