@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.catalogue import CATALOGUE
 from npora.check import Report
 from npora.check.planted.kinds import KINDS
 from npora.cli import main
 from npora.commands import countdown, gradcheck
-from npora.commands.catalogue import CATALOGUE
 
 OWN = """
 import numpy as np

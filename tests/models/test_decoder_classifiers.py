@@ -19,7 +19,7 @@ from npora.models import (
     T5Config,
     T5ForSequenceClassification,
 )
-from tests.cases.case import randomized
+from tests.tiny import randomized
 
 VOCABULARY = 11
 FAMILIES: dict[str, Any] = {

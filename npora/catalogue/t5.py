@@ -1,0 +1,149 @@
+"""T5: its parts and the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npora import nn
+from npora.catalogue.layers import KEYS, PACKING
+from npora.catalogue.row import Draw, Drawn, Draws, Row, call
+from npora.lora import LoraConfig, get_peft_model
+from npora.models.pretrained import Factory
+from npora.models.relative import relative_bias, relative_buckets
+from npora.models.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
+from npora.models.t5_config import T5Config
+from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
+from npora.nn.module import Array
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 8, "d_model": 6, "d_kv": 2, "num_heads": 5, "d_ff": 7, "num_layers": 2,
+    "relative_attention_num_buckets": 4, "relative_attention_max_distance": 3,
+}  # fmt: skip
+WHOLE: dict[str, Any] = {
+    "vocab_size": 11, "d_model": 6, "d_kv": 5, "num_heads": 2, "d_ff": 7, "num_layers": 2,
+    "relative_attention_num_buckets": 6, "relative_attention_max_distance": 4, "layer_norm_epsilon": 0.01,
+}  # fmt: skip
+TINY: dict[str, Any] = {**WHOLE, "d_model": 4, "d_kv": 3, "d_ff": 5}
+
+
+class Layer(nn.Module):
+    """A block's state as inputs of their own: (x, bias) or (x, bias, memory), whose gradients backward returns.
+
+    What it hands on counts too, so that the gradients that come from above for bias and memory are not zero.
+    """
+
+    def __init__(self, decoder: bool, **config: Any) -> None:
+        self.block = T5Block(T5Config(**SMALL, **config), Factory(1, np.float32, 1.0), decoder, has_bias=False)
+
+    def forward(
+        self, x: Array, bias: Array, memory: Array | None = None, **keywords: Any
+    ) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        state, backward = self.block((x, bias, memory), **keywords)
+        arrays = [part for part in state if part is not None]
+        ends = np.cumsum([part.size for part in arrays])[:-1]
+
+        def back_parts(dy: Array) -> tuple[Array, ...]:
+            parts = [d.reshape(part.shape) for d, part in zip(np.split(dy, ends), arrays, strict=True)]
+            dx, dbias, dmemory = backward((*parts, *[None] * (3 - len(parts))))
+            return (dx, dbias) if memory is None else (dx, dbias, dmemory)
+
+        return np.concatenate([part.ravel() for part in arrays]), back_parts
+
+
+class Stack(nn.Module):
+    """The decoder over some ids, as a function of its memory and its parameters."""
+
+    def __init__(self) -> None:
+        make = Factory(1, np.float32, 1.0)
+        self.stack = T5Stack(T5Config(**SMALL), make, make.embedding(8, 6).weight, decoder=True)
+
+    def forward(self, memory: Array, ids: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Array]]:
+        return self.stack(ids, memory=memory, **keywords)
+
+
+class RelativeBias(nn.Module):
+    """The bias as a function of its table."""
+
+    def __init__(self) -> None:
+        self.table = nn.Embedding(6, 2, rng=1)
+
+    def forward(self, packing: nn.Packing, bidirectional: bool) -> tuple[Array, Callable[[Array], None]]:
+        return relative_bias(self.table, lambda r: relative_buckets(r, bidirectional, 6, 5), packing)
+
+
+def dense(layer: Any, kind: str) -> Draws:
+    def drawn(d: Draw) -> Drawn:
+        made = layer(T5Config(**SMALL, feed_forward_proj=kind), Factory(1, np.float32, 1.0))
+        return call(d.moved(made), d.normal(3, 6), rng=np.random.default_rng(12))
+
+    return drawn
+
+
+def bias(bidirectional: bool) -> Draws:
+    return lambda d: call(d.moved(RelativeBias()), packing=PACKING, bidirectional=bidirectional)
+
+
+def encoder_block(d: Draw) -> Drawn:
+    layer = d.moved(Layer(decoder=False))
+    return call(layer, d.normal(8, 6), d.normal(1, 5, 4, 4), packing=PACKING, rng=np.random.default_rng(14))
+
+
+def decoder_block(d: Draw) -> Drawn:
+    layer = d.moved(Layer(decoder=True, feed_forward_proj="gated-gelu"))
+    inputs = d.normal(8, 6), d.normal(1, 5, 4, 4), d.normal(11, 6)
+    return call(layer, *inputs, packing=PACKING, memory_packing=KEYS, rng=np.random.default_rng(15))
+
+
+def decoder_stack(d: Draw) -> Drawn:
+    ids = np.array([3, 5, 3, 1, 7, 0, 5, 2])
+    return call(d.moved(Stack()), d.normal(11, 6), ids, packing=PACKING, memory_packing=KEYS, dmemory_is_read=True)
+
+
+def read(model: Any, **labels: Any) -> Draws:
+    """A model whose every sentence is one to read."""
+
+    def drawn(d: Draw) -> Drawn:
+        made = d.moved(model(T5Config(**TINY, classifier_dropout=0.2), rng=1))
+        ids = np.array([[3, 5, 1], [4, 1, 0]])
+        mask = np.array([[1, 1, 1], [1, 1, 0]])
+        return call(made, input_ids=ids, attention_mask=mask, rng=np.random.default_rng(16), **labels)
+
+    return drawn
+
+
+def written(sizes: dict[str, Any], gated: bool | None = None, *, adapted: bool = False, labelled: bool = True) -> Draws:
+    """A sentence to read and one to write; the gated model's embeddings are not tied to its head."""
+
+    def drawn(d: Draw) -> Drawn:
+        is_gated = bool(d.rng.integers(2)) if gated is None else gated
+        kind = "gated-gelu" if is_gated else "gelu"
+        config = T5Config(**sizes, feed_forward_proj=kind, tie_word_embeddings=not is_gated)
+        model: nn.Module = T5ForConditionalGeneration(config, rng=0)
+        if adapted:
+            model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type="SEQ_2_SEQ_LM"))
+        mask, counted = (np.arange(6) < d.rng.integers(1, 7, size=(3, 1)) for _ in range(2))
+        target, ids = d.rng.integers(1, 11, (2, 3, 6))
+        said = {"labels": np.where(counted, target, -100)} if labelled else {"decoder_input_ids": target}
+        return call(d.moved(model), input_ids=ids, attention_mask=mask, **said, rng=np.random.default_rng(5))
+
+    return drawn
+
+
+ROWS = [
+    Row("T5DenseActDense", dense(T5DenseActDense, "relu")),
+    Row("T5DenseGatedActDense", dense(T5DenseGatedActDense, "gated-gelu")),
+    Row("T5 relative_bias", bias(bidirectional=True)),
+    Row("T5 relative_bias, causal", bias(bidirectional=False)),
+    Row("T5Block of an encoder", encoder_block),
+    Row("T5Block of a decoder", decoder_block),
+    Row("T5Stack of a decoder", decoder_stack),
+    Row("T5EncoderModel", read(T5EncoderModel)),
+    Row("T5ForSequenceClassification", read(T5ForSequenceClassification, labels=np.array([0, 1]))),
+    Row("t5", written(WHOLE)),
+    Row("lora_t5", written(WHOLE, adapted=True)),
+    Row("t5, tied", written(TINY, gated=False)),
+    Row("t5, untied, logits", written(TINY, gated=True, labelled=False)),
+]
