@@ -7,31 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from npora.catalogue.row import Draw, Drawn, Draws, call
+from npora.catalogue.row import Draw, Drawn, Draws, call, fixed
 from npora.lora import LoraConfig, get_peft_model
+from npora.models.pretrained import Factory
 from npora.nn import Module
 from npora.nn.module import Array
 
-Maker = Callable[[Draw], Module]
 Labels = Callable[[Draw, Array, Array], Array]  # by the mask and the ids
 OfIds = Callable[[Array], Array]
 
 
-def encoder(make: Maker, labels: Labels | None = None, *, adapted: bool = False, **more: OfIds) -> Draws:
-    """Sentences from one token on. `more` keywords are made of the ids."""
+def part(kind: Callable[..., Module], config: Any, *inputs: Array | tuple[int, ...], **keywords: Any) -> Draws:
+    """A layer of a model."""
+    return fixed(lambda: kind(config, Factory(1, np.float32, 0.02)), *inputs, rng=np.random.default_rng(8), **keywords)
+
+
+def encoder(kind: Any, config: Any, labels: Labels | None = None, *, adapted: bool = False, **more: OfIds) -> Draws:
+    """A model over sentences from one token on. `more` keywords are made of the ids."""
     lora = LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type="SEQ_CLS") if adapted else None
-    return whole(make, labels, lora, more, shortest=1, lowest=2, seed=4)
+    return _whole(lambda d: kind(config, rng=0), labels, lora, more, shortest=1, lowest=2, seed=4)
 
 
-def decoder(make: Maker, labels: Labels | None = None, *, adapted: bool = False, **more: OfIds) -> Draws:
-    """Sentences from three tokens on: a query that is learnt from must have two keys to weigh."""
+def decoder(kind: Any, config: Any, labels: Labels | None = None, *, adapted: bool = False, **more: OfIds) -> Draws:
+    """The same from three tokens on: a query that is learnt from must have two keys to weigh. A config may be drawn."""
     lora = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM")
-    return whole(make, labels, lora if adapted else None, more, shortest=3, lowest=1, seed=5)
+
+    def make(d: Draw) -> Module:
+        made: Module = kind(config(d) if callable(config) else config, rng=0)
+        return made
+
+    return _whole(make, labels, lora if adapted else None, more, shortest=3, lowest=1, seed=5)
 
 
-def whole(
-    make: Maker, labels: Labels | None, lora: LoraConfig | None, more: dict[str, OfIds], *, shortest: int,
-    lowest: int, seed: int,
+def _whole(
+    make: Callable[[Draw], Module], labels: Labels | None, lora: LoraConfig | None, more: dict[str, OfIds],
+    *, shortest: int, lowest: int, seed: int,
 ) -> Draws:  # fmt: skip
     """Three sentences of up to five tokens, with ids from `lowest` on; `seed` is dropout's."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from npora import nn
 from npora.catalogue.functions import KEY_MASK, TARGETS
-from npora.catalogue.row import Draw, Drawn, Draws, Row, call
+from npora.catalogue.row import Draw, Drawn, Draws, Row, call, fixed
 from npora.lora import LoRAAttention, LoRALinear
 from npora.nn.module import Array
 
@@ -69,14 +69,6 @@ class Projected(nn.Module):
         return nn.projected_cross_entropy(h, targets, self.head, rows_at_once=rows_at_once)[:2]
 
 
-def projected(d: Draw) -> Drawn:
-    return call(d.moved(Projected()), d.normal(5, 6), targets=TARGETS, rows_at_once=3)
-
-
-def frozen_projected(d: Draw) -> Drawn:
-    return call(d.moved(Projected()).requires_grad_(False), d.normal(5, 6), targets=TARGETS, rows_at_once=2)
-
-
 class SharedBias(nn.Module):
     """Self-attention over packed rows, with the bias [1,h,t,s] as an input of its own."""
 
@@ -85,24 +77,6 @@ class SharedBias(nn.Module):
 
     def forward(self, x: Array, bias: Array, packing: nn.Packing) -> tuple[Array, Callable[[Array], Any]]:
         return self.attention(x, packing=packing, bias=bias)
-
-
-def packed(layer: Callable[[], nn.Module], *bias: int) -> Draws:
-    """Queries and keys of one packing, with a bias of this shape where one is given."""
-    return lambda d: call(d.moved(layer()), d.normal(8, 6), *([d.normal(*bias)] if bias else []), packing=PACKING)
-
-
-def packed_keys(layer: Callable[[], nn.Module], *bias: int) -> Draws:
-    """The same, with keys of another packing, 5 features wide."""
-    return lambda d: call(
-        d.moved(layer()), d.normal(8, 6), d.normal(11, 5), *([d.normal(*bias)] if bias else []),
-        packing=PACKING, key_packing=KEYS,
-    )  # fmt: skip
-
-
-def dense_keys(d: Draw) -> Drawn:
-    layer = nn.MultiHeadAttention(6, 3, kdim=7, causal=True, rng=1)
-    return call(d.moved(layer), d.normal(2, 4, 6), d.normal(2, 5, 7), d.normal(1, 3, 1, 5), key_mask=KEY_MASK)
 
 
 def few_scores_at_once(d: Draw) -> Drawn:
@@ -131,47 +105,60 @@ ROWS = [
     Row("linear, without a bias", affine(nn.Linear, bias=False), row_wise=True),
     Row("conv1d", affine(nn.Conv1D), row_wise=True),
     Row("embedding", embedding),
-    Row(
-        "embedding, padding",
-        lambda d: call(d.moved(nn.Embedding(7, 3, padding_idx=4, rng=1)), np.array([2, 6, 2, 0])),
-    ),
+    Row("embedding, padding", fixed(lambda: nn.Embedding(7, 3, padding_idx=4, rng=1), np.array([2, 6, 2, 0]))),
     Row("layer_norm", norm(nn.LayerNorm), row_wise=True),
     Row("rms_norm", norm(nn.RMSNorm), row_wise=True),
     Row("dropout, the layer", lambda d: call(nn.Dropout(0.3), d.scaled(3, 5), rng=np.random.default_rng(4))),
     Row("attention", self_attention),
     Row(
         "attention, dense",
-        lambda d: call(
-            d.moved(nn.MultiHeadAttention(6, 2, dropout=0.2, rng=1)), d.normal(3, 4, 6), rng=np.random.default_rng(5)
-        ),
+        fixed(lambda: nn.MultiHeadAttention(6, 2, dropout=0.2, rng=1), (3, 4, 6), rng=np.random.default_rng(5)),
     ),
-    Row("attention, causal, over no row and one", packed(lambda: nn.MultiHeadAttention(6, 3, causal=True, rng=1))),
-    Row("attention, with a bias that the sequences share", packed(SharedBias, 1, 3, 4, 4)),
+    Row(
+        "attention, causal, over no row and one",
+        fixed(lambda: nn.MultiHeadAttention(6, 3, causal=True, rng=1), (8, 6), packing=PACKING),
+    ),
+    Row("attention, with a bias that the sequences share", fixed(SharedBias, (8, 6), (1, 3, 4, 4), packing=PACKING)),
     Row("cross_attention", cross_attention),
     Row(
         "cross_attention, packed, with a bias",
-        packed_keys(lambda: nn.MultiHeadAttention(6, 3, kdim=5, rng=1), 4, 1, 4, 5),
+        fixed(
+            lambda: nn.MultiHeadAttention(6, 3, kdim=5, rng=1), (8, 6), (11, 5), (4, 1, 4, 5),
+            packing=PACKING, key_packing=KEYS,
+        ),
     ),
-    Row("cross_attention, causal, with padded keys and a bias", dense_keys),
+    Row(
+        "cross_attention, causal, with padded keys and a bias",
+        fixed(
+            lambda: nn.MultiHeadAttention(6, 3, kdim=7, causal=True, rng=1), (2, 4, 6), (2, 5, 7), (1, 3, 1, 5),
+            key_mask=KEY_MASK,
+        ),
+    ),
     Row("packed_attention, few scores at once, causal and grouped, with a bias and dropout", few_scores_at_once),
     Row("packed_attention, dense and grouped, a window", windowed),
-    Row("projected_cross_entropy, a trained head", projected, frozen_rounds=True),
-    Row("projected_cross_entropy, a frozen head", frozen_projected),
     Row(
-        "lora_linear, LoRALinear",
-        lambda d: call(d.moved(LoRALinear(nn.Linear(5, 3), 2, 3, rng=2)), d.normal(4, 5)),
-        row_wise=True,
+        "projected_cross_entropy, a trained head",
+        fixed(Projected, (5, 6), targets=TARGETS, rows_at_once=3),
+        frozen_rounds=True,
     ),
+    Row(
+        "projected_cross_entropy, a frozen head",
+        fixed(lambda: Projected().requires_grad_(False), (5, 6), targets=TARGETS, rows_at_once=2),
+    ),
+    Row("lora_linear, LoRALinear", fixed(lambda: LoRALinear(nn.Linear(5, 3), 2, 3, rng=2), (4, 5)), row_wise=True),
     Row("lora_attention", lora_attention),
     Row(
         "lora_attention, dense",
-        lambda d: call(
-            d.moved(LoRAAttention(6, 2, r=3, lora_alpha=5, lora_dropout=0.2, dropout=0.1, rng=1)), d.normal(3, 4, 6),
+        fixed(
+            lambda: LoRAAttention(6, 2, r=3, lora_alpha=5, lora_dropout=0.2, dropout=0.1, rng=1), (3, 4, 6),
             rng=np.random.default_rng(7),
         ),
     ),
     Row(
         "lora_attention, on K and O, cross and packed",
-        packed_keys(lambda: LoRAAttention(6, 3, 2, target_modules=["k_proj", "out_proj"], kdim=5, causal=True, rng=1)),
+        fixed(
+            lambda: LoRAAttention(6, 3, 2, target_modules=["k_proj", "out_proj"], kdim=5, causal=True, rng=1),
+            (8, 6), (11, 5), packing=PACKING, key_packing=KEYS,
+        ),
     ),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,6 +50,17 @@ Draws = Callable[[Draw], Drawn]
 def call(layer: Any, /, *inputs: Any, **keywords: Any) -> Drawn:
     """The layer, and what it is called with."""
     return layer, inputs, keywords
+
+
+def fixed(make: Callable[[], Any], *inputs: Array | tuple[int, ...], **keywords: Any) -> Draws:
+    """Of one size: of each input either the shape is given, or all of it; the keywords are copied for each draw."""
+
+    def drawn(d: Draw) -> Drawn:
+        layer = d.moved(make())
+        values = [d.normal(*x) if isinstance(x, tuple) else x for x in inputs]
+        return layer, tuple(values), copy.deepcopy(keywords)
+
+    return drawn
 
 
 @dataclass(frozen=True)

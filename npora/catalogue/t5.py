@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from npora import nn
+from npora.catalogue.batches import part
 from npora.catalogue.layers import KEYS, PACKING
-from npora.catalogue.row import Draw, Drawn, Draws, Row, call
+from npora.catalogue.row import Draw, Drawn, Draws, Row, call, fixed
 from npora.lora import LoraConfig, get_peft_model
 from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
@@ -74,44 +75,11 @@ class RelativeBias(nn.Module):
         return relative_bias(self.table, lambda r: relative_buckets(r, bidirectional, 6, 5), packing)
 
 
-def dense(layer: Any, kind: str) -> Draws:
-    def drawn(d: Draw) -> Drawn:
-        made = layer(T5Config(**SMALL, feed_forward_proj=kind), Factory(1, np.float32, 1.0))
-        return call(d.moved(made), d.normal(3, 6), rng=np.random.default_rng(12))
-
-    return drawn
-
-
-def bias(bidirectional: bool) -> Draws:
-    return lambda d: call(d.moved(RelativeBias()), packing=PACKING, bidirectional=bidirectional)
-
-
-def encoder_block(d: Draw) -> Drawn:
-    layer = d.moved(Layer(decoder=False))
-    return call(layer, d.normal(8, 6), d.normal(1, 5, 4, 4), packing=PACKING, rng=np.random.default_rng(14))
-
-
-def decoder_block(d: Draw) -> Drawn:
-    layer = d.moved(Layer(decoder=True, feed_forward_proj="gated-gelu"))
-    inputs = d.normal(8, 6), d.normal(1, 5, 4, 4), d.normal(11, 6)
-    return call(layer, *inputs, packing=PACKING, memory_packing=KEYS, rng=np.random.default_rng(15))
-
-
-def decoder_stack(d: Draw) -> Drawn:
-    ids = np.array([3, 5, 3, 1, 7, 0, 5, 2])
-    return call(d.moved(Stack()), d.normal(11, 6), ids, packing=PACKING, memory_packing=KEYS, dmemory_is_read=True)
-
-
-def read(model: Any, **labels: Any) -> Draws:
-    """A model whose every sentence is one to read."""
-
-    def drawn(d: Draw) -> Drawn:
-        made = d.moved(model(T5Config(**TINY, classifier_dropout=0.2), rng=1))
-        ids = np.array([[3, 5, 1], [4, 1, 0]])
-        mask = np.array([[1, 1, 1], [1, 1, 0]])
-        return call(made, input_ids=ids, attention_mask=mask, rng=np.random.default_rng(16), **labels)
-
-    return drawn
+def read(kind: Any, **labels: Any) -> Draws:
+    """A model of sentences to read."""
+    ids, mask = np.array([[3, 5, 1], [4, 1, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
+    keywords = {"input_ids": ids, "attention_mask": mask, "rng": np.random.default_rng(16), **labels}
+    return fixed(lambda: kind(T5Config(**TINY, classifier_dropout=0.2), rng=1), **keywords)
 
 
 def written(sizes: dict[str, Any], gated: bool | None = None, *, adapted: bool = False, labelled: bool = True) -> Draws:
@@ -133,17 +101,32 @@ def written(sizes: dict[str, Any], gated: bool | None = None, *, adapted: bool =
 
 
 ROWS = [
-    Row("T5DenseActDense", dense(T5DenseActDense, "relu")),
-    Row("T5DenseGatedActDense", dense(T5DenseGatedActDense, "gated-gelu")),
-    Row("T5 relative_bias", bias(bidirectional=True)),
-    Row("T5 relative_bias, causal", bias(bidirectional=False)),
-    Row("T5Block of an encoder", encoder_block),
-    Row("T5Block of a decoder", decoder_block),
-    Row("T5Stack of a decoder", decoder_stack),
+    Row("T5DenseActDense", part(T5DenseActDense, T5Config(**SMALL, feed_forward_proj="relu"), (3, 6))),
+    Row("T5DenseGatedActDense", part(T5DenseGatedActDense, T5Config(**SMALL, feed_forward_proj="gated-gelu"), (3, 6))),
+    Row("T5 relative_bias", fixed(RelativeBias, packing=PACKING, bidirectional=True)),
+    Row("T5 relative_bias, causal", fixed(RelativeBias, packing=PACKING, bidirectional=False)),
+    Row(
+        "T5Block of an encoder",
+        fixed(lambda: Layer(decoder=False), (8, 6), (1, 5, 4, 4), packing=PACKING, rng=np.random.default_rng(14)),
+    ),
+    Row(
+        "T5Block of a decoder",
+        fixed(
+            lambda: Layer(decoder=True, feed_forward_proj="gated-gelu"), (8, 6), (1, 5, 4, 4), (11, 6),
+            packing=PACKING, memory_packing=KEYS, rng=np.random.default_rng(15),
+        ),
+    ),
+    Row(
+        "T5Stack of a decoder",
+        fixed(
+            Stack, (11, 6), np.array([3, 5, 3, 1, 7, 0, 5, 2]),
+            packing=PACKING, memory_packing=KEYS, dmemory_is_read=True,
+        ),
+    ),
     Row("T5EncoderModel", read(T5EncoderModel)),
     Row("T5ForSequenceClassification", read(T5ForSequenceClassification, labels=np.array([0, 1]))),
     Row("t5", written(WHOLE)),
     Row("lora_t5", written(WHOLE, adapted=True)),
     Row("t5, tied", written(TINY, gated=False)),
     Row("t5, untied, logits", written(TINY, gated=True, labelled=False)),
-]
+]  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.planted.kinds import KINDS, Kind, Scene
+from npora.check.planted.kinds import KINDS, Kind
+from npora.check.planted.scene import Scene
 from npora.check.subject import Subject, arguments_of
 from npora.check.trees import at, replaced
 from npora.check.verdict.context import context_of
@@ -18,6 +19,26 @@ from npora.nn import Module
 
 class NotApplicable(Exception):
     """This kind of error cannot be planted in this gradient."""
+
+
+def plantings(kind: str, layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(target, broken copy) for every gradient that this kind can be planted in."""
+    for target in Subject(layer, inputs, keywords).point:
+        subject = Subject(planted(layer, kind, target), inputs, keywords, randomize=np.random.default_rng(0))
+        bench = subject.at(np.float64)
+        outputs, backward = bench.forward()
+        rng = np.random.default_rng(1)
+        dy = tuple(np.asarray(rng.standard_normal(y.shape)) for y in outputs)
+        for w in dy:
+            w.flags.writeable = False
+        try:
+            bench.gradients(backward, dy)
+        except NotApplicable:
+            continue
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+        yield target, planted(layer, kind, target)
 
 
 def planted(layer: Any, kind: str, target: str) -> Any:
@@ -88,23 +109,3 @@ def _broken(
         return returned
 
     return broken
-
-
-def plantings(kind: str, layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(target, broken copy) for every gradient that this kind can be planted in."""
-    for target in Subject(layer, inputs, keywords).point:
-        subject = Subject(planted(layer, kind, target), inputs, keywords, randomize=np.random.default_rng(0))
-        bench = subject.at(np.float64)
-        outputs, backward = bench.forward()
-        rng = np.random.default_rng(1)
-        dy = tuple(np.asarray(rng.standard_normal(y.shape)) for y in outputs)
-        for w in dy:
-            w.flags.writeable = False
-        try:
-            bench.gradients(backward, dy)
-        except NotApplicable:
-            continue
-        except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-        yield target, planted(layer, kind, target)
