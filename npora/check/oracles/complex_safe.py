@@ -31,7 +31,7 @@ def unsafe_operation(subject: Subject) -> str:
     watch = _Watch()
     try:
         _run(subject, {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}, watch)
-    except Exception as error:  # whatever a forward raises on complex numbers, it is where it raised that matters
+    except Exception as error:  # a forward may raise anything on complex numbers; what it was, and where, is the answer
         return watch.found or f"{type(error).__name__} {_where(error)}".strip()
     return watch.found
 
@@ -39,13 +39,13 @@ def unsafe_operation(subject: Subject) -> str:
 def lost_slope(subject: Subject, dy: Outputs, v: dict[str, Array]) -> float:
     """How much of ⟨dy, J v⟩ is lost in operations that are not complex-safe, relative to it: nothing where what they
     feed has no effect on it (a scale that cancels). Each is given the imaginary part that its differences say."""
-    try:
-        slopes = []
-        for watch in (_Watch(), _Watch(mends=True)):
+    slopes = []
+    for watch in (_Watch(), _Watch(mends=True)):
+        try:
             outputs = _run(subject, v, watch)
-            slopes.append(sum(float(np.sum(w * _bare(y).imag)) for w, y in zip(dy, outputs, strict=True)))
-    except Exception:  # of arrays that it does not expect; then nothing is known
-        return math.inf
+        except Exception:  # a forward may raise anything on arrays that it does not expect; then nothing is known
+            return math.inf
+        slopes.append(sum(float(np.sum(w * _bare(y).imag)) for w, y in zip(dy, outputs, strict=True)))
     came, mended = slopes
     if came == mended:
         return 0.0
@@ -166,10 +166,8 @@ def _lost(function: Any, inputs: Any, keywords: Any, result: Any) -> Array | Non
     came = np.asarray(result).imag / (_STEP * speed)
     expected, agrees = None, np.zeros(came.shape, bool)
     for h in _STEPS:
-        try:
-            up = np.asarray(function(*_moved(inputs, h / speed), **keywords))
-            down = np.asarray(function(*_moved(inputs, -h / speed), **keywords))
-        except Exception:  # out of its domain, or not to be called alone
+        up, down = (_tried(function, _moved(inputs, t), keywords) for t in (h / speed, -h / speed))
+        if up is None or down is None:
             continue
         with np.errstate(invalid="ignore"):
             slope = (up.real - down.real) / (2 * h)
@@ -180,25 +178,31 @@ def _lost(function: Any, inputs: Any, keywords: Any, result: Any) -> Array | Non
             return None
     if expected is None:
         return None  # the forward as a whole was judged
-    try:
-        if _is_ill_conditioned(function, inputs, keywords, came, speed):
-            return None
-    except Exception:  # a finer step is out of its domain: nothing speaks for the imaginary part that came
-        pass
+    if _is_ill_conditioned(function, inputs, keywords, came, speed):
+        return None
     return np.asarray((expected - came) * _STEP * speed)
 
 
+def _tried(function: Any, inputs: Any, keywords: Any) -> Array | None:
+    """The function at other inputs; None where it cannot be called there."""
+    try:
+        return np.asarray(function(*inputs, **keywords))
+    except Exception:  # out of its domain a function of the user's, which np.piecewise calls, may raise anything
+        return None
+
+
 def _is_ill_conditioned(function: Any, inputs: Any, keywords: Any, came: Array, speed: float) -> bool:
-    """Is it the differences that are wrong? In steps finer still the two agree, to what an ulp in the inputs makes."""
-    here = np.asarray(function(*_moved(inputs, 0.0), **keywords)).real
-    there = np.asarray(function(*_by_an_ulp(inputs), **keywords)).real
+    """Is it the differences that are wrong? In steps finer still the two agree, to what an ulp in the inputs makes.
+    Where such a step is out of the function's domain nothing speaks for the imaginary part that came."""
+    here, there = (_tried(function, at, keywords) for at in (_moved(inputs, 0.0), _by_an_ulp(inputs)))
     size = np.abs(came).max(initial=0.0)
     for h in (*_STEPS, 2.0**-40, 2.0**-44):
-        up = np.asarray(function(*_moved(inputs, h / speed), **keywords)).real
-        down = np.asarray(function(*_moved(inputs, -h / speed), **keywords)).real
+        up, down = (_tried(function, _moved(inputs, t), keywords) for t in (h / speed, -h / speed))
+        if here is None or there is None or up is None or down is None:
+            return False
         with np.errstate(invalid="ignore"):
-            known = 8 * float(np.abs(there - here).max(initial=0.0)) / h
-            if known <= size / 16 and (np.abs(came - (up - down) / (2 * h)) <= known + size / 2**12).all():
+            known = 8 * float(np.abs(there.real - here.real).max(initial=0.0)) / h
+            if known <= size / 16 and (np.abs(came - (up.real - down.real) / (2 * h)) <= known + size / 2**12).all():
                 return True
     return False
 
