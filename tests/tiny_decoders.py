@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.models.auto import tasks_of
-from tests.cases.case import randomized
+from tests.tiny import randomized
 
 SIZES: dict[str, Any] = {
     "vocab_size": 13, "hidden_size": 6, "intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -20,7 +20,7 @@ from npora.models import (
     T5Config,
     T5ForSequenceClassification,
 )
-from tests.cases.case import randomized
+from tests.tiny import randomized
 from tests.tiny_decoders import WINDOWED, tiny_decoder
 
 VOCABULARY = 11

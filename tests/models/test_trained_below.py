@@ -13,7 +13,7 @@ from npora import LoraConfig, get_peft_model
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from npora.models.families.llama import LlamaConfig
 from npora.nn.module import Array
-from tests.cases.case import randomized
+from tests.tiny import randomized
 from tests.tiny_decoders import tiny_decoder
 from tests.tiny_encoders import tiny_encoder
 
