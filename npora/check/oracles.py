@@ -26,6 +26,7 @@ from npora.check.richardson import (
     unit_of,
 )
 from npora.check.rounding import Rounding
+from npora.check.staircase import height_of_steps
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict import precision_of
 from npora.nn.module import Array
@@ -50,7 +51,7 @@ class Oracles:
         self.notes: list[str] = []
         self.real = subject.at(np.float64)
         self.all_along = {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}
-        self.noise = self.fine = noise_of(self.real, dy, self.all_along)
+        self.noise = noise_of(self.real, dy, self.all_along)
         self.kinked = self.kink_along(self.all_along) is not None
         self.complex = None if by_differences else subject.at(np.complex128)
         if by_differences or not self._is_safe():
@@ -58,7 +59,23 @@ class Oracles:
 
     def _without_complex_steps(self) -> None:
         self.complex = None
-        self.noise = max(self.noise, noise_of(self.real, self.dy, self.all_along, coarse=True))
+        self.noise = max(self.noise, self._coarse_noise())
+
+    def _coarse_noise(self) -> float:
+        """What single precision inside the forward makes of φ; nothing where φ is no staircase, but bends."""
+        ulps = {
+            name: np.copysign(np.maximum(unit_of(x), np.abs(x)), self.all_along[name])
+            for name, x in self.real.arrays.items()
+        }
+        coarse = noise_of(self.real, self.dy, ulps, 0.0)
+        if coarse <= 16 * self.noise and not self._height_of_steps(ulps):
+            return 0.0
+        heights = {name: self._height_of_steps({name: v}) for name, v in ulps.items()}
+        stepped = {name: v for name, v in ulps.items() if heights[name]}
+        return noise_of(self.real, self.dy, stepped, max(heights.values())) if stepped else 0.0
+
+    def _height_of_steps(self, v: dict[str, Array]) -> float:
+        return height_of_steps(lambda t: moved(self.real, self.dy, v, t), self.noise)
 
     def _is_safe(self) -> bool:
         """Does the complex step agree with differences along a direction, to their error bar?
@@ -193,19 +210,20 @@ class Oracles:
         for finer in (2.0**-8, 2.0**-14):
             wide = max(agreement * float(np.nan_to_num(np.abs(numeric)).max()), 64 * self.noise / STEPS[-1])
             for k in np.flatnonzero((bars > wide) | ~(np.abs(a - numeric) <= bars)):
-                again, bar = central(self.real, self.dy, name, [indices[k]], self.fine, finer)
-                no_noise = self.noise > 16 * self.fine and abs(again[0] - a[k]) <= bar[0]
+                again, bar = central(self.real, self.dy, name, [indices[k]], self.noise, finer)
                 better = bars[k] > max(wide, bar[0])
-                if better or no_noise or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
+                if better or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
                     numeric[k], bars[k] = again[0], bar[0]
         off = np.abs(a - numeric)
         for k in np.argsort(-np.nan_to_num(off)):
             if not (off[k] > bars[k] or math.isinf(bars[k])):
                 continue
-            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.fine)
-            if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
+            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.noise)
+            shown = abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error
+            if not shown or error < bars[k]:
+                numeric[k], bars[k] = slope, error
+            if shown:
                 break  # wrong it is, and the others need no closer look
-            numeric[k], bars[k] = slope, error
 
     def rounding_at(self, name: str, index: Index, numeric: float, rounding: Rounding) -> float:
         """How far the derivative at one coordinate may be off by the rounding of the forward."""
