@@ -214,16 +214,16 @@ class Oracles:
                 better = bars[k] > max(wide, bar[0])
                 if better or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
                     numeric[k], bars[k] = again[0], bar[0]
-        off = np.abs(a - numeric)
+        off, wrong = np.abs(a - numeric), False
         for k in np.argsort(-np.nan_to_num(off)):
-            if not (off[k] > bars[k] or math.isinf(bars[k])):
+            if not (math.isinf(bars[k]) or (off[k] > bars[k] and not wrong)):
                 continue
             slope, error = central_consistent(self.real, self.dy, name, indices[k], self.noise)
-            shown = abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error
-            if not shown or error < bars[k]:
-                numeric[k], bars[k] = slope, error
-            if shown:
-                break  # wrong it is, and the others need no closer look
+            if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
+                wrong = True  # and the others need no closer look, but those of which nothing is known
+                if not error < bars[k]:
+                    continue
+            numeric[k], bars[k] = slope, error
 
     def rounding_at(self, name: str, index: Index, numeric: float, rounding: Rounding) -> float:
         """How far the derivative at one coordinate may be off by the rounding of the forward."""

@@ -6,53 +6,49 @@ import math
 from collections.abc import Callable
 
 WIDTH = 2.0**-14  # a number that is moved by that share of itself passes 512 of single precision
-NEAR = 2.0**-40  # seldom as far as the next step
+NEAR = 2.0**-40  # seldom as far as the first step
 FINEST = 2.0**-47  # some ulps of double precision
-HALVINGS = 6  # over which a smooth change falls to 1/64, and that at a step to no less than 1/4
-BESIDE = 2.0 ** (HALVINGS + 1) * FINEST  # so far from a pole it is smooth
+HALVINGS = 6  # over which a smooth change falls to 1/64, and one at a step to no less than 1/4
+BESIDE = 2.0 ** (HALVINGS + 1) * FINEST  # so far from a jump or a pole φ is smooth between points FINEST apart
 
 
 def height_of_steps(function: Callable[[float], float], noise: float) -> float:
-    """How high a step of φ is between t = 0 and WIDTH, if it has several that stand clear of the `noise` at 0; or 0.
+    """How high the steps of φ between t = 0 and WIDTH are, where it has several, and higher than `noise` is; or 0.
 
     Single precision inside a forward makes a staircase of φ: points 1e-7 apart show how high its steps are, and those
-    1e-13 apart stand on one step, and see neither noise nor slope. A φ that bends within 1e-7, as beside a singular
-    matrix, looks as rough between points 1e-7 apart, and yet is smooth, or has a single jump, as a factor's sign does.
+    1e-13 apart stand on one step, where neither its noise is seen nor its slope. A φ that bends within 1e-7, as beside
+    a singular matrix, looks as rough between points 1e-7 apart, and its bars would be wider than its own rounding by
+    what it bends there. But it is smooth between points that are near enough; or it jumps once, as a factor's sign may.
     """
     slope = (function(NEAR) - function(0.0)) / NEAR
     place, height = _step(function, slope, noise, 0.0, WIDTH)
-    if not height:
-        return 0.0
-    others = (
-        _step(function, slope, noise, left, right)[1]
-        for left, right in ((0.0, place - BESIDE), (place + BESIDE, WIDTH))
-        if right > left
-    )
-    return height if any(others) else 0.0
+    beside = ((0.0, place - BESIDE), (place + BESIDE, WIDTH))
+    several = height and any(_step(function, slope, noise, *ends)[1] for ends in beside if ends[0] < ends[1])
+    return height if several else 0.0
 
 
 def _step(
     function: Callable[[float], float], slope: float, noise: float, left: float, right: float
 ) -> tuple[float, float]:
-    """Where φ has a step between left and right, and how high it is: 0 where there is none. What φ changes by,
+    """Where between left and right φ may have a step, and how high that is: 0 if it is none.
+
+    [l, r] is halved, time after time, into the half with the larger |e|,
 
         e(l, r) = φ(r) − φ(l) − φ′(0) (r − l)
 
-    beyond its slope at 0, stays at a step, and falls as r − l does where φ is smooth, while [l, r] is halved, time after time, into the half
-    with the larger |e|. No half is gone into that ends out of φ's domain.
+    which falls as r − l does where φ is smooth, grows at a pole, and stays at a step. A half that ends where φ is not
+    defined is left alone.
     """
     low, high = function(left), function(right)
-    changes = []
+    changes = [math.inf] * (HALVINGS + 1)
     while right - left > FINEST:
         middle = (left + right) / 2
         value = function(middle)
-        before, after = (abs(rise - slope * (right - middle)) for rise in (value - low, high - value))
-        if after > before:
+        first, second = (abs(rise - slope * (right - middle)) for rise in (value - low, high - value))
+        if second > first:
             left, low = middle, value
         else:
             right, high = middle, value
-        changes.append(after if after > before else before)
-    if len(changes) <= HALVINGS:
-        return left, 0.0
+        changes.append(second if second > first else first)
     before, height = changes[-1 - HALVINGS], changes[-1]
     return left, height if max(16 * noise, before / 4) < height < 4 * before < math.inf else 0.0
