@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -63,19 +64,15 @@ class Oracles:
 
     def _coarse_noise(self) -> float:
         """What single precision inside the forward makes of φ; nothing where φ is no staircase, but bends."""
-        ulps = {
-            name: np.copysign(np.maximum(unit_of(x), np.abs(x)), self.all_along[name])
-            for name, x in self.real.arrays.items()
-        }
-        coarse = noise_of(self.real, self.dy, ulps, 0.0)
-        if coarse <= 16 * self.noise and not self._height_of_steps(ulps):
-            return 0.0
-        heights = {name: self._height_of_steps({name: v}) for name, v in ulps.items()}
-        stepped = {name: v for name, v in ulps.items() if heights[name]}
-        return noise_of(self.real, self.dy, stepped, max(heights.values())) if stepped else 0.0
-
-    def _height_of_steps(self, v: dict[str, Array]) -> float:
-        return height_of_steps(lambda t: moved(self.real, self.dy, v, t), self.noise)
+        stepped: dict[str, Array] = {}
+        highest = 0.0
+        for name, x in self.real.arrays.items():
+            along, unit = self.all_along[name], unit_of(x)
+            v = {name: (along + np.copysign(unit, along)) * np.maximum(1, np.abs(x) / unit)}
+            if height := height_of_steps(partial(moved, self.real, self.dy, v), self.noise):
+                stepped |= v
+                highest = max(highest, height)
+        return noise_of(self.real, self.dy, stepped, highest) if stepped else 0.0
 
     def _is_safe(self) -> bool:
         """Does the complex step agree with differences along a direction, to their error bar?

@@ -36,8 +36,8 @@ def _step(
 
         e(l, r) = φ(r) − φ(l) − φ′(0) (r − l)
 
-    which falls as r − l does where φ is smooth, grows at a pole, and stays at a step. A half that ends where φ is not
-    defined is left alone.
+    which falls as r − l does where φ is smooth, and stays at a step (as at a pole, but that is alone). A half that ends
+    where φ is not defined is left.
     """
     low, high = function(left), function(right)
     changes = [math.inf] * (HALVINGS + 1)
@@ -50,5 +50,7 @@ def _step(
         else:
             right, high = middle, value
         changes.append(second if second > first else first)
+        if changes[-1] <= 16 * noise:
+            return left, 0.0
     before, height = changes[-1 - HALVINGS], changes[-1]
-    return left, height if max(16 * noise, before / 4) < height < 4 * before < math.inf else 0.0
+    return left, height if before / 4 < height < math.inf else 0.0

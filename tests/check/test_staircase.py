@@ -26,13 +26,14 @@ def single(x: Array) -> Array:
     ("function", "height"),
     [
         (lambda t: float(np.float32(1.3 + t)), 2.0**-23),
-        (lambda t: math.sin(t) + 1e-3 * float(np.float32(0.6 + t)), 1e-3 * 2.0**-24),
+        (lambda t: math.sin(t) - 1e-3 * float(np.float32(0.6 + t)), 1e-3 * 2.0**-24),
         (lambda t: round(t, 9), 1e-9),
         (lambda t: 3 * t + t * t, 0.0),
         (lambda t: math.log(1e-9 + t), 0.0),
         (lambda t: math.hypot(1e-12, t), 0.0),
         (lambda t: math.sin(1e10 * t), 0.0),
         (lambda t: 1 / (t - 1e-6), 0.0),
+        (lambda t: math.log(abs(t - 1e-6)), 0.0),
         (lambda t: t + (t > 3e-6), 0.0),  # one jump is no staircase
         (lambda t: math.sqrt(1e-9 - t) if t < 1e-9 else math.nan, 0.0),
     ],
@@ -63,9 +64,15 @@ def in_part(x: Array) -> Any:
     return np.abs(x) ** 3 + 1e-3 * single(x) ** 2, lambda dy: (3 * x * np.abs(x) + 2e-3 * x) * dy
 
 
-def beside_a_bend(S: Array, x: Array) -> Any:
-    """The one input in double precision, and all but singular; the other one in single precision."""
-    return np.linalg.slogdet(S)[1] + (single(x) ** 2).sum(), lambda dy: (dy * np.linalg.inv(S).T, 2 * dy * x)
+def the_first_alone(x: Array) -> Any:
+    y = np.abs(x) ** 2
+    y[0] = single(x[0]) ** 2
+    return y, lambda dy: 2 * x * dy
+
+
+def beside_a_bend(A: Array, x: Array) -> Any:
+    """The one input in double precision, and near a singular matrix; the other one in single precision."""
+    return np.linalg.slogdet(A)[1] + (single(x) ** 2).sum(), lambda dy: (dy * np.linalg.inv(A).T, 2 * dy * x)
 
 
 @pytest.mark.parametrize("function", [square, total, log_sum_exp, in_part])
@@ -79,12 +86,18 @@ def test_single_precision_inside_a_right_forward_is_never_a_fail(
         assert gradcheck(function, x, seed=seed).verdict in ("PASS", "UNRESOLVED", "KINK")
 
 
-def test_nor_is_it_beside_an_input_that_bends() -> None:
-    for seed in range(4):
-        rng = np.random.default_rng(seed)
-        Q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
-        S = (Q * 10.0 ** -np.array([0, 3, 5, 8])) @ Q.T
-        assert gradcheck(beside_a_bend, S, rng.standard_normal(4), seed=seed).verdict != "FAIL"
+def test_nor_is_it_in_an_element_that_a_direction_all_but_leaves_out() -> None:
+    for seed in range(12):
+        x = np.random.default_rng([seed, 8]).standard_normal(12)
+        assert gradcheck(the_first_alone, x, seed=seed).verdict != "FAIL"
+
+
+@pytest.mark.parametrize("seed", [4, 9, 20, 22])
+def test_nor_is_it_beside_an_input_that_bends(seed: int) -> None:
+    rng = np.random.default_rng([seed, 3])
+    spectrum = 10.0 ** -np.linspace(0, rng.uniform(2, 10), 4)
+    U, V = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(2))
+    assert gradcheck(beside_a_bend, (U * spectrum) @ V.T, rng.standard_normal(4), seed=seed).verdict != "FAIL"
 
 
 @pytest.mark.parametrize(
