@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 WIDTH = 2.0**-14  # a number that is moved by that share of itself passes 512 of single precision
-NEAR = 2.0**-40  # seldom as far as the first step
+NEAR = 2.0**-43  # seldom as far as the first step
 FINEST = 2.0**-47  # some ulps of double precision
 HALVINGS = 6  # over which a smooth change falls to 1/64, and one at a step to no less than 1/4
 BESIDE = 2.0 ** (HALVINGS + 1) * FINEST  # so far from a jump or a pole φ is smooth between points FINEST apart
@@ -20,7 +21,8 @@ def height_of_steps(function: Callable[[float], float], noise: float) -> float:
     a singular matrix, looks as rough between points 1e-7 apart, and its bars would be wider than its own rounding by
     what it bends there. But it is smooth between points that are near enough; or it jumps once, as a factor's sign may.
     """
-    slope = (function(NEAR) - function(0.0)) / NEAR
+    near = [function(k * NEAR) for k in range(6)]
+    slope = sorted(right - left for left, right in pairwise(near))[2] / NEAR  # two of the five may hold a step
     place, height = _step(function, slope, noise, 0.0, WIDTH)
     beside = ((0.0, place - BESIDE), (place + BESIDE, WIDTH))
     several = height and any(_step(function, slope, noise, *ends)[1] for ends in beside if ends[0] < ends[1])

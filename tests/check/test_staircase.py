@@ -28,6 +28,7 @@ def single(x: Array) -> Array:
         (lambda t: float(np.float32(1.3 + t)), 2.0**-23),
         (lambda t: math.sin(t) - 1e-3 * float(np.float32(0.6 + t)), 1e-3 * 2.0**-24),
         (lambda t: round(t, 9), 1e-9),
+        (lambda t: 1e-11 * round(1e11 * (t + 4.9e-12)), 1e-11),  # with a step beside 0
         (lambda t: 3 * t + t * t, 0.0),
         (lambda t: math.log(1e-9 + t), 0.0),
         (lambda t: math.hypot(1e-12, t), 0.0),
