@@ -5,10 +5,10 @@ Sizes are pairwise distinct, so that a missing transpose cannot hide; the data h
 
 from __future__ import annotations
 
-from tests.cases import adapters, bert, distilbert, functions, gpt2, layers, llama, roberta, t5
+from tests.cases import adapters, bert, distilbert, functions, gpt2, layers, llama, llamas_kind, roberta, t5
 from tests.cases.case import Case, draw
 
-PARTS = (functions, layers, adapters, bert, roberta, distilbert, gpt2, llama, t5)
+PARTS = (functions, layers, adapters, bert, roberta, distilbert, gpt2, llama, llamas_kind, t5)
 CASES: list[Case] = [case for part in PARTS for case in part.CASES]
 
 __all__ = ["CASES", "Case", "draw"]

@@ -16,10 +16,13 @@ from npora.models import (
     BertForSequenceClassification,
     BertForTokenClassification,
     DistilBertForSequenceClassification,
+    Gemma3ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
+    MistralForCausalLM,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
     RobertaForSequenceClassification,
     T5Config,
     T5ForConditionalGeneration,
@@ -197,12 +200,23 @@ def _gpt2(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
     return _causal(model, rng, scale, adapted)
 
 
-def _llama(rng: Rng, scale: float, adapted: bool = False) -> Drawn:
-    config = LlamaConfig(
-        vocab_size=11, hidden_size=6, intermediate_size=7, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=2 * int(rng.integers(1, 4)), tie_word_embeddings=bool(rng.integers(2)),
-    )  # fmt: skip
-    return _causal(LlamaForCausalLM(config, rng=0), rng, scale, adapted)
+_LLAMA: dict[str, Any] = {
+    "vocab_size": 11, "hidden_size": 6, "intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+_GEMMA: dict[str, Any] = {"query_pre_attn_scalar": 3, "sliding_window": 2, "sliding_window_pattern": 2}
+_QWEN2: dict[str, Any] = {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 2}
+
+
+def _llama(made: type[PretrainedModel], adapted: bool = False, **fields: Any) -> Callable[[Rng, float], Drawn]:
+    """A model of Llama's kind."""
+
+    def draw(rng: Rng, scale: float) -> Drawn:
+        sizes = {"head_dim": 2 * int(rng.integers(1, 4)), "tie_word_embeddings": bool(rng.integers(2))}
+        model = made(made.config_class(**{**_LLAMA, **sizes, **fields}), rng=0)  # type: ignore[call-arg]
+        return _causal(model, rng, scale, adapted)
+
+    return draw
 
 
 def _causal(model: Module, rng: Rng, scale: float, adapted: bool) -> Drawn:
@@ -264,8 +278,16 @@ CATALOGUE: dict[str, Callable[[Rng, float], Drawn]] = {
     "lora_distilbert": _encoder(DistilBertForSequenceClassification, _DISTILBERT, task="SEQ_CLS"),
     "gpt2": _gpt2,
     "lora_gpt2": lambda rng, scale: _gpt2(rng, scale, adapted=True),
-    "llama": _llama,
-    "lora_llama": lambda rng, scale: _llama(rng, scale, adapted=True),
+    "llama": _llama(LlamaForCausalLM),
+    "lora_llama": _llama(LlamaForCausalLM, adapted=True),
+    "mistral": _llama(MistralForCausalLM, sliding_window=2),
+    "lora_mistral": _llama(MistralForCausalLM, adapted=True, sliding_window=2),
+    "qwen2": _llama(Qwen2ForCausalLM, **_QWEN2),
+    "lora_qwen2": _llama(Qwen2ForCausalLM, adapted=True, **_QWEN2),
+    "qwen3": _llama(Qwen3ForCausalLM),
+    "lora_qwen3": _llama(Qwen3ForCausalLM, adapted=True),
+    "gemma3": _llama(Gemma3ForCausalLM, **_GEMMA),
+    "lora_gemma3": _llama(Gemma3ForCausalLM, adapted=True, **_GEMMA),
     "t5": _t5,
     "lora_t5": lambda rng, scale: _t5(rng, scale, adapted=True),
 }

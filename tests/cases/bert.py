@@ -7,20 +7,22 @@ from collections.abc import Callable
 import numpy as np
 
 from npora import nn
-from npora.models import (
+from npora.models.families.bert import (
     BertConfig,
+    BertEmbeddings,
     BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertLayer,
     BertModel,
+    BertPooler,
 )
-from npora.models.bert import BertEmbeddings
-from npora.models.bert_layers import BertLayer, BertPooler
 from npora.models.pretrained import Factory
+from npora.nn.view import View
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
-NO_GAPS = nn.Padding([[1, 1, 1], [1, 0, 0], [1, 1, 1]])  # 7 rows
+READ = np.array([0, 2, 3, 6])  # of PACKING
 SMALL_BERT = BertConfig(
     vocab_size=8, hidden_size=6, num_attention_heads=2, intermediate_size=7, max_position_embeddings=4
 )
@@ -44,7 +46,13 @@ CASES = [
         "BertLayer",
         bert(BertLayer),
         (draw(8, 6),),
-        {"packing": PACKING, "rng": np.random.default_rng(8)},
+        {"view": View(PACKING), "rng": np.random.default_rng(8)},
+    ),
+    Case(
+        "BertLayer, of rows that are read",
+        bert(BertLayer),
+        (draw(8, 6),),
+        {"view": View(PACKING, READ), "rng": np.random.default_rng(8)},
     ),
     Case(
         "BertEmbeddings",
@@ -103,5 +111,5 @@ CASES = [
         {**BATCH, "labels": np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])},
         whole_model=True,
     ),
-    Case("BertPooler", bert(BertPooler), (draw(7, 6),), {"padding": NO_GAPS, "rng": None}),
+    Case("BertPooler", bert(BertPooler), (draw(7, 6),), row_wise=True),
 ]  # fmt: skip

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models import (
+from npora.models.families.distilbert import (
     DistilBertConfig,
+    DistilBertEmbeddings,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
+    DistilBertLayer,
     DistilBertModel,
 )
-from npora.models.distilbert import DistilBertEmbeddings, DistilBertLayer
 from npora.models.pretrained import Factory
+from npora.nn.view import View
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
@@ -29,13 +31,13 @@ CASES = [
         "DistilBertLayer",
         module(lambda: DistilBertLayer(SMALL, Factory(1, np.float32, 0.02))),
         (draw(8, 6),),
-        {"packing": PACKING, "rng": np.random.default_rng(8)},
+        {"view": View(PACKING), "rng": np.random.default_rng(8)},
     ),
     Case(
         "DistilBertEmbeddings",
         module(lambda: DistilBertEmbeddings(SMALL, Factory(1, np.float32, 0.02))),
         (np.array([3, 5, 3]), np.array([0, 1, 2])),
-        {"types": None, "rng": np.random.default_rng(9)},
+        {"rng": np.random.default_rng(9)},
     ),
     Case("DistilBertModel", module(lambda: Outputs(DistilBertModel(TINY, rng=1))), (IDS,), BATCH, whole_model=True),
     Case(

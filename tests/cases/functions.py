@@ -10,7 +10,7 @@ from tests.cases.case import Case, draw
 KEY_MASK = np.array([[True, True, False, True, False], [True, False, False, True, False]])
 TARGETS = np.array([2, -100, 0, 3, 3])
 CERTAIN = draw(5, 4) + 30 * np.eye(4)[TARGETS.clip(0)]  # p − 1 is about e⁻³⁰: nothing of it is left beside 1
-TURN = F.rotation(np.array([0, 7, 2, 2]), 6, 50.0, np.float64)
+TURN = F.rotation(np.array([0, 7, 2, 2]), F.frequencies(6, 50.0), np.float64)
 SIGNS = np.sign(draw(3, 5))
 YES = draw(3, 5, seed=1) > 0.1  # in any sign of the logits
 SMOOTHED = {"targets": TARGETS, "label_smoothing": 0.1}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models.gpt2 import GPT2Block, GPT2Config, GPT2Model
-from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
+from npora.models.families.gpt2 import GPT2Block, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
 from npora.models.pretrained import Factory
+from npora.nn.view import View
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
@@ -24,7 +24,7 @@ CASES = [
         "GPT2Block",
         module(lambda: GPT2Block(SMALL, Factory(1, np.float32, 0.02), index=0)),
         (draw(8, 6),),
-        {"packing": PACKING, "rng": np.random.default_rng(8)},
+        {"view": View(PACKING), "rng": np.random.default_rng(8)},
     ),
     Case(
         "GPT2Model", module(lambda: Outputs(GPT2Model(TINY, rng=1))), (IDS,), {"attention_mask": MASK}, whole_model=True

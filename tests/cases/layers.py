@@ -9,11 +9,14 @@ import numpy as np
 
 from npora import nn
 from npora.lora import LoRAAttention, LoRALinear
-from npora.nn.module import Array
+from npora.nn.module import Array, Pullback
+from npora.nn.residual import chain, residual
+from npora.nn.view import View, self_attention
 from tests.cases.case import Case, draw, module
 from tests.cases.functions import KEY_MASK, TARGETS
 
 PACKING = nn.Packing.of_lengths([3, 0, 1, 4])  # 8 rows
+READ = np.array([0, 2, 3, 5, 7])  # of PACKING
 KEYS = nn.Packing.of_lengths([2, 1, 5, 3])  # 11 rows
 
 
@@ -37,11 +40,31 @@ class SharedBias(nn.Module):
         return self.attention(x, packing=packing, bias=bias)
 
 
+class Sublayer(nn.Module):
+    """x + W₂ LN(W₁ x), of all rows or of those that a view reads."""
+
+    view: View | None = None
+
+    def __init__(self) -> None:
+        self.up, self.norm, self.down = nn.Linear(6, 5, rng=1), nn.LayerNorm(5, eps=1e-2), nn.Linear(5, 6, rng=2)
+
+    def read(self, x: Array) -> tuple[Array, Pullback]:
+        return (x, lambda dx: dx) if self.view is None else self.view.pick(x)
+
+    def forward(self, x: Array) -> tuple[Array, Pullback]:
+        return residual(chain(self.read, self.up, self.norm, self.down), x, self.view)
+
+
+class ReadSublayer(Sublayer):
+    view = View(PACKING, READ)
+
+
 CASES = [
     Case("Linear", module(lambda: nn.Linear(5, 3, rng=1)), (draw(4, 5),), row_wise=True),
     Case("Linear, no bias", module(lambda: nn.Linear(5, 3, bias=False, rng=1)), (draw(2, 4, 5),), row_wise=True),
     Case("Conv1D", module(lambda: nn.Conv1D(5, 3, rng=1)), (draw(4, 5),), row_wise=True),
     Case("RMSNorm", module(lambda: nn.RMSNorm(5, eps=1e-3)), (draw(2, 3, 5),), row_wise=True),
+    Case("CentredRMSNorm", module(lambda: nn.CentredRMSNorm(5, eps=1e-3)), (draw(2, 3, 5),), row_wise=True),
     Case(
         "projected_cross_entropy, a trained head",
         module(Projected),
@@ -104,6 +127,17 @@ CASES = [
         (draw(12, 12), draw(12, 6), draw(12, 10)),
         {"packing": nn.Packing.dense(3, 4), "rule": nn.functional.window(2), "scores_at_once": 35},
     ),
+    Case(
+        "self_attention, at the rows that are read, grouped, a window, dropout",
+        lambda: lambda q, k, v, **kw: self_attention(q, k, v, 4, **kw)[:2],
+        (draw(5, 12), draw(8, 6), draw(8, 10)),
+        {
+            "view": View(PACKING, READ), "rule": nn.functional.window(2), "scores_at_once": 9, "dropout_p": 0.2,
+            "rng": np.random.default_rng(13),
+        },
+    ),
+    Case("residual of a chain", module(Sublayer), (draw(8, 6),), row_wise=True),
+    Case("residual of a chain, at the rows that are read", module(ReadSublayer), (draw(8, 6),)),
     Case("LoRALinear", module(lambda: LoRALinear(nn.Linear(5, 3), 2, 3, rng=2)), (draw(4, 5),), row_wise=True),
     Case(
         "LoRAAttention",

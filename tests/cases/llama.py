@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models.llama import LlamaConfig, LlamaDecoderLayer, LlamaModel
-from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
+from npora.models.families.llama import (
+    LlamaConfig,
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+)
 from npora.models.pretrained import Factory
-from npora.nn.functional import rotation, swiglu
+from npora.nn.functional import frequencies, rotation, swiglu
+from npora.nn.view import View
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import PACKING
 
-TURN = rotation(np.array([0, 1, 2, 7, 3, 4, 5, 6]), 2, 50.0, np.float64)
+TURN = rotation(np.array([0, 1, 2, 7, 3, 4, 5, 6]), frequencies(2, 50.0), np.float64)
 SMALL = LlamaConfig(
     vocab_size=8, hidden_size=6, intermediate_size=7, num_attention_heads=4, num_key_value_heads=2, head_dim=2,
     attention_bias=True, mlp_bias=True, attention_dropout=0.2, rope_theta=50.0,
@@ -30,9 +36,9 @@ CASES = [
     Case("swiglu", lambda: swiglu, (draw(3, 5), draw(3, 5, seed=1))),
     Case(
         "LlamaDecoderLayer",
-        module(lambda: LlamaDecoderLayer(SMALL, Factory(1, np.float32, 0.02))),
+        module(lambda: LlamaDecoderLayer(SMALL, Factory(1, np.float32, 0.02), 0)),
         (draw(8, 6),),
-        {"packing": PACKING, "turn": TURN, "rng": np.random.default_rng(8)},
+        {"view": View(PACKING), "turn": TURN, "rng": np.random.default_rng(8)},
     ),
     Case(
         "LlamaModel",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.models import RobertaConfig, RobertaForMaskedLM, RobertaForSequenceClassification, RobertaModel
+from npora.models.families.roberta import (
+    RobertaClassificationHead,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
 from npora.models.pretrained import Factory
-from npora.models.roberta import RobertaClassificationHead
 from tests.cases.case import Case, Outputs, draw, module
 
 TINY = RobertaConfig(

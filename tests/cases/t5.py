@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from npora import nn
+from npora.models.body import Body
+from npora.models.families.t5 import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
+from npora.models.families.t5_stack import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
 from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
-from npora.models.t5 import T5Block, T5DenseActDense, T5DenseGatedActDense, T5Stack
-from npora.models.t5_config import T5Config
-from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
+from npora.models.tokens import Memory, Tokens
 from npora.nn.module import Array
+from npora.nn.shared import Shared
+from npora.nn.view import View
 from tests.cases.case import Case, Outputs, draw, module
 from tests.cases.layers import KEYS, PACKING
 
@@ -24,33 +29,29 @@ SMALL: dict[str, Any] = {
 TINY: dict[str, Any] = {
     **SMALL, "vocab_size": 7, "d_model": 4, "d_kv": 3, "num_heads": 2, "d_ff": 5, "layer_norm_epsilon": 0.1
 }  # fmt: skip
+READ = View(PACKING, np.array([1, 4, 7]))  # of sequences of 3, 0, 1 and 4 rows
 IDS = np.array([[3, 5, 3], [1, 4, 0]])
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
 LABELS = np.array([[4, 6, 1, -100], [2, -100, 5, 1]])
 
 
 class Layer(nn.Module):
-    """A block's state as inputs of their own: (x, bias) or (x, bias, memory), whose gradients backward returns.
-
-    What it hands on counts too, so that the gradients that come from above for bias and memory are not zero.
-    """
+    """A block as a function of x, and of the bias and the memory that it shares with others."""
 
     def __init__(self, decoder: bool, **config: Any) -> None:
         self.block = T5Block(T5Config(**SMALL, **config), Factory(1, np.float32, 1.0), decoder, has_bias=False)
 
     def forward(
-        self, x: Array, bias: Array, memory: Array | None = None, **keywords: Any
+        self, x: Array, bias: Array, memory: Array | None = None, memory_packing: Any = None, **keywords: Any
     ) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        state, backward = self.block((x, bias, memory), **keywords)
-        arrays = [part for part in state if part is not None]
-        ends = np.cumsum([part.size for part in arrays])[:-1]
+        of_bias, of_memory = Shared(bias), None if memory is None else Shared(memory)
+        y, backward = self.block(x, of_memory, memory_packing, bias=of_bias, **keywords)
 
         def back_parts(dy: Array) -> tuple[Array, ...]:
-            parts = [d.reshape(part.shape) for d, part in zip(np.split(dy, ends), arrays, strict=True)]
-            dx, dbias, dmemory = backward((*parts, *[None] * (3 - len(parts))))
-            return (dx, dbias) if memory is None else (dx, dbias, dmemory)
+            dx = backward(dy)
+            return (dx, of_bias.gradient(), *(() if of_memory is None else (of_memory.gradient(),)))
 
-        return np.concatenate([part.ravel() for part in arrays]), back_parts
+        return y, back_parts
 
 
 class Stack(nn.Module):
@@ -59,9 +60,13 @@ class Stack(nn.Module):
     def __init__(self) -> None:
         make = Factory(1, np.float32, 1.0)
         self.stack = T5Stack(T5Config(**SMALL), make, make.embedding(8, 6).weight, decoder=True)
+        self.through = partial(Body.through, SimpleNamespace(gradient_checkpointing=False))
 
-    def forward(self, memory: Array, ids: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Array]]:
-        return self.stack(ids, memory=memory, **keywords)
+    def forward(
+        self, memory: Array, ids: Array, packing: nn.Packing, memory_packing: nn.Packing, **keywords: Any
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        tokens = Tokens(ids, packing)
+        return self.stack(tokens, self.through, Memory(memory, memory_packing), **keywords)
 
 
 class RelativeBias(nn.Module):
@@ -70,8 +75,8 @@ class RelativeBias(nn.Module):
     def __init__(self) -> None:
         self.table = nn.Embedding(6, 2, rng=1)
 
-    def forward(self, packing: nn.Packing, bidirectional: bool) -> tuple[Array, Callable[[Array], None]]:
-        return relative_bias(self.table, lambda r: relative_buckets(r, bidirectional, 6, 5), packing)
+    def forward(self, view: View, bidirectional: bool) -> tuple[Array, Callable[[Array], None]]:
+        return relative_bias(self.table, lambda r: relative_buckets(r, bidirectional, 6, 5), view)
 
 
 def dense(layer: Any, kind: str) -> Callable[[], nn.Module]:
@@ -88,25 +93,39 @@ CASES = [
         "T5DenseGatedActDense", dense(T5DenseGatedActDense, "gated-gelu"), (draw(3, 6),),
         {"rng": np.random.default_rng(13)},
     ),
-    Case("relative_bias", module(RelativeBias), (), {"packing": PACKING, "bidirectional": True}),
-    Case("relative_bias, causal", module(RelativeBias), (), {"packing": PACKING, "bidirectional": False}),
+    Case("relative_bias", module(RelativeBias), (), {"view": View(PACKING), "bidirectional": True}),
+    Case("relative_bias, causal", module(RelativeBias), (), {"view": View(PACKING), "bidirectional": False}),
+    Case("relative_bias of some rows", module(RelativeBias), (), {"view": READ, "bidirectional": True}),
     Case(
         "T5Block of an encoder",
         module(lambda: Layer(decoder=False)),
         (draw(8, 6), draw(1, 5, 4, 4)),
-        {"packing": PACKING, "rng": np.random.default_rng(14)},
+        {"view": View(PACKING), "rng": np.random.default_rng(14)},
     ),
     Case(
         "T5Block of a decoder",
         module(lambda: Layer(decoder=True, feed_forward_proj="gated-gelu")),
         (draw(8, 6), draw(1, 5, 4, 4), draw(11, 6)),
-        {"packing": PACKING, "memory_packing": KEYS, "rng": np.random.default_rng(15)},
+        {"view": View(PACKING), "memory_packing": KEYS, "rng": np.random.default_rng(15)},
+    ),
+    Case(
+        "T5Block of a decoder, of some rows",
+        module(lambda: Layer(decoder=True)),
+        (draw(8, 6), draw(4, 5, 2, 4), draw(11, 6)),
+        {"view": READ, "memory_packing": KEYS, "rng": np.random.default_rng(19)},
     ),
     Case(
         "T5Stack, a decoder",
         module(Stack),
         (draw(11, 6), np.array([3, 5, 3, 1, 7, 0, 5, 2])),
         {"packing": PACKING, "memory_packing": KEYS, "dmemory_is_read": True},
+        whole_model=True,
+    ),
+    Case(
+        "T5Stack, a decoder of which some rows are read",
+        module(Stack),
+        (draw(11, 6), np.array([3, 5, 3, 1, 7, 0, 5, 2])),
+        {"packing": PACKING, "memory_packing": KEYS, "dmemory_is_read": True, "read": READ.read},
         whole_model=True,
     ),
     Case(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from npora.models import sampling
+from npora.models.generate import sampling
 from npora.nn.functional import softmax
 
 WHOLE = st.integers(-4, 4).map(float)  # so that scores tie

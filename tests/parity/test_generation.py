@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npora import AutoModelForCausalLM
-from npora.models import sampling
+from npora.models.generate import sampling
 from npora.models.generate.generation_config import DEFAULTS
 from tests.parity.reference import torch, transformers
 from tests.parity.reference_gpt2 import reference_gpt2

@@ -7,25 +7,25 @@ x + f(LN(x)). Its linear layers are stored transposed (Conv1D).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
-from npora.models.outputs import BaseModelOutput
-from npora.models.pretrained import Factory, PretrainedModel
-from npora.models.tokens import check_positions, pack_tokens, packed_positions
-from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module, Packing, stack
+from npora.models.pretrained import Factory
+from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
+from npora.models.tokens import Tokens, check_positions
+from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module
 from npora.nn.dropout import active_rng
-from npora.nn.functional import ACTIVATIONS, causal, packed_attention
+from npora.nn.functional import ACTIVATIONS, causal
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-
-Rng = np.random.Generator | None
-BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks; older files hold them
+from npora.nn.residual import chain, residual
+from npora.nn.view import View, self_attention
 
 
 @dataclass(kw_only=True)
@@ -64,38 +64,36 @@ class GPT2Config(PretrainedConfig):
 
 
 class GPT2Attention(Module):
-    """y = dropout(W_o concat_h(softmax(q_h k_hᵀ/√d) v_h)) over the keys up to each query.    x [n,m]  →  y [n,m]
+    """y = dropout(W_o concat_h(softmax(q_h k_hᵀ/√d) v_h)) over the keys up to each query.    x [n,m]  →  y [k,m]
 
-    q, k and v are the thirds of one product, so that their gradients are the thirds of one upstream gradient.
+    q, k and v are the thirds of one product, so that their gradients are the thirds of one upstream gradient. It is
+    computed for all rows, since an adapter may sit on the whole of it, and q is then taken of those that are read.
     """
 
     def __init__(self, config: GPT2Config, make: Factory, index: int) -> None:
-        d = config.n_embd
-        self.c_attn: Module = make.conv1d(d, 3 * d)
-        self.c_proj: Module = make.conv1d(d, d, std=make.std / math.sqrt(2 * config.n_layer))
+        m = config.n_embd
+        self.c_attn: Module = make.conv1d(m, 3 * m)
+        self.c_proj: Module = make.conv1d(m, m, std=make.std / math.sqrt(2 * config.n_layer))
         self.attn_pdrop, self.resid_dropout = config.attn_pdrop, Dropout(config.resid_pdrop)
-        self.heads, self.width = config.n_head, d
-        self.scale = math.sqrt(config.n_head / d) if config.scale_attn_weights else 1.0  # 1/√(head width)
+        self.heads, self.width = config.n_head, m
+        self.scale = math.sqrt(config.n_head / m) if config.scale_attn_weights else 1.0  # 1/√(head width)
         if config.scale_attn_by_inverse_layer_idx:
             self.scale /= index + 1
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
+    def forward(self, x: Array, view: View, rng: Rng = None, past: LayerCache | None = None) -> tuple[Array, Pullback]:
         qkv, back_qkv = self.c_attn(x, rng)  # [n,3m]
         q, k, v = (qkv[:, part * self.width : (part + 1) * self.width] for part in range(3))  # [n,m] each
-        keys, values, key_packing = (k, v, packing) if past is None else past.append(k, v, packing)
-        a, back_attention = packed_attention(
-            q, keys, values, self.heads, packing, key_packing, causal, scale=self.scale,
-            dropout_p=self.attn_pdrop, rng=active_rng(self, self.attn_pdrop, rng),
+        q, back_pick = view.pick(q)  # [k,m]
+        a, back_attention = self_attention(
+            q, k, v, self.heads, view, causal, past, scale=self.scale, dropout_p=self.attn_pdrop,
+            rng=active_rng(self, self.attn_pdrop, rng),
         )  # fmt: skip
         y, back_proj = self.c_proj(a, rng)
         y, back_dropout = self.resid_dropout(y, rng)
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(back_proj(back_dropout(dy)))
-            dx: Array = back_qkv(np.concatenate([dq, dk, dv], axis=-1))  # [n,3m] → [n,m]
-            return dx
+            return back_qkv(np.concatenate([back_pick(dq), dk, dv], axis=-1))  # [n,3m] → [n,m]
 
         return y, backward
 
@@ -109,9 +107,9 @@ class GPT2MLP(Module):
     """y = dropout(W₂ activation(W₁ x)).    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: GPT2Config, make: Factory) -> None:
-        d, f = config.n_embd, config.n_inner or 4 * config.n_embd
-        self.c_fc: Module = make.conv1d(d, f)
-        self.c_proj: Module = make.conv1d(f, d, std=make.std / math.sqrt(2 * config.n_layer))
+        m, f = config.n_embd, config.n_inner or 4 * config.n_embd
+        self.c_fc: Module = make.conv1d(m, f)
+        self.c_proj: Module = make.conv1d(f, m, std=make.std / math.sqrt(2 * config.n_layer))
         self.act, self.dropout = ACTIVATIONS[config.activation_function], Dropout(config.resid_pdrop)
 
     def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
@@ -119,50 +117,34 @@ class GPT2MLP(Module):
         f, back_act = self.act(f)
         y, back_proj = self.c_proj(f, rng)  # [n,m]
         y, back_dropout = self.dropout(y, rng)
-
-        def backward(dy: Array) -> Array:
-            dx: Array = back_fc(back_act(back_proj(back_dropout(dy))))
-            return dx
-
-        return y, backward
+        return y, lambda dy: back_fc(back_act(back_proj(back_dropout(dy))))
 
 
 class GPT2Block(Module):
+    """h = x + attention(LN(x)), y = h + MLP(LN(h)).    x [n,m]  →  y [k,m], of the rows that are read"""
+
     def __init__(self, config: GPT2Config, make: Factory, index: int) -> None:
-        d, eps = config.n_embd, config.layer_norm_epsilon
-        self.ln_1 = LayerNorm(d, eps, dtype=make.dtype)
+        m, eps = config.n_embd, config.layer_norm_epsilon
+        self.ln_1 = LayerNorm(m, eps, dtype=make.dtype)
         self.attn = GPT2Attention(config, make, index)
-        self.ln_2 = LayerNorm(d, eps, dtype=make.dtype)
+        self.ln_2 = LayerNorm(m, eps, dtype=make.dtype)
         self.mlp = GPT2MLP(config, make)
 
-    def forward(
-        self, x: Array, packing: Packing, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
-        a, back_norm1 = self.ln_1(x)
-        a, back_attention = self.attn(a, packing, rng, past)
-        h = x + a
-        m, back_norm2 = self.ln_2(h)
-        m, back_mlp = self.mlp(m, rng)
-
-        def backward(dy: Array) -> Array:
-            dh: Array = dy + back_norm2(back_mlp(dy))  # h feeds the sum and ln_2
-            dx: Array = dh + back_norm1(back_attention(dh))  # x feeds the sum and ln_1
-            return dx
-
-        return h + m, backward
+    def forward(self, x: Array, view: View, rng: Rng = None, past: LayerCache | None = None) -> tuple[Array, Pullback]:
+        attend, feed_forward = partial(self.attn, view=view, rng=rng, past=past), partial(self.mlp, rng=rng)
+        h, back_attention = residual(chain(self.ln_1, attend), x, view)
+        y, back_feed_forward = residual(chain(self.ln_2, feed_forward), h)
+        return y, lambda dy: back_attention(back_feed_forward(dy))
 
 
-class GPT2Model(PretrainedModel):
-    """The decoder without a head.
-
-    forward(input_ids [b,t], attention_mask [b,t], position_ids [b,t]) returns last_hidden_state [b,t,m], zeros at the
-    padding; backward takes its gradient.
-    """
+class GPT2Model(Body):
+    """The decoder without a head."""
 
     config_class = GPT2Config
     base_model_prefix = "transformer"
     default_target_modules = ("c_attn",)
-    ignored = BUFFERS
+    input_embeddings = "wte"
+    ignored = (".attn.bias", ".attn.masked_bias")  # masks; older files hold them
 
     def __init__(self, config: GPT2Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
         make = Factory(rng, dtype, config.initializer_range)
@@ -174,24 +156,19 @@ class GPT2Model(PretrainedModel):
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, dtype=dtype)
 
     def rows(
-        self, ids: Array, packing: Packing, positions: Array, rng: Rng = None, cache: Cache | None = None
-    ) -> tuple[Array, Callable[[Array], None]]:
-        """Rows before the last norm.    ids, positions int [n]  →  h [n,m]
-
-        With a cache the rows follow those that it holds, and are added to it.
-        """
-        check_positions(positions, self.config.n_positions)
-        token, back_token = self.wte(ids)
-        position, back_position = self.wpe(positions)
+        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
+    ) -> tuple[Array, Back]:
+        check_positions(tokens.positions, self.config.n_positions)
+        token, back_token = self.wte(tokens.ids)
+        position, back_position = self.wpe(tokens.positions)
         h, back_drop = self.drop(token + position, rng)  # [n,m]
-        trained = is_trained(self.wte, self.wpe)
-        h, back_blocks = stack(
-            self.h, h, packing, rng=rng, below_is_trained=trained, recompute=self.gradient_checkpointing,
-            own_keywords=lambda index: {"past": None if cache is None else cache[index]},
-        )  # fmt: skip
+        h, back_blocks = self.through(
+            self.h, h, tokens, below_is_trained=is_trained(self.wte, self.wpe), read=read, cache=cache, rng=rng
+        )
+        h, back_norm = self.ln_f(h)  # [k,m]
 
         def backward(dh: Array) -> None:
-            dx = back_blocks(dh)
+            dx = back_blocks(back_norm(dh))
             if dx is not None:
                 dx = back_drop(dx)
                 back_token(dx)
@@ -199,18 +176,24 @@ class GPT2Model(PretrainedModel):
 
         return h, backward
 
-    def forward(
-        self,
-        input_ids: npt.ArrayLike,
-        attention_mask: npt.ArrayLike | None = None,
-        position_ids: npt.ArrayLike | None = None,
-        rng: Rng = None,
-    ) -> tuple[BaseModelOutput, Callable[[Array], None]]:
-        ids, padding = pack_tokens(input_ids, attention_mask)
-        h, back_rows = self.rows(ids, padding.packing, packed_positions(position_ids, padding), rng)
-        h, back_norm = self.ln_f(h)
 
-        def backward(dhidden: Array) -> None:
-            back_rows(back_norm(padding.pack(dhidden)))
+class GPT2LMHeadModel(ForCausalLM):
+    body_class = GPT2Model
 
-        return BaseModelOutput(padding.unpack(h)), backward
+
+class GPT2ForSequenceClassification(ScoredSequences):
+    body_class = GPT2Model
+
+
+class GPT2ForTokenClassification(ScoredTokens):
+    """Its head is called otherwise than other decoders'."""
+
+    body_class = GPT2Model
+    score_name = "classifier"
+
+
+TASKS = {
+    "CausalLM": GPT2LMHeadModel,
+    "SequenceClassification": GPT2ForSequenceClassification,
+    "TokenClassification": GPT2ForTokenClassification,
+}

@@ -1,4 +1,4 @@
-"""What stands on top of a model: the losses of the tasks, and rows turned into outputs."""
+"""The losses of the tasks, and rows turned into outputs."""
 
 from __future__ import annotations
 
@@ -12,80 +12,55 @@ from npora.models.config import PROBLEM_TYPES
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.tokens import token_targets
 from npora.nn import Module, Padding, binary_cross_entropy, cross_entropy, mse_loss, projected_cross_entropy
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array
+from npora.nn.targets import IGNORED
 
 Back = Callable[[Array], None]
-Activation = Callable[[Array], tuple[Array, Pullback]]
 
 
 def language_modeling(
-    h: Array,
-    back_h: Back,
-    head: Module,
-    padding: Padding,
-    targets: Array | None,
-    rng: np.random.Generator | None = None,
-) -> tuple[LanguageModelOutput, Callable[..., None]]:
-    """Rows h [n,m] through the projection to the vocabulary.    targets int [n], −100 where there is none
-
-    With targets, backward(dℓ=1); without, backward(dlogits [b,t,v]).
-    """
-    if targets is None:
-        rows, back_head = head(h, rng)  # [n,v]
-        logits = padding.unpack(rows)  # [b,t,v]
-
-        def back_logits(dlogits: Array) -> None:
-            back_h(back_head(padding.pack(dlogits)))
-
-        return LanguageModelOutput(None, 0, lambda: logits), back_logits
-    loss, back_loss, number = projected_cross_entropy(h, targets, head, rng=rng)
-
-    def backward(dloss: Any = 1.0) -> None:
-        back_h(back_loss(dloss))
-
-    return LanguageModelOutput(loss, number, lambda: padding.unpack(head(h)[0])), backward
-
-
-def transformed(
-    h: Array, dense: Module, activation: Activation, norm: Module, rng: np.random.Generator | None = None
-) -> tuple[Array, Pullback]:
-    """z = LN(activation(W h + b)): a row on its way to a masked-language model's vocabulary.    h, z [n,m]"""
-    z, back_dense = dense(h, rng)
-    z, back_activation = activation(z)
-    z, back_norm = norm(z)
-    return z, lambda dz: back_dense(back_activation(back_norm(dz)))
-
-
-def masked_language_modeling(
-    h: Array,
-    back_h: Back,
-    transform: Callable[..., tuple[Array, Pullback]],
+    z: Array,
+    back_z: Back,
     decoder: Module,
     padding: Padding,
-    labels: npt.ArrayLike | None,
     rng: np.random.Generator | None = None,
 ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-    """Each row's own token, through decoder(transform(h)).    h [n,m]  labels int [b,t], −100 where there is none
+    """Logits alone: all rows through the projection to the vocabulary; backward(dlogits).    z [n,m]"""
+    rows, back_decoder = decoder(z, rng)  # [n,v]
+    logits = padding.unpack(rows)  # [b,t,v]
+    return LanguageModelOutput(None, 0, lambda: logits), lambda dlogits: back_z(back_decoder(padding.pack(dlogits)))
 
-    Only the rows that have a label, one in seven as BERT was trained, are transformed and meet the vocabulary. With
-    labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
+
+def language_modeling_loss(
+    z: Array,
+    back_z: Back,
+    decoder: Module,
+    targets: Array,
+    logits: Callable[[], Array],
+    rng: np.random.Generator | None = None,
+) -> tuple[LanguageModelOutput, Callable[..., None]]:
+    """The loss of the rows that have a target; backward(dℓ=1).    z [k,m]  targets int [k]
+
+    logits : gives those of all rows, when somebody asks for them
     """
-    if labels is None:
-        z, back_transform = transform(h, rng)
-        return language_modeling(z, lambda dz: back_h(back_transform(dz)), decoder, padding, None, rng)
-    targets = token_targets(labels, padding)
-    labelled = np.flatnonzero(targets != -100)
-    z, back_transform = transform(h[labelled], rng)  # [n,m] → [s,m]
-    loss, back_loss, number = projected_cross_entropy(z, targets[labelled], decoder, rng=rng)
-    shape = h.shape
+    loss, back_loss, number = projected_cross_entropy(z, targets, decoder, rng=rng)
+    return LanguageModelOutput(loss, number, logits), lambda dloss=1.0: back_z(back_loss(dloss))
 
-    def backward(dloss: Any = 1.0) -> None:
-        dz = back_transform(back_loss(dloss))
-        dh = np.zeros(shape, dtype=dz.dtype)
-        dh[labelled] = dz  # [s,m] → [n,m]
-        back_h(dh)
 
-    return LanguageModelOutput(loss, number, lambda: padding.unpack(decoder(transform(h)[0])[0])), backward
+def loss_beside_logits(
+    z: Array,
+    back_z: Back,
+    decoder: Module,
+    padding: Padding,
+    targets: Array,
+    rng: np.random.Generator | None = None,
+) -> tuple[LanguageModelOutput, Callable[..., None]]:
+    """The loss, and the logits of all rows that it saw; backward(dℓ=1).    z [n,m]  targets int [n]"""
+    rows, back_decoder = decoder(z, rng)  # [n,v]
+    loss, back_loss = cross_entropy(rows, targets)
+    logits = padding.unpack(rows)  # [b,t,v]
+    number = int((targets != IGNORED).sum())
+    return LanguageModelOutput(loss, number, lambda: logits), lambda dloss=1.0: back_z(back_decoder(back_loss(dloss)))
 
 
 def sequence_classification(
@@ -95,40 +70,23 @@ def sequence_classification(
     if labels is None:
         return SequenceClassifierOutput(None, logits), back_logits
     loss, back_loss, number = classification_loss(logits, np.asarray(labels), problem_type)
-
-    def backward(dloss: Any = 1.0) -> None:
-        back_logits(back_loss(dloss))
-
-    return SequenceClassifierOutput(loss, logits, number), backward
+    return SequenceClassifierOutput(loss, logits, number), lambda dloss=1.0: back_logits(back_loss(dloss))
 
 
 def token_classification(
-    h: Array,
-    back_h: Back,
-    head: Module,
-    padding: Padding,
-    labels: npt.ArrayLike | None,
-    rng: np.random.Generator | None = None,
+    rows: Array, back_rows: Back, padding: Padding, labels: npt.ArrayLike | None
 ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-    """A class for each row.    h [n,m]  labels int [b,t]
+    """A class for each row.    rows [n,v], their logits  labels int [b,t]
 
-    With labels, backward(dℓ=1); without, backward(dlogits [b,t,v]).
+    With labels, the loss, and backward(dℓ=1); without, backward(dlogits [b,t,v]).
     """
-    rows, back_head = head(h, rng)  # [n,v]
     logits = padding.unpack(rows)  # [b,t,v]
     if labels is None:
-
-        def back_logits(dlogits: Array) -> None:
-            back_h(back_head(padding.pack(dlogits)))
-
-        return TokenClassifierOutput(None, logits), back_logits
+        return TokenClassifierOutput(None, logits), lambda dlogits: back_rows(padding.pack(dlogits))
     targets = token_targets(labels, padding)
     loss, back_loss = cross_entropy(rows, targets)
-
-    def backward(dloss: Any = 1.0) -> None:
-        back_h(back_head(back_loss(dloss)))
-
-    return TokenClassifierOutput(loss, logits, int((targets != -100).sum())), backward
+    number = int((targets != IGNORED).sum())
+    return TokenClassifierOutput(loss, logits, number), lambda dloss=1.0: back_rows(back_loss(dloss))
 
 
 def classification_loss(
@@ -165,7 +123,7 @@ def classification_loss(
                 f"a row, a row of {classes} zeros and ones"
             )
         loss, back = cross_entropy(logits, labels.reshape(rows))
-        return loss, back, int((labels != -100).sum())
+        return loss, back, int((labels != IGNORED).sum())
     if labels.size != logits.size or len(labels) != rows:
         raise ValueError(
             f"{found} for {problem_type}: expected {list(logits.shape)}, as the logits (num_labels={classes})"
