@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from npora.check.oracles.richardson import (
     unit_of,
 )
 from npora.check.oracles.rounding import Rounding
+from npora.check.oracles.staircase import height_of_steps
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict.comparison import precision_of
 from npora.check.verdict.kinks import REACH, kink
@@ -50,7 +52,7 @@ class Oracles:
         self.notes: list[str] = []
         self.real = subject.at(np.float64)
         self.all_along = {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}
-        self.noise = self.fine = noise_of(self.real, dy, self.all_along)
+        self.noise = noise_of(self.real, dy, self.all_along)
         self.kinked = self.kink_along(self.all_along) is not None
         self.complex = None if by_differences else subject.at(np.complex128)
         if by_differences or not self._is_safe():
@@ -58,7 +60,19 @@ class Oracles:
 
     def _without_complex_steps(self) -> None:
         self.complex = None
-        self.noise = max(self.noise, noise_of(self.real, self.dy, self.all_along, coarse=True))
+        self.noise = max(self.noise, self._coarse_noise())
+
+    def _coarse_noise(self) -> float:
+        """What single precision inside the forward makes of φ; nothing where φ is no staircase, but bends."""
+        stepped: dict[str, Array] = {}
+        highest = 0.0
+        for name, x in self.real.arrays.items():
+            along, unit = self.all_along[name], unit_of(x)
+            v = {name: (along + np.copysign(unit, along)) * np.maximum(1, np.abs(x) / unit)}
+            if height := height_of_steps(partial(moved, self.real, self.dy, v), self.noise):
+                stepped |= v
+                highest = max(highest, height)
+        return noise_of(self.real, self.dy, stepped, highest) if stepped else 0.0
 
     def _is_safe(self) -> bool:
         """Does the complex step agree with differences along a direction, to their error bar?
@@ -193,18 +207,19 @@ class Oracles:
         for finer in (2.0**-8, 2.0**-14):
             wide = max(agreement * float(np.nan_to_num(np.abs(numeric)).max()), 64 * self.noise / STEPS[-1])
             for k in np.flatnonzero((bars > wide) | ~(np.abs(a - numeric) <= bars)):
-                again, bar = central(self.real, self.dy, name, [indices[k]], self.fine, finer)
-                no_noise = self.noise > 16 * self.fine and abs(again[0] - a[k]) <= bar[0]
+                again, bar = central(self.real, self.dy, name, [indices[k]], self.noise, finer)
                 better = bars[k] > max(wide, bar[0])
-                if better or no_noise or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
+                if better or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
                     numeric[k], bars[k] = again[0], bar[0]
-        off = np.abs(a - numeric)
+        off, wrong = np.abs(a - numeric), False
         for k in np.argsort(-np.nan_to_num(off)):
-            if not (off[k] > bars[k] or math.isinf(bars[k])):
+            if not (math.isinf(bars[k]) or (off[k] > bars[k] and not wrong)):
                 continue
-            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.fine)
+            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.noise)
             if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
-                break  # wrong it is, and the others need no closer look
+                wrong = True  # and the others need no closer look, but those of which nothing is known
+                if not error < bars[k]:
+                    continue
             numeric[k], bars[k] = slope, error
 
     def rounding_at(self, name: str, index: Index, numeric: float, rounding: Rounding) -> float:

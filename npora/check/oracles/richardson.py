@@ -111,18 +111,19 @@ def _first_believed(steps: list[float], differences: list[float], noise: float) 
     return max(grows, default=0) + 1
 
 
-def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], coarse: bool = False) -> float:
+def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], steps: float | None = None) -> float:
     """The noise of φ near the point, along a direction: to one side of it, since the point may itself be a kink.
 
-    coarse : what single precision inside the forward makes, which points 1e-13 apart do not see, from points 1e-7
-    apart. There the smooth part dies out in the higher levels only, so that the least is taken.
+    steps : how high those of a staircase are, which points 1e-13 apart do not see. Then it is no less than that, and
+    from points 1e-7 apart; there the smooth part dies out in the higher levels only, so that the least is taken.
     """
-    here, spacing = phi(bench, dy), 1e-7 if coarse else 1e-13
+    here, spacing, of_levels = phi(bench, dy), *((1e-13, max) if steps is None else (1e-7, min))
     values = [moved(bench, dy, directions, spacing * step) for step in range(1, 8)]
     size = max(abs(here), *(norm(w * y) for w, y in zip(dy, bench.outputs(), strict=True)))
     if len({here, *values}) == 1:  # rounded to a plateau, like the loss of a certain answer: its terms were of size 1
         size = max(size, *(float(np.abs(w).max(initial=0.0)) for w in dy))
-    noise = noise_level([value if math.isfinite(value) else here for value in values], size, min if coarse else max)
+    noise = noise_level([value if math.isfinite(value) else here for value in values], size, of_levels)
+    noise = max(noise, steps or 0.0)
     return noise if noise < HOPELESS * size else math.inf
 
 
