@@ -248,15 +248,12 @@ SURVIVORS: dict[str, str] = {
     "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: sign": _ALL_SEEN,
     "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: left alone": _ALL_SEEN,
     "nn/attention_plan.py: _seen_by_all: keys.stop - keys.start: right alone": _ALL_SEEN,
-    "nn/attention_plan.py: _seen_by_one: stop - first: sign": _CUT,
-    "nn/attention_plan.py: _seen_by_one: stop - first: left alone": _CUT,
-    "nn/attention_plan.py: _seen_by_one: stop - first: right alone": _CUT,
     "nn/packed_attention.py: packed_attention.backward: tasks if dB is None else [lambda: [task() for task in tasks]]:"
     " condition turned round": "on one thread the pieces come in their order either way",
     "lora/adapter.py: Adapter.fits: return isinstance(config, cls.config_class) and kind in cls.adapts: negated":
         "minus true is as true",
+    "nn/cache.py: LayerCache.rows: 1: plus 1 #2": _REST,
     "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
-    "nn/cache.py: LayerCache.rows: 1: plus 1 #4": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",

@@ -5,6 +5,7 @@ Any cut gives the same values; the numbers here decide what they cost.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -85,11 +86,13 @@ class Heads(NamedTuple):
     width: int
 
 
+@functools.lru_cache(maxsize=16)
 def plan(
     packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
-) -> Iterator[Piece]:
+) -> tuple[Piece, ...]:
     """The pieces of the attention of `packing`'s rows to those of `key_packing`. A sequence's queries are the last of
-    its keys: of t queries and s keys, query number 0 has the place s − t.
+    its keys: of t queries and s keys, query number 0 has the place s − t. It is kept for a while: the layers of a model
+    ask for the same one after another.
 
     Raises
     ------
@@ -99,19 +102,18 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
+    pieces: list[Piece] = []
     for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
-        if t == 1 and queries.real is None and keys.real is None:
-            seen = _seen_by_one(rule, s)
-        else:
-            seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
+        seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
         width, at_once = _at_once(heads, queries.batch, t, s, seen, scores_at_once)
         blocks = tuple(_block(slice(start, min(start + at_once, t)), seen) for start in range(0, t, at_once))
         recomputed = _is_recomputed(heads, t, s, seen.most, scores_at_once)
         for group in range(0, heads.groups, width):
             groups = slice(group, min(group + width, heads.groups))
-            yield Piece(run, groups, queries, keys, blocks, recomputed)
+            pieces.append(Piece(run, groups, queries, keys, blocks, recomputed))
+    return tuple(pieces)
 
 
 def _layout(packing: Packing, run: slice) -> Layout:
@@ -149,14 +151,6 @@ def _seen_by_all(rule: Rule, t: Array, s: Array) -> _Seen:
     most = int(seen.max(initial=0))
     alike = most == keys.stop - keys.start == seen.min(initial=most)
     return _Seen(keys, most) if alike else _Seen(keys, most, first, stop)
-
-
-def _seen_by_one(rule: Rule, s: int) -> _Seen:
-    """The same for the last of s places alone: a token that is generated, in less time."""
-    first, stop = (int(edge) for edge in rule(s - 1))
-    first = min(max(first, 0), s)
-    stop = max(min(stop, s), first)
-    return _Seen(slice(first, stop), stop - first)
 
 
 def _between(first: Array, stop: Array) -> slice:
