@@ -26,8 +26,9 @@ _LEAST_OF_MANY = 20_000_000
 _MOST_BLOCKS = 8
 _NARROWEST = 128  # a narrower block spends its time in reading the other factor
 _TILE = 16  # of its rows or columns a BLAS's innermost loop takes as many at a time, or a divisor of it
-_WAKING = 7_000_000  # another thread takes so long to begin, and the caller to be woken where it has to wait for that one:
-# the caller's block, the first, is larger by as much, so that the other thread ends before it
+# So long another thread takes to begin, and the caller to be woken where it has to wait for that one: the block of the
+# caller, the first, is larger by as much, so that the other thread is the first to end.
+_WAKING = 7_000_000
 _TINY = 1 << 13  # OpenBLAS keeps such a product on one thread anyway
 
 
