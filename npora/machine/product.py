@@ -26,7 +26,9 @@ _LEAST_OF_MANY = 20_000_000
 _MOST_BLOCKS = 8
 _NARROWEST = 128  # a narrower block spends its time in reading the other factor
 _TILE = 16  # of its rows or columns a BLAS's innermost loop takes as many at a time, or a divisor of it
-_WAKING = 2_800_000  # so long another thread takes to begin: the caller's block, the first, is larger by as much
+# So long another thread takes to begin, and the caller to be woken where it has to wait for that one: the block of the
+# caller, the first, is larger by as much, so that the other thread is the first to end.
+_WAKING = 7_000_000
 _TINY = 1 << 13  # OpenBLAS keeps such a product on one thread anyway
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -37,12 +38,12 @@ class LayerCache(Readable):
         if self._k is None or self._v is None:
             raise RuntimeError("this cache is empty: append() to it first")
         batch, capacity, _ = self._k.shape
+        lengths = tuple(self.lengths.tolist())
         if batch == 1:
-            n = int(self.lengths[0])
-            return self._k[0, :n], self._v[0, :n], Packing.dense(1, n)
-        spaced = Packing.spaced(self.lengths, capacity)
+            (n,) = lengths
+            return self._k[0, :n], self._v[0, :n], _spaced(lengths, n)
         k, v = (x.reshape(batch * capacity, x.shape[2]) for x in (self._k, self._v))  # [b,capacity,g·d] → [s,g·d]
-        return k, v, spaced
+        return k, v, _spaced(lengths, capacity)
 
     def select(self, sequences: Array) -> None:
         """Go on with these sequences, in this order; one may stand several times (beam search)."""
@@ -72,6 +73,12 @@ class Cache(Readable):
     def said(self) -> Iterator[str]:
         yield f"{len(self._layers)} layers"
         yield from (f"lengths={brief(layer.lengths)}" for layer in list(self._layers.values())[:1])
+
+
+@functools.lru_cache(maxsize=4)
+def _spaced(lengths: tuple[int, ...], every: int) -> Packing:
+    """Return Packing.spaced, the same one to all layers of a model: they ask in turn for what they have in common."""
+    return Packing.spaced(lengths, every)
 
 
 def _grown(buffer: Array | None, lengths: Array, like: Array) -> Array:

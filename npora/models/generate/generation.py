@@ -12,7 +12,7 @@ from npora.machine.blas import on_one_thread
 from npora.models.generate.beam import beam_search
 from npora.models.generate.continuations import Continuations
 from npora.models.generate.generation_config import GenerationConfig, chosen_options, text_ends
-from npora.models.generate.sampling import Warp, best, perturbed, warper
+from npora.models.generate.sampling import Warp, perturbed, warper
 from npora.models.tokens import pack_tokens
 from npora.nn import no_grad
 from npora.nn.module import Array
@@ -131,7 +131,7 @@ def _follow(
             everyone = np.zeros((batch, scores.shape[1]), dtype=scores.dtype)
             everyone[alive] = warp(scores)
             scores = perturbed(everyone, rng)[alive]
-        tokens = best(scores, 1)[:, 0]  # [alive]
+        tokens = scores.argmax(axis=1)  # [alive], of equals the first
         column = np.full(batch, pad)
         column[alive] = tokens
         columns.append(column)
