@@ -21,7 +21,7 @@ Processor = Callable[[Array, Array], Array]
 def repetition_penalty(penalty: float, prompts: Array) -> Processor:
     """z / ρ where z > 0 and ρ z elsewhere, for tokens that are written already (Keskar et al., 2019).
 
-    prompts : bool [p,t], False at their padding, which is nothing written
+    prompts : bool [k,t], False at their padding, which is nothing written
     """
     if not penalty > 0:
         raise ValueError(f"repetition_penalty must be positive, 1 for none; got {penalty!r}")
@@ -110,7 +110,7 @@ def processors(
 ) -> Processor | None:
     """Those that the options ask for, in transformers' order, as one; None where they ask for none.
 
-    prompts : bool [p,t], False at the prompts' padding; most : how many tokens may come behind them
+    prompts : bool [k,t], False at the padding of k prompts; most : how many tokens may come behind them
 
     Raises
     ------
