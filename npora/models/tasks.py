@@ -238,6 +238,11 @@ class LanguageModel(Headed):
 class ForMaskedLM(LanguageModel):
     """Tokens behind masks, each from all the others (Devlin et al., 2018). Labels are those tokens, −100 elsewhere."""
 
+    def idle_parameters(self) -> dict[str, slice]:
+        """The bias beside a projection that is not tied, which has one of its own."""
+        beside, _, _ = (self.output_embeddings or "").rpartition(".")
+        return {} if self.config.tie_word_embeddings or not beside else {f"{beside}.bias": slice(None)}
+
 
 class Writing(GenerationMixin, LanguageModel):
     """What writes one token after another.
@@ -272,11 +277,11 @@ class ForCausalLM(Writing):
         return next_token_targets(labels, padding)
 
 
-def tied_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
-    """`projection` of the embedding's own Parameter. Raises ValueError where the config says that they are not tied."""
-    if not config.tie_word_embeddings:
-        raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
-    return projection(embedding, True, make, bias)
+def masked_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
+    """The projection of a masked language model: with `bias` where `config.tie_word_embeddings`, else with a matrix and
+    a bias of its own. `bias` is in the files then too, as in transformers, and goes unused."""
+    tied = config.tie_word_embeddings
+    return projection(embedding, tied, make, bias if tied else Parameter(np.zeros_like(bias.data)))
 
 
 def projection(embedding: Embedding, tied: bool, make: Factory, bias: Parameter | None = None) -> Linear:

@@ -18,7 +18,7 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions, first_token_rows
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.dropout import active_rng
@@ -292,12 +292,13 @@ class BertOnlyMLMHead(Module):
 
 
 class BertPredictions(Module):
-    """The transform, and the token embedding as the projection to the vocabulary, with a bias that has two names."""
+    """The transform, and the projection to the vocabulary: the token embedding, with a bias that has two names, unless
+    they are not tied."""
 
     def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
         self.transform = BertTransform(config, make)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
-        self.decoder: Module = tied_projection(embedding, self.bias, config, make)
+        self.decoder: Module = masked_projection(embedding, self.bias, config, make)
 
 
 class BertTransform(Module):
