@@ -236,12 +236,11 @@ class BertModel(Body):
         check_positions(tokens.positions, self.config.max_position_embeddings)
         return tokens.positions
 
-    def unpacked(
-        self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None
-    ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
-        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None."""
+    def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None. Where
+        there is no pooler, the first alone."""
         if self.pooler is None:
-            raise RuntimeError("this BertModel has no pooler: call rows()")
+            return super().unpacked(tokens, h, back_rows, rng)
         padding = tokens.of_the_batch
         first, back_first = pick_rows(h, first_token_rows(tokens))  # [b,m]
         pooled, back_pooler = self.pooler(first, rng)
