@@ -37,7 +37,7 @@ def text_of(model: str, prompt: str, base: Any = None, **options: Any) -> str:
     """What the library's own generate says."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     base = base or AutoModelForCausalLM.from_pretrained(model)
-    ids = base.generate(tokenizer([prompt], return_tensors="np")["input_ids"], **options)
+    ids = base.generate(tokenizer([prompt], return_tensors="np")["input_ids"], tokenizer=tokenizer, **options)
     return str(tokenizer.decode(ids[0], skip_special_tokens=True)) + "\n"
 
 
@@ -52,13 +52,20 @@ def options_of(words: str) -> dict[str, Any]:
             "do_sample": True, "seed": 4, "temperature": 0.7, "top_k": 9, "top_p": 0.8
         },
         "--no-cache --eos-token-id 65 --eos-token-id 66": {"use_cache": False, "eos_token_id": [65, 66]},
+        "--do-sample --seed 4 --min-p 0.02": {"do_sample": True, "seed": 4, "min_p": 0.02},
+        "--repetition-penalty 1.4 --no-repeat-ngram-size 2 --min-new-tokens 9": {
+            "repetition_penalty": 1.4, "no_repeat_ngram_size": 2, "min_new_tokens": 9
+        },
+        "--stop To --stop b --max-new-tokens 50": {"stop_strings": ["To", "b"], "max_new_tokens": 50},
     }[words]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "words",
     ["", "--max-new-tokens 7", "--num-beams 3 --length-penalty 0.5 --early-stopping",
-     "--do-sample --seed 4 --temperature 0.7 --top-k 9 --top-p 0.8", "--no-cache --eos-token-id 65 --eos-token-id 66"],
+     "--do-sample --seed 4 --temperature 0.7 --top-k 9 --top-p 0.8", "--no-cache --eos-token-id 65 --eos-token-id 66",
+     "--do-sample --seed 4 --min-p 0.02", "--repetition-penalty 1.4 --no-repeat-ngram-size 2 --min-new-tokens 9",
+     "--stop To --stop b --max-new-tokens 50"],
 )  # fmt: skip
 def test_generate_prints_what_the_model_generates(model: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "--model", model, *words.split(), "To be"]) == 0

@@ -29,8 +29,9 @@ from npora.data import Dataset
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
 from npora.train import Trainer, TrainingArguments
-from npora.train.arguments import SCHEDULES
 from npora.train.measure import frozen_sha256, peak_memory
+
+_SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "inverse_sqrt")  # what needs no options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-steps", type=int, default=-1, help="steps in all; wins over the epochs where it is positive")
     add("--learning-rate", type=float, default=5e-4, help="AdamW's")
     add("--weight-decay", type=float, default=0.0, help="AdamW's; biases and norms do not decay")
-    add("--scheduler", default="linear", choices=SCHEDULES, help="of the learning rate")
+    add("--scheduler", default="linear", choices=_SCHEDULES, help="of the learning rate")
     add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps; constant has none")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
     add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")

@@ -26,14 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add("--max-new-tokens", type=int, metavar="N", help="the most tokens to put behind the prompt (default: what the "
         "model's generation_config.json says, as for all that follows, else 20)")  # fmt: skip
+    add("--min-new-tokens", type=int, metavar="N", help="tokens before an end")
     add("--do-sample", action=argparse.BooleanOptionalAction, help="draw tokens, instead of taking the likeliest")
     add("--temperature", type=float, help="of sampling: below 1 the likely become likelier (default: 1)")
     add("--top-k", type=int, metavar="K", help="of sampling: only the K likeliest; 0 for all (default: 50)")
     add("--top-p", type=float, metavar="P", help="of sampling: only the likeliest that make up P (default: 1)")
+    add(
+        "--min-p", type=float, metavar="P", help="of sampling: only what is at least P times as likely as the likeliest"
+    )
     add("--num-beams", type=int, metavar="N", help="sequences to follow at once (default: 1)")
     add("--length-penalty", type=float, help="of beams: above 0 favours long ones (default: 1)")
     add("--early-stopping", action=argparse.BooleanOptionalAction, help="of beams: stop when as many as there are have "
         "ended")  # fmt: skip
+    add("--repetition-penalty", type=float, metavar="R", help="above 1 makes what is written already less likely")
+    add("--no-repeat-ngram-size", type=int, metavar="N", help="no N tokens in a row stand there twice")
+    add("--stop", dest="stop_strings", action="append", metavar="TEXT", help="ends the text where it is written; may "
+        "be repeated")  # fmt: skip
     add("--eos-token-id", type=int, action="append", metavar="ID", help="ends the text; may be repeated (default: the "
         "model's)")  # fmt: skip
     add("--seed", type=seed, help="of sampling; another text every time unless given")
@@ -41,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("prompt", nargs="?", metavar="PROMPT", help="the text to continue; standard input where none is given")
 
 
-_SAMPLING, _BEAMS = ("temperature", "top_k", "top_p", "seed"), ("length_penalty", "early_stopping")
-_OPTIONS = ("max_new_tokens", "do_sample", "num_beams", "eos_token_id", *_SAMPLING, *_BEAMS)
+_SAMPLING, _BEAMS = ("temperature", "top_k", "top_p", "min_p", "seed"), ("length_penalty", "early_stopping")
+_OPTIONS = ("max_new_tokens", "min_new_tokens", "do_sample", "num_beams", "eos_token_id", "repetition_penalty",
+            "no_repeat_ngram_size", "stop_strings", *_SAMPLING, *_BEAMS)  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:
@@ -64,7 +73,9 @@ def run(options: argparse.Namespace) -> None:
     beams = _said(chosen, getattr(model, "generation_config", None), "num_beams") or 1
     streamer = printer if beams == 1 else None
     with keeping_freed_memory():
-        sequences = model.generate(ids, use_cache=not options.no_cache, streamer=streamer, **chosen)
+        sequences = model.generate(
+            ids, use_cache=not options.no_cache, streamer=streamer, tokenizer=tokenizer, **chosen
+        )
     if streamer is None:
         printer.put(sequences)
         printer.end()

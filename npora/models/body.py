@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,11 +51,26 @@ class Body(PretrainedModel):
         *,
         position_ids: npt.ArrayLike | None = None,
         rng: Rng = None,
+        output_hidden_states: bool = False,
     ) -> tuple[Any, Callable[..., None]]:
         """last_hidden_state [b,t,m], zeros at the padding; backward takes its gradient."""
-        tokens = self.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
-        h, back_rows = self.rows(tokens, rng)
-        return self.unpacked(tokens, h, back_rows, rng)
+        tokens = self.tokens(
+            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
+            output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        h, back_rows = self.read_rows(tokens, rng)
+        output, backward = self.unpacked(tokens, h, back_rows, rng)
+        return output.with_hidden_states(tokens), backward
+
+    def read_rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None) -> tuple[Array, Back]:
+        """`rows`; where the hidden states are asked for all of them are computed, and those that are read taken then.
+        The last of the hidden states is that behind the last norm."""
+        if tokens.hidden is None:
+            return self.rows(tokens, rng, read)
+        h, back_rows = self.rows(tokens, rng)  # [n,m]
+        tokens.hidden[-1] = h
+        picked, back_pick = pick_rows(h, read)  # [k,m]
+        return picked, lambda dh: back_rows(back_pick(dh))
 
     def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
         """What forward gives of the rows h [n,m], and its pullback."""
@@ -67,10 +83,11 @@ class Body(PretrainedModel):
         attention_mask: npt.ArrayLike | None = None,
         *,
         source: Tokens | None = None,
+        output_hidden_states: bool = False,
         **others: npt.ArrayLike | None,
     ) -> Tokens:
-        """The batch's tokens, packed; source : those that an encoder reads, beside a decoder's. Raises TypeError for an
-        input that this family has not."""
+        """The batch's tokens, packed; source : those that an encoder reads, beside a decoder's, which are asked for
+        hidden states where these are. Raises TypeError for an input that this family has not."""
         foreign = [name for name, value in others.items() if value is not None and name not in self.inputs]
         if foreign:
             raise TypeError(
@@ -78,6 +95,8 @@ class Body(PretrainedModel):
                 f"{'it' if len(foreign) == 1 else 'them'} out"
             )
         tokens = Tokens.of(input_ids, attention_mask, **others, source=source)
+        if output_hidden_states or (source is not None and source.hidden is not None):
+            tokens = replace(tokens, hidden=[])
         self.check_padding(tokens.of_the_batch, tokens.of_the_batch.mask.shape[1])
         return tokens
 
@@ -104,6 +123,9 @@ class Body(PretrainedModel):
         """x through the layers, each called as layer(x, *args, view=…, rng=…, **own(its number)), and with past=… where
         there is a cache. All compute all rows, but the last, whose view is of the rows `read`."""
         every, asked = View(tokens.packing), View(tokens.packing, read)
+        watch = None if tokens.hidden is None else tokens.hidden.append
+        if watch is not None:
+            watch(x)
 
         def keywords(index: int) -> dict[str, Any]:
             past = {} if cache is None else {"past": cache[index]}
@@ -113,5 +135,5 @@ class Body(PretrainedModel):
             return pick_rows(x, read)
         return stack(
             layers, x, *args, rng=rng, below_is_trained=below_is_trained, recompute=self.gradient_checkpointing,
-            own_keywords=keywords,
+            own_keywords=keywords, watch=watch,
         )  # fmt: skip

@@ -42,6 +42,8 @@ class EncoderDecoder(Body):
         if source is None:
             raise ValueError(f"{type(self).__name__} reads tokens that have a source: give them one")
         h, backward = self.encoded(source, rng)
+        if source.hidden is not None:
+            source.hidden[-1] = h  # behind the last norm
         return Memory(h, source.packing), backward
 
     def rows(
@@ -65,12 +67,14 @@ class EncoderDecoder(Body):
         decoder_input_ids: npt.ArrayLike,
         decoder_attention_mask: npt.ArrayLike | None = None,
         rng: Rng = None,
+        output_hidden_states: bool = False,
     ) -> tuple[Any, Callable[..., None]]:
         """last_hidden_state [b,t,m] of the decoder, zeros at the padding; backward takes its gradient."""
-        source = self.tokens(input_ids, attention_mask)
+        source = self.tokens(input_ids, attention_mask, output_hidden_states=output_hidden_states)
         tokens = self.tokens(decoder_input_ids, decoder_attention_mask, source=source)
-        h, back_rows = self.rows(tokens, rng)
-        return self.unpacked(tokens, h, back_rows, rng)
+        h, back_rows = self.read_rows(tokens, rng)
+        output, backward = self.unpacked(tokens, h, back_rows, rng)
+        return output.with_hidden_states(tokens), backward
 
 
 class ForConditionalGeneration(Writing):
@@ -95,6 +99,7 @@ class ForConditionalGeneration(Writing):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         all_logits: bool = False,
+        output_hidden_states: bool = False,
     ) -> tuple[LanguageModelOutput, Callable[..., None]]:
         if decoder_input_ids is None:
             if labels is None:
@@ -103,7 +108,7 @@ class ForConditionalGeneration(Writing):
             decoder_input_ids = self.shift_right(labels)
             if decoder_attention_mask is None:
                 decoder_attention_mask = up_to_the_last(np.asarray(labels) != IGNORED)
-        source = self.body.tokens(input_ids, attention_mask)
+        source = self.body.tokens(input_ids, attention_mask, output_hidden_states=output_hidden_states)
         tokens = self.body.tokens(decoder_input_ids, decoder_attention_mask, source=source)
         return self.model_language(tokens, labels, rng, all_logits)
 

@@ -35,7 +35,7 @@ _MEANINGLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "offload_folder": ((None,), "npora maps the weights from their file"),
     "offload_state_dict": ((None, False), "npora maps the weights from their file"),
     "output_attentions": ((None, False), "npora returns no attention weights"),
-    "output_hidden_states": ((None, False), "npora returns the last hidden state alone"),
+    "output_hidden_states": ((None, False), "ask for them in the call: model(…, output_hidden_states=True)"),
     "output_loading_info": ((None, False), "model.newly_initialized names what the checkpoint lacked"),
     "proxies": ((None,), "set the environment variable HTTPS_PROXY"),
     "quantization_config": ((None,), "npora computes with weights of floating point"),

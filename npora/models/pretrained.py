@@ -120,9 +120,10 @@ class PretrainedModel(Module):
         """Write `config.json`, `generation_config.json` where something is said in it, and `model.safetensors`, as
         transformers reads them, beside the tokenizer's files of the folder that the model came from.
 
-        A tied parameter is written once; a projection that an adapter has been merged into is tied no longer, and the
-        config then says so, as it says the dtype that is written. A model that is stored in bfloat16 is written so as
-        far as that has its numbers, and in float32 what it has not, such as matrices that an adapter was merged into.
+        A tied parameter is written once. A projection that an adapter has been merged into is tied no longer: the
+        config then says so, and its bias is written under both of its names. The config says the dtype that is written
+        too. A model that is stored in bfloat16 is written so as far as that has its numbers, and in float32 what it has
+        not, such as matrices that an adapter was merged into.
 
         Raises
         ------
@@ -133,11 +134,15 @@ class PretrainedModel(Module):
         refuse_adapters_place(directory)
         os.makedirs(directory, exist_ok=True)
         self.say_what_is_drawn()
-        state = narrowed(self.state_dict())
+        state, ties = narrowed(self.state_dict()), tied_names(self)
+        own = f"{self.output_embeddings}."  # of the projection to the vocabulary
+        is_tied = f"{own}weight" in ties
+        if not is_tied:  # then each of its parameters is read by its own name
+            state |= {name: state[first] for name, first in ties.items() if name.startswith(own)}
         save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         if self.output_embeddings:
-            values["tie_word_embeddings"] = f"{self.output_embeddings}.weight" in tied_names(self)
+            values["tie_word_embeddings"] = is_tied
         for name in {"dtype", "torch_dtype"} & values.keys():
             values[name] = widest(state)
         write_json(os.path.join(directory, CONFIG_NAME), values)

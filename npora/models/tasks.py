@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,17 +97,20 @@ class ForSequenceClassification(Headed):
         position_ids: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
+        output_hidden_states: bool = False,
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        tokens = self.pack(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
-        h, back_body = self.body.rows(tokens, rng, self.read(tokens))  # [b,m]
+        tokens = self.pack(
+            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
+            output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
         logits, back_head = self.head(h, rng)  # [b,v]
-        return sequence_classification(
+        output, backward = sequence_classification(
             logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
         )
+        return output.with_hidden_states(tokens), backward
 
-    def pack(
-        self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: npt.ArrayLike | None
-    ) -> Tokens:
+    def pack(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         return self.body.tokens(input_ids, attention_mask, **others)
 
     def read(self, tokens: Tokens) -> Array:
@@ -147,11 +150,17 @@ class ForTokenClassification(Headed):
         position_ids: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
+        output_hidden_states: bool = False,
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
-        h, back_body = self.body.rows(tokens, rng)  # [n,m]
+        tokens = self.body.tokens(
+            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
+            output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
         rows, back_head = self.head(h, rng)  # [n,v]
-        return token_classification(rows, lambda drows: back_body(back_head(drows)), tokens.of_the_batch, labels)
+        padding = tokens.of_the_batch
+        output, backward = token_classification(rows, lambda drows: back_body(back_head(drows)), padding, labels)
+        return output.with_hidden_states(tokens), backward
 
 
 class ScoredTokens(ForTokenClassification):
@@ -198,8 +207,12 @@ class LanguageModel(Headed):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         all_logits: bool = False,
+        output_hidden_states: bool = False,
     ) -> tuple[LanguageModelOutput, Callable[..., None]]:
-        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        tokens = self.body.tokens(
+            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
+            output_hidden_states=output_hidden_states,
+        )  # fmt: skip
         return self.model_language(tokens, labels, rng, all_logits)
 
     def model_language(
@@ -208,17 +221,20 @@ class LanguageModel(Headed):
         padding, decoder = tokens.of_the_batch, self.unembedding()
         targets = None if labels is None else self.targets(labels, padding)  # [n]
         read = None if targets is None or all_logits else np.flatnonzero(targets != IGNORED)  # [k]
-        h, back_body = self.body.rows(tokens, rng, read)  # [k,m]
+        h, back_body = self.body.read_rows(tokens, rng, read)  # [k,m]
         z, back_head = self.head(h, rng)
 
         def back_z(dz: Array) -> None:
             back_body(back_head(dz))
 
         if targets is None:
-            return language_modeling(z, back_z, decoder, padding, rng)
-        if read is None:
-            return loss_beside_logits(z, back_z, decoder, padding, targets, rng)
-        return language_modeling_loss(z, back_z, decoder, targets[read], lambda: self._logits(tokens), rng)
+            output, backward = language_modeling(z, back_z, decoder, padding, rng)
+        elif read is None:
+            output, backward = loss_beside_logits(z, back_z, decoder, padding, targets, rng)
+        else:
+            logits = partial(self._logits, tokens)
+            output, backward = language_modeling_loss(z, back_z, decoder, targets[read], logits, rng)
+        return output.with_hidden_states(tokens), backward
 
     def _logits(self, tokens: Tokens) -> Array:
         """[b,t,v], without labels and dropout."""
@@ -237,6 +253,11 @@ class LanguageModel(Headed):
 
 class ForMaskedLM(LanguageModel):
     """Tokens behind masks, each from all the others (Devlin et al., 2018). Labels are those tokens, −100 elsewhere."""
+
+    def idle_parameters(self) -> dict[str, slice]:
+        """The bias beside a projection that is not tied, which has one of its own."""
+        beside, _, _ = (self.output_embeddings or "").rpartition(".")
+        return {} if self.config.tie_word_embeddings or not beside else {f"{beside}.bias": slice(None)}
 
 
 class Writing(GenerationMixin, LanguageModel):
@@ -272,11 +293,11 @@ class ForCausalLM(Writing):
         return next_token_targets(labels, padding)
 
 
-def tied_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
-    """`projection` of the embedding's own Parameter. Raises ValueError where the config says that they are not tied."""
-    if not config.tie_word_embeddings:
-        raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
-    return projection(embedding, True, make, bias)
+def masked_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
+    """The projection of a masked language model: with `bias` where `config.tie_word_embeddings`, else with a matrix and
+    a bias of its own. `bias` is in the files then too, as in transformers, and goes unused."""
+    tied = config.tie_word_embeddings
+    return projection(embedding, tied, make, bias if tied else Parameter(np.zeros_like(bias.data)))
 
 
 def projection(embedding: Embedding, tied: bool, make: Factory, bias: Parameter | None = None) -> Linear:

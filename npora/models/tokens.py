@@ -29,6 +29,7 @@ class Tokens(Readable):
     padded_ids : int [b,t], as they came; is_masked, whether an attention mask came with them
     source : what the decoder of an encoder-decoder reads beside them: tokens that its encoder reads, or the Memory that
         it made of them
+    hidden : gets the rows [n,m] before the first layer and behind each; None where nobody asks for them
     """
 
     ids: Array
@@ -39,6 +40,7 @@ class Tokens(Readable):
     padded_ids: Array | None = None
     is_masked: bool = False
     source: Tokens | Memory | None = None
+    hidden: list[Array] | None = None
 
     @classmethod
     def of(
@@ -65,6 +67,10 @@ class Tokens(Readable):
     def positions(self) -> Array:
         """int [n], the position ids given, or each row's column in the padded batch, as transformers counts."""
         return self.of_the_batch.positions if self.position_ids is None else self.position_ids
+
+    def hidden_states(self) -> tuple[Array, ...]:
+        """[b,t,m] each, zeros at the padding: what `hidden` got."""
+        return tuple(self.of_the_batch.unpack(h) for h in self.hidden or ())
 
     @property
     def of_the_batch(self) -> Padding:

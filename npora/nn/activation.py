@@ -18,6 +18,12 @@ def relu(x: Array) -> tuple[Array, Pullback]:
     return x * positive, lambda dy: dy * positive
 
 
+def relu2(x: Array) -> tuple[Array, Pullback]:
+    """y = max(x, 0)² (So et al., 2021), dx = dy 2 max(x, 0)."""
+    positive, _ = relu(x)
+    return positive * positive, lambda dy: dy * (2 * positive)
+
+
 def tanh(x: Array) -> tuple[Array, Pullback]:
     """y = tanh x, dx = dy (1 − y²), which unlike 1/cosh² cannot overflow."""
     y = np.tanh(x)
@@ -34,6 +40,35 @@ def silu(x: Array) -> tuple[Array, Pullback]:
     y = x * sigma
     slope = sigma + y * (1 - sigma)
     return y, lambda dy: dy * slope
+
+
+@in_blocks
+def quick_gelu(x: Array) -> tuple[Array, Pullback]:
+    """y = x σ(a x) with a = 1.702, CLIP's approximation of GELU (Hendrycks and Gimpel, 2016).
+
+    dx = dy (σ + a x σ (1 − σ)),  since σ(a x)′ = a σ (1 − σ)
+    """
+    sigma = sigmoid(1.702 * x)
+    y = x * sigma
+    slope = sigma + 1.702 * (y * (1 - sigma))
+    return y, lambda dy: dy * slope
+
+
+@in_blocks
+def mish(x: Array) -> tuple[Array, Pullback]:
+    """y = x t with t = tanh(log(1 + eˣ)) (Misra, 2019).
+
+    log(1 + eˣ) = −log(1 − σ), and tanh(−log q) = (1 − q²)/(1 + q²). With q = 1 − σ neither a logarithm is left, nor
+    what could overflow or cancel:
+
+        t = r / (2 − r)  with r = σ (2 − σ)      (1)
+        dx = dy (t + x σ (1 − t²))               (2)   since log(1 + eˣ)′ = σ and tanh′ = 1 − tanh²
+    """
+    sigma = sigmoid(x)
+    r = sigma * (2 - sigma)
+    t = r / (2 - r)  # (1)
+    slope = t + x * (sigma * (1 - t * t))  # (2)
+    return x * t, lambda dy: dy * slope
 
 
 def sigmoid(x: Array) -> Array:
@@ -59,6 +94,8 @@ def gelu(x: Array) -> tuple[Array, Pullback]:
 def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     """y = x (1 + tanh u)/2 with u = √(2/π) (x + 0.044715 x³): GPT-2's and T5's GELU (`gelu_new`, `gelu_pytorch_tanh`).
 
+    `gelu_fast` is this with √(2/π) cut to ten digits, which changes y by 4e-12 |y| at most.
+
     Since (1 + tanh u)/2 = σ(2u):  dx = dy (σ + x σ (1 − σ) 2u′),  2u′ = 2√(2/π) (1 + 3·0.044715 x²)
     """
     scale = 2 * math.sqrt(2 / math.pi)
@@ -69,11 +106,20 @@ def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     return y, lambda dy: dy * slope
 
 
+# transformers' names.
 ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
     "gelu": gelu,
+    "gelu_accurate": gelu_tanh,
+    "gelu_fast": gelu_tanh,
     "gelu_new": gelu_tanh,
+    "gelu_python": gelu,
+    "gelu_python_tanh": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
+    "mish": mish,
+    "quick_gelu": quick_gelu,
     "relu": relu,
+    "relu2": relu2,
     "silu": silu,
+    "swish": silu,
     "tanh": tanh,
 }

@@ -6,7 +6,7 @@ rank, `v` vocabulary or classes, `n` all leading axes as one, `k` what the line 
 No function writes to an array that it was given; a pullback keeps only what it reads.
 """
 
-from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, relu, silu, tanh
+from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, mish, quick_gelu, relu, relu2, silu, tanh
 from npora.nn.cross_entropy import cross_entropy
 from npora.nn.dropout import dropout
 from npora.nn.erf import erf
@@ -21,6 +21,6 @@ from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
     "ACTIVATIONS", "attention", "binary_cross_entropy", "causal", "cross_entropy", "dropout", "erf", "everything",
-    "frequencies", "gated", "gelu", "gelu_tanh", "log_softmax", "mse_loss", "normalize", "packed_attention", "relu",
-    "rms_normalize", "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "window",
+    "frequencies", "gated", "gelu", "gelu_tanh", "log_softmax", "mish", "mse_loss", "normalize", "packed_attention",
+    "quick_gelu", "relu", "relu2", "rms_normalize", "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "window",
 ]  # fmt: skip

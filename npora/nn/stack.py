@@ -19,6 +19,7 @@ def stack(
     below_is_trained: bool,
     recompute: bool = False,
     own_keywords: Callable[[int], dict[str, Any]] = lambda index: {},
+    watch: Callable[[_State], None] | None = None,
     **keywords: Any,
 ) -> tuple[_State, Callable[[_State], _State | None]]:
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
@@ -27,6 +28,7 @@ def stack(
         holds a trainable parameter, and returns None; the layers below that one keep nothing, as under no_grad().
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
     own_keywords : keywords of a layer's own, by its number
+    watch : is shown what each layer returns
     """
     first = 0 if below_is_trained or not is_grad_enabled() else _lowest_trained(layers)
     backs: list[Callable[[_State], _State]] = []
@@ -38,6 +40,8 @@ def stack(
         else:
             x, back = checkpoint(layer, x, *args, **own) if recompute else layer(x, *args, **own)
             backs.append(back)
+        if watch is not None:
+            watch(x)
 
     def backward(dx: _State) -> _State | None:
         if len(backs) < len(layers) - first:

@@ -55,13 +55,14 @@ class Optimizer(Readable):
             parameter.grad = None
 
     def step(self) -> None:
-        """Update every trainable parameter that has a gradient, once."""
+        """Update every trainable parameter that has a gradient, once: down the loss, or up where `maximize`."""
         for number, parameter, group in self._numbered():
             if not parameter.requires_grad or parameter.grad is None:
                 continue
             if not parameter.data.flags.writeable:  # a memory-mapped checkpoint: its bytes are not ours to change
                 parameter.data = parameter.data.copy()
-            self.update(parameter.data, parameter.grad, self.state.setdefault(number, {}), group)
+            gradient = -parameter.grad if group.get("maximize") else parameter.grad
+            self.update(parameter.data, gradient, self.state.setdefault(number, {}), group)
 
     def update(self, theta: Array, g: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Change θ in place by its gradient g, which stays as it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import json
 import logging
 import math
 import os
@@ -14,17 +15,20 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from npora.nn.readable import Readable
+from npora.optim.plateau import ReduceLROnPlateau
+from npora.optim.schedule import SCHEDULES, get_schedule
 from npora.train.foreign import ARGUMENTS, accept
 from npora.train.micro_batches import TOKENS_AT_ONCE
 
 logger = logging.getLogger("npora")
 
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
-SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "sgd")  # the first three compute the same
+PLATEAU = "reduce_lr_on_plateau"
 _STRATEGIES = ("no", "steps", "epoch")
 _CHOICES = {
     "eval_strategy": _STRATEGIES, "save_strategy": (*_STRATEGIES, "best"), "logging_strategy": _STRATEGIES,
-    "lr_scheduler_type": SCHEDULES, "optim": OPTIMIZERS, "train_sampling_strategy": ("random", "sequential"),
+    "lr_scheduler_type": (*SCHEDULES, PLATEAU), "optim": OPTIMIZERS,
+    "train_sampling_strategy": ("random", "sequential"),
 }  # fmt: skip
 _COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 _EVERY = ("logging_steps", "eval_steps", "save_steps")  # the first is the default of the second
@@ -57,10 +61,12 @@ class TrainingArguments(Readable):
 
     output_dir : where log.jsonl and the folders checkpoint-N go
     num_train_epochs : may be a fraction; max_steps, where it is positive, wins
-    optim : adamw_torch or sgd
+    optim : adamw_torch or sgd, which optim_args, as "momentum=0.9, nesterov=true", gives its options
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
-    lr_scheduler_type : constant; constant_with_warmup, linear or cosine, after warmup_steps (below 1 a share of all
-        steps) of warm-up
+    lr_scheduler_type : constant; constant_with_warmup, linear, cosine and the others of optim/schedule.py, after
+        warmup_steps (below 1 a share of all steps) of warm-up; or reduce_lr_on_plateau, whose rate falls where the
+        evaluations' metric_for_best_model gets no better (its mode follows from greater_is_better)
+    lr_scheduler_kwargs : the schedule's options by name, as {"num_cycles": 2}
     gradient_accumulation_steps : so many batches make one step; the gradient is that of the one large batch
     tokens_at_once : a batch of more tokens is cut into micro-batches, a thread for each, with the same gradient; 0
         never cuts
@@ -94,6 +100,7 @@ class TrainingArguments(Readable):
     num_train_epochs: float = 3.0
     max_steps: int = -1
     optim: str = "adamw_torch"
+    optim_args: str | None = None
     learning_rate: float = 5e-5
     weight_decay: float = 0.0
     adam_beta1: float = 0.9
@@ -101,6 +108,7 @@ class TrainingArguments(Readable):
     adam_epsilon: float = 1e-8
     max_grad_norm: float | None = 1.0
     lr_scheduler_type: str = "linear"
+    lr_scheduler_kwargs: dict[str, Any] | str | None = None
     warmup_steps: float = 0
     gradient_accumulation_steps: int = 1
     tokens_at_once: int = TOKENS_AT_ONCE
@@ -172,13 +180,44 @@ class TrainingArguments(Readable):
             value = value.value if isinstance(value, enum.Enum) else value
             setattr(self, name, value)
             self._require(value in known, f"{name} must be one of {', '.join(known)}", value)
-        if self.lr_scheduler_type == "constant" and self.warmup_steps:
-            logger.warning(
-                "TrainingArguments: warmup_steps=%s has no effect on lr_scheduler_type='constant': say "
-                "'constant_with_warmup'", self.warmup_steps
-            )  # fmt: skip
+        self._check_schedule()
+        self.sgd_options()
         if self.load_best_model_at_end or self.save_strategy == "best":
             self._check_best()
+
+    def _check_schedule(self) -> None:
+        if isinstance(self.lr_scheduler_kwargs, str):
+            self.lr_scheduler_kwargs = json.loads(self.lr_scheduler_kwargs)
+        options: Any = self.lr_scheduler_kwargs or {}
+        self._require(isinstance(options, dict), "lr_scheduler_kwargs must be a dict of options by name", options)
+        if self.warmup_steps and self.lr_scheduler_type in ("constant", PLATEAU):
+            other = ": say 'constant_with_warmup'" if self.lr_scheduler_type == "constant" else ""
+            logger.warning(
+                "TrainingArguments: warmup_steps=%s has no effect on lr_scheduler_type=%r%s", self.warmup_steps,
+                self.lr_scheduler_type, other
+            )  # fmt: skip
+        if self.lr_scheduler_type == PLATEAU:
+            self._require(self.eval_strategy != "no", f"{PLATEAU} needs an eval_strategy", self.eval_strategy)
+            for name in options.keys() - inspect.signature(ReduceLROnPlateau).parameters.keys():
+                raise ValueError(f"TrainingArguments: lr_scheduler_kwargs={options!r}: {PLATEAU} takes no {name!r}")
+            return
+        try:
+            get_schedule(self.lr_scheduler_type, 0, 1, self.learning_rate, **options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"TrainingArguments: lr_scheduler_kwargs={options!r}: {error}") from None
+
+    def sgd_options(self) -> dict[str, Any]:
+        """What optim_args says, of an optimiser that takes some."""
+        pairs = [pair.partition("=") for pair in (self.optim_args or "").replace(" ", "").split(",") if pair]
+        said = {name: value for name, _, value in pairs}
+        names = ("momentum", "dampening", "nesterov") if self.optim == "sgd" else ()
+        self._require(said.keys() <= set(names),
+                      f"optim_args of {self.optim} may be {', '.join(names) or 'none'}; learning_rate, weight_decay "
+                      "and adam_… have names of their own", self.optim_args)  # fmt: skip
+        return {
+            name: value.lower() in ("true", "1", "yes") if name == "nesterov" else float(value)
+            for name, value in said.items()
+        }
 
     def _check_best(self) -> None:
         self._require(self.eval_strategy != "no" and self.save_strategy in (self.eval_strategy, "best"),

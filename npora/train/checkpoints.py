@@ -35,9 +35,11 @@ def shared(args: TrainingArguments, rows: int) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from."""
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay",
              "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
-             "seed", "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last")  # fmt: skip
+             "seed", "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last", "optim_args",
+             "lr_scheduler_kwargs")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
-    return {"optim": args.optim.removesuffix("_fused"), "rows": rows, "max_steps": args.steps(rows)[1], **given}
+    optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
+    return {"optim": optim, "rows": rows, "max_steps": args.steps(rows)[1], **given}
 
 
 def save_checkpoint(

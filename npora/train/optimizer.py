@@ -8,7 +8,7 @@ from typing import Any
 from npora.nn import LayerNorm, Module, RMSNorm
 from npora.nn.module import Parameter
 from npora.optim import SGD, AdamW, Optimizer, get_schedule
-from npora.train.arguments import TrainingArguments
+from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.state import trainable
 
 # Parts of names by which transformers knows biases, T5's table of biases among them, and the norms of other makers.
@@ -18,21 +18,24 @@ _EXEMPT = re.compile(r"bias|layernorm|rmsnorm|(^|[._])norm(\.|$)")
 def make_optimizer(model: Module, args: TrainingArguments) -> Optimizer:
     groups = _groups(model, args.weight_decay)
     if args.optim == "sgd":
-        return SGD(groups, args.learning_rate)
+        return SGD(groups, args.learning_rate, **args.sgd_options())
     betas = args.adam_beta1, args.adam_beta2
     return AdamW(groups, args.learning_rate, betas, args.adam_epsilon, args.weight_decay)
 
 
 class Schedule:
-    """step ↦ its learning rate. set() gives one to the optimiser, and get_last_lr() tells that of each of its groups,
-    as the schedulers of torch do."""
+    """step ↦ its learning rate: that of the schedule, or what the optimiser has where evaluations change it. set()
+    gives one to the optimiser, and get_last_lr() tells that of each of its groups, as the schedulers of torch do."""
 
     def __init__(self, args: TrainingArguments, optimizer: Optimizer, steps: int) -> None:
-        self._rate, self._optimizer = args.learning_rate, optimizer
-        self._factor = get_schedule(args.lr_scheduler_type, args.num_warmup_steps(steps), steps)
+        self._rate, self._optimizer, self._factor = args.learning_rate, optimizer, None
+        if args.lr_scheduler_type != PLATEAU:
+            options: Any = args.lr_scheduler_kwargs or {}
+            warmup = args.num_warmup_steps(steps)
+            self._factor = get_schedule(args.lr_scheduler_type, warmup, steps, args.learning_rate, **options)
 
     def __call__(self, step: int) -> float:
-        return self._rate * self._factor(step)
+        return self.get_last_lr()[0] if self._factor is None else self._rate * self._factor(step)
 
     def set(self, rate: float) -> None:
         for group in self._optimizer.param_groups:

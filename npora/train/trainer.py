@@ -16,7 +16,7 @@ from npora.nn.module import Array
 from npora.nn.readable import Readable, named_tuple
 from npora.optim import Optimizer
 from npora.train import checkpoints as files
-from npora.train.arguments import TrainingArguments
+from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.batches import Batches, Collator, Row, check_dataset
 from npora.train.best import BestModelCallback
 from npora.train.callbacks import TrainerCallback, TrainerControl
@@ -32,6 +32,7 @@ from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
 from npora.train.modes import recomputing
 from npora.train.optimizer import Schedule, make_optimizer
+from npora.train.plateau import PlateauCallback
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
 from npora.train.unlabelled import UnlabelledCallback
@@ -106,7 +107,8 @@ class Trainer(Evaluator, Methods, Readable):
             raise ValueError(f"eval_strategy is '{self.args.eval_strategy}', and there is no eval_dataset")
         if isinstance(callbacks, type | TrainerCallback):
             raise TypeError("callbacks is a list of them: write callbacks=[…]")
-        self.callback_handler = CallbackHandler([*_FIRST, *(callbacks or ()), ProgressCallback])
+        first = [*_FIRST, PlateauCallback] if self.args.lr_scheduler_type == PLATEAU else _FIRST
+        self.callback_handler = CallbackHandler([*first, *(callbacks or ()), ProgressCallback])
         self.callback_handler.given |= {"model": self.model, "processing_class": self.processing_class}
         self._tell("on_init_end")
 

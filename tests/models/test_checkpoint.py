@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
             {"model_type": "mamba"},
             "model_type 'mamba' is not supported by AutoModelForSequenceClassification, which knows: bert",
         ),
-        ({"hidden_act": "mish"}, "hidden_act 'mish' is not one of"),
+        ({"hidden_act": "prelu"}, "hidden_act 'prelu' is not one of"),
         ({"num_attention_heads": 4}, "hidden_size 6 is not a multiple of num_attention_heads 4"),
         ({"vocab_size": -3}, "vocab_size must be a positive whole number; got -3"),
         ({"hidden_size": 6.0}, "hidden_size must be a positive whole number; got 6.0"),

@@ -165,7 +165,7 @@ def test_layers_see_windows_where_their_numbers_say_so() -> None:
         ({"rope_local_base_freq": 0}, "rope_local_base_freq must be a positive number; got 0"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar must be a positive number; got 0"),
         ({"sliding_window_pattern": 0}, "sliding_window_pattern must be a positive whole number; got 0"),
-        ({"hidden_activation": "mish"}, "hidden_activation 'mish' is not one of"),
+        ({"hidden_activation": "prelu"}, "hidden_activation 'prelu' is not one of"),
         (
             {"rope_parameters": {"rope_type": "default"}},
             "must be of full_attention and sliding_attention; got rope_typ",

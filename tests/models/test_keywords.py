@@ -80,7 +80,7 @@ def test_whatever_name_is_none_of_the_known_is_an_error(bert: Path, name: str) -
         ({"use_auth_token": "hf_x"}, "its name is token"),
         ({"subfolder": "unet"}, "pass the directory itself"),
         ({"variant": "fp16"}, "model.safetensors"),
-        ({"output_hidden_states": True}, "last hidden state"),
+        ({"output_hidden_states": True}, "ask for them in the call"),
         ({"config": SIZES}, "as keywords"),
     ],
 )

@@ -60,7 +60,7 @@ def test_factors_at_the_edges_by_hand() -> None:
 
 
 def test_an_unknown_schedule_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="constant, constant_with_warmup, linear, cosine; got 'exponential'"):
+    with pytest.raises(ValueError, match=r"constant, constant_with_warmup, linear, cosine, .*; got 'exponential'"):
         get_schedule("exponential", 0, 1)
 
 

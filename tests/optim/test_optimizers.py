@@ -17,8 +17,10 @@ MAKERS: dict[str, Callable[[Any], Optimizer]] = {
     "SGD": lambda params: SGD(params, 0.1),
     "SGD, momentum": lambda params: SGD(params, 0.1, momentum=0.9, weight_decay=0.01),
     "SGD, Nesterov": lambda params: SGD(params, 0.1, momentum=0.9, nesterov=True),
+    "SGD, dampened": lambda params: SGD(params, 0.1, 0.9, 0.3, 0.01, maximize=True),
     "Adam": lambda params: Adam(params, 0.1, weight_decay=0.01),
     "AdamW": lambda params: AdamW(params, 0.1, weight_decay=0.1),
+    "AdamW, AMSGrad": lambda params: AdamW(params, 0.1, weight_decay=0.1, amsgrad=True, maximize=True),
 }
 every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
@@ -38,7 +40,7 @@ def test_two_steps_of_sgd_by_hand() -> None:
     plain = stepped(lambda p: SGD(p, 0.1, momentum=0.5, weight_decay=0.2), [2.0], [[3.0], [1.0]])
     np.testing.assert_allclose(plain, [1.3568], rtol=1e-15)
     # Nesterov: d = g + μm. Step 1: 3.4 + 1.7 = 5.1, θ = 1.49. Step 2: g + λθ = 1.298, m = 2.998, d = 2.797, θ = 1.2103.
-    nesterov = stepped(lambda p: SGD(p, 0.1, 0.5, 0.2, nesterov=True), [2.0], [[3.0], [1.0]])
+    nesterov = stepped(lambda p: SGD(p, 0.1, 0.5, 0, 0.2, nesterov=True), [2.0], [[3.0], [1.0]])
     np.testing.assert_allclose(nesterov, [1.2103], rtol=1e-15)
 
 
@@ -211,6 +213,7 @@ def test_what_makes_no_sense_is_an_error() -> None:
         (lambda: SGD([parameter], lr=-1.0), "lr must not be negative; got -1.0"),
         (lambda: SGD([{"params": [parameter]}, {"params": [other], "lr": -2.0}]), "lr must not be negative; got -2.0"),
         (lambda: SGD([parameter], nesterov=True), "nesterov needs a momentum"),
+        (lambda: SGD([parameter], momentum=0.9, nesterov=True, dampening=0.1), "dampened; got dampening=0.1"),
         (lambda: AdamW([parameter], weight_decay=-0.1), "weight_decay must not be negative"),
         (lambda: Adam([parameter], betas=(0.9, 1.0)), r"betas must lie in \[0, 1\); got \(0.9, 1.0\)"),
     ):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import npora
 from npora.files import load_file, save_file
 from tests.models.test_encoders import DEFAULTS
 from tests.parity.encoders import (
@@ -191,8 +192,53 @@ def test_the_defaults_are_transformers(family: str) -> None:
 
 
 @every_family
-def test_a_vocabulary_that_is_not_tied_is_refused(tmp_path: Path, family: str) -> None:
+def test_a_vocabulary_that_is_not_tied_has_a_matrix_and_a_bias_of_its_own(tmp_path: Path, family: str) -> None:
+    """Outputs, gradients, names and files are transformers', and so is a bias that is there and goes unused."""
+    theirs = reference(family, "MaskedLM", tmp_path / "theirs", tie_word_embeddings=False)
+    model, labels = ours("MaskedLM", tmp_path / "theirs"), LABELS["MaskedLM"]
+    output, backward = model(**batch(family), labels=labels)
+    expected = theirs(**tensors(batch(family)), labels=torch.tensor(labels))
+    assert_same_logits(output.logits, expected.logits)
+    assert output.loss == pytest.approx(expected.loss.item(), rel=FORWARD)
+    backward()
+    expected.loss.backward()
+    found = dict(model.named_parameters())
+    assert found.keys() == dict(theirs.named_parameters()).keys()
+    for name, parameter in theirs.named_parameters():
+        if parameter.grad is None:
+            assert found[name].grad is None and name in ("cls.predictions.bias", "lm_head.bias")
+        else:
+            assert_close(found[name].grad, parameter.grad, BACKWARD)
+    model.save_pretrained(tmp_path / "ours")
+    again, info = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True, dtype=torch.float64)
+    assert not any(info.values()) and not again.config.tie_word_embeddings
+    assert_close(model(**batch(family))[0].logits[MASK == 1],
+                 again(**tensors(batch(family))).logits[torch.tensor(MASK == 1)], FORWARD)  # fmt: skip
+    assert ours("MaskedLM", tmp_path / "ours").state_dict().keys() == model.state_dict().keys()
+
+
+@every_family
+def test_an_adapter_merged_into_the_vocabulary_unties_it_and_keeps_its_bias(tmp_path: Path, family: str) -> None:
+    theirs = reference(family, "MaskedLM", tmp_path / "theirs")
+    model = ours("MaskedLM", tmp_path / "theirs")
+    target = model.output_embeddings.rpartition(".")[2]
+    peft = npora.get_peft_model(model, npora.LoraConfig(r=2, target_modules=[target]))
+    for name, parameter in peft.named_parameters():
+        if "lora_B" in name:
+            parameter.data = parameter.data + 0.5
+    merged = peft.merge_and_unload()
+    expected = merged(**batch(family))[0].logits
+    merged.save_pretrained(tmp_path / "ours")
+    again, info = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True, dtype=torch.float64)
+    assert not any(info.values())
+    assert_same_logits(expected, again(**tensors(batch(family))).logits)
+    np.testing.assert_array_equal(ours("MaskedLM", tmp_path / "ours")(**batch(family))[0].logits, expected)
+
+
+@every_family
+def test_a_body_alone_gets_a_whole_head_that_is_not_tied(tmp_path: Path, family: str) -> None:
     reference(family, "TokenClassification", tmp_path, tie_word_embeddings=False)
-    ours("TokenClassification", tmp_path)
-    with pytest.raises(ValueError, match="tie_word_embeddings=False is not supported for masked language models"):
-        ours("MaskedLM", tmp_path)
+    model = ours("MaskedLM", tmp_path)
+    decoder = model.get_submodule(model.output_embeddings)
+    assert decoder.weight is not model.body.embedding().weight and np.abs(decoder.weight.data).max() < 0.2
+    assert {f"{model.output_embeddings}.weight", f"{model.output_embeddings}.bias"} <= set(model.newly_initialized)

@@ -25,7 +25,7 @@ from npora import TrainingArguments
         ({"data_seed": 1.5}, "data_seed must be a whole number, 0 or more; got 1.5"),
         ({"num_train_epochs": 0}, "num_train_epochs must be positive; got 0"),
         ({"eval_strategy": "always"}, "eval_strategy must be one of no, steps, epoch; got 'always'"),
-        ({"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of constant"),
+        ({"lr_scheduler_type": "greedy"}, "lr_scheduler_type must be one of constant"),
         ({"warmup_ratio": 2.0}, "warmup_ratio"),
         ({"adam_beta2": 1.0}, "adam_beta2 must lie in [0, 1); got 1.0"),
         ({"seed": "42"}, "seed must be a whole number, 0 or more; got '42'"),

@@ -24,7 +24,7 @@ class Interval(str, enum.Enum):
         ("tf32", True), ("optim", "adafactor"), ("optim", "paged_adamw_8bit"), ("deepspeed", "ds.json"),
         ("fsdp", "full_shard"), ("push_to_hub", True), ("label_smoothing_factor", 0.1), ("neftune_noise_alpha", 5),
         ("lr_scheduler_kwargs", {"num_cycles": 2}), ("save_safetensors", False), ("label_names", ["start_positions"]),
-        ("include_inputs_for_metrics", True), ("adafactor", True), ("lr_scheduler_type", "polynomial"),
+        ("include_inputs_for_metrics", True), ("adafactor", True), ("lr_scheduler_type", "greedy"),
     ],
 )  # fmt: skip
 def test_what_npora_does_not_do_is_refused_by_name(name: str, value: Any) -> None:

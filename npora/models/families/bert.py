@@ -18,7 +18,7 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions, first_token_rows
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.dropout import active_rng
@@ -236,12 +236,11 @@ class BertModel(Body):
         check_positions(tokens.positions, self.config.max_position_embeddings)
         return tokens.positions
 
-    def unpacked(
-        self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None
-    ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
-        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None."""
+    def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None. Where
+        there is no pooler, the first alone."""
         if self.pooler is None:
-            raise RuntimeError("this BertModel has no pooler: call rows()")
+            return super().unpacked(tokens, h, back_rows, rng)
         padding = tokens.of_the_batch
         first, back_first = pick_rows(h, first_token_rows(tokens))  # [b,m]
         pooled, back_pooler = self.pooler(first, rng)
@@ -292,12 +291,13 @@ class BertOnlyMLMHead(Module):
 
 
 class BertPredictions(Module):
-    """The transform, and the token embedding as the projection to the vocabulary, with a bias that has two names."""
+    """The transform, and the projection to the vocabulary: the token embedding, with a bias that has two names, unless
+    they are not tied."""
 
     def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
         self.transform = BertTransform(config, make)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
-        self.decoder: Module = tied_projection(embedding, self.bias, config, make)
+        self.decoder: Module = masked_projection(embedding, self.bias, config, make)
 
 
 class BertTransform(Module):

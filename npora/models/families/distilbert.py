@@ -16,7 +16,7 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert import BertEncoder, BertModel, BertSelfAttention
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions
 from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
@@ -194,7 +194,7 @@ class DistilBertForMaskedLM(ForMaskedLM):
         self.vocab_transform: Module = make.linear(config.dim, config.dim)
         self.vocab_layer_norm = LayerNorm(config.dim, EPS, dtype=make.dtype)
         bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
-        self.vocab_projector: Module = tied_projection(self.body.embedding(), bias, config, make)
+        self.vocab_projector: Module = masked_projection(self.body.embedding(), bias, config, make)
         self.activation = ACTIVATIONS[config.activation]
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:

@@ -11,7 +11,7 @@ import numpy as np
 from npora.models.body import Rng
 from npora.models.families.bert import BertConfig, BertModel
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions
 from npora.nn import Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.functional import gelu, tanh
@@ -109,7 +109,7 @@ class RobertaForMaskedLM(ForMaskedLM):
 
 
 class RobertaLMHead(Module):
-    """z = LN(gelu(W h + b)): the head up to the vocabulary, beside which stands the tied `decoder`.    h, z [n,m]
+    """z = LN(gelu(W h + b)): the head up to the vocabulary, beside which stands the `decoder`.    h, z [n,m]
 
     The activation is the exact GELU, whatever `hidden_act` says.
     """
@@ -118,7 +118,7 @@ class RobertaLMHead(Module):
         self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
-        self.decoder: Module = tied_projection(embedding, self.bias, config, make)
+        self.decoder: Module = masked_projection(embedding, self.bias, config, make)
 
     def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(partial(self.dense, rng=rng), gelu, self.layer_norm)(h)

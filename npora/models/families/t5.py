@@ -229,9 +229,7 @@ class T5ForSequenceClassification(ForSequenceClassification):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return self.classification_head(h, rng)
 
-    def pack(
-        self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: npt.ArrayLike | None
-    ) -> Tokens:
+    def pack(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         source = self.body.tokens(input_ids, attention_mask, **others)
         ends = np.isin(np.asarray(input_ids), self.config.eos_token_id) & source.of_the_batch.mask  # [b,t]
         counts = ends.sum(axis=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 import numpy as np
 
 from npora.models.generate.continuations import Continuations
+from npora.models.generate.processors import Processor
 from npora.models.generate.sampling import Warp, best, perturbed
+from npora.models.generate.stopping import Ending
 from npora.nn.functional import log_softmax
 from npora.nn.module import Array
 
@@ -44,50 +44,56 @@ class Finished:
         longest = self.most if self.early_stopping == "never" and self.penalty > 0 else length
         hope = np.full_like(log_p, -np.inf) if self.early_stopping is True else log_p / longest**self.penalty
         worst = self.scores[:, -1]
-        self.open &= np.isneginf(worst) | (hope > worst)
+        self.open &= (np.isneginf(worst) | (hope > worst)) & (log_p > -np.inf)
 
-    def result(self, pad: int) -> Array:
-        """int [b,new], the best of each prompt."""
-        tokens = self.tokens[:, 0]  # [b,most]
+    def result(self, pad: int, count: int = 1) -> Array:
+        """int [b·count,new], the best of each prompt."""
+        tokens = self.tokens[:, :count].reshape(-1, self.most)  # [b·count,most]
         there = tokens != _NONE
         return np.where(there, tokens, pad)[:, : there.sum(axis=1).max()]
 
 
 def beam_search(
     sequences: Continuations,
+    prompts: Array,
+    ending: Ending,
     beams: int,
-    most: int,
-    ends: Array,
-    pad: int,
     penalty: float = 1.0,
     early_stopping: bool | str = False,
+    process: Processor | None = None,
     warp: Warp | None = None,
     rng: np.random.Generator | None = None,
+    count: int = 1,
 ) -> Array:
-    """The most probable continuation of each prompt that is found by following `beams` at once.  →  int [b,new]
+    """The `count` most probable continuations of each prompt that are found by following `beams` at once, the best
+    first.    prompts int [b,t]  →  int [b·count,new]
 
     Enough candidates are looked at that `beams` can go on even if the others have ended; only the first `beams` of them
     may finish. With rng the candidates are drawn, without replacement, in place of the best.
     """
-    batch = len(sequences.ids)
+    batch, most = len(prompts), ending.most
     finished = Finished(batch, beams, most, penalty, early_stopping)
     tokens, log_p = np.full((batch, 1, most), _NONE), np.zeros((batch, 1))  # one beam to begin with
-    for length in count(1):
+    for length in range(1, most + 1):
         steps, _ = log_softmax(sequences.logits())  # [b·k,v]
+        steps = steps if process is None else process(_ids(prompts, tokens, length - 1), steps)
         steps = steps if warp is None else warp(steps)
         w, v = log_p.shape[1], steps.shape[1]
         sums = (log_p[:, :, None] + steps.reshape(batch, w, v)).reshape(batch, w * v)
-        chosen = best(sums if rng is None else perturbed(sums, rng), max(2, 1 + len(ends)) * beams)  # [b,k]
+        chosen = best(sums if rng is None else perturbed(sums, rng), max(2, 1 + len(ending.ends)) * beams)  # [b,k]
         parents, last = np.divmod(chosen, v)
         log_p, tokens = np.take_along_axis(sums, chosen, axis=1), _take(tokens, parents)
         tokens[:, :, length - 1] = last
-        ended = np.isin(last, ends) | (length == most)
+        ended = np.isin(last, ending.ends) | (length == most)
+        if ending.stop is not None:
+            ended |= ending.stop(_ids(prompts, tokens, length)).reshape(ended.shape)
         finished.add(log_p[:, :beams], tokens[:, :beams], ended[:, :beams], length)
 
         going = min(beams, int((~ended).sum(axis=1).min()))
         if not going:
             break
-        running = best(np.where(ended, -np.inf, log_p), going)  # [b,k]
+        # What has ended does not go on, not even where all that is left has no probability.
+        running = best(np.where(ended, -np.inf, np.maximum(log_p, np.finfo(log_p.dtype).min)), going)  # [b,k]
         log_p, tokens = np.take_along_axis(log_p, running, axis=1), _take(tokens, running)
         finished.close(log_p[:, 0], length)
         if not finished.open.any():
@@ -95,7 +101,14 @@ def beam_search(
         rows = np.arange(batch)[:, None] * w + np.take_along_axis(parents, running, axis=1)
         sequences.select(rows.ravel())
         sequences.append(tokens[:, :, length - 1].ravel())
-    return finished.result(pad)
+    return finished.result(ending.pad, count)
+
+
+def _ids(prompts: Array, tokens: Array, length: int) -> Array:
+    """Prompts and what is written behind them.    prompts [b,t]  tokens [b,k,most]  →  int [b·k,t+length]"""
+    batch, k, _ = tokens.shape
+    before = np.broadcast_to(prompts[:, None], (batch, k, prompts.shape[1]))
+    return np.concatenate([before, tokens[:, :, :length]], axis=2).reshape(batch * k, -1)  # [b,k,·] → [b·k,·]
 
 
 def _take(tokens: Array, chosen: Array) -> Array:

@@ -14,11 +14,14 @@ class Continuations:
     """b sequences and the model that continues them.    ids int [b,t]  mask bool [b,t]
 
     With a cache, `ids` are those that the model has not seen yet; without, all of them, for a cache that is new each
-    time. `memory` is what an encoder made of the inputs.
+    time. `memory` is what an encoder made of the inputs. Each sequence is read once and then goes on as `copies`, which
+    stand together.
     """
 
-    def __init__(self, model: Any, ids: Array, mask: Array, use_cache: bool = True, memory: Any = None) -> None:
-        self.model, self.ids, self.mask, self.memory = model, ids, mask, memory
+    def __init__(
+        self, model: Any, ids: Array, mask: Array, use_cache: bool = True, memory: Any = None, copies: int = 1
+    ) -> None:
+        self.model, self.ids, self.mask, self.memory, self.copies = model, ids, mask, memory, copies
         self.cache = Cache() if use_cache else None
 
     def logits(self) -> Array:
@@ -29,6 +32,10 @@ class Continuations:
         logits: Array = self.model.next_logits(padding.pack(self.ids), padding.packing, cache, *memory)
         if np.isnan(logits).any():
             raise FloatingPointError("the model's logits are not a number: are its weights finite?")
+        if self.copies > 1:
+            copied = np.repeat(np.arange(len(logits)), self.copies)
+            self.copies, logits = 1, logits[copied]
+            self.select(copied)
         return logits
 
     def append(self, tokens: Array) -> None:

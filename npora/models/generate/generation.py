@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,15 @@ from npora.machine.blas import on_one_thread
 from npora.models.generate.beam import beam_search
 from npora.models.generate.continuations import Continuations
 from npora.models.generate.generation_config import GenerationConfig, chosen_options, text_ends
+from npora.models.generate.processors import Processor, processors
 from npora.models.generate.sampling import Warp, perturbed, warper
+from npora.models.generate.stopping import Ending, stopping
 from npora.models.tokens import pack_tokens
 from npora.nn import no_grad
+from npora.nn.functional import log_softmax
 from npora.nn.module import Array
+
+_WARPS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff")
 
 
 class GenerationMixin:
@@ -35,6 +41,7 @@ def generate(
     *,
     seed: int | np.random.Generator | None = None,
     streamer: Any = None,
+    tokenizer: Any = None,
     **options: Any,
 ) -> Array:
     """Continue prompts, with the names and defaults of transformers' `generate`.    input_ids [b,t]  →  int [b,t+new]
@@ -45,16 +52,26 @@ def generate(
         are padding, unless that ends sequences too
     max_new_tokens : where sequences end that have not come to an end, 20
     max_length : the same, with the prompt counted; goes unused where max_new_tokens is given too
-    do_sample : draw tokens from the model's distribution, after temperature (1), top_k (50; 0: all) and top_p (1); else
-        the likeliest is taken, and the three go unused
+    min_new_tokens, min_length : so many tokens before an end, the latter with the prompt counted
+    do_sample : draw tokens from the model's distribution, after temperature (1), top_k (50; 0: all), top_p (1), min_p,
+        typical_p and epsilon_cutoff; else the likeliest is taken, and these go unused
     num_beams : sequences to follow at once for the most probable whole (beam search); with do_sample they are drawn
+    num_return_sequences : continuations of each prompt, one below the other: as many draws, or the best beams
     eos_token_id : ends a sequence, or several such; the configs' unless given, [] for none
     pad_token_id : fills up what ended before others; the configs' unless given, else the first eos_token_id
+    repetition_penalty, no_repeat_ngram_size, bad_words_ids, sequence_bias, suppress_tokens, begin_suppress_tokens,
+    forced_bos_token_id, forced_eos_token_id, prefix_allowed_tokens_fn : see processors.py
+    logits_processor : functions (ids [b,t], scores [b,v]) → scores, called after those. Scores are logits, or
+        log-probabilities where there are beams; ids begin with the prompts, padding and all. Without beams every
+        sequence is there at every step, also those that have ended
+    stopping_criteria : functions (ids [b,t], None) → bool [b], whether a sequence ends here; or one bool for all
+    stop_strings : texts that end a sequence, which `tokenizer` decodes; max_time : seconds after which all end
     seed : of sampling: the same seed gives the same ids
     use_cache : keep keys and values of earlier tokens; False computes all of them again for each new one
     length_penalty : log-probabilities of finished beams are divided by their length to this power
     early_stopping : True: stop with num_beams finished; False: as soon as none of them is likely to be beaten; "never":
         when none can be
+    renormalize_logits : the log-probabilities of beams are made to sum to 1 again after all that changed them
     streamer : its `put` is given the prompts [b,t] and then each step's tokens [b]; `end` is called last
 
     An encoder-decoder reads input_ids with its encoder, and returns its decoder's ids, which begin with
@@ -74,21 +91,14 @@ def generate(
     tokens than the model has positions.  FloatingPointError: logits that are not a number.
     """
     chosen = chosen_options(getattr(model, "generation_config", None) or GenerationConfig(), options)
-    num_beams, early_stopping = chosen["num_beams"], chosen["early_stopping"]
+    _check(chosen, streamer)
+    beams, count = chosen["num_beams"], chosen["num_return_sequences"]
     ends, pad = _special_tokens(model, chosen)
-    for name in ("max_new_tokens", "max_length", "num_beams"):
-        number = chosen[name]
-        if number is not None and (number != int(number) or number < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1; got {number!r}")
-    if early_stopping not in (True, False, "never"):
-        raise ValueError(f"early_stopping must be True, False or 'never'; got {early_stopping!r}")
-    if streamer is not None and num_beams > 1:
-        raise ValueError("a streamer needs num_beams=1: beam search does not know its tokens before the end")
     warp, rng = None, None
     if chosen["do_sample"]:
-        at_least = len(ends) + 1 if num_beams > 1 else 1  # a beam must have a way to go on
-        warp = warper(chosen["temperature"], chosen["top_k"], chosen["top_p"], at_least)
         rng = np.random.default_rng(seed)
+    if chosen["do_sample"] or chosen["renormalize_logits"]:
+        warp = _warper(chosen, len(ends))
     ids = np.asarray(input_ids)
     mask = _inferred_mask(ids, ends, pad) if attention_mask is None else attention_mask
     with no_grad(), on_one_thread():
@@ -99,21 +109,27 @@ def generate(
             mask = np.ones(ids.shape)
         padding = pack_tokens(ids, mask)[1]
         padding.packing.last_rows()  # raises where a shape is wrong or a prompt empty
-        most = _most(chosen, ids.shape[1])
+        mask, most = np.asarray(mask, dtype=bool), _most(chosen, ids.shape[1])
         if (check := getattr(getattr(model, "body", model), "check_padding", None)) is not None:
             check(padding, ids.shape[1] + most)
-        sequences = Continuations(model, ids, np.asarray(mask, dtype=bool), chosen["use_cache"], memory)
-        if num_beams > 1:
-            penalty = chosen["length_penalty"]
-            new = beam_search(sequences, num_beams, most, ends, pad, penalty, early_stopping, warp, rng)
+        process = processors(chosen, mask, most, ends.tolist(), model.config.vocab_size)
+        ending = Ending(most, ends, pad, stopping(chosen, tokenizer))
+        prompts = np.repeat(ids, count, axis=0)  # [b·count,t]
+        if beams > 1:
+            sequences = Continuations(model, ids, mask, chosen["use_cache"], memory)
+            penalty, early_stopping = chosen["length_penalty"], chosen["early_stopping"]
+            new = beam_search(
+                sequences, ids, ending, beams, penalty, early_stopping, process, warp, rng, count
+            )  # [b·count,new]
         else:
-            new = _follow(sequences, ids, most, ends, pad, warp, rng, streamer)
-    return np.concatenate([ids, new.astype(ids.dtype)], axis=1)
+            sequences = Continuations(model, ids, mask, chosen["use_cache"], memory, copies=count)
+            new = _follow(sequences, prompts, ending, process, warp, rng, streamer)
+    return np.concatenate([prompts, new.astype(ids.dtype)], axis=1)
 
 
 def _follow(
-    sequences: Continuations, prompts: Array, most: int, ends: Array, pad: int,
-    warp: Warp | None, rng: np.random.Generator | None, streamer: Any,
+    sequences: Continuations, prompts: Array, ending: Ending, process: Processor | None, warp: Warp | None,
+    rng: np.random.Generator | None, streamer: Any,
 ) -> Array:  # fmt: skip
     """Take or draw one token after another, until every sequence has ended.  →  int [b,new]
 
@@ -123,22 +139,27 @@ def _follow(
     batch = len(prompts)
     alive = np.arange(batch)
     columns: list[Array] = []
+    ids = prompts  # and what is written behind them, where somebody asks
     if streamer is not None:
         streamer.put(prompts)
     while True:
         scores = sequences.logits()  # [alive,v]
+        if process is not None:
+            scores = process(ids, _spread(scores, alive, batch))[alive]
         if warp is not None and rng is not None:
-            everyone = np.zeros((batch, scores.shape[1]), dtype=scores.dtype)
-            everyone[alive] = warp(scores)
-            scores = perturbed(everyone, rng)[alive]
+            scores = perturbed(_spread(warp(scores), alive, batch), rng)[alive]
         tokens = scores.argmax(axis=1)  # [alive], of equals the first
-        column = np.full(batch, pad)
+        column = np.full(batch, ending.pad)
         column[alive] = tokens
         columns.append(column)
         if streamer is not None:
             streamer.put(column)
-        going = ~np.isin(tokens, ends)
-        if len(columns) == most or not going.any():
+        going = ~np.isin(tokens, ending.ends)
+        if process is not None or ending.stop is not None:
+            ids = np.concatenate([ids, column[:, None]], axis=1)
+        if ending.stop is not None:
+            going &= ~ending.stop(ids)[alive]
+        if len(columns) == ending.most or not going.any():
             break
         sequences.append(tokens)
         if not going.all():
@@ -147,6 +168,37 @@ def _follow(
     if streamer is not None:
         streamer.end()
     return np.stack(columns, axis=1)
+
+
+def _spread(scores: Array, alive: Array, batch: int) -> Array:
+    """Scores of all sequences, zeros of those that have ended.    scores [alive,v]  →  [b,v]"""
+    everyone = np.zeros((batch, scores.shape[1]), dtype=scores.dtype)
+    everyone[alive] = scores
+    return everyone
+
+
+def _check(chosen: Mapping[str, Any], streamer: Any) -> None:
+    beams, count = chosen["num_beams"], chosen["num_return_sequences"]
+    if chosen["early_stopping"] not in (True, False, "never"):
+        raise ValueError(f"early_stopping must be True, False or 'never'; got {chosen['early_stopping']!r}")
+    if streamer is not None and beams > 1:
+        raise ValueError("a streamer needs num_beams=1: beam search does not know its tokens before the end")
+    if count > 1 and beams == 1 and not chosen["do_sample"]:
+        raise ValueError(f"num_return_sequences={count} needs do_sample=True or as many num_beams: greedy search finds "
+                         "one")  # fmt: skip
+    if count > beams > 1:
+        raise ValueError(f"num_return_sequences={count} is more than num_beams={beams}, of which they are the best")
+
+
+def _warper(chosen: Mapping[str, Any], ends: int) -> Warp:
+    at_least = ends + 1 if chosen["num_beams"] > 1 else 1  # a beam must have a way to go on
+    steps: list[Warp] = []
+    if chosen["do_sample"]:
+        T, k, p, share, mass, epsilon = (chosen[name] for name in _WARPS)
+        steps.append(warper(T, k, p, share, mass, epsilon, at_least))
+    if chosen["renormalize_logits"]:
+        steps.append(lambda scores: log_softmax(scores)[0])
+    return lambda scores: reduce(lambda found, step: step(found), steps, scores)
 
 
 def _special_tokens(model: Any, chosen: Mapping[str, Any]) -> tuple[Array, int]:

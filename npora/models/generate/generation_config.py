@@ -18,28 +18,37 @@ GENERATION_CONFIG_NAME = "generation_config.json"
 DEFAULTS: Mapping[str, Any] = {
     "max_new_tokens": 20, "max_length": None, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
     "num_beams": 1, "eos_token_id": None, "pad_token_id": None, "decoder_start_token_id": None, "use_cache": True,
-    "length_penalty": 1.0, "early_stopping": False,
+    "length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1, "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": None, "min_p": None, "typical_p": 1.0,
+    "epsilon_cutoff": 0.0, "bad_words_ids": None, "sequence_bias": None, "suppress_tokens": None,
+    "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None,
+    "prefix_allowed_tokens_fn": None, "logits_processor": None, "max_time": None, "stop_strings": None,
+    "stopping_criteria": None, "renormalize_logits": False,
 }  # fmt: skip
 # What `generate` of transformers can do besides, with the values that ask for nothing.
 _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
-    "assistant_early_exit": (), "assistant_model": (), "bad_words_ids": ([],), "begin_suppress_tokens": ([],),
-    "constraints": ([],), "diversity_penalty": (0,), "dola_layers": (), "encoder_no_repeat_ngram_size": (0,),
-    "encoder_repetition_penalty": (1,), "epsilon_cutoff": (0,), "eta_cutoff": (0,),
-    "exponential_decay_length_penalty": (), "force_words_ids": ([],), "forced_bos_token_id": (),
-    "forced_eos_token_id": (), "forced_decoder_ids": ([],), "generation_config": (), "guidance_scale": (1,),
-    "logits_processor": ([],), "max_time": (), "min_length": (0,), "negative_prompt_ids": (), "min_new_tokens": (0,),
-    "min_p": (0,), "no_repeat_ngram_size": (0,), "num_beam_groups": (1,), "num_return_sequences": (1,),
+    "assistant_early_exit": (), "assistant_model": (), "constraints": ([],), "diversity_penalty": (0,),
+    "dola_layers": (), "encoder_no_repeat_ngram_size": (0,), "encoder_repetition_penalty": (1,), "eta_cutoff": (0,),
+    "exponential_decay_length_penalty": (), "force_words_ids": ([],), "forced_decoder_ids": ([],),
+    "generation_config": (), "guidance_scale": (1,), "negative_prompt_ids": (), "num_beam_groups": (1,),
     "output_attentions": (False,), "output_hidden_states": (False,), "output_logits": (False,),
-    "output_scores": (False,), "penalty_alpha": (0,), "prefix_allowed_tokens_fn": (), "prompt_lookup_num_tokens": (),
-    "remove_invalid_values": (False,), "renormalize_logits": (False,), "repetition_penalty": (1,),
-    "return_dict_in_generate": (False,), "sequence_bias": ({}, []), "stop_strings": ([],), "stopping_criteria": ([],),
-    "suppress_tokens": ([],), "synced_gpus": (False,), "token_healing": (False,), "top_h": (), "typical_p": (1,),
-    "use_mtp": (False,), "watermarking_config": (),
+    "output_scores": (False,), "penalty_alpha": (0,), "prompt_lookup_num_tokens": (),
+    "remove_invalid_values": (False,), "return_dict_in_generate": (False,), "synced_gpus": (False,),
+    "token_healing": (False,), "top_h": (), "use_mtp": (False,), "watermarking_config": (),
 }  # fmt: skip
 # What config.json has in any case: alone it makes no generation config, and is looked up there.
 _OF_MODELS = {"eos_token_id", "pad_token_id", "decoder_start_token_id", "use_cache", "output_attentions",
               "output_hidden_states"}  # fmt: skip
-_OWN = ("attention_mask", "seed", "streamer", *DEFAULTS)
+_OWN = ("attention_mask", "seed", "streamer", "tokenizer", *DEFAULTS)
+_COUNTS = {
+    "max_new_tokens": 1,
+    "max_length": 1,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+}  # and the least they may be
 
 
 class GenerationConfig(SimpleNamespace):
@@ -98,6 +107,7 @@ def chosen_options(said: GenerationConfig, asked: Mapping[str, Any]) -> dict[str
         value = asked.get(name)
         options[name] = value if value is not None else default if getattr(said, name) is None else getattr(said, name)
         _check_token(name, options[name])
+        _check_count(name, options[name])
     if asked.get("max_length") is not None and asked.get("max_new_tokens") is None:
         options["max_new_tokens"] = None  # the caller's own limit
     elif asked.get("max_new_tokens") is not None or said.max_new_tokens is not None:
@@ -109,11 +119,16 @@ def chosen_options(said: GenerationConfig, asked: Mapping[str, Any]) -> dict[str
 
 def _check_token(name: str, value: Any) -> None:
     """Raise ValueError where a token is named otherwise than by its number; there may be several that end a text."""
-    tokens = list(value) if isinstance(value, list | tuple) and name == "eos_token_id" else [value]
+    tokens = list(value) if isinstance(value, list | tuple) and name.endswith("eos_token_id") else [value]
     if name.endswith("token_id") and any(
         token is not None and (isinstance(token, bool) or not isinstance(token, Integral)) for token in tokens
     ):
         raise ValueError(f"generate: {name} must be a token's number; got {value!r}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if value is not None and name in _COUNTS and (value != int(value) or value < _COUNTS[name]):
+        raise ValueError(f"{name} must be a whole number of at least {_COUNTS[name]}; got {value!r}")
 
 
 def _is_idle(value: Any, idle: Collection[Any]) -> bool:
