@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from npora.files.refusal import shortened
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
@@ -98,6 +99,8 @@ class LlamaConfig(PretrainedConfig):
 def _rope_theta(values: Mapping[str, Any], default: float) -> Any:
     for name in ("rope_scaling", "rope_parameters"):  # the older name, which transformers prefers, and the newer
         rope = values.get(name) or {}
+        if not isinstance(rope, Mapping):
+            raise ValueError(f"config: {name} must be an object; got {shortened(rope)}")
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
             raise ValueError(f"config: {name} with rope_type {kind!r} is not supported; only 'default' is")
