@@ -1,53 +1,34 @@
 """Regular expressions for the paths of modules, matched with work that is bounded: they come from others' files.
 
-`re` tries one way after another, and may have exponentially many to try. Here all are tried at once. A set of places
-in the path, 0 … n, is the bits of a whole number, and a part R of an expression is the map that takes places E to
-
-    before(R, E) = { i : R matches path[i:j] for some j in E }
-
-    before(c, E) = (E >> 1) & the places of c              before(R S, E) = before(R, before(S, E))
-    before(R|S, E) = before(R, E) ∪ before(S, E)           before(R*, E) = the smallest X with X = E ∪ before(R, X)
-    before((?=R), E) = E ∩ before(R, {0 … n})
-
-so that R matches the whole path where 0 is in before(R, {n}). A star is found in at most n steps, since X only grows.
-Whether there is a match, lazy and greedy repetitions agree. What is not a regular language, a group that is matched
-again by its number, is refused, as are atomic groups, possessive repetitions and flags.
+`re` tries one way after another, and may have exponentially many to try; here all are tried at once (`before.py`).
+What is no regular language, a group that is matched again by its number, is refused, as are atomic groups, possessive
+repetitions and flags.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, reduce
-from itertools import pairwise
+from functools import lru_cache
 
 from npora.files.refusal import shortened
+from npora.lora.before import (
+    Before,
+    Places,
+    ahead,
+    behind,
+    boundaries,
+    in_a_row,
+    is_word,
+    no_line_end,
+    one_letter,
+    one_of,
+    repetition,
+    run_of,
+)  # fmt: skip
 
 _MOST_LETTERS = 50_000  # a target_modules that lists every module of a large model has 20,000
 _MOST_DEPTH = 50
-_MOST_STEPS = 20_000  # of one expression on one path
-
-Before = Callable[["_Path", int], int]
-
-
-class _Path:
-    """A path, where its letters are, and how many steps are left."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.n, self.left = text, len(text), _MOST_STEPS
-        self.everywhere = (2 << self.n) - 1
-        self._letters: dict[Callable[[str], bool], int] = {}
-
-    def places(self, is_one: Callable[[str], bool]) -> int:
-        """Where a letter of this kind is."""
-        if is_one not in self._letters:
-            self._letters[is_one] = sum(1 << i for i, letter in enumerate(self.text) if is_one(letter))
-        return self._letters[is_one]
-
-    def step(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise ValueError(f"takes more than {_MOST_STEPS:,} steps on {shortened(self.text, 200)}: write it simpler")
 
 
 def matches(expression: str, path: str) -> bool:
@@ -88,7 +69,7 @@ def _behind_dots(path: str) -> list[int]:
 def _run(expression: str, path: str, ends: set[int]) -> int:
     before = _parsed(expression)
     try:
-        return before(_Path(path), sum(1 << end for end in ends))
+        return before(Places(path), sum(1 << end for end in ends))
     except ValueError as error:
         raise ValueError(f"the regular expression {shortened(expression, 200)} {error}") from None
 
@@ -103,14 +84,10 @@ def _parsed(expression: str) -> Before:
         raise ValueError(f"the regular expression {shortened(expression, 200)} cannot be used: {error}") from None
 
 
-def _is_word(letter: str) -> bool:
-    return letter.isalnum() or letter == "_"
-
-
 _KINDS: dict[str, Callable[[str], bool]] = {
-    "d": str.isdecimal, "s": str.isspace, "w": _is_word,
+    "d": str.isdecimal, "s": str.isspace, "w": is_word,
     "D": lambda letter: not letter.isdecimal(), "S": lambda letter: not letter.isspace(),
-    "W": lambda letter: not _is_word(letter),
+    "W": lambda letter: not is_word(letter),
 }  # fmt: skip
 _REPETITION = re.compile(r"[*+?]|\{(\d{1,9})\}|\{(\d{0,9}),(\d{0,9})\}")
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "0": "\0"}
@@ -141,7 +118,7 @@ class _Parser:
         parts = [self._sequence()]
         while self._take("|"):
             parts.append(self._sequence())
-        return parts[0] if len(parts) == 1 else _one_of(parts)
+        return parts[0] if len(parts) == 1 else one_of(parts)
 
     def _sequence(self) -> Before:
         parts: list[Before] = []
@@ -154,14 +131,14 @@ class _Parser:
                 letters += plain
                 continue
             if letters:
-                parts.append(_letters(letters))
+                parts.append(run_of(letters))
                 letters = ""
-            before = _letters(plain) if before is None and plain is not None else before
+            before = run_of(plain) if before is None and plain is not None else before
             assert before is not None
-            parts.append(before if repeated is None else _repeated(before, *repeated))
+            parts.append(before if repeated is None else repetition(before, *repeated))
         if letters:
-            parts.append(_letters(letters))
-        return parts[0] if len(parts) == 1 else _in_a_row(parts)
+            parts.append(run_of(letters))
+        return parts[0] if len(parts) == 1 else in_a_row(parts)
 
     def _plain_letter(self) -> str | None:
         """The next letter where it stands for itself, escaped or not."""
@@ -198,7 +175,7 @@ class _Parser:
 
     def _atom(self) -> Before:
         if self._take("."):
-            return _letter(_no_line_end)
+            return one_letter(no_line_end)
         if self._take("^") or self._take("\\A"):
             return lambda path, ends: ends & 1
         if self._take("$"):
@@ -206,16 +183,16 @@ class _Parser:
         if self._take("\\Z"):
             return lambda path, ends: ends & 1 << path.n
         if self._take("\\b"):
-            return lambda path, ends: ends & _boundaries(path)
+            return lambda path, ends: ends & boundaries(path)
         if self._take("\\B"):
-            return lambda path, ends: ends & ~_boundaries(path) if path.n else 0
+            return lambda path, ends: ends & ~boundaries(path) if path.n else 0
         if self._take("("):
             return self._group()
         if self._take("["):
             return self._letters_between_brackets()
         if self._take("\\") and self._next() in _KINDS and self._next():
             self.at += 1
-            return _letter(_KINDS[self.text[self.at - 1]])
+            return one_letter(_KINDS[self.text[self.at - 1]])
         raise ValueError(f"{self._next() or 'a backslash at its end'} has nothing to repeat or to mean")
 
     def _group(self) -> Before:
@@ -235,8 +212,8 @@ class _Parser:
         if not self._take(")"):
             raise ValueError("a ( is not closed")
         if kind in ("?=", "?!"):
-            return _ahead(inside, kind == "?=")
-        return _behind(inside, kind == "?<=") if kind.startswith("?<") else inside
+            return ahead(inside, kind == "?=")
+        return behind(inside, kind == "?<=") if kind.startswith("?<") else inside
 
     def _letters_between_brackets(self) -> Before:
         negated, kinds, first = self._take("^"), [], True
@@ -261,7 +238,7 @@ class _Parser:
             found = any(low <= letter <= high for low, high in ranges) or any(kind(letter) for kind in kinds)
             return found != negated
 
-        return _letter(is_one)
+        return one_letter(is_one)
 
     def _member(self) -> str | Callable[[str], bool]:
         letter = self._next()
@@ -291,84 +268,3 @@ class _Parser:
         if most is not None and most < least:
             raise ValueError(f"the repetition {found[0]} is none")
         return least, most
-
-
-def _no_line_end(letter: str) -> bool:
-    return letter != "\n"
-
-
-def _letter(is_one: Callable[[str], bool]) -> Before:
-    def before(path: _Path, ends: int) -> int:
-        path.step()
-        return path.places(is_one) & ends >> 1
-
-    return before
-
-
-def _letters(letters: str) -> Before:
-    def before(path: _Path, ends: int) -> int:
-        path.step()
-        found, place = 0, path.text.find(letters)
-        while place >= 0:
-            found |= 1 << place
-            place = path.text.find(letters, place + 1)
-        return found & ends >> len(letters)
-
-    return before
-
-
-def _one_of(parts: list[Before]) -> Before:
-    return lambda path, ends: reduce(lambda found, part: found | part(path, ends), parts, 0)
-
-
-def _in_a_row(parts: list[Before]) -> Before:
-    def before(path: _Path, ends: int) -> int:
-        for part in reversed(parts):
-            path.step()
-            if not ends:
-                return 0
-            ends = part(path, ends)
-        return ends
-
-    return before
-
-
-def _repeated(part: Before, least: int, most: int | None) -> Before:
-    """A step leads to the same place or to one before it, so that more than n + 1 of them lead no further."""
-
-    def before(path: _Path, ends: int) -> int:
-        for _ in range(min(least, path.n + 1)):
-            path.step()
-            ends = part(path, ends)
-        found = new = ends
-        for _ in range(path.n + 1 if most is None else min(most - least, path.n + 1)):
-            path.step()
-            new = part(path, new) & ~found
-            if not new:
-                break
-            found |= new
-        return found
-
-    return before
-
-
-def _ahead(part: Before, wanted: bool) -> Before:
-    def before(path: _Path, ends: int) -> int:
-        found = part(path, path.everywhere)
-        return ends & found if wanted else ends & ~found
-
-    return before
-
-
-def _behind(part: Before, wanted: bool) -> Before:
-    def before(path: _Path, ends: int) -> int:
-        asked = [place for place in range(path.n + 1) if ends >> place & 1]
-        return sum(1 << place for place in asked if bool(part(path, 1 << place)) == wanted)
-
-    return before
-
-
-def _boundaries(path: _Path) -> int:
-    """Where a word begins or ends."""
-    words = [False, *map(_is_word, path.text), False]
-    return sum(1 << place for place, (before, after) in enumerate(pairwise(words)) if before != after)
