@@ -84,7 +84,7 @@ class AutoTokenizer:
         config = read_settings(directory, "tokenizer_config.json")
         if trust_remote_code and "auto_map" in config:
             raise ValueError(f"{directory} brings a tokenizer of its own as code, and npora runs no checkpoint's code")
-        with naming(directory), refusing(directory):
+        with refusing(directory):
             return _of_directory(directory, config, options, os.fspath(name_or_path))
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from npora.data.classes import CLASSES, Parts
-from npora.files.refusal import naming
 from npora.files.regular import open_regular, read_regular
 
 FILE = "tokenizer.json"
@@ -51,7 +50,7 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
     path = paths[FILE] if FILE in paths else pairs[0][0] if pairs else paths["vocab.txt"]
     for file in [path] if FILE in paths or not pairs else pairs[0]:  # the package would wait for a pipe
         open_regular(file, MOST_BYTES).close()
-    with naming(path), refusing(path):
+    with refusing(path):
         if FILE in paths:
             return _of_file(tokenizers.Tokenizer.from_buffer(read_regular(path, MOST_BYTES)), family, config)
         if pairs:
@@ -72,7 +71,8 @@ def refusing(path: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not (type(error) in (Exception, OverflowError) or is_panic(error)):
+        is_its_own = type(error) in (Exception, ValueError, OverflowError) or is_panic(error)
+        if not is_its_own or path in str(error):
             raise
         raise ValueError(f"{path} is not a tokenizer: {said(error)}") from None
 
