@@ -39,7 +39,8 @@ def open_regular(path: str | os.PathLike[str], most_bytes: int | None = None) ->
 def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     """The bytes of a file. Raises as open_regular, and ValueError where it grows while it is read."""
     with open_regular(path, most_bytes) as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"{os.fspath(path)} has more than {most_bytes:,} bytes; at most {most_bytes:,} are read")
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # of as much as may be read, memory would be taken before
+    if len(content) > size:
+        raise ValueError(f"{os.fspath(path)} has grown beyond its {size:,} bytes while it was read")
     return content

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json, write_json
+from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import naming, shortened
 from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
@@ -170,6 +171,8 @@ class PeftConfig(Readable):
         beginning = {key: chosen.pop(key) for key in cls.beginning if key in chosen}
         config = cls(**chosen)
         for key, value in beginning.items():
+            if not is_of_kind(value, str(known[key].type)):
+                raise ValueError(f"{key} must be {called(str(known[key].type))}; got {shortened(value)}")
             setattr(config, key, value)
         return config
 

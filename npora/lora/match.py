@@ -67,7 +67,7 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
     if lenient:
         return chosen
     for field in ("rank_pattern", "alpha_pattern"):
-        for pattern in getattr(config, field, {}):
+        for pattern in getattr(config, field, None) or ():
             if not any(fits_pattern(pattern, path) for path in chosen):
                 raise ValueError(f"{field}: '{pattern}' matches none of the {len(chosen)} target modules")
     if not chosen:

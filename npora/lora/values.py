@@ -33,13 +33,15 @@ def check_values(config: Any) -> None:
     of these, `layers_to_transform` with `layers_pattern`, and whatever is True or False or one of a Literal's."""
     hints = get_type_hints(type(config))
     for f in fields(config):
+        if f.name in ("rank_pattern", "alpha_pattern") and f.type != "Unsupported":
+            if not isinstance(getattr(config, f.name), Mapping):
+                raise ValueError(f"{f.name} must be a dict by patterns; got {shortened(getattr(config, f.name))}")
+    for f in fields(config):
         if f.type == "Unsupported":
             continue
         value = getattr(config, f.name)
         if not f.name.endswith(_NAMED_APART) and not is_of_kind(value, str(f.type)):
             raise ValueError(f"{f.name} must be {called(str(f.type))}; got {shortened(value)}")
-        if f.name.endswith("_pattern") and str(f.type).startswith("dict") and not isinstance(value, Mapping):
-            raise ValueError(f"{f.name} must be a dict by patterns; got {shortened(value)}")
         _check_expressions(f.name, value)
         for where, value in _with_patterns(config, f):
             if f.name == "r" and (not is_of_kind(value, "int") or value < 1):
@@ -79,4 +81,5 @@ def _with_patterns(config: Any, f: Field[Any]) -> Iterator[tuple[str, Any]]:
     """A field's value under its name, and those that patterns give it for some layers under the patterns."""
     yield f.name, getattr(config, f.name)
     pattern = "rank_pattern" if f.name == "r" else "alpha_pattern" if f.name.endswith("alpha") else ""
-    yield from getattr(config, pattern, {}).items()
+    patterns = getattr(config, pattern, {})
+    yield from patterns.items() if isinstance(patterns, Mapping) else ()

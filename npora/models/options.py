@@ -138,7 +138,7 @@ def overruled(
         _say_where_names_contradict(theirs, in_file.get("label2id") or {})
     if asked.get("label2id"):
         inverse = {str(number): name for name, number in asked["label2id"].items()}
-        asked["id2label"] = asked["id2label"] or inverse
+        asked["id2label"] = asked.get("id2label") or inverse
         if "label2id" in chosen and inverse != {str(number): name for number, name in asked["id2label"].items()}:
             raise ValueError(f"label2id {asked['label2id']} is not the inverse of id2label {asked['id2label']}")
     return {**values, **chosen, **asked}
