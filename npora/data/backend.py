@@ -122,10 +122,10 @@ def add_tokens(backend: Any, numbered: Mapping[int, Any], roles: list[Any], extr
             got = backend.token_to_id(added.content)
             raise ValueError(f"{where} gives {added.content!r} the id {number}; the vocabulary {got}")
         found.add(added.content)
+    others: dict[str, Any] = {}
     for token in [*roles, *extra]:
-        if _content(token) not in found:
-            backend.add_tokens([_added(token, True)])
-            found.add(_content(token))
+        others.setdefault(_content(token), token)
+    backend.add_tokens([_added(token, True) for content, token in others.items() if content not in found])
 
 
 def _content(token: Any) -> str:

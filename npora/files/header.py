@@ -12,6 +12,7 @@ from npora.files.refusal import shortened
 from npora.files.regular import open_regular
 
 _MOST_HEADER = 100_000_000
+_FEW_VALUES = 300_000  # a tensor is about ten; of a large file there may be more
 _LARGEST = 2**63
 _MOST_AXES = 32  # tensors of networks have up to 6, arrays of NumPy up to 64
 
@@ -72,7 +73,7 @@ def header_of(file: BinaryIO, name: str) -> Header:
     if not text.rstrip(b" ").endswith(b"}"):
         raise SafetensorsError(f"{name}: the header may be padded with spaces only")
     try:
-        entries = parse_json(text, f"the header of {name}")
+        entries = parse_json(text, f"the header of {name}", _FEW_VALUES + size // 20)
     except ValueError as error:
         raise SafetensorsError(str(error)) from None
     metadata = entries.pop("__metadata__", {})

@@ -27,8 +27,14 @@ from npora.lora.before import (
     run_of,
 )  # fmt: skip
 
+_PLAIN = re.compile(r"[\w.]+")
 _MOST_LETTERS = 50_000  # a target_modules that lists every module of a large model has 20,000
 _MOST_DEPTH = 50
+
+
+def is_plain(expression: str) -> bool:
+    """Whether this is a name, or names with dots between them, which as an expression match any letter there."""
+    return _PLAIN.fullmatch(expression) is not None
 
 
 def matches(expression: str, path: str) -> bool:
@@ -43,6 +49,10 @@ def matches(expression: str, path: str) -> bool:
 
 def fits_the_end(expression: str, path: str) -> bool:
     """Whether an expression matches the whole path, or the rest of it behind one of its dots. Raises as matches."""
+    if is_plain(expression):  # the usual ones, of which there may be one for each module
+        end = path[-len(expression) :]
+        at_an_end = len(path) == len(end) or path[-len(end) - 1] == "."
+        return len(end) == len(expression) and at_an_end and all(map(_is_letter_of, expression, end))
     found = _run(expression, path, {len(path)})
     return any(found >> start & 1 for start in (0, *_behind_dots(path)))
 
@@ -60,6 +70,10 @@ def number_after(expression: str, path: str) -> int | None:
 def check_expression(expression: str) -> None:
     """Raise ValueError where this is no regular expression, or one that npora does not read."""
     _parsed(expression)
+
+
+def _is_letter_of(expression: str, path: str) -> bool:
+    return expression in (path, ".")
 
 
 def _behind_dots(path: str) -> list[int]:

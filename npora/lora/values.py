@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
-from npora.lora.pattern import check_expression
+from npora.lora.pattern import check_expression, is_plain
 
 _NAMED_APART = ("r", "alpha", "dropout", "rank_pattern", "alpha_pattern")  # their errors say for which layer
+_MOST_EXPRESSIONS = 500
 _EXPRESSIONS = ("target_modules", "exclude_modules", "feedforward_modules")
 # The type of a field of PEFT's that npora knows by name and refuses where it asks for something: where its value is
 # neither empty nor the default, which PEFT writes into every file.
@@ -70,6 +71,8 @@ def _check_expressions(name: str, value: Any) -> None:
         expressions = [value] if isinstance(value, str) else list(value or ())
     else:
         expressions = [value] if name in _EXPRESSIONS and isinstance(value, str) else []
+    if sum(1 for expression in expressions if not is_plain(expression)) > _MOST_EXPRESSIONS:
+        raise ValueError(f"{name} holds more than {_MOST_EXPRESSIONS:,} regular expressions that are no plain names")
     for expression in expressions:
         try:
             check_expression(expression)

@@ -104,3 +104,14 @@ def test_a_layers_number_is_the_one_behind_its_name() -> None:
     assert number_after("layers", path) == 3 and number_after("mlp", path) == 12 and number_after("up", path) is None
     assert number_after("l.*s", path) == 3 and number_after(r"blocks|layers", path) == 7
     assert by_pattern({r"(layers\.3.*)+": 5, "up": 6}, path, 7) == 5
+
+
+@given(st.text("aab.0_", min_size=1, max_size=5), PATHS)
+def test_a_plain_name_is_matched_as_an_expression_too(name: str, path: str) -> None:
+    assert fits_the_end(name, path) == (re.match(rf"(.*\.)?({name})$", path) is not None)
+
+
+def test_a_config_may_hold_a_name_for_each_module_and_not_as_many_expressions() -> None:
+    LoraConfig(target_modules=["query"], rank_pattern={f"layer.{i}.query": 2 for i in range(20_000)})
+    with pytest.raises(ValueError, match="rank_pattern holds more than 500 regular expressions"):
+        LoraConfig(target_modules=["query"], rank_pattern={f"layer.{i}.*query": 2 for i in range(501)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,19 @@ def test_an_adapter_of_a_far_higher_rank_than_its_tensors_is_refused_before_it_i
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are pipes with names on Unix alone")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        folder = save_bert(tiny_bert(), tmp_path / name)
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        with pytest.raises(OSError, match=name):
+            AutoModelForSequenceClassification.from_pretrained(folder)
+    tiny_peft().save_pretrained(tmp_path / "adapter")
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (tmp_path / "adapter" / name).unlink()
+        os.mkfifo(tmp_path / "adapter" / name)
+        with pytest.raises(OSError, match=name):
+            PeftModel.from_pretrained(tiny_bert(), tmp_path / "adapter")
