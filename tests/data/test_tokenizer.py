@@ -281,7 +281,7 @@ def test_a_panic_of_the_package_is_an_error_that_names_the_file(tmp_path: Path) 
     [
         ({"added_tokens_decoder": []}, "added_tokens_decoder must be an object of values"),
         ({"added_tokens_decoder": {"x": "a"}}, "added_tokens_decoder is by whole numbers; got 'x'"),
-        ({"added_tokens_decoder": {"4": {"content": 3}}}, "content of token 4 of added_tokens_decoder must be a string"),
+        ({"added_tokens_decoder": {"4": {"content": 3}}}, "of token 4 of added_tokens_decoder must be a string"),
         ({"extra_special_tokens": [{"content": "a", "lstrip": 1}]}, "lstrip of a token of extra_special_tokens must"),
         ({"do_lower_case": "no"}, "do_lower_case must be True or False or None; got 'no'"),
         ({"padding_side": "up"}, "padding_side must be 'right' or 'left'; got 'up'"),
