@@ -27,6 +27,7 @@ _EVERYWHERE: Mapping[str, tuple[Any, str]] = {
 }  # fmt: skip
 _NAMED_APART = ("num_labels", "id2label", "label2id")  # their errors say more than that the kind is wrong
 _PROBABILITIES = ("dropout", "dropout_prob", "dropout_rate", "pdrop")
+_MOST_LAYERS = 10_000
 _MOST_UNNAMED = 100_000  # classes that a file may ask for without naming them
 _Config = TypeVar("_Config", bound="PretrainedConfig")
 
@@ -41,7 +42,8 @@ class PretrainedConfig(Readable):
     kept : what a file says besides. It changes nothing here, can be read as an attribute, and is written back
 
     A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `fixed`,
-    the fields of which it computes one value alone: a file that says otherwise is refused by name.
+    the fields of which it computes one value alone: a file that says otherwise is refused by name; `takes_any_length`,
+    where positions are not learnt one by one, so that a text may be longer than those that the model was trained on.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class PretrainedConfig(Readable):
     fixed: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     activation_field: ClassVar[str] = "hidden_act"
+    takes_any_length: ClassVar[bool] = False
     _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
 
     num_labels: int = None  # type: ignore[assignment]  # a whole number once constructed
@@ -82,7 +85,8 @@ class PretrainedConfig(Readable):
 
     @classmethod
     def _check_kinds(cls, values: Mapping[str, Any]) -> None:
-        """Raise where a value is of another kind than its field, or a probability does not lie in [0, 1]."""
+        """Raise where a value is of another kind than its field, a probability does not lie in [0, 1], or a number of
+        layers is one that no model has: there is work for each, before the weights say how many they are."""
         for f in fields(cls):
             value, kind = values.get(f.name), str(f.type)
             if f.name in _NAMED_APART or f.name not in values or (value is None and f.default is None):
@@ -90,6 +94,8 @@ class PretrainedConfig(Readable):
             if not is_of_kind(value, kind):
                 expected = "a positive whole number" if f.name in cls.sizes else called(kind)
                 raise ValueError(f"config: {f.name} must be {expected}; got {shortened(value)}")
+            if kind.startswith("int") and "layers" in f.name and value is not None and value > _MOST_LAYERS:
+                raise ValueError(f"config: {f.name} is {value:,}; at most {_MOST_LAYERS:,} are made")
             if f.name.endswith(_PROBABILITIES) and value is not None and not 0 <= value <= 1:
                 raise ValueError(f"config: {f.name} must lie in [0, 1]; got {value!r}")
 
@@ -154,6 +160,12 @@ class PretrainedConfig(Readable):
         )
 
     @classmethod
+    def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys of a `config.json` with all that is said of a field under its name: a place for a family whose files
+        fold some of them into one. What is plain already stays."""
+        return dict(values)
+
+    @classmethod
     def from_dict(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
         """A config from the keys of a `config.json`; those that change nothing here are `kept`.
 
@@ -161,6 +173,7 @@ class PretrainedConfig(Readable):
         ------
         ValueError: as the class says; a field that stands there under two names with two values.
         """
+        values = cls.plain(values)
         for name, (expected, remedy) in _EVERYWHERE.items():
             if values.get(name) and values[name] != expected:
                 raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")

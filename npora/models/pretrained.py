@@ -100,8 +100,9 @@ class PretrainedModel(Module):
         chosen = config_fields(cls.config_class, fields, values)
         asked = {*chosen, *(["num_labels"] if num_labels is not None else [])}
         own = f" with the {', '.join(sorted(asked))} of this call" if asked else ""
+        plain = cls.config_class.plain
         with naming(os.path.join(folder, CONFIG_NAME) + own):
-            values = overruled(cls.config_class, values, {**chosen, "num_labels": num_labels})
+            values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
         tensors = read_numbers(folder, numbers)
         cls.adjust(values, tensors)

@@ -12,7 +12,7 @@ from npora.nn.readable import Readable, brief
 
 
 class LayerCache(Readable):
-    """The keys and values that one attention layer has computed for b sequences, each of its own length."""
+    """A LayerCache holds the keys and values that one attention layer has computed for b sequences of any lengths."""
 
     def __init__(self) -> None:
         self.lengths: Array = np.zeros(0, dtype=np.int64)  # [b]
@@ -33,7 +33,7 @@ class LayerCache(Readable):
         return self.rows()
 
     def rows(self) -> tuple[Array, Array, Packing]:
-        """All keys and values so far: k [s,g·d], v [s,g·o], and their packing."""
+        """Return all keys and values so far: k [s,g·d], v [s,g·o], and their packing."""
         if self._k is None or self._v is None:
             raise RuntimeError("this cache is empty: append() to it first")
         batch, capacity, _ = self._k.shape
@@ -52,7 +52,7 @@ class LayerCache(Readable):
 
 
 class Cache(Readable):
-    """One LayerCache for each attention layer of a decoder, `cache[0]`, `cache[1]`, …, made as they are asked for."""
+    """A Cache holds a LayerCache for each attention layer, `cache[0]`, `cache[1]`, …, made when it is asked for."""
 
     def __init__(self) -> None:
         self._layers: dict[object, LayerCache] = {}
@@ -61,7 +61,7 @@ class Cache(Readable):
         return self._layers.setdefault(layer, LayerCache())
 
     def positions(self, packing: Packing) -> Array:
-        """int [n], the position of each new row: the number of rows before it. To be asked before the layers run."""
+        """Return the position of each new row, int [n]: how many rows are before it. Ask before the layers run."""
         lengths = self[0].lengths
         return packing.places if len(lengths) == 0 else lengths[packing.sequences] + packing.places
 
@@ -75,7 +75,7 @@ class Cache(Readable):
 
 
 def _grown(buffer: Array | None, lengths: Array, like: Array) -> Array:
-    """The buffer, at least twice as long where it has become too short, so that n appends copy O(n) rows."""
+    """Return the buffer, twice as long or more where it has become too short, so that n appends copy O(n) rows."""
     needed, old = int(lengths.max(initial=0)), 0 if buffer is None else buffer.shape[1]
     if buffer is not None and needed <= old:
         return buffer

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from npora import AutoTokenizer, HiraConfig, IA3Config, LoHaConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
+from npora import (
+    AutoTokenizer,
+    HiraConfig,
+    IA3Config,
+    LoHaConfig,
+    LoraConfig,
+    PeftModel,
+    VeraConfig,
+    get_peft_model,
+    models,
+)
 from npora.data import read_csv, read_json, read_jsonl, read_texts, read_tsv
 from npora.files import load_file, load_metadata, load_weights, save_file, write_json
 from npora.lora import read_record
@@ -20,7 +30,7 @@ from npora.models import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from npora.models.generate.generation_config import chosen_options
 from tests.made_tokenizers import made
 from tests.tiny import tiny_bert
-from tests.tiny_folders import save_folder, save_tokenizer
+from tests.tiny_folders import FAMILIES, save_folder, save_tokenizer
 
 Files = dict[str, bytes]
 _TABLE = ["sentence\tlabel", "a good film\t1", "a bad plot\t0", "the very red\t1"]
@@ -76,15 +86,24 @@ def _read_tensors(folder: Path) -> None:
 
 
 def _models(folder: Path) -> Iterator[Subject]:
-    for family, auto in {
-        "bert": AutoModelForMaskedLM, "roberta": AutoModelForMaskedLM, "distilbert": AutoModelForMaskedLM,
-        "gpt2": AutoModelForCausalLM, "llama": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM,
+    autos: dict[str, Any] = dict.fromkeys(FAMILIES, AutoModelForCausalLM)
+    autos |= dict.fromkeys(("bert", "roberta", "distilbert"), AutoModelForMaskedLM) | {"t5": AutoModelForSeq2SeqLM}
+    for family in FAMILIES:
+        save_folder(_new(folder, family), family)
+    _, sizes = FAMILIES["qwen3"]
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    for name, config in {
+        "Mistral": models.MistralConfig(vocab_size=14, **sizes), "Qwen2": models.Qwen2Config(vocab_size=14, **sizes),
+        "Gemma3": models.Gemma3TextConfig(vocab_size=14, **{**sizes, "num_hidden_layers": 2}, sliding_window_pattern=2),
+        "Llama": models.LlamaConfig(vocab_size=14, **sizes, rope_scaling=scaling),
     }.items():  # fmt: skip
-        place = _new(folder, family)
-        save_folder(place, family)
+        family = f"{name.lower()}, made"
+        getattr(models, f"{name}ForCausalLM")(config, rng=1).save_pretrained(_new(folder, family))
+        autos[family] = AutoModelForCausalLM
+    for family, auto in autos.items():
         said = {"max_new_tokens": 5, "temperature": 0.7, "top_p": 0.9, "eos_token_id": [3], "do_sample": True}
-        write_json(place / "generation_config.json", said)
-        files = {name: content for name, content in _of(place).items() if not name.startswith("tokenizer")}
+        write_json(folder / family / "generation_config.json", said)
+        files = {name: text for name, text in _of(folder / family).items() if not name.startswith("tokenizer")}
         changed = ("config.json", "config.json", "generation_config.json", "model.safetensors")
 
         def read(folder: Path, auto: Any = auto) -> None:
