@@ -22,9 +22,11 @@ logger = logging.getLogger("npora")
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 _STRATEGIES = ("no", "steps", "epoch")
+ON_NONFINITE = ("stop", "skip")
 _CHOICES = {
     "eval_strategy": _STRATEGIES, "save_strategy": (*_STRATEGIES, "best"), "logging_strategy": _STRATEGIES,
     "lr_scheduler_type": SCHEDULES, "optim": OPTIMIZERS, "train_sampling_strategy": ("random", "sequential"),
+    "on_nonfinite": ON_NONFINITE,
 }  # fmt: skip
 _COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 _EVERY = ("logging_steps", "eval_steps", "save_steps")  # the first is the default of the second
@@ -66,6 +68,7 @@ class TrainingArguments(Readable):
         never cuts
     gradient_checkpointing : keep each layer's input alone, and compute its forward again in backward
     max_grad_norm : global L2 norm to clip at; 0 and None do not clip
+    on_nonfinite : "stop" at a step whose loss or gradient is not finite, or "skip" its update, ten times in a row at most
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
         the metric is better than ever. Evaluations begin after eval_delay steps or epochs, or eval_on_start
     save_total_limit : how many checkpoints are kept, the best one always among them
@@ -100,6 +103,7 @@ class TrainingArguments(Readable):
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float | None = 1.0
+    on_nonfinite: str = "stop"
     lr_scheduler_type: str = "linear"
     warmup_steps: float = 0
     gradient_accumulation_steps: int = 1
