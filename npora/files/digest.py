@@ -11,7 +11,7 @@ _PIECE = 1 << 20
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """The digest of a whole file."""
-    return hash_of(path).hexdigest()
+    return str(hash_of(path).hexdigest())
 
 
 def hash_of(path: str | os.PathLike[str], most: int | None = None) -> Any:

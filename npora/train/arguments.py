@@ -68,7 +68,7 @@ class TrainingArguments(Readable):
         never cuts
     gradient_checkpointing : keep each layer's input alone, and compute its forward again in backward
     max_grad_norm : global L2 norm to clip at; 0 and None do not clip
-    on_nonfinite : "stop" at a step whose loss or gradient is not finite, or "skip" its update, ten times in a row at most
+    on_nonfinite : "stop" at a step whose loss or gradient is not finite, or to "skip" its update, ten in a row at most
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
         the metric is better than ever. Evaluations begin after eval_delay steps or epochs, or eval_on_start
     save_total_limit : how many checkpoints are kept, the best one always among them

@@ -59,8 +59,8 @@ def save_checkpoint(
     tensors, numbers = _values(model, optimizer)
     if bad := not_finite(tensors):
         raise NotFinite(
-            f"step {state.global_step}: {bad[0]} is not finite, and was not saved: lower the learning rate, or clip the "
-            "gradient (max_grad_norm)", state.global_step, math.nan,
+            f"step {state.global_step}: {bad[0]} is not finite, and was not saved: lower the learning rate, or clip "
+            "the gradient (max_grad_norm)", state.global_step, math.nan,
         )  # fmt: skip
     temporary = os.path.join(output_dir, f"{name}.tmp-{secrets.token_hex(4)}")
     os.makedirs(temporary)

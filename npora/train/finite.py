@@ -48,11 +48,9 @@ class FiniteCallback(TrainerCallback):
         self.parameters, self.skipped = trainable(kwargs["model"]), 0
         if bad := not_finite({name: parameter.data for name, parameter in self.parameters.items()}):
             raise NotFinite(
-                f"before the first step {', '.join(bad)} holds nan or inf, from which nothing can be learnt: begin with "
-                "other values",
-                state.global_step,
-                math.nan,
-            )
+                f"before the first step {', '.join(bad)} holds nan or inf, from which nothing can be learnt: begin "
+                "with other values", state.global_step, math.nan,
+            )  # fmt: skip
         self.good = [parameter.data.copy() for parameter in self.parameters.values()]
 
     def on_pre_optimizer_step(self, args: Args, state: State, control: Control, *, step: Step, **kwargs: Any) -> None:

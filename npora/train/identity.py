@@ -35,7 +35,7 @@ def identity(model: Module, args: TrainingArguments, data: Sequence[Row]) -> dic
     """What a resumed run must share with the one that it goes on from, in a form that JSON can hold."""
     given = {"optim": args.optim.removesuffix("_fused"), **{name: getattr(args, name) for name in _ARGUMENTS}}
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
-    config = getattr(base_of(model), "config", None)
+    config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}
     dtypes = sorted({str(parameter.dtype) for parameter in trainable(model).values()})
     found: dict[str, Any] = plain({

@@ -26,7 +26,7 @@ from npora.train.evaluation import Metrics
 from npora.train.evaluator import Evaluator
 from npora.train.finite import FiniteCallback
 from npora.train.flow import DefaultFlowCallback
-from npora.train.folder import last_checkpoint, leave_later, locked, new_id, prune, write_run
+from npora.train.folder import bring_best, last_checkpoint, leave_later, locked, new_id, prune, write_run
 from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.handler import CallbackHandler
 from npora.train.history import HistoryCallback
@@ -200,6 +200,7 @@ class Trainer(Evaluator, Methods, Readable):
         self.callback_handler.restore(state.stateful_callbacks)
         state.stateful_callbacks = {}
         leave_later(self.args.output_dir, path, run_id)
+        bring_best(self.args.output_dir, path, state.best_model_checkpoint)
 
     @contextmanager
     def _training(self) -> Iterator[None]:

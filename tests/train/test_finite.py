@@ -57,7 +57,7 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path, what: str) -> None:
                 (parameter.data if what == "value" else next(v for v in moments.values() if np.ndim(v)))[0, 0] = np.inf
 
     args = arguments(tmp_path, max_steps=3, save_strategy="steps", save_steps=1)
-    with pytest.raises(NotFinite, match="step 2: .* is not finite, and was not saved"):
+    with pytest.raises(NotFinite, match=r"step 2: .* is not finite, and was not saved"):
         Trainer(tiny_peft(), args, ROWS, callbacks=[Spoil]).train()
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
 
@@ -94,7 +94,7 @@ def test_a_step_that_is_skipped_changes_nothing(tmp_path: Path, of_the_loss: boo
 def test_so_many_skipped_steps_in_a_row_stop_the_run(tmp_path: Path, caplog: Any) -> None:
     model = Watched()
     model.poison = {3, *range(5, 99)}
-    with pytest.raises(NotFinite, match="step 16: .*, as in the 10 steps before it"):
+    with pytest.raises(NotFinite, match=r"step 16: .*, as in the 10 steps before it"):
         watched(tmp_path, model, max_steps=30, on_nonfinite="skip").train()
     assert caplog.text.count("its update is left out") == 11
 
