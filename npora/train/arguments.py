@@ -71,7 +71,8 @@ class TrainingArguments(Readable):
     on_nonfinite : "stop" at a step whose loss or gradient is not finite, or to "skip" its update, ten in a row at most
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
         the metric is better than ever. Evaluations begin after eval_delay steps or epochs, or eval_on_start
-    save_total_limit : how many checkpoints are kept, the best one always among them
+    save_minutes : save besides where the last checkpoint is so many minutes old
+    save_total_limit : how many checkpoints are kept, the newest and the best one always among them
     logging_strategy, logging_steps, logging_first_step : when the loss goes to the terminal and to state.log_history;
         log.jsonl has every step. eval_steps, save_steps and logging_steps below 1 are shares of all steps
     load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name
@@ -116,6 +117,7 @@ class TrainingArguments(Readable):
     prediction_loss_only: bool = False
     save_strategy: str = "steps"
     save_steps: float = 500
+    save_minutes: float | None = None
     save_total_limit: int | None = None
     logging_strategy: str = "steps"
     logging_steps: float = 500
@@ -162,6 +164,10 @@ class TrainingArguments(Readable):
                           f"{name} must be a number, and a finite one", value)  # fmt: skip
         for name in _SIZES:
             self._require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
+        if (minutes := self.save_minutes) is not None:
+            number = isinstance(minutes, Real) and not isinstance(minutes, bool) and 0 <= minutes < math.inf
+            self._require(number, "save_minutes must be a number, 0 or more, or None", minutes)
+            self._require(self.save_strategy != "no", "save_minutes needs a save_strategy that saves", minutes)
         for name in ("adam_beta1", "adam_beta2"):
             value = getattr(self, name)
             self._require(isinstance(value, float | int) and 0 <= value < 1, f"{name} must lie in [0, 1)", value)

@@ -31,6 +31,7 @@ from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.handler import CallbackHandler
 from npora.train.history import HistoryCallback
 from npora.train.identity import base_sha256, identity
+from npora.train.interruption import InterruptionCallback
 from npora.train.loaders import TrainLoader
 from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
@@ -43,7 +44,8 @@ from npora.train.unlabelled import UnlabelledCallback
 
 logger = logging.getLogger("npora")
 
-# What every Trainer is told by, before the callbacks of the user's; ProgressCallback comes after these.
+# What every Trainer is told by, before the callbacks of the user's; after these come ProgressCallback and
+# InterruptionCallback.
 _FIRST = (
     HistoryCallback, DefaultFlowCallback, UnlabelledCallback, FiniteCallback, StepLogCallback, BestModelCallback
 )  # fmt: skip
@@ -116,7 +118,7 @@ class Trainer(Evaluator, Methods, Readable):
             raise ValueError(f"eval_strategy is '{self.args.eval_strategy}', and there is no eval_dataset")
         if isinstance(callbacks, type | TrainerCallback):
             raise TypeError("callbacks is a list of them: write callbacks=[…]")
-        self.callback_handler = CallbackHandler([*_FIRST, *(callbacks or ()), ProgressCallback])
+        self.callback_handler = CallbackHandler([*_FIRST, *(callbacks or ()), ProgressCallback, InterruptionCallback])
         self.callback_handler.given |= {"model": self.model, "processing_class": self.processing_class}
         self._tell("on_init_end")
 
@@ -129,6 +131,8 @@ class Trainer(Evaluator, Methods, Readable):
 
         Raises
         ------
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the step that it came in and a checkpoint; a second one
+        ends the training at once. With save_strategy="no" they end the program as ever.
         RuntimeError: another run is in output_dir.  ValueError: there is no such checkpoint, or it is of a run with
         another base, adapter, training data or arguments; of these the epochs and steps to go, and when to log, to
         evaluate and to save, may be others.
@@ -141,6 +145,9 @@ class Trainer(Evaluator, Methods, Readable):
             raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} rows: the batch is larger")
         with ExitStack() as stack:
             stack.enter_context(locked(args.output_dir))
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, InterruptionCallback):
+                    stack.enter_context(callback.listening(args))
             run, path = self._prepared(data, resume_from_checkpoint)
             stack.enter_context(keeping_freed_memory())
             stack.callback(model.zero_grad)
