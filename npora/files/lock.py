@@ -37,9 +37,14 @@ class Lock:
             finally:
                 if self._descriptor is None:
                     os.close(descriptor)
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, f"{os.getpid()} {platform.node()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.write(self._descriptor, f"{os.getpid()} {platform.node()} {since}\n".encode())
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def _taken(self, descriptor: int) -> bool:

@@ -27,7 +27,7 @@ logger = logging.getLogger("npora")
 
 RUN_NAME, LOCK_NAME = "run.json", "run.lock"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
-_UNFINISHED = re.compile(r"checkpoint-\d+\.tmp-.+")
+_UNFINISHED = re.compile(r"(checkpoint-\d+|run\.json|log\.jsonl|log_history\.jsonl)\.tmp-.+")
 
 
 @contextmanager
@@ -39,7 +39,8 @@ def locked(output_dir: str) -> Iterator[None]:
     os.makedirs(output_dir, exist_ok=True)
     with Lock(os.path.join(output_dir, LOCK_NAME), output_dir):
         for name in filter(_UNFINISHED.fullmatch, os.listdir(output_dir)):
-            shutil.rmtree(os.path.join(output_dir, name))
+            path = os.path.join(output_dir, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
         yield
 
 
@@ -124,9 +125,13 @@ def own_checkpoints(output_dir: str, run_id: str) -> list[str]:
     return found
 
 
-def prune(output_dir: str, keep: int, best: str | None, run_id: str) -> None:
-    """Remove the run's oldest checkpoints until `keep` are left. The newest and the best one always are."""
-    *older, newest = own_checkpoints(output_dir, run_id)
+def prune(output_dir: str, keep: int | None, best: str | None, run_id: str) -> None:
+    """Remove the run's oldest checkpoints until `keep` are left, where that is a number. The newest and the best one
+    always are."""
+    own = own_checkpoints(output_dir, run_id) if keep else []
+    if not keep or not own:
+        return
+    *older, newest = own
     older = [path for path in older if os.path.basename(path) != best]
     keep -= 1 + (best is not None and os.path.basename(newest) != best)
     for path in older[: max(len(older) - max(keep, 0), 0)]:

@@ -208,6 +208,9 @@ class Trainer(Evaluator, Methods, Readable):
         state.stateful_callbacks = {}
         leave_later(self.args.output_dir, path, run_id)
         bring_best(self.args.output_dir, path, state.best_model_checkpoint)
+        prune(
+            self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint, run_id
+        )  # a kill forbore it
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -224,11 +227,10 @@ class Trainer(Evaluator, Methods, Readable):
         self._tell("on_evaluate_all", metrics=self.evaluate())
 
     def _save(self, optimizer: Optimizer, state: TrainerState) -> None:
-        folder, limit, run = self.args.output_dir, self.args.save_total_limit, self._identity
+        folder, run = self.args.output_dir, self._identity
         state.stateful_callbacks = self.callback_handler.states()
         save_checkpoint(folder, self.model, optimizer, state, run)
-        if limit:
-            prune(folder, limit, state.best_model_checkpoint, run["id"])
+        prune(folder, self.args.save_total_limit, state.best_model_checkpoint, run["id"])
 
     @property
     def control(self) -> TrainerControl:
