@@ -33,7 +33,7 @@ from npora.data import Dataset
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
 from npora.train import Trainer, TrainingArguments
-from npora.train.arguments import SCHEDULES
+from npora.train.arguments import ON_NONFINITE, SCHEDULES
 from npora.train.interruption import Interrupted, Terminated
 from npora.train.measure import frozen_sha256, peak_memory
 
@@ -73,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scheduler", default="linear", choices=SCHEDULES, help="of the learning rate")
     add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps; constant has none")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
+    add("--on-nonfinite", default="stop", choices=ON_NONFINITE, help="what becomes of a step whose loss or gradient is "
+        "not finite: skip leaves its update out, ten in a row at most")  # fmt: skip
     add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")
     add("--save-strategy", default="epoch", choices=["no", "steps", "epoch"], help="when a checkpoint to resume from "
         "is saved; but for no also on Ctrl-C, after the step that it comes in")  # fmt: skip
@@ -189,6 +191,7 @@ def _arguments(options: argparse.Namespace) -> TrainingArguments:
         lr_scheduler_type=options.scheduler,
         warmup_steps=options.warmup_steps,
         max_grad_norm=options.max_grad_norm,
+        on_nonfinite=options.on_nonfinite,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         eval_strategy="no" if options.eval is None else "epoch",
         save_strategy=options.save_strategy,

@@ -57,7 +57,7 @@ def _with_foreign_names(cls: _Class) -> _Class:
 class TrainingArguments(Readable):
     """How a model is trained.
 
-    output_dir : where log.jsonl and the folders checkpoint-N go
+    output_dir : gets run.json, log.jsonl and the folders checkpoint-N, of one run at a time
     num_train_epochs : may be a fraction; max_steps, where it is positive, wins
     optim : adamw_torch or sgd
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay

@@ -26,8 +26,9 @@ _ARGUMENTS = (
     "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last",
 )  # fmt: skip
 # Of an adapter's and a model's config: what changes no number.
-_IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "id2label", "label2id",
-         "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}  # fmt: skip
+_IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "id2label",
+         "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
+         "gradient_checkpointing"}  # fmt: skip
 _ROWS = 256  # that are looked at
 
 
@@ -93,10 +94,17 @@ def _digest(data: Sequence[Row]) -> str | None:
     return sha.hexdigest()
 
 
-def _text(row: Row) -> bytes:
-    return json.dumps(dict(row), sort_keys=True, default=_said).encode() + b"\n"
+def _text(row: Any) -> bytes:
+    """A row in bytes; a collator may take rows of any kind."""
+    value = dict(row) if isinstance(row, Mapping) else row
+    try:
+        return json.dumps(value, sort_keys=True, default=_said).encode() + b"\n"
+    except (TypeError, ValueError):  # keys that cannot be sorted, or a thing that holds itself
+        return type(row).__qualname__.encode() + b"\n"
 
 
 def _said(value: Any) -> Any:
     """Of what JSON lacks: an array's numbers; of a thing without numbers its type, since its name may be an address."""
+    if isinstance(value, bytes):
+        return value.hex()
     return value.tolist() if hasattr(value, "tolist") else type(value).__qualname__

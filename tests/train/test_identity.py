@@ -158,6 +158,20 @@ def test_only_some_rows_of_a_large_dataset_are_looked_at() -> None:
     assert len(data.asked) < 600 and max(data.asked) > 990_000
 
 
+def test_rows_of_any_kind_are_told_apart_as_far_as_they_can_be() -> None:
+    def digest(*rows: Any) -> Any:
+        return identity(tiny_peft(), arguments(Path("x")), list(rows))["data"]["sha256"]
+
+    told = [({"a": b"1"}, {"a": b"2"}), ((1, 2), (1, 3)), ("a", "b"), ({"a": np.array([1])}, {"a": np.array([2])}),
+            ({"a": np.float32(1)}, {"a": np.float32(2)}), ({"a": [np.array(1)]}, {"a": [np.array(3)]})]  # fmt: skip
+    for one, other in told:
+        assert digest(one) != digest(other) and digest(one) == digest(one)
+    holding: list[Any] = []
+    holding.append(holding)
+    for row in ({"a": object()}, {1: 2, "a": 3}, {"a": {1: 2, "b": 3}}, holding):
+        assert digest(row) == digest(row)
+
+
 def test_a_base_that_is_written_over_in_training_is_noticed(tmp_path: Path) -> None:
     """Its file is read as it is needed: nothing that was computed with other weights is saved."""
     folder = save_bert(tiny_bert(), tmp_path / "base")
