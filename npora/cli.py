@@ -8,15 +8,17 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
 import numpy as np
 
 import npora
-from npora.commands import evaluate, finetune, generate, gradcheck, info, merge, predict, taylor, vcurve
+from npora.commands import evaluate, finetune, generate, info, merge, predict
 from npora.train.interruption import Interrupted, Terminated
 
-COMMANDS = (finetune, evaluate, predict, generate, merge, info, gradcheck, vcurve, taylor)
+_WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
+                   "info": info}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -78,12 +80,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="npora", description="LoRA fine-tuning in pure NumPy.")
     version = f"npora {npora.__version__} (Python {platform.python_version()}, NumPy {np.__version__})"
     parser.add_argument("--version", action="version", version=version)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        name = command.__name__.rsplit(".", 1)[-1]
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command in commands_for(arguments).items():
         text = command.__doc__ or ""
         summary = text.splitlines()[0]
-        sub = commands.add_parser(name, help=summary, description=text, formatter_class=_Help)
+        sub = subparsers.add_parser(name, help=summary, description=text, formatter_class=_Help)
         command.add_arguments(sub)
         sub.usage_code = getattr(command, "USAGE", 2)
         sub.set_defaults(run=command.run, parser=sub)
@@ -96,6 +97,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.arguments = list(arguments)
     options.given = {name for name in names if getattr(again, name) is not None}
     return options
+
+
+def commands_for(arguments: Sequence[str]) -> dict[str, ModuleType]:
+    """Return the commands by name, without those that check gradients where another one is asked for: it need not wait
+    for npora.check to be imported."""
+    if arguments and arguments[0] in _WITHOUT_CHECKS:
+        return _WITHOUT_CHECKS
+    from npora.commands import gradcheck, taylor, vcurve
+
+    return {**_WITHOUT_CHECKS, "gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor}
 
 
 def _say_no_more() -> None:

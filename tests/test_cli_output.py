@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from npora import __version__
-from npora.cli import COMMANDS, main
+from npora.cli import commands_for, main
 from tests.test_cli_tasks import finetune, sentences, table
 from tests.tiny_folders import save_folder
 
@@ -106,12 +106,12 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert not stop.value.code and capsys.readouterr().out.startswith(f"npora {__version__} (Python ")
 
 
-@pytest.mark.parametrize("command", [command.__name__.rsplit(".", 1)[-1] for command in COMMANDS])
+@pytest.mark.parametrize("command", commands_for([]))
 def test_help_says_all_of_what_a_command_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])
     printed = capsys.readouterr().out
-    text = next(c.__doc__ or "" for c in COMMANDS if c.__name__.endswith(f".{command}"))
+    text = commands_for([])[command].__doc__ or ""
     for paragraph in text.split("\n\n"):
         assert "".join(paragraph.split()) in "".join(printed.split())
     assert "default: None" not in printed and "default: False" not in printed and "SUPPRESS" not in printed

@@ -18,7 +18,7 @@ LAYERS = [
     {"machine"},
     {"nn", "files", "stored"},
     {"optim", "lora", "models", "check"},
-    {"data", "train"},
+    {"data", "train", "catalogue"},
     {"commands", "cli"},
 ]
 # Within a row `train` builds on `data`, `check` takes steps of `optim`, `files` is for all, and `cli` on `commands`.
@@ -75,13 +75,22 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_importing_npora_imports_numpy_and_nothing_else() -> None:
     program = (
-        "import sys; before = set(sys.modules); import npora, npora.cli; "
+        "import sys; before = set(sys.modules); import npora, npora.cli; npora.cli.commands_for([]); "
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     # NumPy's own compiled parts register cython_runtime and names that start with an underscore.
     names = {name for name in result.stdout.split() if not name.startswith(("_", "numpy", "cython_runtime"))}
     assert names == {"npora"}
+
+
+def test_a_command_that_checks_no_gradient_does_not_import_the_check() -> None:
+    program = (
+        "import sys; from npora.cli import main\n"
+        "try: main(['finetune', '--help'])\n"
+        "except SystemExit: sys.exit('npora.check' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, check=True)
 
 
 def test_no_file_is_longer_than_one_sitting() -> None:

@@ -19,8 +19,12 @@ from npora.models.pretrained import PretrainedModel
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "bert": ("bert", "Bert"),
     "distilbert": ("distilbert", "DistilBert"),
+    "gemma3_text": ("gemma3", "Gemma3"),
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),
+    "mistral": ("mistral", "Mistral"),
+    "qwen2": ("qwen2", "Qwen2"),
+    "qwen3": ("qwen3", "Qwen3"),
     "roberta": ("roberta", "Roberta"),
     "t5": ("t5", "T5"),
 }

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from npora.models.outputs import BaseModelOutput
 from npora.models.pretrained import PretrainedModel
 from npora.models.tokens import Tokens
-from npora.nn import Cache, Module, stack
+from npora.nn import Cache, Module, Padding, stack
 from npora.nn.module import Array
 from npora.nn.view import View, pick_rows
 
@@ -77,7 +77,13 @@ class Body(PretrainedModel):
                 f"{type(self).__name__} has no {', '.join(foreign)}: it takes {', '.join(self.inputs)}; leave "
                 f"{'it' if len(foreign) == 1 else 'them'} out"
             )
-        return Tokens.of(input_ids, attention_mask, **others, source=source)
+        tokens = Tokens.of(input_ids, attention_mask, **others, source=source)
+        self.check_padding(tokens.of_the_batch, tokens.of_the_batch.mask.shape[1])
+        return tokens
+
+    def check_padding(self, padding: Padding, length: int) -> None:
+        """A place for a family to raise ValueError for padding among tokens, where it sees how far apart these are. The
+        batch has, or will grow to, `length` columns."""
 
     def embedding(self) -> Module:
         """The layer that makes rows of token ids."""

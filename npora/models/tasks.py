@@ -108,8 +108,7 @@ class ForSequenceClassification(Headed):
     def pack(
         self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: npt.ArrayLike | None
     ) -> Tokens:
-        tokens: Tokens = self.body.tokens(input_ids, attention_mask, **others)
-        return tokens
+        return self.body.tokens(input_ids, attention_mask, **others)
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's first row, as encoders are trained."""
@@ -262,8 +261,7 @@ class Writing(GenerationMixin, LanguageModel):
         tokens = Tokens(ids, packing, position_ids=cache.positions(packing), source=memory)
         h, _ = self.body.rows(tokens, read=packing.last_rows(), cache=cache)  # [b,m]
         z, _ = self.head(h)
-        logits: Array = self.unembedding()(z)[0]
-        return logits
+        return self.unembedding()(z)[0]
 
 
 class ForCausalLM(Writing):

@@ -141,8 +141,7 @@ def last_token_rows(tokens: Tokens, pad_token_id: int | None) -> Array:
     if tokens.is_masked or pad_token_id is None or ids is None:
         return tokens.packing.last_rows()
     columns = (np.arange(ids.shape[1]) * (ids != pad_token_id)).argmax(axis=1)  # [b]
-    rows: Array = np.arange(len(ids)) * ids.shape[1] + columns  # every column is a row
-    return rows
+    return np.arange(len(ids)) * ids.shape[1] + columns  # every column is a row
 
 
 def next_token_targets(labels: npt.ArrayLike, padding: Padding) -> Array:

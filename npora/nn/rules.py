@@ -19,6 +19,8 @@ class Rule(Protocol):
 
     def __call__(self, place: Place, /) -> tuple[Place, Place]: ...
 
+    def __hash__(self) -> int: ...  # plans are kept by their rule
+
 
 def everything(place: Place) -> tuple[Place, Place]:
     """Every query sees every key, as in an encoder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from npora.nn.grad_mode import is_backward_once, no_grad
+from npora.nn.grad_mode import is_backward_once, is_grad_enabled, no_grad
 from npora.nn.module import Module, checkpoint, is_trained
 
 _Back = TypeVar("_Back")
@@ -28,7 +28,7 @@ def stack(
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
     own_keywords : keywords of a layer's own, by its number
     """
-    first = 0 if below_is_trained else _lowest_trained(layers)
+    first = 0 if below_is_trained or not is_grad_enabled() else _lowest_trained(layers)
     backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
         own = {**keywords, **own_keywords(index)}
@@ -50,7 +50,7 @@ def stack(
 
 
 def _taken_from(backs: list[_Back]) -> Iterator[_Back]:
-    """From the last to the first, which the list then no longer holds."""
+    """Take the pullbacks from the last to the first; the list then no longer holds them."""
     while backs:
         yield backs.pop()
 

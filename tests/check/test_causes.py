@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
+from npora.catalogue import draw
 from npora.check import Context, diagnose
-from npora.check.kinds import KINDS
-from npora.check.planted import planted, plantings
-from npora.commands.catalogue import draw
+from npora.check.planted.kinds import KINDS
+from npora.check.planted.planting import planted, plantings
 from npora.nn.module import Array
 from tests.tiny import tiny_bert
 

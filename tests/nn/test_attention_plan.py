@@ -8,6 +8,7 @@ import pytest
 from npora.nn import Packing
 from npora.nn import functional as F
 from npora.nn.attention_plan import Heads, plan
+from npora.nn.cache import LayerCache
 from npora.nn.rules import Rule, causal, everything, window
 
 HEADS = Heads(3, 2, 8)
@@ -30,6 +31,16 @@ def test_a_lone_query_sees_its_keys_without_a_mask() -> None:
             assert all(len(piece.blocks) == 1 and piece.blocks[0].mask() is None for piece in pieces)
             for piece in pieces:
                 assert (seen[piece.sequences] == piece.blocks[0].keys.stop - piece.blocks[0].keys.start).all()
+
+
+def test_layers_with_caches_alike_share_their_packing_and_plan() -> None:
+    new = Packing.dense(2, 3)
+    rows = np.ones((6, 4))
+    first, second = (LayerCache().append(rows, rows, new)[2] for _ in range(2))
+    assert first is second and plan(new, first, causal, HEADS) is plan(new, second, causal, HEADS)
+    cache = LayerCache()
+    cache.append(rows, rows, new)
+    assert cache.append(rows, rows, new)[2].lengths.tolist() == [6, 6]
 
 
 def test_sequences_that_are_alike_are_one_piece_also_where_they_lie_apart() -> None:

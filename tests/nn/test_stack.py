@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
-from npora.nn.grad_mode import backward_once
-from npora.nn.module import Array, Module
+from npora.nn.grad_mode import backward_once, no_grad
+from npora.nn.module import Array, Module, Parameter
 from npora.nn.stack import stack
 
 
@@ -58,3 +58,14 @@ def test_elsewhere_a_backward_may_be_asked_again() -> None:
     for factor in (1.0, 2.0):
         assert np.asarray(backward(np.array([factor, -1.0]))).tolist() == [30 * factor, -30]
     assert seen == [(5, 3), (3, 3), (2, 3)] * 2
+
+
+class Unsearched(Scale):
+    def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
+        raise AssertionError("whoever asks what is trained walks all parameters, and without gradients need not know")
+
+
+def test_without_gradients_nobody_asks_which_layers_are_trained() -> None:
+    with no_grad():
+        y, _ = stack([Unsearched(c, [], []) for c in (2.0, 3.0)], np.array([1.0, 7.0]), below_is_trained=False)
+    assert y.tolist() == [6, 42]

@@ -112,8 +112,7 @@ class BertSelfAttention(Module):
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(dy)
-            dx: Array = back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
-            return dx
+            return back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
 
         return y, backward
 

@@ -93,8 +93,7 @@ class GPT2Attention(Module):
 
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(back_proj(back_dropout(dy)))
-            dx: Array = back_qkv(np.concatenate([back_pick(dq), dk, dv], axis=-1))  # [n,3m] → [n,m]
-            return dx
+            return back_qkv(np.concatenate([back_pick(dq), dk, dv], axis=-1))  # [n,3m] → [n,m]
 
         return y, backward
 

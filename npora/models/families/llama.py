@@ -7,7 +7,7 @@ no longest sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,9 +18,10 @@ import numpy.typing as npt
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
+from npora.models.rope import RotaryConfig
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.models.tokens import Tokens
-from npora.nn import Cache, LayerCache, Module, RMSNorm
+from npora.nn import Cache, LayerCache, Module, Padding, RMSNorm
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, gated, rotary, rotation
 from npora.nn.init import Source
@@ -31,40 +32,28 @@ from npora.nn.view import View, self_attention
 
 Turn = tuple[Array, Array]  # cosines and sines of the positions
 Projected = tuple[Array, Array, Array]  # q, k, v
-_ROPE = ("rope_type", "type", "rope_theta")  # what is read of rope_parameters
 
 
 @dataclass(kw_only=True)
-class LlamaConfig(PretrainedConfig):
-    """A Llama's `config.json`; the defaults are Llama-2-7B's.
+class LlamaLikeConfig(RotaryConfig):
+    """What the configs of Llama and of the families that vary it have in common.
 
     num_key_value_heads : a divisor of num_attention_heads, which it equals unless given
     head_dim : hidden_size / num_attention_heads unless given
-    rope_theta : the base of the angles; a file may name it inside `rope_parameters`
     """
 
-    model_type = "llama"
-    fixed: ClassVar = {"is_causal": True}
-    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-             "num_key_value_heads")  # fmt: skip
+    sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                                        "num_attention_heads", "num_key_value_heads")  # fmt: skip
 
     vocab_size: int = 32000
     hidden_size: int = 4096
     intermediate_size: int = 11008
-    hidden_act: str = "silu"
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
     num_key_value_heads: int = None  # type: ignore[assignment]  # a whole number once constructed
-    head_dim: int = None  # type: ignore[assignment]
-    max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    attention_bias: bool = False
     attention_dropout: float = 0.0
-    mlp_bias: bool = False
     tie_word_embeddings: bool = False
-    bos_token_id: int | None = 1
-    eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
@@ -74,38 +63,20 @@ class LlamaConfig(PretrainedConfig):
         if self.head_dim is None:
             self._divides("num_attention_heads", "hidden_size")
             self.head_dim = self.hidden_size // self.num_attention_heads
-        if type(self.head_dim) is not int or self.head_dim < 1 or self.head_dim % 2:
-            raise ValueError(f"config: head_dim must be a positive even number, to be turned; got {self.head_dim!r}")
-        if self.rope_theta <= 0:
-            raise ValueError(f"config: rope_theta must be a positive number; got {self.rope_theta!r}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LlamaConfig:
-        """As PretrainedConfig.from_dict. Raises ValueError for a rope_type other than "default", or one for each kind
-        of layer."""
-        config = super().from_dict({**values, "rope_theta": _rope_theta(values, cls.rope_theta)})
-        rope = {k: v for k, v in (config.kept.pop("rope_parameters", None) or {}).items() if k not in _ROPE}
-        if rope:
-            config.kept["rope_parameters"] = rope
-        return config
-
-    def to_dict(self) -> dict[str, Any]:
-        values = super().to_dict()
-        rope = {"rope_type": "default", "rope_theta": self.rope_theta, **self.kept.get("rope_parameters", {})}
-        return {**values, "rope_parameters": rope}
+        self._check_rotation()
 
 
-def _rope_theta(values: Mapping[str, Any], default: float) -> Any:
-    for name in ("rope_scaling", "rope_parameters"):  # the older name, which transformers prefers, and the newer
-        rope = values.get(name) or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise ValueError(f"config: {name} with rope_type {kind!r} is not supported; only 'default' is")
-        if any(isinstance(value, dict) for value in rope.values()):
-            raise ValueError(f"config: {name} that differ from layer to layer are not supported: {', '.join(rope)}")
-        if "rope_theta" in rope:
-            return rope["rope_theta"]
-    return values.get("rope_theta", default)
+@dataclass(kw_only=True)
+class LlamaConfig(LlamaLikeConfig):
+    """A Llama's `config.json`; the defaults are Llama-2-7B's."""
+
+    model_type = "llama"
+
+    hidden_act: str = "silu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
 
 
 class LlamaAttention(Module):
@@ -115,20 +86,24 @@ class LlamaAttention(Module):
     q = R_t W_q x_t and k = R_s W_k x_s: their product sees t − s alone. Keys go into the cache turned, since their
     positions do not change. A bias of the keys is turned too, so that unlike BERT's softmax sees it.
 
-    Families that vary it write `projections`, or set `rule` (which keys a query sees) and `scale`.
+    Families that vary it write `biases` and `projections`, or set `rule` (which keys a query sees) and `scale`.
     """
 
     rule: Rule = staticmethod(causal)
     scale: float | None = None  # 1/√d
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
-        m, d, bias = config.hidden_size, config.head_dim, config.attention_bias
+        m, d, (bias, o_bias) = config.hidden_size, config.head_dim, self.biases(config)
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.q_proj: Module = make.linear(m, self.heads * d, bias)
         self.k_proj: Module = make.linear(m, self.groups * d, bias)
         self.v_proj: Module = make.linear(m, self.groups * d, bias)
-        self.o_proj: Module = make.linear(self.heads * d, m, bias)
+        self.o_proj: Module = make.linear(self.heads * d, m, o_bias)
         self.dropout = config.attention_dropout
+
+    def biases(self, config: Any) -> tuple[bool, bool]:
+        """Whether q, k and v have one, and whether o has."""
+        return config.attention_bias, config.attention_bias
 
     def projections(
         self, x: Array, view: View, rng: Rng = None
@@ -140,8 +115,7 @@ class LlamaAttention(Module):
         v, back_v = self.v_proj(x, rng)  # [n,g·d]
 
         def backward(dq: Array, dk: Array, dv: Array) -> Array:
-            dx: Array = back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
-            return dx
+            return back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
 
         return (q, k, v), backward
 
@@ -191,8 +165,7 @@ class LlamaMLP(Module):
 
         def backward(dy: Array) -> Array:
             dgate, dup = back_gated(back_down(dy))
-            dx: Array = back_gate(dgate) + back_up(dup)  # x feeds both
-            return dx
+            return back_gate(dgate) + back_up(dup)  # x feeds both
 
         return y, backward
 
@@ -235,7 +208,7 @@ class LlamaModel(Body):
 
     def __init__(self, config: Any, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32) -> None:
         make = Factory(rng, dtype, config.initializer_range)
-        self.config = config
+        self.config, self.frequencies = config, config.frequencies()
         self.embed_tokens = make.embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = [self.layer_class(config, make, index) for index in range(config.num_hidden_layers)]
         self.norm = self.layer_class.norm_class(config.hidden_size, config.rms_norm_eps, dtype=dtype)
@@ -258,13 +231,19 @@ class LlamaModel(Body):
 
         return h, backward
 
+    def check_padding(self, padding: Padding, length: int) -> None:
+        """A window counts rows here, and columns in transformers: where there is one that hides keys, they must be the
+        same."""
+        if any(layer.self_attn.rule(length - 1)[0] > 0 for layer in self.layers):
+            padding.refuse_gaps("a window of attention counts them")
+
     def embed(self, ids: Array) -> tuple[Array, Back]:
         """int [n]  →  [n,m]"""
         return self.embed_tokens(ids)
 
     def turns(self, positions: Array, dtype: npt.DTypeLike) -> Sequence[Turn | None]:
         """Each layer's turn, here the same for all; None in a layer that sees no positions.    positions int [n]"""
-        turn = rotation(positions, self.config.head_dim, self.config.rope_theta, dtype)
+        turn = rotation(positions, self.frequencies, dtype)
         return [turn] * len(self.layers)
 
 

@@ -21,7 +21,7 @@ from npora.models.families.t5_stack import T5Stack
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForSequenceClassification
 from npora.models.tokens import Memory, Tokens
-from npora.nn import Cache, Dropout, Module, init
+from npora.nn import Cache, Dropout, Module, Padding, init
 from npora.nn.functional import tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
@@ -33,6 +33,7 @@ class T5Config(PretrainedConfig):
     """A T5's `config.json`; the defaults are t5-small's."""
 
     model_type = "t5"
+    takes_any_length = True
     aliases: ClassVar = {
         "hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
         "head_dim": "d_kv",
@@ -123,11 +124,8 @@ class T5Body(Body):
         self.shared = make.embedding(config.vocab_size, config.d_model)
         self.encoder = T5Stack(config, make, self.shared.weight, decoder=False)
 
-    def tokens(self, *inputs: Any, **others: Any) -> Tokens:
-        """As Body.tokens. Raises ValueError where padding stands between the tokens of a sequence."""
-        tokens = super().tokens(*inputs, **others)
-        tokens.of_the_batch.refuse_gaps("T5 sees distances")
-        return tokens
+    def check_padding(self, padding: Padding, length: int) -> None:
+        padding.refuse_gaps("T5 sees distances")
 
 
 class T5EncoderModel(T5Body):
@@ -243,8 +241,7 @@ class T5ForSequenceClassification(ForSequenceClassification):
                 f"{counts.tolist()} of config.eos_token_id {self.config.eos_token_id}"
             )
         ids = shifted_right(input_ids, self.config)
-        tokens: Tokens = self.body.tokens(ids, up_to_the_last(ends), source=source)
-        return tokens
+        return self.body.tokens(ids, up_to_the_last(ends), source=source)
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's last row, which follows its last end."""

@@ -69,8 +69,7 @@ class T5Attention(Module):
             dq, dk, dv, dbias = back_attention(back_o(dy))
             assert dbias is not None
             bias.add(dbias)  # (1)
-            dx: Array = back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
-            return dx
+            return back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
 
         return y, backward
 
@@ -104,8 +103,7 @@ class T5CrossAttention(T5Attention):
         def backward(dy: Array) -> Array:
             dq, dk, dv, _ = back_attention(back_o(dy))
             memory.add(back_k(dk) + back_v(dv))  # (1)
-            dx: Array = back_q(dq)
-            return dx
+            return back_q(dq)
 
         return y, backward
 
@@ -143,8 +141,7 @@ class T5DenseGatedActDense(Module):
 
         def backward(dy: Array) -> Array:
             dgate, dup = back_gated(back_dropout(back_wo(dy)))
-            dx: Array = back_wi_0(dgate) + back_wi_1(dup)  # x feeds both
-            return dx
+            return back_wi_0(dgate) + back_wi_1(dup)  # x feeds both
 
         return y, backward
 
