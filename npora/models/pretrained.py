@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from npora.files import resolve, save_file, write_json
 from npora.files.refusal import naming
+from npora.files.together import together
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
@@ -140,22 +141,22 @@ class PretrainedModel(Module):
         """
         refuse_keywords("save_pretrained", keywords)
         refuse_adapters_place(directory)
-        os.makedirs(directory, exist_ok=True)
         self.say_what_is_drawn()
         state, ties = narrowed(self.state_dict()), tied_names(self)
         own = f"{self.output_embeddings}."  # of the projection to the vocabulary
         is_tied = f"{own}weight" in ties
         if not is_tied:  # then each of its parameters is read by its own name
             state |= {name: state[first] for name, first in ties.items() if name.startswith(own)}
-        save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         if self.output_embeddings:
             values["tie_word_embeddings"] = is_tied
         for name in {"dtype", "torch_dtype"} & values.keys():
             values[name] = widest(state)
-        write_json(os.path.join(directory, CONFIG_NAME), values)
-        if self.generation_config is not None:
-            self.generation_config.save_pretrained(directory)
+        with together(directory, CONFIG_NAME) as folder:
+            save_file(state, os.path.join(folder, WEIGHTS_NAME), {"format": "pt"})
+            write_json(os.path.join(folder, CONFIG_NAME), values)
+            if self.generation_config is not None:
+                self.generation_config.save_pretrained(folder)
         copy_tokenizer(self.folder, directory)
 
     @property
