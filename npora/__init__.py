@@ -31,7 +31,16 @@ from npora.models import (
     AutoModelForTokenClassification,
 )
 from npora.nn import no_grad
-from npora.train import Trainer, TrainingArguments
+from npora.train import (
+    DefaultFlowCallback,
+    EarlyStoppingCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 if TYPE_CHECKING:
     from npora.check import gradcheck
@@ -40,8 +49,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
-    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "HiraConfig",
-    "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "TaskType", "Trainer", "TrainingArguments", "VeraConfig",
+    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
+    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
+    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
     "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from npora import PeftModel, gradcheck
-from npora.commands.catalogue import CATALOGUE, draw
+from npora.catalogue import CATALOGUE, draw
 from npora.models.pretrained import PretrainedModel
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.catalogue import CATALOGUE, TABLE, VARIATIONS
 from npora.check import Report
-from npora.check.kinds import KINDS
+from npora.check.planted.kinds import KINDS
 from npora.cli import main
 from npora.commands import countdown, gradcheck
-from npora.commands.catalogue import CATALOGUE
 
 OWN = """
 import numpy as np
@@ -47,7 +47,13 @@ def own(tmp_path: Path) -> str:
 def test_the_list_names_every_layer_and_every_kind_of_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gradcheck", "--list"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in (*CATALOGUE, *KINDS))
+    assert all(name in printed for name in (*CATALOGUE, *VARIATIONS, *KINDS))
+
+
+def test_every_row_has_a_name_of_its_own_that_the_command_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(TABLE) == len(CATALOGUE) + len(VARIATIONS)
+    assert main(["gradcheck", "softmax, huge logits", "BertPooler"]) == 0
+    assert "softmax, huge logits, 15 elements" in capsys.readouterr().out
 
 
 def test_layers_that_are_right_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_length_of_the_training_is_that_of_the_prediction(
     assert "--max-length 7: the adapter was trained with 5" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "t5"])
 def test_a_model_with_relative_positions_takes_more_tokens_than_it_names(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

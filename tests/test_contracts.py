@@ -130,6 +130,8 @@ def test_the_imaginary_part_of_a_complex_step_is_the_derivative(case: Case) -> N
             value = value + 1e-20j * directions[-1]
         inputs.append(value)
     if isinstance(stepped, Module):
+        for parameter in stepped.parameters():
+            parameter.data = parameter.data.astype(np.complex128)
         for position, parameter in enumerate(trained(stepped)):
             directions.append(draw(*parameter.shape, seed=70 + position))
             parameter.data = parameter.data + 1e-20j * directions[-1]

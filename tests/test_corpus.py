@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.corpus import RIGHT, WRONG
@@ -35,6 +36,14 @@ def test_the_right_functions_are_right_and_the_wrong_ones_are_not() -> None:
             case, inputs = WRONG[name], WRONG[name].partner.inputs(seed_of(name), mild=True)
             if measured(case, inputs, seed_of(name))[0] > 1e-4:
                 assert disagreement(replace(case.partner, function=case.function), seed_of(name)) > 1e-7, name
+
+
+def test_the_rounding_of_what_cancels_is_seen_where_no_ulp_of_an_input_moves_it() -> None:
+    """(1 − cos x)/x² at x about 1e-5, of whose slope rounding leaves no digit."""
+    case = WRONG["one less a cosine: its limit at zero"]
+    error, rounding = measured(case, case.partner.inputs(3), 3)
+    assert rounding > 0.9 or np.finfo(np.longdouble).eps == np.finfo(float).eps
+    assert error > 0.9
 
 
 @pytest.mark.parametrize("name", some(RIGHT, 10))

@@ -70,14 +70,19 @@ def test_the_readmes_model_learns_and_is_saved(
 
 
 def test_the_page_for_users_of_peft_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    (block,) = blocks("examples/like_peft.md")
-    block_ran(tmp_path, monkeypatch, block)
+    first, second = blocks("examples/like_peft.md")
+    block_ran(tmp_path, monkeypatch, first)
     printed = capsys.readouterr().out
     assert "trainable params: 2,178 || all params: " in printed and "FAIL" not in printed and "VACUOUS" not in printed
     assert printed.splitlines()[-1] == "[1 0]"
     assert sorted(path.name for path in (tmp_path / "out" / "adapter").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip
+    trainer = block_ran(tmp_path, monkeypatch, first + second)["trainer"]
+    *_, stopped = capsys.readouterr().out.splitlines()
+    best = trainer.state.best_global_step
+    assert stopped == f"{trainer.state.global_step} of 120 steps; the best is checkpoint-{best}"
+    assert trainer.state.global_step == best + 3 * 4 < 120  # three epochs more
 
 
 def test_the_page_about_checks_finds_its_wrong_softmax(
@@ -89,7 +94,7 @@ def test_the_page_about_checks_finds_its_wrong_softmax(
 
 
 def test_no_page_has_code_that_is_not_run() -> None:
-    run = {"README.md": 2, "examples/like_peft.md": 1, "examples/checking/README.md": 1}
+    run = {"README.md": 2, "examples/like_peft.md": 2, "examples/checking/README.md": 1}
     found = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8").count("```python") for page in PAGES}
     assert {name: count for name, count in found.items() if count} == run
 

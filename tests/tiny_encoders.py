@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npora import models
-from tests.cases.case import randomized
+from tests.tiny import randomized
 
 _BERT = {
     "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,

@@ -35,12 +35,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
          "intermediate_size": 28, "max_position_embeddings": 24, "bos_token_id": 2, "eos_token_id": 3},
     ),
+    "qwen3": (
+        "Qwen3",
+        {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+         "intermediate_size": 28, "max_position_embeddings": 24, "bos_token_id": 2, "eos_token_id": 3},
+    ),
     "t5": (
         "T5",
         {"d_model": 16, "d_kv": 7, "num_heads": 2, "d_ff": 28, "num_layers": 1, "dropout_rate": 0.0,
          "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0},
     ),
 }  # fmt: skip
+BODIES = {"t5": "ForConditionalGeneration", "gpt2": "LMHeadModel", **dict.fromkeys(("llama", "qwen3"), "ForCausalLM")}
 _ENDED = ("bert", "roberta", "distilbert", "t5")  # families whose tokenizers put something around a text
 
 
@@ -70,7 +76,7 @@ def save_folder(directory: Path, family: str, head: str | None = None, **fields:
     """A checkpoint: with a head, as `ForSequenceClassification`, or of the body alone."""
     name, sizes = FAMILIES[family]
     config = getattr(models, f"{name}Config")(vocab_size=len(WORDS), **{**sizes, **fields})
-    body = {"t5": "ForConditionalGeneration", "gpt2": "LMHeadModel", "llama": "ForCausalLM"}.get(family, "ForMaskedLM")
+    body = BODIES.get(family, "ForMaskedLM")
     spread(getattr(models, name + (head or body))(config, rng=1), seed=1).save_pretrained(directory)
     save_tokenizer(directory, family)
     return str(directory)

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.complex_step import Index
-from npora.check.context import context_of
-from npora.check.diagnosis import Context, diagnose
-from npora.check.dot_product import LARGE
-from npora.check.identities import idle_parameters
-from npora.check.oracles import Oracles
-from npora.check.report import Element, Row
-from npora.check.rounding import FAR, Rounding
+from npora.check.oracles.complex_step import Index
+from npora.check.oracles.derivatives import Oracles
+from npora.check.oracles.dot_product import LARGE
+from npora.check.oracles.identities import idle_parameters
+from npora.check.oracles.rounding import FAR, Rounding
 from npora.check.subject import Outputs, Subject
-from npora.check.verdict import (
+from npora.check.verdict.comparison import (
     FAIL,
     KINK,
     PASS,
@@ -30,6 +27,9 @@ from npora.check.verdict import (
     is_rounding,
     other_precision,
 )
+from npora.check.verdict.context import context_of
+from npora.check.verdict.diagnosis import Context, diagnose
+from npora.check.verdict.report import Element, Row
 from npora.nn import Parameter
 from npora.nn.module import Array
 from npora.optim import Adam

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npora.check.blame import culprit
-from npora.check.dot_product import LARGE, DotProducts
 from npora.check.examination import Examination
-from npora.check.identities import identity_rows
-from npora.check.large import LargeProbe
-from npora.check.replay import replay_line
-from npora.check.report import Element, Report, Row
-from npora.check.structure import structure, written_to
+from npora.check.oracles.dot_product import LARGE, DotProducts
+from npora.check.oracles.identities import identity_rows
+from npora.check.oracles.large import LargeProbe
+from npora.check.oracles.structure import structure, written_to
 from npora.check.subject import Subject
-from npora.check.verdict import FAIL, precision_of
+from npora.check.verdict.blame import culprit
+from npora.check.verdict.comparison import FAIL, precision_of
+from npora.check.verdict.replay import replay_line
+from npora.check.verdict.report import Element, Report, Row
 
 METHODS = ("auto", "complex", "central", "dot-product")
 MANY = 20_000  # with more elements than these `auto` takes the dot-product test

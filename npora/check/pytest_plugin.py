@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from npora.check.report import Report
+from npora.check.verdict.report import Report
 
 
 @pytest.hookimpl(wrapper=True)

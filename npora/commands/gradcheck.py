@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from npora.catalogue import CATALOGUE, VARIATIONS, Drawn, draw
 from npora.check import Report, gradcheck
 from npora.check.gradcheck import METHODS
-from npora.check.kinds import KINDS
-from npora.check.planted import plantings
-from npora.check.plots import check_picture
-from npora.check.printed import wrapped
-from npora.check.taylor import taylor_test
-from npora.commands.catalogue import CATALOGUE, Drawn, draw
+from npora.check.oracles.taylor import taylor_test
+from npora.check.planted.kinds import KINDS
+from npora.check.planted.planting import plantings
+from npora.check.verdict.plots import check_picture
+from npora.check.verdict.printed import wrapped
 from npora.commands.countdown import Countdown
 from npora.commands.messages import seed
 from npora.files import check_writable
@@ -36,7 +36,12 @@ DEFAULTS = {"method": "auto", "dtype": "float64", "seed": 0, "scale": 1.0, "step
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="layers (see --list), 'all', or path/to/file.py:function")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="names of --list, 'all', or path/to/file.py:function",
+    )
     add("--list", action="store_true", help="name the layers, functions and models, and the kinds of error")
     add("--method", choices=METHODS, default="auto", help="the oracle")
     add("--dtype", choices=("float64", "float32"), default="float64", help="what the backward computes in")
@@ -56,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
     _refuse_idle(options)
     if options.list:
         print("\n".join(CATALOGUE))
+        print("\nparts of models and variations, which `all` and --self-test leave out:")
+        print("\n".join(f"  {name}" for name in VARIATIONS))
         print("\nkinds of error for --break:")
         print("\n".join(f"  {name:22}{kind.says}" for name, kind in KINDS.items()))
         return 0

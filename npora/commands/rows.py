@@ -62,7 +62,7 @@ def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | N
 def places(config: Any) -> int | None:
     """The most tokens that a model can take at once: those for which it learnt a position. None where positions are
     relative: such a model names the tokens that it was trained with, and takes more."""
-    return None if config.model_type in ("llama", "t5") else _named_places(config)
+    return None if config.takes_any_length else _named_places(config)
 
 
 def _named_places(config: Any) -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from npora.check.planted import plantings
-from npora.check.plots import check_picture, curves
-from npora.check.taylor import taylor_test
-from npora.commands.catalogue import draw
+from npora.catalogue import draw
+from npora.check.oracles.taylor import taylor_test
+from npora.check.planted.planting import plantings
+from npora.check.verdict.plots import check_picture, curves
 from npora.commands.messages import seed
 
 USAGE = 3  # 1 and 2 are verdicts

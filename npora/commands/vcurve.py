@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from npora.check.plots import check_picture, curves
-from npora.check.vcurve import v_curve
-from npora.commands.catalogue import draw
+from npora.catalogue import draw
+from npora.check.oracles.vcurve import v_curve
+from npora.check.verdict.plots import check_picture, curves
 from npora.commands.messages import seed
 
 

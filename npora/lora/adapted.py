@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,22 +15,23 @@ from npora.nn.linear import Linear
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
 
 
-@dataclass(frozen=True)
-class Merged:
-    """A layer of its own with what the adapters of these names make of W and b, the parameters that it was made of, the
-    arrays that they held, and whether these were writeable."""
+class MergedLayer(NamedTuple):
+    """A merged layer has as its own what the adapters of these names make of W and b.
+
+    made_of : the parameters that it was made of, the arrays that they held, and whether these were writeable
+    """
 
     layer: Linear
-    names: tuple[str, ...]
+    names: list[str]
     made_of: list[tuple[Parameter, Array, bool]]
 
 
 class Adapted(Module):
-    """What stands in an adapted layer's place:  y = x f(W)ᵀ + b′, with f of the active adapter.
+    """An Adapted stands in a layer's place:  y = x f(W)ᵀ + b′, with f of the active adapter.
 
     `base_layer` stays frozen. The adapters' tensors have PEFT's names, `lora_A.default.weight`. Merging makes a layer
-    of its own and leaves W's bytes alone, so that unmerging is exact; what is merged is a picture of the base and the
-    adapter, and refuses to be used once one of them has other values.
+    of its own and leaves W's bytes alone, so that unmerging is exact. The merged layer refuses to be used once the base
+    or an adapter has other values than those it was made of.
     """
 
     def __init__(self, base_layer: Linear) -> None:
@@ -39,19 +39,18 @@ class Adapted(Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapter: str | None = None
         self.disable_adapters = False
-        self._merged: Merged | None = None
+        self._merged: MergedLayer | None = None
 
     def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
         yield "base_layer", self.base_layer
         for name, adapter in self.adapters.items():
-            for tensor, parameter in zip(adapter.tensors.values(), adapter.parameters(), strict=True):
-                yield tensor.live_name(name), parameter
+            yield from ((tensor.live_name(name), parameter) for tensor, parameter in adapter.named())
 
     def __getattr__(self, name: str) -> dict[str, Any]:
-        """An adapter's tensor as one reaches it in PEFT: `layer.lora_A["default"].weight`."""
+        """Return each adapter's tensor of this name, as one reaches it in PEFT: `layer.lora_A["default"].weight`."""
         found: dict[str, Any] = {}
         for adapter_name, adapter in vars(self).get("adapters", {}).items():
-            for tensor, parameter in zip(adapter.tensors.values(), adapter.parameters(), strict=True):
+            for tensor, parameter in adapter.named():
                 first, _, leaf = tensor.live.partition(".{}")
                 if first == name:
                     found[adapter_name] = SimpleNamespace(**{leaf[1:]: parameter}) if leaf else parameter
@@ -61,24 +60,24 @@ class Adapted(Module):
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self._merged is not None and not self.disable_adapters:
-            return self._merged_forward(x, self._checked(self._merged))
+            return self._merged_forward(x, self._merged)
         if self.disable_adapters or self.active_adapter is None:
             return self.base_layer(x)
         adapter = self.adapters[self.active_adapter]
         return adapter.forward(x, self.base_layer, active_rng(self, adapter.dropout_p, rng))
 
-    def _merged_forward(self, x: Array, merged: Merged) -> tuple[Array, Pullback]:
-        """The merged layer's, whose backward refuses where its adapters are to be trained."""
+    @staticmethod
+    def _merged_forward(x: Array, merged: MergedLayer) -> tuple[Array, Pullback]:
+        """Call the merged layer. Its backward refuses where its adapters are to be trained."""
+        _refuse_changed(merged)
         y, back_layer = merged.layer(x)
-        parameters = [parameter for name in merged.names for parameter in self.adapters[name].parameters()]
 
         def backward(dy: Array) -> Array:
-            if any(parameter.requires_grad for parameter in parameters):
+            if any(part.requires_grad for part, _, _ in merged.made_of):
                 raise RuntimeError(
                     f"adapter {_quoted(merged.names)} is merged, and cannot be trained so: call unmerge_adapter() first"
                 )
-            dx: Array = back_layer(dy)
-            return dx
+            return back_layer(dy)
 
         return y, backward
 
@@ -87,22 +86,20 @@ class Adapted(Module):
 
     @property
     def merged_adapters(self) -> list[str]:
-        """The adapters that are merged, in their order; none before merge()."""
+        """The adapters that are merged, in their order; there are none before merge()."""
         return [] if self._merged is None else list(self._merged.names)
 
     def constants(self, name: str) -> list[Parameter]:
-        """The tensors of an adapter that are never trained."""
-        adapter = self.adapters.get(name)
-        pairs = () if adapter is None else zip(adapter.tensors.values(), adapter.parameters(), strict=True)
-        return [parameter for tensor, parameter in pairs if not tensor.trained]
+        """Return the tensors of an adapter that are never trained."""
+        named = self.adapters[name].named() if name in self.adapters else ()
+        return [parameter for tensor, parameter in named if not tensor.trained]
 
     def get_delta_weight(self, name: str) -> Array:
-        """f(W) − W [o,i], what merging this adapter alone adds to W."""
-        delta: Array = self._composed([name]).matrix - self.base_layer.matrix
-        return delta
+        """Return f(W) − W [o,i]: what merging this adapter alone adds to W."""
+        return self._composed([name]).matrix - self.base_layer.matrix
 
     def on_this_layer(self, names: Sequence[str] | None) -> list[str]:
-        """Which of these adapters are here, each once; the active one, where none are named."""
+        """Return those of these adapters that are here, each once; the active one where none are named."""
         if names is None:
             names = () if self.active_adapter is None else (self.active_adapter,)
         return [name for name in dict.fromkeys(names) if name in self.adapters]
@@ -123,19 +120,19 @@ class Adapted(Module):
             raise RuntimeError(f"adapter {_quoted(self._merged.names)} is merged already: call unmerge_adapter() first")
         layer = self._composed(names, safe_merge)
         parts = [self.base_layer.weight, *(part for name in names for part in self.adapters[name].parameters())]
-        self._merged = Merged(layer, tuple(names), [(part, part.data, part.data.flags.writeable) for part in parts])
+        self._merged = MergedLayer(layer, names, [(part, part.data, part.data.flags.writeable) for part in parts])
         for part in parts:
             part.data.flags.writeable = False
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
-        """A layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds. What an adapter holds
-        constant is of the base's own W, as it is where that adapter is alone, and so in PEFT.
+        """Make a layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds.
 
-        Raises ValueError with safe_merge, where one is not finite.
+        What an adapter holds constant is computed from the base's own W, as where that adapter is alone, and so in
+        PEFT. Raises ValueError with safe_merge, where one is not finite.
         """
         base = self.base_layer
-        W0, b = base.matrix, None if base.bias is None else base.bias.data
-        W = W0
+        W = W0 = base.matrix
+        b = b0 = None if base.bias is None else base.bias.data
         for name in names:
             adapter, held = self.adapters[name], Values()
             for at in [W0] if adapter.adds or W is W0 else [W0, W]:
@@ -145,7 +142,7 @@ class Adapted(Module):
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)
-        if b is not None and any(self.adapters[name].changes_bias for name in names):
+        if b is not None and b is not b0:
             layer.bias = Parameter(b, requires_grad=False)
         return layer
 
@@ -158,36 +155,22 @@ class Adapted(Module):
                 array.flags.writeable = True
         self._merged = None
 
-    @staticmethod
-    def _checked(merged: Merged) -> Merged:
-        """Raise RuntimeError where the base or an adapter has other values than when it was merged."""
-        for part, then, _ in merged.made_of:
-            now = part.data
-            if now is not then and not (now.dtype == then.dtype and np.array_equal(now, then)):
-                raise RuntimeError(
-                    f"adapter {_quoted(merged.names)} is merged, and its values or the base's are others by now: call "
-                    "unmerge_adapter() before they change"
-                )
-        return merged
-
     def merged_linear(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> Linear:
-        """A layer with f(W) and b′ as its own, so that one that shares W (a tied embedding) is left as it is; the base
-        layer itself, where there is nothing to merge. What is merged already stays so, and those of `adapter_names`
-        that are not (the active one, unless named) come after it.
+        """Return a layer with f(W) and b′ as its own, so that one that shares W (a tied embedding) is left as it is.
+
+        Where there is nothing to merge it is the base layer itself. What is merged already stays so, and those of
+        `adapter_names` that are not (the active one, unless named) come after it.
 
         Raises
         ------
         RuntimeError: what is merged has other values by now.  ValueError: with safe_merge, not finite.
         """
-        before = self.merged_adapters
-        names = [*before, *(name for name in self.on_this_layer(adapter_names) if name not in before)]
-        if not names:
-            return self.base_layer
+        names = list(dict.fromkeys([*self.merged_adapters, *self.on_this_layer(adapter_names)]))
         if self._merged is not None:
-            merged = self._checked(self._merged)
-            if names == before and not safe_merge:
-                return merged.layer
-        return self._composed(names, safe_merge)
+            _refuse_changed(self._merged)
+            if names == self._merged.names and not safe_merge:
+                return self._merged.layer
+        return self._composed(names, safe_merge) if names else self.base_layer
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         name = self.active_adapter
@@ -195,16 +178,26 @@ class Adapted(Module):
             yield from self.adapters[name].identities(inputs, gradients)
 
     def extra_repr(self) -> str:
-        """A line of the layer, and one for each adapter."""
+        """Write a line of the layer, and one of each adapter."""
         lines = [f"in_features={self.base_layer.in_features}, out_features={self.base_layer.out_features}"]
         off = " switched off" if self.disable_adapters else ""
         for name, adapter in self.adapters.items():
             state = " merged" if name in self.merged_adapters else "" if name == self.active_adapter else " inactive"
-            pairs = zip(adapter.tensors.values(), adapter.parameters(), strict=True)
-            shapes = [f"{tensor.short_name} [{','.join(map(str, part.shape))}]" for tensor, part in pairs]
+            shapes = [f"{tensor.short_name} [{','.join(map(str, part.shape))}]" for tensor, part in adapter.named()]
             trained = "trainable" if any(part.requires_grad for part in adapter.parameters()) else "frozen"
             lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}{off}")
         return "\n".join(lines)
+
+
+def _refuse_changed(merged: MergedLayer) -> None:
+    """Raise RuntimeError where the base or an adapter has other values than when it was merged."""
+    for part, then, _ in merged.made_of:
+        now = part.data
+        if now is not then and not (now.dtype == then.dtype and np.array_equal(now, then)):
+            raise RuntimeError(
+                f"adapter {_quoted(merged.names)} is merged, and its values or the base's are others by now: call "
+                "unmerge_adapter() before they change"
+            )
 
 
 def _quoted(names: Sequence[str]) -> str:

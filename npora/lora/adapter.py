@@ -8,14 +8,13 @@ it goes. Which adapters a model has, which one is on, merged or saved is elsewhe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.dropout import dropout
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
@@ -24,7 +23,6 @@ from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
 Shared = Mapping[str, Parameter]
-NOTHING_SHARED: Shared = MappingProxyType({})
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
@@ -32,7 +30,7 @@ KINDS: tuple[type[Module], ...] = (Conv1D, Linear)  # that there are methods for
 
 
 class Tensor(NamedTuple):
-    """How one of an adapter's tensors is called, and whose it is.
+    """A Tensor says what one of an adapter's tensors is called, and whose it is.
 
     live : in named_parameters(), as PEFT has it; {} stands for the adapter's name, as in "lora_A.{}.weight"
     file : in the file; "" is the live name without ".{}", None a tensor that files do not hold
@@ -59,20 +57,18 @@ class Tensor(NamedTuple):
 
 
 class Adapter(Readable):
-    """What one adapter makes of one frozen layer:  y = x f(W)ᵀ + b′.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
+    """An adapter changes one frozen layer:  y = x f(W)ᵀ + b′.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
 
     A method writes the class variables, `__init__`, `merged`, and `forward` where that has a quicker order of products
     than the one here. `merged` is the definition and `forward` the way: the tests hold for every method that the two
-    agree, in values and in every gradient, and that the pullbacks are those of their forwards.
+    agree, in values and in every gradient, that the pullbacks are those of their forwards, and that with the config's
+    defaults a new adapter leaves its layer as it is.
 
     config_class : its config, with PEFT's fields and defaults
     tensors : for each attribute that holds a Parameter, its names
     adapts : the kinds of layers that it goes on, each by name: Linear does not mean Conv1D too
-    identity_at_start : whether a new adapter leaves its layer as it is, with the config's defaults
-    changes_bias : whether b′ differs from b
     samples : small configs by name, each as its fields: what `npora gradcheck NAME` and the tests try the method on, on
         a layer at the path `dense`
-    forms_matrix : whether forward holds an array of the size of W meanwhile. None keeps one for backward
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
 
@@ -85,14 +81,11 @@ class Adapter(Readable):
     tensors: ClassVar[Mapping[str, Tensor]]
     samples: ClassVar[Mapping[str, Mapping[str, Any]]]
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
-    identity_at_start: ClassVar[bool] = True
-    changes_bias: ClassVar[bool] = False
-    forms_matrix: ClassVar[bool] = True
     adds: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 
-    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str, shared: Shared) -> None:
         """Make the tensors, with their initial values, in the base's dtype.
 
         base : the frozen layer. A method that reads its matrix for a start does so here, and keeps no reference
@@ -105,7 +98,7 @@ class Adapter(Readable):
 
     @classmethod
     def fits(cls, config: PeftConfig, base: Module) -> bool:
-        """Whether this method is the one that a config means for a layer. The registry asks in its order."""
+        """Say whether a config means this method for a layer. The registry asks its methods in their order."""
         kind = next((kind for kind in KINDS if isinstance(base, kind)), None)
         return isinstance(config, cls.config_class) and kind in cls.adapts
 
@@ -113,24 +106,25 @@ class Adapter(Readable):
     def shared(
         config: Any, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
     ) -> dict[str, Array]:
-        """Arrays of the whole model, made once, by the short name of their Tensor, as "vera_A". There are none, unless
-        a method says otherwise.
+        """Make the arrays that the whole model has once, by the short name of their Tensor, as "vera_A". There are
+        none, unless a method says otherwise.
 
         shapes : (o, i) of each target, by its path
         """
         return {}
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
-        """(W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
+        """Return (W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
-        W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. The pullback takes (dW′, db′), of which
+        W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. Where a method leaves b alone, b′ is b
+        itself. The pullback takes (dW′, db′), of which
         db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
         depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        """y and its pullback, which adds to the grad of the tensors and returns dx.
+        """Return y and its pullback, which adds to the grad of the tensors and returns dx.
 
         Unless a method knows better, W′ is formed here and again in backward, and kept by neither:
 
@@ -146,7 +140,7 @@ class Adapter(Readable):
         """
         W, bias, theta = base.matrix, base.bias, self.theta
         b = None if bias is None else bias.data
-        x = activations(base, x, W)
+        x = checked_input(base, x, W)
         dropped, back_dropout = self.drop(x, rng)
         drops, trained = dropped is not x, [bias, *self.parameters()]
         kept = dropped if any(parameter is not None and parameter.requires_grad for parameter in trained) else None
@@ -180,12 +174,18 @@ class Adapter(Readable):
         """The arrays of its tensors, in the order of `tensors`."""
         return [parameter.data for parameter in self.parameters()]
 
+    def named(self) -> Iterator[tuple[Tensor, Parameter]]:
+        """Yield how each of its tensors is called, and the parameter that holds it."""
+        for attribute, tensor in self.tensors.items():
+            yield tensor, getattr(self, attribute)
+
     def parameters(self) -> list[Parameter]:
-        return [getattr(self, attribute) for attribute in self.tensors]
+        return [parameter for _, parameter in self.named()]
 
     def in_file(self, path: str, config: PeftConfig) -> Iterator[tuple[str, Parameter]]:
-        """Its tensors that files hold, under the names that they have there. path : the layer's in the whole model"""
-        for tensor, parameter in zip(self.tensors.values(), self.parameters(), strict=True):
+        """Yield the tensors that files hold, under the names that they have there, for the layer at this path of the
+        whole model."""
+        for tensor, parameter in self.named():
             is_saved = not tensor.shared or getattr(config, "save_projection", True)
             if tensor.file_name is not None and is_saved:
                 yield f"{'base_model' if tensor.shared else path}.{tensor.file_name}", parameter
@@ -197,15 +197,15 @@ class Adapter(Readable):
                 parameter.accumulate(gradient)
 
     def drop(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
-        """x with some of its elements dropped, for the adapter's own path: the base's sees all of x."""
+        """Drop some elements of x, for the adapter's own path: the base's sees all of x."""
         return (x, _unchanged) if rng is None or not self.dropout_p else dropout(x, self.dropout_p, rng)
 
     def factors(self) -> dict[str, float]:
-        """Its constants by name, by which a gradient check may explain a wrong gradient."""
+        """Name its constant factors, by which a gradient check may explain a wrong gradient."""
         return {}
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
-        """(name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""
+        """Yield (name, terms [...,k]) whose sums over the last axis are zero, whatever the loss is."""
         return iter(())
 
     def said(self) -> Iterator[str]:
@@ -215,7 +215,7 @@ class Adapter(Readable):
 
 
 def of_a_product(B: Parameter, A: Parameter, name: str = "Bᵀ dB = dA Aᵀ") -> Identities:
-    """What holds where a loss sees B A alone: it cannot see B → B M⁻¹, A → M A, so Bᵀ dB = dA Aᵀ. B [o,r]  A [r,i]"""
+    """Yield Bᵀ dB = dA Aᵀ, which holds where a loss sees B A alone, and so not B → B M⁻¹, A → M A. B [o,r]  A [r,i]"""
     if A.grad is not None and B.grad is not None:
         left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
         right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]

@@ -34,7 +34,7 @@ def check_config(config: object) -> None:
 
 
 class Adapters(Module):
-    """A frozen base and its adapters by name. One of them, or none yet, is active."""
+    """This is a frozen base with its adapters by name. One of them, or none yet, is active."""
 
     def __init__(self, model: Module) -> None:
         if any(isinstance(module, Adapted | ModulesToSaveWrapper) for module in model.modules()):
@@ -70,7 +70,7 @@ class Adapters(Module):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a program wants to find again with the active adapter: anything that JSON holds. Saved and loaded."""
+        """What a program wants to find again with the active adapter, as JSON holds it: it is saved and loaded."""
         return self._notes[self.active_adapter]
 
     @notes.setter
@@ -171,7 +171,7 @@ class Adapters(Module):
                     model.set_submodule(path, module.original_module)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
-        """The base's biases that this adapter trains, by all their names in the whole model."""
+        """Return the base's biases that this adapter trains, by all their names in the whole model."""
         mode = bias_mode(self.peft_config[adapter_name])
         if mode == "none":
             return []
@@ -185,7 +185,7 @@ class Adapters(Module):
         return biases if mode == "all" else [(n, p) for n, p in biases if n.endswith(".base_layer.bias")]
 
     def adapter_parameters(self, adapter_name: str) -> dict[str, Parameter]:
-        """What belongs to an adapter, under the names of PEFT's files: without the adapter's own name."""
+        """Return what belongs to an adapter, under the names of PEFT's files: without the adapter's own name."""
         self._refuse_unknown(adapter_name)
         found = dict(self.trained_biases(adapter_name))
         for path, module in self.named_modules():
@@ -203,7 +203,7 @@ class Adapters(Module):
                 parameter.requires_grad = value
 
     def _constants(self, adapter_name: str) -> set[int]:
-        """The ids of an adapter's tensors that are never trained."""
+        """Return the ids of an adapter's tensors that are never trained."""
         return {id(parameter) for _, layer in self.lora_layers() for parameter in layer.constants(adapter_name)}
 
     def _refuse_lost(self, adapter_name: str) -> None:
@@ -257,14 +257,14 @@ class Adapters(Module):
                     self._biases.switch_on()
 
     def base_state(self) -> dict[str, Array]:
-        """The base's arrays under the names that they have without adapters, and with the values."""
+        """Return the base's arrays under the names, and with the values, that they have without adapters."""
         biases, state = self._biases.base_values(), {}
         for _, plain, parameter in base_parameters(self.base_model.model):
             state[plain] = biases.get(id(parameter), parameter.data)
         return state
 
     def _frozen_state(self, saved: list[str]) -> dict[str, Array]:
-        """What an adapter that trains these modules rests on: the base without them, and without what was drawn."""
+        """Return what an adapter that trains these modules rests on: the base without them and what was drawn."""
         apart = tuple(f"{path}." for path in (*saved, *self._drawn))
         return {name: array for name, array in self.base_state().items() if not name.startswith(apart)}
 
@@ -275,8 +275,8 @@ class Adapters(Module):
         ]  # fmt: skip
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """How many numbers are trained, and how many there are in all, adapters and copies of heads included; without
-        the adapters' constants, which in PEFT are buffers."""
+        """Count the numbers that are trained, and all of them, with adapters and copies of heads, and without the
+        adapters' constants, which in PEFT are buffers."""
         constants = {key for name in self.peft_config for key in self._constants(name)}
         parameters = [parameter for parameter in self.parameters() if id(parameter) not in constants]
         return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)

@@ -17,7 +17,7 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 class LoRAAttention(MultiHeadAttention):
-    """Frozen multi-head attention with a low-rank update on W_q and W_v, or on the projections that are named.
+    """This is a frozen MultiHeadAttention with a low-rank update on W_q and W_v, or on the projections that are named.
 
         q = (W_q + s B_q A_q) x + b_q,  v likewise                (Hu et al., 2021, section 4.2)
 

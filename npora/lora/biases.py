@@ -1,4 +1,4 @@
-"""The base's biases that an adapter trains in place: what they were before, and what they are while it is off."""
+"""An adapter may train biases of the base in place: here is what they were before, and are while it is off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from npora.nn.module import Array, Parameter
 
 
 class TrainedBiases:
-    """Of each trained bias the base's array; while the adapter is off the bias holds it, and its own is put aside."""
+    """This remembers each trained bias's array of the base, which the bias holds while the adapter is off."""
 
     def __init__(self) -> None:
         self._base: dict[str, tuple[Parameter, Array]] = {}
@@ -19,11 +19,11 @@ class TrainedBiases:
         return bool(self._base)
 
     def remember(self, biases: Iterable[tuple[str, Parameter]]) -> None:
-        """From now on these are trained; what they hold is the base's."""
+        """Take these as trained from now on; what they hold is the base's."""
         self._base.update((name, (parameter, parameter.data)) for name, parameter in biases)
 
     def base_values(self) -> Mapping[int, Array]:
-        """By the parameter's id: one may have several names."""
+        """Return the base's arrays by the parameter's id, since one may have several names."""
         return {id(parameter): array for parameter, array in self._base.values()}
 
     def switch_off(self) -> None:
@@ -49,7 +49,7 @@ class TrainedBiases:
             self.switch_off()
 
     def give_back(self) -> None:
-        """The base's values for good."""
+        """Let the biases hold the base's values for good."""
         for parameter, array in self._base.values():
             parameter.data = array
         self.let_go()

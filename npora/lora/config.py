@@ -25,7 +25,7 @@ _Config = TypeVar("_Config", bound="PeftConfig")
 
 @dataclass(kw_only=True)
 class PeftConfig(Readable):
-    """What an adapter of any method is on. Each method's config inherits from this one, and has PEFT's name.
+    """A config says what an adapter is on. Each method's config inherits from this one, and has PEFT's name.
 
     target_modules : names, each of a module or of its last path components, in a list, tuple or set; a string that is
         one such name, or a regular expression for the whole path; "all-linear"; None: the model's own default
@@ -131,8 +131,8 @@ class PeftConfig(Readable):
 
     @classmethod
     def from_dict(cls: type[_Config], values: Mapping[str, Any], ignore: Collection[str] = ()) -> _Config:
-        """A config from the keys of the `adapter_config.json` of an adapter that is there. Asked of PeftConfig itself,
-        it is of the class that peft_type names.
+        """Make a config from the keys of an adapter's `adapter_config.json`. Asked of PeftConfig itself, it is of the
+        class that peft_type names.
 
         ignore : keys to pass over. Of those that npora does not know, one that is null, false or empty says nothing; a
             number or a string is passed over with a word in the log, since in PEFT it qualifies what another field
@@ -145,8 +145,8 @@ class PeftConfig(Readable):
         kind = values.get("peft_type", cls.peft_type)
         if cls is PeftConfig and kind not in cls.kinds:
             raise ValueError(f"peft_type {kind!r} is not supported; npora has {', '.join(cls.kinds)}")
-        made: Any = (cls.kinds[kind] if cls is PeftConfig else cls)._from_dict(values, ignore)
-        return made  # type: ignore[no-any-return]
+        found: Any = cls.kinds[kind] if cls is PeftConfig else cls
+        return found._from_dict(values, ignore)
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], ignore: Collection[str]) -> PeftConfig:
@@ -173,14 +173,14 @@ class PeftConfig(Readable):
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
+        """Return the keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
         return {name: value for name, value in asdict(self).items() if name not in self.lacks}
 
     @classmethod
     def from_pretrained(
         cls: type[_Config], name_or_path: str | os.PathLike[str], ignore: Collection[str] = (), **where: Any
     ) -> _Config:
-        """The config of an adapter: a directory, an output of finetune, or a name on the hub.
+        """Read the config of an adapter: a directory, an output of finetune, or a name on the hub.
 
         ignore : as of from_dict
         where : revision, cache_dir, local_files_only, subfolder

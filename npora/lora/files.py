@@ -24,7 +24,7 @@ logger = logging.getLogger("npora")
 
 @dataclass(frozen=True)
 class Origin:
-    """What the file that an adapter was loaded from said beside its tensors, and the state that this was said of."""
+    """An Origin keeps what an adapter's file said beside its tensors, and the state that this was said of."""
 
     metadata: Mapping[str, str]
     state: str
@@ -63,8 +63,8 @@ def save_adapter(
 
 
 def _meaning(config: PeftConfig) -> dict[str, Any]:
-    """The fields that decide what the tensors mean. They are recorded beside the tensors too, in the file's metadata,
-    which PEFT leaves alone: a config that no longer fits its tensors is then an error."""
+    """Return the fields that decide what the tensors mean. They are in the file's metadata too, which PEFT leaves
+    alone: a config that no longer fits its tensors is then an error."""
     return {name: getattr(config, name) for name in config.meaning}
 
 
@@ -99,7 +99,7 @@ def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> N
 
 
 def base_name(model: Module) -> tuple[str | None, str | None]:
-    """Under which name a model was loaded, and of which revision where the name says so, as org/name@revision does."""
+    """Return the name that a model was loaded under, and the revision where the name has one: org/name@revision."""
     name = getattr(model, "name_or_path", None)
     if not name or os.path.exists(name):
         return name or None, None
@@ -108,8 +108,8 @@ def base_name(model: Module) -> tuple[str | None, str | None]:
 
 
 def warn_of_another_base(config: PeftConfig, base_name: str | None, directory: str) -> None:
-    """PEFT records no digest of the base. All there is to compare are the last parts of two names: too little to
-    refuse by, since a local copy may have any name."""
+    """Log a warning where a file of PEFT's names another base. PEFT records no digest of it, and two names are too
+    little to refuse by, since a local copy may have any."""
     trained_on = config.base_model_name_or_path
     if not trained_on or not base_name or "npora" in load_metadata(weights_path(directory)):
         return
@@ -129,7 +129,7 @@ def check_same(existing: PeftConfig, loaded: PeftConfig, directory: str) -> None
 
 
 def has_head(parameters: Mapping[str, Parameter]) -> bool:
-    """Whether a classifier's head is among these."""
+    """Say whether a classifier's head is among these."""
     return head_size({name: parameter.shape for name, parameter in parameters.items()}) is not None
 
 
@@ -146,7 +146,7 @@ def take_labels(model_config: Any, record: Mapping[str, Any]) -> None:
 
 
 def digest(arrays: Mapping[str, Array]) -> str:
-    """SHA-256 over names and values, the values as float32, so that a base is the same in whichever dtype it is read,
+    """Return the SHA-256 of names and values, the values as float32: a base has the same in whichever dtype it is read,
     and in whichever form it is stored."""
     sha = hashlib.sha256()
     for name in sorted(arrays):

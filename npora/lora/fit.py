@@ -25,20 +25,20 @@ logger = logging.getLogger("npora")
 
 
 class Plan(NamedTuple):
-    """Which modules an adapter's tensors are for: those with an adapter, and those that are saved whole."""
+    """A Plan says which modules an adapter's tensors are for: those with an adapter, and those saved whole."""
 
     targets: list[str]
     saved: list[str]
 
 
 def read_tensors(directory: str) -> dict[str, Array]:
-    """Every tensor of an adapter, under PEFT's names."""
+    """Read every tensor of an adapter, under PEFT's names."""
     path = weights_path(directory)
     return canonical(load_file(path), path)
 
 
 def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> Plan:
-    """What an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
+    """Find what an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
     names = [name.removeprefix(PREFIX) for name in tensors]
     ends = [f".{tensor.file_name}" for method in methods_of(config) for tensor in method.tensors.values()]
     adapted = dict.fromkeys(name.removesuffix(end) for name in names for end in ends if name.endswith(end))
@@ -58,14 +58,14 @@ def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> P
 
 
 def _is_demanded(path: str, config: PeftConfig) -> bool:
-    """Whether PEFT would miss this module's tensors."""
+    """Say whether PEFT would miss this module's tensors."""
     heads = PEFTS_HEADS if config.task_type is not None else ()
     return any(names_match(name, path) for name in (*(config.modules_to_save or ()), *heads))
 
 
 def _brought(view: PlainView, tensors: Mapping[str, Array]) -> list[str]:
-    """Modules that are in the file under their plain names, whole, though the config does not name them: PEFT puts such
-    a tensor into the model too. It is then another value for whatever shares it, so one that is shared is left out."""
+    """Find modules that are in the file under their plain names, whole, though the config does not name them: PEFT puts
+    them into the model too. What is shared is left out, since whatever shares it would have another value."""
     names = [name.removeprefix(PREFIX) for name in tensors]
     found: list[str] = []
     for path in dict.fromkeys(name.rpartition(".")[0] for name in names):
@@ -80,8 +80,8 @@ def _brought(view: PlainView, tensors: Mapping[str, Array]) -> list[str]:
 
 
 def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
-    """PEFT saves the base's own embeddings beside the adapter where it is told to, or where one is a target; it calls
-    the weight below an adapter base_layer."""
+    """Say whether a tensor is the base's own. PEFT saves its embeddings where told to, or where one is a target; the
+    weight below an adapter it calls base_layer."""
     parameter = view.parameter(name.removeprefix(PREFIX).replace(".base_layer.", "."))
     if parameter is None or parameter.shape != tensor.shape:
         return False
@@ -89,7 +89,7 @@ def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
 
 
 def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a planned adapter, by its name in the file. biases : the plain names of the base's"""
+    """Return each tensor's shape in a planned adapter, by its name in the file. biases : the base's, by plain names"""
     shapes: dict[str, tuple[int, ...]] = {}
     mode, whole = bias_mode(config), [cast(Module, view.module(path)) for path in planned.saved]
     below = {id(parameter) for module in whole for parameter in module.parameters()}
@@ -111,22 +111,22 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
 def with_every_name(
     tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
 ) -> dict[str, Array]:
-    """The tensors, and where a bias of the base has several names and the file has one of them, that one under each."""
+    """Return the tensors, where a bias of the base has several names, and the file one of them, under each of these."""
     found = {id(parameter): tensors[name] for name in tensors if (parameter := _bias(name, view)) is not None}
     missing = {name: id(_bias(name, view)) for name in expected if name not in tensors}
     return {**tensors, **{name: found[key] for name, key in missing.items() if key in found}}
 
 
 def _bias(name: str, view: PlainView) -> Parameter | None:
-    """The base's bias that a tensor of a file is for."""
+    """Return the base's bias that a tensor of a file is for."""
     return view.parameter(name.removeprefix(PREFIX).replace(".base_layer.", ".")) if name.endswith(".bias") else None
 
 
 def check_fit(
     path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
 ) -> dict[str, Array]:
-    """The tensors that are expected, all of them. Raises ValueError, naming those that are missing, of another shape,
-    no floating-point numbers, or neither expected nor a copy of the base's own; and where the classes of a head differ,
+    """Return the tensors that are expected. Raises ValueError, naming those that are missing, of another shape, no
+    floating-point numbers, or neither expected nor a copy of the base's own; and where the classes of a head differ,
     that alone."""
     found, wanted = head_size({name: tensors[name].shape for name in expected if name in tensors}), head_size(expected)
     if found is not None and wanted is not None and found != wanted:

@@ -26,8 +26,8 @@ def adapter_directory(
     local_files_only: bool = False,
     subfolder: str | None = None,
 ) -> str:
-    """The directory with an adapter's two files: `name_or_path` itself; its folder `adapter`, where it is an output of
-    `npora finetune`; or the hub's snapshot of that name. `subfolder` is a folder in it, where PEFT saves an adapter
+    """Find the directory with an adapter's two files: `name_or_path` itself; its folder `adapter`, where `npora
+    finetune` wrote it; or the hub's snapshot of that name. `subfolder` is a folder in it, where PEFT saves an adapter
     that is not named `default`.
 
     Raises
@@ -51,7 +51,7 @@ def adapter_directory(
 
 
 def weights_path(directory: str | os.PathLike[str]) -> str:
-    """The file of an adapter's tensors. Raises FileNotFoundError, with the way to convert a pickle."""
+    """Return the file of an adapter's tensors. Raises FileNotFoundError, with the way to convert a pickle."""
     path = os.path.join(directory, WEIGHTS_NAME)
     if os.path.isfile(path):
         return path
@@ -70,6 +70,6 @@ def weights_path(directory: str | os.PathLike[str]) -> str:
 
 
 def own_record(path: str) -> dict[str, Any]:
-    """What npora wrote beside the tensors, in the metadata that PEFT leaves alone; empty in a file of PEFT's."""
+    """Read what npora wrote beside the tensors, in the metadata that PEFT leaves alone: nothing in a file of PEFT's."""
     text = read_header(path).metadata.get("npora", "{}")
     return parse_json(text.encode(), f"the npora record of {path}")

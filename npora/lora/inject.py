@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from npora.nn.module import Module, Parameter
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for a name that could not be a key of the module or a directory."""
+    """Raise ValueError for a name that could not be a key of the module or a directory."""
     if not name or not all(c.isalnum() or c in "_-" for c in name):
         raise ValueError(f"an adapter's name is made of letters, digits, _ and -; got {name!r}")
 
@@ -59,7 +59,7 @@ def inject(
 
 
 def make_adapter(base: Linear, config: PeftConfig, rng: Source, path: str, shared: Mapping[str, Parameter]) -> Adapter:
-    """What the config's method makes for the layer at a path."""
+    """Make the adapter of the config's method for the layer at a path."""
     method = method_of(config, base)
     if method is None:
         raise ValueError(f"no method of a {type(config).__name__} goes on {path}, a {type(base).__name__}")
@@ -67,7 +67,7 @@ def make_adapter(base: Linear, config: PeftConfig, rng: Source, path: str, share
 
 
 def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str], rng: Source) -> dict[str, Parameter]:
-    """The arrays that the config's method has once for all of these layers."""
+    """Make the arrays that the config's method has once for all of these layers."""
     layers = {path: view.linear(path) for path in targets}
     shapes = {path: (layer.out_features, layer.in_features) for path, layer in layers.items()}
     arrays: dict[str, Parameter] = {}
@@ -80,7 +80,7 @@ def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str], rng
 
 
 def adapted_layer(base: Linear, config: PeftConfig, rng: Source, path: str = "layer") -> Adapted:
-    """A layer with an adapter of its own, standing alone, as it would be at this path of a model; switched on."""
+    """Make a layer with an adapter of its own, standing alone, as it would be at this path of a model; switched on."""
     holder = Module()
     vars(holder)[path] = base
     layer, shared = Adapted(base), make_shared(PlainView(holder), config, [path], rng)
@@ -90,7 +90,7 @@ def adapted_layer(base: Linear, config: PeftConfig, rng: Source, path: str = "la
 
 
 class PlainView(Module):
-    """The model's paths and modules as they were before wrapping, so that a second adapter finds the same names.
+    """A PlainView shows the model as it was before wrapping, so that a second adapter finds the same names.
 
     drawn : the paths of the modules that the model drew, where that was asked of it before it was wrapped
     """
@@ -128,26 +128,24 @@ class PlainView(Module):
         return self.drawn
 
     def linear(self, path: str) -> Linear:
-        """The linear layer at a target's path, below the adapters that it has."""
-        layer: Any = self.module(path)
-        found: Linear = layer
-        return found
+        """Return the linear layer at a target's path, below the adapters that it has."""
+        return cast(Linear, self.module(path))
 
     def module(self, path: str) -> Module | None:
-        """The base's own module at a path."""
+        """Return the base's own module at a path."""
         module = self.modules_by_path.get(path)
         if isinstance(module, Adapted):
             return module.base_layer
         return module.original_module if isinstance(module, ModulesToSaveWrapper) else module
 
     def parameter(self, name: str) -> Parameter | None:
-        """The base's own parameter of this name, in whichever of its modules it is named; None where there is none."""
+        """Return the base's own parameter of this name, in whichever of its modules; None where there is none."""
         path, _, leaf = name.rpartition(".")
         found = getattr(self.module(path), leaf, None)
         return found if isinstance(found, Parameter) else None
 
     def shares(self, module: Module) -> bool:
-        """Whether a parameter of this module is another module's too."""
+        """Say whether a parameter of this module is another module's too."""
         own = {id(parameter) for parameter in module.parameters()}
         inside = {id(part) for part in module.modules()}
         others = [part for path in self.modules_by_path if (part := self.module(path)) and id(part) not in inside]
@@ -163,8 +161,8 @@ def _other(is_saved: bool) -> type[Module]:
 
 
 def base_parameters(model: Module, remove_duplicate: bool = True) -> Iterator[tuple[str, str, Parameter]]:
-    """(name, plain name, parameter) of what is the base's: as it is called now, and before the model was wrapped; each
-    once, or under all of its names without `remove_duplicate`."""
+    """Yield (name now, name before the model was wrapped, parameter) of what is the base's: each once, or under all of
+    its names without `remove_duplicate`."""
     of_adapters: set[int] = set()
     for module in model.modules():
         if isinstance(module, Adapted):

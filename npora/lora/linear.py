@@ -38,5 +38,5 @@ class LoRALinear(Adapted):
         method = method_of(config, base_layer)
         if method is None:
             raise TypeError(f"LoRA goes on a Linear; got a {type(base_layer).__name__}")
-        self.adapters[adapter_name] = method(base_layer, config, init.default_rng(rng))
+        self.adapters[adapter_name] = method(base_layer, config, init.default_rng(rng), "", {})
         self.active_adapter = adapter_name

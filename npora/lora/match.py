@@ -24,7 +24,7 @@ PEFTS_HEADS = ("classifier", "score", "qa_outputs")
 
 
 def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> list[str]:
-    """The paths of the modules that get an adapter.
+    """Find the paths of the modules that get an adapter.
 
     lenient : pass over what matches nothing, for the config of an adapter that is there: its tensors say what it is on
 
@@ -72,8 +72,8 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
 
 
 def saved_paths(model: Module, config: PeftConfig, lenient: bool = False) -> list[str]:
-    """The paths of the modules that are trained whole: `modules_to_save`; the head of a classification task; what the
-    model's class says is `saved_along` with one of them; and what was drawn because the checkpoint has none, since
+    """Find the paths of the modules that are trained whole: `modules_to_save`; the head of a classification task; what
+    the model's class says is `saved_along` with one of them; and what was drawn because the checkpoint has none, since
     nothing else could bring it back."""
     paths = [path for path, _ in model.named_modules() if path]
     heads = TASK_HEADS.get(config.task_type, ())
@@ -94,12 +94,12 @@ def saved_paths(model: Module, config: PeftConfig, lenient: bool = False) -> lis
 
 
 def drawn_modules(model: Any) -> tuple[str, ...]:
-    """The paths of the modules that a model drew because its checkpoint has none."""
+    """Return the paths of the modules that a model drew because its checkpoint has none."""
     return tuple(model.newly_initialized_modules()) if hasattr(model, "newly_initialized_modules") else ()
 
 
 def bias_mode(config: PeftConfig) -> str:
-    """Which of the base's biases are trained: "none", "all", or "only" those of the targets (PEFT's lora_only, …)."""
+    """Say which of the base's biases are trained: "none", "all", or the targets' "only" (PEFT's lora_only, …)."""
     mode = str(getattr(config, "bias", "none"))
     return mode if mode in ("none", "all") else "only"
 
@@ -119,7 +119,7 @@ def _only_layers(chosen: list[str], config: Any, lenient: bool) -> list[str]:
 
 
 def _layer_of(path: str, names: list[str]) -> int | None:
-    """The first number in a path, or after the first of these names that has one after it."""
+    """Return the first number in a path, or after the first of these names that has one after it."""
     for expression in [rf"(?:.*?\.)?(?:{name})\.(\d+)(?:\.|$)" for name in names] or [r".*?\b(\d+)(?:\.|$)"]:
         if found := re.match(expression, path):
             return int(found[1])

@@ -27,7 +27,7 @@ _WHERE = ("adapter_name", "is_trainable", "config", "revision", "cache_dir", "lo
 
 
 class PeftModel(Adapters):
-    """A frozen model with adapters. Build one with `get_peft_model` or `PeftModel.from_pretrained`.
+    """A PeftModel is a frozen model with adapters. Build one with `get_peft_model` or `PeftModel.from_pretrained`.
 
     The base model is changed in place: its target modules become Adapted, which hold them as `base_layer`.
     """
@@ -38,7 +38,7 @@ class PeftModel(Adapters):
         self.set_adapter(adapter_name)
 
     def generate(self, *args: Any, **options: Any) -> Array:
-        """The base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
+        """Call the base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
         base: Any = self.base_model.model
         return np.asarray(base.generate(*args, **options))
 
@@ -88,7 +88,7 @@ class PeftModel(Adapters):
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
     ) -> Module:
-        """The base model with adapters merged in for good, and without their layers; all of it is frozen.
+        """Return the base model with adapters merged in for good, and without their layers; all of it is frozen.
 
         adapter_names : as of merge_adapter; what is merged already stays so, and comes before them
         safe_merge : raise ValueError where a result is not finite, be it merged already
@@ -107,7 +107,7 @@ class PeftModel(Adapters):
         return self._unload(plain)
 
     def unload(self) -> Module:
-        """The base model as it was, without its adapters; all of it is frozen, as in PEFT."""
+        """Return the base model as it was, without its adapters; all of it is frozen, as in PEFT."""
         plain: dict[str, Module] = {}
         for path, module in self.base_model.model.named_modules():
             if isinstance(module, Adapted):
@@ -157,7 +157,7 @@ class PeftModel(Adapters):
                 files.save_adapter(directory, self.peft_config[name], parameters, base, said, origin)
 
     def _said(self, adapter_name: str) -> dict[str, Any]:
-        """What is recorded beside an adapter's tensors, where there is something to say."""
+        """Return what is recorded beside an adapter's tensors, where there is something to say."""
         said: dict[str, Any] = {"notes": self._notes[adapter_name]}
         if files.has_head(self.adapter_parameters(adapter_name)):
             labels = getattr(self.config, "id2label", None)

@@ -12,7 +12,7 @@ _Value = TypeVar("_Value")
 
 
 class TaskType(str, Enum):
-    """What a model is trained for; a classification task trains the head of its model too."""
+    """A TaskType says what a model is trained for; a classification task trains the head of its model too."""
 
     SEQ_CLS = "SEQ_CLS"
     SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
@@ -23,7 +23,7 @@ class TaskType(str, Enum):
 
 
 class PeftType(str, Enum):
-    """The method of an adapter."""
+    """A PeftType names the method of an adapter."""
 
     LORA = "LORA"
     VERA = "VERA"
@@ -33,27 +33,27 @@ class PeftType(str, Enum):
 
 
 def plain(value: object) -> object:
-    """The string of an enumeration's member, PEFT's own too; any other value as it is."""
+    """Return the string of an enumeration's member, PEFT's own too; any other value as it is."""
     return value.value if isinstance(value, Enum) else value
 
 
 def names_match(name: str, path: str) -> bool:
-    """Whether `name` is the path or its last components: `query` fits `layer.0.query` and not `layer.0.my_query`."""
+    """Say whether `name` is the path or its last components: `query` fits `layer.0.query`, not `layer.0.my_query`."""
     return path == name or path.endswith("." + name)
 
 
 def fits_pattern(pattern: str, path: str) -> bool:
-    """Whether a key of rank_pattern or alpha_pattern, a regular expression for a path's end, means this path."""
+    """Say whether a key of rank_pattern or alpha_pattern, a regular expression for a path's end, means this path."""
     return re.match(rf"(.*\.)?({pattern})$", path) is not None
 
 
 def by_pattern(patterns: Mapping[str, _Value], path: str, otherwise: _Value) -> _Value:
-    """What the first pattern that fits this path gives, as of rank_pattern; `otherwise` where none fits."""
+    """Return what the first pattern that fits this path gives, as of rank_pattern; `otherwise` where none fits."""
     return next((value for pattern, value in patterns.items() if fits_pattern(pattern, path)), otherwise)
 
 
 def is_named(names: list[str] | str, path: str) -> bool:
-    """Whether a list of names, or a regular expression for whole paths, means this path."""
+    """Say whether a list of names, or a regular expression for whole paths, means this path."""
     if isinstance(names, str):
         return re.fullmatch(names, path) is not None
     return any(names_match(name, path) for name in names)

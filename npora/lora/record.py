@@ -21,7 +21,7 @@ _HEADS = tuple(
 
 
 def canonical(tensors: Mapping[str, _Value], path: str) -> dict[str, _Value]:
-    """The tensors under the names that PEFT's save_pretrained gives them, whichever way they were saved.
+    """Return the tensors under the names that PEFT's save_pretrained gives them, whichever way they were saved.
 
     A file may repeat the prefix base_model.model. or lack it, and, written from a state dict, it has the adapter's own
     name in the names. With bias="all" PEFT saves a head's biases twice more, under names of its own inner modules;
@@ -54,7 +54,7 @@ def canonical(tensors: Mapping[str, _Value], path: str) -> dict[str, _Value]:
 
 
 def _live(name: str) -> tuple[str, str] | None:
-    """A tensor's name in a file, and its adapter's, where the name is that of the tensor in a model, as in
+    """Return a tensor's name in a file, and its adapter's, where the name is that of the tensor in a model, as in
     `…query.lora_A.default.weight`; None of any other name."""
     for tensor in (tensor for method in METHODS for tensor in method.tensors.values()):
         before, after = map(re.escape, tensor.live.split(".{}"))
@@ -69,7 +69,7 @@ def read_record(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> dict[str, Any]:
-    """What an adapter's file says of the task, so that a model can be built that it fits.
+    """Read what an adapter's file says of the task, so that a model can be built that it fits.
 
     num_labels : the number of classes of the head that it brings, by the head's tensor; None where it brings none
     id2label, problem_type : as the base's config had them, or None where the file does not say, as PEFT's do not
@@ -88,5 +88,5 @@ def read_record(
 
 
 def head_size(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """How many classes the head has that is among these tensors."""
+    """Return how many classes the head has that is among these tensors."""
     return next((shape[0] for name, shape in shapes.items() if ("." + name).endswith(_HEADS) and shape), None)

@@ -9,7 +9,7 @@ from npora.nn.module import Backward, Module
 
 
 class ModulesToSaveWrapper(Module):
-    """The frozen `original_module`, and a trained copy of it for each adapter; the active one's copy is called."""
+    """This holds the frozen `original_module` and a trained copy of it for each adapter, and calls the active one's."""
 
     def __init__(self, original_module: Module, adapter_name: str) -> None:
         self.original_module = original_module
@@ -32,7 +32,7 @@ class ModulesToSaveWrapper(Module):
         return self.original_module if self.disable_adapters else self.trained_module()
 
     def trained_module(self) -> Module:
-        """The active adapter's copy, be it switched off or not; the original where it has none."""
+        """Return the active adapter's copy, be it switched off or not; the original where it has none."""
         return self.modules_to_save.get(str(self.active_adapter), self.original_module)
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:

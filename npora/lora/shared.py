@@ -11,8 +11,8 @@ from npora.nn.module import Array, Backward, Module, Parameter
 
 
 class LoraModel(Module):
-    """The base model under PEFT's second level of names, `base_model.model.…`, and beside it what an adapter has but
-    once for all its layers, `base_model.vera_A.default`."""
+    """This holds the base model under PEFT's second level of names, `base_model.model.…`, and beside it what an adapter
+    has once for all its layers, `base_model.vera_A.default`."""
 
     def __init__(self, model: Module) -> None:
         self.model = model

@@ -54,7 +54,7 @@ def check_values(config: Any) -> None:
 
 
 def _with_patterns(config: Any, f: Field[Any]) -> Iterator[tuple[str, Any]]:
-    """A field's value under its name, and those that patterns give it for some layers under the patterns."""
+    """Yield a field's value under its name, and those that patterns give it for some layers under the patterns."""
     yield f.name, getattr(config, f.name)
     pattern = "rank_pattern" if f.name == "r" else "alpha_pattern" if f.name.endswith("alpha") else ""
     yield from getattr(config, pattern, {}).items()

@@ -24,7 +24,7 @@ _NAMES = "scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "o
 
 
 def number_of_threads() -> int | None:
-    """How many threads a matrix product has outside of on_one_thread(); None where it is not known."""
+    """Return how many threads a matrix product has outside of on_one_thread(), or None where that is not known."""
     library = _functions()
     if library is None:
         return None
@@ -78,7 +78,7 @@ def _functions() -> tuple[Any, Any] | None:
 
 
 def _forget() -> None:
-    """In a child process there is the thread that forked alone: the blocks of the others do not end there."""
+    """A child process has the thread that forked alone: the blocks of the other threads do not end there."""
     global _held, _lock
     _lock = threading.Lock()
     before, _held = _held, getattr(_of_this_thread, "held", 0)

@@ -56,7 +56,7 @@ def _set(options: dict[int, int]) -> None:
 
 @functools.cache
 def _glibc() -> Any:
-    """The C library, or None where it is not glibc."""
+    """Return the C library, or None where it is not glibc."""
     if sys.platform != "linux":
         return None
     try:

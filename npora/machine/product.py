@@ -33,7 +33,7 @@ _TINY = 1 << 13  # OpenBLAS keeps such a product on one thread anyway
 
 
 def product(a: _Array, b: _Array | Stored) -> _Array:
-    """a b, the same bits for any number of threads.    a [n,i]  b [i,o]  →  [n,o]
+    """y = a b, in the same bits for any number of threads.    a [n,i]  b [i,o]  →  y [n,o]
 
     The longer of the result's axes is cut, so that a block reads the smaller factor whole and its own part of the
     larger. One row's time is that of reading b: then b is cut along whichever of its axes it is stored, and where that
@@ -44,14 +44,13 @@ def product(a: _Array, b: _Array | Stored) -> _Array:
         return tiled_product(a, b)
     (n, i), o = a.shape, b.shape[1]
     if n * i * o <= _TINY or is_inside():
-        return _whole(a, b)
+        return a @ b
     summed = n == 1 and b.flags.c_contiguous
     parts = _parts(i * (n * o + _READING * (n + o)), i if summed else max(n, o))
     if len(parts) == 1:
         with on_one_thread():
-            return _whole(a, b)
+            return a @ b
     if summed:
-        y: _Array
         y, *others = in_parallel([partial(np.dot, a[:, part], b[part]) for part in parts])
         for other in others:
             y += other
@@ -66,14 +65,9 @@ def product(a: _Array, b: _Array | Stored) -> _Array:
     return y
 
 
-def _whole(a: _Array, b: _Array) -> _Array:
-    result: _Array = a @ b
-    return result
-
-
 @functools.cache
 def _parts(work: int, width: int) -> Sequence[slice]:
-    """Where an axis of this width is cut."""
+    """Return the parts that an axis of this width is cut into."""
     blocks, least = 1, _LEAST
     while 2 * blocks <= min(_MOST_BLOCKS, work // least, width // _NARROWEST):
         blocks, least = 2 * blocks, _LEAST_OF_MANY

@@ -14,7 +14,7 @@ _PIECE = 1 << 18  # elements: a megabyte as float32
 
 
 class Stored(NDArrayOperatorsMixin):
-    """What stands in an array's place, where the array would take more memory than what it is made of.
+    """A stored matrix stands in an array's place, where the array would take more memory than what it is made of.
 
     Indexed, it gives floats: `W[ids]` some rows, `W[rows, columns]` a part, `W[:]` all of it. A product reads one part
     after another (`machine.product`). Whatever else is done with it is done with the array of all its floats, which is
@@ -51,7 +51,7 @@ class Stored(NDArrayOperatorsMixin):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of what it is made of: in which order its numbers lie."""
+        """The strides of what it is made of, which say in which order its numbers lie."""
         return self.bits.strides
 
     @property
@@ -64,14 +64,13 @@ class Stored(NDArrayOperatorsMixin):
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> _Array:
         if copy is False:
             raise ValueError(f"a matrix in {self.form} becomes an array of floats by a copy alone")
-        array: _Array = self[:].astype(self.dtype if dtype is None else dtype, copy=False)
-        return array
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
         return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Stored) else x for x in inputs), **keywords)
 
     def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Any:
-        """Its floats in this dtype; or itself, where it has that and no copy is asked for."""
+        """Return its floats in this dtype, or itself where it has that and no copy is asked for."""
         return self if self.dtype == dtype and not copy else np.asarray(self, dtype)
 
     def view(self) -> Stored:
@@ -91,7 +90,7 @@ class Stored(NDArrayOperatorsMixin):
 
 
 class Transposed(Stored):
-    """The same matrix with its axes exchanged."""
+    """A Transposed is the same matrix with its axes exchanged."""
 
     def __init__(self, of: Stored) -> None:
         self.of, self.bits, self.shape, self.dtype = of, of.bits.T, of.shape[::-1], of.dtype
@@ -103,12 +102,11 @@ class Transposed(Stored):
 
     def __getitem__(self, index: Any) -> _Array:
         first, second = index if isinstance(index, tuple) else (index, slice(None))
-        part: _Array = self.of[second, first].T
-        return part
+        return self.of[second, first].T
 
 
 def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:
-    """An array as it is; of a stored matrix some rows after others, as floats."""
+    """Yield an array as it is; of a stored matrix yield some rows after others, as floats."""
     if not isinstance(matrix, Stored):
         yield matrix
         return
@@ -118,17 +116,17 @@ def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:
 
 
 def same_values(one: _Array | Stored, other: _Array | Stored) -> bool:
-    """Whether two matrices have the same shape and numbers."""
+    """Say whether two matrices have the same shape and numbers."""
     if not isinstance(one, Stored) or not isinstance(other, Stored):
         return np.array_equal(one, other)
     return one.shape == other.shape and all(map(np.array_equal, in_pieces(one), in_pieces(other)))
 
 
 def form_of(matrix: _Array | Stored) -> str:
-    """What its numbers are, as they lie: "float32", "bfloat16"."""
+    """Name what its numbers are as they lie in memory: "float32", "bfloat16"."""
     return matrix.form if isinstance(matrix, Stored) else str(matrix.dtype)
 
 
 def bits_of(matrix: _Array | Stored) -> _Array:
-    """The array whose bytes a matrix is."""
+    """Return the array whose bytes a matrix is."""
     return matrix.bits if isinstance(matrix, Stored) else matrix

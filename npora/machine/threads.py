@@ -30,7 +30,7 @@ _number: int | None = None  # set_num_threads's
 
 
 def get_num_threads() -> int:
-    """How many threads npora computes with: set_num_threads's number, else as many as BLAS would take, else 1."""
+    """Return how many threads npora has: set_num_threads's number, else as many as BLAS would take, else 1."""
     return _number or blas.number_of_threads() or 1
 
 
@@ -48,13 +48,14 @@ def set_num_threads(number: int | None) -> None:
 
 
 def is_inside() -> bool:
-    """Whether the code that asks is part of work that was cut into several pieces already."""
+    """Say whether the code that asks is part of work that was cut into several pieces already."""
     return getattr(_state, "inside", False)
 
 
 def in_parallel(tasks: Sequence[Callable[[], _Result]]) -> list[_Result]:
-    """What the calls return, in their order. They begin in that order, as many at a time as there are threads, and BLAS
-    has one thread meanwhile.
+    """Call all tasks and return what they return, in their order.
+
+    They begin in that order, as many at a time as there are threads, and BLAS has one thread meanwhile.
 
     A single task, and the tasks of work that is inside other work, run on the caller's thread. Each call sees the
     caller's context variables, of which NumPy's errstate is one. Where calls raise, those that have not begun do not
@@ -71,7 +72,7 @@ def in_parallel(tasks: Sequence[Callable[[], _Result]]) -> list[_Result]:
 
 
 class _Shared:
-    """Tasks that several threads take from, one after another."""
+    """Several threads take these tasks, one after another."""
 
     def __init__(self, tasks: Sequence[Callable[[], Any]]) -> None:
         self.tasks: Sequence[Callable[[], Any]] = tasks
@@ -110,7 +111,7 @@ class _Shared:
             self.ended += 1
 
     def help(self) -> None:
-        """What a thread of the pool does."""
+        """Take part, on a thread of the pool."""
         with self.lock:
             if self.closed:
                 return
@@ -135,7 +136,7 @@ class _Shared:
 
 
 def _ask(task: Callable[[], None]) -> None:
-    """Have the pool do it, which grows up to one thread fewer than npora computes with."""
+    """Give a task to the pool, which grows up to one thread fewer than npora computes with."""
     global _workers
     if _workers < get_num_threads() - 1:
         with _lock:
@@ -155,7 +156,7 @@ def _serve() -> None:
 
 
 def _forget() -> None:
-    """In a child process there is none of the parent's threads."""
+    """A child process has none of its parent's threads."""
     global _workers, _inbox, _lock
     _workers, _inbox, _lock = 0, queue.SimpleQueue(), threading.Lock()
 

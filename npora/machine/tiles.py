@@ -23,7 +23,7 @@ _LEAST = 12_000_000  # of work that is divided among threads
 
 
 def tiled_product(a: _Array, W: Stored) -> _Array:
-    """a W, the same bits for any number of threads.    a [n,i]  W [i,o]  →  [n,o]
+    """y = a W, in the same bits for any number of threads.    a [n,i]  W [i,o]  →  y [n,o]
 
     A piece of work is some columns of the result: it widens a tile of W, multiplies, and adds the next tile's product
     to that. So each tile is widened once, and no sum goes through two threads.
@@ -48,7 +48,7 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
 
 
 def _cut(width: int, most: int) -> Sequence[slice]:
-    """An axis in equal parts, up to a step: at least one, of at most about so many."""
+    """Cut an axis into parts that are equal up to a step: at least one part, of at most about `most`."""
     parts = max(-(-width // most), 1)
     size = max(-(-width // parts // _STEP) * _STEP, _STEP)
     return [slice(start, min(start + size, width)) for start in range(0, max(width, 1), size)]

@@ -1,43 +1,33 @@
-"""Models, one file each, with Hugging Face's parameter names."""
+"""Models, a family a file in `families/`, with Hugging Face's names of classes and parameters.
+
+A family is read when one of its classes is asked for, as in `from npora.models import LlamaForCausalLM`.
+"""
+
+from typing import Any
 
 from npora.models.auto import (
+    FAMILIES,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    class_named,
+    family,
 )
-from npora.models.bert import BertModel
-from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
-from npora.models.bert_layers import BertConfig
 from npora.models.differences import DifferenceWarning
-from npora.models.distilbert import DistilBertConfig, DistilBertModel
-from npora.models.distilbert_heads import (
-    DistilBertForMaskedLM,
-    DistilBertForSequenceClassification,
-    DistilBertForTokenClassification,
-)
-from npora.models.gpt2 import GPT2Config, GPT2Model
-from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
-from npora.models.llama import LlamaConfig, LlamaModel
-from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
-from npora.models.roberta import (
-    RobertaConfig,
-    RobertaForMaskedLM,
-    RobertaForSequenceClassification,
-    RobertaForTokenClassification,
-    RobertaModel,
-)
-from npora.models.t5_config import T5Config
-from npora.models.t5_heads import T5EncoderModel, T5ForConditionalGeneration, T5ForSequenceClassification
 
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "BertConfig", "BertForMaskedLM", "BertForSequenceClassification",
-    "BertForTokenClassification", "BertModel", "DifferenceWarning", "DistilBertConfig", "DistilBertForMaskedLM",
-    "DistilBertForSequenceClassification", "DistilBertForTokenClassification", "DistilBertModel", "GPT2Config",
-    "GPT2ForSequenceClassification", "GPT2LMHeadModel", "GPT2Model", "LlamaConfig", "LlamaForCausalLM",
-    "LlamaForSequenceClassification", "LlamaModel", "RobertaConfig", "RobertaForMaskedLM",
-    "RobertaForSequenceClassification", "RobertaForTokenClassification", "RobertaModel", "T5Config", "T5EncoderModel",
-    "T5ForConditionalGeneration", "T5ForSequenceClassification",
+    "AutoModelForTokenClassification", "DifferenceWarning",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    return class_named(name)
+
+
+def __dir__() -> list[str]:
+    families = (vars(family(model_type)) for model_type in FAMILIES)
+    beginnings = tuple(beginning for _, beginning in FAMILIES.values())
+    return sorted({*__all__, *(name for names in families for name in names if name.startswith(beginnings))})

@@ -1,27 +1,68 @@
-"""from_pretrained: the model that a directory's `config.json` names."""
+"""from_pretrained: the model that a directory's `config.json` names, in the file of its family."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from npora.files import resolve
-from npora.models.bert_heads import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 from npora.models.config import CONFIG_NAME, read_config
-from npora.models.distilbert_heads import (
-    DistilBertForMaskedLM,
-    DistilBertForSequenceClassification,
-    DistilBertForTokenClassification,
-)
 from npora.models.folder import check_is_model
-from npora.models.gpt2_heads import GPT2ForSequenceClassification, GPT2LMHeadModel
-from npora.models.llama_heads import LlamaForCausalLM, LlamaForSequenceClassification
 from npora.models.pretrained import PretrainedModel
-from npora.models.roberta import RobertaForMaskedLM, RobertaForSequenceClassification, RobertaForTokenClassification
-from npora.models.t5_heads import T5ForConditionalGeneration, T5ForSequenceClassification
+
+# model_type: the file in families/, which is read when it is asked for, and how the names of its classes begin. Its
+# TASKS say which class is for what.
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    "bert": ("bert", "Bert"),
+    "distilbert": ("distilbert", "DistilBert"),
+    "gemma3_text": ("gemma3", "Gemma3"),
+    "gpt2": ("gpt2", "GPT2"),
+    "llama": ("llama", "Llama"),
+    "mistral": ("mistral", "Mistral"),
+    "qwen2": ("qwen2", "Qwen2"),
+    "qwen3": ("qwen3", "Qwen3"),
+    "roberta": ("roberta", "Roberta"),
+    "t5": ("t5", "T5"),
+}
+
+
+def family(model_type: str) -> Any:
+    """The module of a family. Raises KeyError for one that there is not."""
+    return importlib.import_module(f"npora.models.families.{FAMILIES[model_type][0]}")
+
+
+def tasks_of(model_type: str) -> Mapping[str, type[PretrainedModel]]:
+    """The classes of a family's tasks: {"CausalLM": LlamaForCausalLM, …}; none of a type that npora does not know."""
+    tasks: Mapping[str, type[PretrainedModel]] = family(model_type).TASKS if model_type in FAMILIES else {}
+    return tasks
+
+
+def class_named(name: str) -> Any:
+    """A family's class by its name. Raises AttributeError where there is none."""
+    for model_type, (_, beginning) in FAMILIES.items():
+        if name.startswith(beginning) and hasattr(family(model_type), name):
+            return getattr(family(model_type), name)
+    raise AttributeError(f"npora.models has no {name!r}")
+
+
+class Classes(Mapping[str, type[PretrainedModel]]):
+    """The classes of one task, by model type."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+
+    def __getitem__(self, model_type: str) -> type[PretrainedModel]:
+        return tasks_of(model_type)[self.task]
+
+    def __iter__(self) -> Iterator[str]:
+        return (model_type for model_type in FAMILIES if self.task in tasks_of(model_type))
+
+    def __len__(self) -> int:
+        return len(list(self))
 
 
 class AutoModel:
@@ -59,35 +100,20 @@ class AutoModel:
 
 
 class AutoModelForSequenceClassification(AutoModel):
-    classes: ClassVar = {
-        "bert": BertForSequenceClassification,
-        "distilbert": DistilBertForSequenceClassification,
-        "gpt2": GPT2ForSequenceClassification,
-        "llama": LlamaForSequenceClassification,
-        "roberta": RobertaForSequenceClassification,
-        "t5": T5ForSequenceClassification,
-    }
+    classes: ClassVar = Classes("SequenceClassification")
 
 
 class AutoModelForTokenClassification(AutoModel):
-    classes: ClassVar = {
-        "bert": BertForTokenClassification,
-        "distilbert": DistilBertForTokenClassification,
-        "roberta": RobertaForTokenClassification,
-    }
+    classes: ClassVar = Classes("TokenClassification")
 
 
 class AutoModelForMaskedLM(AutoModel):
-    classes: ClassVar = {
-        "bert": BertForMaskedLM,
-        "distilbert": DistilBertForMaskedLM,
-        "roberta": RobertaForMaskedLM,
-    }
+    classes: ClassVar = Classes("MaskedLM")
 
 
 class AutoModelForCausalLM(AutoModel):
-    classes: ClassVar = {"gpt2": GPT2LMHeadModel, "llama": LlamaForCausalLM}
+    classes: ClassVar = Classes("CausalLM")
 
 
 class AutoModelForSeq2SeqLM(AutoModel):
-    classes: ClassVar = {"t5": T5ForConditionalGeneration}
+    classes: ClassVar = Classes("Seq2SeqLM")

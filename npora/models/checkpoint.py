@@ -124,15 +124,15 @@ def _resolve_tie(found: dict[str, Array], name: str, first: str) -> None:
 
 
 def _initialize(model: Module, parameters: Mapping[str, Parameter], seed: int) -> None:
-    """Biases 0, the weights of norms 1, the rest N(0, initializer_range²)."""
+    """Biases 0, the weights of norms where they start, the rest N(0, initializer_range²)."""
     rng = np.random.default_rng(seed)
     std = getattr(getattr(model, "config", None), "initializer_range", 0.02)
-    norms = {id(module.weight) for module in model.modules() if isinstance(module, LayerNorm | RMSNorm)}
+    norms = {id(module.weight): module.start for module in model.modules() if isinstance(module, LayerNorm | RMSNorm)}
     for name, parameter in parameters.items():
         if name.endswith(".bias"):
             parameter.data = np.zeros(parameter.shape, dtype=parameter.dtype)
         elif id(parameter) in norms:
-            parameter.data = np.ones(parameter.shape, dtype=parameter.dtype)
+            parameter.data = np.full(parameter.shape, norms[id(parameter)], dtype=parameter.dtype)
         else:
             parameter.data = init.normal(rng, parameter.shape, std, parameter.dtype)
 

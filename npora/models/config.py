@@ -41,7 +41,8 @@ class PretrainedConfig(Readable):
     kept : what a file says besides. It changes nothing here, can be read as an attribute, and is written back
 
     A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `fixed`,
-    the fields of which it computes one value alone: a file that says otherwise is refused by name.
+    the fields of which it computes one value alone: a file that says otherwise is refused by name; `takes_any_length`,
+    where positions are not learnt one by one, so that a text may be longer than those that the model was trained on.
 
     Raises
     ------
@@ -55,6 +56,7 @@ class PretrainedConfig(Readable):
     fixed: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     activation_field: ClassVar[str] = "hidden_act"
+    takes_any_length: ClassVar[bool] = False
     _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
 
     num_labels: int = None  # type: ignore[assignment]  # a whole number once constructed
@@ -146,6 +148,12 @@ class PretrainedConfig(Readable):
         )
 
     @classmethod
+    def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys of a `config.json` with all that is said of a field under its name: a place for a family whose files
+        fold some of them into one. What is plain already stays."""
+        return dict(values)
+
+    @classmethod
     def from_dict(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
         """A config from the keys of a `config.json`; those that change nothing here are `kept`.
 
@@ -153,6 +161,7 @@ class PretrainedConfig(Readable):
         ------
         ValueError: as the class says; a field that stands there under two names with two values.
         """
+        values = cls.plain(values)
         for name, (expected, remedy) in _EVERYWHERE.items():
             if values.get(name) and values[name] != expected:
                 raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")

@@ -6,6 +6,7 @@ import warnings
 
 from npora.nn import Padding
 from npora.nn.module import Array
+from npora.nn.targets import IGNORED
 
 
 class DifferenceWarning(UserWarning):
@@ -22,20 +23,20 @@ def warn_of_padding_first(padding: Padding) -> None:
         )  # fmt: skip
 
 
-def warn_of_labels_at_padding(labels: Array, padding: Padding, ignore_index: int = -100) -> None:
-    """For a loss over tokens, where torch counts every label but `ignore_index`."""
-    if (labels[~padding.mask] != ignore_index).any():
+def warn_of_labels_at_padding(labels: Array, padding: Padding) -> None:
+    """For a loss over tokens, where torch counts every label but −100."""
+    if (labels[~padding.mask] != IGNORED).any():
         warnings.warn(
             f"there are labels where the attention mask shows padding: npora's loss leaves them out, transformers' "
-            f"counts them. Make them {ignore_index} for the same loss", DifferenceWarning, stacklevel=1,
+            f"counts them. Make them {IGNORED} for the same loss", DifferenceWarning, stacklevel=1,
         )  # fmt: skip
 
 
-def warn_of_labels_after_padding(labels: Array, padding: Padding, ignore_index: int = -100) -> None:
+def warn_of_labels_after_padding(labels: Array, padding: Padding) -> None:
     """For a causal loss: the first token behind padding has no token before it."""
     mask = padding.mask
-    if (mask[:, 1:] & ~mask[:, :-1] & (labels[:, 1:] != ignore_index)).any():
+    if (mask[:, 1:] & ~mask[:, :-1] & (labels[:, 1:] != IGNORED)).any():
         warnings.warn(
             "a token behind padding has a label: npora's loss leaves it out, transformers' predicts it from padding. "
-            f"Make it {ignore_index}, or pad on the right, for the same loss", DifferenceWarning, stacklevel=1,
+            f"Make it {IGNORED}, or pad on the right, for the same loss", DifferenceWarning, stacklevel=1,
         )  # fmt: skip

@@ -97,7 +97,8 @@ class PretrainedModel(Module):
         check_is_model(folder)
         values = read_config(folder)
         chosen = config_fields(cls.config_class, fields, values)
-        values = overruled(cls.config_class, values, {**chosen, "num_labels": num_labels})
+        plain = cls.config_class.plain
+        values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
         tensors = read_numbers(folder, numbers)
         cls.adjust(values, tensors)

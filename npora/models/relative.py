@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npora.nn import Cache, Module, Packing
+from npora.nn import Cache, Module, Padding
 from npora.nn.module import Array
+from npora.nn.view import View
 
 
 def relative_buckets(distance: Array, bidirectional: bool, buckets: int = 32, max_distance: int = 128) -> Array:
@@ -32,19 +33,24 @@ def relative_buckets(distance: Array, bidirectional: bool, buckets: int = 32, ma
 
 
 def relative_bias(
-    table: Module, bucket: Callable[[Array], Array], packing: Packing, cache: Cache | None = None
+    table: Module, bucket: Callable[[Array], Array], view: View, cache: Cache | None = None
 ) -> tuple[Array, Callable[[Array], None]]:
-    """bias[h,t,s] = E[bucket(s − t), h], for the longest sequence.    E [buckets,h]  →  bias [1,h,t,s]
+    """bias[h,t,s] = E[bucket(s − t), h] of the rows t that a view reads.    E [buckets,h]  →  bias [1|b,h,t,s]
 
         dE[k,h] = Σ dbias[h,t,s] over the t, s with bucket(s − t) = k      (1)   the embedding's pullback
 
-    With a cache the t new queries stand behind the keys that it holds, at positions of their own in each sequence: the
-    bias [b,h,t,s] is the lower rows of the whole one.
+    Where all rows are read, one bias serves all sequences: it is the longest's. With a cache the queries stand behind
+    the keys that it holds, at places of their own in each sequence.
     """
+    packing, queries = view.packing, view.queries
     past = np.zeros(1, dtype=np.int64) if cache is None or not len(cache[0].lengths) else cache[0].lengths  # [1|b]
-    queries = past[:, None] + np.arange(packing.lengths.max(initial=0))  # [1|b,t]
+    places = np.arange(packing.lengths.max(initial=0))  # [t]
+    if view.read is not None:
+        real = np.arange(queries.lengths.max(initial=0)) < queries.lengths[:, None]
+        places = Padding(real).unpack(view.at(packing.places))  # [n] → [b,t]
+    places = past[:, None] + places  # [1|b,t]
     keys = np.arange((past + packing.lengths).max(initial=0))  # [s]
-    values, back_table = table(bucket(keys - queries[:, :, None]))  # [1|b,t,s] → [1|b,t,s,h]
+    values, back_table = table(bucket(keys - places[:, :, None]))  # [1|b,t,s] → [1|b,t,s,h]
 
     def backward(dbias: Array) -> None:
         back_table(np.moveaxis(dbias, 1, -1))  # (1) [1|b,h,t,s] → [1|b,t,s,h]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,78 @@ from npora.models.differences import (
     warn_of_padding_first,
 )
 from npora.nn import Packing, Padding
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array
+from npora.nn.readable import Readable
+from npora.nn.targets import IGNORED
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens(Readable):
+    """A batch of tokens as rows, without padding: what a body reads.
+
+    ids : int [n]
+    packing : which of them form which sequence
+    padding : the way back to the padded batch; None where rows were given as such
+    position_ids, token_type_ids : int [n], where they were given
+    padded_ids : int [b,t], as they came; is_masked, whether an attention mask came with them
+    source : what the decoder of an encoder-decoder reads beside them: tokens that its encoder reads, or the Memory that
+        it made of them
+    """
+
+    ids: Array
+    packing: Packing
+    padding: Padding | None = None
+    position_ids: Array | None = None
+    token_type_ids: Array | None = None
+    padded_ids: Array | None = None
+    is_masked: bool = False
+    source: Tokens | Memory | None = None
+
+    @classmethod
+    def of(
+        cls,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        source: Tokens | Memory | None = None,
+    ) -> Tokens:
+        """The tokens of a padded batch [b,t], packed.
+
+        Raises
+        ------
+        ValueError: a wrong shape, a mask of another shape, or of other numbers than 1 for a real token and 0 for
+        padding.
+        """
+        ids, padding = pack_tokens(input_ids, attention_mask)
+        positions, types = (_packed(x, padding) for x in (position_ids, token_type_ids))
+        padded, is_masked = np.asarray(input_ids), attention_mask is not None
+        return cls(ids, padding.packing, padding, positions, types, padded, is_masked, source)
+
+    @property
+    def positions(self) -> Array:
+        """int [n], the position ids given, or each row's column in the padded batch, as transformers counts."""
+        return self.of_the_batch.positions if self.position_ids is None else self.position_ids
+
+    @property
+    def of_the_batch(self) -> Padding:
+        """The padding. Raises RuntimeError where the tokens are of no padded batch."""
+        if self.padding is None:
+            raise RuntimeError("these tokens were given as rows: they have no place in a padded batch")
+        return self.padding
+
+
+@dataclass
+class Memory(Readable):
+    """What an encoder made of its tokens: rows [s,m], and which of them form which sequence."""
+
+    rows: Array
+    packing: Packing
+
+    def select(self, sequences: Array) -> None:
+        """Go on with these sequences, in this order; one may stand several times (beam search)."""
+        self.rows = self.rows[self.packing.rows_of(sequences)]
+        self.packing = Packing.of_lengths(self.packing.lengths[sequences])
 
 
 def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:
@@ -46,69 +119,51 @@ def check_positions(positions: Array, max_positions: int) -> None:
         )
 
 
-def packed_positions(position_ids: npt.ArrayLike | None, padding: Padding) -> Array:
-    """int [n]: the position ids given [b,t], or each row's column in the padded batch, as transformers counts."""
-    if position_ids is None:
-        return padding.positions
-    ids = np.asarray(position_ids)
-    return padding.pack(np.broadcast_to(ids, padding.mask.shape))
+def _packed(padded: npt.ArrayLike | None, padding: Padding) -> Array | None:
+    """int [n] of [b,t], or of [t] for every sequence."""
+    return None if padded is None else padding.pack(np.broadcast_to(np.asarray(padded), padding.mask.shape))
 
 
-def pick_rows(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
-    """x[rows] for rows that are all different, or x itself.    x [n,m]  rows int [b]  →  [b,m]"""
-    if rows is None:
-        return x, lambda dx: dx
-
-    def backward(dy: Array) -> Array:
-        dx = np.zeros(x.shape, dtype=dy.dtype)
-        dx[rows] = dy  # [b,m] → [n,m]
-        return dx
-
-    return x[rows], backward
-
-
-def first_token_rows(padding: Padding) -> Array:
+def first_token_rows(tokens: Tokens) -> Array:
     """int [b], each sequence's first row, which an encoder's classifier reads."""
-    rows = padding.packing.first_rows()
-    warn_of_padding_first(padding)
+    rows = tokens.packing.first_rows()
+    warn_of_padding_first(tokens.of_the_batch)
     return rows
 
 
-def first_tokens(h: Array, padding: Padding) -> tuple[Array, Pullback]:
-    """h at the first_token_rows.    h [n,m]  →  [b,m]"""
-    return pick_rows(h, first_token_rows(padding))
-
-
-def last_token_rows(input_ids: npt.ArrayLike, packing: Packing, pad_token_id: int | None, masked: bool) -> Array:
+def last_token_rows(tokens: Tokens, pad_token_id: int | None) -> Array:
     """int [b], the row of each sequence's last token, which a decoder's classifier reads.
 
-    It is the last that the attention mask shows, whatever its id is. Without a mask (masked False) it is the rightmost
-    that is not `pad_token_id`, as in transformers; without that too there is no padding, and it is the last of all.
+    It is the last that the attention mask shows, whatever its id is. Without a mask it is the rightmost that is not
+    `pad_token_id`, as in transformers; without that too there is no padding, and it is the last of all.
     """
-    if masked or pad_token_id is None:
-        return packing.last_rows()
-    ids = np.asarray(input_ids)
+    ids = tokens.padded_ids
+    if tokens.is_masked or pad_token_id is None or ids is None:
+        return tokens.packing.last_rows()
     columns = (np.arange(ids.shape[1]) * (ids != pad_token_id)).argmax(axis=1)  # [b]
-    rows: Array = np.arange(len(ids)) * ids.shape[1] + columns  # every column is a row
-    return rows
+    return np.arange(len(ids)) * ids.shape[1] + columns  # every column is a row
 
 
-def next_token_targets(labels: npt.ArrayLike, padding: Padding, ignore_index: int = -100) -> Array:
+def next_token_targets(labels: npt.ArrayLike, padding: Padding) -> Array:
     """int [n], for each row the label of the column after it, as causal models are trained.    labels int [b,t]
 
-    Padding is nobody's target, and what follows padding has no row to be predicted from: both are ignored.
+    Padding is nobody's target, and what follows padding has no row to be predicted from: both are IGNORED.
     """
-    targets = token_targets(labels, padding, ignore_index, packed=False)
-    warn_of_labels_after_padding(targets, padding, ignore_index)
-    following = np.full_like(targets, ignore_index)
+    targets = np.where(padding.mask, _checked(labels, padding), IGNORED)
+    warn_of_labels_after_padding(targets, padding)
+    following = np.full_like(targets, IGNORED)
     following[:, :-1] = targets[:, 1:]
     return padding.pack(following)  # [b,t] → [n]
 
 
-def token_targets(labels: npt.ArrayLike, padding: Padding, ignore_index: int = -100, packed: bool = True) -> Array:
-    """int [n], each row's own label; with packed=False still padded [b,t], where padding is ignored."""
+def token_targets(labels: npt.ArrayLike, padding: Padding) -> Array:
+    """int [n], each row's own label.    labels int [b,t]"""
+    return padding.pack(_checked(labels, padding))
+
+
+def _checked(labels: npt.ArrayLike, padding: Padding) -> Array:
     targets = np.asarray(labels)
     if targets.shape != padding.mask.shape:
         raise ValueError(f"labels have shape {targets.shape}, the tokens {padding.mask.shape}: they must agree")
-    warn_of_labels_at_padding(targets, padding, ignore_index)
-    return padding.pack(targets) if packed else np.where(padding.mask, targets, ignore_index)
+    warn_of_labels_at_padding(targets, padding)
+    return targets

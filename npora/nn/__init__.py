@@ -11,14 +11,15 @@ from npora.nn.held import held, holding
 from npora.nn.linear import Conv1D, Linear
 from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.module import Module, Parameter, checkpoint
-from npora.nn.norm import LayerNorm, RMSNorm
+from npora.nn.norm import CentredRMSNorm, LayerNorm, RMSNorm
 from npora.nn.packing import Packing
 from npora.nn.padding import Padding
 from npora.nn.stack import stack
 from npora.nn.vocabulary import projected_cross_entropy
 
 __all__ = [
-    "Cache", "Conv1D", "Dropout", "Embedding", "LayerCache", "LayerNorm", "Linear", "Module", "MultiHeadAttention",
-    "Packing", "Padding", "Parameter", "RMSNorm", "binary_cross_entropy", "checkpoint", "cross_entropy", "functional",
-    "held", "holding", "is_grad_enabled", "mse_loss", "no_grad", "projected_cross_entropy", "stack",
+    "Cache", "CentredRMSNorm", "Conv1D", "Dropout", "Embedding", "LayerCache", "LayerNorm", "Linear", "Module",
+    "MultiHeadAttention", "Packing", "Padding", "Parameter", "RMSNorm", "binary_cross_entropy", "checkpoint",
+    "cross_entropy", "functional", "held", "holding", "is_grad_enabled", "mse_loss", "no_grad",
+    "projected_cross_entropy", "stack",
 ]  # fmt: skip

@@ -20,11 +20,16 @@ from npora.nn.scaled_attention import sum_to_shape
 
 
 class MultiHeadAttention(Module):
-    """y = W_o concat_h(softmax(q_h k_hᵀ/√d) v_h), with q = W_q x and k, v = W_k c, W_v c (Vaswani et al., 2017).
+    """y = W_o a,  a = concat_h(softmax(q_h k_hᵀ/√d) v_h),  q = W_q x,  k = W_k c,  v = W_v c    (Vaswani et al., 2017)
 
-    x [b,t,m] dense, or rows [n,m] with `packing`. c is x itself (self-attention), or `memory` [b,s,k] dense or rows
-    with `key_packing` (cross-attention, k = kdim). backward returns one gradient for each array given: dx, or
-    (dx, dmemory); with a bias its gradient comes last.
+        da = W_oᵀ dy                       (1)
+        dq, dk, dv from da                 (2)   attention's pullback
+        dx = W_qᵀ dq                       (3)
+        dc = W_kᵀ dk + W_vᵀ dv             (4)   in self-attention c is x, and dx the sum of both
+
+    x [b,t,m] is dense, or rows [n,m] with `packing`. c is x itself, or in cross-attention `memory` [b,s,k], dense or
+    rows with `key_packing`, k = kdim. backward returns one gradient for each array given: dx, or (dx, dmemory); with a
+    bias its gradient comes last.
 
     Parameters
     ----------
@@ -70,10 +75,10 @@ class MultiHeadAttention(Module):
         key is real."""
         if key_mask is not None and packing is not None:
             raise ValueError("key_mask is for dense input; a packed batch has no padding to hide")
-        hidden = bias
+        scores_bias = bias
         if key_mask is not None:  # e^(−∞) = 0
-            hidden = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]
-            hidden = hidden if bias is None else bias + hidden
+            scores_bias = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]
+            scores_bias = scores_bias if bias is None else bias + scores_bias
         x_rows, packing, x_shape = _as_rows(x, packing)
         if memory is None:
             memory_rows, key_packing, memory_shape = x_rows, packing, x_shape
@@ -83,21 +88,20 @@ class MultiHeadAttention(Module):
         k, back_k = self.k_proj(memory_rows, rng)  # [s,h·d]
         v, back_v = self.v_proj(memory_rows, rng)  # [s,h·d]
         a, back_attention = packed_attention(
-            q, k, v, self.num_heads, packing, key_packing, causal if self.causal else everything, bias=hidden,
+            q, k, v, self.num_heads, packing, key_packing, causal if self.causal else everything, bias=scores_bias,
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_out = self.out_proj(a, rng)  # [n,m]
         self_attention = memory is None
 
         def backward(dy: Array) -> Any:
-            dq, dk, dv, dbias = back_attention(back_out(rows(dy)))
-            dx = back_q(dq)
-            dmemory = back_k(dk) + back_v(dv)  # the memory feeds both
+            da = back_out(rows(dy))  # (1) [n,h·d]
+            dq, dk, dv, dbias = back_attention(da)  # (2)
+            dx, dmemory = back_q(dq), back_k(dk) + back_v(dv)  # (3), (4)
             if self_attention:
-                dx = dx + dmemory  # and x is the memory
-            gradients = [dx.reshape(x_shape)]
-            if not self_attention:
-                gradients.append(dmemory.reshape(memory_shape))
+                gradients = [(dx + dmemory).reshape(x_shape)]
+            else:
+                gradients = [dx.reshape(x_shape), dmemory.reshape(memory_shape)]
             if bias is not None and dbias is not None:
                 gradients.append(sum_to_shape(dbias, bias.shape))
             return gradients[0] if len(gradients) == 1 else tuple(gradients)
@@ -110,6 +114,7 @@ class MultiHeadAttention(Module):
 
 
 def _as_rows(x: Array, packing: Packing | None) -> tuple[Array, Packing, tuple[int, ...]]:
+    """Return x as rows, their packing, and the shape that x came in."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"attention takes an array [batch, length, features]; got a {type(x).__name__}")
     if packing is not None:

@@ -21,8 +21,8 @@ _LEAST_QUERIES = 32  # of a block, as long as one head's scores are not too many
 
 
 class Layout(NamedTuple):
-    """How the rows of some sequences in succession are an array [b,t]: a view where all are equally long, else a copy
-    that is padded behind the shorter ones."""
+    """A Layout makes the rows of some sequences in succession an array [b,t]: a view where all are equally long, else a
+    copy that is padded behind the shorter ones."""
 
     rows: slice
     batch: int
@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     real: Array | None = None  # bool [b,t], False at the padding; None where there is none
 
     def spread(self, x: Array) -> Array:
-        """x [n,…]  →  [b,t,…], with zeros as the padding."""
+        """Spread x [n,…] as [b,t,…], with zeros as the padding."""
         part = x[self.rows]
         if self.real is None:
             return part.reshape(self.batch, len(part) // self.batch, *x.shape[1:])[:, : self.length]
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some queries of each of a piece's sequences, and the keys that one or another of them sees.
+    """A block is some queries of each of a piece's sequences, and the keys that one or another of them sees.
 
     first, stop : int [b|1,t|1], what each query sees of them; None where each sees all
     """
@@ -56,8 +56,8 @@ class Block(NamedTuple):
     stop: Array | None = None
 
     def mask(self) -> Array | None:
-        """bool [b|1,1,1,t|1,s], True where a query sees a key. It is made when it is asked for, and not kept: masks
-        would take memory that grows with the square of the length."""
+        """Make the mask, bool [b|1,1,1,t|1,s], True where a query sees a key. It is not kept: masks would take memory
+        that grows with the square of the length."""
         if self.first is None or self.stop is None:
             return None
         keys = np.arange(self.keys.start, self.keys.stop)
@@ -68,7 +68,7 @@ class Block(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Some sequences and some key heads, whose work is done on one thread, one block of queries after another."""
+    """A piece is some sequences and some key heads; one thread does its work, one block of queries after another."""
 
     sequences: slice
     groups: slice  # key heads
@@ -79,20 +79,25 @@ class Piece(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """g key heads, each of which serves h/g query heads; both are d wide."""
+    """There are g key heads, each of which serves h/g query heads; both are d wide."""
 
     groups: int
     per_group: int
     width: int
 
 
-@functools.lru_cache(maxsize=16)
 def plan(
-    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
-) -> tuple[Piece, ...]:
-    """The pieces of the attention of `packing`'s rows to those of `key_packing`. A sequence's queries are the last of
-    its keys: of t queries and s keys, query number 0 has the place s − t. It is kept for a while: the layers of a model
-    ask for the same one after another.
+    packing: Packing,
+    key_packing: Packing,
+    rule: Rule,
+    heads: Heads,
+    scores_at_once: int = SCORES,
+    places: Array | None = None,
+) -> Iterator[Piece]:
+    """Yield the pieces of the attention of `packing`'s rows to those of `key_packing`.
+
+    places : int [n], each query's among the keys of its sequence. Unless given the queries are the last of the keys: of
+        t queries and s keys, query number 0 has the place s − t.
 
     Raises
     ------
@@ -102,18 +107,27 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
-    pieces: list[Piece] = []
     for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
-        seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
+        if places is not None:
+            seen = _seen_from(rule, queries.spread(places), key_packing.lengths[run])
+        else:
+            seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
         width, at_once = _at_once(heads, queries.batch, t, s, seen, scores_at_once)
         blocks = tuple(_block(slice(start, min(start + at_once, t)), seen) for start in range(0, t, at_once))
         recomputed = _is_recomputed(heads, t, s, seen.most, scores_at_once)
         for group in range(0, heads.groups, width):
             groups = slice(group, min(group + width, heads.groups))
-            pieces.append(Piece(run, groups, queries, keys, blocks, recomputed))
-    return tuple(pieces)
+            yield Piece(run, groups, queries, keys, blocks, recomputed)
+
+
+@functools.lru_cache(maxsize=16)
+def shared_plan(
+    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
+) -> tuple[Piece, ...]:
+    """Return the plan, without places, the same one to all layers of a model: they ask for it in turn."""
+    return tuple(plan(packing, key_packing, rule, heads, scores_at_once))
 
 
 def _layout(packing: Packing, run: slice) -> Layout:
@@ -127,7 +141,7 @@ def _layout(packing: Packing, run: slice) -> Layout:
 
 
 class _Seen(NamedTuple):
-    """What the queries of some sequences see of their keys.
+    """A _Seen says what the queries of some sequences see of their keys.
 
     keys : those that one or another sees; most : how many one query sees
     first, stop : int [b|1,t|1], for each query; an axis is 1 where all along it see the same, and both are None where
@@ -141,10 +155,15 @@ class _Seen(NamedTuple):
 
 
 def _seen_by_all(rule: Rule, t: Array, s: Array) -> _Seen:
-    """t, s : int [b], how many queries and keys each sequence has"""
+    """Find what queries see by a rule, where the sequences have t queries and s keys, each int [b]."""
     if (t == t[0]).all() and (s == s[0]).all():
         t, s = t[:1], s[:1]
-    first, stop = rule((s - t)[:, None] + np.arange(t.max()))
+    return _seen_from(rule, (s - t)[:, None] + np.arange(t.max()), s)
+
+
+def _seen_from(rule: Rule, places: Array, s: Array) -> _Seen:
+    """Find the same for queries at these places, int [b,t], of sequences with s keys, int [b]."""
+    first, stop = rule(places)
     first = np.minimum(np.maximum(first, 0), s[:, None])
     stop = np.maximum(np.minimum(stop, s[:, None]), first)
     keys, seen = _between(first, stop), stop - first
@@ -171,8 +190,8 @@ def _block(queries: slice, seen: _Seen) -> Block:
 
 
 def _runs(packing: Packing, key_packing: Packing, sizes: Heads, scores_at_once: int) -> Iterator[slice]:
-    """Sequences in succession that go together: a piece's scores in all, and no more of padding than would cost as much
-    as a piece for each sequence."""
+    """Yield sequences in succession that go together: they have a piece's scores in all, and no more padding than would
+    cost as much as a piece for each sequence."""
     start, longest, widest, real, heads = 0, 0, 0, 0, sizes.groups * sizes.per_group
     may_join = (_may_join(packing) & _may_join(key_packing)).tolist()
     for end, (t, s) in enumerate(zip(packing.lengths.tolist(), key_packing.lengths.tolist(), strict=True)):
@@ -187,14 +206,14 @@ def _runs(packing: Packing, key_packing: Packing, sizes: Heads, scores_at_once: 
 
 
 def _at_once(heads: Heads, batch: int, t: int, s: int, seen: _Seen, scores_at_once: int) -> tuple[int, int]:
-    """(key heads, queries) that are attended together."""
+    """Return how many key heads and how many queries are attended together."""
     width = _groups_at_once(heads, batch, t, min(s, seen.most + _LEAST_QUERIES), scores_at_once)
     return width, _queries_at_once(batch * width * heads.per_group, t, s, seen, scores_at_once)
 
 
 def _may_join(packing: Packing) -> Array:
-    """bool [b], whether a sequence can be spread beside the one before: where no row is nobody's, or else where they
-    are equally long and as far apart as the first two."""
+    """Return bool [b], whether a sequence can be spread beside the one before: where no row is nobody's, or else where
+    they are equally long and as far apart as the first two."""
     join = np.ones(len(packing.lengths), dtype=bool)
     if len(join) > 1 and not packing.is_full:
         apart = np.diff(packing.starts)
@@ -204,16 +223,16 @@ def _may_join(packing: Packing) -> Array:
 
 
 def _groups_at_once(heads: Heads, batch: int, t: int, s: int, scores_at_once: int) -> int:
-    """Key heads in a piece, about as many in each. Rather fewer queries at once than fewer heads: the first of causal
-    queries see few keys."""
+    """Return how many key heads a piece has, about as many in each. Fewer queries at once are better than fewer heads:
+    the first of causal queries see few keys."""
     scores = batch * heads.per_group * s * min(t, _LEAST_QUERIES)  # of one key head, for the least of queries
     pieces = -(-heads.groups // max(scores_at_once // max(scores, 1), 1))
     return -(-heads.groups // pieces)
 
 
 def _queries_at_once(heads: int, t: int, s: int, seen: _Seen, scores_at_once: int) -> int:
-    """Queries in a block, about as many in each. Where not all see the same keys, fewer see fewer of them: four blocks
-    of causal queries see five eighths."""
+    """Return how many queries a block has, about as many in each. Where not all see the same keys, fewer queries see
+    fewer keys: four blocks of causal queries see five eighths."""
     alike = seen.first is None or seen.stop is None or seen.first.shape[1] == seen.stop.shape[1] == 1
     few = t if alike else max(_LEAST_QUERIES, seen.most // 4)
     blocks = -(-t // max(scores_at_once // max(heads * min(s, seen.most + few), 1), 1))
@@ -221,7 +240,7 @@ def _queries_at_once(heads: int, t: int, s: int, seen: _Seen, scores_at_once: in
 
 
 def _is_recomputed(heads: Heads, t: int, s: int, most: int, scores_at_once: int) -> bool:
-    """Whether the scores are computed again in backward: where they are as many as q, k, v and y have numbers, or as
-    a piece may have."""
+    """Say whether backward computes the scores again: where they are as many as q, k, v and y have numbers, or as a
+    piece may have."""
     of_q_and_y, of_k_and_v = 2 * heads.per_group * t * heads.width, 2 * s * heads.width
     return heads.per_group * t * most >= min(of_q_and_y + of_k_and_v, scores_at_once)

@@ -13,7 +13,7 @@ from npora.nn.readable import Readable, brief
 
 
 class LayerCache(Readable):
-    """The keys and values that one attention layer has computed for b sequences, each of its own length."""
+    """A LayerCache holds the keys and values that one attention layer has computed for b sequences of any lengths."""
 
     def __init__(self) -> None:
         self.lengths: Array = np.zeros(0, dtype=np.int64)  # [b]
@@ -34,7 +34,7 @@ class LayerCache(Readable):
         return self.rows()
 
     def rows(self) -> tuple[Array, Array, Packing]:
-        """All keys and values so far: k [s,g·d], v [s,g·o], and their packing."""
+        """Return all keys and values so far: k [s,g·d], v [s,g·o], and their packing."""
         if self._k is None or self._v is None:
             raise RuntimeError("this cache is empty: append() to it first")
         batch, capacity, _ = self._k.shape
@@ -43,7 +43,8 @@ class LayerCache(Readable):
             (n,) = lengths
             return self._k[0, :n], self._v[0, :n], _spaced(lengths, n)
         spaced = _spaced(lengths, capacity)
-        return self._k.reshape(batch * capacity, -1), self._v.reshape(batch * capacity, -1), spaced
+        k, v = (x.reshape(batch * capacity, x.shape[2]) for x in (self._k, self._v))  # [b,capacity,g·d] → [s,g·d]
+        return k, v, spaced
 
     def select(self, sequences: Array) -> None:
         """Go on with these sequences, in this order; one may stand several times (beam search)."""
@@ -53,7 +54,7 @@ class LayerCache(Readable):
 
 
 class Cache(Readable):
-    """One LayerCache for each attention layer of a decoder, `cache[0]`, `cache[1]`, …, made as they are asked for."""
+    """A Cache holds a LayerCache for each attention layer, `cache[0]`, `cache[1]`, …, made when it is asked for."""
 
     def __init__(self) -> None:
         self._layers: dict[object, LayerCache] = {}
@@ -62,7 +63,7 @@ class Cache(Readable):
         return self._layers.setdefault(layer, LayerCache())
 
     def positions(self, packing: Packing) -> Array:
-        """int [n], the position of each new row: the number of rows before it. To be asked before the layers run."""
+        """Return the position of each new row, int [n]: how many rows are before it. Ask before the layers run."""
         lengths = self[0].lengths
         return packing.places if len(lengths) == 0 else lengths[packing.sequences] + packing.places
 
@@ -77,12 +78,12 @@ class Cache(Readable):
 
 @functools.lru_cache(maxsize=4)
 def _spaced(lengths: tuple[int, ...], every: int) -> Packing:
-    """Return Packing.spaced, the same one to all layers of a model: they ask in turn for what they have in common."""
+    """Return Packing.spaced, the same one to all layers of a model: they ask for it in turn."""
     return Packing.spaced(lengths, every)
 
 
 def _grown(buffer: Array | None, lengths: Array, like: Array) -> Array:
-    """The buffer, at least twice as long where it has become too short, so that n appends copy O(n) rows."""
+    """Return the buffer, twice as long or more where it has become too short, so that n appends copy O(n) rows."""
     needed, old = int(lengths.max(initial=0)), 0 if buffer is None else buffer.shape[1]
     if buffer is not None and needed <= old:
         return buffer

@@ -35,18 +35,18 @@ def cross_entropy(
     logits, targets = np.asarray(logits), np.asarray(targets)
     check_targets(logits, targets, ignore_index)
     rows, counted, smooth = np.arange(len(targets)), targets != ignore_index, label_smoothing
-    right, number = (rows[counted], targets[counted]), max(int(counted.sum()), 1)  # where q is more than ε/v; N
+    at_target, number = (rows[counted], targets[counted]), max(int(counted.sum()), 1)  # where q is more than ε/v; N
     top = rows, logits.real.argmax(axis=-1)
     z = logits - logits[top][:, None]  # [n,v], 0 at the largest of a row
-    nll = -(1 - smooth) * z[right] - smooth * z[counted].mean(axis=-1) if smooth else -z[right]  # −Σ_v q z
-    p, missing, log_total = _softmax(z, top)
+    nll = -(1 - smooth) * z[at_target] - smooth * z[counted].mean(axis=-1) if smooth else -z[at_target]  # −Σ_v q z
+    p, others, log_total = _softmax(z, top)
     nll += log_total[counted]  # −Σ_v q log p, as log p = z − log Σ e^z
 
     def backward(dloss: Any = 1.0) -> Array:
-        dz: Array = p.copy()
-        dz[right] -= 1 - smooth  # (1)
-        sure = top[1] == targets  # where q is large at the top of the row: p − 1 is −missing, with all its digits
-        dz[rows[sure], targets[sure]] = smooth - missing[sure]  # (1)
+        dz = p.copy()
+        dz[at_target] -= 1 - smooth  # (1)
+        sure = top[1] == targets  # p is largest at the target: there p − 1 is −others, with all its digits
+        dz[rows[sure], targets[sure]] = smooth - others[sure]  # (1)
         if smooth:
             dz -= smooth / dz.shape[1]  # (1)
         dz[~counted] = 0
@@ -57,12 +57,12 @@ def cross_entropy(
 
 
 def _softmax(z: Array, top: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """(p [n,v], 1 − p_top [n], log Σ e^z [n]) of rows that are 0 at their largest, `top`. z is written over.
+    """Return p [n,v], the others' share 1 − p_top [n], and log Σ e^z [n], of rows z that are 0 at their largest, `top`.
 
     With R = Σ e^z over the others, p_top = 1/(1 + R), 1 − p_top = R/(1 + R) and log Σ e^z = log(1 + R): so written, a
     nearly certain answer keeps its digits.
     """
-    p = np.exp(z, out=z)
+    p = np.exp(z)
     p[top] = 0
     rest = p.sum(axis=-1)  # R [n]
     p[top] = 1

@@ -19,15 +19,7 @@ def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Pullba
     else:
         words = rng.integers(2**64, size=-(-x.size // 4), dtype=np.uint64)
         keep, scale = (words.view(np.uint16)[: x.size] >= drop).reshape(x.shape), 1 / (1 - drop / 2**16)
-
-    def backward(dy: Array) -> Array:
-        dx = dy * keep
-        dx *= scale
-        return dx
-
-    y = x * keep
-    y *= scale
-    return y, backward
+    return x * keep * scale, lambda dy: dy * keep * scale
 
 
 class Dropout(Module):
@@ -50,7 +42,7 @@ class Dropout(Module):
 
 
 def active_rng(module: Module, p: float, rng: np.random.Generator | None) -> np.random.Generator | None:
-    """The Generator to drop out with, or None where nothing is dropped."""
+    """Return the Generator to drop out with, or None where nothing is dropped."""
     if p == 0:
         return None
     if rng is None and module.training:

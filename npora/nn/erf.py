@@ -47,8 +47,7 @@ def erf(x: Array) -> Array:
         if x.size and np.abs(x.imag).max() > 1e-8:
             raise ValueError("erf of a complex number is for complex steps: |imaginary part| must be ≤ 1e-8")
         slope = 2 / math.sqrt(math.pi) * np.exp(-x.real * x.real)
-        result: Array = erf(x.real) + 1j * (x.imag * slope)
-        return result
+        return erf(x.real) + 1j * (x.imag * slope)
     if x.dtype not in _TERMS:
         raise TypeError(f"erf takes float32, float64 or complex128, not {x.dtype}")
     table = _taylor_table(x.dtype)
@@ -58,6 +57,5 @@ def erf(x: Array) -> Array:
     point = k.astype(np.intp) + _BOUND * _STEPS_PER_UNIT
     value = table[-1].take(point)
     for coefficient in table[-2::-1]:  # Horner
-        value *= t
-        value += coefficient.take(point)
-    return np.asarray(value)
+        value = value * t + coefficient.take(point)
+    return value

@@ -14,13 +14,13 @@ from npora.nn.gated import gated, swiglu
 from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
 from npora.nn.packed_attention import packed_attention
-from npora.nn.rotary import rotary, rotation
+from npora.nn.rotary import frequencies, rotary, rotation
 from npora.nn.rules import causal, everything, window
 from npora.nn.scaled_attention import attention
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
     "ACTIVATIONS", "attention", "binary_cross_entropy", "causal", "cross_entropy", "dropout", "erf", "everything",
-    "gated", "gelu", "gelu_tanh", "log_softmax", "mse_loss", "normalize", "packed_attention", "relu", "rms_normalize",
-    "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "window",
+    "frequencies", "gated", "gelu", "gelu_tanh", "log_softmax", "mse_loss", "normalize", "packed_attention", "relu",
+    "rms_normalize", "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "window",
 ]  # fmt: skip

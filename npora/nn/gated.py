@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from npora.machine.blocks import by_rows
 from npora.nn.activation import silu
 from npora.nn.module import Array, Pullback
 
@@ -23,15 +22,11 @@ def gated(
     Identity: Σ dup ⊙ up = Σ dy ⊙ y, since y is linear in up.
     """
 
-    def pullback(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
+    def backward(dy: Array) -> tuple[Array, Array]:
         a, back_activation = activation(gate)
         return back_activation(dy * up), dy * a  # (2), (1)
 
-    def backward(dy: Array) -> tuple[Array, Array]:
-        dgate, dup = by_rows(pullback, gate, up, dy)
-        return dgate, dup
-
-    return by_rows(lambda gate, up: activation(gate)[0] * up, gate, up), backward
+    return activation(gate)[0] * up, backward
 
 
 def swiglu(gate: Array, up: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:

@@ -1,35 +1,53 @@
-"""What becomes of gradients in this thread: whether there are any, how often backward runs, where they are added up."""
+"""The settings of a thread: whether there are gradients, how often backward runs, and where gradients are added up."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy.typing as npt
 
 Gradients = dict[Any, npt.NDArray[Any]]  # by parameter
-_state = threading.local()
+
+
+class _Settings(threading.local):
+    """Each thread has its own; what stands here holds until a block says otherwise."""
+
+    grad_enabled = True
+    backward_once = False
+    gradients: Gradients | None = None
+    replay: Callable[[str, Callable[[], Any]], Any] | None = None  # of held values
+
+
+this_thread = _Settings()
+
+
+@contextmanager
+def within(**settings: Any) -> Iterator[None]:
+    """Within this block (in this thread) these settings hold, and after it those that held before."""
+    before = {name: getattr(this_thread, name) for name in settings}
+    vars(this_thread).update(settings)
+    try:
+        yield
+    finally:
+        vars(this_thread).update(before)
 
 
 def is_grad_enabled() -> bool:
-    return getattr(_state, "grad_enabled", True)
+    return this_thread.grad_enabled
 
 
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Within this block (in this thread) layers drop their closures at once, so inference holds no activations."""
-    before = is_grad_enabled()
-    _state.grad_enabled = False
-    try:
+    with within(grad_enabled=False):
         yield
-    finally:
-        _state.grad_enabled = before
 
 
 def is_backward_once() -> bool:
-    return getattr(_state, "backward_once", False)
+    return this_thread.backward_once
 
 
 @contextmanager
@@ -39,17 +57,8 @@ def backward_once() -> Iterator[None]:
     So memory shrinks as backward goes. It runs once: after that the stack's backward raises RuntimeError. Elsewhere a
     pullback is a function like any other, and may be called once for each upstream gradient.
     """
-    before = is_backward_once()
-    _state.backward_once = True
-    try:
+    with within(backward_once=True):
         yield
-    finally:
-        _state.backward_once = before
-
-
-def gradients_of_this_thread() -> Gradients | None:
-    """Where gradients are added up within gradients_apart(); None outside, where each parameter has its own."""
-    return getattr(_state, "gradients", None)
 
 
 @contextmanager
@@ -58,9 +67,6 @@ def gradients_apart() -> Iterator[Gradients]:
 
     So several threads may run backward at a time, over parameters that they share.
     """
-    before = gradients_of_this_thread()
-    _state.gradients = {}
-    try:
-        yield _state.gradients
-    finally:
-        _state.gradients = before
+    gradients: Gradients = {}
+    with within(gradients=gradients):
+        yield gradients

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from npora.nn.module import Array
+from npora.nn.grad_mode import this_thread, within
+from npora.nn.module import Array
 
-_thread = threading.local()
-Values = dict[tuple[str, int], "Array"]
+Values = dict[tuple[str, int], Array]
 
 
 def held(name: str, f: Callable[[], Array]) -> Array:
-    """f(), which the pullback treats as a constant: what it hangs on gets no gradient through it.
+    """Return f(), which the pullback treats as a constant: what f depends on gets no gradient through it.
 
     Such a pullback is the derivative of forward with this value held where it is, and of nothing else. A check, which
     evaluates forward around a point, therefore does so within `holding`: what it tests is then what is claimed.
 
     f draws no random numbers: where the value is replayed it is not called.
     """
-    replay = getattr(_thread, "replay", None)
-    value: Array = f() if replay is None else replay(name, f)
-    return value
+    return f() if this_thread.replay is None else this_thread.replay(name, f)
 
 
 @contextmanager
 def holding(values: Values, dtype: npt.DTypeLike) -> Iterator[None]:
-    """Within this block (in this thread), which holds one forward, each value that is held is the one in `values`, in
-    this dtype: it stands there under its name and its number among those of that name. The first forward, at the point
-    itself, puts it there; a clear() of `values` makes the next one the first again.
+    """Within this block (in this thread), which holds one forward, held values are those in `values`, in this dtype.
+
+    Each stands there under its name and its number among those of that name. The first forward, at the point itself,
+    puts it there; after a clear() of `values` the next forward does.
     """
     asked: Counter[str] = Counter()
 
@@ -45,9 +41,5 @@ def holding(values: Values, dtype: npt.DTypeLike) -> Iterator[None]:
             values[key] = f()
         return values[key].astype(dtype, copy=False)
 
-    before = getattr(_thread, "replay", None)
-    _thread.replay = replay
-    try:
+    with within(replay=replay):
         yield
-    finally:
-        _thread.replay = before

@@ -10,44 +10,29 @@ import numpy.typing as npt
 from npora.nn.module import Array
 
 
-class TorchWords:
-    """The 32-bit words of torch's generator on the CPU, `torch.Generator().manual_seed(seed)`, and what torch makes of
-    them, bit for bit: for files that hold a seed in place of the numbers drawn from it. Both generators are the
-    Mersenne twister with its authors' seeding, which NumPy promises to keep."""
-
-    def __init__(self, seed: int) -> None:
-        self._words = np.random.RandomState(seed & 0xFFFFFFFF)  # torch takes 32 bits of the seed too
-
-    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Array:
-        """`torch.empty(shape).uniform_(low, high)` in float32: 24 bits of each word, times 2⁻²⁴, times high − low."""
-        words = self._words.randint(0, 2**32, shape, np.uint32)
-        a, b = np.float32(low), np.float32(high)
-        return ((words & 0xFFFFFF) * 2.0**-24 * float(b - a) + float(a)).astype(np.float32)
-
-
 class Unset:
-    """Stands for a Generator where values will be loaded over the initial ones: zeros, no memory until written to."""
+    """An Unset stands for a Generator where values are loaded later: it gives zeros, which take no memory till then."""
 
 
 Source = np.random.Generator | Unset
 
 
 def default_rng(rng: Source | int | None) -> Source:
-    """The Generator itself, or one from a seed; without either the seed is 0, so that a layer is reproducible."""
+    """Return the Generator itself, or one from a seed, which is 0 unless given, so that a layer is reproducible."""
     if isinstance(rng, np.random.Generator | Unset):
         return rng
     return np.random.default_rng(0 if rng is None else rng)
 
 
 def normal(rng: Source, shape: tuple[int, ...], std: float, dtype: npt.DTypeLike = np.float32) -> Array:
-    """N(0, std²), as BERT's and GPT-2's weights start (std 0.02)."""
+    """Draw from N(0, std²), as BERT's and GPT-2's weights start (std 0.02)."""
     if isinstance(rng, Unset):
         return np.zeros(shape, dtype=dtype)
     return (rng.standard_normal(shape) * std).astype(dtype)
 
 
 def kaiming_uniform(rng: Source, shape: tuple[int, int], dtype: npt.DTypeLike = np.float32) -> Array:
-    """U(±1/√fan_in) for a weight [o,i]: torch's and PEFT's `kaiming_uniform_(a=√5)` (He et al., 2015)."""
+    """Draw a weight [o,i] from U(±1/√i): torch's and PEFT's `kaiming_uniform_(a=√5)` (He et al., 2015)."""
     if isinstance(rng, Unset):
         return np.zeros(shape, dtype=dtype)
     bound = 1 / math.sqrt(shape[1]) if shape[1] else 0.0

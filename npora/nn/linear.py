@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npora.machine.product import product
 from npora.nn import init
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.init import Source
 from npora.nn.module import Array, Module, Parameter, Pullback
 
@@ -38,18 +38,18 @@ class Linear(Module):
         rng: Source | int | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        self.weight = Parameter(init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype))
+        W = init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype)
+        self.weight = Parameter(np.ascontiguousarray(self.turned(W)))
         self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        """`rng` goes unused: it is for the layers that may stand in this one's place, such as LoRALinear, and are
-        called with the same arguments."""
+        """`rng` is not used here. What may stand in this layer's place is called alike, and drops out with it."""
         weight, bias, W = self.weight, self.bias, self.weight.data
-        x = activations(self, x, W)
+        x = checked_input(self, x, W)
         kept = x if weight.requires_grad else None
         y = matmul(x, W.T)  # [...,o]
         if bias is not None:
-            y += bias.data
+            y = y + bias.data
 
         def backward(dy: Array) -> Array:
             if kept is not None:
@@ -61,33 +61,24 @@ class Linear(Module):
         return y, backward
 
     def product(self, x: Array) -> tuple[Array, Pullback]:
-        """x Wᵀ, without b.    x [...,i]  →  [...,o]"""
+        """y = x Wᵀ: the layer without its b.    x [...,i]  →  y [...,o]"""
         linear = copy.copy(self)
         linear.bias = None
         return linear.forward(x)
 
-    def plus_bias(self, y: Array) -> tuple[Array, Pullback]:
-        """y + b, for a y that is not kept: it is added to in place.    y [...,o]  →  [...,o]"""
-        bias = self.bias
-        if bias is not None:
-            y += bias.data
-
-        def backward(dy: Array) -> Array:
-            if bias is not None and bias.requires_grad:
-                bias.accumulate(rows(dy).sum(axis=0))
-            return dy
-
-        return y, backward
+    def turned(self, W: Array) -> Array:
+        """Turn W [o,i] the way round that `weight` holds it; and what `weight` holds, back to W [o,i]."""
+        return W
 
     @property
     def matrix(self) -> Array:
-        """W [o,i], whichever way round the weight is: an array, or a stored matrix that gives its floats when asked."""
-        return self.weight.data
+        """W [o,i]: an array, or a stored matrix that gives its floats when asked."""
+        return self.turned(self.weight.data)
 
     def with_matrix(self, W: Array) -> Linear:
-        """A layer with this one's bias and with W [o,i], frozen, as a weight of its own."""
+        """Return a layer with this one's bias and with W [o,i], frozen, as a weight of its own."""
         linear = copy.copy(self)
-        linear.weight = Parameter(W, requires_grad=False)
+        linear.weight = Parameter(self.turned(W), requires_grad=False)
         return linear
 
     @property
@@ -111,28 +102,16 @@ class Conv1D(Linear):
         dW = Σₙ xₙᵀ dyₙ     (2)
         db = Σₙ dyₙ         (3)
 
-    It is Linear with the transposed weight, and as a matrix [o,i] a view of it.
+    It is Linear but for the way round that the weight is held, which spares a copy of each gradient.
     """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        rng: Source | int | None = None,
-        dtype: npt.DTypeLike = np.float32,
-    ) -> None:
-        super().__init__(in_features, out_features, bias, rng=rng, dtype=dtype)
-        self.weight.data = np.ascontiguousarray(self.weight.data.T)  # [o,i] → [i,o]
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         weight, bias, W = self.weight, self.bias, self.weight.data
-        x = activations(self, x, W.T)
+        x = checked_input(self, x, W.T)
         kept = x if weight.requires_grad else None
         y = matmul(x, W)  # [...,o]
         if bias is not None:
-            y += bias.data
+            y = y + bias.data
 
         def backward(dy: Array) -> Array:
             if kept is not None:
@@ -143,20 +122,18 @@ class Conv1D(Linear):
 
         return y, backward
 
-    @property
-    def matrix(self) -> Array:
-        W: Array = self.weight.data.T  # [i,o] → [o,i]
-        return W
-
-    def with_matrix(self, W: Array) -> Linear:
-        return super().with_matrix(W.T)
+    def turned(self, W: Array) -> Array:
+        return W.T  # [o,i] → [i,o], and back
 
 
 def rows(x: Array) -> Array:
-    """All leading axes as one."""
+    """Return x with all its leading axes as one."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # [...,i] → [n,i]
 
 
 def matmul(x: Array, W: Array) -> Array:
-    """x W as one product, which for an x of more than two axes `x @ W` is not.    x [...,i]  W [i,o]  →  [...,o]"""
+    """Return x W, computed as one product, which for an x of more than two axes `x @ W` is not.
+
+    x [...,i]  W [i,o]  →  [...,o]
+    """
     return product(rows(x), W).reshape(*x.shape[:-1], W.shape[1])  # [...,i] → [n,i] → [n,o] → [...,o]

@@ -21,8 +21,7 @@ def mse_loss(prediction: Array, target: Array) -> tuple[Any, LossPullback]:
     number = max(difference.size, 1)
 
     def backward(dloss: Any = 1.0) -> Array:
-        dy: Array = difference * np.asarray(2 * dloss / number, dtype=difference.dtype)
-        return dy
+        return difference * np.asarray(2 * dloss / number, dtype=difference.dtype)
 
     return (difference * difference).sum() / number, backward
 
@@ -44,7 +43,7 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Any, LossPullba
 
     def backward(dloss: Any = 1.0) -> Array:
         near, far = 1 / (1 + tail), tail / (1 + tail)  # σ(|z|), σ(−|z|)
-        dz: Array = np.where(positive, (1 - targets) * near - targets * far, (1 - targets) * far - targets * near)
+        dz = np.where(positive, (1 - targets) * near - targets * far, (1 - targets) * far - targets * near)
         dz *= np.asarray(dloss / number, dtype=dz.dtype)
         return dz
 

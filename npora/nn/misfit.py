@@ -1,4 +1,4 @@
-"""How tensors differ from those that were expected, and how that is said."""
+"""Tensors are compared with those that were expected, and what does not fit is said by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 12  # tensors of one kind that a message names
 
 
 class Misfit(NamedTuple):
-    """The names of the tensors that do not fit, by kind. Who lets some of them pass replaces that list."""
+    """A Misfit has the names of the tensors that do not fit, by kind. Who lets some of them pass replaces that list."""
 
     missing: list[str]
     unexpected: list[str]
@@ -22,7 +22,7 @@ class Misfit(NamedTuple):
 
     @classmethod
     def of(cls, tensors: Tensors, shapes: Shapes, kinds: str = "f") -> Misfit:
-        """tensors : what came; shapes : what was expected; kinds : NumPy's letters for the dtypes that can be used"""
+        """Compare the tensors that came with the shapes that were expected. kinds : NumPy's letters of usable dtypes"""
         both = [name for name in shapes if name in tensors]
         return cls(
             missing=[name for name in shapes if name not in tensors],
@@ -32,7 +32,7 @@ class Misfit(NamedTuple):
         )
 
     def said(self, tensors: Tensors, shapes: Shapes, why: Callable[[str], str] = lambda name: "") -> list[str]:
-        """What is wrong, tensor by tensor. why : what is said behind an unexpected name"""
+        """Say what is wrong, tensor by tensor. why : what is said behind an unexpected name"""
         return [
             *some(f"missing: {name}" for name in self.missing),
             *some(f"unexpected: {name}{why(name)}" for name in self.unexpected),
@@ -46,7 +46,7 @@ class Misfit(NamedTuple):
 
 
 def some(sentences: Iterable[str]) -> list[str]:
-    """The first dozen, and how many more there are."""
+    """Return the first dozen, and how many more there are."""
     every = list(sentences)
     more = len(every) - _MOST
     return every if more <= 0 else [*every[:_MOST], f"and {more} more of this kind"]

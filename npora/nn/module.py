@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from npora.machine.stored import Stored
-from npora.nn.contract import fitting, no_pullback
+from npora.nn.contract import Array as Array
+from npora.nn.contract import checked_pullback, no_pullback
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.misfit import Misfit
-from npora.nn.parameter import Array as Array
 from npora.nn.parameter import Parameter as Parameter
 from npora.nn.tree import described, tree
 
@@ -31,7 +31,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Module:
-    """A layer: parameters and modules as plain attributes (also in lists and dicts), and a `forward`.
+    """A layer has parameters and modules as plain attributes (also in lists and dicts), and a `forward`.
 
     `forward` returns the value and its pullback. Names are the attribute paths, `encoder.layer.0.query.weight`.
     """
@@ -44,24 +44,24 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         result = self.forward(*args, **kwargs)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
-            raise TypeError(no_pullback(type(self).__name__, result))
+            raise no_pullback(self, result)
         output, backward = result
         if not is_grad_enabled():
             return output, _no_backward  # drops the closure, and with it every activation that it held
-        return output, fitting(type(self).__name__, output, backward) if isinstance(output, np.ndarray) else backward
+        return output, checked_pullback(self, output, backward) if isinstance(output, np.ndarray) else backward
 
     def __repr__(self) -> str:
         return tree(self, Module.__repr__)
 
     def extra_repr(self) -> str:
-        """What a printed module says of itself beside its children: its own parameters, and settings that are numbers
-        or words. A layer may say something else."""
+        """Say what is printed of a module beside its children: its own parameters, and settings that are numbers or
+        words. A layer may say something else."""
         own = [(name, value) for name, value in self.named_members() if isinstance(value, Parameter)]
         return ", ".join(described(own, vars(self)))
 
     def named_members(self) -> Iterator[tuple[str, Module | Parameter]]:
-        """The modules and parameters that this one holds, under the names that they have in it: by default those of its
-        attributes. What walks modules or parameters goes by this, so a module may give its members other names."""
+        """Yield the modules and parameters that this one holds, under their names in it: by default its attributes'.
+        Whatever walks modules or parameters goes by this, so that a module may give its members other names."""
         for name, value in vars(self).items():
             yield from _walk(name, value)
 
@@ -71,7 +71,7 @@ class Module:
                 yield name, member
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Every module below this one and itself (under the name `prefix`), each under its first name."""
+        """Yield every module below this one and itself (under the name `prefix`), each under its first name."""
         seen: set[int] = set()
         for path, module in self._all_modules(prefix):
             if id(module) not in seen:
@@ -88,7 +88,7 @@ class Module:
             yield module
 
     def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter, each once, under its first name; under all of its names without `remove_duplicate`."""
+        """Yield every parameter once, under its first name; under all of its names without `remove_duplicate`."""
         seen: set[int] = set()
         for path, module in self.named_modules():
             for name, parameter in module.named_members():
@@ -101,14 +101,14 @@ class Module:
             yield parameter
 
     def get_parameter(self, name: str) -> Parameter:
-        """The parameter of this name, as in `encoder.layer.0.query.weight`."""
+        """Return the parameter of this name, as in `encoder.layer.0.query.weight`."""
         for path, parameter in self.named_parameters():
             if path == name:
                 return parameter
         raise AttributeError(f"{type(self).__name__} has no parameter '{name}'")
 
     def get_submodule(self, path: str) -> Module:
-        """The module at a dotted path, as in `encoder.layer.0.attention`."""
+        """Return the module at a dotted path, as in `encoder.layer.0.attention`."""
         for name, module in self._all_modules(""):
             if name == path:
                 return module
@@ -152,7 +152,7 @@ class Module:
         return self.train(False)
 
     def state_dict(self) -> dict[str, Array]:
-        """The parameters' arrays themselves, by name; of those that hold a stored matrix, that."""
+        """Return what the parameters hold, by name: the arrays or stored matrices themselves."""
         return {name: parameter.data for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -174,12 +174,12 @@ class Module:
 
 
 def is_trained(*modules: Module) -> bool:
-    """Whether a parameter of theirs requires a gradient."""
+    """Say whether a parameter of these modules requires a gradient."""
     return any(parameter.requires_grad for module in modules for parameter in module.parameters())
 
 
 def _walk(name: str, value: object) -> Iterator[tuple[str, Module | Parameter]]:
-    """The modules and parameters in an attribute: itself, or the items of a list or dict."""
+    """Yield the modules and parameters in an attribute: itself, or the items of a list or dict."""
     if isinstance(value, Module | Parameter):
         yield name, value
     elif isinstance(value, list | tuple):
@@ -199,7 +199,7 @@ def _step(owner: Any, part: str) -> Any:
 
 
 def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backward]:
-    """layer(*inputs, **keywords), keeping nothing but the inputs: backward runs the forward again (Chen et al., 2016).
+    """Call layer(*inputs, **keywords) and keep the inputs alone: backward runs forward again (Chen et al., 2016).
 
     A Generator among the keywords is copied first, so that dropout draws the same mask again: same bits, less memory.
     """

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from npora.machine.threads import in_parallel
-from npora.nn.attention_plan import SCORES, Block, Heads, Piece, plan
+from npora.nn.attention_plan import SCORES, Block, Heads, Piece, plan, shared_plan
 from npora.nn.module import Array
 from npora.nn.packing import Packing
 from npora.nn.rules import Rule, everything
@@ -31,9 +31,10 @@ def packed_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     rng: np.random.Generator | None = None,
+    places: Array | None = None,
     scores_at_once: int = SCORES,
 ) -> tuple[Array, AttentionPullback]:
-    """Attention of each sequence's rows to the rows of its own keys.
+    """Attend from each sequence's rows to the rows of its own keys.
 
     q [n,h·d]  k [s,g·d]  v [s,g·o]  →  y [n,h·o]. `packing` says which rows of q form which sequence, `key_packing`
     the same for k and v (self-attention: the same). Of h query heads h/g in a row share a key head (grouped-query
@@ -46,8 +47,9 @@ def packed_attention(
     Parameters
     ----------
     heads : h; the width of q and k gives d and g
-    rule : which keys a query sees (`everything`, `causal`, `window(width)`). Of t queries and s keys the queries are
-        the last: query number 0 has the place s − t.
+    rule : which keys a query sees (`everything`, `causal`, `window(width)`)
+    places : int [n], each query's place among the keys of its sequence. Of t queries and s keys the queries are the
+        last unless it is given: query number 0 has the place s − t.
     bias : broadcasts to [b,h,t,s] of the longest sequence; a shorter one takes its top left corner. −∞ hides a key.
     scores_at_once : how many scores a piece may have
 
@@ -63,7 +65,10 @@ def packed_attention(
     B = None if bias is None else _by_group(bias, sizes.per_group)  # [b|1,g|1,h/g|1,t|1,s|1]
     Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, sizes.per_group, e), q.dtype)
     score = partial(attention, scale=scale, dropout_p=dropout_p)
-    pieces = plan(packing, key_packing, rule, sizes, scores_at_once)
+    if places is None:
+        pieces = shared_plan(packing, key_packing, rule, sizes, scores_at_once)
+    else:
+        pieces = tuple(plan(packing, key_packing, rule, sizes, scores_at_once, places))
     seeds = [int(rng.integers(1 << 62)) if rng is not None and dropout_p > 0 else None for _ in pieces]
     backs = in_parallel([
         partial(_attend, score, Q, K, V, B, Y, piece, seed) for piece, seed in zip(pieces, seeds, strict=True)
@@ -93,7 +98,7 @@ def _attend(
     piece: Piece,
     seed: int | None,
 ) -> PiecePullback:
-    """Fills the piece's part of Y. The pullback that it returns fills that of dQ, dK, dV and dB."""
+    """Fill the piece's part of Y. The pullback that is returned fills the piece's part of dQ, dK, dV and dB."""
     groups, of_q, of_k = piece.groups, piece.queries, piece.keys
     q, k, v = of_q.spread(Q[:, groups]), of_k.spread(K[:, groups]), of_k.spread(V[:, groups])  # [b,t|s,g,h/g|1,d|e]
     q, k, v = _heads_first(q), _heads_first(k), _heads_first(v)  # [b,g,h/g|1,t|s,d|e]
@@ -134,20 +139,19 @@ def _attend(
 
 
 def _heads_first(x: Array) -> Array:
-    """A view in the order that products want.    [b,t,g,h/g,d]  →  [b,g,h/g,t,d]"""
-    view: Array = x.transpose(0, 2, 3, 1, 4)
-    return view
+    """View x in the order that products want.    [b,t,g,h/g,d]  →  [b,g,h/g,t,d]"""
+    return x.transpose(0, 2, 3, 1, 4)
 
 
 def _by_group(bias: Array, per_group: int) -> Array:
-    """bias, which broadcasts to [b,h,t,s]  →  [b|1,g|1,h/g|1,t|1,s|1]"""
+    """View a bias that broadcasts to [b,h,t,s] as [b|1,g|1,h/g|1,t|1,s|1]."""
     batch, heads, t, s = (1,) * (4 - bias.ndim) + bias.shape
     per_group = min(per_group, heads)  # 1 where the heads share the bias
     return bias.reshape(batch, heads // per_group, per_group, t, s)
 
 
 def _cells(bias: Array, piece: Piece, block: Block) -> tuple[slice, ...]:
-    """Where in a bias [b|1,g|1,h/g|1,t|1,s|1] a block has its own."""
+    """Say where in a bias [b|1,g|1,h/g|1,t|1,s|1] a block has its own."""
     parts = (piece.sequences, piece.groups, slice(None), block.queries, block.keys)
     return tuple(slice(None) if size == 1 else part for size, part in zip(bias.shape, parts, strict=True))
 

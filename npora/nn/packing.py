@@ -13,7 +13,7 @@ from npora.nn.readable import Readable, brief
 
 @dataclass(frozen=True, eq=False)
 class Packing(Readable):
-    """Where the sequences of a batch lie: each is a run of rows, and they follow one another.
+    """A Packing says where the sequences of a batch lie: each is a run of rows, and they follow one another.
 
     Row-wise layers (linear, norm, activation) take rows `[n,m]` and never see sequences; attention asks where they lie.
 
@@ -54,45 +54,45 @@ class Packing(Readable):
 
     @classmethod
     def of_lengths(cls, lengths: npt.ArrayLike) -> Packing:
-        """Sequences of the given lengths, one right behind the other."""
+        """Pack sequences of the given lengths, one right behind the other."""
         lengths = np.asarray(lengths, dtype=np.int64)
         ends = lengths.cumsum()
         return cls(ends - lengths, lengths, int(lengths.sum()))
 
     @classmethod
     def dense(cls, batch: int, length: int) -> Packing:
-        """`batch` sequences of the same `length`, one right behind the other."""
+        """Pack `batch` sequences of the same `length`, one right behind the other."""
         return cls.spaced(np.full(batch, length), length)
 
     @classmethod
     def spaced(cls, lengths: npt.ArrayLike, every: int) -> Packing:
-        """Sequences whose first rows stand `every` rows apart, with rows of nobody behind the shorter ones."""
+        """Pack sequences whose first rows stand `every` rows apart, with rows of nobody behind the shorter ones."""
         lengths = np.asarray(lengths)
         return cls(np.arange(len(lengths)) * every, lengths, len(lengths) * every)
 
     @property
     def sequences(self) -> Array:
-        """int [n], which sequence each row belongs to; rows of nobody do not count."""
-        return np.asarray(np.arange(len(self.lengths)).repeat(self.lengths))
+        """The number of the sequence that each row belongs to, int [n]; rows of nobody do not count."""
+        return np.arange(len(self.lengths)).repeat(self.lengths)
 
     @property
     def places(self) -> Array:
-        """int [n], the number of each row in its sequence, from 0; rows of nobody do not count."""
+        """The number of each row in its sequence, from 0, int [n]; rows of nobody do not count."""
         before = self.lengths.cumsum() - self.lengths
-        return np.asarray(np.arange(int(self.lengths.sum())) - before.repeat(self.lengths))
+        return np.arange(self.lengths.sum()) - before.repeat(self.lengths)
 
     def rows_of(self, sequences: npt.ArrayLike) -> Array:
-        """int, the rows of these sequences, in this order; one may stand several times."""
+        """Return the rows of these sequences, in this order; one may stand several times."""
         sequences = np.asarray(sequences)
         chosen = Packing.of_lengths(self.lengths[sequences])
-        return np.asarray(self.starts[sequences].repeat(chosen.lengths) + chosen.places)
+        return self.starts[sequences].repeat(chosen.lengths) + chosen.places
 
     def first_rows(self) -> Array:
-        """int [b], each sequence's first row. Raises ValueError where a sequence has none."""
+        """Return each sequence's first row, int [b]. Raises ValueError where a sequence has none."""
         if (empty := np.flatnonzero(self.lengths == 0)).size:
             raise ValueError(f"sequence {empty[0]} of the batch has no token: its attention mask is all zeros")
         return self.starts  # [b]
 
     def last_rows(self) -> Array:
-        """int [b], each sequence's last row. Raises ValueError where a sequence has none."""
-        return np.asarray(self.first_rows() + self.lengths - 1)
+        """Return each sequence's last row, int [b]. Raises ValueError where a sequence has none."""
+        return self.first_rows() + self.lengths - 1

@@ -11,7 +11,7 @@ from npora.nn.readable import Readable
 
 
 class Padding(Readable):
-    """Which cells of a padded batch [b,t] are tokens: read row by row, they are the n rows that a model works on.
+    """A Padding says which cells of a padded batch [b,t] are tokens: these, row by row, are a model's n rows.
 
     Parameters
     ----------
@@ -34,8 +34,7 @@ class Padding(Readable):
         """Drop the padding."""
         if padded.shape[:2] != self.mask.shape:
             raise ValueError(f"expected a padded batch of shape {self.mask.shape} + (…), got {padded.shape}")
-        rows: Array = padded[self.mask]  # [b,t,...] → [n,...]
-        return rows
+        return padded[self.mask]  # [b,t,...] → [n,...]
 
     def unpack(self, rows: Array) -> Array:
         """Put the padding back, as zeros."""

@@ -8,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.machine.stored import Stored, form_of
-from npora.nn.contract import unfit_gradient
-from npora.nn.grad_mode import gradients_of_this_thread
-
-Array = npt.NDArray[Any]
+from npora.nn.contract import Array, unfit_gradient
+from npora.nn.grad_mode import this_thread
 
 
 class Parameter:
-    """An array that a layer owns: its value `data`, its accumulated gradient `grad`, and whether it is trained.
+    """A parameter has its value `data`, its accumulated gradient `grad`, and `requires_grad`, whether it is trained.
 
     A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
     Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
@@ -77,16 +75,14 @@ class Parameter:
         """Add to `grad`. The first gradient is copied, so that `grad` never aliases what backward computed with."""
         if gradient.shape != self.shape or gradient.dtype != self.dtype:
             raise unfit_gradient(gradient, self.shape, self.dtype)
-        collected = gradients_of_this_thread()
-        so_far = self.grad if collected is None else collected.get(self)
-        if so_far is None:
-            so_far = gradient.copy()
-        else:
+        apart = this_thread.gradients
+        so_far = self.grad if apart is None else apart.get(self)
+        if so_far is not None:
             so_far += gradient
-        if collected is None:
-            self.grad = so_far
+        elif apart is None:
+            self.grad = gradient.copy()
         else:
-            collected[self] = so_far
+            apart[self] = gradient.copy()
 
     def __repr__(self) -> str:
         state = "trainable" if self.requires_grad else "frozen"

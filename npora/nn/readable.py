@@ -1,4 +1,4 @@
-"""What an object says of itself: one line where that fits, and no dump of its numbers."""
+"""Objects print what they are: one line where that fits, and no dump of their numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEW = 12  # numbers of an array, or items of a list, that are shown
 
 
 class Readable:
-    """Prints as Class(name=value, …), of its public attributes, or what `said` yields in their place.
+    """An object prints as Class(name=value, …), of its public attributes or of what `said` yields in their place.
 
     A dataclass that inherits from this one prints so, too.
     """
@@ -24,7 +24,7 @@ class Readable:
             cls.__repr__ = cls.__repr__  # type: ignore[method-assign]  # or @dataclass would write its own
 
     def said(self) -> Iterator[str]:
-        """What stands between the brackets, item by item."""
+        """Yield what stands between the brackets, item by item."""
         return _attributes(self)
 
     def __repr__(self) -> str:
@@ -42,7 +42,7 @@ def _attributes(owner: object) -> Iterator[str]:
 
 
 def laid_out(name: str, items: Iterable[str]) -> str:
-    """name(item, item, …), over as many lines as it takes."""
+    """Write name(item, item, …), over as many lines as it takes."""
     lines, rest = [f"{name}("], list(items)
     for place, item in enumerate(rest):
         item += ", " if place + 1 < len(rest) else ")"
@@ -53,12 +53,12 @@ def laid_out(name: str, items: Iterable[str]) -> str:
 
 
 def named_tuple(value: Any) -> str:
-    """What a NamedTuple says of itself; to be its __repr__."""
+    """Print a NamedTuple; this is to be its __repr__."""
     return laid_out(type(value).__name__, (f"{name}={brief(item)}" for name, item in value._asdict().items()))
 
 
 def brief(value: object, depth: int = 2) -> str:
-    """A value in some words: an array by its type and shape unless it has few numbers, a long list by its length."""
+    """Describe a value shortly: an array by type and shape unless it has few numbers, a long list by its length."""
     if isinstance(value, float | np.floating):
         return min(str(value), f"{value:.6g}", key=len) if value % 1 else str(value)
     if isinstance(value, np.generic):

@@ -1,6 +1,8 @@
-"""Rotary position embedding: a position as an angle."""
+"""Rotary positions: a position is an angle by which queries and keys are turned."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -8,12 +10,8 @@ import numpy.typing as npt
 from npora.nn.module import Array, Pullback
 
 
-def rotation(
-    positions: Array, d: int, theta: float = 10000.0, dtype: npt.DTypeLike = np.float32
-) -> tuple[Array, Array]:
-    """(cos φ, sin φ), each [n,1,d/2], of the angles φ = p θ^(−2j/d) of a head's pairs.    positions p, int [n]
-
-    All layers turn by the same angles. They are computed in float64 whatever dtype is: a position may be large.
+def frequencies(d: int, theta: float = 10000.0) -> Array:
+    """ω_j = θ^(−2j/d), by which pair j of a head turns with each position (Su et al., 2021).    →  [d/2]
 
     Raises
     ------
@@ -21,7 +19,43 @@ def rotation(
     """
     if d % 2:
         raise ValueError(f"rotary takes heads of even width, since it turns pairs; got heads of {d} features")
-    angle = positions[:, None, None] * theta ** (-np.arange(0, d, 2) / d)  # [n,1,d/2]
+    return np.asarray(theta ** (-np.arange(0, d, 2) / d))
+
+
+def linear(omega: Array, *, factor: float) -> Array:
+    """ω/s, as if all positions were s times nearer to each other (Chen et al., 2023: position interpolation).
+
+    A model that learnt L positions meets no angle that it does not know up to the position s L.    omega [d/2]
+    """
+    return omega / factor
+
+
+def llama3(
+    omega: Array,
+    *,
+    factor: float,
+    low_freq_factor: float,
+    high_freq_factor: float,
+    original_max_position_embeddings: float,
+) -> Array:
+    """ω ((1 − γ)/s + γ), which slows the slow pairs alone, by s (Llama 3.1; `apply_scaling` of Meta's llama-models).
+
+        γ = min(max((ρ − low)/(high − low), 0), 1)    with ρ = L ω/2π, the turns of a pair within the L positions learnt
+
+    A pair that turns more than `high` times within L knows all angles, and is left alone: γ = 1. One that turns less
+    than `low` times has not seen a whole circle, and is `linear`: γ = 0. In between γ grows evenly.    omega [d/2]
+    """
+    turns = original_max_position_embeddings * omega / (2 * math.pi)
+    gamma = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
+    return np.asarray(omega * ((1 - gamma) / factor + gamma))
+
+
+def rotation(positions: Array, omega: Array, dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
+    """(cos φ, sin φ), each [n,1,d/2], of the angles φ = p ω of a head's pairs.    positions p, int [n]  omega [d/2]
+
+    They are computed in float64 whatever dtype is: a position may be large.
+    """
+    angle = positions[:, None, None] * omega  # [n,1,d/2]
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 

@@ -13,7 +13,7 @@ from npora.nn.softmax import softmax
 
 
 def _queries_and_keys_balance(inputs: Named, gradients: Named) -> Identities:
-    """z = q kᵀ does not see q → c q, k → k / c."""
+    """The scores q kᵀ do not change with q → c q, k → k / c."""
     q_terms = (inputs["q"] * gradients["q"]).reshape(*inputs["q"].shape[:-2], -1)  # [...,t·d]
     k_terms = (inputs["k"] * gradients["k"]).reshape(*inputs["k"].shape[:-2], -1)  # [...,s·d]
     yield "Σ qᵀ dq = Σ dkᵀ k", np.concatenate([q_terms, -k_terms], axis=-1)
@@ -71,4 +71,4 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
         return x
     x = x.sum(axis=tuple(range(x.ndim - len(shape))))
     broadcast = tuple(axis for axis, size in enumerate(shape) if size == 1 and x.shape[axis] != 1)
-    return np.asarray(x.sum(axis=broadcast, keepdims=True))
+    return x.sum(axis=broadcast, keepdims=True)

@@ -50,7 +50,7 @@ def stack(
 
 
 def _taken_from(backs: list[_Back]) -> Iterator[_Back]:
-    """From the last to the first, which the list then no longer holds."""
+    """Take the pullbacks from the last to the first; the list then no longer holds them."""
     while backs:
         yield backs.pop()
 

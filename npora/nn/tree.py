@@ -13,8 +13,8 @@ from npora.nn.readable import brief, laid_out
 
 
 def tree(module: Any, plain: Callable[[Any], str]) -> str:
-    """The class, what it says of itself, and its children by name; blocks that are alike stand once, with their number.
-    A module with a __repr__ of its own, and not the `plain` one, says what that says.
+    """Print a module: its class, what it says of itself, and its children by name, of which those that are alike stand
+    once, with their number. A module with a __repr__ of its own, and not the `plain` one, says what that says.
 
     Under a tree stands how many numbers there are in all, each parameter counted once, and how many are trained.
     """
@@ -27,7 +27,7 @@ def tree(module: Any, plain: Callable[[Any], str]) -> str:
 
 
 def described(own: Sequence[tuple[str, Parameter]], attributes: dict[str, Any]) -> Iterator[str]:
-    """A layer's own parameters, with their shapes, dtype unless that is float32, and state; then its plain settings."""
+    """Yield a layer's own parameters with shape, dtype unless float32, and state; then its plain settings."""
     states = ["trainable" if parameter.requires_grad else "frozen" for _, parameter in own]
     alike = len(set(states)) == 1
     for (name, parameter), state in zip(own, states, strict=True):
@@ -41,7 +41,7 @@ def described(own: Sequence[tuple[str, Parameter]], attributes: dict[str, Any]) 
 
 
 def _is_plain(value: object) -> bool:
-    """A number or word that says something, or a few of them by name."""
+    """Say whether a value is a number or word that says something, or a few of them by name."""
     if isinstance(value, dict):
         return bool(value) and all(_is_plain(item) for item in value.values())
     return isinstance(value, str | bool | int | float | np.number) and value is not False and value != ""
@@ -62,7 +62,7 @@ def _text(module: Any, plain: Callable[[Any], str]) -> str:
 
 
 def _folded(texts: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Neighbours of a list that print alike as one: layer.0-11, 12 x BertLayer(…)."""
+    """Join neighbours of a list that print alike: layer.0-11, 12 x BertLayer(…)."""
     place = 0
     while place < len(texts):
         path, text = texts[place]

@@ -61,7 +61,7 @@ def projected_cross_entropy(
 
     def backward(dloss: Any = 1.0) -> Array:
         if at_once:
-            return np.asarray(kept * np.asarray(dloss, dtype=dtype))
+            return kept * np.asarray(dloss, dtype=dtype)
         dh = np.zeros_like(kept)
         for block, drops in zip(blocks, drawn, strict=True):
             rows = counted[block]

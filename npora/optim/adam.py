@@ -13,7 +13,7 @@ from npora.optim.optimizer import Optimizer, Params
 
 
 class Adam(Optimizer):
-    """Steps of size lr, whatever the gradient's scale (Kingma and Ba, 2014). At step t, with weight decay λ:
+    """Adam takes steps of size lr, whatever the gradient's scale (Kingma and Ba, 2014). At step t, with weight decay λ:
 
         g ← g + λ θ                                   (1)   an L2 penalty on the loss
         m ← β₁ m + (1 − β₁) g                         (2)
@@ -73,7 +73,5 @@ def _adam_step(theta: Array, g: Array, state: dict[str, Any], group: Mapping[str
     m += (1 - beta1) * g  # (2)
     v *= beta2
     v += (1 - beta2) * (g * g)  # (3)
-    denominator = np.sqrt(v)
-    denominator /= math.sqrt(1 - beta2**t)
-    denominator += group["eps"]
+    denominator = np.sqrt(v) / math.sqrt(1 - beta2**t) + group["eps"]
     theta -= group["lr"] / (1 - beta1**t) * (m / denominator)  # (4)

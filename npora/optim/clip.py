@@ -19,7 +19,8 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     ‖g‖ before clipping. Where it is not finite the gradients stay as they are.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients))
+    with np.errstate(over="ignore"):  # it is inf then
+        total = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients))
     scale = max_norm / (total + 1e-6)
     if scale < 1 and math.isfinite(total):
         for gradient in gradients:

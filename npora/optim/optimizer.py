@@ -14,7 +14,7 @@ Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 
 class Optimizer(Readable):
-    """Updates trainable parameters in place. Subclasses write `update` for one parameter.
+    """An optimiser updates trainable parameters in place. Subclasses write `update` for one parameter.
 
     params : the parameters, or groups of them, dicts with `params` and whichever defaults are to differ
     param_groups : the groups with all their options; a schedule writes to their `lr`
@@ -55,7 +55,7 @@ class Optimizer(Readable):
             parameter.grad = None
 
     def step(self) -> None:
-        """One update of every trainable parameter that has a gradient."""
+        """Update every trainable parameter that has a gradient, once."""
         for number, parameter, group in self._numbered():
             if not parameter.requires_grad or parameter.grad is None:
                 continue
@@ -68,7 +68,7 @@ class Optimizer(Readable):
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
     def state_dict(self) -> dict[str, Any]:
-        """The state and the groups' options, without the parameters."""
+        """Return the state and the groups' options, without the parameters."""
         groups = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
         return {"state": {number: dict(values) for number, values in self.state.items()}, "param_groups": groups}
 

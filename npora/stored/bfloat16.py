@@ -14,8 +14,9 @@ Array = npt.NDArray[Any]
 
 
 class BFloat16(Stored):
-    """An array in bfloat16, in half the memory of float32: sign, exponent, and seven digits of the sixteen-and-seven
-    that float32 has. To widen is to put zeros in the place of the others, so it is exact.
+    """A BFloat16 is an array in half the memory of float32: sign, exponent, and seven of float32's 23 binary digits.
+
+    To widen a number is to put zeros in the place of the other digits, so it is exact.
 
     bits : uint16, the upper halves. They may be a read-only map of a file; they are read-only from now on
     """
@@ -35,7 +36,7 @@ class BFloat16(Stored):
 
     @classmethod
     def rounded(cls, x: npt.ArrayLike) -> BFloat16:
-        """Each number as the nearest that bfloat16 has, of two as near the even one, as torch rounds."""
+        """Round each number to the nearest that bfloat16 has; of two as near to the even one, as torch does."""
         x = np.asarray(x)
         flat, bits = x.reshape(-1), np.empty(x.size, np.uint16)
         for start in range(0, x.size, BLOCK):
@@ -48,6 +49,6 @@ class BFloat16(Stored):
 
     @classmethod
     def exactly(cls, x: Array) -> BFloat16 | None:
-        """The same numbers, where bfloat16 has all of them; None where it has not."""
+        """Return the same numbers where bfloat16 has all of them, and None where it has not."""
         narrow = cls.rounded(x)
         return narrow if np.array_equal(narrow[:], x) else None

@@ -27,8 +27,8 @@ class Batches:
     """
 
     def __init__(self, model: Module, tokenizer: Any, collator: Collator | None, remove_unused_columns: bool) -> None:
-        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.names = set(inspect.signature(inner.forward).parameters) - {"rng"}
+        inner = base_of(model)
+        self.names = set(inputs_of(inner))
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -85,6 +85,19 @@ class Batches:
         if "labels" not in self.names:
             raise ValueError("this model's forward takes no labels, and has no loss: take an AutoModelFor… with a head")
         raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
+
+
+def base_of(model: Module) -> Any:
+    """The model itself, or the one below its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def inputs_of(model: Any) -> tuple[str, ...]:
+    """The arrays, by name, that the model says it takes; of a Module that does not say, what its forward has names for,
+    but `rng`."""
+    if hasattr(model, "inputs"):
+        return tuple(model.inputs)
+    return tuple(name for name in inspect.signature(model.forward).parameters if name != "rng")
 
 
 @contextmanager

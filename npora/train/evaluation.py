@@ -11,12 +11,11 @@ import numpy as np
 
 from npora.machine.heap import keeping_freed_memory
 from npora.nn import Module
+from npora.nn.evaluating import evaluating
 from npora.nn.module import Array
 from npora.nn.readable import named_tuple
 from npora.train.batches import Batch, naming_rows
 from npora.train.micro_batches import infer
-from npora.train.modes import evaluating
-from npora.train.progress import Progress
 
 NO_LABELS = "no row has labels: name their column labels, label or label_ids"
 
@@ -57,7 +56,7 @@ def stream_logits(model: Module, batches: Iterable[Batch]) -> Iterator[Array]:
 def measure(
     model: Module,
     batches: Iterable[Batch],
-    progress: Progress,
+    after_batch: Callable[[], None],
     compute_metrics: Metrics | None = None,
     preprocess: Callable[[Array, Array | None], Array] | None = None,
     keep_logits: bool = True,
@@ -76,8 +75,9 @@ def measure(
     logits: list[Array] = []
     labels: list[Array] = []
     count = 0
-    with keeping_freed_memory(), evaluating(model), progress:
-        for count, batch in enumerate(batches, start=1):
+    with keeping_freed_memory(), evaluating(model):
+        for batch in batches:
+            count += 1
             if rows and ("labels" in batch) != bool(labels):
                 raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")
             numbers = range(rows, rows + len(batch["input_ids"]))
@@ -90,7 +90,7 @@ def measure(
                 labels.append(batch["labels"])
                 loss_sum += found.loss_sum
                 items += found.items
-            progress.step(count)
+            after_batch()
     predictions, label_ids = _joined(logits, 0), _joined(labels, -100) if labels else None
     metrics: dict[str, Any] = {}
     if label_ids is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from npora.nn import Module
@@ -12,7 +13,8 @@ from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Batches, Row, check_dataset
 from npora.train.evaluation import NO_LABELS, Metrics, PredictionOutput, measure, prefixed, stream_logits, why_no_loss
-from npora.train.progress import Progress
+from npora.train.handler import CallbackHandler
+from npora.train.loaders import Loader
 from npora.train.state import TrainerState
 
 logger = logging.getLogger("npora")
@@ -24,6 +26,8 @@ class Evaluator:
     model: Module
     args: TrainingArguments
     state: TrainerState
+    callback_handler: CallbackHandler
+    is_in_train: bool
     eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None
     compute_metrics: Metrics | None
     _batches: Batches
@@ -42,11 +46,14 @@ class Evaluator:
             return {name: value for metrics in found for name, value in metrics.items()}
         # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
         keep = self.compute_metrics is not None and not self.args.prediction_loss_only
-        prediction, labels = self._measure(check_dataset(data, "eval_dataset"), "evaluation batch", keep)
-        if not labels:
-            raise ValueError(f"there is nothing to evaluate: {why_no_loss(prediction)}. predict() needs no labels")
-        metrics = {**prefixed(prediction.metrics, metric_key_prefix), "epoch": self.state.epoch}
-        self.state.log_history.append({"step": self.state.global_step, **metrics})
+        with self._closing():
+            prediction, labels = self._measure(check_dataset(data, "eval_dataset"), "evaluation batch", keep)
+            if not labels:
+                raise ValueError(f"there is nothing to evaluate: {why_no_loss(prediction)}. predict() needs no labels")
+            metrics = {**prefixed(prediction.metrics, metric_key_prefix), "epoch": self.state.epoch}
+            self.state.log_history.append({"step": self.state.global_step, **metrics})
+            self._tell("on_log", logs=metrics)
+            self._tell("on_evaluate", metrics=metrics)
         return metrics
 
     def _refuse_an_evaluation_without_labels(self) -> None:
@@ -64,10 +71,13 @@ class Evaluator:
 
         Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
         """
-        prediction, labels = self._measure(check_dataset(test_dataset, "test_dataset"), "prediction batch", True)
-        if prediction.label_ids is not None and not labels:
-            logger.warning("%s_loss is nan: %s", metric_key_prefix, why_no_loss(prediction))
-        return prediction._replace(metrics=prefixed(prediction.metrics, metric_key_prefix))
+        with self._closing():
+            prediction, labels = self._measure(check_dataset(test_dataset, "test_dataset"), "prediction batch", True)
+            if prediction.label_ids is not None and not labels:
+                logger.warning("%s_loss is nan: %s", metric_key_prefix, why_no_loss(prediction))
+            prediction = prediction._replace(metrics=prefixed(prediction.metrics, metric_key_prefix))
+            self._tell("on_predict", metrics=prediction.metrics)
+        return prediction
 
     def predict_batches(self, rows: Iterable[Row]) -> Iterator[Array]:
         """The logits of per_device_eval_batch_size rows at a time, in order, as soon as they are computed.
@@ -78,7 +88,15 @@ class Evaluator:
         return stream_logits(self.model, self._batches.stream(rows, self.args.per_device_eval_batch_size, False))
 
     def _measure(self, data: Sequence[Row], unit: str, keep_logits: bool) -> tuple[PredictionOutput, int]:
-        size = self.args.per_device_eval_batch_size
-        progress = Progress(math.ceil(len(data) / size), unit, disable=bool(self.args.disable_tqdm))
+        loader = Loader(self._batches, data, self.args.per_device_eval_batch_size, unit)
+        self.callback_handler.given["eval_dataloader"] = loader
         metrics = self.compute_metrics if keep_logits else None
-        return measure(self.model, self._batches.stream(data, size), progress, metrics, self._preprocess, keep_logits)
+        after_batch = partial(self._tell, "on_prediction_step")
+        return measure(self.model, loader, after_batch, metrics, self._preprocess, keep_logits)
+
+    def _closing(self) -> AbstractContextManager[None]:
+        """As CallbackHandler.closing(), but within a training, at whose end callbacks close."""
+        return nullcontext() if self.is_in_train else self.callback_handler.closing(self.args, self.state)
+
+    def _tell(self, event: str, **more: Any) -> None:
+        self.callback_handler.tell(event, self.args, self.state, **more)

@@ -43,11 +43,12 @@ _CPU = "npora computes on the CPU"
 _TORCH = "there is no torch here to make faster"
 _LOADER = "rows are read as they are needed, by the process that trains"
 _PRECISION = "npora trains in float32: leave it out"
-_LOG = "npora writes log.jsonl in output_dir, and reports to no service"
+_LOG = "npora writes log.jsonl in output_dir, and reports to no service but by a TrainerCallback of yours"
 _UPLOAD = "npora uploads nothing: call save_pretrained, and upload the folder with `hf upload`"
 
 ARGUMENTS: Mapping[str, Foreign] = _names(
-    # All values mean the same here: one process, on the CPU, the same bits for a seed, no upload, tokens are counted.
+    # All values mean the same here: one process, on the CPU, the same bits for a seed, no upload, tokens are counted; a
+    # resumed run goes on with the state of its callbacks.
     ("average_tokens_across_devices log_on_each_node log_level_replica save_on_each_node eval_use_gather_object "
      "ddp_timeout dataloader_pin_memory dataloader_in_order use_cpu no_cuda full_determinism eval_accumulation_steps "
      "include_num_input_tokens_seen include_tokens_per_second logging_nan_inf_filter length_column_name use_cache "
@@ -113,8 +114,6 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
 )  # fmt: skip
 
 KEYWORDS: Mapping[str, Foreign] = _names(
-    ("callbacks", _refused("log.jsonl has a line for each step; in place of stopping early, load_best_model_at_end "
-                           "gives back the best checkpoint", [])),
     ("optimizers", _refused("TrainingArguments' optim, learning_rate and lr_scheduler_type make the optimiser and its "
                             "schedule; npora.optim has those for a loop of your own", (None, None))),
     ("optimizer_cls_and_kwargs", _refused("TrainingArguments' optim makes the optimiser")),
@@ -125,7 +124,8 @@ KEYWORDS: Mapping[str, Foreign] = _names(
 _CALLED: Mapping[str, str] = dict.fromkeys(
     "training_step prediction_step evaluation_loop get_train_dataloader get_eval_dataloader "
     "get_test_dataloader get_batch_samples log inner_training_loop".split(),
-    "the loop is npora's own: write one with npora.train.accumulate_gradients and npora.optim",
+    "the loop is npora's own: listen to it with a TrainerCallback, or write another with "
+    "npora.train.accumulate_gradients and npora.optim",
 ) | dict.fromkeys(
     "create_optimizer create_scheduler create_optimizer_and_scheduler get_decay_parameter_names "
     "get_optimizer_cls_and_kwargs".split(),
@@ -135,9 +135,6 @@ _CALLED: Mapping[str, str] = dict.fromkeys(
 }  # fmt: skip
 _METHODS: Mapping[str, str] = {
     **_CALLED,
-    "add_callback": "log.jsonl has a line for each step",
-    "pop_callback": "there are no callbacks",
-    "remove_callback": "there are no callbacks",
     "log_metrics": "print what train() and evaluate() return",
     "save_metrics": "write what train() and evaluate() return with json.dump; log.jsonl has it too",
     "save_state": "every checkpoint has it, by save_strategy",
@@ -146,8 +143,8 @@ _METHODS: Mapping[str, str] = {
     "hyperparameter_search": "make a Trainer for each choice",
     "is_world_process_zero": f"{_ONE_PROCESS}: leave it out",
     "is_local_process_zero": f"{_ONE_PROCESS}: leave it out",
-    "lr_scheduler": "npora.optim.get_schedule gives the schedule; log.jsonl has each step's learning_rate",
-    "optimizer": "each train() makes its own; npora.optim has those for a loop of your own",
+    "lr_scheduler": "each train() makes its own, and tells callbacks of it; log.jsonl has each step's learning_rate",
+    "optimizer": "each train() makes its own, and tells callbacks of it; npora.optim has those for a loop of your own",
     "model_wrapped": "there is the model alone",
     "accelerator": f"{_ONE_PROCESS}: leave it out",
 }

@@ -118,10 +118,12 @@ def infer(
     model: Module, batch: Mapping[str, Any], keep_logits: bool = True, tokens_at_once: int = TOKENS_AT_ONCE
 ) -> Inferred:
     """The model's outputs for a batch, under no_grad(), cut and divided among threads as in accumulate_gradients."""
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    options = {"all_logits": True} if keep_logits and getattr(base, "has_all_logits", False) else {}
 
     def work(piece: Mapping[str, Any]) -> Inferred:
         with no_grad():
-            output, _ = model(**piece)
+            output, _ = model(**piece, **options)
             items = int(output.num_items) if output.loss is not None else 0
             loss = float(output.loss) * items if items else 0.0
             return Inferred(output.logits if keep_logits else None, loss, items)

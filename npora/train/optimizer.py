@@ -1,4 +1,4 @@
-"""The optimiser that a training's arguments name, over a model's trainable parameters."""
+"""The optimiser and the learning rates that a training's arguments name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from npora.nn import LayerNorm, Module, RMSNorm
 from npora.nn.module import Parameter
-from npora.optim import SGD, AdamW, Optimizer
+from npora.optim import SGD, AdamW, Optimizer, get_schedule
 from npora.train.arguments import TrainingArguments
 from npora.train.state import trainable
 
@@ -21,6 +21,25 @@ def make_optimizer(model: Module, args: TrainingArguments) -> Optimizer:
         return SGD(groups, args.learning_rate)
     betas = args.adam_beta1, args.adam_beta2
     return AdamW(groups, args.learning_rate, betas, args.adam_epsilon, args.weight_decay)
+
+
+class Schedule:
+    """step ↦ its learning rate. set() gives one to the optimiser, and get_last_lr() tells that of each of its groups,
+    as the schedulers of torch do."""
+
+    def __init__(self, args: TrainingArguments, optimizer: Optimizer, steps: int) -> None:
+        self._rate, self._optimizer = args.learning_rate, optimizer
+        self._factor = get_schedule(args.lr_scheduler_type, args.num_warmup_steps(steps), steps)
+
+    def __call__(self, step: int) -> float:
+        return self._rate * self._factor(step)
+
+    def set(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def get_last_lr(self) -> list[float]:
+        return [group["lr"] for group in self._optimizer.param_groups]
 
 
 def _groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -6,8 +6,11 @@ import contextlib
 import math
 import sys
 import time
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any
+
+from npora.train.callbacks import Args, Control, State, TrainerCallback
+from npora.train.state import Step
 
 SECONDS = 10.0  # the longest that lines keep silent, as far as the steps allow
 LINES = 10  # the fewest of a training
@@ -69,16 +72,64 @@ class Progress:
         elif not self.disable:
             self._print(text)
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
 
     @staticmethod
     def _print(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+class ProgressCallback(TrainerCallback):
+    """Shows how far a training is, and within it or by itself an evaluation or a prediction."""
+
+    def __init__(self) -> None:
+        self.training: Progress | None = None
+        self.measuring: Progress | None = None
+        self.batches = 0  # of what is measured
+
+    def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        every = state.logging_steps
+        self.training = Progress(state.max_steps, "step", state.global_step, every, bool(args.disable_tqdm))
+
+    def on_step_end(self, args: Args, state: State, control: Control, *, step: Step, **kwargs: Any) -> None:
+        if self.training is not None:
+            self.training.step(state.global_step, step.loss)
+
+    def on_prediction_step(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self.batches += 1
+        if self.measuring is None:
+            loader = kwargs["eval_dataloader"]
+            self.measuring = Progress(len(loader), loader.unit, self.batches, disable=bool(args.disable_tqdm))
+        else:
+            self.measuring.step(self.batches)
+
+    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self._end_measuring()
+
+    def on_predict(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self._end_measuring()
+
+    def on_evaluate_all(
+        self, args: Args, state: State, control: Control, *, metrics: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        if self.training is not None:
+            numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+            self.training.message("  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+
+    def on_close(
+        self, args: Args, state: State, control: Control, *, error: BaseException | None, **kwargs: Any
+    ) -> None:
+        self._end_measuring()
+        if self.training is not None:
+            self.training.close()
+            self.training = None
+
+    def _end_measuring(self) -> None:
+        if self.measuring is not None:
+            self.measuring.close()
+        self.measuring, self.batches = None, 0
 
 
 def _clock(seconds: float) -> str:

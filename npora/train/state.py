@@ -1,30 +1,32 @@
-"""A checkpoint: everything that the next step depends on, so that a resumed run equals an uninterrupted one."""
+"""How far a training is."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
-import re
-import secrets
-import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
+from npora.nn.module import Module, Parameter
+from npora.nn.readable import Readable, named_tuple
+from npora.train.arguments import TrainingArguments
 
-from npora.files import load_file, read_json, save_file, write_json
-from npora.nn.misfit import Misfit
-from npora.nn.module import Array, Module, Parameter
-from npora.nn.readable import Readable
-from npora.optim import Optimizer
-from npora.train.log import plain, unplain
 
-logger = logging.getLogger("npora")
+class Step(NamedTuple):
+    """What one step was.
 
-_STATE, _TENSORS = "trainer_state.json", "trainer_state.safetensors"
-_FOLDER = re.compile(r"checkpoint-(\d+)")
+    loss : the mean over its `items` labels, nan where there are none
+    grad_norm : of all gradients, before clipping
+    tokens : of its batches, without padding
+    """
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    items: int
+
+    def __repr__(self) -> str:
+        return named_tuple(self)
 
 
 @dataclass
@@ -42,129 +44,55 @@ class TrainerState(Readable):
     best_model_checkpoint: str | None = None  # the folder's name, in output_dir
     log_history: list[dict[str, Any]] = field(default_factory=list)
 
+    # In a checkpoint where they say something alone.
+    steps_left_out: int = 0  # of epochs that a callback stopped
+    ending: dict[str, Any] | None = None  # the last Step of an epoch whose end the callbacks have not been told of
+    stateful_callbacks: dict[str, Any] = field(default_factory=dict)
+
+    # Of the run's arguments, and in no checkpoint.
+    logging_steps: int = 500
+    eval_steps: int = 500
+    save_steps: int = 500
+    train_batch_size: int | None = None
+    num_train_epochs: int = 0
+
+    # There is one process.
+    is_local_process_zero: ClassVar[bool] = True
+    is_world_process_zero: ClassVar[bool] = True
+    is_hyper_param_search: ClassVar[bool] = False
+
+    @property
+    def best_global_step(self) -> int | None:
+        return None if self.best_model_checkpoint is None else int(self.best_model_checkpoint.rpartition("-")[2])
+
+    @property
+    def place(self) -> int:
+        """The number of the step that is next, where every epoch has all of its steps."""
+        return self.global_step + self.steps_left_out
+
+    def follow(self, args: TrainingArguments, rows: int) -> None:
+        """Set what follows from the arguments, for a dataset of so many rows."""
+        steps, self.max_steps = args.steps(rows)
+        self.logging_steps, self.eval_steps, self.save_steps = (
+            args.every(name, self.max_steps) for name in ("logging_steps", "eval_steps", "save_steps")
+        )
+        self.train_batch_size = args.per_device_train_batch_size
+        self.num_train_epochs = math.ceil(self.max_steps / steps)
+
+    def count(self, step: Step, steps_of_an_epoch: int) -> None:
+        """One step more."""
+        self.global_step += 1
+        self.epoch = self.place / steps_of_an_epoch
+        self.num_input_tokens_seen += step.tokens
+        if step.items:
+            self.loss_sum += step.loss
+        else:
+            self.steps_without_labels += 1
+
+    def mean_loss(self) -> float:
+        counted = self.global_step - self.steps_without_labels
+        return self.loss_sum / counted if counted else math.nan
+
 
 def trainable(model: Module) -> dict[str, Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def save_checkpoint(
-    output_dir: str, model: Module, optimizer: Optimizer, state: TrainerState, run: Mapping[str, Any]
-) -> str:
-    """Write output_dir/checkpoint-N whole, or not at all, and return its name.
-
-    It holds the adapter as save_pretrained writes it, and beside it the trained values and the optimiser's state.
-    `run` says what a resumed run must share with this one.
-    """
-    name = f"checkpoint-{state.global_step}"
-    temporary = os.path.join(output_dir, f"{name}.tmp-{secrets.token_hex(4)}")
-    os.makedirs(temporary)
-    try:
-        if hasattr(model, "save_pretrained"):
-            model.save_pretrained(temporary)
-        tensors: dict[str, Array] = {f"model.{key}": p.data for key, p in trainable(model).items()}
-        saved = optimizer.state_dict()
-        numbers: dict[str, Any] = {}
-        for index, values in saved["state"].items():
-            for key, value in values.items():
-                if isinstance(value, np.ndarray):
-                    tensors[f"optimizer.{index}.{key}"] = value
-                else:
-                    numbers[f"{index}.{key}"] = value
-        save_file(tensors, os.path.join(temporary, _TENSORS))
-        files = {file: _sha256(os.path.join(temporary, file)) for file in _files_below(temporary)}
-        optimiser = {"numbers": numbers, "param_groups": saved["param_groups"]}
-        manifest = {"state": plain(asdict(state)), "run": dict(run), "optimizer": optimiser, "sha256": files}
-        write_json(os.path.join(temporary, _STATE), manifest)  # last: without it the folder is no checkpoint
-        target = os.path.join(output_dir, name)
-        if os.path.isdir(target):
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return name
-
-
-def load_checkpoint(path: str, model: Module, optimizer: Optimizer, run: Mapping[str, Any]) -> TrainerState:
-    """Put the trained values and the optimiser's state back.
-
-    Raises
-    ------
-    ValueError: a damaged checkpoint; one of other parameters; one of a run with other data or arguments, each named.
-    """
-    manifest = _verified(path)
-    for key, value in run.items():
-        if manifest["run"].get(key) != value:
-            raise ValueError(
-                f"{path} is of a run with {key}={manifest['run'].get(key)!r}, this one has {value!r}: a resumed run "
-                "can equal an uninterrupted one only where they agree"
-            )
-    tensors = load_file(os.path.join(path, _TENSORS))
-    load_trained(path, model)
-    state: dict[int, dict[str, Any]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = tensor
-    for key, number in manifest["optimizer"]["numbers"].items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = number
-    optimizer.load_state_dict({"state": state, "param_groups": manifest["optimizer"]["param_groups"]})
-    return TrainerState(**unplain(manifest["state"]))
-
-
-def load_trained(path: str, model: Module) -> None:
-    """Put a checkpoint's trained values into the model. Raises ValueError where they are not this model's."""
-    tensors = load_file(os.path.join(path, _TENSORS))
-    values = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
-    parameters = trainable(model)
-    shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    if problems := Misfit.of(values, shapes).said(values, shapes):
-        raise ValueError(f"{path} does not fit this model's trainable parameters: " + "; ".join(problems))
-    for name, parameter in parameters.items():
-        parameter.data = np.array(values[name], dtype=parameter.dtype)
-
-
-def checkpoints(output_dir: str) -> list[str]:
-    """The paths of the checkpoints in a folder, oldest first."""
-    names = os.listdir(output_dir) if os.path.isdir(output_dir) else []
-    found = sorted((int(match[1]), name) for name in names if (match := _FOLDER.fullmatch(name)))
-    return [os.path.join(output_dir, name) for _, name in found]
-
-
-def last_checkpoint(output_dir: str) -> str:
-    """The newest whole checkpoint; a damaged one is passed over, and said so. Raises ValueError where there is none."""
-    for path in reversed(checkpoints(output_dir)):
-        try:
-            _verified(path)
-            return path
-        except (ValueError, OSError) as error:
-            logger.warning("passing over %s: %s", path, error)
-    raise ValueError(f"there is no checkpoint to resume from in {output_dir}")
-
-
-def prune(output_dir: str, keep: int, best: str | None) -> None:
-    """Remove the oldest checkpoints until `keep` are left, the best one among them."""
-    paths = [path for path in checkpoints(output_dir) if os.path.basename(path) != best]
-    keep = max(keep - (best is not None), 0 if best else 1)
-    for path in paths[: max(len(paths) - keep, 0)]:
-        shutil.rmtree(path)
-
-
-def _verified(path: str) -> dict[str, Any]:
-    manifest = read_json(os.path.join(path, _STATE))
-    for file, expected in manifest["sha256"].items():
-        if _sha256(os.path.join(path, file)) != expected:
-            raise ValueError(f"{os.path.join(path, file)} is not the file that was saved: its SHA-256 differs")
-    return manifest
-
-
-def _files_below(folder: str) -> list[str]:
-    return sorted(
-        os.path.relpath(os.path.join(root, name), folder) for root, _, names in os.walk(folder) for name in names
-    )
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()

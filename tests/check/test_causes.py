@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
+from npora.catalogue import draw
 from npora.check import Context, diagnose
-from npora.check.kinds import KINDS
-from npora.check.planted import planted, plantings
-from npora.commands.catalogue import draw
+from npora.check.planted.kinds import KINDS
+from npora.check.planted.planting import planted, plantings
 from npora.nn.module import Array
 from tests.tiny import tiny_bert
 
@@ -99,8 +99,8 @@ def test_the_blame_falls_on_the_module_whose_own_backward_is_wrong(path: str) ->
     forward: Callable[..., Any] = type(inner).forward
 
     class Wrong(type(inner)):  # type: ignore[misc]
-        def forward(self, x: Array, *args: Any) -> Any:
-            y, backward = forward(self, x, *args)
+        def forward(self, x: Array, **keywords: Any) -> Any:
+            y, backward = forward(self, x, **keywords)
             return y, lambda dy: 1.01 * backward(dy)
 
     inner.__class__ = Wrong

@@ -11,7 +11,7 @@ import pytest
 
 from npora import LoraConfig, get_peft_model, gradcheck
 from npora.check import taylor_test
-from npora.check.planted import planted
+from npora.check.planted.planting import planted
 from npora.lora import LoRALinear
 from npora.nn import Conv1D, Linear, Module, Parameter, held, holding
 from npora.nn.module import Array

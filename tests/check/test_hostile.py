@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.check.complex_safe import unsafe_operation
+from npora.catalogue import CATALOGUE, draw
+from npora.check.oracles.complex_safe import unsafe_operation
 from npora.check.subject import Subject
-from npora.commands.catalogue import CATALOGUE, draw
 from npora.nn import Linear, Module
 from npora.nn.module import Array
 

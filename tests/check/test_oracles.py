@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from npora.check import taylor_test, v_curve
-from npora.check.complex_step import complex_slope, complex_step
-from npora.check.kinks import kink
-from npora.check.richardson import central, central_slope, extrapolate, noise_level, noise_of
+from npora.check.oracles.complex_step import complex_slope, complex_step
+from npora.check.oracles.richardson import central, central_slope, extrapolate, noise_level, noise_of
 from npora.check.subject import Subject
+from npora.check.verdict.kinks import kink
 from npora.nn import functional as F
 from npora.nn.module import Array
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.check import plots, v_curve
-from npora.check.vcurve import FORMULAS, STEPS
+from npora.check import v_curve
+from npora.check.oracles.vcurve import FORMULAS, STEPS
+from npora.check.verdict import plots
 from npora.cli import main
 from npora.nn import functional as F
 

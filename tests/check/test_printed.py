@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora import gradcheck
+from npora.catalogue import draw
 from npora.check import Element, Report, Row, taylor_test, v_curve
-from npora.commands.catalogue import draw
 from npora.nn import Embedding, Linear
 from npora.nn import functional as F
 from npora.nn.module import Array

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
-from npora.check.verdict import compare, is_rounding
+from npora.check.verdict.comparison import compare, is_rounding
 from npora.lora import LoRALinear
 from npora.nn import Linear, Module, Parameter
 from npora.nn import functional as F

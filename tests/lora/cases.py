@@ -1,18 +1,17 @@
-"""A row for each sample of each method, and some more configs, for the tests that hold for all methods."""
+"""The configs of the catalogue, each on a layer with biases, for the tests that hold for all methods."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from npora.lora import HiraConfig, LoraConfig, PeftConfig
+from npora.catalogue import adapters
+from npora.lora import PeftConfig
 from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
 from npora.lora.inject import adapted_layer
-from npora.lora.methods import METHODS as REGISTRY
-from npora.lora.methods import method_of
 from npora.nn import Conv1D, Linear
 
 
@@ -26,12 +25,7 @@ class Method:
     tolerances: dict[str, Any] = field(default_factory=dict)
 
 
-METHODS = [
-    Method(name, method.config_class(**fields)) for method in REGISTRY for name, fields in method.samples.items()
-] + [
-    Method("HiRA from normal numbers", HiraConfig(r=5, init_weights="gaussian")),
-    Method("LoRA with patterns", LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3})),
-]  # fmt: skip
+METHODS = [Method(name, config) for name, config in adapters.CONFIGS.items()]
 
 
 def adapted(
@@ -50,12 +44,12 @@ def adapted(
 
 
 def goes_on(case: Method, kind: type[Linear]) -> bool:
-    return method_of(case.config, kind.__new__(kind)) is not None  # its kind is all that is asked
+    return adapters.goes_on(case.config, kind)
 
 
 def drops(case: Method) -> bool:
     """Whether a config can ask the case's method for dropout."""
-    return any(f.name.endswith("_dropout") and f.type != "Unsupported" for f in fields(case.config))
+    return adapters.drops(case.config)
 
 
 def adapter_of(case: Method, base: Linear, rng: np.random.Generator) -> Adapter:

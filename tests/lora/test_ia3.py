@@ -17,17 +17,17 @@ from npora.nn import Linear
 from tests.lora.test_files import change_config, logits
 from tests.test_cli_tasks import predicted
 from tests.tiny import tiny_bert
-from tests.tiny_folders import FAMILIES, save_folder
+from tests.tiny_folders import BODIES, FAMILIES, save_folder
 
 SCALED: dict[str, set[str]] = {
     "bert": {"key [16,1]", "value [16,1]", "output.dense [1,28]", "attention.output.dense [1,16]"},
     "roberta": {"key [16,1]", "value [16,1]", "output.dense [1,28]", "attention.output.dense [1,16]"},
     "gpt2": {"attn.c_attn [48,1]", "mlp.c_proj [1,64]"},
     "llama": {"k_proj [8,1]", "v_proj [8,1]", "mlp.down_proj [1,28]"},
+    "qwen3": {"q_proj [16,1]", "v_proj [8,1]", "mlp.down_proj [1,28]"},
     "t5": {"SelfAttention.k [14,1]", "SelfAttention.v [14,1]", "EncDecAttention.k [14,1]", "EncDecAttention.v [14,1]",
            "DenseReluDense.wo [1,28]"},
 }  # fmt: skip
-BODIES = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "t5": "ForConditionalGeneration"}
 
 
 def tiny(family: str) -> Any:

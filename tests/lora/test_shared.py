@@ -180,7 +180,6 @@ class Bank(VeRA):
     config_class = BankConfig
     tensors: ClassVar[dict[str, Tensor]] = {**VeRA.tensors, "A": Tensor("vera_A.{}", shared=True)}
     forward = Adapter.forward
-    forms_matrix = True
 
 
 def test_a_shared_array_can_be_trained_by_all_layers_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

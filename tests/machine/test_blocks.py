@@ -1,7 +1,9 @@
-"""Blocks of rows give what the plain form gives."""
+"""Blocks give what the plain form gives, and a product over leading axes is one product."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,33 +15,29 @@ from npora.nn.linear import matmul
 from npora.nn.norm import normalize, rms_normalize
 
 
-def draw(*shape: int) -> Any:
-    x = np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
-    x.flags.writeable = False
-    return x
+@pytest.mark.parametrize("shape", [(7, 301, 64), (2, blocks.BLOCK + 1), (2 * blocks.BLOCK,), (3, 4), (0, 5), ()])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, np.int64])
+def test_blocks_give_the_bits_of_the_function_itself(shape: tuple[int, ...], dtype: Any) -> None:
+    sizes = []
 
+    def formula(x: Any) -> tuple[Any, Callable[[Any], Any]]:
+        sizes.append(x.size)
+        return np.exp(-x * x), lambda dy: -2.0 * x * dy
 
-@pytest.mark.parametrize("shape", [(7, 301, 64), (0, 5), (5, 0), (3,), (2, blocks.BLOCK + 1), (blocks.BLOCK + 1, 1)])
-def test_blocks_give_the_bits_of_the_function_itself(shape: tuple[int, ...]) -> None:
-    x, other = draw(*shape), draw(*shape[:-1], 2) if len(shape) > 1 else draw(2)
-    calls = []
-
-    def formula(x: Any, other: Any) -> tuple[Any, Any]:
-        calls.append(x.shape)
-        return np.exp(x) + other.astype(np.float64)[..., :1], x.sum(axis=-1, keepdims=True)
-
-    y, sums = blocks.by_rows(formula, x, other)
-    assert sum(int(np.prod(called[:-1])) for called in calls) == np.prod(shape[:-1])
-    assert max(int(np.prod(called[:-1])) for called in calls) <= max(blocks.BLOCK // max(shape[-1], 2), 1)
-    expected = formula(x, other)
-    for found, right in zip((y, sums), expected, strict=True):
+    x = np.asarray(3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    dy = np.asarray(x + x.dtype.type(1))
+    x.flags.writeable = dy.flags.writeable = False
+    (y, backward), (expected, back_expected) = blocks.in_blocks(formula)(x), formula(x)
+    assert sizes.pop() == x.size == sum(sizes) and max(sizes) <= blocks.BLOCK
+    for found, right in ((y, expected), (backward(dy), back_expected(dy))):
         assert found.shape == right.shape and found.dtype == right.dtype and found.tobytes() == right.tobytes()
-    alone = blocks.by_rows(lambda x: formula(x, x[..., :1])[0], x) if shape[-1] else x
-    assert alone.shape == shape
 
 
-def test_a_number_is_a_row_of_its_own() -> None:
-    assert blocks.by_rows(np.exp, np.array(2.0)) == np.exp(2.0)
+def test_what_is_kept_is_not_x_itself() -> None:
+    x = np.ones((3, blocks.BLOCK), np.float32)
+    seen, (_, backward) = weakref.ref(x), gelu(x)
+    del x
+    assert seen() is None and backward(np.ones((3, blocks.BLOCK), np.float32)).shape == (3, blocks.BLOCK)
 
 
 def test_matmul_is_one_product_over_all_leading_axes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.models.heads import classification_loss
+from npora.models.losses import classification_loss
 from tests.tiny import tiny_bert, tiny_peft
 
 GOLDEN = Path(__file__).with_name("golden_bert.json")

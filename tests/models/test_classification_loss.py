@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.models.heads import classification_loss
+from npora.models.losses import classification_loss
 from npora.nn import cross_entropy
 from tests.tiny import tiny_bert
 

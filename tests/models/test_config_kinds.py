@@ -7,9 +7,22 @@ from typing import Any
 
 import pytest
 
-from npora.models import BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config
+from npora.models import (
+    BertConfig,
+    DistilBertConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+    T5Config,
+)
 
-CONFIGS: list[Any] = [BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config]
+DECODERS: list[Any] = [
+    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, T5Config,
+]  # fmt: skip
+CONFIGS: list[Any] = [BertConfig, DistilBertConfig, *DECODERS]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}
 _TYPED = [
     (kind, f.name, value)
@@ -26,7 +39,7 @@ def test_a_value_of_another_kind_than_its_field_is_refused_by_name(kind: Any, na
         kind.from_dict({name: value})
 
 
-@pytest.mark.parametrize("kind", [GPT2Config, LlamaConfig, T5Config])
+@pytest.mark.parametrize("kind", DECODERS)
 def test_a_decoder_that_is_not_causal_is_refused(kind: Any) -> None:
     kind.from_dict({"is_causal": True})
     with pytest.raises(ValueError, match="is_causal=False is not supported"):

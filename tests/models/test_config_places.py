@@ -13,7 +13,8 @@ from npora.nn import LayerNorm, RMSNorm, no_grad
 from tests.models.test_each_parameter_alone import CASES, IDS, MASK, batch, tiny
 
 EPS = {
-    **dict.fromkeys(("Bert", "Roberta"), "layer_norm_eps"), "GPT2": "layer_norm_epsilon", "Llama": "rms_norm_eps",
+    **dict.fromkeys(("Bert", "Roberta"), "layer_norm_eps"), "GPT2": "layer_norm_epsilon",
+    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3Text"), "rms_norm_eps"),
     **dict.fromkeys(("T5", "T5 gated"), "layer_norm_epsilon"),
 }  # fmt: skip
 # How often each dropout is drawn for one text: layers are 2, and 3 in T5's decoder.
@@ -21,7 +22,8 @@ _BERT = {"hidden_dropout_prob": 1 + 2 * 2, "attention_probs_dropout_prob": 2}
 DROPOUTS: dict[str, dict[str, int]] = {
     "Bert": {**_BERT, "classifier_dropout": 1}, "Roberta": {**_BERT, "classifier_dropout": 2},
     "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
-    "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2}, "Llama": {"attention_dropout": 2},
+    "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2},
+    **{family: {"attention_dropout": 2} for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3Text")},
     # Before and after the layers; in a layer the weights and the result of each attention, and twice the feed-forward.
     "T5": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6), "classifier_dropout": 2},
     "T5 gated": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6)},

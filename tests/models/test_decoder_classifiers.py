@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,16 @@ from npora.models import (
     T5Config,
     T5ForSequenceClassification,
 )
-from tests.cases.case import randomized
+from tests.tiny import randomized
+from tests.tiny_decoders import WINDOWED, tiny_decoder
 
 VOCABULARY = 11
+
+
+def decoder(family: str, pad: int | None) -> Any:
+    return tiny_decoder(family, "SequenceClassification", vocab_size=VOCABULARY, pad_token_id=pad)
+
+
 FAMILIES: dict[str, Any] = {
     "gpt2": lambda pad: GPT2ForSequenceClassification(
         GPT2Config(
@@ -35,6 +43,7 @@ FAMILIES: dict[str, Any] = {
             num_labels=3, pad_token_id=pad,
         ), rng=0, dtype=np.float64,
     ),
+    **{family: partial(decoder, family) for family in WINDOWED},
     "t5": lambda pad: T5ForSequenceClassification(
         T5Config(
             vocab_size=VOCABULARY, d_model=6, d_kv=3, d_ff=7, num_layers=2, num_heads=2, num_labels=3, eos_token_id=1,

@@ -11,6 +11,7 @@ import pytest
 from npora import LoraConfig, get_peft_model, models
 from npora.nn import Linear
 from npora.nn.module import Array
+from tests import tiny_decoders as decoders
 
 _BERT: dict[str, Any] = {
     "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,
@@ -38,12 +39,15 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2, "head_dim": 2, "attention_bias": True, "mlp_bias": True, "num_labels": 3,
         "pad_token_id": 0,
     },
+    **{name: {**decoders.SIZES, **decoders.OWN[name.lower()]} for name in ("Mistral", "Qwen2", "Qwen3")},
+    "Gemma3Text": {**decoders.SIZES, **decoders.OWN["gemma3_text"]},
     "T5": _T5,
     "T5 gated": {**_T5, "feed_forward_proj": "gated-gelu"},
 }  # fmt: skip
 HEADS = {
     **dict.fromkeys(("Bert", "Roberta", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")),
-    "GPT2": ("SequenceClassification", "LMHeadModel"), "Llama": ("SequenceClassification", "CausalLM"),
+    "GPT2": ("SequenceClassification", "LMHeadModel"), "Gemma3Text": ("SequenceClassification",),
+    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3"), ("SequenceClassification", "CausalLM")),
     "T5": ("SequenceClassification", "ConditionalGeneration"), "T5 gated": ("ConditionalGeneration",),
 }  # fmt: skip
 CASES = [(family, head) for family, heads in HEADS.items() for head in heads]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.models import AutoModelForMaskedLM, DistilBertConfig, RobertaConfig
-from npora.nn import Padding, no_grad
+from npora.models import AutoModelForMaskedLM, BertConfig, BertModel, DistilBertConfig, RobertaConfig
+from npora.models.tokens import Tokens
+from npora.nn import Linear, no_grad
 from tests.tiny_encoders import HEADS, SIZES, tiny_encoder
 
 GOLDEN = Path(__file__).with_name("golden_encoders.json")
@@ -46,8 +47,8 @@ def test_logits_and_losses_are_those_of_transformers() -> None:
 def test_roberta_counts_positions_from_its_padding_token_and_passes_that_over() -> None:
     model = tiny_encoder("roberta", "MaskedLM").roberta
     ids = np.array([[1, 1, 5, 6], [5, 1, 6, 7]])
-    padding = Padding([[0, 0, 1, 1], [1, 1, 1, 1]])
-    assert model.positions(ids, padding).tolist() == [2, 3, 2, 1, 3, 4]
+    tokens = Tokens.of(ids, [[0, 0, 1, 1], [1, 1, 1, 1]])
+    assert model.positions(tokens).tolist() == [2, 3, 2, 1, 3, 4]
     assert model.embeddings.position_embeddings.padding_idx == 1
 
 
@@ -65,12 +66,80 @@ def test_the_first_tokens_alone_are_those_of_the_whole(family: str, layers: int)
     depth = {"n_layers" if family == "distilbert" else "num_hidden_layers": layers}
     body = tiny_encoder(family, "SequenceClassification", np.float64, **depth)
     body = getattr(body, body.base_model_prefix)
-    whole, padding, _ = body.rows(IDS, MASK)
-    first, of_first, _ = body.rows(IDS, MASK, first_only=True)
-    np.testing.assert_allclose(
-        first, whole[padding.packing.first_rows()], rtol=0, atol=1e-13
-    )  # other sizes, other roundings
-    assert of_first.packing.lengths.tolist() == [1, 1, 1]
+    tokens = Tokens.of(IDS, MASK)
+    rows = tokens.packing.first_rows()
+    whole, first = body.rows(tokens)[0], body.rows(tokens, read=rows)[0]
+    np.testing.assert_allclose(first, whole[rows], rtol=0, atol=1e-13)  # other sizes, other roundings
+    assert first.shape == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("head", "asked", "read"),
+    [
+        ("SequenceClassification", {"labels": np.array([2, 0, 1])}, 3),
+        ("SequenceClassification", {}, 3),
+        ("MaskedLM", {"labels": np.array([[-100, 17, -100, -100], [-100] * 4, [-100, -100, 3, -100]])}, 2),
+        ("MaskedLM", {"labels": LABELS["MaskedLM"], "all_logits": True}, 8),
+        ("MaskedLM", {}, 8),
+        ("TokenClassification", {"labels": LABELS["TokenClassification"]}, 8),
+    ],
+)
+@pytest.mark.parametrize("family", SIZES)
+def test_the_last_layer_multiplies_keys_and_values_of_all_rows_and_the_rest_of_those_that_are_read(
+    family: str, head: str, asked: dict[str, Any], read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and backward; what a row costs does not depend on the others."""
+    model, forward = tiny_encoder(family, head), Linear.forward
+    paths, seen = {id(module): path for path, module in model.named_modules()}, {}
+
+    def counting(self: Linear, x: Any, rng: Any = None) -> Any:
+        y, backward = forward(self, x, rng)
+        rows = seen.setdefault(paths[id(self)], [len(x)])
+        return y, lambda dy: (rows.append(len(dy)), backward(dy))[1]
+
+    monkeypatch.setattr(Linear, "forward", counting)
+    output, backward = model(**batch(family), **asked)
+    backward(*([] if "labels" in asked else [np.ones_like(output.logits)]))
+    layers = {path: rows for path, rows in seen.items() if ".layer." in path}
+    assert len(layers) == 2 * 6
+    for path, rows in layers.items():
+        everywhere = ".layer.0." in path or path.endswith(("key", "value", "k_lin", "v_lin"))
+        assert rows == [8 if everywhere else read] * 2, path
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", SIZES)
+def test_dropout_drops_the_same_with_gradients_without_and_recomputed(family: str, head: str) -> None:
+    given, losses, gradients = {**batch(family), "labels": LABELS[head]}, set(), []
+
+    def loss(model: Any) -> Any:
+        output, backward = model(**given, rng=np.random.default_rng(5))
+        losses.add(output.loss.tobytes())
+        return backward
+
+    for recompute in (False, True):
+        model = tiny_encoder(family, head)
+        if recompute:
+            model.gradient_checkpointing_enable()
+        loss(model)()
+        gradients.append({name: p.grad.tobytes() for name, p in model.named_parameters() if p.grad is not None})
+        with no_grad():
+            loss(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = "layer.1" in name
+        loss(model)  # what is below the layer that is trained keeps nothing
+    assert len(losses) == 1 and model(**given)[0].loss.tobytes() not in losses
+    assert gradients[0] == gradients[1] and len(gradients[0]) > 36
+
+
+def test_an_input_that_a_family_has_not_is_refused_and_a_body_without_a_pooler_gives_nothing_pooled() -> None:
+    for head in HEADS:
+        with pytest.raises(TypeError, match="DistilBertModel has no token_type_ids: it takes input_ids, attention_m"):
+            tiny_encoder("distilbert", head)(IDS, MASK, token_type_ids=TYPES)
+    body = BertModel(BertConfig(**SIZES["bert"]), add_pooling_layer=False, rng=1)
+    assert body.rows(body.tokens(IDS, MASK))[0].shape == (8, 6)
+    with pytest.raises(RuntimeError, match="has no pooler"):
+        body(IDS, MASK)
 
 
 def test_tokens_without_a_label_are_neither_transformed_nor_projected() -> None:

@@ -21,8 +21,10 @@ from npora.models import (
     BertForSequenceClassification,
     BertModel,
     DistilBertConfig,
+    Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    Qwen3Config,
     RobertaModel,
     T5Config,
 )
@@ -31,7 +33,7 @@ from tests.tiny import SIZES, tiny_bert
 from tests.tiny_encoders import tiny_encoder
 
 IDS = np.array([[3, 5, 7], [2, 4, 1]])
-CONFIGS: list[Any] = [BertConfig, DistilBertConfig, GPT2Config, LlamaConfig, T5Config]
+CONFIGS: list[Any] = [BertConfig, DistilBertConfig, GPT2Config, Gemma3TextConfig, LlamaConfig, Qwen3Config, T5Config]
 TOKENIZER = {
     "tokenizer.json": b"{}", "tokenizer_config.json": b'{"a": 1}', "vocab.txt": b"a\nb\n", "spiece.model": b"\0\1",
     "chat_template.jinja": b"{{ x }}",
@@ -259,7 +261,7 @@ def test_only_what_is_random_has_to_be_saved_and_is_said(tmp_path: Path, caplog:
     tiny_encoder("bert", "TokenClassification").save_pretrained(tmp_path)
     model: Any = AutoModelForMaskedLM.from_pretrained(tmp_path)
     assert model.newly_initialized_modules() == ("cls.predictions.transform",)
-    for parameter in model.cls["predictions"].transform.parameters():
+    for parameter in model.cls.predictions.transform.parameters():
         parameter.data = parameter.data + 1
     model(IDS)
     assert model.newly_initialized == ("cls.predictions.bias",)

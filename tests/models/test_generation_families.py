@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from npora.models import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from tests.tiny_decoders import WINDOWED, tiny_decoder
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: GPT2LMHeadModel(
@@ -29,6 +31,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         ),
         rng=0,
     ),
+    **{name: partial(tiny_decoder, name, dtype=np.float32) for name in WINDOWED},
     "t5": lambda: T5ForConditionalGeneration(
         T5Config(vocab_size=13, d_model=8, d_kv=3, num_heads=2, d_ff=11, num_layers=2), rng=0
     ),

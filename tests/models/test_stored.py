@@ -17,10 +17,9 @@ from npora.files import load_file, read_header, save_file
 from npora.nn import Module
 from npora.stored import BFloat16
 from tests.tiny import spread
-from tests.tiny_folders import FAMILIES, WORDS
+from tests.tiny_folders import BODIES, FAMILIES, WORDS
 
 IDS = np.random.default_rng(0).integers(4, len(WORDS), (2, 7))
-TASKS = {"bert": "ForMaskedLM", "gpt2": "LMHeadModel", "llama": "ForCausalLM", "t5": "ForConditionalGeneration"}
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -28,7 +27,7 @@ def save(directory: Path, family: str, head: str | None = None, **fields: Any) -
     """A checkpoint all of whose tensors are bfloat16, and its class."""
     name, sizes = FAMILIES[family]
     config = getattr(models, f"{name}Config")(**{"vocab_size": len(WORDS), **sizes, **fields})
-    kind = getattr(models, name + (head or TASKS.get(family, "ForMaskedLM")))
+    kind = getattr(models, name + (head or BODIES.get(family, "ForMaskedLM")))
     model = spread(kind(config, rng=1), seed=1)
     model.save_pretrained(directory)
     state = {name: BFloat16.rounded(array) for name, array in model.state_dict().items()}

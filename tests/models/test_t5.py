@@ -16,6 +16,7 @@ from npora.models.relative import relative_bias, relative_buckets
 from npora.nn import Cache, Embedding, Packing, no_grad
 from npora.nn.init import Unset
 from npora.nn.module import Array
+from npora.nn.view import View
 
 GOLDEN = Path(__file__).with_name("golden_t5.json")
 BATCH: dict[str, Any] = {
@@ -75,7 +76,7 @@ def test_logits_and_loss_are_those_of_transformers() -> None:
 
 def test_the_classes_are_those_of_transformers() -> None:
     expected = json.loads(GOLDEN.read_text())["classes"]
-    output, _ = tiny_classifier()(ENDED, PROMPT["attention_mask"], CLASSES)
+    output, _ = tiny_classifier()(ENDED, PROMPT["attention_mask"], labels=CLASSES)
     np.testing.assert_allclose(output.logits, expected["logits"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(output.loss, expected["loss"], rtol=0, atol=1e-12)
 
@@ -134,7 +135,7 @@ def test_buckets_start_where_those_of_transformers_do() -> None:
 
 def test_the_bias_of_a_head_is_its_column_of_the_table() -> None:
     table = Embedding(6, 2, rng=1, dtype=np.float64)
-    bias, _ = relative_bias(table, lambda r: relative_buckets(r, True, 6, 4), Packing.of_lengths([2, 3]))
+    bias, _ = relative_bias(table, lambda r: relative_buckets(r, True, 6, 4), View(Packing.of_lengths([2, 3])))
     E = table.weight.data
     assert bias.shape == (1, 2, 3, 3)
     for head in (0, 1):

@@ -14,9 +14,8 @@ from npora.models import (
     DifferenceWarning,
     DistilBertForSequenceClassification,
 )
-from npora.models.heads import token_classification
-from npora.models.tokens import check_positions, last_token_rows, next_token_targets, pack_tokens, packed_positions
-from npora.nn import Linear
+from npora.models.losses import token_classification
+from npora.models.tokens import Tokens, check_positions, last_token_rows, next_token_targets, pack_tokens
 from tests.tiny import SIZES, tiny_bert
 
 IDS = np.array([[7, 5, 3, 0], [0, 0, 4, 9], [0, 8, 0, 6]])
@@ -24,15 +23,13 @@ MASK = np.array([[1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
 
 
 def test_the_last_token_is_the_last_that_the_mask_shows_whatever_its_id_is() -> None:
-    _, padding = pack_tokens(IDS, MASK)
     for pad in (0, 3, 6, 77, None):
-        assert last_token_rows(IDS, padding.packing, pad, masked=True).tolist() == [2, 4, 8]
+        assert last_token_rows(Tokens.of(IDS, MASK), pad).tolist() == [2, 4, 8]
 
 
 def test_without_a_mask_the_last_token_is_the_rightmost_that_is_no_padding_if_a_token_is_padding() -> None:
-    _, padding = pack_tokens(IDS, None)
     for pad, rows in ((0, [2, 7, 11]), (6, [3, 7, 10]), (None, [3, 7, 11])):
-        assert last_token_rows(IDS, padding.packing, pad, masked=False).tolist() == rows
+        assert last_token_rows(Tokens.of(IDS), pad).tolist() == rows
 
 
 def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_padding() -> None:
@@ -45,19 +42,11 @@ def test_the_target_of_a_row_is_the_label_of_the_column_after_it_unless_that_is_
     assert next_token_targets(labels, padding).tolist() == [1, 2, -100, 7, -100, 9, 10, 11, -100]  # and no warning
 
 
-def test_another_number_may_say_that_there_is_no_label() -> None:
-    _, padding = pack_tokens(IDS, MASK)
-    labels = np.arange(12).reshape(3, 4)
-    labels[~padding.mask] = labels[1, 2] = -1  # so that there is no warning
-    assert next_token_targets(labels, padding, -1).tolist() == [1, 2, -1, 7, -1, 9, 10, 11, -1]
-
-
 def test_positions_are_those_given_or_the_columns() -> None:
-    _, padding = pack_tokens(IDS, MASK)
-    assert packed_positions(None, padding).tolist() == [0, 1, 2, 2, 3, 0, 1, 2, 3]
-    assert packed_positions([[4, 5, 6, 7]], padding).tolist() == [4, 5, 6, 6, 7, 4, 5, 6, 7]
+    assert Tokens.of(IDS, MASK).positions.tolist() == [0, 1, 2, 2, 3, 0, 1, 2, 3]
+    assert Tokens.of(IDS, MASK, position_ids=[[4, 5, 6, 7]]).positions.tolist() == [4, 5, 6, 6, 7, 4, 5, 6, 7]
     own = np.arange(12).reshape(3, 4)  # of each sequence
-    assert packed_positions(own, padding).tolist() == [0, 1, 2, 6, 7, 8, 9, 10, 11]
+    assert Tokens.of(IDS, MASK, position_ids=own).positions.tolist() == [0, 1, 2, 6, 7, 8, 9, 10, 11]
 
 
 def test_the_last_position_is_used_and_the_next_is_an_error() -> None:
@@ -71,9 +60,9 @@ def test_a_token_classifiers_loss_is_a_mean_over_the_labels_that_there_are() -> 
     _, padding = pack_tokens(IDS, MASK)
     labels = np.full((3, 4), -100)
     labels[0, 1], labels[2, 0], labels[2, 3], labels[1, 0] = 1, 0, 1, 1  # the last stands at padding
-    h, head = np.ones((9, 3), np.float32), Linear(3, 2, rng=1)
+    rows = np.ones((9, 2), np.float32)
     with pytest.warns(DifferenceWarning, match="npora's loss leaves them out, transformers' counts them"):
-        output, _ = token_classification(h, lambda dh: None, head, padding, labels)
+        output, _ = token_classification(rows, lambda drows: None, padding, labels)
     assert output.num_items == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from npora import LoraConfig, get_peft_model
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
-from npora.models.llama import LlamaConfig
+from npora.models.families.llama import LlamaConfig
 from npora.nn.module import Array
-from tests.cases.case import randomized
+from tests.tiny import randomized
+from tests.tiny_decoders import tiny_decoder
 from tests.tiny_encoders import tiny_encoder
 
 IDS = np.random.default_rng(0).integers(3, 13, (3, 5))
@@ -47,6 +49,8 @@ FAMILIES: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     "DistilBERT": (encoder("distilbert"), "distilbert.embeddings", None),
     "GPT-2": (gpt2, "transformer.wpe", "transformer.h.0.ln_1"),
     "Llama": (llama, "model.embed_tokens", "model.layers.0.input_layernorm"),
+    "Qwen3": (partial(tiny_decoder, "qwen3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
+    "Gemma 3": (partial(tiny_decoder, "gemma3_text"), "model.embed_tokens", "model.layers.0.input_layernorm"),
     "T5": (
         t5, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias", "encoder.block.0.layer.0.layer_norm"
     ),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import npora
 from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
+from npora.catalogue import CATALOGUE, draw
 from npora.check import Context, taylor_test, v_curve
-from npora.commands.catalogue import CATALOGUE, draw
 from npora.models import BertConfig, BertForSequenceClassification
 from npora.nn import Cache, LayerCache, Linear, Module, Packing, Parameter
 from npora.nn import functional as F

@@ -10,6 +10,7 @@ import pytest
 from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing, Padding, is_grad_enabled, stack
 from npora.nn import functional as F
 from npora.nn.module import Pullback
+from npora.nn.rotary import linear, llama3
 
 
 def test_linear_by_hand() -> None:
@@ -181,17 +182,28 @@ def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
 
 
 def test_a_rotation_is_exact_far_out_and_of_its_own_rows() -> None:
-    far, _ = F.rotation(np.array([100_000]), 2, dtype=np.float32)  # the cosine is rounded, and not the angle
+    far, _ = F.rotation(np.array([100_000]), F.frequencies(2), np.float32)  # the cosine is rounded, and not the angle
     np.testing.assert_allclose(far.item(), math.cos(100_000), rtol=1e-6)
     with pytest.raises(ValueError, match="a turn of 2 positions for heads of 4 features was given for 3 rows"):
-        F.rotary(np.eye(8)[:3], F.rotation(np.array([2, 5]), 4), heads=2)
+        F.rotary(np.eye(8)[:3], F.rotation(np.array([2, 5]), F.frequencies(4)), heads=2)
     with pytest.raises(ValueError, match="turns pairs; got heads of 3"):
-        F.rotation(np.array([2, 5]), 3)
+        F.frequencies(3)
+
+
+def test_frequencies_that_are_scaled_by_hand() -> None:
+    omega = F.frequencies(6, 1000.0)
+    np.testing.assert_allclose(omega, [1, 0.1, 0.01], rtol=1e-15)
+    np.testing.assert_allclose(linear(omega, factor=4.0), [0.25, 0.025, 0.0025], rtol=1e-15)
+    # Within 40π positions the pairs turn 20, 2 and 0.2 times: more than high, a quarter of the way up from low, less.
+    found = llama3(
+        omega, factor=8.0, low_freq_factor=1, high_freq_factor=5.0, original_max_position_embeddings=40 * math.pi
+    )
+    np.testing.assert_allclose(found, [1, 0.1 * (0.75 / 8 + 0.25), 0.01 / 8], rtol=1e-14)
 
 
 def test_a_rotation_by_hand() -> None:
     # Two heads of width 4, θ = 100: pairs (0, 2) and (1, 3) of a head turn by p and by p/10 at position p.
-    y, _ = F.rotary(np.eye(8)[[0, 1, 6]], F.rotation(np.array([2, 2, 5]), 4, 100.0, np.float64), heads=2)
+    y, _ = F.rotary(np.eye(8)[[0, 1, 6]], F.rotation(np.array([2, 2, 5]), F.frequencies(4, 100.0), np.float64), heads=2)
     expected = np.zeros((3, 8))
     expected[0, [0, 2]] = np.cos(2), np.sin(2)  # (1, 0) → (cos φ, sin φ)
     expected[1, [1, 3]] = np.cos(0.2), np.sin(0.2)

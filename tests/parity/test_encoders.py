@@ -100,9 +100,28 @@ def test_positions_of_roberta_are_counted_over_the_ids_that_are_no_padding(
 ) -> None:
     given = {"input_ids": np.array(ids), "attention_mask": np.array(mask)}
     theirs = reference("roberta", "MaskedLM", tmp_path).roberta
-    hidden = ours("MaskedLM", tmp_path).roberta.rows(**given)[0]
+    body = ours("MaskedLM", tmp_path).roberta
+    hidden = body.rows(body.tokens(**given))[0]
     seen = torch.tensor(np.array(mask) == 1)
     assert_close(hidden, theirs(**tensors(given)).last_hidden_state[seen], FORWARD)
+
+
+@every_family
+@every_head
+def test_positions_that_are_given_are_taken(tmp_path: Path, family: str, head: str) -> None:
+    theirs, model = reference(family, head, tmp_path), ours(head, tmp_path)
+    positions = np.array([[4, 8, 0, 2, 3], [6, 1, 1, 1, 1], [5, 7, 2, 0, 0]])  # as the padding token's in RoBERTa: 1
+    for given in ({**batch(family), "position_ids": row} for row in (positions, positions[:1])):
+        expected = theirs(**tensors(given), labels=torch.tensor(LABELS[head]))
+        output, backward = model(**given, labels=LABELS[head])
+        assert_same_logits(output.logits, expected.logits)
+        theirs.zero_grad()
+        model.zero_grad()
+        expected.loss.backward()
+        backward()
+        assert_same_gradients(model, theirs, BACKWARD)
+    with pytest.raises(ValueError, match="a sequence of 10 tokens is longer than the 9 positions"):
+        model(**batch(family), position_ids=positions + 1)
 
 
 def test_the_last_position_of_roberta_is_used_and_the_next_is_an_error(tmp_path: Path) -> None:
@@ -146,7 +165,7 @@ def test_the_first_files_of_bert_load_for_every_head(
         assert_same_logits(logits, expected.prediction_logits)
     else:
         assert re.search(r"newly initialised, .*: classifier\.weight, classifier\.bias", caplog.text)
-        hidden = model.bert.rows(**batch("bert"))[0]
+        hidden = model.bert.rows(model.bert.tokens(**batch("bert")))[0]
         assert_close(hidden, theirs.bert(**tensors(batch("bert"))).last_hidden_state[torch.tensor(MASK == 1)], FORWARD)
 
 

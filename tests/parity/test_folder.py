@@ -15,6 +15,8 @@ from npora import AutoModelForCausalLM, AutoModelForSequenceClassification, Lora
 from tests.parity.reference import assert_close, torch, transformers
 from tests.shared_data import data
 
+_LLAMA = {"hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1,
+          "intermediate_size": 6}  # fmt: skip
 TINY: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6},
     "roberta": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6},
@@ -24,6 +26,10 @@ TINY: dict[str, dict[str, Any]] = {
         "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6, "pretraining_tp": 2,
         "rope_parameters": {"rope_type": "default", "rope_theta": 37.0},
     },
+    "mistral": {**_LLAMA, "sliding_window": None},
+    "qwen2": {**_LLAMA, "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 37.0}},
+    "qwen3": {**_LLAMA, "use_sliding_window": True, "max_window_layers": 0, "sliding_window": 7},
+    "gemma3_text": {**_LLAMA, "final_logit_softcapping": None},
     "t5": {"d_model": 8, "num_heads": 2, "num_layers": 1, "d_kv": 3, "d_ff": 6, "feed_forward_proj": "gated-gelu"},
 }  # fmt: skip
 FURTHER = {

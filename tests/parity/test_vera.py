@@ -13,7 +13,7 @@ import pytest
 from npora import AutoModelForCausalLM, PeftModel, get_peft_model
 from npora.files import load_file, save_file
 from npora.lora import VeraConfig
-from npora.nn.init import TorchWords
+from npora.lora.torch_words import TorchWords
 from tests.parity.both import assert_same_logits, backward
 from tests.parity.reference import (
     assert_close,

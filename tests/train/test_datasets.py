@@ -11,9 +11,11 @@ import pytest
 
 from npora import Trainer
 from npora.models import BertModel
-from npora.train.state import load_checkpoint
+from npora.train.checkpoints import load_checkpoint
+from npora.train.loaders import order
 from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
+from tests.watched import Watched, watched_rows
 
 ROWS = tiny_rows(9)
 
@@ -82,8 +84,8 @@ def test_a_model_without_a_loss_is_not_trained(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_the_datasets_order_where_that_is_asked_for(tmp_path: Path) -> None:
-    trainer = Trainer(tiny_peft(), arguments(tmp_path, train_sampling_strategy="sequential"), ROWS)
-    assert [trainer._order(9, epoch).tolist() for epoch in (0, 1)] == [list(range(9))] * 2
+    args = arguments(tmp_path, train_sampling_strategy="sequential")
+    assert [order(args, 9, epoch).tolist() for epoch in (0, 1)] == [list(range(9))] * 2
 
 
 def test_an_evaluation_of_the_loss_alone_calls_no_metrics(tmp_path: Path) -> None:
@@ -116,3 +118,25 @@ def test_a_history_with_nan_is_saved_and_read_again(tmp_path: Path) -> None:
     state = load_checkpoint(str(tmp_path / "checkpoint-3"), model, make_optimizer(model, trainer.args), {})
     (entry,) = (entry for entry in state.log_history if "eval_undefined" in entry)
     assert np.isnan(entry["eval_undefined"]) and entry["eval_large"] == -np.inf
+
+
+class Named(Watched):
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask", "labels")
+
+    def forward(self, **arrays: Any) -> Any:
+        assert arrays.keys() == {"rng", *self.inputs}
+        return super().forward(**arrays)
+
+
+def test_a_model_is_given_the_columns_that_its_inputs_name(tmp_path: Path) -> None:
+    """Whatever its forward's signature says."""
+    rows = [{**row, "token_type_ids": [0] * len(row["input_ids"])} for row in watched_rows(9)]
+    runs = []
+    for model in (Named(), Watched()):
+        Trainer(model, arguments(tmp_path, max_steps=2), rows).train()
+        runs.append(values(model))
+    assert runs[0] == runs[1]
+    model = Named()
+    model.inputs = ("input_ids", "attention_mask")
+    with pytest.raises(ValueError, match="this model's forward takes no labels"):
+        Trainer(model, arguments(tmp_path), rows).train()

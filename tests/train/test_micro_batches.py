@@ -12,7 +12,7 @@ import pytest
 
 from npora import LoraConfig, get_peft_model, no_grad, set_num_threads
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
-from npora.models.llama import LlamaConfig
+from npora.models.families.llama import LlamaConfig
 from npora.nn.grad_mode import gradients_apart, is_backward_once
 from npora.nn.module import Array, Module, Parameter
 from npora.train import accumulate_gradients, micro_batches

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npora import LoraConfig, Trainer, get_peft_model, models
-from tests.cases.case import randomized
+from tests.tiny import randomized
 from tests.train.test_trainer import arguments
 
 PAD, END = 30, 29

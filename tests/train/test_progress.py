@@ -81,7 +81,7 @@ def test_a_bar_is_closed_when_the_run_breaks(tmp_path: Path, monkeypatch: pytest
                 super().__init__(*given, **named)
             made.append(self.bar)
 
-    monkeypatch.setattr("npora.train.trainer.Progress", Watched)
+    monkeypatch.setattr("npora.train.progress.Progress", Watched)
     with pytest.raises(FloatingPointError):
         Trainer(
             tiny_peft(), arguments(tmp_path, learning_rate=1e38, max_grad_norm=0.0, disable_tqdm=None), ROWS

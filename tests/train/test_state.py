@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from npora import Trainer
+from npora import Trainer, TrainerCallback
 from tests.tiny import tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
 
@@ -44,14 +44,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, at: int) -> N
 
 def stop_after(trainer: Trainer, step: int) -> None:
     """As a power cut would: the step after the one that was saved dies half-way."""
-    accumulate = trainer._accumulate
 
-    def cut(*args: Any) -> Any:
-        if trainer.state.global_step == step:
-            raise KeyboardInterrupt
-        return accumulate(*args)
+    class Cut(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step:
+                raise KeyboardInterrupt
 
-    trainer._accumulate = cut
+    trainer.add_callback(Cut)
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
 
@@ -76,7 +75,7 @@ def test_a_failed_save_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pyte
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("npora.train.state.save_file", full)
+    monkeypatch.setattr("npora.train.checkpoints.save_file", full)
     with pytest.raises(OSError, match="No space"):
         trainer(tmp_path).train()
     assert os.listdir(tmp_path) == ["log.jsonl"]

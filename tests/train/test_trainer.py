@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
 from npora.data import Dataset
 from npora.models import BertConfig, BertForSequenceClassification
+from npora.train.loaders import order
 from npora.train.measure import frozen_sha256
 from npora.train.state import trainable
 from tests.tiny import SIZES, tiny_bert, tiny_peft, tiny_rows
@@ -99,8 +100,7 @@ def test_the_log_has_a_line_for_every_step(tmp_path: Path) -> None:
 
 
 def test_each_epoch_sees_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
-    trainer = Trainer(tiny_peft(), arguments(tmp_path), ROWS)
-    orders = [trainer._order(21, epoch).tolist() for epoch in (0, 1)]
+    orders = [order(arguments(tmp_path), 21, epoch).tolist() for epoch in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(21))
     assert orders[0] != orders[1]
 

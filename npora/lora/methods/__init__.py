@@ -22,15 +22,15 @@ METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA, LoHa, HiRA, VeRA, IA3)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:
-    """The method that this config means for this layer; None where it means none."""
+    """Return the method that this config means for this layer, and None where it means none."""
     return next((method for method in METHODS if method.fits(config, base)), None)
 
 
 def methods_of(config: PeftConfig) -> list[type[Adapter]]:
-    """The methods that this kind of config can mean."""
+    """Return the methods that this kind of config can mean."""
     return [method for method in METHODS if method.config_class is type(config)]
 
 
 def adaptable(config: PeftConfig) -> list[str]:
-    """The kinds of layers that an adapter of this config can go on, by their classes' names."""
+    """Name the kinds of layers that an adapter of this config can go on, by their classes."""
     return list(dict.fromkeys(kind.__name__ for method in methods_of(config) for kind in method.adapts))

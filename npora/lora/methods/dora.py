@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
 from npora.machine.blocks import blocks_of
@@ -48,7 +48,7 @@ class DoRA(LoRA):
     }
     samples: ClassVar[Mapping[str, Any]] = {"dora_linear": {"r": 3, "lora_alpha": 7, "use_dora": True}}
 
-    def __init__(self, base: Linear, config: Any, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED) -> None:
+    def __init__(self, base: Linear, config: Any, rng: Source, path: str, shared: Shared) -> None:
         super().__init__(base, config, rng, path, shared)
         self.m = Parameter(self.norms(base.matrix, self.A.data, self.B.data))
         if not self.m.data.all():
@@ -60,32 +60,34 @@ class DoRA(LoRA):
         return super().fits(config, base) and bool(getattr(config, "use_dora", False))
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
-        A, B, m, s, W = self.A.data, self.B.data, self.m.data, self.s, base.matrix
+        A, B, m, s, W, bias = self.A.data, self.B.data, self.m.data, self.s, base.matrix, base.bias
         c = held("norm", lambda: self.norms(W, A, B))  # [o]
         g = m / c
         dropped, back_dropout = self.drop(x, rng)
         z, back_base = base.product(dropped)  # [...,o]
         u = matmul(dropped, A.T)  # [...,r]
-        z += matmul(u * s, B.T)
-        y, back_bias = base.plus_bias(g * z)
+        z = z + matmul(s * u, B.T)
+        y = g * z if bias is None else g * z + bias.data
         left, back_left = (None, None) if dropped is x else base.product(x - dropped)
         if left is not None:
-            y += left
+            y = y + left
         kept_x, kept_z = dropped if self.A.requires_grad else None, z if self.m.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            dz = g * back_bias(dy)  # (1) [...,o]
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(rows(dy).sum(axis=0))
+            dz = g * dy  # (1) [...,o]
             if kept_z is not None:
                 self.m.accumulate(rows(dy * kept_z).sum(axis=0) / c)  # (2) [o]
-            du = matmul(dz, B) * s  # (3) [...,r]
+            du = s * matmul(dz, B)  # (3) [...,r]
             if self.B.requires_grad:
-                self.B.accumulate(product(rows(dz).T, rows(u)) * s)  # (4) [o,r]
+                self.B.accumulate(s * product(rows(dz).T, rows(u)))  # (4) [o,r]
             if kept_x is not None:
                 self.A.accumulate(product(rows(du).T, rows(kept_x)))  # (5) [r,i]
-            dx: Array = back_base(dz) + matmul(du, A)  # (6) [...,i]
+            dx = back_base(dz) + matmul(du, A)  # (6) [...,i]
             if back_left is None:
                 return dx
-            around: Array = back_left(dy)
+            around = back_left(dy)
             return around + back_dropout(dx - around)
 
         return y, backward
@@ -104,8 +106,8 @@ class DoRA(LoRA):
         return g * V, b, backward
 
     def norms(self, W: Array, A: Array, B: Array) -> Array:
-        """‖W + s B A‖ [o] row by row, of which a block at a time is formed."""
-        squares: Array = np.zeros(len(W), np.result_type(W, A, B))
+        """c = ‖W + s B A‖ [o] row by row; of that matrix a block at a time is formed."""
+        squares = np.zeros(len(W), np.result_type(W, A, B))
         for at, across in blocks_of(W):
             V = W[at, across] + (self.s * B[at]) @ A[:, across]
             squares[at] += (V * V).sum(axis=1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Shared, Tensor, of_a_product
+from npora.lora.adapter import Adapter, Merged, Shared, Tensor, of_a_product
 from npora.lora.config import PeftConfig
 from npora.lora.values import Unsupported
 from npora.machine.product import product
@@ -20,7 +20,7 @@ from npora.nn.module import Array, Identities, Named, Parameter
 
 @dataclass(kw_only=True)
 class HiraConfig(PeftConfig):
-    """What a HiRA adapter is (Huang et al., 2025). There is no scale.
+    """A HiraConfig says what a HiRA adapter is (Huang et al., 2025). There is no scale.
 
     r : the rank of B A
     hira_dropout : probability of dropping an input of the adapter, in training
@@ -63,9 +63,7 @@ class HiRA(Adapter):
     samples: ClassVar[Mapping[str, Any]] = {"hira_linear": {"r": 3, "hira_dropout": 0.2}}
     adds = True
 
-    def __init__(
-        self, base: Linear, config: HiraConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: HiraConfig, rng: Source, path: str, shared: Shared) -> None:
         self.r, self.dropout_p = config.r, config.hira_dropout
         dtype, start, shape = base.dtype, config.init_weights, (self.r, base.in_features)
         std = 1 / self.r if start == "gaussian" else 1.0

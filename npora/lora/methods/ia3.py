@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.names import is_named
 from npora.nn import init
-from npora.nn.contract import activations
+from npora.nn.contract import checked_input
 from npora.nn.init import Source
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Identities, Named, Parameter, Pullback
@@ -23,14 +23,15 @@ DEFAULTS: Mapping[str, tuple[list[str], list[str]]] = {
     "bert": (["key", "output.dense", "value"], ["output.dense"]),
     "roberta": (["key", "output.dense", "value"], ["output.dense"]),
     "gpt2": (["c_attn", "mlp.c_proj"], ["mlp.c_proj"]),
-    "llama": (["down_proj", "k_proj", "v_proj"], ["down_proj"]),
+    **dict.fromkeys(("llama", "mistral"), (["down_proj", "k_proj", "v_proj"], ["down_proj"])),
+    **dict.fromkeys(("gemma3_text", "qwen2", "qwen3"), (["down_proj", "q_proj", "v_proj"], ["down_proj"])),
     "t5": (["k", "v", "wo"], ["wo"]),
 }
 
 
 @dataclass
 class IA3Config(PeftConfig):
-    """What an (IA)³ adapter is: which layers' outputs are scaled, and which layers' inputs (Liu et al., 2022).
+    """An IA3Config says which layers' outputs are scaled, and which layers' inputs (Liu et al., 2022).
 
     feedforward_modules : the targets whose input is scaled: ends of paths, or a regular expression for whole ones; []
         for none. None, as for target_modules: PEFT's default for this kind of model (it has none for DistilBERT)
@@ -79,12 +80,12 @@ class IA3Config(PeftConfig):
         self._refuse_others()
 
     def is_feedforward(self, path: str) -> bool:
-        """Whether the input of the layer at this path is scaled, rather than its output."""
+        """Say whether the input of the layer at this path is scaled, rather than its output."""
         return any(re.fullmatch(pattern, path) for pattern in _patterns(self.feedforward_modules or []))
 
 
 def _patterns(names: list[str] | str) -> list[str]:
-    """As PEFT has it, a name is any end of a path: "o" that of `wo` too."""
+    """Return patterns for whole paths. As PEFT has it, a name is any end of a path: "o" that of `wo` too."""
     return [names] if isinstance(names, str) else [".*" + re.escape(name) for name in names]
 
 
@@ -114,12 +115,8 @@ class IA3(Adapter):
         "ia3": {"feedforward_modules": []},
         "ia3_feedforward": {"feedforward_modules": ["dense"]},
     }
-    changes_bias = True
-    forms_matrix = False
 
-    def __init__(
-        self, base: Linear, config: IA3Config, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: IA3Config, rng: Source, path: str, shared: Shared) -> None:
         self.is_feedforward = config.is_feedforward(path)
         shape = (1, base.in_features) if self.is_feedforward else (base.out_features, 1)
         drawn = init.normal(rng, shape, 1.0, base.dtype)
@@ -127,11 +124,11 @@ class IA3(Adapter):
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         scale, by_input = self.l.data.reshape(-1), self.is_feedforward  # [o] or [i]
-        z, back_base = base(activations(base, x, base.matrix) * scale if by_input else x)
+        z, back_base = base(checked_input(base, x, base.matrix) * scale if by_input else x)
         kept = None if not self.l.requires_grad else x if by_input else z
 
         def backward(dy: Array) -> Array:
-            du: Array = back_base(dy if by_input else dy * scale)  # (1) [...,i]
+            du = back_base(dy if by_input else dy * scale)  # (1) [...,i]
             if kept is not None:
                 dl = rows((du if by_input else dy) * kept).sum(axis=0)  # (2), (3)
                 self.accumulate(dl.reshape(self.l.shape))

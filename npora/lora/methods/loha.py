@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Shared, Tensor, of_a_product
+from npora.lora.adapter import Adapter, Merged, Shared, Tensor, of_a_product
 from npora.lora.config import PeftConfig
 from npora.lora.names import by_pattern
 from npora.lora.values import Unsupported
@@ -21,7 +21,8 @@ from npora.nn.module import Array, Identities, Named, Parameter
 
 @dataclass(kw_only=True)
 class LoHaConfig(PeftConfig):
-    """What a LoHa adapter is (Hyeon-Woo et al., 2021). It goes on Linear, and, as in PEFT, not on GPT-2's Conv1D.
+    """A LoHaConfig says what a LoHa adapter is (Hyeon-Woo et al., 2021), which goes on Linear and, as in PEFT, not on
+    GPT-2's Conv1D.
 
     r, alpha : the rank of either factor; the update is scaled by s = alpha / r
     init_weights : True: W2b starts at zero; False: it is drawn as the others are
@@ -71,9 +72,7 @@ class LoHa(Adapter):
     }  # fmt: skip
     samples: ClassVar[Mapping[str, Any]] = {"loha_linear": {"r": 2, "alpha": 5}}
 
-    def __init__(
-        self, base: Linear, config: LoHaConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: LoHaConfig, rng: Source, path: str, shared: Shared) -> None:
         self.r = r = by_pattern(config.rank_pattern, path, config.r)
         self.s = by_pattern(config.alpha_pattern, path, config.alpha) / r
         left, right = (base.out_features, r), (r, base.in_features)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor, of_a_product
+from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor, of_a_product
 from npora.lora.methods.lora_config import LoraConfig
 from npora.machine.product import product
 from npora.nn import init
@@ -37,11 +37,8 @@ class LoRA(Adapter):
     samples: ClassVar[Mapping[str, Any]] = {
         "lora_linear": {"r": 3, "lora_alpha": 7}, "rslora_linear": {"r": 2, "lora_alpha": 5, "use_rslora": True}
     }  # fmt: skip
-    forms_matrix = False
 
-    def __init__(
-        self, base: Linear, config: LoraConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: LoraConfig, rng: Source, path: str, shared: Shared) -> None:
         self.r, self.s = config.rank_and_scaling(path)
         self.dropout_p, dtype, start = config.lora_dropout, base.dtype, config.init_lora_weights
         A = init.kaiming_uniform(rng, (self.r, base.in_features), dtype)
@@ -51,22 +48,19 @@ class LoRA(Adapter):
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         A, B, s = self.A.data, self.B.data, self.s
-        y, back_base = base(x)  # [...,o]
-        dropped, back_dropout = self.drop(x, rng)
+        y, back_base = base(x)  # W x + b [...,o]
+        dropped, back_dropout = self.drop(x, rng)  # m ⊙ x
         u = matmul(dropped, A.T)  # [...,r]
-        y += matmul(u * s, B.T)
         kept = dropped if self.A.requires_grad else None
 
         def backward(dy: Array) -> Array:
-            du = matmul(dy, B) * s  # (1) [...,r]
-            dB = product(rows(dy).T, rows(u)) * s if self.B.requires_grad else None  # (2) [o,r]
+            du = s * matmul(dy, B)  # (1) [...,r]
+            dB = s * product(rows(dy).T, rows(u)) if self.B.requires_grad else None  # (2) [o,r]
             dA = None if kept is None else product(rows(du).T, rows(kept))  # (3) [r,i]
             self.accumulate(dA, dB)
-            dx: Array = back_base(dy)
-            dx += back_dropout(matmul(du, A))  # (4) [...,i]
-            return dx
+            return back_base(dy) + back_dropout(matmul(du, A))  # (4) [...,i]
 
-        return y, backward
+        return y + matmul(s * u, B.T), backward
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W + s B A,  dA = s Bᵀ dW′,  dB = s dW′ Aᵀ"""

@@ -12,7 +12,7 @@ from npora.lora.names import by_pattern
 
 @dataclass
 class LoraConfig(UnsupportedFields):
-    """What a LoRA adapter is: which layers it goes on, its rank and its scale (Hu et al., 2021).
+    """A LoraConfig says which layers a LoRA adapter goes on, its rank and its scale (Hu et al., 2021).
 
     r : the rank
     lora_alpha : the update is scaled by s = lora_alpha / r (by lora_alpha / √r with `use_rslora`, Kalajdzievski 2023)
@@ -68,7 +68,7 @@ class LoraConfig(UnsupportedFields):
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)
 
     def rank_and_scaling(self, path: str) -> tuple[int, float]:
-        """r and s of the layer at a path, by the first pattern that fits, else the config's own r and α."""
+        """Return r and s of the layer at a path, by the first pattern that fits, else the config's own r and α."""
         r = by_pattern(self.rank_pattern, path, self.r)
         alpha = by_pattern(self.alpha_pattern, path, self.lora_alpha)
         return r, alpha / r**0.5 if self.use_rslora else alpha / r

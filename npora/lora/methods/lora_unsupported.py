@@ -13,7 +13,7 @@ _W_IS_ALTERED = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 @dataclass(kw_only=True)
 class UnsupportedFields(PeftConfig):
-    """Those of LoRA's variants, and of its other ways to begin."""
+    """These fields belong to LoRA's variants, and to its other ways to begin."""
 
     alora_invocation_tokens: Unsupported = None
     arrow_config: Unsupported = None

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from npora.lora.adapter import NOTHING_SHARED, Adapter, Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
+from npora.lora.torch_words import TorchWords
 from npora.machine.product import product
 from npora.nn import init
 from npora.nn.init import Source
@@ -20,7 +21,7 @@ from npora.nn.module import Array, Identities, Named, Parameter, Pullback
 
 @dataclass(kw_only=True)
 class VeraConfig(PeftConfig):
-    """What a VeRA adapter is on, and how its matrices are drawn (Kopiczko et al., 2023).
+    """A VeraConfig says what a VeRA adapter is on, and how its matrices are drawn (Kopiczko et al., 2023).
 
     r : rows of A, columns of B, large beside LoRA's rank, since nothing of this size is trained but d
     projection_prng_key : the seed that A and B are drawn from, as torch draws them
@@ -77,14 +78,13 @@ class VeRA(Adapter):
         "A": Tensor("vera_A.{}", trained=False, shared=True),
         "B": Tensor("vera_B.{}", trained=False, shared=True),
     }
-    forms_matrix = False
 
     @staticmethod
     def shared(
         config: VeraConfig, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
     ) -> dict[str, Array]:
-        """U(±√(6 / fan_in)) (He et al., 2015), A before B, in float32 whatever the dtype."""
-        words = init.TorchWords(config.projection_prng_key)
+        """Draw from U(±√(6 / fan_in)) (He et al., 2015), A before B, in float32 whatever the dtype."""
+        words = TorchWords(config.projection_prng_key)
         o, i = map(max, zip(*shapes.values(), strict=True))
         drawn = {}
         for name, shape in {"vera_A": (config.r, i), "vera_B": (o, config.r)}.items():
@@ -92,9 +92,7 @@ class VeRA(Adapter):
             drawn[name] = words.uniform(shape, -bound, bound).astype(dtype)
         return drawn
 
-    def __init__(
-        self, base: Linear, config: VeraConfig, rng: Source, path: str = "", shared: Shared = NOTHING_SHARED
-    ) -> None:
+    def __init__(self, base: Linear, config: VeraConfig, rng: Source, path: str, shared: Shared) -> None:
         plain, dtype = config.init_weights, base.dtype
         d = np.full(config.r, config.d_initial, dtype) if plain else init.normal(rng, (config.r,), 1.0, dtype)
         self.d, self.b = Parameter(d), Parameter(np.full(base.out_features, 0 if plain else 1, dtype))
@@ -102,13 +100,12 @@ class VeRA(Adapter):
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         lambda_b, lambda_d = self.b.data, self.d.data
-        A: Array = self.A.data[:, : base.in_features]  # [r,i*] → [r,i]
-        B: Array = self.B.data[: base.out_features]  # [o*,r] → [o,r]
+        A = self.A.data[:, : base.in_features]  # [r,i*] → [r,i]
+        B = self.B.data[: base.out_features]  # [o*,r] → [o,r]
         y, back_base = base(x)
         dropped, back_dropout = self.drop(x, rng)
         u = matmul(dropped, A.T)  # [...,r]
         v = matmul(u * lambda_d, B.T)  # [...,o]
-        y += v * lambda_b
         kept = (u, v) if self.b.requires_grad or self.d.requires_grad else None
 
         def backward(dy: Array) -> Array:
@@ -116,11 +113,9 @@ class VeRA(Adapter):
             if kept is not None:
                 u, v = kept
                 self.accumulate(rows(dy * v).sum(axis=0), rows(dw * u).sum(axis=0), None, None)  # (1) [o], (3) [r]
-            dx: Array = back_base(dy)
-            dx += back_dropout(matmul(dw * lambda_d, A))  # (4) [...,i]
-            return dx
+            return back_base(dy) + back_dropout(matmul(dw * lambda_d, A))  # (4) [...,i]
 
-        return y, backward
+        return y + v * lambda_b, backward
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         """W′ = W + Λ_b B Λ_d A; with P = Λ_b B and Q = Λ_d A,  dP = dW′ Qᵀ  and  dQ = Pᵀ dW′."""

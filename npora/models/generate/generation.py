@@ -62,7 +62,9 @@ def generate(
 
     The model gives `next_logits(ids [n], packing, cache)` → [b,v], the logits after each of b sequences whose rows are
     those in the cache and then ids; an encoder-decoder `encode(input_ids, attention_mask)` → memory, to be taken by
-    next_logits as its fourth, and with a `select(sequences)` that goes on with those, in place, as a Cache's does.
+    next_logits as its fourth, and with a `select(sequences)` that goes on with those, in place, as a Cache's does. A
+    `check_padding(padding, length)` of its own or its `body`'s raises for prompts that it does not take, which are to
+    grow to that length.
 
     Raises
     ------
@@ -95,8 +97,11 @@ def generate(
             memory = model.encode(ids, mask)
             ids = np.full((len(ids), 1), _start(model.config, chosen), dtype=ids.dtype)
             mask = np.ones(ids.shape)
-        pack_tokens(ids, mask)[1].packing.last_rows()  # raises where a shape is wrong or a prompt empty
+        padding = pack_tokens(ids, mask)[1]
+        padding.packing.last_rows()  # raises where a shape is wrong or a prompt empty
         most = _most(chosen, ids.shape[1])
+        if (check := getattr(getattr(model, "body", model), "check_padding", None)) is not None:
+            check(padding, ids.shape[1] + most)
         sequences = Continuations(model, ids, np.asarray(mask, dtype=bool), chosen["use_cache"], memory)
         if num_beams > 1:
             penalty = chosen["length_penalty"]

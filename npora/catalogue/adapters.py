@@ -1,0 +1,67 @@
+"""A layer with each method's adapter on it: the rows follow from the methods' own `samples`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+import numpy as np
+
+from npora.catalogue.row import Draw, Drawn, Draws, Row, call
+from npora.lora import HiraConfig, LoraConfig, PeftConfig
+from npora.lora.inject import adapted_layer
+from npora.lora.methods import METHODS, method_of
+from npora.nn import Conv1D, Linear
+
+CONFIGS: dict[str, PeftConfig] = {
+    **{name: method.config_class(**fields) for method in METHODS for name, fields in method.samples.items()},
+    "hira_linear, from normal numbers": HiraConfig(r=5, init_weights="gaussian"),
+    "lora_linear, with patterns": LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3}),
+}
+
+
+def goes_on(config: PeftConfig, kind: type[Linear]) -> bool:
+    return method_of(config, kind.__new__(kind)) is not None  # its kind is all that is asked
+
+
+def drops(config: PeftConfig) -> bool:
+    """Whether a config of this kind can ask for dropout."""
+    return any(f.name.endswith("_dropout") and f.type != "Unsupported" for f in fields(config))
+
+
+def on_linear(i: int, o: int) -> Linear:
+    return Linear(i, o, rng=0)
+
+
+def on_conv1d(i: int, o: int) -> Linear:
+    return Conv1D(i, o, bias=False, rng=0)
+
+
+def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Linear] = on_linear) -> Draws:
+    """A layer at the path `dense` with an adapter of this config, of sizes that are none of the config's own; with one
+    of the dropouts, where it can have any."""
+    defaults = vars(type(config)())
+    own = [value for name, value in vars(config).items() if value != defaults[name]]
+
+    def drawn(d: Draw) -> Drawn:
+        n, i, o = [size for size in d.sizes(7) if size not in own][:3]
+        layer = adapted_layer(base(i, o), config, np.random.default_rng(1), "dense")
+        if drops(config):
+            layer.adapters["default"].dropout_p = float(d.rng.choice(dropouts))
+        return call(d.moved(layer), d.normal(n, i), rng=np.random.default_rng(2))
+
+    return drawn
+
+
+def rows_of(name: str, config: PeftConfig) -> Iterator[Row]:
+    if drops(config):
+        yield Row(name, adapted(config, 0.0, 0.2))
+        yield Row(f"{name}, without dropout", adapted(config, 0.0), row_wise=True)
+        yield Row(f"{name}, with dropout", adapted(config, 0.3))
+    else:
+        yield Row(name, adapted(config), row_wise=True)
+    if goes_on(config, Conv1D):
+        yield Row(f"{name}, on a Conv1D", adapted(config, 0.0, base=on_conv1d), row_wise=True)
+
+
+ROWS = [row for name, config in CONFIGS.items() for row in rows_of(name, config)]

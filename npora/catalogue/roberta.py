@@ -1,0 +1,26 @@
+"""RoBERTa: its head and the whole. What it shares with BERT is BERT's rows."""
+
+from __future__ import annotations
+
+from npora.catalogue.batches import encoder, of_sentences, of_tokens, part
+from npora.catalogue.row import Row
+from npora.models.families.roberta import (
+    RobertaClassificationHead,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
+
+CONFIG = RobertaConfig(
+    vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
+    max_position_embeddings=7, num_labels=3,
+)  # fmt: skip
+
+ROWS = [
+    Row("RobertaClassificationHead", part(RobertaClassificationHead, CONFIG, (5, 6))),
+    Row("RobertaModel", encoder(RobertaModel, CONFIG)),
+    Row("roberta", encoder(RobertaForSequenceClassification, CONFIG, of_sentences)),
+    Row("lora_roberta", encoder(RobertaForSequenceClassification, CONFIG, of_sentences, adapted=True)),
+    Row("RobertaForMaskedLM", encoder(RobertaForMaskedLM, CONFIG, of_tokens(11)), frozen_rounds=True),
+]

@@ -1,0 +1,1 @@
+"""What a derivative is measured by, none of which reads the pullback's formula."""

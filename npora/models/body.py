@@ -1,0 +1,117 @@
+"""What a family writes: its body, from tokens to the rows that a task reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.models.outputs import BaseModelOutput
+from npora.models.pretrained import PretrainedModel
+from npora.models.tokens import Tokens
+from npora.nn import Cache, Module, Padding, stack
+from npora.nn.module import Array
+from npora.nn.view import View, pick_rows
+
+Rng = np.random.Generator | None
+Back = Callable[[Array], None]
+
+
+class Body(PretrainedModel):
+    """A model without a head. A family's file is read top down: config, layers, body, and the names of its tasks.
+
+    A family writes `rows`, and states beside what PretrainedModel asks for:
+
+    inputs : the arrays, by name, that its models take beside labels
+    input_embeddings : the path of its token embedding
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "position_ids")
+    input_embeddings: ClassVar[str]
+
+    def rows(
+        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
+    ) -> tuple[Array, Back]:
+        """h [n,m] behind the last norm, or [k,m] of the rows `read` alone; backward adds the gradients below.
+
+        read : int [k], ascending. It is for the caller to say by the inputs, not by whether there are gradients:
+            dropout draws other numbers for other rows
+        cache : the tokens follow those that it holds, and are added to it
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rows")
+
+    def forward(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        *,
+        position_ids: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[Any, Callable[..., None]]:
+        """last_hidden_state [b,t,m], zeros at the padding; backward takes its gradient."""
+        tokens = self.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        h, back_rows = self.rows(tokens, rng)
+        return self.unpacked(tokens, h, back_rows, rng)
+
+    def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        """What forward gives of the rows h [n,m], and its pullback."""
+        padding = tokens.of_the_batch
+        return BaseModelOutput(padding.unpack(h)), lambda dhidden: back_rows(padding.pack(dhidden))
+
+    def tokens(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        *,
+        source: Tokens | None = None,
+        **others: npt.ArrayLike | None,
+    ) -> Tokens:
+        """The batch's tokens, packed; source : those that an encoder reads, beside a decoder's. Raises TypeError for an
+        input that this family has not."""
+        foreign = [name for name, value in others.items() if value is not None and name not in self.inputs]
+        if foreign:
+            raise TypeError(
+                f"{type(self).__name__} has no {', '.join(foreign)}: it takes {', '.join(self.inputs)}; leave "
+                f"{'it' if len(foreign) == 1 else 'them'} out"
+            )
+        tokens = Tokens.of(input_ids, attention_mask, **others, source=source)
+        self.check_padding(tokens.of_the_batch, tokens.of_the_batch.mask.shape[1])
+        return tokens
+
+    def check_padding(self, padding: Padding, length: int) -> None:
+        """A place for a family to raise ValueError for padding among tokens, where it sees how far apart these are. The
+        batch has, or will grow to, `length` columns."""
+
+    def embedding(self) -> Module:
+        """The layer that makes rows of token ids."""
+        return self.get_submodule(self.input_embeddings)
+
+    def through(
+        self,
+        layers: Sequence[Module],
+        x: Any,
+        tokens: Tokens,
+        *args: Any,
+        below_is_trained: bool,
+        read: Array | None = None,
+        cache: Cache | None = None,
+        own: Callable[[int], dict[str, Any]] = lambda index: {},
+        rng: Rng = None,
+    ) -> tuple[Any, Callable[[Any], Any]]:
+        """x through the layers, each called as layer(x, *args, view=…, rng=…, **own(its number)), and with past=… where
+        there is a cache. All compute all rows, but the last, whose view is of the rows `read`."""
+        every, asked = View(tokens.packing), View(tokens.packing, read)
+
+        def keywords(index: int) -> dict[str, Any]:
+            past = {} if cache is None else {"past": cache[index]}
+            return {"view": asked if index == len(layers) - 1 else every, **past, **own(index)}
+
+        if not layers:
+            return pick_rows(x, read)
+        return stack(
+            layers, x, *args, rng=rng, below_is_trained=below_is_trained, recompute=self.gradient_checkpointing,
+            own_keywords=keywords,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The families, a file each: config, layers, body, tasks."""

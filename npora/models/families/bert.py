@@ -1,0 +1,319 @@
+"""BERT (Devlin et al., 2018), with Hugging Face's parameter names.
+
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Post-norm: each sublayer is
+LN(x + f(x)). Every token sees all the others of its sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.models.body import Back, Body, Rng
+from npora.models.config import PretrainedConfig
+from npora.models.outputs import BaseModelOutputWithPooling
+from npora.models.pretrained import Factory
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
+from npora.models.tokens import Tokens, check_positions, first_token_rows
+from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
+from npora.nn.dropout import active_rng
+from npora.nn.functional import ACTIVATIONS, tanh
+from npora.nn.init import Source
+from npora.nn.module import Array, Pullback, is_trained
+from npora.nn.residual import chain, residual
+from npora.nn.view import View, pick_rows, self_attention
+
+
+@dataclass(kw_only=True)
+class BertConfig(PretrainedConfig):
+    """A BERT's `config.json`; the defaults are bert-base's."""
+
+    model_type = "bert"
+    fixed: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+             "max_position_embeddings", "type_vocab_size")  # fmt: skip
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._divides("num_attention_heads", "hidden_size")
+
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+
+class BertEmbeddings(Module):
+    """h = dropout(LN(word + type + position)).    ids, positions, types int [n]  →  h [n,m]"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        m = config.hidden_size
+        self.word_embeddings = make.embedding(config.vocab_size, m, config.pad_token_id)
+        self.position_embeddings = make.embedding(config.max_position_embeddings, m)
+        self.token_type_embeddings = make.embedding(config.type_vocab_size, m)
+        self.LayerNorm = LayerNorm(m, config.layer_norm_eps, dtype=make.dtype)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, ids: Array, positions: Array, types: Array, rng: Rng = None) -> tuple[Array, Back]:
+        word, back_word = self.word_embeddings(ids)  # [n,m]
+        kind, back_kind = self.token_type_embeddings(types)  # [n,m]
+        position, back_position = self.position_embeddings(positions)  # [n,m]
+        h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(word + kind + position)
+
+        def backward(dh: Array) -> None:
+            dsum = back_norm(dh)
+            for back in (back_word, back_kind, back_position):
+                back(dsum)
+
+        return h, backward
+
+
+class BertSelfAttention(Module):
+    """y = concat_h(softmax(q_h k_hᵀ/√d) v_h) over all keys of a sequence, before any projection.    x [n,m]  →  [k,m]
+
+    Families that vary it give its three projections other `names`.
+    """
+
+    names: ClassVar = ("query", "key", "value")
+
+    def __init__(self, m: int, heads: int, dropout: float, make: Factory) -> None:
+        for name in self.names:
+            setattr(self, name, make.linear(m, m))
+        self.heads, self.dropout = heads, dropout
+
+    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
+        query, key, value = (getattr(self, name) for name in self.names)
+        asking, back_pick = view.pick(x)  # [k,m]
+        q, back_q = query(asking, rng)  # [k,m]
+        k, back_k = key(x, rng)  # [n,m]
+        v, back_v = value(x, rng)  # [n,m]
+        y, back_attention = self_attention(
+            q, k, v, self.heads, view, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
+        )
+
+        def backward(dy: Array) -> Array:
+            dq, dk, dv, _ = back_attention(dy)
+            return back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
+
+        return y, backward
+
+    def idle_parameters(self) -> dict[str, slice]:
+        """The key's bias adds the same to all of a query's scores, which softmax does not see."""
+        key = self.names[1]
+        parameters = getattr(self, key).named_parameters()
+        return {f"{key}.{name}": slice(None) for name, _ in parameters if name.endswith("bias")}
+
+
+class BertOutput(Module):
+    """y = dropout(W a + b), the end of a sublayer. The norm of the sum stands beside it.    a [n,i]  →  y [n,m]"""
+
+    def __init__(self, config: Any, make: Factory, in_features: int) -> None:
+        self.dense: Module = make.linear(in_features, config.hidden_size)
+        self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, a: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.dense, rng=rng), partial(self.dropout, rng=rng))(a)
+
+
+class BertAttention(Module):
+    """y = LN(x + output(heads(x))).    x [n,m]  →  y [k,m], of the rows that are read"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        p = config.attention_probs_dropout_prob
+        self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
+        self.output = BertOutput(config, make, config.hidden_size)
+
+    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
+        attend = chain(partial(self.self, view=view, rng=rng), partial(self.output, rng=rng))
+        return chain(partial(residual, attend, view=view), self.output.LayerNorm)(x)
+
+
+class BertIntermediate(Module):
+    """f = activation(W x + b).    x [n,m]  →  f [n,f]"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        self.dense: Module = make.linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.dense, rng=rng), self.activation)(x)
+
+
+class BertLayer(Module):
+    """h = attention(x), y = LN(h + output(intermediate(h))).    x [n,m]  →  y [k,m], of the rows that are read"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        self.attention = BertAttention(config, make)
+        self.intermediate = BertIntermediate(config, make)
+        self.output = BertOutput(config, make, config.intermediate_size)
+
+    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
+        attend = partial(self.attention, view=view, rng=rng)
+        feed_forward = chain(partial(self.intermediate, rng=rng), partial(self.output, rng=rng))
+        return chain(attend, partial(residual, feed_forward), self.output.LayerNorm)(x)
+
+
+class BertEncoder(Module):
+    """The layers, under the name that files give them."""
+
+    def __init__(self, layers: list[Module]) -> None:
+        self.layer = layers
+
+
+class BertPooler(Module):
+    """y = tanh(W h + b), of each sequence's first row.    h, y [b,m]"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.dense, rng=rng), tanh)(h)
+
+
+class BertModel(Body):
+    """The encoder, with its pooler unless `add_pooling_layer` is False. Families that vary it write `positions`."""
+
+    config_class: ClassVar[type[PretrainedConfig]] = BertConfig
+    base_model_prefix = "bert"
+    default_target_modules = ("query", "value")
+    inputs = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    input_embeddings = "embeddings.word_embeddings"
+    may_lack = ("pooler.",)
+    ignored = ("embeddings.position_ids", "embeddings.token_type_ids")  # some files hold these constants
+
+    def __init__(
+        self,
+        config: Any,
+        add_pooling_layer: bool = True,
+        *,
+        rng: Source | int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        make = Factory(rng, dtype, config.initializer_range)
+        self.config = config
+        self.embeddings = BertEmbeddings(config, make)
+        self.encoder = BertEncoder([BertLayer(config, make) for _ in range(config.num_hidden_layers)])
+        self.pooler = BertPooler(config, make) if add_pooling_layer else None
+
+    def rows(
+        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
+    ) -> tuple[Array, Back]:
+        types = np.zeros_like(tokens.ids) if tokens.token_type_ids is None else tokens.token_type_ids
+        x, back_embeddings = self.embeddings(tokens.ids, self.positions(tokens), types, rng)  # [n,m]
+        h, back_layers = self.through(
+            self.encoder.layer, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, cache=cache, rng=rng
+        )  # [k,m]
+
+        def backward(dh: Array) -> None:
+            dx = back_layers(dh)
+            if dx is not None:
+                back_embeddings(dx)
+
+        return h, backward
+
+    def positions(self, tokens: Tokens) -> Array:
+        """int [n], the position ids given, or each row's column in the padded batch."""
+        check_positions(tokens.positions, self.config.max_position_embeddings)
+        return tokens.positions
+
+    def unpacked(
+        self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None
+    ) -> tuple[BaseModelOutputWithPooling, Callable[..., None]]:
+        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None."""
+        if self.pooler is None:
+            raise RuntimeError("this BertModel has no pooler: call rows()")
+        padding = tokens.of_the_batch
+        first, back_first = pick_rows(h, first_token_rows(tokens))  # [b,m]
+        pooled, back_pooler = self.pooler(first, rng)
+
+        def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
+            dh = np.zeros_like(h) if dhidden is None else padding.pack(dhidden)  # [n,m]
+            if dpooled is not None:
+                dh = dh + back_first(back_pooler(dpooled))
+            back_rows(dh)
+
+        return BaseModelOutputWithPooling(padding.unpack(h), pooled), backward
+
+
+class BertForSequenceClassification(ForSequenceClassification):
+    body_class = BertModel
+    may_lack = ("classifier.", "bert.pooler.")
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        self.dropout = Dropout(config.head_dropout)
+        self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(*(partial(layer, rng=rng) for layer in (self.body.pooler, self.dropout, self.classifier)))(h)
+
+
+class BertForTokenClassification(ScoredTokens):
+    body_class = BertModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+    score_name = "classifier"
+
+
+class BertForMaskedLM(ForMaskedLM):
+    body_class = BertModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+    may_lack = ("cls.",)
+    output_embeddings = "cls.predictions.decoder"
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        self.cls = BertOnlyMLMHead(config, make, self.body.embedding())
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return self.cls.predictions.transform(h, rng)
+
+
+class BertOnlyMLMHead(Module):
+    def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
+        self.predictions = BertPredictions(config, make, embedding)
+
+
+class BertPredictions(Module):
+    """The transform, and the token embedding as the projection to the vocabulary, with a bias that has two names."""
+
+    def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
+        self.transform = BertTransform(config, make)
+        self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
+        self.decoder: Module = tied_projection(embedding, self.bias, config, make)
+
+
+class BertTransform(Module):
+    """z = LN(activation(W h + b)).    h, z [n,m]"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.dense, rng=rng), self.activation, self.LayerNorm)(h)
+
+
+TASKS = {
+    "MaskedLM": BertForMaskedLM,
+    "SequenceClassification": BertForSequenceClassification,
+    "TokenClassification": BertForTokenClassification,
+}

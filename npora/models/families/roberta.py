@@ -1,0 +1,131 @@
+"""RoBERTa (Liu et al., 2019), with Hugging Face's parameter names: BERT with other positions and other heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from npora.models.body import Rng
+from npora.models.families.bert import BertConfig, BertModel
+from npora.models.pretrained import Factory
+from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, tied_projection
+from npora.models.tokens import Tokens, check_positions
+from npora.nn import Dropout, Embedding, LayerNorm, Module, Parameter
+from npora.nn.functional import gelu, tanh
+from npora.nn.module import Array, Pullback
+from npora.nn.residual import chain
+
+
+@dataclass(kw_only=True)
+class RobertaConfig(BertConfig):
+    """A RoBERTa's `config.json`, with transformers' defaults.
+
+    roberta-base's own file says 514 positions, of which 512 hold a token, one token type, and eps 1e-5.
+    """
+
+    model_type = "roberta"
+
+    vocab_size: int = 50265
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pad_token_id is None:
+            raise ValueError("config: RoBERTa counts its positions from pad_token_id, which is None")
+
+
+class RobertaModel(BertModel):
+    """The encoder, with its pooler unless `add_pooling_layer` is False. Inputs and outputs are BertModel's.
+
+    Token number k of a sequence, from 1, has position pad_token_id + k, where the padding token does not count: it is
+    found by its id, whatever the attention mask says, and sits at position pad_token_id itself.
+    """
+
+    config_class = RobertaConfig
+    base_model_prefix = "roberta"
+
+    def __init__(self, config: Any, add_pooling_layer: bool = True, **options: Any) -> None:
+        super().__init__(config, add_pooling_layer, **options)
+        self.embeddings.position_embeddings.padding_idx = config.pad_token_id
+
+    def positions(self, tokens: Tokens) -> Array:
+        """int [n], the position ids given, or as the class says."""
+        if tokens.position_ids is not None:
+            return super().positions(tokens)
+        pad, padding = self.config.pad_token_id, tokens.of_the_batch
+        real = np.asarray(tokens.padded_ids) != pad  # [b,t]
+        rows = padding.pack(real.cumsum(axis=1) * real)  # [b,t] → [n], from 1; 0 at the padding token
+        check_positions(rows - 1, self.config.max_position_embeddings - pad - 1)
+        return np.asarray(rows + pad)
+
+
+class RobertaForSequenceClassification(ForSequenceClassification):
+    body_class = RobertaModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+    may_lack = ("classifier.",)
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        self.classifier: Module = RobertaClassificationHead(config, make)
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return self.classifier(h, rng)
+
+
+class RobertaClassificationHead(Module):
+    """W_o dropout(tanh(W dropout(x) + b)) + b_o.    x [b,m]  →  [b,v]"""
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
+        self.dropout = Dropout(config.head_dropout)
+        self.out_proj: Module = make.linear(config.hidden_size, config.num_labels)
+
+    def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        dropout = partial(self.dropout, rng=rng)
+        return chain(dropout, partial(self.dense, rng=rng), tanh, dropout, partial(self.out_proj, rng=rng))(x)
+
+
+class RobertaForTokenClassification(ScoredTokens):
+    body_class = RobertaModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+    score_name = "classifier"
+
+
+class RobertaForMaskedLM(ForMaskedLM):
+    body_class = RobertaModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+    may_lack = ("lm_head.",)
+    output_embeddings = "lm_head.decoder"
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        self.lm_head = RobertaLMHead(config, make, self.body.embedding())
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return self.lm_head(h, rng)
+
+
+class RobertaLMHead(Module):
+    """z = LN(gelu(W h + b)): the head up to the vocabulary, beside which stands the tied `decoder`.    h, z [n,m]
+
+    The activation is the exact GELU, whatever `hidden_act` says.
+    """
+
+    def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
+        self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
+        self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
+        self.decoder: Module = tied_projection(embedding, self.bias, config, make)
+
+    def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.dense, rng=rng), gelu, self.layer_norm)(h)
+
+
+TASKS = {
+    "MaskedLM": RobertaForMaskedLM,
+    "SequenceClassification": RobertaForSequenceClassification,
+    "TokenClassification": RobertaForTokenClassification,
+}

@@ -1,0 +1,292 @@
+"""The tasks, each written once for every family: what is read of a body's rows, the head on them, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.models.body import Body, Rng
+from npora.models.generate.generation import GenerationMixin
+from npora.models.losses import (
+    language_modeling,
+    language_modeling_loss,
+    loss_beside_logits,
+    sequence_classification,
+    token_classification,
+)
+from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
+from npora.models.pretrained import Factory, PretrainedModel
+from npora.models.tokens import (
+    Memory,
+    Tokens,
+    first_token_rows,
+    last_token_rows,
+    next_token_targets,
+    token_targets,
+)
+from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Parameter, init
+from npora.nn.evaluating import evaluating
+from npora.nn.init import Source
+from npora.nn.module import Array, Pullback
+from npora.nn.targets import IGNORED
+
+
+class Headed(PretrainedModel):
+    """A body, in the attribute that its `base_model_prefix` names, and a task's head on its rows.
+
+    A family gives its `body_class`, from which come config, prefix, default targets and ignored keys, and writes the
+    hooks of its task, where they are not the usual ones:
+
+    add_head(config, make) : makes the head's layers, as attributes
+    head(h, rng) : from the rows that are read to logits (a class) or to what is projected to the vocabulary (a token),
+        by the layer that `output_embeddings` names
+    pack(input_ids, attention_mask, …) : the tokens that a class is read from
+    read(tokens) : which of their rows
+    targets(labels, padding) : each row's target, of a task that has labels for tokens
+    """
+
+    body_class: ClassVar[type[Body]]
+    inputs: ClassVar[tuple[str, ...]]  # the arrays, by name, that forward takes: the body's, and labels
+    body_options: ClassVar[dict[str, Any]] = {}  # what it is made with
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if body := vars(cls).get("body_class"):
+            for name in ("config_class", "base_model_prefix", "default_target_modules", "ignored"):
+                if name not in vars(cls):
+                    setattr(cls, name, getattr(body, name))
+            if "inputs" not in vars(cls):
+                cls.inputs = (*body.inputs, "labels")
+
+    def __init__(self, config: Any, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32) -> None:
+        rng = init.default_rng(rng)
+        self.config = config
+        body: Any = self.body_class
+        setattr(self, self.base_model_prefix, body(config, rng=rng, dtype=dtype, **self.body_options))
+        self.add_head(config, Factory(rng, dtype, config.initializer_range))
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no head")
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        raise NotImplementedError(f"{type(self).__name__} has no head")
+
+    @property
+    def body(self) -> Any:
+        return getattr(self, self.base_model_prefix)
+
+
+class ForSequenceClassification(Headed):
+    """A class for each sequence, or numbers.
+
+    forward(input_ids [b,t], attention_mask [b,t], …, labels) returns loss and logits [b,v]. The loss is what
+    `config.problem_type` says. With labels, backward(dloss=1) adds the gradient of every trainable parameter; without
+    them, backward(dlogits) does.
+    """
+
+    def forward(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        *,
+        position_ids: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
+        tokens = self.pack(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        h, back_body = self.body.rows(tokens, rng, self.read(tokens))  # [b,m]
+        logits, back_head = self.head(h, rng)  # [b,v]
+        return sequence_classification(
+            logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
+        )
+
+    def pack(
+        self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: npt.ArrayLike | None
+    ) -> Tokens:
+        return self.body.tokens(input_ids, attention_mask, **others)
+
+    def read(self, tokens: Tokens) -> Array:
+        """int [b]: each sequence's first row, as encoders are trained."""
+        return first_token_rows(tokens)
+
+
+class ScoredSequences(ForSequenceClassification):
+    """A decoder's: `score`, a linear head, on each sequence's last token, which is the last that the attention mask
+    shows, or without one the rightmost that is not `config.pad_token_id`."""
+
+    may_lack = ("score.",)
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        self.score: Module = make.linear(config.hidden_size, config.num_labels, bias=False)
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return self.score(h, rng)
+
+    def read(self, tokens: Tokens) -> Array:
+        return last_token_rows(tokens, self.config.pad_token_id)
+
+
+class ForTokenClassification(Headed):
+    """A class for each token.
+
+    forward(input_ids [b,t], attention_mask [b,t], …, labels [b,t]) returns loss and logits [b,t,v]; labels are −100
+    where there is none. With labels, backward(dloss=1); without, backward(dlogits).
+    """
+
+    def forward(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        *,
+        position_ids: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
+        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        h, back_body = self.body.rows(tokens, rng)  # [n,m]
+        rows, back_head = self.head(h, rng)  # [n,v]
+        return token_classification(rows, lambda drows: back_body(back_head(drows)), tokens.of_the_batch, labels)
+
+
+class ScoredTokens(ForTokenClassification):
+    """A linear head on every token, behind dropout: a decoder's `score`, or as `score_name` says."""
+
+    score_name: ClassVar[str] = "score"
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.may_lack = (f"{cls.score_name}.",)
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        said = (getattr(config, name, None) for name in ("head_dropout", "classifier_dropout", "hidden_dropout"))
+        self.dropout = Dropout(next((p for p in said if p is not None), 0.1))
+        setattr(self, self.score_name, make.linear(config.hidden_size, config.num_labels))
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        h, back_dropout = self.dropout(h, rng)
+        logits, back_score = getattr(self, self.score_name)(h, rng)  # [n,v]
+        return logits, lambda dlogits: back_dropout(back_score(dlogits))
+
+
+class LanguageModel(Headed):
+    """Tokens for tokens.
+
+    forward(input_ids [b,t], attention_mask [b,t], …, labels [b,t]) returns loss and logits [b,t,v]; labels are −100
+    where nothing is to be learnt. With labels, backward(dloss=1) adds the gradient of every trainable parameter;
+    without them, backward(dlogits) does.
+
+    A loss reads the rows that have a label, and the last layer computes only those. Beside it the logits of all rows
+    are computed when they are first asked for, by another forward pass, without dropout and with the parameters of
+    then; with all_logits=True they are computed at once, those that the loss saw.
+    """
+
+    has_all_logits: ClassVar[bool] = True
+
+    def forward(
+        self,
+        input_ids: npt.ArrayLike,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        *,
+        position_ids: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        rng: Rng = None,
+        all_logits: bool = False,
+    ) -> tuple[LanguageModelOutput, Callable[..., None]]:
+        tokens = self.body.tokens(input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)
+        return self.model_language(tokens, labels, rng, all_logits)
+
+    def model_language(
+        self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng, all_logits: bool
+    ) -> tuple[LanguageModelOutput, Callable[..., None]]:
+        padding, decoder = tokens.of_the_batch, self.unembedding()
+        targets = None if labels is None else self.targets(labels, padding)  # [n]
+        read = None if targets is None or all_logits else np.flatnonzero(targets != IGNORED)  # [k]
+        h, back_body = self.body.rows(tokens, rng, read)  # [k,m]
+        z, back_head = self.head(h, rng)
+
+        def back_z(dz: Array) -> None:
+            back_body(back_head(dz))
+
+        if targets is None:
+            return language_modeling(z, back_z, decoder, padding, rng)
+        if read is None:
+            return loss_beside_logits(z, back_z, decoder, padding, targets, rng)
+        return language_modeling_loss(z, back_z, decoder, targets[read], lambda: self._logits(tokens), rng)
+
+    def _logits(self, tokens: Tokens) -> Array:
+        """[b,t,v], without labels and dropout."""
+        with evaluating(self):
+            output, _ = self.model_language(tokens, None, None, False)
+            return output.logits
+
+    def unembedding(self) -> Any:
+        """The projection to the vocabulary, which `output_embeddings` names."""
+        return reduce(getattr, (self.output_embeddings or "").split("."), self)
+
+    def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
+        """int [n], each row's target: its own label."""
+        return token_targets(labels, padding)
+
+
+class ForMaskedLM(LanguageModel):
+    """Tokens behind masks, each from all the others (Devlin et al., 2018). Labels are those tokens, −100 elsewhere."""
+
+
+class Writing(GenerationMixin, LanguageModel):
+    """What writes one token after another.
+
+    The projection `lm_head` is the token embedding itself where `config.tie_word_embeddings`, else a matrix of its own.
+    """
+
+    output_embeddings = "lm_head"
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        self.lm_head: Module = projection(self.body.embedding(), config.tie_word_embeddings, make)
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return h, lambda dh: dh
+
+    def next_logits(self, ids: Array, packing: Packing, cache: Cache, memory: Memory | None = None) -> Array:
+        """Logits [b,v] of the token after each sequence, whose rows are those in the cache and then `ids` [n].
+
+        memory : what a decoder reads beside them, of which the cache keeps what the first call makes
+        """
+        tokens = Tokens(ids, packing, position_ids=cache.positions(packing), source=memory)
+        h, _ = self.body.rows(tokens, read=packing.last_rows(), cache=cache)  # [b,m]
+        z, _ = self.head(h)
+        return self.unembedding()(z)[0]
+
+
+class ForCausalLM(Writing):
+    """The next token. The logits of a token are for the one after it, and labels are the tokens themselves."""
+
+    def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
+        """int [n], each row's target: the label of the column after it."""
+        return next_token_targets(labels, padding)
+
+
+def tied_projection(embedding: Embedding, bias: Parameter, config: Any, make: Factory) -> Linear:
+    """`projection` of the embedding's own Parameter. Raises ValueError where the config says that they are not tied."""
+    if not config.tie_word_embeddings:
+        raise ValueError("config: tie_word_embeddings=False is not supported for masked language models; only True is")
+    return projection(embedding, True, make, bias)
+
+
+def projection(embedding: Embedding, tied: bool, make: Factory, bias: Parameter | None = None) -> Linear:
+    """The projection to the vocabulary: where tied, of the embedding's own Parameter, which sums the gradients of both
+    uses; else of a new one."""
+    v, m = embedding.weight.shape
+    if tied:
+        make = Factory(init.Unset(), make.dtype, make.std)
+    head = make.linear(m, v, bias=False)
+    if tied:
+        head.weight = embedding.weight
+    head.bias = bias
+    return head

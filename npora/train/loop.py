@@ -1,0 +1,145 @@
+"""A training step, and the epochs of steps around it.
+
+Over the batches of a step, which have N labels with the losses ℓ, with the rate η and the largest norm c:
+
+    g = ∇ (Σ ℓ) / N              (1)  the gradient of the one large batch, however unequal the small ones are
+    g ← g · min(1, c / ‖g‖)      (2)
+    θ ← update(θ, g, η)          (3)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from npora.nn import Module
+from npora.nn.module import Parameter
+from npora.optim import Optimizer, clip_grad_norm
+from npora.train.arguments import TrainingArguments
+from npora.train.batches import Batch, naming_rows, number_of_tokens
+from npora.train.checks import check_reached
+from npora.train.handler import CallbackHandler
+from npora.train.loaders import TrainLoader
+from npora.train.micro_batches import accumulate_gradients
+from npora.train.optimizer import Schedule
+from npora.train.state import Step, TrainerState
+
+
+@dataclass
+class Run:
+    """What a training is made of.    save : writes a checkpoint of a state"""
+
+    model: Module
+    parameters: list[Parameter]
+    optimizer: Optimizer
+    schedule: Schedule
+    loader: TrainLoader
+    args: TrainingArguments
+    state: TrainerState
+    callbacks: CallbackHandler
+    evaluate: Callable[[], None]
+    save: Callable[[TrainerState], None]
+
+    def tell(self, event: str, **more: Any) -> None:
+        self.callbacks.tell(event, self.args, self.state, **more)
+
+
+def training_step(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> Step:
+    """One update. Without a label that counts there is none: neither moments nor decay see such a step."""
+    run.model.zero_grad()
+    loss, items, tokens = forward_and_backward(run, batches)  # (1)
+    norm = clip_grad_norm(run.parameters, run.args.max_grad_norm or math.inf)  # (2)
+    step = Step(loss, norm, run.schedule(run.state.global_step), tokens, items)
+    if items:
+        update(run, step)  # (3)
+    return step
+
+
+def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> tuple[float, int, int]:
+    """(Σ ℓ) / N, N and the number of tokens. Its gradient is then the parameters' grad."""
+    rng = np.random.default_rng([run.args.seed, 1, run.state.global_step])
+    loss, items, tokens = 0.0, 0, 0
+    for i, (rows, batch) in enumerate(batches):
+        if i:
+            run.tell("on_substep_end")
+        with np.errstate(over="ignore", invalid="ignore"), naming_rows(rows):  # an overflow shows in the loss or norm
+            losses, labels = accumulate_gradients(run.model, batch, rng, run.args.tokens_at_once)
+        loss, items, tokens = loss + losses, items + labels, tokens + number_of_tokens(batch)
+    for parameter in run.parameters:
+        if parameter.grad is not None:
+            parameter.grad *= 1 / max(items, 1)
+    if items:
+        check_reached(run.parameters)
+    return loss / items if items else math.nan, items, tokens
+
+
+def update(run: Run, step: Step) -> None:
+    run.tell("on_pre_optimizer_step", step=step)
+    run.schedule.set(step.learning_rate)
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
+        run.optimizer.step()
+    run.tell("on_optimizer_step", step=step)
+
+
+def train(run: Run) -> None:
+    """Epochs of steps, and the events of each (see callbacks.py)."""
+    step = None if run.state.ending is None else Step(**run.state.ending)
+    for epoch, numbers in epochs(run):
+        run.tell("on_epoch_begin")
+        for number in numbers:
+            run.tell("on_step_begin")
+            step = training_step(run, run.loader.step(epoch, number))
+            run.state.count(step, run.loader.steps)
+            run.tell("on_step_end", step=step)
+            answer(run, step)
+            if run.callbacks.control.should_epoch_stop or run.callbacks.control.should_training_stop:
+                break
+        run.tell("on_epoch_end")
+        assert step is not None  # an epoch has a step, or is the end of one that had
+        answer(run, step, epoch_is_over=True)
+
+
+def answer(run: Run, step: Step, epoch_is_over: bool = False) -> None:
+    """What callbacks have asked for: a log, an evaluation and a checkpoint, in this order."""
+    state, steps = run.state, run.loader.steps
+    logged = next((entry["step"] for entry in reversed(state.log_history) if "loss" in entry), 0)
+    if run.callbacks.control.should_log and state.global_step > logged:
+        logs = {name: getattr(step, name) for name in ("loss", "grad_norm", "learning_rate")} | {"epoch": state.epoch}
+        state.log_history.append({"step": state.global_step, **logs})
+        run.tell("on_log", logs=logs)
+    if run.callbacks.control.should_evaluate:
+        run.evaluate()
+    if run.callbacks.control.should_epoch_stop:
+        state.steps_left_out += -state.place % steps  # the rest of this epoch
+    if run.callbacks.control.should_save:
+        ending = step._asdict() if not epoch_is_over and is_last(run) else None
+        run.save(replace(state, ending=ending))
+        run.tell("on_save")
+
+
+def is_last(run: Run) -> bool:
+    """Whether no step is left of this epoch."""
+    state = run.state
+    over = state.place % run.loader.steps == 0 or state.global_step >= state.max_steps
+    return over or run.callbacks.control.should_training_stop
+
+
+def epochs(run: Run) -> Iterator[tuple[int, range]]:
+    """The epochs that are left, each with the numbers of its steps that are left.
+
+    A checkpoint may be of an epoch's last step, before its end: then that epoch has no steps left and still ends. Where
+    a callback stopped the training there, and does not ask for it again, the epoch goes on.
+    """
+    state, each = run.state, run.loader.steps
+    ending, state.ending = state.ending, None
+    if ending is not None and is_last(run):
+        yield (state.place - 1) // each, range(0)
+    while not run.callbacks.control.should_training_stop and state.global_step < state.max_steps:
+        epoch, first = divmod(state.place, each)
+        if epoch >= state.num_train_epochs:  # callbacks have cut some of them short
+            break
+        yield epoch, range(first, min(each, first + state.max_steps - state.global_step))
