@@ -265,8 +265,6 @@ SURVIVORS: dict[str, str] = {
     " condition turned round": "on one thread the pieces come in their order either way",
     "lora/adapter.py: Adapter.fits: return isinstance(config, cls.config_class) and kind in cls.adapts: negated":
         "minus true is as true",
-    "nn/cache.py: LayerCache.rows: 1: plus 1 #2": _REST,
-    "nn/cache.py: LayerCache.rows: 1: plus 1 #3": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1": _REST,
     "nn/scaled_attention.py: _queries_and_keys_balance: 1: plus 1 #2": _REST,
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from npora.commands import default_job, output
+from npora.commands import output
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
@@ -92,6 +92,8 @@ def run(options: argparse.Namespace) -> None:
     if options.model is None and options.train is None:
         for name in sorted(options.given - {"output", "seed", "overwrite"}):
             raise ValueError(f"--{name.replace('_', '-')} needs --model and --train")
+        from npora.commands import default_job  # a GPT-2, which no other run needs
+
         output.claim(options.output, overwrite=options.overwrite, demonstration=True)
         default_job.run(options.output, options.seed)
         return

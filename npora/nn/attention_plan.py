@@ -93,8 +93,8 @@ def plan(
     heads: Heads,
     scores_at_once: int = SCORES,
     places: Array | None = None,
-) -> tuple[Piece, ...]:
-    """Return the pieces of the attention of `packing`'s rows to those of `key_packing`.
+) -> Iterator[Piece]:
+    """Yield the pieces of the attention of `packing`'s rows to those of `key_packing`.
 
     places : int [n], each query's among the keys of its sequence. Unless given the queries are the last of the keys: of
         t queries and s keys, query number 0 has the place s − t.
@@ -107,33 +107,27 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
-    if places is None:
-        return _kept(packing, key_packing, rule, heads, scores_at_once)
-    return tuple(_pieces(packing, key_packing, rule, heads, scores_at_once, places))
-
-
-@functools.lru_cache(maxsize=16)
-def _kept(packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int) -> tuple[Piece, ...]:
-    """Return the pieces, which are kept for a while: the layers of a model ask for the same one after another."""
-    return tuple(_pieces(packing, key_packing, rule, heads, scores_at_once))
-
-
-def _pieces(
-    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int, places: Array | None = None
-) -> Iterator[Piece]:
     for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
-        if places is None:
-            seen = _seen_by_last(rule, packing.lengths[run], key_packing.lengths[run])
-        else:
+        if places is not None:
             seen = _seen_from(rule, queries.spread(places), key_packing.lengths[run])
+        else:
+            seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
         width, at_once = _at_once(heads, queries.batch, t, s, seen, scores_at_once)
         blocks = tuple(_block(slice(start, min(start + at_once, t)), seen) for start in range(0, t, at_once))
         recomputed = _is_recomputed(heads, t, s, seen.most, scores_at_once)
         for group in range(0, heads.groups, width):
             groups = slice(group, min(group + width, heads.groups))
             yield Piece(run, groups, queries, keys, blocks, recomputed)
+
+
+@functools.lru_cache(maxsize=16)
+def shared_plan(
+    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
+) -> tuple[Piece, ...]:
+    """Return the plan, without places, the same one to all layers of a model: they ask for it in turn."""
+    return tuple(plan(packing, key_packing, rule, heads, scores_at_once))
 
 
 def _layout(packing: Packing, run: slice) -> Layout:
@@ -160,8 +154,8 @@ class _Seen(NamedTuple):
     stop: Array | None = None
 
 
-def _seen_by_last(rule: Rule, t: Array, s: Array) -> _Seen:
-    """Find what the last t of s places see by a rule, of each sequence, t and s int [b]."""
+def _seen_by_all(rule: Rule, t: Array, s: Array) -> _Seen:
+    """Find what queries see by a rule, where the sequences have t queries and s keys, each int [b]."""
     if (t == t[0]).all() and (s == s[0]).all():
         t, s = t[:1], s[:1]
     return _seen_from(rule, (s - t)[:, None] + np.arange(t.max()), s)

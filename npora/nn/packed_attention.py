@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from npora.machine.threads import in_parallel
-from npora.nn.attention_plan import SCORES, Block, Heads, Piece, plan
+from npora.nn.attention_plan import SCORES, Block, Heads, Piece, plan, shared_plan
 from npora.nn.module import Array
 from npora.nn.packing import Packing
 from npora.nn.rules import Rule, everything
@@ -65,7 +65,10 @@ def packed_attention(
     B = None if bias is None else _by_group(bias, sizes.per_group)  # [b|1,g|1,h/g|1,t|1,s|1]
     Y = (np.empty if packing.is_full else np.zeros)((len(q), groups, sizes.per_group, e), q.dtype)
     score = partial(attention, scale=scale, dropout_p=dropout_p)
-    pieces = plan(packing, key_packing, rule, sizes, scores_at_once, places)
+    if places is None:
+        pieces = shared_plan(packing, key_packing, rule, sizes, scores_at_once)
+    else:
+        pieces = tuple(plan(packing, key_packing, rule, sizes, scores_at_once, places))
     seeds = [int(rng.integers(1 << 62)) if rng is not None and dropout_p > 0 else None for _ in pieces]
     backs = in_parallel([
         partial(_attend, score, Q, K, V, B, Y, piece, seed) for piece, seed in zip(pieces, seeds, strict=True)

@@ -7,7 +7,7 @@ import pytest
 
 from npora.nn import Packing
 from npora.nn import functional as F
-from npora.nn.attention_plan import Heads, plan
+from npora.nn.attention_plan import Heads, plan, shared_plan
 from npora.nn.cache import LayerCache
 from npora.nn.rules import Rule, causal, everything, window
 
@@ -37,7 +37,7 @@ def test_layers_with_caches_alike_share_their_packing_and_plan() -> None:
     new = Packing.dense(2, 3)
     rows = np.ones((6, 4))
     first, second = (LayerCache().append(rows, rows, new)[2] for _ in range(2))
-    assert first is second and plan(new, first, causal, HEADS) is plan(new, second, causal, HEADS)
+    assert first is second and shared_plan(new, first, causal, HEADS) is shared_plan(new, second, causal, HEADS)
     cache = LayerCache()
     cache.append(rows, rows, new)
     assert cache.append(rows, rows, new)[2].lengths.tolist() == [6, 6]
