@@ -159,7 +159,7 @@ class GPT2Model(Body):
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
         check_positions(tokens.positions, self.config.n_positions)
-        token, back_token = self.wte(tokens.ids)
+        token, back_token = tokens.embedded(self.wte)
         position, back_position = self.wpe(tokens.positions)
         h, back_drop = self.drop(token + position, rng)  # [n,m]
         h, back_blocks = self.through(

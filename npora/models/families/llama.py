@@ -216,7 +216,7 @@ class LlamaModel(Body):
     def rows(
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
-        x, back_embedding = self.embed(tokens.ids)  # [n,m]
+        x, back_embedding = tokens.embedded(self.embed)  # [n,m]
         turns = self.turns(tokens.positions, x.real.dtype)
         h, back_layers = self.through(
             self.layers, x, tokens, below_is_trained=is_trained(self.embed_tokens), read=read, cache=cache, rng=rng,

@@ -218,7 +218,7 @@ class T5Stack(Module):
             kept = {} if cache is None else {"cross": cache["cross", index]}
             return {"bias": biases[-1 if index == len(self.block) - 1 else 0], **kept}
 
-        x, back_embedding = self.embed_tokens(tokens.ids)
+        x, back_embedding = tokens.embedded(self.embed_tokens)
         x, back_first = self.dropout(x, rng)  # [n,m]
         h, back_blocks = through(
             self.block, x, tokens, source, packing, rng=rng, read=read, cache=cache, own=own,
