@@ -15,6 +15,7 @@ import numpy as np
 
 import npora
 from npora.commands import evaluate, finetune, generate, info, merge, predict
+from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
                    "info": info}  # fmt: skip
@@ -41,7 +42,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0, or 2 after an error, which is one line on standard error (gradcheck has
-    codes of its own, and 3 for that); 141 where the reader of the output has gone, as `head` does."""
+    codes of its own, and 3 for that); 141 where the reader of the output has gone, as `head` does; 130 after Ctrl-C,
+    and 143 after a SIGTERM that a training has heard."""
     try:
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -65,9 +67,12 @@ def _run(arguments: Sequence[str]) -> int:
     except (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError) as error:
         print(f"npora: {' '.join(str(error).split())}", file=sys.stderr)
         return int(options.parser.usage_code)
-    except KeyboardInterrupt:
-        print("npora: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if not isinstance(stop, Interrupted):  # which has been told of
+            print("npora: interrupted", file=sys.stderr)
         return 130
+    except Terminated as stop:
+        return int(str(stop.code))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -89,6 +94,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     names = set(vars(options)) - {"run", "parser"}
     options.parser.set_defaults(**dict.fromkeys(names))
     again = parser.parse_args(arguments)  # without defaults
+    options.arguments = list(arguments)
     options.given = {name for name in names if getattr(again, name) is not None}
     return options
 

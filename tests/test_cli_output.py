@@ -16,6 +16,7 @@ from npora.cli import commands_for, main
 from tests.test_cli_tasks import finetune, sentences, table
 from tests.tiny_folders import save_folder
 
+RUN = ("adapter", "checkpoint-2", "log.jsonl", "log_history.jsonl", "run.json")
 MORE = ("--max-steps", "2", "--save-strategy", "epoch")
 
 
@@ -131,7 +132,7 @@ def test_a_second_run_in_one_output_is_refused_with_the_ways_on(
     for arguments in (["--model", model, "--train", train], []):  # the demonstration too
         assert main(["finetune", "--output", str(out), *arguments]) == 2
         error = capsys.readouterr().err
-        assert f"{out} holds a run already (adapter, checkpoint-2, log.jsonl): pass another --output" in error
+        assert f"{out} holds a run already ({', '.join(RUN)}): pass another --output" in error
         assert "--overwrite" in error and ("--resume" in error) == bool(arguments) and error.count("\n") == 1
         assert files(out) == before
 
@@ -141,9 +142,13 @@ def test_resume_is_no_way_on_where_there_is_no_checkpoint(
 ) -> None:
     for code in (0, 2):
         capsys.readouterr()
-        assert finetune(model, train, tmp_path / "out", "--max-steps", "1") == code
+        assert finetune(model, train, tmp_path / "out", "--max-steps", "1", "--save-strategy", "no") == code
     error = capsys.readouterr().err
-    assert "(adapter, log.jsonl)" in error and "--overwrite" in error and "--resume" not in error
+    assert (
+        "(adapter, log.jsonl, log_history.jsonl, run.json)" in error
+        and "--overwrite" in error
+        and "--resume" not in error
+    )
 
 
 def test_an_output_that_is_a_file_is_refused(
@@ -170,7 +175,9 @@ def test_overwrite_removes_the_run_and_nothing_else(model: str, train: str, tmp_
     assert finetune(model, train, out, "--max-steps", "6", "--save-strategy", "epoch") == 0
     (out / "notes.txt").write_text("mine")
     assert finetune(model, train, out, *MORE, "--overwrite", "--seed", "7") == 0
-    assert sorted(os.listdir(out)) == ["adapter", "checkpoint-2", "log.jsonl", "notes.txt"]
+    assert sorted(os.listdir(out)) == [
+        "adapter", "checkpoint-2", "log.jsonl", "log_history.jsonl", "notes.txt", "run.json",
+    ]  # fmt: skip
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 

@@ -4,6 +4,8 @@
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
 complete prompts with them; --task seq2seq-lm learns to answer prompts, with an encoder-decoder such as T5.
 
+A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
+
 Files are TSV, CSV, JSON or JSON lines, or .txt for causal-lm, each also with .gz behind its name. --output gets
 adapter/, log.jsonl and the checkpoints.
 
@@ -15,20 +17,24 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from npora.commands import default_job, output
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
-from npora.commands.messages import seed
+from npora.commands.messages import say, seed
 from npora.commands.rows import add_columns, columns, encoded, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
 from npora.train import Trainer, TrainingArguments
+from npora.train.arguments import ON_NONFINITE
+from npora.train.interruption import Interrupted, Terminated
 from npora.train.measure import frozen_sha256, peak_memory
 
 _SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "inverse_sqrt")  # what needs no options
@@ -69,8 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scheduler", default="linear", choices=_SCHEDULES, help="of the learning rate")
     add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps; constant has none")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
+    add("--on-nonfinite", default="stop", choices=ON_NONFINITE, help="what becomes of a step whose loss or gradient is "
+        "not finite: skip leaves its update out, ten in a row at most")  # fmt: skip
     add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")
-    add("--save-strategy", default="no", choices=["no", "epoch"], help="whether checkpoints to resume from are kept")
+    add("--save-strategy", default="epoch", choices=["no", "steps", "epoch"], help="when a checkpoint to resume from "
+        "is saved; but for no also on Ctrl-C, after the step that it comes in")  # fmt: skip
+    add("--save-steps", type=int, default=500, metavar="N", help="of --save-strategy steps")
+    add("--save-minutes", type=float, default=10, metavar="N", help="save besides where the last checkpoint is so old")
+    add("--save-total-limit", type=int, default=2, metavar="N", help="checkpoints that are kept, the newest ones; 0 "
+        "keeps all")  # fmt: skip
     add("--resume", action="store_true", help="go on from the newest checkpoint in --output")
     add("--logging-steps", type=int, default=20, help="a line of progress every so many steps")
 
@@ -91,6 +104,11 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-train-rows must be at least 1; got {options.max_train_rows}")
     if options.scheduler == "constant" and options.warmup_steps:
         raise ValueError("--warmup-steps does nothing with --scheduler constant: use constant_with_warmup")
+    if "save_steps" in options.given and options.save_strategy != "steps":
+        raise ValueError("--save-steps needs --save-strategy steps")
+    for name in ("save_minutes", "save_total_limit"):
+        if name in options.given and options.save_strategy == "no":
+            raise ValueError(f"--{name.replace('_', '-')} does nothing with --save-strategy no")
     if "eval_batch_size" in options.given and options.eval is None:
         raise ValueError("--eval-batch-size needs --eval")
     _train(options, TASKS[options.task])
@@ -108,11 +126,23 @@ def _train(options: argparse.Namespace, task: Task) -> None:
         None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
     )  # fmt: skip
     output.claim(options.output, resume=options.resume, overwrite=options.overwrite)
-    result = trainer.train(resume_from_checkpoint=options.resume)
+    with _saying_how_to_go_on(options):
+        result = trainer.train(resume_from_checkpoint=options.resume)
     metrics = next((entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), None)
     adapter = output.adapter_of(options.output)
     model.save_pretrained(adapter)
     _summary(task, model, result.metrics, metrics, adapter, before)
+
+
+@contextmanager
+def _saying_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
+    try:
+        yield
+    except (Interrupted, Terminated) as stop:
+        rest = [argument for argument in options.arguments if argument not in ("--resume", "--overwrite")]
+        what = f"interrupted; {stop.saved} is saved" if stop.saved else "interrupted at once"
+        say(f"npora: {what}. To go on from the newest checkpoint: {shlex.join(['npora', *rest, '--resume'])}")
+        raise
 
 
 def _prepared(
@@ -163,9 +193,13 @@ def _arguments(options: argparse.Namespace) -> TrainingArguments:
         lr_scheduler_type=options.scheduler,
         warmup_steps=options.warmup_steps,
         max_grad_norm=options.max_grad_norm,
+        on_nonfinite=options.on_nonfinite,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         eval_strategy="no" if options.eval is None else "epoch",
         save_strategy=options.save_strategy,
+        save_steps=options.save_steps,
+        save_minutes=None if options.save_strategy == "no" else options.save_minutes,
+        save_total_limit=options.save_total_limit or None,
         logging_steps=options.logging_steps,
         seed=options.seed,
     )

@@ -13,6 +13,8 @@ from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import AutoTokenizer, Tokenizer, check_vocabulary
 from npora.files import resolve
+from npora.files.kinds import called, is_of_kind
+from npora.files.refusal import shortened
 from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import ADAPTER_CONFIG
@@ -68,6 +70,9 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     name = options.model or _base_of(config, directory)
     base_folder(name)
     notes = record["notes"]
+    for note, kind in (("columns", "dict[str, Any] | None"), ("max_length", "int | None")):
+        if not is_of_kind(notes.get(note), kind):
+            raise ValueError(f"{directory}: the note {note} must be {called(kind)}; got {shortened(notes[note])}")
     task = _task_of_adapter(config, notes, directory, tasks)
     classes: dict[str, Any] = {}
     if task.name == "classification" and record["num_labels"] is not None:

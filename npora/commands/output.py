@@ -6,10 +6,15 @@ import os
 import re
 import shutil
 
+from npora.files.lock import Lock
 from npora.lora import read_record
+from npora.train.folder import LOCK_NAME, RUN_NAME
+from npora.train.history import HISTORY_NAME
 from npora.train.log import LOG_NAME
 
-_PARTS = re.compile(rf"adapter|last-good|{re.escape(LOG_NAME)}|checkpoint-\d+")
+_PARTS = re.compile(
+    rf"adapter|last-good|checkpoint-\d+|{'|'.join(map(re.escape, (LOG_NAME, HISTORY_NAME, RUN_NAME)))}"
+)  # fmt: skip
 
 
 def adapter_of(output: str) -> str:
@@ -25,6 +30,7 @@ def claim(output: str, *, resume: bool = False, overwrite: bool = False, demonst
     Raises
     ------
     NotADirectoryError: it is a file.
+    RuntimeError: a run trains there now.
     FileExistsError: a run is there, and neither `resume` nor `overwrite` says what to do.
     """
     refuse_file(output)
@@ -32,9 +38,10 @@ def claim(output: str, *, resume: bool = False, overwrite: bool = False, demonst
     if not found or resume:
         return
     if overwrite or (demonstration and _is_demonstration(output, found)):
-        for name in found:
-            path = os.path.join(output, name)
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
+        with Lock(os.path.join(output, LOCK_NAME), output):
+            for name in found:
+                path = os.path.join(output, name)
+                shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
         return
     ways = "pass another --output, or --overwrite to remove them"
     if not demonstration and any(name.startswith("checkpoint-") for name in found):

@@ -7,12 +7,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from npora.data.backend import FILE, add_tokens, read_backend
+from npora.data.backend import FILE, MOST_BYTES, add_tokens, read_backend, refusing
 from npora.data.bytes import OWN_CLASS, ByteTokenizer
 from npora.data.classes import CLASSES, surround
 from npora.data.roles import ROLES
+from npora.data.settings import check_token, read_settings
 from npora.data.tokenizer import Tokenizer
 from npora.files import read_json, resolve
+from npora.files.refusal import naming
+from npora.files.regular import read_regular
 
 # Where neither file nor class names the token of a role, it is the first of these that the vocabulary has.
 _USUAL = {
@@ -39,6 +42,7 @@ _MEANINGLESS = {
     "tokenizer_type": "write tokenizer_class into tokenizer_config.json", "config": "the folder's config.json is read",
     "force_download": "clear the hub's cache", "proxies": "set HTTPS_PROXY",
 }  # fmt: skip
+_MOST_TEMPLATE = 10_000_000  # bytes
 _NO_LIMIT = 10**9  # files say 10³⁰ for none
 _BACKENDS = ("", "pretrained", "tokenizersbackend", "python")  # any model's
 
@@ -77,53 +81,55 @@ class AutoTokenizer:
         directory = resolve(
             name_or_path, revision, cache_dir, weights=False, local_files_only=local_files_only, token=token
         )
-        config = _read(directory, "tokenizer_config.json")
+        config = read_settings(directory, "tokenizer_config.json")
         if trust_remote_code and "auto_map" in config:
             raise ValueError(f"{directory} brings a tokenizer of its own as code, and npora runs no checkpoint's code")
-        whole = os.path.isfile(os.path.join(directory, FILE))
-        if whole:  # what stands around a text is in there, and these two may be older
-            config = {key: value for key, value in config.items() if key not in ("add_bos_token", "add_eos_token")}
-        if "added_tokens_decoder" not in config:  # files that have it repeat themselves in the map
-            config |= _read(directory, "special_tokens_map.json")
-        config = _as_read(config | options)
-        if config.get(OWN_CLASS) == ByteTokenizer.__name__:
-            return ByteTokenizer.from_config(config, _length(config))
-        wanted = _family(directory, config)
-        backend, family = read_backend(directory, wanted, config)
-        for name, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
-            if (fixed := getattr(backend, name)) is not None:
-                config.setdefault(side, fixed["direction"].lower())
-        special = _special_tokens(backend, family, config)
-        numbered, where = _numbered(directory, config)
-        settings = {token: config[role] for role, token in special.items() if config.get(role) is not None}
-        # What tokenizer.json has as a common word stays one, unless a file says that it has a role.
-        named = [settings.get(t, t) for r, t in special.items() if r in config or family or not whole]
-        extra = _extra(backend, family, config)
-        add_tokens(backend, numbered, named, extra, where)
-        if config.get("add_bos_token") is not None or config.get("add_eos_token") is not None:
-            ends = (config.get("add_bos_token"), "bos_token"), (config.get("add_eos_token"), "eos_token")
-            surround(backend, *(special.get(role) if wanted else None for wanted, role in ends))
-        if family is not None and (finish := CLASSES[family].finish) is not None:
-            try:
-                finish(backend, special, config)
-            except ValueError as error:
-                raise ValueError(f"{directory}: {error}") from None
-        backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
-        inputs = config.get("model_input_names")
-        takes_types = _has_types(backend, wanted) if inputs is None else "token_type_ids" in inputs
-        return Tokenizer(
-            backend,
-            special,
-            model_max_length=_length(config),
-            padding_side=config.get("padding_side", CLASSES[family].padding_side if family else "right"),
-            truncation_side=config.get("truncation_side", "right"),
-            token_type_ids=takes_types,
-            clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
-            extra_special_tokens=[_content(token) for token in extra],
-            name_or_path=os.fspath(name_or_path),
-            config=config | {"tokenizer_class": _class_name(family, config)},
-            chat_template=_chat_template(directory, config),
-        )
+        with refusing(directory):
+            return _of_directory(directory, config, options, os.fspath(name_or_path))
+
+
+def _of_directory(directory: str, config: dict[str, Any], options: dict[str, Any], name: str) -> Tokenizer:
+    whole = os.path.isfile(os.path.join(directory, FILE))
+    if whole:  # what stands around a text is in there, and these two may be older
+        config = {key: value for key, value in config.items() if key not in ("add_bos_token", "add_eos_token")}
+    if "added_tokens_decoder" not in config:  # files that have it repeat themselves in the map
+        config |= read_settings(directory, "special_tokens_map.json")
+    config = _as_read(config | options)
+    if config.get(OWN_CLASS) == ByteTokenizer.__name__:
+        return ByteTokenizer.from_config(config, _length(config))
+    wanted = _family(directory, config)
+    backend, family = read_backend(directory, wanted, config)
+    for kind, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
+        if (fixed := getattr(backend, kind)) is not None:
+            config.setdefault(side, fixed["direction"].lower())
+    special = _special_tokens(backend, family, config)
+    numbered, where = _numbered(directory, config)
+    settings = {token: config[role] for role, token in special.items() if config.get(role) is not None}
+    # What tokenizer.json has as a common word stays one, unless a file says that it has a role.
+    named = [settings.get(t, t) for r, t in special.items() if r in config or family or not whole]
+    extra = _extra(backend, family, config)
+    add_tokens(backend, numbered, named, extra, where)
+    if config.get("add_bos_token") is not None or config.get("add_eos_token") is not None:
+        ends = (config.get("add_bos_token"), "bos_token"), (config.get("add_eos_token"), "eos_token")
+        surround(backend, *(special.get(role) if wanted else None for wanted, role in ends))
+    if family is not None and (finish := CLASSES[family].finish) is not None:
+        finish(backend, special, config)
+    backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
+    inputs = config.get("model_input_names")
+    takes_types = _has_types(backend, wanted) if inputs is None else "token_type_ids" in inputs
+    return Tokenizer(
+        backend,
+        special,
+        model_max_length=_length(config),
+        padding_side=config.get("padding_side", CLASSES[family].padding_side if family else "right"),
+        truncation_side=config.get("truncation_side", "right"),
+        token_type_ids=takes_types,
+        clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
+        extra_special_tokens=[_content(token) for token in extra],
+        name_or_path=name,
+        config=config | {"tokenizer_class": _class_name(family, config)},
+        chat_template=_chat_template(directory, config),
+    )
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
@@ -140,11 +146,6 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in _IDLE}
 
 
-def _read(directory: str, name: str) -> dict[str, Any]:
-    path = os.path.join(directory, name)
-    return read_json(path, 10_000_000) if os.path.isfile(path) else {}
-
-
 def _as_read(config: dict[str, Any]) -> dict[str, Any]:
     """An older name of a setting under its present one."""
     if config.get("additional_special_tokens") is not None and not config.get("extra_special_tokens"):
@@ -156,7 +157,7 @@ def _as_read(config: dict[str, Any]) -> dict[str, Any]:
 
 def _family(directory: str, config: Mapping[str, Any]) -> str | None:
     """The tokenizer's class without its ending, in lower case; else the model_type; else None."""
-    model = _read(directory, "config.json")
+    model = read_settings(directory, "config.json")
     name = config.get("tokenizer_class") or model.get("tokenizer_class")
     if name:
         family = str(name).lower().removesuffix("fast").removesuffix("tokenizer")
@@ -180,11 +181,12 @@ def _numbered(directory: str, config: Mapping[str, Any]) -> tuple[dict[int, Any]
         return decoder, os.path.join(directory, "tokenizer_config.json")
     numbered: dict[int, Any] = {}
     special = {_content(config[role]) for role in ROLES if config.get(role) is not None}
-    for content, number in _read(directory, "added_tokens.json").items():
+    for content, number in read_settings(directory, "added_tokens.json").items():
         numbered[number] = {"content": content, "special": content in special, "normalized": content not in special}
     where = os.path.join(directory, "added_tokens.json")
     if os.path.isfile(path := os.path.join(directory, FILE)):
-        for token in read_json(path, 200_000_000).get("added_tokens") or ():
+        for token in read_json(path, MOST_BYTES).get("added_tokens") or ():
+            check_token(path, "a token of added_tokens", token)
             numbered[token["id"]] = token
         where = path if not numbered else where
     return numbered, where
@@ -240,7 +242,7 @@ def _has_types(backend: Any, wanted: str | None) -> bool:
 
 def _chat_template(directory: str, config: Mapping[str, Any]) -> Any:
     path = os.path.join(directory, "chat_template.jinja")
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         return config.get("chat_template")
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+    with naming(path):
+        return read_regular(path, _MOST_TEMPLATE).decode("utf-8")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from npora.data.classes import CLASSES, Parts
+from npora.files.regular import open_regular, read_regular
 
 FILE = "tokenizer.json"
+MOST_BYTES = 200_000_000  # of it; those of large vocabularies have 35 million
 _BYTE_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
@@ -45,9 +48,11 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
     except ImportError:
         raise ImportError('reading a tokenizer needs the tokenizers package: pip install "npora[hf]"') from None
     path = paths[FILE] if FILE in paths else pairs[0][0] if pairs else paths["vocab.txt"]
-    try:
+    for file in [path] if FILE in paths or not pairs else pairs[0]:  # the package would wait for a pipe
+        open_regular(file, MOST_BYTES).close()
+    with refusing(path):
         if FILE in paths:
-            return _of_file(tokenizers.Tokenizer.from_file(path), family, config)
+            return _of_file(tokenizers.Tokenizer.from_buffer(read_regular(path, MOST_BYTES)), family, config)
         if pairs:
             parts = Parts("BPE", *tokenizers.models.BPE.read_file(*pairs[0]))
             family = family or ("roberta" if "<s>" in parts.vocab else "gpt2")
@@ -56,9 +61,30 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
             family = family or "bert"
         if family in CLASSES and CLASSES[family].takes(parts):
             return CLASSES[family].build(parts, config), family
-    except Exception as error:  # the package raises bare Exceptions
-        raise ValueError(f"{path} is not a tokenizer: {error}") from None
     raise ValueError(f"{directory} has no {FILE}, and how the vocabulary of a {family} splits text stands only there")
+
+
+@contextmanager
+def refusing(path: str) -> Iterator[None]:
+    """Let what the package raises while it reads a tokenizer be a ValueError that names the file: it raises bare
+    Exceptions, and where its Rust panics, which is meant to end a program, what is no Exception at all."""
+    try:
+        yield
+    except BaseException as error:
+        is_its_own = type(error) in (Exception, ValueError, OverflowError) or is_panic(error)
+        if not is_its_own or path in str(error):
+            raise
+        raise ValueError(f"{path} is not a tokenizer: {said(error)}") from None
+
+
+def is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"
+
+
+def said(error: BaseException) -> str:
+    """What the package says, in an error of npora's."""
+    text = f"the tokenizers package panics: {error}" if is_panic(error) else str(error)
+    return text if len(text) <= 500 else f"{text[:499]}…"
 
 
 def _of_file(written: Any, family: str | None, config: Mapping[str, Any]) -> tuple[Any, str | None]:
@@ -88,18 +114,18 @@ def add_tokens(backend: Any, numbered: Mapping[int, Any], roles: list[Any], extr
     names = {_content(token) for token in roles}
     known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
     found = {token.content for token in backend.get_added_tokens_decoder().values()}
-    for number, token in sorted(numbered.items()):
-        added = _added(token, _content(token) in names)
-        if repr(added) not in known:  # the same settings again would change nothing
-            backend.add_tokens([added])
+    every = [(number, _added(token, _content(token) in names)) for number, token in sorted(numbered.items())]
+    # The same settings again would change nothing. All at once: each call goes through all that were added before.
+    backend.add_tokens([added for _, added in every if repr(added) not in known])
+    for number, added in every:
         if backend.token_to_id(added.content) != number:
             got = backend.token_to_id(added.content)
             raise ValueError(f"{where} gives {added.content!r} the id {number}; the vocabulary {got}")
         found.add(added.content)
+    others: dict[str, Any] = {}
     for token in [*roles, *extra]:
-        if _content(token) not in found:
-            backend.add_tokens([_added(token, True)])
-            found.add(_content(token))
+        others.setdefault(_content(token), token)
+    backend.add_tokens([_added(token, True) for content, token in others.items() if content not in found])
 
 
 def _content(token: Any) -> str:

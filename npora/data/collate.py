@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.data.lines import shortened
+from npora.files.refusal import shortened
 from npora.nn.module import Array
 
 LABELS = ("labels", "label", "label_ids")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from npora.data.lines import shortened
+from npora.files.refusal import shortened
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)  # pandas writes 1.0 where a column has a gap
 _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")

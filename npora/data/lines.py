@@ -7,7 +7,6 @@ import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 Path = str | os.PathLike[str]
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -60,12 +59,3 @@ def _decoded(raw: bytes, where: str) -> str:
             f"{where}: there is a NUL, which no text has; UTF-16 is converted with: iconv -t UTF-8 -f UTF-16"
         )
     return text
-
-
-def shortened(value: Any, most: int = 60) -> str:
-    """How a value is shown in an error."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or an int of too many digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= most else f"{text[: most - 1]}…"

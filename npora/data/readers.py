@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from npora.data.dataset import Dataset, Row
 from npora.data.labels import Labels
-from npora.data.lines import Path, lines, shortened
+from npora.data.lines import Path, lines
 from npora.data.tables import csv_rows, json_lines, json_rows, tsv_rows
 from npora.data.texts import has_surrogates
+from npora.files.refusal import shortened
 
 _FORMATS = {".tsv": tsv_rows, ".csv": csv_rows, ".jsonl": json_lines, ".ndjson": json_lines, ".json": json_rows}
 _SAMPLES = ("line", "paragraph", "document")

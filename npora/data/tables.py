@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from npora.data.dataset import Row
-from npora.data.lines import Path, lines, shortened
+from npora.data.lines import Path, lines
 from npora.files.json import STRICT
+from npora.files.refusal import shortened
 
 _FIELD = 2**31 - 1  # the csv module refuses longer fields, by default those of 131,072 characters
 _DECODER = json.JSONDecoder(**STRICT)

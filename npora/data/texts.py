@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.data.lines import shortened
+from npora.files.refusal import shortened
 
 
 def as_texts(text: Any, pair: Any, words: bool = False) -> tuple[list[Any], bool]:

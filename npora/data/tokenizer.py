@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.data.backend import is_panic, said
 from npora.data.batch_encoding import BatchEncoding, as_array, pad_lists
 from npora.data.roles import ROLES
 from npora.data.texts import as_texts
@@ -211,13 +212,14 @@ class Tokenizer(Vocabulary):
         try:
             split = {"is_pretokenized": True} if words else {}
             encodings = list(self.backend.encode_batch(texts, add_special_tokens=special, **split))
-        except Exception as error:  # the package raises bare Exceptions
+        except BaseException as error:  # the package raises bare Exceptions, and its panics are not even those
             if cut is not None and "runcat" in str(error):
                 what = f"max_length={cut[0]} leaves too little of the text that {cut[1]} cuts"
                 raise ValueError(f"{what}: {error}") from None
-            if type(error) is not Exception:
+            if type(error) is not Exception and not is_panic(error):
                 raise
-            raise ValueError(f"this tokenizer cannot encode the text: {error}") from None
+            name = f" of {self.name_or_path}" if self.name_or_path else ""
+            raise ValueError(f"this tokenizer{name} cannot encode the text: {said(error)}") from None
         finally:
             self.backend.no_truncation()
         if cut is not None and any(len(encoding.ids) > cut[0] for encoding in encodings):  # then none was cut at all

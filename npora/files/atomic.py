@@ -33,7 +33,7 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[Any]) -> Non
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _sync_directory(os.path.dirname(path))
+    sync_directory(os.path.dirname(path))
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
@@ -41,7 +41,8 @@ def _write_all(descriptor: int, data: memoryview) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Flush which names a folder has: a file that was flushed is lost with its name, and a rename is one of names."""
     if os.name == "nt":  # Windows cannot open a directory
         return
     descriptor = os.open(path, os.O_RDONLY)

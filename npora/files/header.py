@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from npora.files.json import parse_json
+from npora.files.refusal import shortened
+from npora.files.regular import open_regular
 
 _MOST_HEADER = 100_000_000
+_FEW_VALUES = 300_000  # a tensor is about ten; of a large file there may be more
+_LARGEST = 2**63
+_MOST_AXES = 32  # tensors of networks have up to 6, arrays of NumPy up to 64
 
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32,
@@ -45,30 +50,30 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
     Raises
     ------
-    FileNotFoundError; SafetensorsError: names the file, the tensor and the bytes at fault.
+    OSError: no such file, or no regular one.  SafetensorsError: names the file, the tensor and the bytes at fault.
     """
-    name = os.fspath(path)
-    try:
-        file = open(path, "rb")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {name}") from None
-    with file:
-        size = os.fstat(file.fileno()).st_size
-        if size < 8:
-            raise SafetensorsError(f"{name} has {size} bytes; a safetensors file has at least 8: is it truncated?")
-        length = int.from_bytes(file.read(8), "little")
-        if length > _MOST_HEADER or length > size - 8:
-            raise SafetensorsError(
-                f"{name} says that its header has {length:,} bytes, and has {size:,} bytes in all: it is truncated, or "
-                "not a safetensors file"
-            )
-        text = file.read(length)
+    with open_regular(path) as file:
+        return header_of(file, os.fspath(path))
+
+
+def header_of(file: BinaryIO, name: str) -> Header:
+    """The header of a file that is open, and is called so in errors. Raises as read_header."""
+    size = os.fstat(file.fileno()).st_size
+    if size < 8:
+        raise SafetensorsError(f"{name} has {size} bytes; a safetensors file has at least 8: is it truncated?")
+    length = int.from_bytes(file.read(8), "little")
+    if length > _MOST_HEADER or length > size - 8:
+        raise SafetensorsError(
+            f"{name} says that its header has {length:,} bytes, and has {size:,} bytes in all: it is truncated, or "
+            "not a safetensors file"
+        )
+    text = file.read(length)
     if not text.startswith(b"{"):
         raise SafetensorsError(f"{name}: the header must start with '{{', not {text[:1]!r}")
     if not text.rstrip(b" ").endswith(b"}"):
         raise SafetensorsError(f"{name}: the header may be padded with spaces only")
     try:
-        entries = parse_json(text, f"the header of {name}")
+        entries = parse_json(text, f"the header of {name}", _FEW_VALUES + size // 20)
     except ValueError as error:
         raise SafetensorsError(str(error)) from None
     metadata = entries.pop("__metadata__", {})
@@ -80,14 +85,21 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def _tensor_info(path: str, key: str, entry: Any) -> TensorInfo:
-    where = f"{path}: tensor {key!r}"
+    where = f"{path}: tensor {shortened(key, 200)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise SafetensorsError(f"{where} must have dtype, shape and data_offsets, and no more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise SafetensorsError(f"{where} has the unknown dtype {dtype!r}")
+        raise SafetensorsError(f"{where} has the unknown dtype {shortened(dtype)}")
     if not _are_naturals(shape) or not _are_naturals(offsets) or len(offsets) != 2:
-        raise SafetensorsError(f"{where}: shape and data_offsets must be whole numbers; got {shape!r}, {offsets!r}")
+        raise SafetensorsError(
+            f"{where}: shape and data_offsets must be whole numbers; got {shortened(shape)}, {shortened(offsets)}"
+        )
+    if len(shape) > _MOST_AXES or max([*shape, *offsets]) > _LARGEST:  # before anything is computed with them
+        raise SafetensorsError(
+            f"{where} has {len(shape)} axes, of which at most {_MOST_AXES} are read, or a number in its shape or "
+            f"data_offsets that no file has room for: {shortened(shape)}, {shortened(offsets)}"
+        )
     begin, end = offsets
     expected = math.prod(shape) * BITS[dtype] // 8
     if end - begin != expected:
@@ -95,6 +107,8 @@ def _tensor_info(path: str, key: str, entry: Any) -> TensorInfo:
             f"{where} of shape {tuple(shape)} and dtype {dtype} needs {expected:,} bytes, and its data_offsets "
             f"[{begin}, {end}] hold {end - begin:,}"
         )
+    if math.prod(length for length in shape if length) >= _LARGEST // 16:  # of an empty one, which NumPy would refuse
+        raise SafetensorsError(f"{where} has the shape {tuple(shape)}, which no file has room for")
     return TensorInfo(dtype, tuple(shape), begin, end)
 
 
@@ -109,7 +123,7 @@ def _check_tiling(path: str, tensors: dict[str, TensorInfo], size: int) -> None:
         if info.begin != position:
             kind = "overlaps the one before it" if info.begin < position else "leaves a gap before it"
             raise SafetensorsError(
-                f"{path}: tensor {key!r} at [{info.begin}, {info.end}] {kind}, which ends at {position}"
+                f"{path}: tensor {shortened(key, 200)} at [{info.begin}, {info.end}] {kind}, which ends at {position}"
             )
         position = info.end
     if position != size:

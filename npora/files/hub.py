@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+from fnmatch import fnmatch
+
+from npora.files.hashes import check_hashes
 
 logger = logging.getLogger("npora")
 
@@ -38,6 +41,7 @@ def resolve(
     ------
     FileNotFoundError: neither a directory nor a name on the hub, or not in the cache while the hub is out of reach.
     PermissionError: a model whose terms must be accepted first.  OSError: a download that failed.
+    ValueError: a file that is not what the hub gave, by its hash: each is checked once.
     ImportError: the `huggingface_hub` package is missing.
     """
     path = os.fspath(name_or_path)
@@ -64,7 +68,7 @@ def resolve(
     revision = revision or tag or constants.DEFAULT_REVISION
     hub = constants.ENDPOINT
     try:
-        return str(
+        folder = str(
             snapshot_download(
                 name,
                 revision=revision,
@@ -95,3 +99,11 @@ def resolve(
         ) from error
     except Exception as error:  # the transport's own, of no common kind
         raise OSError(f"fetching {name} from {hub} failed: {type(error).__name__}: {error}") from error
+    wanted = [file for file in sorted(os.listdir(folder)) if _is_read(file, weights)]
+    check_hashes(folder, wanted)
+    return folder
+
+
+def _is_read(file: str, weights: bool) -> bool:
+    fits = any(fnmatch(file, pattern) for pattern in _FILES + _WEIGHTS * weights)
+    return fits and not any(fnmatch(file, pattern) for pattern in _NEVER)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files.atomic import write_atomically
-from npora.files.header import BITS, Header, SafetensorsError, TensorInfo, read_header
+from npora.files.header import BITS, Header, SafetensorsError, TensorInfo, header_of, read_header
+from npora.files.regular import open_regular
 from npora.machine.stored import Stored
 
 Array = npt.NDArray[Any]
@@ -43,10 +44,11 @@ def load_file(path: str | os.PathLike[str], forms: Forms = MappingProxyType({}))
 
     Raises
     ------
-    FileNotFoundError; SafetensorsError: a header that lies, a truncated file, a dtype that NumPy cannot hold.
+    OSError: no such file, or no regular one.  SafetensorsError: a header that lies, a truncated
+    file, a dtype that NumPy cannot hold.
     """
-    header = read_header(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
+        header = header_of(file, os.fspath(path))
         size = os.fstat(file.fileno()).st_size
         if size == header.start:  # no data at all; an empty map is not allowed
             data: Any = b"\0" * size

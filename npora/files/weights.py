@@ -10,7 +10,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from npora.files.json import read_json
+from npora.files.json import parse_json
+from npora.files.regular import read_regular
 from npora.files.safetensors import Array, Forms, load_file
 
 SINGLE = "model.safetensors"
@@ -53,7 +54,8 @@ def load_weights(
 
 def read_index(path: str | os.PathLike[str]) -> dict[str, str]:
     """In which shard each tensor is. Raises ValueError for a name that could lead out of the directory."""
-    shards = read_json(path, _MOST_INDEX).get("weight_map")
+    text = read_regular(path, _MOST_INDEX)
+    shards = parse_json(text, os.fspath(path), 300_000 + len(text) // 20).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise ValueError(f"{os.fspath(path)}: weight_map must map tensors to files; got {str(shards)[:80]}")
     for key, shard in shards.items():

@@ -13,7 +13,7 @@ import numpy as np
 from npora.lora.adapted import Adapted
 from npora.lora.biases import TrainedBiases
 from npora.lora.config import PeftConfig
-from npora.lora.files import Origin, base_name
+from npora.lora.files import Origin, base_name, digest
 from npora.lora.fit import Plan
 from npora.lora.inject import PlainView, base_parameters, check_name, inject, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
@@ -267,6 +267,11 @@ class Adapters(Module):
         """Return what an adapter that trains these modules rests on: the base without them and what was drawn."""
         apart = tuple(f"{path}." for path in (*saved, *self._drawn))
         return {name: array for name, array in self.base_state().items() if not name.startswith(apart)}
+
+    def base_sha256(self) -> str:
+        """The digest of the base that the active adapter rests on, as its file records it."""
+        with self._biases.on():
+            return digest(self._frozen_state(self._saved_paths(self.active_adapter)))
 
     def _saved_paths(self, adapter_name: str) -> list[str]:
         return [

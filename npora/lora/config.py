@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json, write_json
+from npora.files.kinds import called, is_of_kind
+from npora.files.refusal import naming, shortened
 from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
 from npora.lora.values import check_values, refuse_unsupported
@@ -89,13 +91,13 @@ class PeftConfig(Readable):
         own = type(self).peft_type
         if self.peft_type != own:
             raise ValueError(
-                f"peft_type {self.peft_type!r} is not supported by {type(self).__name__}, whose own is {own!r}; npora "
-                f"has {', '.join(self.kinds)}"
+                f"peft_type {shortened(self.peft_type)} is not supported by {type(self).__name__}, whose own is "
+                f"{own!r}; npora has {', '.join(self.kinds)}"
             )
         self.check_new()
         tasks = sorted(task.value for task in TaskType)
         if self.task_type is not None and self.task_type not in tasks:
-            raise ValueError(f"task_type {self.task_type!r} is not one of {', '.join(tasks)}")
+            raise ValueError(f"task_type {shortened(self.task_type)} is not one of {', '.join(tasks)}")
         check_values(self)
 
     def complete(self, model: Any) -> None:
@@ -143,8 +145,8 @@ class PeftConfig(Readable):
         ValueError: as the class itself; an unknown peft_type; an unknown key that may change what the adapter computes.
         """
         kind = values.get("peft_type", cls.peft_type)
-        if cls is PeftConfig and kind not in cls.kinds:
-            raise ValueError(f"peft_type {kind!r} is not supported; npora has {', '.join(cls.kinds)}")
+        if cls is PeftConfig and (not isinstance(kind, str) or kind not in cls.kinds):
+            raise ValueError(f"peft_type {shortened(kind)} is not supported; npora has {', '.join(cls.kinds)}")
         found: Any = cls.kinds[kind] if cls is PeftConfig else cls
         return found._from_dict(values, ignore)
 
@@ -169,6 +171,8 @@ class PeftConfig(Readable):
         beginning = {key: chosen.pop(key) for key in cls.beginning if key in chosen}
         config = cls(**chosen)
         for key, value in beginning.items():
+            if not is_of_kind(value, str(known[key].type)):
+                raise ValueError(f"{key} must be {called(str(known[key].type))}; got {shortened(value)}")
             setattr(config, key, value)
         return config
 
@@ -193,14 +197,15 @@ class PeftConfig(Readable):
         values = read_json(path)
         if "peft_type" not in values:
             raise ValueError(f"{path} has no 'peft_type': it is not the config of an adapter")
-        return cls.from_dict(values, ignore)
+        with naming(path):
+            return cls.from_dict(values, ignore)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         write_json(os.path.join(directory, CONFIG_NAME), {**self.to_dict(), "inference_mode": True})
 
 
-def _names(field_name: str, values: Iterable[Any]) -> list[str]:
-    names = list(values)
+def _names(field_name: str, values: Any) -> list[str]:
+    names = list(values) if isinstance(values, Iterable) and not isinstance(values, Mapping) else [values]
     if not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{field_name} holds names, which are strings; got {names!r}")
+        raise ValueError(f"{field_name} holds names, which are strings; got {shortened(names)}")
     return sorted(set(names))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_metadata, save_file
+from npora.files.together import together
 from npora.lora.config import PeftConfig
-from npora.lora.folder import WEIGHTS_NAME, own_record, weights_path
+from npora.lora.folder import CONFIG_NAME, WEIGHTS_NAME, own_record, weights_path
 from npora.lora.record import head_size
 from npora.machine.stored import in_pieces
 from npora.nn.module import Array, Module, Parameter
@@ -44,13 +45,12 @@ def save_adapter(
     said: Mapping[str, Any],
     origin: Origin | None = None,
 ) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json`, and nothing else.
+    """Write `adapter_model.safetensors` and `adapter_config.json`, both or none, and nothing else.
 
     An adapter that is still as it was loaded keeps what its file said of it: the same tensors then give the same bytes.
 
     said : what else is recorded: id2label, problem_type, notes
     """
-    os.makedirs(directory, exist_ok=True)
     if origin is not None and origin.state == _state(config, parameters, said):
         metadata = origin.metadata
     else:
@@ -58,8 +58,9 @@ def save_adapter(
         record = {**_meaning(config), "base_model_name_or_path": name, "base_sha256": digest(base), **said}
         metadata = {"format": "pt", "npora": _json(record)}
     tensors = {name: parameter.data for name, parameter in parameters.items()}
-    save_file(tensors, os.path.join(directory, WEIGHTS_NAME), metadata)
-    config.save_pretrained(directory)
+    with together(directory, CONFIG_NAME) as folder:
+        save_file(tensors, os.path.join(folder, WEIGHTS_NAME), metadata)
+        config.save_pretrained(folder)
 
 
 def _meaning(config: PeftConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from npora.lora.folder import PREFIX, weights_path
 from npora.lora.inject import PlainView, make_adapter, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, saved_paths, target_paths
 from npora.lora.methods import METHODS, methods_of
-from npora.lora.names import names_match
+from npora.lora.names import ends, is_named
 from npora.lora.record import canonical, head_size
 from npora.nn.embedding import Embedding
 from npora.nn.init import Unset
@@ -22,6 +22,8 @@ from npora.nn.misfit import Misfit, some
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
+
+_ANY_RANK = 4096  # patterns may give modules that this model has not any usual rank
 
 
 class Plan(NamedTuple):
@@ -37,11 +39,23 @@ def read_tensors(directory: str) -> dict[str, Array]:
     return canonical(load_file(path), path)
 
 
+def refuse_large_ranks(path: str, config: PeftConfig, tensors: Mapping[str, Array]) -> None:
+    """Raise ValueError where a config asks for far more than the tensors have, before any of it is made. A rank that
+    is merely another is found by check_fit, where it is that of a target."""
+    longest = max((length for tensor in tensors.values() for length in tensor.shape), default=0)
+    for r in (getattr(config, "r", 0), *(getattr(config, "rank_pattern", None) or {}).values()):
+        if r > max(longest, _ANY_RANK):
+            raise ValueError(
+                f"adapter_config.json says that the rank is {r:,}, and the longest axis of any tensor in {path} is "
+                f"{longest:,}: the two files do not belong together"
+            )
+
+
 def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> Plan:
     """Find what an adapter is on. Its config may name more than this model has; the tensors say which of it counts."""
     names = [name.removeprefix(PREFIX) for name in tensors]
-    ends = [f".{tensor.file_name}" for method in methods_of(config) for tensor in method.tensors.values()]
-    adapted = dict.fromkeys(name.removesuffix(end) for name in names for end in ends if name.endswith(end))
+    file_ends = [f".{tensor.file_name}" for method in methods_of(config) for tensor in method.tensors.values()]
+    adapted = dict.fromkeys(name.removesuffix(end) for name in names for end in file_ends if name.endswith(end))
     saved = [
         path for path in saved_paths(view, config, lenient=True)
         if _is_demanded(path, config) or any(name.startswith(path + ".") for name in names)
@@ -50,9 +64,9 @@ def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> P
     if config.target_modules is None:  # PEFT of that day had a default, and npora may have another
         return Plan([path for path in adapted if path in view.modules_by_path], saved)
     targets = target_paths(view, config, lenient=True)
-    paths = list(view.modules_by_path)
+    fitting = {end for path in view.modules_by_path for end in ends(path)}
     named = config.target_modules if isinstance(config.target_modules, list) else []
-    if idle := [name for name in named if not any(names_match(name, path) for path in paths)]:
+    if idle := [name for name in named if name not in fitting]:
         logger.info("target_modules: %s match nothing in this model, and the tensors need none of it", ", ".join(idle))
     return Plan([path for path in targets if not _is_below(path, saved)], saved)
 
@@ -60,7 +74,7 @@ def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> P
 def _is_demanded(path: str, config: PeftConfig) -> bool:
     """Say whether PEFT would miss this module's tensors."""
     heads = PEFTS_HEADS if config.task_type is not None else ()
-    return any(names_match(name, path) for name in (*(config.modules_to_save or ()), *heads))
+    return is_named((*(config.modules_to_save or ()), *heads), path)
 
 
 def _brought(view: PlainView, tensors: Mapping[str, Array]) -> list[str]:
@@ -88,8 +102,15 @@ def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
     return np.array_equal(tensor.astype(parameter.dtype), parameter.data)
 
 
-def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return each tensor's shape in a planned adapter, by its name in the file. biases : the base's, by plain names"""
+def shapes_of(
+    view: PlainView, config: PeftConfig, planned: Plan, biases: Sequence[str], numbers: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a planned adapter, by its name in the file.
+
+    biases : the plain names of the base's
+    numbers : how many the file holds. An adapter that needs far more is refused before it is made
+    """
+    unset = Unset(2 * numbers + 1_000_000, what=f"the {numbers:,} numbers that the file holds")
     shapes: dict[str, tuple[int, ...]] = {}
     mode, whole = bias_mode(config), [cast(Module, view.module(path)) for path in planned.saved]
     below = {id(parameter) for module in whole for parameter in module.parameters()}
@@ -98,9 +119,9 @@ def shapes_of(view: PlainView, config: PeftConfig, planned: Plan, biases: Sequen
         is_target, parameter = path in planned.targets, cast(Parameter, view.parameter(name))
         if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
-    shared = make_shared(view, config, planned.targets, Unset())
+    shared = make_shared(view, config, planned.targets, unset)
     for path in planned.targets:
-        adapter = make_adapter(view.linear(path), config, Unset(), path, shared)
+        adapter = make_adapter(view.linear(path), config, unset, path, shared)
         shapes |= {name: parameter.shape for name, parameter in adapter.in_file(PREFIX + path, config)}
     for path in planned.saved:
         module: Any = view.module(path)

@@ -8,10 +8,13 @@ from typing import Any
 
 from npora.files import read_header, resolve
 from npora.files.json import parse_json
+from npora.files.kinds import called, is_of_kind
+from npora.files.refusal import shortened
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+_RECORD = {"id2label": "dict[str, Any]", "problem_type": "str", "notes": "dict[str, Any]", "base_sha256": "str"}
 _PICKLE = "adapter_model.bin"
 _CONVERT = (
     'python -c "import torch; from safetensors.torch import save_file; save_file({key: value.clone().contiguous() for '
@@ -70,6 +73,18 @@ def weights_path(directory: str | os.PathLike[str]) -> str:
 
 
 def own_record(path: str) -> dict[str, Any]:
-    """Read what npora wrote beside the tensors, in the metadata that PEFT leaves alone: nothing in a file of PEFT's."""
+    """Read what npora wrote beside the tensors, in the metadata that PEFT leaves alone: nothing in a file of PEFT's.
+
+    Raises
+    ------
+    ValueError: what npora does not write there.
+    """
     text = read_header(path).metadata.get("npora", "{}")
-    return parse_json(text.encode(), f"the npora record of {path}")
+    what = f"the npora record of {path}"
+    record = parse_json(text.encode(), what)
+    for name, kind in _RECORD.items():
+        if not is_of_kind(record.get(name), f"{kind} | None"):
+            raise ValueError(f"{what}: {name} must be {called(kind)}; got {shortened(record[name])}")
+    if wrong := [key for key in record.get("id2label") or () if not (key.isdecimal() and len(key) < 10)]:
+        raise ValueError(f"{what}: id2label must map 0, 1, … to names; got {shortened(wrong[0])}")
+    return {name: value for name, value in record.items() if value is not None or name not in _RECORD}

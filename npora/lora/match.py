@@ -10,6 +10,7 @@ from typing import Any
 from npora.lora.config import PeftConfig
 from npora.lora.methods import adaptable, method_of
 from npora.lora.names import fits_pattern, is_named, names_match
+from npora.lora.pattern import matches, number_after
 from npora.nn.linear import Linear
 from npora.nn.module import Module
 
@@ -20,6 +21,7 @@ TASK_HEADS: dict[str | None, tuple[str, ...]] = {
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
+_NUMBER = re.compile(r"\b(\d{1,9})(?:\.|$)")
 PEFTS_HEADS = ("classifier", "score", "qa_outputs")
 
 
@@ -42,14 +44,15 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
             last = getattr(model, "output_embeddings", None)  # the projection to the vocabulary stays out, as in PEFT
             chosen = [path for path, module in paths.items() if isinstance(module, Linear) and path != last]
         else:
-            chosen = [path for path in paths if re.fullmatch(targets, path)]
+            chosen = [path for path in paths if matches(targets, path)]
             if not chosen and not lenient:
                 raise ValueError(f"target_modules: the pattern {targets!r} matches no module{_near('', paths)}")
     else:
         for name in () if lenient else targets:
             if not any(names_match(name, path) for path in paths):
                 raise ValueError(f"target_modules: '{name}' matches no module{_near(name, paths)}")
-        chosen = [path for path in paths if any(names_match(name, path) for name in targets)]
+        named = frozenset(targets)
+        chosen = [path for path in paths if is_named(named, path)]
     if lenient:
         chosen = [path for path in chosen if method_of(config, paths[path]) is not None]
     else:
@@ -58,12 +61,13 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
         chosen = _only_layers(chosen, config, lenient)
     excluded = config.exclude_modules
     if excluded is not None:
-        chosen = [path for path in chosen if not is_named(excluded, path)]
+        left_out = excluded if isinstance(excluded, str) else frozenset(excluded)
+        chosen = [path for path in chosen if not is_named(left_out, path)]
     chosen = [path for path in chosen if path not in outside]
     if lenient:
         return chosen
     for field in ("rank_pattern", "alpha_pattern"):
-        for pattern in getattr(config, field, {}):
+        for pattern in getattr(config, field, None) or ():
             if not any(fits_pattern(pattern, path) for path in chosen):
                 raise ValueError(f"{field}: '{pattern}' matches none of the {len(chosen)} target modules")
     if not chosen:
@@ -83,7 +87,8 @@ def saved_paths(model: Module, config: PeftConfig, lenient: bool = False) -> lis
             raise ValueError(f"modules_to_save: '{name}' matches no module{_near(name, paths)}")
     names = {*named, *heads}
     along = [other for name in names for other in getattr(model, "saved_along", {}).get(name, ())]
-    chosen = [path for path in paths if any(names_match(name, path) for name in (*names, *along))]
+    wanted = frozenset((*names, *along))
+    chosen = [path for path in paths if is_named(wanted, path)]
     if heads and not lenient and not any(names_match(head, path) for head in heads for path in chosen):
         raise ValueError(
             f"task_type {config.task_type} trains a head named {' or '.join(heads)}, and the model has "
@@ -106,24 +111,23 @@ def bias_mode(config: PeftConfig) -> str:
 
 def _only_layers(chosen: list[str], config: Any, lenient: bool) -> list[str]:
     wanted = config.layers_to_transform
-    numbers = [wanted] if isinstance(wanted, int) else list(wanted or ())
+    numbers = {wanted} if isinstance(wanted, int) else set(wanted or ())
     patterns = config.layers_pattern
     names = [name for name in ([patterns] if isinstance(patterns, str) else patterns or ()) if name]
     layer_of = {path: number for path in chosen if (number := _layer_of(path, names)) is not None}
-    for number in () if lenient else numbers:
+    for number in () if lenient else sorted(numbers):
         if number not in layer_of.values():
             known = ", ".join(str(n) for n in sorted(set(layer_of.values()))) or "none"
             raise ValueError(f"layers_to_transform: there is no layer {number} among the targets; they are in: {known}")
-    whole = config.target_modules or ()  # PEFT asks a module that is named by its whole path for no layer
+    whole = frozenset(config.target_modules or ())  # PEFT asks a module that is named by its whole path for no layer
     return [path for path in chosen if path in whole or layer_of.get(path) in numbers]
 
 
 def _layer_of(path: str, names: list[str]) -> int | None:
     """Return the first number in a path, or after the first of these names that has one after it."""
-    for expression in [rf"(?:.*?\.)?(?:{name})\.(\d+)(?:\.|$)" for name in names] or [r".*?\b(\d+)(?:\.|$)"]:
-        if found := re.match(expression, path):
-            return int(found[1])
-    return None
+    if not names:
+        return int(found[1]) if (found := _NUMBER.search(path)) else None
+    return next((number for name in names if (number := number_after(name, path)) is not None), None)
 
 
 def _refuse_others(chosen: Iterable[str], paths: Mapping[str, Module], config: PeftConfig) -> None:

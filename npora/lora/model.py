@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from npora.files.refusal import naming
 from npora.lora import files
 from npora.lora.adapted import Adapted
 from npora.lora.adapters import DEFAULT_SEED, Adapters, check_config
 from npora.lora.config import PeftConfig
-from npora.lora.fit import check_fit, plan, read_tensors, shapes_of, with_every_name
+from npora.lora.fit import check_fit, plan, read_tensors, refuse_large_ranks, shapes_of, with_every_name
 from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
@@ -201,10 +202,13 @@ class PeftModel(Adapters):
         is_new = adapter_name not in self.peft_config
         if is_new:
             self._check_place(adapter_name, config)
-            planned = plan(view, config, tensors)
-            view.refuse_overlap(*planned)
             names = [plain for _, plain, _ in base_parameters(self.base_model.model, remove_duplicate=False)]
-            expected = shapes_of(view, config, planned, [name for name in names if name.endswith(".bias")])
+            biases, numbers = [name for name in names if name.endswith(".bias")], sum(t.size for t in tensors.values())
+            with naming(directory):
+                refuse_large_ranks(path, config, tensors)
+                planned = plan(view, config, tensors)
+                view.refuse_overlap(*planned)
+                expected = shapes_of(view, config, planned, biases, numbers)
             saved = planned.saved
         else:
             self._refuse_merged("load_adapter()", adapter_name)

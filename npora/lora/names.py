@@ -3,10 +3,11 @@ module's path."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import TypeVar
+
+from npora.lora.pattern import fits_the_end, matches
 
 _Value = TypeVar("_Value")
 
@@ -44,7 +45,7 @@ def names_match(name: str, path: str) -> bool:
 
 def fits_pattern(pattern: str, path: str) -> bool:
     """Say whether a key of rank_pattern or alpha_pattern, a regular expression for a path's end, means this path."""
-    return re.match(rf"(.*\.)?({pattern})$", path) is not None
+    return fits_the_end(pattern, path)
 
 
 def by_pattern(patterns: Mapping[str, _Value], path: str, otherwise: _Value) -> _Value:
@@ -52,8 +53,12 @@ def by_pattern(patterns: Mapping[str, _Value], path: str, otherwise: _Value) -> 
     return next((value for pattern, value in patterns.items() if fits_pattern(pattern, path)), otherwise)
 
 
-def is_named(names: list[str] | str, path: str) -> bool:
-    """Say whether a list of names, or a regular expression for whole paths, means this path."""
-    if isinstance(names, str):
-        return re.fullmatch(names, path) is not None
-    return any(names_match(name, path) for name in names)
+def ends(path: str) -> list[str]:
+    """Return a path, and what is left of it behind each of its dots: all names that fit it."""
+    parts = path.split(".")
+    return [".".join(parts[i:]) for i in range(len(parts))]
+
+
+def is_named(names: Collection[str] | str, path: str) -> bool:
+    """Say whether one of some names, or a regular expression for whole paths, means this path."""
+    return matches(names, path) if isinstance(names, str) else any(end in names for end in ends(path))

@@ -12,6 +12,7 @@ from npora.lora.folder import PREFIX, adapter_directory, own_record, weights_pat
 from npora.lora.methods import METHODS
 
 _Value = TypeVar("_Value")
+_REPEATED = re.compile(rf"^(?:{re.escape(PREFIX)})+")
 # How the names of a classifier's last layer end, in every family.
 _HEADS = tuple(
     f".{head}.{layer}"
@@ -40,9 +41,7 @@ def canonical(tensors: Mapping[str, _Value], path: str) -> dict[str, _Value]:
     result: dict[str, _Value] = {}
     prefix = "" if any(name.startswith(PREFIX) for name in tensors) else PREFIX
     for name, tensor in tensors.items():
-        plain = prefix + name
-        while plain.startswith(2 * PREFIX):
-            plain = plain.removeprefix(PREFIX)
+        plain = _REPEATED.sub(PREFIX, prefix + name)
         if adapter is not None:
             live = _live(plain)
             plain = live[0] if live else plain.replace(f".modules_to_save.{adapter}.", ".")

@@ -70,6 +70,18 @@ def load_checkpoint(
     return drawn
 
 
+def room_for(tensors: Mapping[str, Array], new_labels: int = 0) -> init.Unset:
+    """Room for a model that these tensors fill, and a head besides that is new: a config that asks for far more is
+    refused before it is made. One that asks for somewhat more is refused by load_checkpoint, which says where.
+
+    new_labels : how many classes the caller asks for, whatever the file has
+    """
+    numbers = sum(tensor.size for tensor in tensors.values())
+    head = new_labels * max((length for tensor in tensors.values() for length in tensor.shape), default=0)
+    what = f"the {len(tensors)} tensors beside it, which hold {numbers:,} numbers"
+    return init.Unset(2 * numbers + head + 1_000_000, 2 * len(tensors) + 100, what)
+
+
 def is_constant(value: Array) -> bool:
     """Whether all numbers are the same, as those of new biases and norms are: nothing about them was drawn."""
     return not value.size or not bool((value != value.flat[0]).any())

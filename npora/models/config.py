@@ -6,10 +6,11 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
 from npora.files import read_json
+from npora.files.kinds import called, is_of_kind
+from npora.files.refusal import shortened
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.readable import Readable
 
@@ -24,10 +25,10 @@ _EVERYWHERE: Mapping[str, tuple[Any, str]] = {
     "pruned_heads": ({}, "npora computes every head: save the model from transformers with its heads pruned away"),
     "per_layer_config": (None, "npora gives every layer the same config"),
 }  # fmt: skip
-# What a field's annotation asks for, and what that is called.
-_KINDS: Mapping[str, tuple[type, str]] = {
-    "int": (Integral, "a whole number"), "float": (Real, "a number"), "bool": (bool, "true or false"),
-}  # fmt: skip
+_NAMED_APART = ("num_labels", "id2label", "label2id")  # their errors say more than that the kind is wrong
+_PROBABILITIES = ("dropout", "dropout_prob", "dropout_rate", "pdrop")
+_MOST_LAYERS = 10_000
+_MOST_UNNAMED = 100_000  # classes that a file may ask for without naming them
 _Config = TypeVar("_Config", bound="PretrainedConfig")
 
 
@@ -70,53 +71,64 @@ class PretrainedConfig(Readable):
     kept: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_kinds({f.name: getattr(self, f.name) for f in fields(self)})
         self._name_the_classes()
         for name in (*self.sizes, "num_labels"):
             value = getattr(self, name)
             if type(value) is not int or value < (0 if "layer" in name else 1):
-                raise ValueError(f"config: {name} must be a positive whole number; got {value!r}")
-        self._check_kinds()
+                raise ValueError(f"config: {name} must be a positive whole number; got {shortened(value)}")
         activation = getattr(self, self.activation_field, "relu")
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"config: {self.activation_field} {activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}"
             )
 
-    def _check_kinds(self) -> None:
-        """Raise where a field is no number, or no yes or no, that must be one."""
-        for f in fields(self):
-            name, value, (kind, *others) = f.name, getattr(self, f.name), str(f.type).split(" | ")
-            unset = value is None and (f.default is None or "None" in others)
-            if kind not in _KINDS or unset or (isinstance(value, list) and "list[int]" in others):
+    @classmethod
+    def _check_kinds(cls, values: Mapping[str, Any]) -> None:
+        """Raise where a value is of another kind than its field, a probability does not lie in [0, 1], or a number of
+        layers is one that no model has: there is work for each, before the weights say how many they are."""
+        for f in fields(cls):
+            value, kind = values.get(f.name), str(f.type)
+            if f.name in _NAMED_APART or f.name not in values or (value is None and f.default is None):
                 continue
-            required, called = _KINDS[kind]
-            if not isinstance(value, required) or isinstance(value, bool) != (kind == "bool"):
-                raise ValueError(f"config: {name} must be {called}; got {value!r}")
+            if not is_of_kind(value, kind):
+                expected = "a positive whole number" if f.name in cls.sizes else called(kind)
+                raise ValueError(f"config: {f.name} must be {expected}; got {shortened(value)}")
+            if kind.startswith("int") and "layers" in f.name and value is not None and value > _MOST_LAYERS:
+                raise ValueError(f"config: {f.name} is {value:,}; at most {_MOST_LAYERS:,} are made")
+            if f.name.endswith(_PROBABILITIES) and value is not None and not 0 <= value <= 1:
+                raise ValueError(f"config: {f.name} must lie in [0, 1]; got {value!r}")
 
     def _name_the_classes(self) -> None:
         if self.num_labels is None:
             self.num_labels = len(self.id2label) if self.id2label else 2
         if type(self.num_labels) is not int or self.num_labels < 1:
-            raise ValueError(f"config: num_labels must be a positive whole number; got {self.num_labels!r}")
+            raise ValueError(f"config: num_labels must be a positive whole number; got {shortened(self.num_labels)}")
+        if not self.id2label and self.num_labels > _MOST_UNNAMED:
+            raise ValueError(
+                f"config: num_labels is {shortened(self.num_labels)}; more than {_MOST_UNNAMED:,} classes need id2label"
+            )
         if not self.id2label:
             self.id2label = {i: f"LABEL_{i}" for i in range(self.num_labels)}
         try:
             self.id2label = {int(key): self.id2label[key] for key in sorted(self.id2label, key=int)}
+            set(self.id2label.values())
         except (TypeError, ValueError, AttributeError):
-            raise ValueError(f"config: id2label must map 0, 1, … to names; got {self.id2label!r}") from None
+            raise ValueError(f"config: id2label must map 0, 1, … to names; got {shortened(self.id2label)}") from None
         if list(self.id2label) != list(range(self.num_labels)):
+            numbered = ", ".join(map(str, [*self.id2label][:20]))
             raise ValueError(
-                f"config: id2label names {len(self.id2label)} classes, numbered {', '.join(map(str, self.id2label))}; "
+                f"config: id2label names {len(self.id2label)} classes, numbered {numbered}; "
                 f"expected num_labels={self.num_labels} of them, numbered from 0"
             )
         try:
             self.label2id = {name: int(i) for name, i in (self.label2id or {}).items()}
-        except (TypeError, ValueError, AttributeError):
-            raise ValueError(f"config: label2id must map names to numbers; got {self.label2id!r}") from None
+        except (TypeError, ValueError, AttributeError, OverflowError):
+            raise ValueError(f"config: label2id must map names to numbers; got {shortened(self.label2id)}") from None
         self.label2id = self.label2id or {name: i for i, name in self.id2label.items()}
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(
-                f"config: problem_type must be one of {', '.join(PROBLEM_TYPES)}; got {self.problem_type!r}"
+                f"config: problem_type must be one of {', '.join(PROBLEM_TYPES)}; got {shortened(self.problem_type)}"
             )
         if self.problem_type == "single_label_classification" and self.num_labels == 1:
             raise ValueError(
@@ -167,7 +179,7 @@ class PretrainedConfig(Readable):
                 raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")
         for name, expected in cls.fixed.items():
             if values.get(name, expected) != expected:
-                raise ValueError(f"config: {name}={values[name]!r} is not supported; only {expected!r} is")
+                raise ValueError(f"config: {name}={_short(values[name])} is not supported; only {expected!r} is")
         if values.get("model_type", cls.model_type) != cls.model_type:
             logger.warning("config.json is of a %s, and is read as that of a %s", values["model_type"], cls.model_type)
         if values.get("auto_map"):
@@ -180,7 +192,10 @@ class PretrainedConfig(Readable):
         for key, value in values.items():
             name = cls.aliases.get(key, key)
             if name in known and chosen.setdefault(name, value) != value:
-                raise ValueError(f"config: {name} is {chosen[name]!r}, and {value!r} under another of its names")
+                raise ValueError(
+                    f"config: {name} is {shortened(chosen[name])}, and {shortened(value)} under another of its names"
+                )
+        cls._check_kinds(chosen)
         kept = {key: v for key, v in values.items() if cls.aliases.get(key, key) not in known and key != "model_type"}
         config = cls(**chosen, kept=kept)
         config._unsaid = {  # type: ignore[misc]
@@ -205,8 +220,7 @@ class PretrainedConfig(Readable):
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 200 else text[:200] + "…"
+    return shortened(value, 200)
 
 
 def read_config(directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.files.refusal import shortened
 from npora.models.config import PretrainedConfig
 from npora.models.numbers import NUMBERS, numbers_of
 
@@ -122,6 +123,9 @@ def overruled(
     ------
     ValueError: the caller's label2id is not the inverse of his id2label.
     """
+    for name in ("id2label", "label2id"):
+        if not isinstance(in_file.get(name) or {}, Mapping):
+            raise ValueError(f"config: {name} must be an object; got {shortened(in_file[name])}")
     names = config_class.aliases
     replaced = {names.get(name, name) for name in chosen}
     values = {key: value for key, value in in_file.items() if names.get(key, key) not in replaced}
@@ -134,7 +138,7 @@ def overruled(
         _say_where_names_contradict(theirs, in_file.get("label2id") or {})
     if asked.get("label2id"):
         inverse = {str(number): name for name, number in asked["label2id"].items()}
-        asked["id2label"] = asked["id2label"] or inverse
+        asked["id2label"] = asked.get("id2label") or inverse
         if "label2id" in chosen and inverse != {str(number): name for number, name in asked["id2label"].items()}:
             raise ValueError(f"label2id {asked['label2id']} is not the inverse of id2label {asked['id2label']}")
     return {**values, **chosen, **asked}

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.files import resolve, save_file, write_json
-from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, tied_names
+from npora.files.refusal import naming
+from npora.files.together import together
+from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
@@ -97,16 +99,23 @@ class PretrainedModel(Module):
         check_is_model(folder)
         values = read_config(folder)
         chosen = config_fields(cls.config_class, fields, values)
+        asked = {*chosen, *(["num_labels"] if num_labels is not None else [])}
+        own = f" with the {', '.join(sorted(asked))} of this call" if asked else ""
         plain = cls.config_class.plain
-        values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
+        with naming(os.path.join(folder, CONFIG_NAME) + own):
+            values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
         tensors = read_numbers(folder, numbers)
         cls.adjust(values, tensors)
-        model = cls(cls.config_class.from_dict(values), rng=init.Unset(), dtype=dtype_of(numbers))  # type: ignore[call-arg]
-        model._drawn = load_checkpoint(
-            model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes,
-            frozen=are_stored(numbers),
-        )  # fmt: skip
+        with naming(os.path.join(folder, CONFIG_NAME) + own):
+            config = cls.config_class.from_dict(values)
+            room = room_for(tensors, config.num_labels if asked & {"num_labels", "id2label", "label2id"} else 0)
+            model = cls(config, rng=room, dtype=dtype_of(numbers))  # type: ignore[call-arg]
+        with naming(folder):
+            model._drawn = load_checkpoint(
+                model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes,
+                frozen=are_stored(numbers),
+            )  # fmt: skip
         model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
         model.name_or_path, model.folder = os.fspath(name_or_path), folder
         model.generation_config = GenerationConfig.from_pretrained(folder, values)
@@ -132,22 +141,22 @@ class PretrainedModel(Module):
         """
         refuse_keywords("save_pretrained", keywords)
         refuse_adapters_place(directory)
-        os.makedirs(directory, exist_ok=True)
         self.say_what_is_drawn()
         state, ties = narrowed(self.state_dict()), tied_names(self)
         own = f"{self.output_embeddings}."  # of the projection to the vocabulary
         is_tied = f"{own}weight" in ties
         if not is_tied:  # then each of its parameters is read by its own name
             state |= {name: state[first] for name, first in ties.items() if name.startswith(own)}
-        save_file(state, os.path.join(directory, WEIGHTS_NAME), {"format": "pt"})
         values = {**self.config.to_dict(), "architectures": [type(self).__name__]}
         if self.output_embeddings:
             values["tie_word_embeddings"] = is_tied
         for name in {"dtype", "torch_dtype"} & values.keys():
             values[name] = widest(state)
-        write_json(os.path.join(directory, CONFIG_NAME), values)
-        if self.generation_config is not None:
-            self.generation_config.save_pretrained(directory)
+        with together(directory, CONFIG_NAME) as folder:
+            save_file(state, os.path.join(folder, WEIGHTS_NAME), {"format": "pt"})
+            write_json(os.path.join(folder, CONFIG_NAME), values)
+            if self.generation_config is not None:
+                self.generation_config.save_pretrained(folder)
         copy_tokenizer(self.folder, directory)
 
     @property
@@ -195,16 +204,19 @@ class Factory:
         self.rng, self.dtype, self.std = init.default_rng(rng), dtype, std
 
     def linear(self, i: int, o: int, bias: bool = True) -> Linear:
+        weight = init.normal(self.rng, (o, i), self.std, self.dtype)  # first: it may be more than there is room for
         layer = Linear(i, o, bias, rng=init.Unset(), dtype=self.dtype)
-        layer.weight.data = init.normal(self.rng, (o, i), self.std, self.dtype)
+        layer.weight.data = weight
         return layer
 
     def conv1d(self, i: int, o: int, std: float | None = None) -> Conv1D:
+        weight = init.normal(self.rng, (i, o), self.std if std is None else std, self.dtype)
         layer = Conv1D(i, o, rng=init.Unset(), dtype=self.dtype)
-        layer.weight.data = init.normal(self.rng, (i, o), self.std if std is None else std, self.dtype)
+        layer.weight.data = weight
         return layer
 
     def embedding(self, v: int, d: int, padding_idx: int | None = None) -> Embedding:
+        weight = init.normal(self.rng, (v, d), self.std, self.dtype)
         layer = Embedding(v, d, padding_idx, rng=init.Unset(), dtype=self.dtype)
-        layer.weight.data = init.normal(self.rng, (v, d), self.std, self.dtype)
+        layer.weight.data = weight
         return layer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
+from npora.files.kinds import is_of_kind
+from npora.files.refusal import shortened
 from npora.models.config import PretrainedConfig
 from npora.nn import rotary
 from npora.nn.module import Array
@@ -102,7 +103,7 @@ def unfolded(name: str, rope: Any) -> tuple[Any, dict[str, Any] | None]:
     ValueError: it is no mapping, or says something of each kind of layer.
     """
     if not isinstance(rope, Mapping):
-        raise ValueError(f"config: {name} must map names to numbers; got {rope!r}")
+        raise ValueError(f"config: {name} must map names to numbers; got {shortened(rope)}")
     if any(isinstance(value, Mapping) for value in rope.values()):
         raise ValueError(f"config: {name} that differ from layer to layer are not supported: {', '.join(rope)}")
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -114,14 +115,14 @@ def _check(scaling: dict[str, Any], longest: int) -> None:
     """Raise ValueError where a rope_scaling lacks a field, or says what cannot be. The positions learnt are the
     `longest` unless it says them."""
     kind = scaling["rope_type"]
-    if kind not in SCALINGS:
-        raise ValueError(f"config: rope_type {kind!r} is not supported; npora has {', '.join(SCALINGS)}")
+    if not isinstance(kind, str) or kind not in SCALINGS:
+        raise ValueError(f"config: rope_type {shortened(kind)} is not supported; npora has {', '.join(SCALINGS)}")
     if kind == "llama3":
         scaling.setdefault("original_max_position_embeddings", longest)
     for name, least in SCALINGS[kind][1].items():
-        if not is_at_least(scaling.get(name), least):
+        if not is_at_least(given := scaling.get(name), least):
             raise ValueError(
-                f"config: {name} of rope_type {kind!r} must be a number of at least {least}; got {scaling.get(name)!r}"
+                f"config: {name} of rope_type {kind!r} must be a number of at least {least}; got {shortened(given)}"
             )
     if kind == "llama3" and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
         raise ValueError(
@@ -134,4 +135,4 @@ def _check(scaling: dict[str, Any], longest: int) -> None:
 
 def is_at_least(value: Any, least: float) -> bool:
     """Whether this is a number, and not below `least`."""
-    return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= least
+    return is_of_kind(value, "float") and bool(value >= least)

@@ -16,10 +16,10 @@ class Parameter:
     """A parameter has its value `data`, its accumulated gradient `grad`, and `requires_grad`, whether it is trained.
 
     A parameter keeps its identity for life; to give it another value assign `data`, or write into it in place.
-    Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself. Thawing
-    copies: bytes that were frozen once are never written to. A trainable parameter may hold a read-only array too (a
-    memory-mapped checkpoint); the optimiser copies it before its first write. In an array's place a frozen one may hold
-    a stored matrix (`machine.stored`); thawing makes that an array of its floats.
+    Frozen (`requires_grad=False`) means that `data` is read-only, so that a write raises in NumPy itself; a copy and a
+    pickle are frozen too. Thawing copies: bytes that were frozen once are never written to. A trainable parameter may
+    hold a read-only array too (a memory-mapped checkpoint); the optimiser copies it before its first write. In an
+    array's place a frozen one may hold a stored matrix (`machine.stored`); thawing makes that an array of its floats.
     """
 
     __slots__ = ("_data", "_requires_grad", "grad")
@@ -58,6 +58,14 @@ class Parameter:
         if not value:
             self.grad = None
             self._data.flags.writeable = False
+
+    def __getstate__(self) -> tuple[Array, bool, Array | None]:
+        return self._data, self._requires_grad, self.grad
+
+    def __setstate__(self, state: tuple[Array, bool, Array | None]) -> None:
+        """Of a copy or a pickle: NumPy makes arrays that can be written to, whatever they are copies of."""
+        data, self._requires_grad, self.grad = state
+        self.data = data
 
     @property
     def shape(self) -> tuple[int, ...]:

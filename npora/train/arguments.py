@@ -25,10 +25,12 @@ logger = logging.getLogger("npora")
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "sgd")  # the first three compute the same
 PLATEAU = "reduce_lr_on_plateau"
 _STRATEGIES = ("no", "steps", "epoch")
+ON_NONFINITE = ("stop", "skip")
 _CHOICES = {
     "eval_strategy": _STRATEGIES, "save_strategy": (*_STRATEGIES, "best"), "logging_strategy": _STRATEGIES,
     "lr_scheduler_type": (*SCHEDULES, PLATEAU), "optim": OPTIMIZERS,
     "train_sampling_strategy": ("random", "sequential"),
+    "on_nonfinite": ON_NONFINITE,
 }  # fmt: skip
 _COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 _EVERY = ("logging_steps", "eval_steps", "save_steps")  # the first is the default of the second
@@ -59,7 +61,7 @@ def _with_foreign_names(cls: _Class) -> _Class:
 class TrainingArguments(Readable):
     """How a model is trained.
 
-    output_dir : where log.jsonl and the folders checkpoint-N go
+    output_dir : gets run.json, log.jsonl and the folders checkpoint-N, of one run at a time
     num_train_epochs : may be a fraction; max_steps, where it is positive, wins
     optim : adamw_torch or sgd, which optim_args, as "momentum=0.9, nesterov=true", gives its options
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
@@ -72,9 +74,11 @@ class TrainingArguments(Readable):
         never cuts
     gradient_checkpointing : keep each layer's input alone, and compute its forward again in backward
     max_grad_norm : global L2 norm to clip at; 0 and None do not clip
+    on_nonfinite : "stop" at a step whose loss or gradient is not finite, or to "skip" its update, ten in a row at most
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
         the metric is better than ever. Evaluations begin after eval_delay steps or epochs, or eval_on_start
-    save_total_limit : how many checkpoints are kept, the best one always among them
+    save_minutes : save besides where the last checkpoint is so many minutes old
+    save_total_limit : how many checkpoints are kept, the newest and the best one always among them
     logging_strategy, logging_steps, logging_first_step : when the loss goes to the terminal and to state.log_history;
         log.jsonl has every step. eval_steps, save_steps and logging_steps below 1 are shares of all steps
     load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name
@@ -107,6 +111,7 @@ class TrainingArguments(Readable):
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float | None = 1.0
+    on_nonfinite: str = "stop"
     lr_scheduler_type: str = "linear"
     lr_scheduler_kwargs: dict[str, Any] | str | None = None
     warmup_steps: float = 0
@@ -120,6 +125,7 @@ class TrainingArguments(Readable):
     prediction_loss_only: bool = False
     save_strategy: str = "steps"
     save_steps: float = 500
+    save_minutes: float | None = None
     save_total_limit: int | None = None
     logging_strategy: str = "steps"
     logging_steps: float = 500
@@ -166,6 +172,10 @@ class TrainingArguments(Readable):
                           f"{name} must be a number, and a finite one", value)  # fmt: skip
         for name in _SIZES:
             self._require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
+        if (minutes := self.save_minutes) is not None:
+            number = isinstance(minutes, Real) and not isinstance(minutes, bool) and 0 <= minutes < math.inf
+            self._require(number, "save_minutes must be a number, 0 or more, or None", minutes)
+            self._require(self.save_strategy != "no", "save_minutes needs a save_strategy that saves", minutes)
         for name in ("adam_beta1", "adam_beta2"):
             value = getattr(self, name)
             self._require(isinstance(value, float | int) and 0 <= value < 1, f"{name} must lie in [0, 1)", value)

@@ -37,8 +37,8 @@ class BestModelCallback(TrainerCallback):
         if name not in metrics:
             raise ValueError(f"metric_for_best_model: there is no '{name}'; there are: {', '.join(metrics)}")
         value, best = metrics[name], state.best_metric
-        if math.isnan(value):
-            logger.warning("step %d: %s is nan, which is better than nothing else", state.global_step, name)
+        if not math.isfinite(value):
+            logger.warning("step %d: %s is %s, which is better than nothing else", state.global_step, name, value)
             return False
         if best is not None and not (value > best if greater else value < best):
             return False

@@ -35,6 +35,7 @@ class TrainerControl(Readable):
 
     should_training_stop, should_epoch_stop : no step is taken after this one, or none of this epoch
     should_log, should_evaluate, should_save : after this step, or at this end of an epoch
+    should_skip_update : this step changes nothing, asked for in on_pre_optimizer_step. npora's own
     """
 
     should_training_stop: bool = False
@@ -42,6 +43,7 @@ class TrainerControl(Readable):
     should_save: bool = False
     should_evaluate: bool = False
     should_log: bool = False
+    should_skip_update: bool = False
 
 
 # Short names for the signatures of events.

@@ -1,79 +1,79 @@
-"""A checkpoint: everything that the next step depends on, so that a resumed run equals an uninterrupted one."""
+"""A checkpoint: everything that the next step depends on, so that a resumed run equals an uninterrupted one.
+
+It is a folder that is whole or is not there: the adapter as save_pretrained writes it, the trained values and the
+optimiser's state, and a manifest that has the digests of these and of itself. What grows with a run, its logs, is
+beside it, and the manifest says how far they were.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import logging
+import math
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from npora.files import load_file, read_json, save_file, write_json
+from npora.files import load_file, save_file
+from npora.files.atomic import sync_directory
+from npora.lora.folder import WEIGHTS_NAME, own_record
 from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module
 from npora.optim import Optimizer
-from npora.train.arguments import TrainingArguments
+from npora.train.finite import NotFinite, not_finite
+from npora.train.identity import base_sha256, refuse_another
+from npora.train.manifest import read_manifest, verified, write_manifest
 from npora.train.plain import plain, unplain
 from npora.train.state import TrainerState, trainable
 
 logger = logging.getLogger("npora")
 
-_STATE, _TENSORS = "trainer_state.json", "trainer_state.safetensors"
-_FOLDER = re.compile(r"checkpoint-(\d+)")
+_TENSORS = "trainer_state.safetensors"
 # Fields of TrainerState that a checkpoint has where they say something alone, and those that it never has.
 _SELDOM = ("steps_left_out", "ending", "stateful_callbacks")
-_OF_THE_ARGUMENTS = ("logging_steps", "eval_steps", "save_steps", "train_batch_size", "num_train_epochs")
-
-
-def shared(args: TrainingArguments, rows: int) -> dict[str, Any]:
-    """What a resumed run must share with the one that it goes on from."""
-    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay",
-             "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
-             "seed", "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last", "optim_args",
-             "lr_scheduler_kwargs")  # fmt: skip
-    given = {name: getattr(args, name) for name in names}
-    optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
-    return {"optim": optim, "rows": rows, "max_steps": args.steps(rows)[1], **given}
+_ELSEWHERE = (
+    "logging_steps", "eval_steps", "save_steps", "train_batch_size", "num_train_epochs",  # follow from the arguments
+    "log_history",  # grows
+)  # fmt: skip
 
 
 def save_checkpoint(
     output_dir: str, model: Module, optimizer: Optimizer, state: TrainerState, run: Mapping[str, Any]
 ) -> str:
-    """Write output_dir/checkpoint-N whole, or not at all, and return its name.
+    """Write output_dir/checkpoint-N whole and read it back, or write nothing; returns its name.
 
-    It holds the adapter as save_pretrained writes it, and beside it the trained values and the optimiser's state.
-    `run` is what shared() says.
+    run : whose checkpoint it is: the run's `id`, and what identity() says. A checkpoint of this number that is another
+        run's is set aside
+
+    Raises
+    ------
+    NotFinite: a value is nan or inf.  ValueError: the base is not what it was when the run began.
+    OSError: it cannot be written, or is read back as another.
     """
     name = f"checkpoint-{state.global_step}"
+    tensors, numbers = _values(model, optimizer)
+    if bad := not_finite(tensors):
+        raise NotFinite(
+            f"step {state.global_step}: {bad[0]} is not finite, and was not saved: lower the learning rate, or clip "
+            "the gradient (max_grad_norm)", state.global_step, math.nan,
+        )  # fmt: skip
     temporary = os.path.join(output_dir, f"{name}.tmp-{secrets.token_hex(4)}")
     os.makedirs(temporary)
     try:
         if hasattr(model, "save_pretrained"):
             model.save_pretrained(temporary)
-        tensors: dict[str, Array] = {f"model.{key}": p.data for key, p in trainable(model).items()}
-        saved = optimizer.state_dict()
-        numbers: dict[str, Any] = {}
-        for index, values in saved["state"].items():
-            for key, value in values.items():
-                if isinstance(value, np.ndarray):
-                    tensors[f"optimizer.{index}.{key}"] = value
-                else:
-                    numbers[f"{index}.{key}"] = value
+        refuse_changed_base(_recorded_base(temporary) or base_sha256(model), run)
         save_file(tensors, os.path.join(temporary, _TENSORS))
-        files = {file: _sha256(os.path.join(temporary, file)) for file in _files_below(temporary)}
-        optimiser = {"numbers": numbers, "param_groups": saved["param_groups"]}
-        manifest = {"state": _kept(state), "run": dict(run), "optimizer": optimiser, "sha256": files}
-        write_json(os.path.join(temporary, _STATE), manifest)  # last: without it the folder is no checkpoint
-        target = os.path.join(output_dir, name)
-        if os.path.isdir(target):
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+        optimiser = {"numbers": numbers, "param_groups": optimizer.state_dict()["param_groups"]}
+        content = plain({"state": _kept(state), "run": run, "optimizer": optimiser})
+        write_manifest(temporary, content)  # last: without it the folder is no checkpoint
+        _read_back(temporary, tensors, content)
+        _put(temporary, os.path.join(output_dir, name), run)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -83,17 +83,15 @@ def save_checkpoint(
 def load_checkpoint(path: str, model: Module, optimizer: Optimizer, run: Mapping[str, Any]) -> TrainerState:
     """Put the trained values and the optimiser's state back.
 
+    run : what identity() says of the run that is to go on
+
     Raises
     ------
-    ValueError: a damaged checkpoint; one of other parameters; one of a run with other data or arguments, each named.
+    ValueError: a damaged checkpoint; one of other parameters; one of a run with another base, adapter, data or
+    arguments, each named.  NotFinite: a value in it is nan or inf.
     """
-    manifest = _verified(path)
-    for key, value in run.items():
-        if manifest["run"].get(key) != value:
-            raise ValueError(
-                f"{path} is of a run with {key}={manifest['run'].get(key)!r}, this one has {value!r}: a resumed run "
-                "can equal an uninterrupted one only where they agree"
-            )
+    manifest = verified(path)
+    refuse_another(path, manifest["run"], run)
     tensors = load_file(os.path.join(path, _TENSORS))
     load_trained(path, model)
     state: dict[int, dict[str, Any]] = {}
@@ -109,7 +107,8 @@ def load_checkpoint(path: str, model: Module, optimizer: Optimizer, run: Mapping
 
 
 def load_trained(path: str, model: Module) -> None:
-    """Put a checkpoint's trained values into the model. Raises ValueError where they are not this model's."""
+    """Put a checkpoint's trained values into the model. Raises ValueError where it is damaged, or not this model's."""
+    verified(path)
     tensors = load_file(os.path.join(path, _TENSORS))
     values = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
     parameters = trainable(model)
@@ -120,55 +119,67 @@ def load_trained(path: str, model: Module) -> None:
         parameter.data = np.array(values[name], dtype=parameter.dtype)
 
 
-def checkpoints(output_dir: str) -> list[str]:
-    """The paths of the checkpoints in a folder, oldest first."""
-    names = os.listdir(output_dir) if os.path.isdir(output_dir) else []
-    found = sorted((int(match[1]), name) for name in names if (match := _FOLDER.fullmatch(name)))
-    return [os.path.join(output_dir, name) for _, name in found]
+def refuse_changed_base(found: str, run: Mapping[str, Any]) -> None:
+    """Raise ValueError where the base, which nothing trains, is not what it was when the run began."""
+    if found != run["base_sha256"]:
+        raise ValueError(
+            "the weights of the base model are not those that the training began with: was its file written over, "
+            "which is read as it is needed? Nothing was saved since; put the file back, and go on from the last "
+            "checkpoint"
+        )
 
 
-def last_checkpoint(output_dir: str) -> str:
-    """The newest whole checkpoint; a damaged one is passed over, and said so. Raises ValueError where there is none."""
-    for path in reversed(checkpoints(output_dir)):
-        try:
-            _verified(path)
-            return path
-        except (ValueError, OSError) as error:
-            logger.warning("passing over %s: %s", path, error)
-    raise ValueError(f"there is no checkpoint to resume from in {output_dir}")
-
-
-def prune(output_dir: str, keep: int, best: str | None) -> None:
-    """Remove the oldest checkpoints until `keep` are left, the best one among them."""
-    paths = [path for path in checkpoints(output_dir) if os.path.basename(path) != best]
-    keep = max(keep - (best is not None), 0 if best else 1)
-    for path in paths[: max(len(paths) - keep, 0)]:
-        shutil.rmtree(path)
+def _values(model: Module, optimizer: Optimizer) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays of a checkpoint by name, and the optimiser's numbers."""
+    tensors: dict[str, Array] = {f"model.{key}": p.data for key, p in trainable(model).items()}
+    numbers: dict[str, Any] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, np.ndarray):
+                tensors[f"optimizer.{index}.{key}"] = value
+            else:
+                numbers[f"{index}.{key}"] = value
+    return tensors, numbers
 
 
 def _kept(state: TrainerState) -> dict[str, Any]:
-    """What a checkpoint keeps of it."""
-    return {
-        name: plain(value)
-        for name, value in asdict(state).items()
-        if name not in _OF_THE_ARGUMENTS and (value or name not in _SELDOM)
-    }
+    """What a manifest has of it."""
+    values = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in _ELSEWHERE}
+    return {name: value for name, value in values.items() if value or name not in _SELDOM}
 
 
-def _verified(path: str) -> dict[str, Any]:
-    manifest = read_json(os.path.join(path, _STATE))
-    for file, expected in manifest["sha256"].items():
-        if _sha256(os.path.join(path, file)) != expected:
-            raise ValueError(f"{os.path.join(path, file)} is not the file that was saved: its SHA-256 differs")
-    return manifest
+def _recorded_base(folder: str) -> str | None:
+    """The digest that the adapter's file in a folder has of its base, computed when it was saved."""
+    path = os.path.join(folder, WEIGHTS_NAME)
+    return own_record(path).get("base_sha256") if os.path.isfile(path) else None
 
 
-def _files_below(folder: str) -> list[str]:
-    return sorted(
-        os.path.relpath(os.path.join(root, name), folder) for root, _, names in os.walk(folder) for name in names
-    )
+def _read_back(folder: str, tensors: Mapping[str, Array], content: Mapping[str, Any]) -> None:
+    """Raise OSError where a folder does not hold what was written to it."""
+    manifest, found = verified(folder), load_file(os.path.join(folder, _TENSORS))
+    same = found.keys() == tensors.keys() and all(found[n].tobytes() == a.tobytes() for n, a in tensors.items())
+    if not same or any(manifest[key] != value for key, value in content.items()):
+        raise OSError(f"{folder} was written, and is read back as something else: is the disk broken?")
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+def _put(temporary: str, target: str, run: Mapping[str, Any]) -> None:
+    """Give a folder its name. One that has the name already makes way: removed where it is the same run's."""
+    away = ""
+    if os.path.isdir(target):
+        if _is_of(target, run["id"]):
+            away = f"{temporary}-old"
+        else:
+            away = next(name for i in itertools.count(1) if not os.path.exists(name := f"{target}.left-{i}"))
+            logger.warning("%s is damaged, or of another run: it is set aside as %s", target, away)
+        os.replace(target, away)
+    os.replace(temporary, target)
+    sync_directory(os.path.dirname(os.path.abspath(target)))
+    if away.startswith(temporary):
+        shutil.rmtree(away)
+
+
+def _is_of(path: str, run_id: str) -> bool:
+    try:
+        return bool(read_manifest(path)["run"]["id"] == run_id)
+    except (OSError, ValueError):
+        return False

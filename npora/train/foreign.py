@@ -86,7 +86,7 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
     ("debug", _no_effect("training stops at the first value that is not finite, and names it", "", [])),
     ("skip_memory_metrics", _no_effect("npora.train.measure.peak_memory() tells the memory", True)),
     ("save_only_model", _no_effect("a checkpoint always holds what it takes to resume", False)),
-    ("enable_jit_checkpoint", _no_effect("checkpoints are saved by save_strategy", False)),
+    ("enable_jit_checkpoint", _no_effect("SIGTERM saves a checkpoint without it", False)),
     ("ignore_data_skip", _no_effect("a resumed run goes on with the rows that are next", False)),
     ("past_index", _no_effect("no model here has such an output", -1)),
     ("use_legacy_prediction_loop", _no_effect("there is one loop", False)),

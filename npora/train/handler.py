@@ -18,7 +18,7 @@ logger = logging.getLogger("npora")
 _TAKEN_BACK = {
     "on_train_begin": ("should_training_stop",), "on_epoch_begin": ("should_epoch_stop",), "on_log": ("should_log",),
     "on_step_begin": ("should_log", "should_evaluate", "should_save"), "on_evaluate": ("should_evaluate",),
-    "on_save": ("should_save",),
+    "on_save": ("should_save",), "on_pre_optimizer_step": ("should_skip_update",),
 }  # fmt: skip
 
 

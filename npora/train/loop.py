@@ -79,6 +79,8 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
 
 def update(run: Run, step: Step) -> None:
     run.tell("on_pre_optimizer_step", step=step)
+    if run.callbacks.control.should_skip_update:
+        return
     run.schedule.set(step.learning_rate)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
         run.optimizer.step()

@@ -39,7 +39,7 @@ class TrainerState(Readable):
     epoch: float = 0.0
     num_input_tokens_seen: int = 0
     loss_sum: float = 0.0
-    steps_without_labels: int = 0  # they add nothing to loss_sum
+    steps_without_labels: int = 0  # or without a finite loss: they add nothing to loss_sum
     best_metric: float | None = None
     best_model_checkpoint: str | None = None  # the folder's name, in output_dir
     log_history: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +84,7 @@ class TrainerState(Readable):
         self.global_step += 1
         self.epoch = self.place / steps_of_an_epoch
         self.num_input_tokens_seen += step.tokens
-        if step.items:
+        if step.items and math.isfinite(step.loss):
             self.loss_sum += step.loss
         else:
             self.steps_without_labels += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,21 +16,26 @@ from npora.nn import Module
 from npora.nn.module import Array
 from npora.nn.readable import Readable, named_tuple
 from npora.optim import Optimizer
-from npora.train import checkpoints as files
 from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.batches import Batches, Collator, Row, check_dataset
 from npora.train.best import BestModelCallback
 from npora.train.callbacks import TrainerCallback, TrainerControl
+from npora.train.checkpoints import load_checkpoint, refuse_changed_base, save_checkpoint
 from npora.train.checks import check_kinds, check_trainable
 from npora.train.evaluation import Metrics
 from npora.train.evaluator import Evaluator
 from npora.train.finite import FiniteCallback
 from npora.train.flow import DefaultFlowCallback
+from npora.train.folder import bring_best, last_checkpoint, leave_later, locked, new_id, prune, write_run
 from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.handler import CallbackHandler
+from npora.train.history import HistoryCallback
+from npora.train.identity import base_sha256, identity
+from npora.train.interruption import InterruptionCallback
 from npora.train.loaders import TrainLoader
 from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
+from npora.train.manifest import read_manifest
 from npora.train.modes import recomputing
 from npora.train.optimizer import Schedule, make_optimizer
 from npora.train.plateau import PlateauCallback
@@ -37,8 +43,13 @@ from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
 from npora.train.unlabelled import UnlabelledCallback
 
-# What every Trainer is told by, before the callbacks of the user's; ProgressCallback comes after these.
-_FIRST = (DefaultFlowCallback, UnlabelledCallback, FiniteCallback, StepLogCallback, BestModelCallback)
+logger = logging.getLogger("npora")
+
+# What every Trainer is told by, before the callbacks of the user's; after these come ProgressCallback and
+# InterruptionCallback.
+_FIRST = (
+    HistoryCallback, DefaultFlowCallback, UnlabelledCallback, FiniteCallback, StepLogCallback, BestModelCallback
+)  # fmt: skip
 
 
 class TrainOutput(NamedTuple):
@@ -102,58 +113,57 @@ class Trainer(Evaluator, Methods, Readable):
         self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics, self._preprocess = compute_metrics, preprocess_logits_for_metrics
         self.state, self.is_in_train = TrainerState(), False
+        self._identity: dict[str, Any] = {}  # of the run that was begun last
         self._batches = Batches(self.model, self.processing_class, data_collator, bool(self.args.remove_unused_columns))
         if self.args.eval_strategy != "no" and eval_dataset is None:
             raise ValueError(f"eval_strategy is '{self.args.eval_strategy}', and there is no eval_dataset")
         if isinstance(callbacks, type | TrainerCallback):
             raise TypeError("callbacks is a list of them: write callbacks=[…]")
         first = [*_FIRST, PlateauCallback] if self.args.lr_scheduler_type == PLATEAU else _FIRST
-        self.callback_handler = CallbackHandler([*first, *(callbacks or ()), ProgressCallback])
+        last = (ProgressCallback, InterruptionCallback)
+        self.callback_handler = CallbackHandler([*first, *(callbacks or ()), *last])
         self.callback_handler.given |= {"model": self.model, "processing_class": self.processing_class}
         self._tell("on_init_end")
 
     def train(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None = None) -> TrainOutput:
-        """Train to the end, from the start or from a checkpoint (a path, or True for the newest in output_dir).
+        """Train to the end, from the start or from a checkpoint: a path, or True for the newest whole one of the run
+        that output_dir was last used for.
 
-        Meanwhile the process keeps the memory that it frees (glibc's malloc), since each step needs as much again.
+        Meanwhile the process keeps the memory that it frees (glibc's malloc), since each step needs as much again, and
+        no other run can use output_dir.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the step that it came in and a checkpoint; a second one
+        ends the training at once. With save_strategy="no" they end the program as ever.
+        RuntimeError: another run is in output_dir.  ValueError: there is no such checkpoint, or it is of a run with
+        another base, adapter, training data or arguments; of these the epochs and steps to go, and when to log, to
+        evaluate and to save, may be others.
         """
         args, model = self.args, self.model
         data = check_dataset(self.train_dataset, "train_dataset")
         check_trainable(model)
         self._refuse_an_evaluation_without_labels()
-        per_epoch, total = args.steps(len(data))
-        if per_epoch == 0:
+        if args.steps(len(data))[0] == 0:
             raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} rows: the batch is larger")
-        loader = TrainLoader(self._batches, data, args)
-        optimizer = make_optimizer(model, args)
-        schedule = Schedule(args, optimizer, total)
-        shared = files.shared(args, len(data))
-        self.state = TrainerState(max_steps=total)
-        os.makedirs(args.output_dir, exist_ok=True)
-        path: Any = resume_from_checkpoint
-        if path:
-            path = files.last_checkpoint(args.output_dir) if isinstance(path, bool) else os.fspath(path)
-            self.state = files.load_checkpoint(path, model, optimizer, shared)
-            self.callback_handler.restore(self.state.stateful_callbacks)
-            self.state.stateful_callbacks = {}
-        state, start = self.state, time.perf_counter()
-        state.follow(args, len(data))
-        steps_before, tokens_before = state.global_step, state.num_input_tokens_seen
-        self.callback_handler.given |= {"optimizer": optimizer, "lr_scheduler": schedule, "train_dataloader": loader}
-        run = Run(
-            model, list(trainable(model).values()), optimizer, schedule, loader, args, state, self.callback_handler,
-            self._evaluate, partial(self._save, optimizer, shared),
-        )  # fmt: skip
         with ExitStack() as stack:
+            stack.enter_context(locked(args.output_dir))
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, InterruptionCallback):
+                    stack.enter_context(callback.listening(args))
+            run, path = self._prepared(data, resume_from_checkpoint)
             stack.enter_context(keeping_freed_memory())
             stack.callback(model.zero_grad)
             if args.gradient_checkpointing:
                 stack.enter_context(recomputing(model))
             stack.enter_context(self._training())
-            self._tell("on_train_begin", resume_from_checkpoint=path or None)
+            state, start = self.state, time.perf_counter()
+            steps_before, tokens_before = state.global_step, state.num_input_tokens_seen
+            self._tell("on_train_begin", resume_from_checkpoint=path)
             if args.eval_on_start and not state.global_step:
                 self._evaluate()
             train(run)
+            refuse_changed_base(base_sha256(model), self._identity)
             seconds, mean = time.perf_counter() - start, state.mean_loss()
             metrics = {
                 "train_runtime": seconds,
@@ -165,6 +175,45 @@ class Trainer(Evaluator, Methods, Readable):
             self._tell("on_log", logs=metrics)
             self._tell("on_train_end")
         return TrainOutput(state.global_step, mean, metrics)
+
+    def _prepared(self, data: Sequence[Row], resume: Any) -> tuple[Run, str | None]:
+        """What a training is made of, and the path of the checkpoint that it goes on from."""
+        args, model = self.args, self.model
+        loader, total = TrainLoader(self._batches, data, args), args.steps(len(data))[1]
+        optimizer = make_optimizer(model, args)
+        schedule = Schedule(args, optimizer, total)
+        self.state, path, run_id, own = TrainerState(max_steps=total), None, new_id(), identity(model, args, data)
+        if resume:
+            path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
+            self.state = load_checkpoint(path, model, optimizer, own)
+            run_id = read_manifest(path)["run"]["id"]
+            self._go_on(path, run_id, total)
+        self._identity = {"id": run_id, **own}
+        write_run(args.output_dir, args, self._identity)
+        self.state.follow(args, len(data))
+        self.callback_handler.given |= {"optimizer": optimizer, "lr_scheduler": schedule, "train_dataloader": loader}
+        parameters, save = list(trainable(model).values()), partial(self._save, optimizer)
+        run = Run(model, parameters, optimizer, schedule, loader, args, self.state, self.callback_handler,
+                  self._evaluate, save)  # fmt: skip
+        return run, path
+
+    def _go_on(self, path: str, run_id: str, total: int) -> None:
+        """Give back what a checkpoint has beside values, for a training of so many steps in all."""
+        state = self.state
+        if total < state.global_step:
+            raise ValueError(f"{path} is of step {state.global_step}, and this training ends at step {total}")
+        if total != state.max_steps and not self.args.lr_scheduler_type.startswith("constant"):
+            logger.warning(
+                "the learning rates from step %d on are those of %d steps in all; those before it were of %d",
+                state.global_step + 1, total, state.max_steps,
+            )  # fmt: skip
+        self.callback_handler.restore(state.stateful_callbacks)
+        state.stateful_callbacks = {}
+        leave_later(self.args.output_dir, path, run_id)
+        bring_best(self.args.output_dir, path, state.best_model_checkpoint)
+        prune(
+            self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint, run_id
+        )  # a kill forbore it
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -180,11 +229,11 @@ class Trainer(Evaluator, Methods, Readable):
     def _evaluate(self) -> None:
         self._tell("on_evaluate_all", metrics=self.evaluate())
 
-    def _save(self, optimizer: Optimizer, shared: Mapping[str, Any], state: TrainerState) -> None:
+    def _save(self, optimizer: Optimizer, state: TrainerState) -> None:
+        folder, run = self.args.output_dir, self._identity
         state.stateful_callbacks = self.callback_handler.states()
-        files.save_checkpoint(self.args.output_dir, self.model, optimizer, state, shared)
-        if self.args.save_total_limit:
-            files.prune(self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint)
+        save_checkpoint(folder, self.model, optimizer, state, run)
+        prune(folder, self.args.save_total_limit, state.best_model_checkpoint, run["id"])
 
     @property
     def control(self) -> TrainerControl:

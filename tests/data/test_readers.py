@@ -80,7 +80,7 @@ def test_json_lines_keep_their_types(file) -> None:
         ("a.jsonl", '{"sentence": "a", "label": null}\n', "line 1: the label None is not a whole number"),
         ("a.jsonl", '{"sentence": "a", "label": 0.7}\n', "line 1: the label 0.7 is not a whole number"),
         ("a.jsonl", '{"sentence": "a", "label": true}\n', "the label True is not a whole number (write 1 for true"),
-        ("a.jsonl", '{"sentence": "a", "label": 1e999}\n', "line 1: the label inf is not a whole number"),
+        ("a.jsonl", '{"sentence": "a", "label": 1e999}\n', "line 1: the number '1e999' is larger than any"),
         ("a.jsonl", '\n{"sentence": "a", "label": NaN}\n', "line 2: NaN is not a JSON number"),
         ("a.jsonl", '{"sentence": null, "label": 1}\n', "line 1: sentence must be a string; got None"),
         ("a.jsonl", '{"sentence": 3, "label": 1}\n', "line 1: sentence must be a string; got 3"),

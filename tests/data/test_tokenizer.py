@@ -12,6 +12,7 @@ import pytest
 
 from npora import AutoTokenizer
 from npora.data import check_vocabulary
+from tests.made_tokenizers import made
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "##s", "good", "<s>"]
 
@@ -199,7 +200,7 @@ def test_files_that_contradict_each_other_or_are_broken_are_named(tmp_path: Path
         ValueError, match=r"no tokenizer\.json, and how the vocabulary of a gpt2 splits text stands only"
     ):
         AutoTokenizer.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"pad_token must be a string; the tokenizer's files say 3"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: pad_token must be a string or .*; got 3"):
         bert(tmp_path, config__json={}, tokenizer_config__json={"pad_token": 3})
     (tmp_path / "tokenizer_config.json").unlink()
     write(tmp_path, vocab__txt="the\nfilm")
@@ -258,3 +259,37 @@ def test_a_name_on_the_hub_is_resolved_without_its_weights(tmp_path: Path, monke
     monkeypatch.setattr("npora.data.auto_tokenizer.resolve", resolve)
     assert AutoTokenizer.from_pretrained("org/tiny", "v2", "cache", **hub).encode("film") == [2, 6, 3]
     assert asked == [(("org/tiny", "v2", "cache"), {"weights": False, "local_files_only": True, "token": "hf_x"})]
+
+
+def test_a_panic_of_the_package_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    backend = json.loads(made("word-pieces").to_str())
+    backend["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    write(tmp_path, tokenizer__json=backend)
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer: the tokenizers package panics: Precomp"):
+        AutoTokenizer.from_pretrained(tmp_path)
+    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$b"}, "behavior": "Isolated", "invert": False}
+    write(tmp_path, tokenizer__json={**backend, "normalizer": None, "pre_tokenizer": pattern})
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"this tokenizer of {tmp_path} cannot encode the text: the tokenizers package"
+    ):
+        tokenizer("a" * 40 + "c")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"added_tokens_decoder": []}, "added_tokens_decoder must be an object of values"),
+        ({"added_tokens_decoder": {"x": "a"}}, "added_tokens_decoder is by whole numbers; got 'x'"),
+        ({"added_tokens_decoder": {"4": {"content": 3}}}, "of token 4 of added_tokens_decoder must be a string"),
+        ({"extra_special_tokens": [{"content": "a", "lstrip": 1}]}, "lstrip of a token of extra_special_tokens must"),
+        ({"do_lower_case": "no"}, "do_lower_case must be True or False or None; got 'no'"),
+        ({"padding_side": "up"}, "padding_side must be 'right' or 'left'; got 'up'"),
+        ({"extra_ids": 10**9}, "extra_ids must lie in [0, 10000]"),
+        ({"model_input_names": [3]}, "model_input_names must be a list of strings or None; got [3]"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_kind_is_refused_by_name(tmp_path: Path, settings: Any, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        bert(tmp_path, tokenizer_config__json=settings)
+    assert message in str(error.value) and str(tmp_path / "tokenizer_config.json") in str(error.value)

@@ -92,7 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _tag(data: bytes) -> str:
-    return hashlib.sha1(data).hexdigest()
+    """The hash that the hub gives: of weights SHA-256, of other files git's."""
+    if data[8:9] == b"{":
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 @contextmanager

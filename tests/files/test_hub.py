@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from npora.files import load_weights, resolve, save_file
+from npora.files.hashes import check_hashes
 from tests.files.hub_server import COMMIT, Hub, serving
 
 LIGHT = {"config.json", "vocab.txt", "spiece.model", "chat_template.jinja"}  # what npora fetches beside the weights
@@ -162,3 +163,47 @@ def test_a_directory_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.Monke
         resolve("/no/such")
     with pytest.raises(ImportError, match=r'no directory org/tiny; fetching .* pip install "npora\[hf\]"'):
         resolve("org/tiny")
+
+
+def blob_of(snapshot: str, name: str) -> Path:
+    return Path(snapshot, name).resolve()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_is_not_what_the_hub_gave_is_refused(tmp_path: Path, files: dict[str, bytes], name: str) -> None:
+    asked = asking("org/tiny", local_files_only=True)
+    with serving({"org/tiny": files}) as hub:
+        (path,) = client(tmp_path, hub.address, asking("org/tiny"))
+    blob = blob_of(path, name)
+    assert len(blob.name) == (64 if name == "model.safetensors" else 40)
+    content = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (error,) = client(tmp_path, hub.address, asked)
+    assert error.startswith(f"ValueError {path}/{name} is not what the hub gave: its hash there was {blob.name}")
+    assert f"remove {blob} and load it again" in error
+    blob.write_bytes(content)
+    assert client(tmp_path, hub.address, asked) == [path]
+
+
+def test_a_file_is_checked_once_and_again_where_it_has_changed(
+    tmp_path: Path, files: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving({"org/tiny": files}) as hub:
+        (path,) = client(tmp_path, hub.address, asking("org/tiny"))
+    caplog.set_level("INFO", logger="npora")
+    check_hashes(path, ["model.safetensors"])
+    assert not caplog.records  # the process that fetched it has
+    os.utime(blob_of(path, "model.safetensors"))
+    check_hashes(path, ["model.safetensors"])
+    check_hashes(path, ["model.safetensors"])
+    assert len(caplog.records) == 1 and "checking" in caplog.records[0].message
+
+
+def test_it_is_said_where_a_file_cannot_be_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"a copy, as on Windows")
+    for _ in range(2):
+        check_hashes(str(tmp_path), ["model.safetensors"])
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / 'model.safetensors'} is not checked against the hub's hash, which the cache does not tell"
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from npora.files import read_json, write_json
+from npora.files import load_file, read_json, write_json
 
 
 def test_what_is_written_is_read_and_has_the_same_bytes_in_any_order(tmp_path: Path) -> None:
@@ -42,3 +43,44 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "a", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}", "is nested more than 64 deep"),
+        (b"{" + b", ".join([b'"k": 1'] * 100_000) + b"}", "the key 'k' stands twice"),
+        (b'{"a": 1e999}', "is larger than any that can be computed with"),
+        (b'{"a": ["\\uD800"]}', "is half of a pair of surrogates"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "is not valid JSON"),
+    ],
+    ids=range(5),
+)
+def test_what_would_be_worked_through_or_break_whoever_uses_it_is_refused(
+    tmp_path: Path, text: bytes, message: str
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text)
+    with pytest.raises(ValueError) as error:
+        read_json(path)
+    assert message in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_value_of_which_one_half_of_a_pair_of_surrogates_is_escaped_and_the_other_too_is_a_character(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a").write_bytes(b'{"a": "\\ud83d\\ude00"}')
+    assert read_json(tmp_path / "a") == {"a": "😀"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are pipes with names on Unix alone")
+def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for reader in (read_json, load_file):
+        for path in (tmp_path / "pipe", Path("/dev/zero")):
+            with pytest.raises(OSError, match=f"{path} is a pipe, a socket or a device"):
+                reader(path)
+        with pytest.raises(IsADirectoryError, match="is a directory"):
+            reader(tmp_path)
+        with pytest.raises(FileNotFoundError, match="none can have this name"):
+            reader("a\0b")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import os
+import pickle
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +176,42 @@ class Lifecycle(RuleBasedStateMachine):
         for array in self.base_arrays().values():
             with pytest.raises(ValueError, match="read-only"):
                 array[...] = 0
+
+    @rule(how=st.sampled_from([copy.copy, copy.deepcopy, lambda parameter: pickle.loads(pickle.dumps(parameter))]))
+    def write_to_a_copy(self, how: Any) -> None:
+        """What is frozen, adapters that are not on among it, is frozen in it too; what is not can be written to."""
+        found = [how(parameter) for parameter in self.model.parameters()]
+        for parameter, original in zip(found, self.model.parameters(), strict=True):
+            assert parameter.requires_grad == original.requires_grad
+            assert parameter.data.tobytes() == original.data.tobytes()
+            if not parameter.requires_grad:
+                with pytest.raises(ValueError, match="read-only"):
+                    parameter.data[...] = 0
+            elif how is not copy.copy:
+                parameter.data[...] = 0
+
+    @precondition(lambda self: hasattr(os, "fork"))
+    @rule()
+    def write_in_a_fork_and_in_a_thread(self) -> None:
+        def write() -> bool:
+            refused = 0
+            for array in self.base_arrays().values():
+                try:
+                    array[...] = 0
+                except ValueError:
+                    refused += 1
+            return refused == len(self.base_arrays())
+
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(write).result()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if write() else 1
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     @rule()
     def fail_in_the_middle_of_a_step(self) -> None:

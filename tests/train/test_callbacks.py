@@ -13,6 +13,7 @@ from npora import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 from npora.train import DefaultFlowCallback, ExportableState, ProgressCallback
 from npora.train.callbacks import EVENTS
 from npora.train.finite import FiniteCallback
+from npora.train.history import HistoryCallback
 from npora.train.log import StepLogCallback
 from tests.watched import Watched, numbers, watched_rows
 
@@ -265,7 +266,7 @@ def test_what_is_no_callback_is_refused_by_name(tmp_path: Path) -> None:
 def test_callbacks_are_added_and_taken_out_by_class_or_by_themselves(tmp_path: Path, caplog: Any) -> None:
     run = trainer(tmp_path, Recorder)
     kinds = [type(each) for each in run.callback_handler.callbacks]
-    assert kinds[0] is DefaultFlowCallback and kinds[-2:] == [Recorder, ProgressCallback]
+    assert kinds[:2] == [HistoryCallback, DefaultFlowCallback] and kinds[-3:-1] == [Recorder, ProgressCallback]
     assert not caplog.records
     mine = Recorder()
     run.add_callback(mine)
@@ -273,7 +274,7 @@ def test_callbacks_are_added_and_taken_out_by_class_or_by_themselves(tmp_path: P
     first = run.pop_callback(Recorder)
     assert isinstance(first, Recorder) and first is not mine and run.pop_callback(first) is None
     run.remove_callback(mine)
-    with pytest.raises(ValueError, match=r"Recorder is none of the callbacks; there are: DefaultFlowC.*Progress"):
+    with pytest.raises(ValueError, match=r"Recorder is none of the callbacks; there are: HistoryC.*Progress"):
         run.remove_callback(mine)
     run.remove_callback(Recorder)  # there is none, as was asked for
     assert run.pop_callback(Recorder) is None
@@ -308,10 +309,10 @@ def test_what_a_callback_raises_ends_the_run_cleanly(tmp_path: Path, event: str,
         assert closed == [caught.value] and "cannot be closed" in caplog.text
     log = next(each for each in run.callback_handler.callbacks if isinstance(each, StepLogCallback))
     bar = next(each for each in run.callback_handler.callbacks if isinstance(each, ProgressCallback))
-    assert log._file is None and bar.training is None and bar.measuring is None
+    assert log._journal is None and bar.training is None and bar.measuring is None
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.gradient_checkpointing and not run.is_in_train
-    run.remove_callback(type(run.callback_handler.callbacks[5]))
+    run.remove_callback(type(run.callback_handler.callbacks[6]))
     with pytest.raises(OSError, match="cannot be closed"):
         run.train()
     run.remove_callback(Stubborn)

@@ -11,7 +11,6 @@ import pytest
 
 from npora import Trainer
 from npora.models import BertModel
-from npora.train.checkpoints import load_checkpoint
 from npora.train.loaders import order
 from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
@@ -107,16 +106,14 @@ def test_a_model_that_recomputed_before_training_does_so_after_it(tmp_path: Path
 
 
 def test_a_history_with_nan_is_saved_and_read_again(tmp_path: Path) -> None:
-    from npora.train.optimizer import make_optimizer
-
     changes = {"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 1}
-    model = tiny_peft()
-    trainer = Trainer(model, arguments(tmp_path, **changes), ROWS, ROWS,
+    trainer = Trainer(tiny_peft(), arguments(tmp_path, **changes), ROWS, ROWS,
                       compute_metrics=lambda pair: {"undefined": float("nan"), "large": -np.inf})  # fmt: skip
     trainer.train()
     json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text(), parse_constant=pytest.fail)
-    state = load_checkpoint(str(tmp_path / "checkpoint-3"), model, make_optimizer(model, trainer.args), {})
-    (entry,) = (entry for entry in state.log_history if "eval_undefined" in entry)
+    again = Trainer(tiny_peft(), arguments(tmp_path, **changes), ROWS, ROWS)
+    again.train(resume_from_checkpoint=True)
+    (entry,) = (entry for entry in again.state.log_history if "eval_undefined" in entry)
     assert np.isnan(entry["eval_undefined"]) and entry["eval_large"] == -np.inf
 
 

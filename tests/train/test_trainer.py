@@ -141,10 +141,10 @@ def test_compute_metrics_is_given_the_logits_and_labels(tmp_path: Path) -> None:
     assert result["eval_hits"] == expected and result["eval_named"] == 1.0
 
 
-def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_good_adapter(tmp_path: Path) -> None:
+def test_a_value_that_is_infinite_stops_the_run_and_keeps_the_last_good_adapter(tmp_path: Path) -> None:
     model = tiny_peft()
     trainer = Trainer(model, arguments(tmp_path, learning_rate=1e38, max_steps=9, max_grad_norm=0.0), ROWS)
-    with pytest.raises(FloatingPointError, match=r"step \d+: the loss is .* saved in .*last-good"):
+    with pytest.raises(FloatingPointError, match=r"step \d+: .* saved in .*last-good"):
         trainer.train()
     assert all(np.isfinite(parameter.data).all() for parameter in trainable(model).values())
     assert sorted(path.name for path in (tmp_path / "last-good").iterdir()) == [

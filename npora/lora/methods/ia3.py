@@ -12,6 +12,7 @@ import numpy as np
 from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.config import PeftConfig
 from npora.lora.names import is_named
+from npora.lora.pattern import matches
 from npora.nn import init
 from npora.nn.contract import checked_input
 from npora.nn.init import Source
@@ -71,7 +72,7 @@ class IA3Config(PeftConfig):
         everything = isinstance(named, str) and named.lower() == "all-linear"
         paths = [path for path, _ in model.named_modules() if everything or is_named(named, path)]
         patterns = _patterns(scaled if own is None else own)
-        reached = [pattern for pattern in patterns if any(re.fullmatch(pattern, path) for path in paths)]
+        reached = [pattern for pattern in patterns if any(matches(pattern, path) for path in paths)]
         if own is None:  # PEFT reads a list back only where each of its names is among those of target_modules
             is_listed = isinstance(named, str) or set(scaled) <= set(named)
             self.feedforward_modules = list(scaled) if is_listed else "|".join(reached) or []
@@ -81,7 +82,7 @@ class IA3Config(PeftConfig):
 
     def is_feedforward(self, path: str) -> bool:
         """Say whether the input of the layer at this path is scaled, rather than its output."""
-        return any(re.fullmatch(pattern, path) for pattern in _patterns(self.feedforward_modules or []))
+        return any(matches(pattern, path) for pattern in _patterns(self.feedforward_modules or []))
 
 
 def _patterns(names: list[str] | str) -> list[str]:

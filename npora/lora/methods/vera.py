@@ -84,10 +84,12 @@ class VeRA(Adapter):
         config: VeraConfig, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any], rng: Source
     ) -> dict[str, Array]:
         """Draw from U(±√(6 / fan_in)) (He et al., 2015), A before B, in float32 whatever the dtype."""
-        words = TorchWords(config.projection_prng_key)
         o, i = map(max, zip(*shapes.values(), strict=True))
-        drawn = {}
-        for name, shape in {"vera_A": (config.r, i), "vera_B": (o, config.r)}.items():
+        wanted = {"vera_A": (config.r, i), "vera_B": (o, config.r)}
+        if isinstance(rng, init.Unset):  # their shapes are all that counts
+            return {name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in wanted.items()}
+        words, drawn = TorchWords(config.projection_prng_key), {}
+        for name, shape in wanted.items():
             bound = math.sqrt(3) * (math.sqrt(2) / math.sqrt(shape[1]))
             drawn[name] = words.uniform(shape, -bound, bound).astype(dtype)
         return drawn

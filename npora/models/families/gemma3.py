@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
+from npora.files.refusal import shortened
 from npora.models.body import Back, Rng
 from npora.models.families.llama import LlamaDecoderLayer, LlamaLikeConfig, LlamaModel, Turn
 from npora.models.families.qwen3 import Qwen3Attention
@@ -95,6 +96,8 @@ class Gemma3TextConfig(LayerTypesConfig, LlamaLikeConfig):
         """
         values = dict(values)
         rope = values.pop("rope_parameters", None) or {}
+        if not isinstance(rope, Mapping):
+            raise ValueError(f"config: rope_parameters must be by kinds of layers; got {shortened(rope)}")
         if others := rope.keys() - {FULL, SLIDING}:
             raise ValueError(
                 f"config: rope_parameters must be of {FULL} and {SLIDING}; got {', '.join(sorted(others))}"

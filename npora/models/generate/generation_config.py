@@ -9,6 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from npora.files import read_json, write_json
+from npora.files.kinds import called, is_of_kind
+from npora.files.refusal import naming, shortened
+from npora.models.config import CONFIG_NAME
 from npora.models.options import unknown_keyword
 
 GENERATION_CONFIG_NAME = "generation_config.json"
@@ -24,6 +27,11 @@ DEFAULTS: Mapping[str, Any] = {
     "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None,
     "prefix_allowed_tokens_fn": None, "logits_processor": None, "max_time": None, "stop_strings": None,
     "stopping_criteria": None, "renormalize_logits": False,
+}  # fmt: skip
+_KINDS: Mapping[str, str] = {
+    "max_new_tokens": "int", "max_length": "int", "do_sample": "bool", "temperature": "float", "top_k": "int",
+    "top_p": "float", "num_beams": "int", "eos_token_id": "int | list[int]", "pad_token_id": "int",
+    "decoder_start_token_id": "int", "use_cache": "bool", "length_penalty": "float", "early_stopping": "bool | str",
 }  # fmt: skip
 # What `generate` of transformers can do besides, with the values that ask for nothing.
 _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
@@ -59,11 +67,21 @@ class GenerationConfig(SimpleNamespace):
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> GenerationConfig:
-        """Of `generation_config.json`; where there is none, of the fields of a config.json that older files use."""
+        """Of `generation_config.json`; where there is none, of the fields of a config.json that older files use.
+
+        Raises
+        ------
+        ValueError: a file that is broken, or a value of another kind than its field.
+        """
         path = os.path.join(folder, GENERATION_CONFIG_NAME)
-        if os.path.isfile(path):
-            return cls(**read_json(path))
+        if os.path.lexists(path):
+            values = read_json(path)
+            with naming(path):
+                _check_kinds(values)
+            return cls(**values)
         older = {name: v for name, v in config.items() if name in {*DEFAULTS, *_NOT_DONE} and v is not None}
+        with naming(os.path.join(folder, CONFIG_NAME)):
+            _check_kinds(older)
         return cls(**older) if older.keys() - _OF_MODELS else cls()
 
     def __getattr__(self, name: str) -> Any:
@@ -79,6 +97,16 @@ class GenerationConfig(SimpleNamespace):
         """Write `generation_config.json`, where something is said."""
         if values := self.to_dict():
             write_json(os.path.join(folder, GENERATION_CONFIG_NAME), values)
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        kind = f"{_KINDS.get(name, 'Any')} | None"
+        if not is_of_kind(value, kind):
+            expected = "a token's number" if name.endswith("token_id") else called(kind)
+            raise ValueError(f"{name} must be {expected}; got {shortened(value)}")
+        if hasattr(GenerationConfig, name):
+            raise ValueError(f"a field cannot be called {name}")
 
 
 def chosen_options(said: GenerationConfig, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""Ctrl-C and SIGTERM end a training after the step that it is in, with a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from npora.train.callbacks import Args, Control, State, TrainerCallback
+
+logger = logging.getLogger("npora")
+
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a training.    saved : the checkpoint that it goes on from, None after a second Ctrl-C"""
+
+    saved: str | None = None
+
+
+class Terminated(SystemExit):
+    """SIGTERM did. Where nobody catches it, the process ends with the code 143, as a shell has it."""
+
+    saved: str | None = None
+
+
+class InterruptionCallback(TrainerCallback):
+    """Asks for a checkpoint after the step in which a signal came, and ends the training when it is saved.
+
+    A second signal ends it at once. Handlers are set where a training saves at all, in the main thread alone, and where
+    the program has none of its own; they are given back when the training ends.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def listening(self, args: Args) -> Iterator[None]:
+        """Within this block the two signals are this callback's."""
+        self.signal, own = None, {}
+        if args.save_strategy != "no" and threading.current_thread() is threading.main_thread():
+            own = {number: handler for number, handler in _DEFAULTS.items() if signal.getsignal(number) is handler}
+        for number in own:
+            signal.signal(number, self._come)
+        try:
+            yield
+        finally:
+            for number, handler in own.items():
+                signal.signal(number, handler)
+        if self.signal is not None:  # it came when all was done: it is for the program
+            signal.raise_signal(self.signal)
+
+    def _come(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            raise _ending(number, "interrupted at once: nothing was saved since the last checkpoint")
+        self.signal = number
+        # Not print(), in whose midst the signal may have come.
+        os.write(2, b"\ninterrupted: this step is finished, and then saved; once more stops at once\n")
+
+    def on_step_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self._ask(control)
+
+    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self._ask(control)
+
+    def on_epoch_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self._ask(control)
+
+    def _ask(self, control: Control) -> None:
+        if self.signal is not None:
+            control.should_save = True
+
+    def on_save(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        if self.signal is not None:
+            number, self.signal = self.signal, None
+            path = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
+            raise _ending(
+                number,
+                f"interrupted after step {state.global_step} of {state.max_steps}, which is saved in {path}: "
+                "train(resume_from_checkpoint=True) goes on from there",
+                path,
+            )
+
+
+def _ending(number: int, said: str, saved: str | None = None) -> Interrupted | Terminated:
+    ending: Interrupted | Terminated
+    if number == signal.SIGINT:
+        ending = Interrupted(said)
+    else:
+        logger.warning("%s", said)  # a SystemExit says nothing
+        ending = Terminated(128 + number)
+    ending.saved = saved
+    return ending

@@ -1,0 +1,209 @@
+"""A run goes on as itself: what changes its numbers is refused by name, and what does not may change."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import npora
+from npora import LoraConfig, Trainer, get_peft_model
+from npora.files import save_file
+from npora.models import BertForSequenceClassification
+from npora.train.identity import identity
+from tests.tiny import save_bert, tiny_bert, tiny_peft, tiny_rows
+from tests.train.test_state import ROWS, steps, stop_after, trainer
+from tests.train.test_trainer import arguments, values
+
+CHANGES: dict[str, Any] = {"max_steps": 9, "save_strategy": "steps", "save_steps": 2, "weight_decay": 0.1}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved")
+    stop_after(trainer(path), 4)
+    return path / "checkpoint-4"
+
+
+def resumed(path: Path, model: Any, rows: Any, checkpoint: Path, **changes: Any) -> Trainer:
+    run = Trainer(model, arguments(path, **{**CHANGES, **changes}), rows, rows)
+    run.train(resume_from_checkpoint=checkpoint)
+    return run
+
+
+ADAPTER = {
+    "lora_alpha": 5, "lora_dropout": 0.2, "use_rslora": True, "r": 3, "target_modules": ["key"],
+    "modules_to_save": ["bert.pooler"], "use_dora": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADAPTER)
+def test_another_adapter_is_refused_by_name(saved: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"of a run .*with {name}=.*, this one has"):
+        resumed(tmp_path, tiny_peft(**{name: ADAPTER[name]}), ROWS, saved)
+
+
+def test_another_base_and_another_config_of_it_are_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="on another base model: the SHA-256 of its weights was"):
+        resumed(tmp_path, tiny_peft(seed=1), ROWS, saved)
+    config = LoraConfig(
+        r=2, lora_alpha=4, lora_dropout=0.1, target_modules=["query", "value"], task_type="SEQ_CLS"
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"with hidden_dropout_prob=0\.1, this one has 0\.3"):
+        resumed(tmp_path, get_peft_model(tiny_bert(hidden_dropout_prob=0.3), config), ROWS, saved)
+    with pytest.raises(ValueError, match="with trained in='float32', this one has 'float64'"):
+        resumed(tmp_path, get_peft_model(tiny_bert(dtype=np.float64), config), ROWS, saved)
+
+
+@pytest.mark.parametrize("at", [0, 10, 20])
+def test_other_data_of_as_many_rows_is_refused(saved: Path, tmp_path: Path, at: int) -> None:
+    rows = [dict(row) for row in ROWS]
+    rows[at]["labels"] = (rows[at]["labels"] + 1) % 3
+    with pytest.raises(ValueError, match="on other training data: there are as many rows"):
+        resumed(tmp_path, tiny_peft(), rows, saved)
+    with pytest.raises(ValueError, match="on other training data"):
+        resumed(tmp_path, tiny_peft(), tiny_rows(21, seed=1), saved)
+
+
+def test_all_that_differs_is_said_at_once(saved: Path, tmp_path: Path) -> None:
+    said = (
+        r"with learning_rate=0\.01, this one has 0\.3; with seed=42, .* has 1; with lora_alpha=4, .* has 5; with rows"
+    )
+    with pytest.raises(ValueError, match=said):
+        resumed(tmp_path, tiny_peft(lora_alpha=5), ROWS[:9], saved, seed=1, learning_rate=0.3)
+
+
+ALLOWED: list[dict[str, Any]] = [
+    {"logging_steps": 2}, {"logging_strategy": "epoch"}, {"eval_strategy": "epoch"}, {"save_steps": 3},
+    {"save_strategy": "epoch"}, {"save_total_limit": 1}, {"per_device_eval_batch_size": 3}, {"disable_tqdm": False},
+    {"gradient_checkpointing": True}, {"optim": "adamw_torch_fused"}, {"metric_for_best_model": "loss"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ALLOWED, ids=str)
+def test_what_changes_no_number_may_change(saved: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    """The same rows in another container too, and any number of threads: the values are the unbroken run's."""
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    npora.set_num_threads(3)
+    try:
+        rows = [{key: np.array(value) for key, value in row.items()} for row in ROWS]
+        again = resumed(tmp_path / "again", tiny_peft(), rows, saved, **change)
+    finally:
+        npora.set_num_threads(None)
+    assert values(again.model) == values(whole.model)
+    found = [line for line in steps(tmp_path / "again") if "loss" in line]
+    assert found == steps(tmp_path / "whole")
+
+
+def test_more_steps_and_epochs_may_be_asked_for(saved: Path, tmp_path: Path, caplog: Any) -> None:
+    """The rates are then those of the new number of steps, which is said; those of a constant rate are the same."""
+    with caplog.at_level(logging.WARNING, "npora"):
+        run = resumed(tmp_path, tiny_peft(), ROWS, saved, max_steps=-1, num_train_epochs=5)
+    assert run.state.global_step == 30
+    assert "rates from step 5 on are those of 30 steps in all; those before it were of 9" in caplog.text
+    rates = [line["learning_rate"] for line in steps(tmp_path)]
+    assert rates[:4] == pytest.approx([0.01 * (9 - i) / 9 for i in range(4)])
+    assert rates[4:] == pytest.approx([0.01 * (30 - i) / 30 for i in range(4, 30)])
+    with pytest.raises(ValueError, match="is of step 4, and this training ends at step 3"):
+        resumed(tmp_path / "fewer", tiny_peft(), ROWS, saved, max_steps=3)
+
+
+def test_a_longer_run_of_a_constant_rate_equals_one_that_was_begun_so(tmp_path: Path, caplog: Any) -> None:
+    changes = {"lr_scheduler_type": "constant"}
+    trainer(tmp_path / "parts", max_steps=4, **changes).train()
+    parts = trainer(tmp_path / "parts", **changes)
+    parts.train(resume_from_checkpoint=True)
+    whole = trainer(tmp_path / "whole", **changes)
+    whole.train()
+    assert values(parts.model) == values(whole.model) and steps(tmp_path / "parts") == steps(tmp_path / "whole")
+    assert not caplog.records
+
+
+def test_rows_that_are_drawn_anew_each_time_are_told_by_their_number_alone(tmp_path: Path, caplog: Any) -> None:
+    class Drawn:
+        rng = np.random.default_rng(0)
+
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            return {"input_ids": self.rng.integers(1, 31, 5).tolist(), "labels": i % 3}
+
+    changes = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2}
+    Trainer(tiny_peft(), arguments(tmp_path, **changes), Drawn()).train()
+    Trainer(tiny_peft(), arguments(tmp_path, **changes), Drawn()).train(resume_from_checkpoint=True)
+    assert "the rows of train_dataset are others each time" in caplog.text
+
+
+def test_only_some_rows_of_a_large_dataset_are_looked_at() -> None:
+    class Large:
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def __len__(self) -> int:
+            return 10**6
+
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            self.asked.append(i)
+            return {"input_ids": [1, i % 30], "labels": i % 3, "what": object()}
+
+    data: Any = Large()
+    found = [identity(tiny_peft(), arguments(Path("x")), data)["data"] for _ in range(2)]
+    assert found[0] == found[1] and found[0]["rows"] == 10**6
+    assert len(data.asked) < 600 and max(data.asked) > 990_000
+
+
+def test_rows_of_any_kind_are_told_apart_as_far_as_they_can_be() -> None:
+    def digest(*rows: Any) -> Any:
+        return identity(tiny_peft(), arguments(Path("x")), list(rows))["data"]["sha256"]
+
+    told = [({"a": b"1"}, {"a": b"2"}), ((1, 2), (1, 3)), ("a", "b"), ({"a": np.array([1])}, {"a": np.array([2])}),
+            ({"a": np.float32(1)}, {"a": np.float32(2)}), ({"a": [np.array(1)]}, {"a": [np.array(3)]})]  # fmt: skip
+    for one, other in told:
+        assert digest(one) != digest(other) and digest(one) == digest(one)
+    holding: list[Any] = []
+    holding.append(holding)
+    for row in ({"a": object()}, {1: 2, "a": 3}, {"a": {1: 2, "b": 3}}, holding):
+        assert digest(row) == digest(row)
+
+
+def test_a_base_that_is_written_over_in_training_is_noticed(tmp_path: Path) -> None:
+    """Its file is read as it is needed: nothing that was computed with other weights is saved."""
+    folder = save_bert(tiny_bert(), tmp_path / "base")
+    other = {name: array * 2 for name, array in tiny_bert().state_dict().items()}
+    save_file(other, tmp_path / "other.safetensors")
+
+    def trained(path: Path, at: int, **changes: Any) -> None:
+        base = BertForSequenceClassification.from_pretrained(folder)
+        model = get_peft_model(base, LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"))
+        run = Trainer(model, arguments(path, max_steps=3, **changes), ROWS)
+
+        class Overwrite(npora.TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if state.global_step == at:
+                    with open(folder / "model.safetensors", "r+b") as file:  # in place, as cp does
+                        file.write((tmp_path / "other.safetensors").read_bytes())
+
+        run.add_callback(Overwrite)
+        run.train()
+
+    before = (folder / "model.safetensors").read_bytes()
+    trained(tmp_path / "untouched", 0)
+    for name, at, changes in (("saved", 2, {"save_strategy": "steps", "save_steps": 1}), ("last", 3, {})):
+        with pytest.raises(ValueError, match="the base model are not those that the training began with"):
+            trained(tmp_path / name, at, **changes)
+        with open(folder / "model.safetensors", "r+b") as file:
+            file.write(before)
+    assert [path.name for path in (tmp_path / "saved").glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_run_json_says_what_a_run_is(saved: Path) -> None:
+    run = json.loads((saved.parent / "run.json").read_text())
+    assert run["arguments"]["max_steps"] == 9 and run["adapter"]["lora_alpha"] == 4 and run["data"]["rows"] == 21
+    assert run["id"] == json.loads((saved / "trainer_state.json").read_text())["run"]["id"]
+    assert run["versions"].keys() == {"python", "numpy", "platform", "blas"} and len(run["base_sha256"]) == 64

@@ -1,0 +1,153 @@
+"""Ctrl-C and SIGTERM lose nothing: the step is finished and saved, and the run goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npora import TrainerCallback
+from npora.train.interruption import Interrupted, Terminated
+from tests.test_cli_tasks import sentences, table
+from tests.tiny_folders import save_folder
+from tests.train.test_callbacks import EVENTS, callback, lines, timeless, trainer
+from tests.watched import Watched
+
+SAVING = {"save_strategy": "steps", "save_steps": 100, "max_steps": 7, "eval_strategy": "epoch", "logging_steps": 2}
+
+
+def at(event: str, step: int, *numbers: int) -> TrainerCallback:
+    """Sends signals at the first such event of a step."""
+    left = list(numbers)
+
+    def send(state: Any, control: Any, **kwargs: Any) -> None:
+        while left and state.global_step == step:
+            signal.raise_signal(left.pop(0))
+
+    return callback(**{event: send})
+
+
+WHEN = [
+    *((event, step) for step in (0, 3, 4, 5) for event in ("on_step_begin", "on_substep_end", "on_optimizer_step")),
+    *(("on_step_end", step) for step in (1, 3, 4, 5, 7)), ("on_train_begin", 0), ("on_epoch_begin", 5), ("on_log", 2),
+    ("on_prediction_step", 5), ("on_prediction_step", 7), ("on_evaluate", 5), ("on_epoch_end", 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("event", "step"), WHEN)
+def test_it_goes_on_as_if_nothing_had_been(tmp_path: Path, event: str, step: int, number: signal.Signals) -> None:
+    """Whenever the signal comes, and whatever was still to be done at that step: the log is the same too."""
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    whole, parts = Watched(), Watched()
+    unbroken = trainer(tmp_path / "whole", model=whole, gradient_accumulation_steps=1, **SAVING)
+    unbroken.train()
+    changes = {**SAVING, "gradient_accumulation_steps": 1}
+    if event == "on_substep_end":
+        changes |= {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}
+        unbroken = trainer(tmp_path / "halves", model=(whole := Watched()), **changes)
+        unbroken.train()
+    first = trainer(tmp_path / "parts", at(event, step, number), **changes)
+    with pytest.raises(Interrupted if number == signal.SIGINT else Terminated) as stop:
+        first.train()
+    assert stop.value.saved == str(tmp_path / "parts" / f"checkpoint-{first.state.global_step}")
+    assert number == signal.SIGINT or stop.value.code == 143
+    assert first.state.global_step <= step + 1
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    second = trainer(tmp_path / "parts", model=parts, **changes)
+    second.train(resume_from_checkpoint=True)
+    assert all(parts.values()[name].tobytes() == value.tobytes() for name, value in whole.values().items())
+    assert lines(tmp_path / "parts") == lines(Path(unbroken.args.output_dir))
+    assert timeless(second.state.log_history) == timeless(unbroken.state.log_history)
+    assert event in EVENTS
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    model = Watched()
+    run = trainer(tmp_path, at("on_step_begin", 3, signal.SIGINT, signal.SIGINT), model=model, **SAVING)
+    with pytest.raises(Interrupted, match="at once: nothing was saved since") as stop:
+        run.train()
+    assert len([call for call in model.calls if call.keep is not None]) == 3 and stop.value.saved is None
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_training_that_saves_nothing_is_stopped_as_ever(tmp_path: Path) -> None:
+    run = trainer(tmp_path, at("on_step_begin", 3, signal.SIGINT), **{**SAVING, "save_strategy": "no"})
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run.train()
+    assert not isinstance(stop.value, Interrupted) and run.state.global_step == 3
+
+
+def test_a_program_with_a_handler_of_its_own_keeps_it(tmp_path: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        assert trainer(tmp_path, at("on_step_begin", 3, signal.SIGTERM), **SAVING).train().global_step == 7
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_another_thread_trains_without_handlers(tmp_path: Path) -> None:
+    found: list[Any] = []
+    see = callback(on_step_begin=lambda state, control, **_: found.append(signal.getsignal(signal.SIGINT)))
+    thread = threading.Thread(target=trainer(tmp_path, see, **SAVING).train)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler] * 7
+
+
+def test_a_signal_after_the_last_step_is_the_programs(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as stop:
+        trainer(tmp_path, at("on_train_end", 7, signal.SIGINT), **SAVING).train()
+    assert not isinstance(stop.value, Interrupted)
+
+
+def test_a_checkpoint_is_saved_after_so_many_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def pass_a_minute(state: Any, control: Any, **kwargs: Any) -> None:
+        now[0] += 60
+
+    run = trainer(tmp_path, callback(on_step_begin=pass_a_minute), **{**SAVING, "save_steps": 4}, save_minutes=2)
+    run.train()
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in (2, 4, 6)}
+    for changes, said in (({"save_minutes": -1}, "0 or more"), ({"save_strategy": "no"}, "needs a save_strategy")):
+        with pytest.raises(ValueError, match=f"save_minutes .*{said}"):
+            trainer(tmp_path, **{**SAVING, "save_minutes": 2, **changes})
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_line_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    model = save_folder(tmp_path / "model", "bert", "ForSequenceClassification")
+    train = table(tmp_path / "train.tsv", sentences(0, 1))
+    command = ["finetune", "--model", model, "--train", train, "--output", str(tmp_path / "out out"),
+               "--max-steps", "100000", "--batch-size", "2", "--overwrite"]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "npora", *command], text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as running:
+        log = tmp_path / "out out" / "log.jsonl"
+        while not (log.exists() and log.stat().st_size) and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(number)
+        _, errors = running.communicate()
+    assert running.returncode == code, errors
+    assert "this step is finished, and then saved; once more stops at once" in errors and "Traceback" not in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith("npora: interrupted; ") and "is saved. To go on from the newest checkpoint: npora " in last
+    assert "--overwrite" not in last and last.endswith("--resume") and "'" in last
+    saved = [path.name for path in (tmp_path / "out out").glob("checkpoint-*")]
+    assert len(saved) in (1, 2) and not (tmp_path / "out out" / "run.lock").exists()
+    step = max(int(name.rpartition("-")[2]) for name in saved)
+    more = [*command[:-1], "--resume", "--max-steps", str(step + 2)]
+    again = subprocess.run([sys.executable, "-m", "npora", *more], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert len(log.read_text().splitlines()) == step + 2 and os.path.isdir(tmp_path / "out out" / "adapter")
