@@ -77,11 +77,10 @@ class Tokens(Readable):
         is_masked = attention_mask is not None
         return cls(ids, padding.packing, padding, positions, types, padded, is_masked, source, given)
 
-    def embedded(
-        self, layer: Callable[[Array], tuple[Array, Callable[[Array], Any]]]
-    ) -> tuple[Array, Callable[[Array], Any]]:
-        """The tokens' rows [n,m]: those that were given, or layer(ids)."""
-        return layer(self.ids) if self.given is None else (self.given.value, self.given.add)
+    @property
+    def words(self) -> Array | Shared:
+        """What `embedded` makes rows of: the ids, or the rows that were given in their place."""
+        return self.ids if self.given is None else self.given
 
     @property
     def positions(self) -> Array:
@@ -111,6 +110,13 @@ class Memory(Readable):
         """Go on with these sequences, in this order; one may stand several times (beam search)."""
         self.rows = self.rows[self.packing.rows_of(sequences)]
         self.packing = Packing.of_lengths(self.packing.lengths[sequences])
+
+
+def embedded(
+    words: Array | Shared, layer: Callable[[Array], tuple[Array, Callable[[Array], Any]]]
+) -> tuple[Array, Callable[[Array], Any]]:
+    """The rows [n,m] of a batch's words: layer(ids), or those that were given."""
+    return (words.value, words.add) if isinstance(words, Shared) else layer(words)
 
 
 def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:
