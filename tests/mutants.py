@@ -19,10 +19,13 @@ MODELS = [f"npora/models/{name}.py" for name in ("tokens", "losses", "tasks", "b
           "families/bert", "families/roberta", "families/distilbert", "families/gpt2", "families/llama",
           "families/mistral", "families/qwen2", "families/qwen3", "families/gemma3", "families/t5", "families/t5_stack",
           "rope", "windows")]  # fmt: skip
-GENERATION = [f"npora/models/generate/{name}.py" for name in ("sampling", "continuations", "beam", "generation")]
+GENERATION = [
+    f"npora/models/generate/{name}.py"
+    for name in ("sampling", "continuations", "beam", "generation", "processors", "stopping")
+]
 LORA = [f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")]
 FILES = [*LAYERS, *LORA, *MODELS, *GENERATION,
-         "npora/optim/sgd.py", "npora/optim/adam.py", "npora/optim/clip.py", "npora/optim/schedule.py"]  # fmt: skip
+         *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau"))]  # fmt: skip
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
@@ -106,6 +109,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_generation,
         test_generation_config,
         test_generation_families,
+        test_generation_options,
         test_generation_values,
         test_gpt2,
         test_gpt2_values,
@@ -150,6 +154,7 @@ def _properties() -> Iterator[Callable[[], None]]:
         test_generation,
         test_generation_config,
         test_generation_families,
+        test_generation_options,
         test_generation_values,
         test_sampling,
         test_gpt2_values,
@@ -168,7 +173,7 @@ def _properties() -> Iterator[Callable[[], None]]:
 
 
 def _optimizers() -> Iterator[Callable[[], None]]:
-    from tests.optim import test_clip_and_schedule, test_optimizers
+    from tests.optim import test_clip_and_schedule, test_optimizers, test_schedules
 
     for make in test_optimizers.MAKERS.values():
         for test in (
@@ -178,7 +183,7 @@ def _optimizers() -> Iterator[Callable[[], None]]:
             test_optimizers.test_mirrored_gradients_give_mirrored_steps,
         ):
             yield partial(test, make)
-    for module in (test_optimizers, test_clip_and_schedule):
+    for module in (test_optimizers, test_clip_and_schedule, test_schedules):
         yield from _tests_of(module)
     for name in ("linear", "cosine"):
         yield partial(test_clip_and_schedule.test_a_schedule_of_one_step_ends_at_zero, name)
@@ -270,5 +275,6 @@ SURVIVORS: dict[str, str] = {
     "nn/scaled_attention.py: attention: dropout_p > 0: edge": "dropping with p = 0 drops nothing",
     "nn/softmax.py: softmax: 0: plus 1": "a row without a visible key has no value to shift",
     "nn/softmax.py: softmax: 1: plus 1": _NONE,
+    "optim/schedule.py: _warmup_stable_decay.factor: step < begin: edge": "every decay begins at 1",
     "optim/clip.py: clip_grad_norm: scale < 1: edge": "scaling by exactly 1 changes nothing",
 }  # fmt: skip

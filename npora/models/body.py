@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.outputs import BaseModelOutput
+from npora.models.outputs import BaseModelOutput, Output
 from npora.models.pretrained import PretrainedModel
 from npora.models.tokens import Tokens
 from npora.nn import Cache, Module, Padding, stack
@@ -18,6 +18,21 @@ from npora.nn.view import View, pick_rows
 
 Rng = np.random.Generator | None
 Back = Callable[[Array], None]
+_Told = TypeVar("_Told", bound=Output)
+
+
+def told(output: _Told, backward: Callable[..., None], tokens: Tokens) -> tuple[_Told, Callable[..., Any]]:
+    """The output with the hidden states that were asked for, and a backward that returns the gradient [b,t,m] of
+    inputs_embeds, zeros at the padding, where rows were given as these."""
+    source = tokens.source if isinstance(tokens.source, Tokens) else tokens  # an encoder's
+    given = source.given
+
+    def back_to_the_rows(*gradients: Any, **named: Any) -> Array:
+        backward(*gradients, **named)
+        assert given is not None
+        return source.of_the_batch.unpack(given.gradient())
+
+    return output.with_hidden_states(tokens), backward if given is None else back_to_the_rows
 
 
 class Body(PretrainedModel):
@@ -45,22 +60,23 @@ class Body(PretrainedModel):
 
     def forward(
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None = None,
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         *,
         position_ids: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
-    ) -> tuple[Any, Callable[..., None]]:
+    ) -> tuple[Any, Callable[..., Any]]:
         """last_hidden_state [b,t,m], zeros at the padding; backward takes its gradient."""
         tokens = self.tokens(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
-            output_hidden_states=output_hidden_states,
+            inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
         h, back_rows = self.read_rows(tokens, rng)
         output, backward = self.unpacked(tokens, h, back_rows, rng)
-        return output.with_hidden_states(tokens), backward
+        return told(output, backward, tokens)
 
     def read_rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None) -> tuple[Array, Back]:
         """`rows`; where the hidden states are asked for all of them are computed, and those that are read taken then.
@@ -79,10 +95,11 @@ class Body(PretrainedModel):
 
     def tokens(
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None,
         attention_mask: npt.ArrayLike | None = None,
         *,
         source: Tokens | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
         output_hidden_states: bool = False,
         **others: npt.ArrayLike | None,
     ) -> Tokens:
@@ -94,7 +111,7 @@ class Body(PretrainedModel):
                 f"{type(self).__name__} has no {', '.join(foreign)}: it takes {', '.join(self.inputs)}; leave "
                 f"{'it' if len(foreign) == 1 else 'them'} out"
             )
-        tokens = Tokens.of(input_ids, attention_mask, **others, source=source)
+        tokens = Tokens.of(input_ids, attention_mask, **others, source=source, inputs_embeds=inputs_embeds)
         if output_hidden_states or (source is not None and source.hidden is not None):
             tokens = replace(tokens, hidden=[])
         self.check_padding(tokens.of_the_batch, tokens.of_the_batch.mask.shape[1])
@@ -122,6 +139,7 @@ class Body(PretrainedModel):
     ) -> tuple[Any, Callable[[Any], Any]]:
         """x through the layers, each called as layer(x, *args, view=…, rng=…, **own(its number)), and with past=… where
         there is a cache. All compute all rows, but the last, whose view is of the rows `read`."""
+        below_is_trained = below_is_trained or tokens.given is not None  # who gave the rows wants their gradient
         every, asked = View(tokens.packing), View(tokens.packing, read)
         watch = None if tokens.hidden is None else tokens.hidden.append
         if watch is not None:

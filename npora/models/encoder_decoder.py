@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Back, Body, Rng, told
 from npora.models.outputs import LanguageModelOutput
 from npora.models.tasks import Writing
 from npora.models.tokens import Memory, Tokens
@@ -61,20 +61,23 @@ class EncoderDecoder(Body):
 
     def forward(  # type: ignore[override]  # it takes other inputs
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None = None,
         attention_mask: npt.ArrayLike | None = None,
         *,
+        inputs_embeds: npt.ArrayLike | None = None,
         decoder_input_ids: npt.ArrayLike,
         decoder_attention_mask: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
-    ) -> tuple[Any, Callable[..., None]]:
+    ) -> tuple[Any, Callable[..., Any]]:
         """last_hidden_state [b,t,m] of the decoder, zeros at the padding; backward takes its gradient."""
-        source = self.tokens(input_ids, attention_mask, output_hidden_states=output_hidden_states)
+        source = self.tokens(
+            input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
+        )
         tokens = self.tokens(decoder_input_ids, decoder_attention_mask, source=source)
         h, back_rows = self.read_rows(tokens, rng)
         output, backward = self.unpacked(tokens, h, back_rows, rng)
-        return output.with_hidden_states(tokens), backward
+        return told(output, backward, tokens)
 
 
 class ForConditionalGeneration(Writing):
@@ -91,16 +94,17 @@ class ForConditionalGeneration(Writing):
 
     def forward(  # type: ignore[override]  # it takes other inputs
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None = None,
         attention_mask: npt.ArrayLike | None = None,
         *,
+        inputs_embeds: npt.ArrayLike | None = None,
         decoder_input_ids: npt.ArrayLike | None = None,
         decoder_attention_mask: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         all_logits: bool = False,
         output_hidden_states: bool = False,
-    ) -> tuple[LanguageModelOutput, Callable[..., None]]:
+    ) -> tuple[LanguageModelOutput, Callable[..., Any]]:
         if decoder_input_ids is None:
             if labels is None:
                 name = type(self).__name__
@@ -108,7 +112,9 @@ class ForConditionalGeneration(Writing):
             decoder_input_ids = self.shift_right(labels)
             if decoder_attention_mask is None:
                 decoder_attention_mask = up_to_the_last(np.asarray(labels) != IGNORED)
-        source = self.body.tokens(input_ids, attention_mask, output_hidden_states=output_hidden_states)
+        source = self.body.tokens(
+            input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
+        )
         tokens = self.body.tokens(decoder_input_ids, decoder_attention_mask, source=source)
         return self.model_language(tokens, labels, rng, all_logits)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Body, Rng
+from npora.models.body import Body, Rng, told
 from npora.models.generate.generation import GenerationMixin
 from npora.models.losses import (
     language_modeling,
@@ -90,27 +90,28 @@ class ForSequenceClassification(Headed):
 
     def forward(
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None = None,
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         *,
         position_ids: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
-    ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
+    ) -> tuple[SequenceClassifierOutput, Callable[..., Any]]:
         tokens = self.pack(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
-            output_hidden_states=output_hidden_states,
+            inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
         h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
         logits, back_head = self.head(h, rng)  # [b,v]
         output, backward = sequence_classification(
             logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
         )
-        return output.with_hidden_states(tokens), backward
+        return told(output, backward, tokens)
 
-    def pack(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
+    def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         return self.body.tokens(input_ids, attention_mask, **others)
 
     def read(self, tokens: Tokens) -> Array:
@@ -143,24 +144,25 @@ class ForTokenClassification(Headed):
 
     def forward(
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None = None,
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         *,
         position_ids: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
-    ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
+    ) -> tuple[TokenClassifierOutput, Callable[..., Any]]:
         tokens = self.body.tokens(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
-            output_hidden_states=output_hidden_states,
+            inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
         h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
         rows, back_head = self.head(h, rng)  # [n,v]
         padding = tokens.of_the_batch
         output, backward = token_classification(rows, lambda drows: back_body(back_head(drows)), padding, labels)
-        return output.with_hidden_states(tokens), backward
+        return told(output, backward, tokens)
 
 
 class ScoredTokens(ForTokenClassification):
@@ -199,25 +201,26 @@ class LanguageModel(Headed):
 
     def forward(
         self,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None = None,
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         *,
         position_ids: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         all_logits: bool = False,
         output_hidden_states: bool = False,
-    ) -> tuple[LanguageModelOutput, Callable[..., None]]:
+    ) -> tuple[LanguageModelOutput, Callable[..., Any]]:
         tokens = self.body.tokens(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
-            output_hidden_states=output_hidden_states,
+            inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
         return self.model_language(tokens, labels, rng, all_logits)
 
     def model_language(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng, all_logits: bool
-    ) -> tuple[LanguageModelOutput, Callable[..., None]]:
+    ) -> tuple[LanguageModelOutput, Callable[..., Any]]:
         padding, decoder = tokens.of_the_batch, self.unembedding()
         targets = None if labels is None else self.targets(labels, padding)  # [n]
         read = None if targets is None or all_logits else np.flatnonzero(targets != IGNORED)  # [k]
@@ -234,7 +237,7 @@ class LanguageModel(Headed):
         else:
             logits = partial(self._logits, tokens)
             output, backward = language_modeling_loss(z, back_z, decoder, targets[read], logits, rng)
-        return output.with_hidden_states(tokens), backward
+        return told(output, backward, tokens)
 
     def _logits(self, tokens: Tokens) -> Array:
         """[b,t,v], without labels and dropout."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from npora.models.differences import (
 from npora.nn import Packing, Padding
 from npora.nn.module import Array
 from npora.nn.readable import Readable
+from npora.nn.shared import Shared
 from npora.nn.targets import IGNORED
 
 
@@ -29,6 +32,8 @@ class Tokens(Readable):
     padded_ids : int [b,t], as they came; is_masked, whether an attention mask came with them
     source : what the decoder of an encoder-decoder reads beside them: tokens that its encoder reads, or the Memory that
         it made of them
+    given : the rows [n,m] that stand in place of the ids' embeddings, where they came as inputs_embeds; ids are zeros
+        then, and there are no padded_ids
     hidden : gets the rows [n,m] before the first layer and behind each; None where nobody asks for them
     """
 
@@ -40,28 +45,42 @@ class Tokens(Readable):
     padded_ids: Array | None = None
     is_masked: bool = False
     source: Tokens | Memory | None = None
+    given: Shared | None = None
     hidden: list[Array] | None = None
 
     @classmethod
     def of(
         cls,
-        input_ids: npt.ArrayLike,
+        input_ids: npt.ArrayLike | None,
         attention_mask: npt.ArrayLike | None = None,
         token_type_ids: npt.ArrayLike | None = None,
         position_ids: npt.ArrayLike | None = None,
         source: Tokens | Memory | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
     ) -> Tokens:
-        """The tokens of a padded batch [b,t], packed.
+        """The tokens of a padded batch [b,t], packed; or inputs_embeds [b,t,m] in place of input_ids.
 
         Raises
         ------
         ValueError: a wrong shape, a mask of another shape, or of other numbers than 1 for a real token and 0 for
-        padding.
+        padding; neither input_ids nor inputs_embeds, or both.
         """
-        ids, padding = pack_tokens(input_ids, attention_mask)
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("a model reads input_ids or inputs_embeds: give one of them, and not both")
+        padded: Any = None if input_ids is None else np.asarray(input_ids)
+        rows = None if inputs_embeds is None else np.asarray(inputs_embeds)
+        if rows is not None and rows.ndim != 3:
+            raise ValueError(f"inputs_embeds must be [batch, length, width]; got shape {rows.shape}")
+        ids, padding = pack_tokens(padded if rows is None else np.zeros(rows.shape[:2], int), attention_mask)
+        given = None if rows is None else Shared(padding.pack(rows))  # [b,t,m] → [n,m]
         positions, types = (_packed(x, padding) for x in (position_ids, token_type_ids))
-        padded, is_masked = np.asarray(input_ids), attention_mask is not None
-        return cls(ids, padding.packing, padding, positions, types, padded, is_masked, source)
+        is_masked = attention_mask is not None
+        return cls(ids, padding.packing, padding, positions, types, padded, is_masked, source, given)
+
+    @property
+    def words(self) -> Array | Shared:
+        """What `embedded` makes rows of: the ids, or the rows that were given in their place."""
+        return self.ids if self.given is None else self.given
 
     @property
     def positions(self) -> Array:
@@ -91,6 +110,13 @@ class Memory(Readable):
         """Go on with these sequences, in this order; one may stand several times (beam search)."""
         self.rows = self.rows[self.packing.rows_of(sequences)]
         self.packing = Packing.of_lengths(self.packing.lengths[sequences])
+
+
+def embedded(
+    words: Array | Shared, layer: Callable[[Array], tuple[Array, Callable[[Array], Any]]]
+) -> tuple[Array, Callable[[Array], Any]]:
+    """The rows [n,m] of a batch's words: layer(ids), or those that were given."""
+    return (words.value, words.add) if isinstance(words, Shared) else layer(words)
 
 
 def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:

@@ -287,3 +287,10 @@ def test_padding_on_either_side_is_the_same_and_gaps_are_refused() -> None:
         model(BATCH["input_ids"], gap, labels=labels)
     with pytest.raises(ValueError, match="mask of sequence 0 hides tokens between others"):
         T5EncoderModel(T5Config(**SIZES))(np.ones((1, 3), int), np.array([[1, 0, 1]]))
+
+
+def test_a_classifier_that_looks_for_ends_reads_ids_alone() -> None:
+    with pytest.raises(
+        ValueError, match="T5ForSequenceClassification looks for ends among input_ids, and reads no inp"
+    ):
+        tiny_classifier()(inputs_embeds=np.zeros((1, 2, 8)))

@@ -44,6 +44,18 @@ def test_two_steps_of_sgd_by_hand() -> None:
     np.testing.assert_allclose(nesterov, [1.2103], rtol=1e-15)
 
 
+def test_two_dampened_steps_upwards_by_hand() -> None:
+    # lr 0.1, μ 0.5, τ 0.2: m = −3, θ = 2 + 0.3.  Then m = −1.5 − 0.8 · 2 = −3.1, θ = 2.3 + 0.31.
+    data = stepped(lambda p: SGD(p, 0.1, 0.5, 0.2, maximize=True), [2.0], [[3.0], [2.0]])
+    np.testing.assert_allclose(data, [2.61], rtol=1e-15)
+
+
+def test_two_steps_of_amsgrad_by_hand() -> None:
+    # As below without λ; then v = 1.9375 is less than the 2.25 before: v̂ = 2.25/0.4375, θ = 1.9 − 0.1 (5/3)/√v̂.
+    data = stepped(lambda p: Adam(p, 0.1, (0.5, 0.75), 0.0, 0.0, True), [2.0], [[3.0], [1.0]])
+    np.testing.assert_allclose(data, [1.9 - 0.1 * (5 / 3) / (2.25 / 0.4375) ** 0.5], rtol=1e-15)
+
+
 def test_two_steps_of_adamw_by_hand() -> None:
     # lr 0.1, β 0.5 and 0.75, ε 0, λ 0.2; θ = 2, g = 3: θ(1 − 0.02) = 1.96; m = 1.5, m̂ = 3; v = 2.25, v̂ = 9;
     # θ = 1.96 − 0.1 · 3/3 = 1.86.  Then g = 1: θ(1 − 0.02) = 1.8228; m = 1.25, m̂ = 1.25/0.75 = 5/3;

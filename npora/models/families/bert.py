@@ -19,13 +19,14 @@ from npora.models.config import PretrainedConfig
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
-from npora.models.tokens import Tokens, check_positions, first_token_rows
+from npora.models.tokens import Tokens, check_positions, embedded, first_token_rows
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 from npora.nn.residual import chain, residual
+from npora.nn.shared import Shared
 from npora.nn.view import View, pick_rows, self_attention
 
 
@@ -63,7 +64,7 @@ class BertConfig(PretrainedConfig):
 
 
 class BertEmbeddings(Module):
-    """h = dropout(LN(word + type + position)).    ids, positions, types int [n]  →  h [n,m]"""
+    """h = dropout(LN(word + type + position)).    positions, types int [n]  →  h [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
         m = config.hidden_size
@@ -73,8 +74,8 @@ class BertEmbeddings(Module):
         self.LayerNorm = LayerNorm(m, config.layer_norm_eps, dtype=make.dtype)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, ids: Array, positions: Array, types: Array, rng: Rng = None) -> tuple[Array, Back]:
-        word, back_word = self.word_embeddings(ids)  # [n,m]
+    def forward(self, words: Array | Shared, positions: Array, types: Array, rng: Rng = None) -> tuple[Array, Back]:
+        word, back_word = embedded(words, self.word_embeddings)  # [n,m]
         kind, back_kind = self.token_type_embeddings(types)  # [n,m]
         position, back_position = self.position_embeddings(positions)  # [n,m]
         h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(word + kind + position)
@@ -219,7 +220,7 @@ class BertModel(Body):
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
         types = np.zeros_like(tokens.ids) if tokens.token_type_ids is None else tokens.token_type_ids
-        x, back_embeddings = self.embeddings(tokens.ids, self.positions(tokens), types, rng)  # [n,m]
+        x, back_embeddings = self.embeddings(tokens.words, self.positions(tokens), types, rng)  # [n,m]
         h, back_layers = self.through(
             self.encoder.layer, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, cache=cache, rng=rng
         )  # [k,m]

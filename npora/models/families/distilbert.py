@@ -17,12 +17,13 @@ from npora.models.config import PretrainedConfig
 from npora.models.families.bert import BertEncoder, BertModel, BertSelfAttention
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
-from npora.models.tokens import Tokens, check_positions
+from npora.models.tokens import Tokens, check_positions, embedded
 from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 from npora.nn.residual import chain, residual
+from npora.nn.shared import Shared
 from npora.nn.view import View
 
 EPS = 1e-12  # of every norm: the config has no field for it
@@ -64,7 +65,7 @@ class DistilBertConfig(PretrainedConfig):
 
 
 class DistilBertEmbeddings(Module):
-    """h = dropout(LN(word + position)).    ids, positions int [n]  →  h [n,m]"""
+    """h = dropout(LN(word + position)).    positions int [n]  →  h [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
         self.word_embeddings = make.embedding(config.vocab_size, config.dim, config.pad_token_id)
@@ -72,8 +73,8 @@ class DistilBertEmbeddings(Module):
         self.LayerNorm = LayerNorm(config.dim, EPS, dtype=make.dtype)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, ids: Array, positions: Array, rng: Rng = None) -> tuple[Array, Back]:
-        word, back_word = self.word_embeddings(ids)  # [n,m]
+    def forward(self, words: Array | Shared, positions: Array, rng: Rng = None) -> tuple[Array, Back]:
+        word, back_word = embedded(words, self.word_embeddings)  # [n,m]
         position, back_position = self.position_embeddings(positions)  # [n,m]
         h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(word + position)
 
@@ -145,7 +146,7 @@ class DistilBertModel(Body):
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
         check_positions(tokens.positions, self.config.max_position_embeddings)
-        x, back_embeddings = self.embeddings(tokens.ids, tokens.positions, rng)  # [n,m]
+        x, back_embeddings = self.embeddings(tokens.words, tokens.positions, rng)  # [n,m]
         h, back_layers = self.through(
             self.transformer.layer, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, cache=cache,
             rng=rng,

@@ -18,7 +18,7 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
-from npora.models.tokens import Tokens, check_positions
+from npora.models.tokens import Tokens, check_positions, embedded
 from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal
@@ -159,7 +159,7 @@ class GPT2Model(Body):
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
         check_positions(tokens.positions, self.config.n_positions)
-        token, back_token = self.wte(tokens.ids)
+        token, back_token = embedded(tokens.words, self.wte)
         position, back_position = self.wpe(tokens.positions)
         h, back_drop = self.drop(token + position, rng)  # [n,m]
         h, back_blocks = self.through(

@@ -20,7 +20,7 @@ from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
 from npora.models.rope import RotaryConfig
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
-from npora.models.tokens import Tokens
+from npora.models.tokens import Tokens, embedded
 from npora.nn import Cache, LayerCache, Module, Padding, RMSNorm
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, gated, rotary, rotation
@@ -216,7 +216,7 @@ class LlamaModel(Body):
     def rows(
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
-        x, back_embedding = self.embed(tokens.ids)  # [n,m]
+        x, back_embedding = embedded(tokens.words, self.embed)  # [n,m]
         turns = self.turns(tokens.positions, x.real.dtype)
         h, back_layers = self.through(
             self.layers, x, tokens, below_is_trained=is_trained(self.embed_tokens), read=read, cache=cache, rng=rng,

@@ -58,6 +58,8 @@ class RobertaModel(BertModel):
         if tokens.position_ids is not None:
             return super().positions(tokens)
         pad, padding = self.config.pad_token_id, tokens.of_the_batch
+        if tokens.padded_ids is None:  # rows are no padding: they count on, whatever the mask says
+            return padding.positions + pad + 1
         real = np.asarray(tokens.padded_ids) != pad  # [b,t]
         rows = padding.pack(real.cumsum(axis=1) * real)  # [b,t] → [n], from 1; 0 at the padding token
         check_positions(rows - 1, self.config.max_position_embeddings - pad - 1)

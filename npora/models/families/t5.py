@@ -163,7 +163,7 @@ class T5Model(EncoderDecoder, T5Body):
     def decoded(
         self, tokens: Tokens, memory: Memory, rng: Rng, read: Array | None, cache: Cache | None
     ) -> tuple[Array, Callable[[Array], Array | None]]:
-        trained = is_trained(self.encoder)
+        trained = is_trained(self.encoder) or (isinstance(tokens.source, Tokens) and tokens.source.given is not None)
         return self.decoder(tokens, self.through, memory, rng, read, cache, dmemory_is_read=trained)
 
 
@@ -229,7 +229,9 @@ class T5ForSequenceClassification(ForSequenceClassification):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return self.classification_head(h, rng)
 
-    def pack(self, input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
+    def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
+        if input_ids is None:
+            raise ValueError(f"{type(self).__name__} looks for ends among input_ids, and reads no inputs_embeds")
         source = self.body.tokens(input_ids, attention_mask, **others)
         ends = np.isin(np.asarray(input_ids), self.config.eos_token_id) & source.of_the_batch.mask  # [b,t]
         counts = ends.sum(axis=1)

@@ -15,7 +15,7 @@ import numpy as np
 from npora.models.body import Rng
 from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
-from npora.models.tokens import Memory, Tokens
+from npora.models.tokens import Memory, Tokens, embedded
 from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Packing, RMSNorm, init
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, everything, gated, packed_attention
@@ -218,7 +218,7 @@ class T5Stack(Module):
             kept = {} if cache is None else {"cross": cache["cross", index]}
             return {"bias": biases[-1 if index == len(self.block) - 1 else 0], **kept}
 
-        x, back_embedding = self.embed_tokens(tokens.ids)
+        x, back_embedding = embedded(tokens.words, self.embed_tokens)
         x, back_first = self.dropout(x, rng)  # [n,m]
         h, back_blocks = through(
             self.block, x, tokens, source, packing, rng=rng, read=read, cache=cache, own=own,
