@@ -37,7 +37,7 @@ def at(event: str, step: int, *numbers: int) -> TrainerCallback:
 WHEN = [
     *((event, step) for step in (0, 3, 4, 5) for event in ("on_step_begin", "on_substep_end", "on_optimizer_step")),
     *(("on_step_end", step) for step in (1, 3, 4, 5, 7)), ("on_train_begin", 0), ("on_epoch_begin", 5), ("on_log", 2),
-    ("on_prediction_step", 5), ("on_prediction_step", 7), ("on_evaluate", 5), ("on_epoch_end", 5),
+    ("on_prediction_step", 5), ("on_prediction_step", 7), ("on_evaluate", 5), ("on_epoch_end", 5), ("on_epoch_end", 7),
 ]  # fmt: skip
 
 
