@@ -21,6 +21,7 @@ SCALINGS: Mapping[str, tuple[Callable[..., Array], Mapping[str, float]]] = {
         {"factor": 1, "low_freq_factor": 0, "high_freq_factor": 0, "original_max_position_embeddings": 1},
     ),
 }
+_WIDEST = 16_384  # of a head: its frequencies are computed before the weights say how wide it is
 
 
 @dataclass(kw_only=True)
@@ -45,6 +46,8 @@ class RotaryConfig(PretrainedConfig):
         there."""
         if type(self.head_dim) is not int or self.head_dim < 1 or self.head_dim % 2:
             raise ValueError(f"config: head_dim must be a positive even number, to be turned; got {self.head_dim!r}")
+        if self.head_dim > _WIDEST:
+            raise ValueError(f"config: head_dim is {self.head_dim:,}; at most {_WIDEST:,} is read")
         if self.rope_scaling is not None:
             theta, self.rope_scaling = unfolded("rope_scaling", self.rope_scaling)
             self.rope_theta = self.rope_theta if theta is None else theta

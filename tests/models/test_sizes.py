@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from npora import PeftModel
-from npora.models import AutoModelForSequenceClassification
+from npora.models import AutoModelForCausalLM, AutoModelForSequenceClassification
 from tests.tiny import save_bert, tiny_bert, tiny_peft
+from tests.tiny_folders import save_folder
 
 
 def changed(path: Path, **values: Any) -> Path:
@@ -40,6 +41,14 @@ def test_a_model_far_larger_than_its_weights_is_refused_before_it_is_made(
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_head_far_wider_than_any_is_refused_before_its_frequencies_are_computed(tmp_path: Path) -> None:
+    save_folder(tmp_path, "llama")
+    path = changed(tmp_path / "config.json", head_dim=10**9, num_hidden_layers=0)
+    with pytest.raises(ValueError, match=r"head_dim is 1,000,000,000; at most 16,384 is read") as error:
+        AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert str(path) in str(error.value)
 
 
 def test_one_that_is_somewhat_larger_is_told_what_does_not_fit(tmp_path: Path) -> None:
