@@ -11,7 +11,7 @@ from typing import Any
 from npora.lora import PeftModel
 from npora.lora.files import digest
 from npora.nn.module import Module
-from npora.train.arguments import TrainingArguments
+from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.batches import Row, base_of
 from npora.train.plain import plain
 from npora.train.state import trainable
@@ -26,6 +26,8 @@ _ARGUMENTS = (
     "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last", "optim_args",
     "lr_scheduler_kwargs",
 )  # fmt: skip
+# Where evaluations decide the rates, so does what is evaluated, and when.
+_OF_PLATEAUS = ("eval_strategy", "eval_steps", "eval_delay", "metric_for_best_model", "greater_is_better")
 # Of an adapter's and a model's config: what changes no number.
 _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "id2label",
          "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
@@ -36,7 +38,8 @@ _ROWS = 256  # that are looked at
 def identity(model: Module, args: TrainingArguments, data: Sequence[Row]) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from, in a form that JSON can hold."""
     optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
-    given = {"optim": optim, **{name: getattr(args, name) for name in _ARGUMENTS}}
+    names = (*_ARGUMENTS, *(_OF_PLATEAUS if args.lr_scheduler_type == PLATEAU else ()))
+    given = {"optim": optim, **{name: getattr(args, name) for name in names}}
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
     config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}

@@ -52,6 +52,10 @@ _FIRST = (
 )  # fmt: skip
 
 
+# Schedules whose rates do not depend on how many steps there are in all.
+_OF_NO_LENGTH = ("constant", "constant_with_warmup", "inverse_sqrt", PLATEAU)
+
+
 class TrainOutput(NamedTuple):
     global_step: int
     training_loss: float
@@ -202,7 +206,7 @@ class Trainer(Evaluator, Methods, Readable):
         state = self.state
         if total < state.global_step:
             raise ValueError(f"{path} is of step {state.global_step}, and this training ends at step {total}")
-        if total != state.max_steps and not self.args.lr_scheduler_type.startswith("constant"):
+        if total != state.max_steps and self.args.lr_scheduler_type not in _OF_NO_LENGTH:
             logger.warning(
                 "the learning rates from step %d on are those of %d steps in all; those before it were of %d",
                 state.global_step + 1, total, state.max_steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,29 @@ def test_what_changes_no_number_may_change(saved: Path, tmp_path: Path, change: 
     assert values(again.model) == values(whole.model)
     found = [line for line in steps(tmp_path / "again") if "loss" in line]
     assert found == steps(tmp_path / "whole")
+
+
+FREE = {
+    "output_dir", "per_device_eval_batch_size", "num_train_epochs", "max_steps", "gradient_checkpointing",
+    "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "prediction_loss_only", "save_strategy", "save_steps",
+    "save_minutes", "save_total_limit", "logging_strategy", "logging_steps", "logging_first_step", "disable_tqdm",
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "remove_unused_columns",
+}  # fmt: skip
+
+
+def test_each_argument_is_compared_or_is_known_to_be_free() -> None:
+    compared = identity(tiny_peft(), arguments(Path("x")), ROWS)["arguments"].keys()
+    assert not compared & FREE
+    assert {field.name for field in fields(npora.TrainingArguments)} <= compared | FREE
+
+
+def test_where_evaluations_decide_the_rates_they_are_compared_too(tmp_path: Path) -> None:
+    changes = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 2,
+               "metric_for_best_model": "loss"}  # fmt: skip
+    stop_after(trainer(tmp_path, **changes), 4)
+    for name, value in (("eval_steps", 1), ("metric_for_best_model", "runtime"), ("eval_delay", 3)):
+        with pytest.raises(ValueError, match=f"with {name}=.*, this one has {value!r}"):
+            trainer(tmp_path, **{**changes, name: value}).train(resume_from_checkpoint=True)
 
 
 def test_more_steps_and_epochs_may_be_asked_for(saved: Path, tmp_path: Path, caplog: Any) -> None:
