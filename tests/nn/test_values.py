@@ -7,7 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from npora.nn import Dropout, Embedding, LayerNorm, Linear, MultiHeadAttention, Packing, Padding, is_grad_enabled, stack
+from npora.nn import (
+    CentredRMSNorm,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    MultiHeadAttention,
+    Packing,
+    Padding,
+    RMSNorm,
+    is_grad_enabled,
+    stack,
+)
 from npora.nn import functional as F
 from npora.nn.module import Pullback
 from npora.nn.rotary import linear, llama3
@@ -278,3 +290,11 @@ def test_a_stack_keeps_nothing_below_its_lowest_trained_layer_and_computes_again
     layers[2].calls = []
     stack(layers[2:], x, below_is_trained=True, recompute=recompute)
     assert layers[2].calls == [not recompute]
+
+
+def test_a_centred_norms_gain_is_one_more_than_its_weight() -> None:
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal((3, 5)), rng.standard_normal(5)
+    centred, plain = CentredRMSNorm(5, dtype=np.float64), RMSNorm(5, dtype=np.float64)
+    centred.weight.data, plain.weight.data = w, 1 + w
+    np.testing.assert_array_equal(centred(x)[0], plain(x)[0])
