@@ -119,6 +119,15 @@ def _an_end() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def bound_memory() -> None:
+    """Let this process have 4 GB at most: who asks for more gets a MemoryError, and the others on the machine live."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
 @contextmanager
 def in_silence() -> Iterator[None]:
     """Without what npora logs, and what Rust writes when it panics."""
