@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from npora.data.classes import CLASSES, Parts
+from npora.files.refusal import shortened
 from npora.files.regular import open_regular, read_regular
 
 FILE = "tokenizer.json"
 MOST_BYTES = 200_000_000  # of it; those of large vocabularies have 35 million
+_MOST_GAPS = 100_000  # ids that no token has
 _BYTE_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
@@ -52,9 +54,12 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
         open_regular(file, MOST_BYTES).close()
     with refusing(path):
         if FILE in paths:
-            return _of_file(tokenizers.Tokenizer.from_buffer(read_regular(path, MOST_BYTES)), family, config)
+            written = tokenizers.Tokenizer.from_buffer(read_regular(path, MOST_BYTES))
+            _refuse_gaps(written.get_vocab())
+            return _of_file(written, family, config)
         if pairs:
             parts = Parts("BPE", *tokenizers.models.BPE.read_file(*pairs[0]))
+            _refuse_gaps(parts.vocab)
             family = family or ("roberta" if "<s>" in parts.vocab else "gpt2")
         else:
             parts = Parts("WordPiece", tokenizers.models.WordPiece.read_file(path))
@@ -62,6 +67,14 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
         if family in CLASSES and CLASSES[family].takes(parts):
             return CLASSES[family].build(parts, config), family
     raise ValueError(f"{directory} has no {FILE}, and how the vocabulary of a {family} splits text stands only there")
+
+
+def _refuse_gaps(vocabulary: Mapping[str, int]) -> None:
+    """Raise ValueError for an id far beyond the number of tokens: the package counts up to it when it writes a
+    vocabulary, and where memory ends it ends the program."""
+    token, largest = max(vocabulary.items(), key=lambda item: item[1], default=("", 0))
+    if largest > 2 * len(vocabulary) + _MOST_GAPS:
+        raise ValueError(f"the id of {shortened(token)} is {largest:,}, and it has {len(vocabulary):,} tokens")
 
 
 @contextmanager

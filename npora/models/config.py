@@ -115,7 +115,7 @@ class PretrainedConfig(Readable):
             set(self.id2label.values())
         except (TypeError, ValueError, AttributeError):
             raise ValueError(f"config: id2label must map 0, 1, … to names; got {shortened(self.id2label)}") from None
-        if list(self.id2label) != list(range(self.num_labels)):
+        if len(self.id2label) != self.num_labels or list(self.id2label) != list(range(self.num_labels)):
             numbered = ", ".join(map(str, [*self.id2label][:20]))
             raise ValueError(
                 f"config: id2label names {len(self.id2label)} classes, numbered {numbered}; "

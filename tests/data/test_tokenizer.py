@@ -276,6 +276,17 @@ def test_a_panic_of_the_package_is_an_error_that_names_the_file(tmp_path: Path) 
         tokenizer("a" * 40 + "c")
 
 
+def test_an_id_that_the_package_would_count_up_to_is_refused(tmp_path: Path) -> None:
+    backend = json.loads(made("byte-level").to_str())
+    backend["model"]["vocab"]["a"] = 10**9
+    write(tmp_path, tokenizer__json=backend)
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer: the id of 'a' is 1,000,000,000, and"):
+        AutoTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"vocab\.json is not a tokenizer: the id of 'b' is 1,000,000,000, and"):
+        AutoTokenizer.from_pretrained(write(tmp_path, vocab__json={"a": 0, "b": 10**9}, merges__txt="#version: 0.2\n"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections import Counter
 
-from tests.fuzz.judge import changed, in_silence, judge
+from tests.fuzz.judge import bound_memory, changed, in_silence, judge
 from tests.fuzz.subjects import subjects
 
 
@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="subjects whose names have this in them")
     options = parser.parse_args()
     chosen = [subject for subject in subjects() if options.only in subject.name]
+    bound_memory()
     kinds: dict[str, Counter[str]] = {subject.name: Counter() for subject in chosen}
     worst_seconds, worst_bytes, shown = 0.0, 0, Counter[str]()
     for number in range(options.files):

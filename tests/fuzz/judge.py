@@ -24,7 +24,8 @@ from tests.fuzz.subjects import Subject
 
 MOST_SECONDS = 1.0  # of the processor's
 MOST_BYTES = 50_000_000  # over the size of the files
-_HANGS = 20  # seconds
+_HANGS = 20  # seconds, where the processor works
+_PATIENCE = 6  # times as many where it waits: a machine may have stood still
 
 
 class Hang(BaseException):
@@ -98,19 +99,33 @@ def _read(subject: Subject, folder: Path, memory: bool) -> Outcome:
 def _an_end() -> Iterator[None]:
     """Raise Hang inside, where it takes too long."""
 
+    began, alarms = time.process_time(), 0
+
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Hang(f"after {_HANGS} s")
+        nonlocal alarms
+        alarms += 1
+        if alarms == _PATIENCE or time.process_time() - began > MOST_SECONDS:
+            raise Hang(f"after {alarms * _HANGS} s")
 
     if not hasattr(signal, "setitimer"):
         yield
         return
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, _HANGS)
+    signal.setitimer(signal.ITIMER_REAL, _HANGS, _HANGS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def bound_memory() -> None:
+    """Let this process have 4 GB at most: who asks for more gets a MemoryError, and the others on the machine live."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 @contextmanager

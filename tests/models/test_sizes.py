@@ -43,6 +43,18 @@ def test_a_model_far_larger_than_its_weights_is_refused_before_it_is_made(
         tracemalloc.stop()
 
 
+def test_a_number_of_classes_is_not_counted_up_to(tmp_path: Path) -> None:
+    names = {"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}
+    path = changed(save_bert(tiny_bert(), tmp_path) / "config.json", **names, num_labels=10**9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{path}.* names 2 classes, .*; expected num_labels=1000000000 of them"):
+            AutoModelForSequenceClassification.from_pretrained(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_head_far_wider_than_any_is_refused_before_its_frequencies_are_computed(tmp_path: Path) -> None:
     save_folder(tmp_path, "llama")
     path = changed(tmp_path / "config.json", head_dim=10**9, num_hidden_layers=0)

@@ -32,6 +32,11 @@ _KINDS: Mapping[str, str] = {
     "max_new_tokens": "int", "max_length": "int", "do_sample": "bool", "temperature": "float", "top_k": "int",
     "top_p": "float", "num_beams": "int", "eos_token_id": "int | list[int]", "pad_token_id": "int",
     "decoder_start_token_id": "int", "use_cache": "bool", "length_penalty": "float", "early_stopping": "bool | str",
+    "num_return_sequences": "int", "repetition_penalty": "float", "no_repeat_ngram_size": "int", "min_length": "int",
+    "min_new_tokens": "int", "min_p": "float", "typical_p": "float", "epsilon_cutoff": "float",
+    "bad_words_ids": "list[list[int]]", "suppress_tokens": "list[int]", "begin_suppress_tokens": "list[int]",
+    "forced_bos_token_id": "int", "forced_eos_token_id": "int | list[int]", "max_time": "float",
+    "stop_strings": "str | list[str]", "renormalize_logits": "bool",
 }  # fmt: skip
 # What `generate` of transformers can do besides, with the values that ask for nothing.
 _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
@@ -105,6 +110,7 @@ def _check_kinds(values: Mapping[str, Any]) -> None:
         if not is_of_kind(value, kind):
             expected = "a token's number" if name.endswith("token_id") else called(kind)
             raise ValueError(f"{name} must be {expected}; got {shortened(value)}")
+        _check_count(name, value)
         if hasattr(GenerationConfig, name):
             raise ValueError(f"a field cannot be called {name}")
 
