@@ -116,7 +116,8 @@ class ForConditionalGeneration(Writing):
             input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
         )
         tokens = self.body.tokens(decoder_input_ids, decoder_attention_mask, source=source)
-        return self.model_language(tokens, labels, rng, all_logits)
+        output, backward = self.task(tokens, labels, rng, all_logits)
+        return told(output, backward, tokens)
 
     def shift_right(self, labels: npt.ArrayLike) -> Array:
         """The decoder's input [b,t] for these labels: each token but the last, behind the start token."""
