@@ -32,7 +32,8 @@ OFFERS = {
     "adds": "several that are merged add up, each with the ΔW that it makes of the base's own W",
 }
 NEEDED: dict[str, set[str]] = {
-    "LoRA": {"forward"}, "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
+    "LoRA": {"forward"}, "StartedLoRA": {"forward", "constants", "start"},
+    "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
     "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},

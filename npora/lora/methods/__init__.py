@@ -15,10 +15,11 @@ from npora.lora.methods.hira import HiRA
 from npora.lora.methods.ia3 import IA3
 from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.lora_started import StartedLoRA
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA, LoHa, HiRA, VeRA, IA3)
+METHODS: tuple[type[Adapter], ...] = (DoRA, StartedLoRA, LoRA, LoHa, HiRA, VeRA, IA3)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:
