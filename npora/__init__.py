@@ -14,10 +14,13 @@ from npora.data import (
 )
 from npora.lora import (
     HiraConfig,
+    HRAConfig,
     IA3Config,
     LoHaConfig,
     LoraConfig,
+    OFTConfig,
     PeftModel,
+    RoadConfig,
     TaskType,
     VeraConfig,
     get_peft_model,
@@ -50,8 +53,9 @@ __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
-    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
+    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "OFTConfig",
+    "PeftModel", "ProgressCallback", "RoadConfig", "TaskType", "Trainer", "TrainerCallback", "TrainerControl",
+    "TrainerState", "TrainingArguments", "VeraConfig",
     "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 

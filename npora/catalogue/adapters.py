@@ -29,6 +29,11 @@ def drops(config: PeftConfig) -> bool:
     return any(f.name.endswith("_dropout") and f.type != "Unsupported" for f in fields(config))
 
 
+def outputs(config: PeftConfig, o: int) -> int:
+    """The first number from o on of which an adapter of this config can have outputs: RoAd's have groups."""
+    return o + -o % getattr(config, "group_size", 1)
+
+
 def on_linear(i: int, o: int) -> Linear:
     return Linear(i, o, rng=0)
 
@@ -45,7 +50,7 @@ def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Lin
 
     def drawn(d: Draw) -> Drawn:
         n, i, o = [size for size in d.sizes(7) if size not in own][:3]
-        layer = adapted_layer(base(i, o), config, np.random.default_rng(1), "dense")
+        layer = adapted_layer(base(i, outputs(config, o)), config, np.random.default_rng(1), "dense")
         if drops(config):
             layer.adapters["default"].dropout_p = float(d.rng.choice(dropouts))
         return call(d.moved(layer), d.normal(n, i), rng=np.random.default_rng(2))

@@ -137,8 +137,6 @@ class Adapters(Module):
 
     def _install(self, adapter_name: str, config: PeftConfig, planned: Plan, seed: int | None = DEFAULT_SEED) -> None:
         model = self.base_model.model
-        if not self.peft_config:
-            model.requires_grad_(False)
         shared = make_shared(
             self._view(), config, planned.targets, np.random.default_rng(DEFAULT_SEED if seed is None else seed)
         )
@@ -146,6 +144,8 @@ class Adapters(Module):
             self.base_model.shared[adapter_name] = shared
             self.base_model.keep_equal_arrays_once()
         inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
+        if not self.peft_config:
+            model.requires_grad_(False)
         self.peft_config[adapter_name] = config
         self._notes[adapter_name] = {}
         self._biases.remember(self.trained_biases(adapter_name))

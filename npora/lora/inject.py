@@ -42,9 +42,12 @@ def inject(
     plain = PlainView(model)
     if hasattr(config, "fan_in_fan_out"):
         config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
+    made = {}
     for path in targets:
         rng = Unset() if seed is None else np.random.default_rng([seed, zlib.crc32(path.encode())])
-        adapter, module = make_adapter(plain.linear(path), config, rng, path, shared), plain.modules_by_path[path]
+        made[path] = make_adapter(plain.linear(path), config, rng, path, shared)
+    for path, adapter in made.items():  # none is refused any more
+        module = plain.modules_by_path[path]
         if not isinstance(module, Adapted):
             module = Adapted(plain.linear(path))
             model.set_submodule(path, module)

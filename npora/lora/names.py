@@ -31,6 +31,9 @@ class PeftType(str, Enum):
     LOHA = "LOHA"
     HIRA = "HIRA"
     IA3 = "IA3"
+    OFT = "OFT"
+    HRA = "HRA"
+    ROAD = "ROAD"
 
 
 def plain(value: object) -> object:

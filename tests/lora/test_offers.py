@@ -79,8 +79,8 @@ def changes_bias(method: type[Adapter]) -> bool:
     """Whether the b′ of one of its samples is another array than b."""
     found = []
     for fields in method.samples.values():
-        layer = adapted_layer(Linear(3, 2), method.config_class(**fields), np.random.default_rng(0), "dense")
-        adapter, b = layer.adapters["default"], np.ones(2, np.float32)
+        layer = adapted_layer(Linear(3, 4), method.config_class(**fields), np.random.default_rng(0), "dense")
+        adapter, b = layer.adapters["default"], np.ones(4, np.float32)
         found.append(adapter.merged(layer.base_layer.matrix, b, *adapter.theta)[1] is not b)
     return any(found)
 
@@ -97,4 +97,4 @@ def test_each_sample_of_a_method_means_that_method_and_has_a_name_of_its_own() -
     assert all(method.samples for method in METHODS) and len(set(names)) == len(names)
     for method in METHODS:
         for fields in method.samples.values():
-            assert method_of(method.config_class(**fields), Linear(2, 3)) is method
+            assert method_of(method.config_class(**fields), Linear(2, 4)) is method

@@ -14,7 +14,8 @@ from tests.lora.cases import METHODS, adapted
 # Of those that have an order of their own: beside the layer's one forward and one backward.
 PRODUCTS = {
     "lora_linear": (2, 4), "pissa_linear": (4, 6), "olora_linear": (4, 6), "dora_linear": (2, 4),
-    "vera_linear": (2, 2), "ia3": (0, 0), "ia3_feedforward": (0, 0),
+    "vera_linear": (2, 2), "ia3": (0, 0), "ia3_feedforward": (0, 0), "hra_linear": (2, 4),
+    "road_linear": (0, 0),
 }  # fmt: skip
 
 

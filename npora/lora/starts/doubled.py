@@ -80,7 +80,7 @@ def kept_start(config: Any) -> str | None:
     """Return the name of the start that a config's adapter takes away again, where it has one."""
     name = getattr(config, "init_lora_weights", True)
     start = start_of(name)
-    return name if start is not None and start.is_kept else None
+    return str(name) if start is not None and start.is_kept else None
 
 
 def _twice(config: Any) -> Any:
