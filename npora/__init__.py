@@ -16,6 +16,7 @@ from npora.lora import (
     HiraConfig,
     HRAConfig,
     IA3Config,
+    LNTuningConfig,
     LoHaConfig,
     LoraConfig,
     OFTConfig,
@@ -53,10 +54,10 @@ __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "OFTConfig",
-    "PeftModel", "ProgressCallback", "RoadConfig", "TaskType", "Trainer", "TrainerCallback", "TrainerControl",
-    "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
+    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoraConfig",
+    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "TaskType", "Trainer", "TrainerCallback",
+    "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model",
+    "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

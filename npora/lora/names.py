@@ -33,6 +33,7 @@ class PeftType(str, Enum):
     IA3 = "IA3"
     OFT = "OFT"
     HRA = "HRA"
+    LN_TUNING = "LN_TUNING"
     ROAD = "ROAD"
 
 

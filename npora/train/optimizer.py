@@ -12,7 +12,7 @@ from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.state import trainable
 
 # Parts of names by which transformers knows biases, T5's table of biases among them, and the norms of other makers.
-_EXEMPT = re.compile(r"bias|layernorm|rmsnorm|(^|[._])norm(\.|$)")
+_EXEMPT = re.compile(r"bias|ln_tuning|layernorm|rmsnorm|(^|[._])norm(\.|$)")
 
 
 def make_optimizer(model: Module, args: TrainingArguments) -> Optimizer:

@@ -25,7 +25,7 @@ class Method:
     tolerances: dict[str, Any] = field(default_factory=dict)
 
 
-METHODS = [Method(name, config) for name, config in adapters.CONFIGS.items()]
+METHODS = [Method(name, config) for name, config in adapters.CONFIGS.items() if adapters.goes_on(config, Linear)]
 
 
 def adapted(

@@ -65,8 +65,8 @@ class HRA(Adapter):
 
     Identity: the loss does not see the length of u, so u·du = 0, column by column.
 
-    PEFT forms the i × i matrix of the chain at each forward. It goes on Linear alone. The paper adds a penalty on
-    ‖G − 1‖, which PEFT has not.
+    It is good where W's geometry is to stay, as OFT is, with half the numbers of a LoRA. PEFT forms the i × i matrix of
+    the chain at each forward, and goes on Linear alone. The paper adds a penalty on ‖G − 1‖, which PEFT has not.
     """
 
     config_class = HRAConfig

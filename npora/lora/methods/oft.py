@@ -75,8 +75,9 @@ class OFT(Adapter):
     Beside the layer's own there are a product with i/k columns forward and two backward, and some of single blocks.
     Kept is x, where Q is trained. Q starts as 0, so that a fresh adapter leaves its layer as it is.
 
-    The paper turns W's outputs, whole or in blocks (W′ = R W); PEFT turns its inputs, since version 0.16, and goes on
-    Linear alone. Its two forms of R turn to opposite sides.
+    It is good where what a model can do is to stay, as where it draws. The paper has the exact form; PEFT's default is
+    the one that is cut off, which turns to the other side. PEFT goes on Linear alone, and, as here, turns x instead of
+    forming W Rᵀ.
     """
 
     config_class = OFTConfig
