@@ -48,7 +48,7 @@ def create_loraplus_optimizer(
     kept: list[Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_B = "lora_B" in name or parameter.data.ndim == 1
+            is_B = takes_ratio(name, parameter)
             (of_A if not is_B else kept if "bias" in name or id(parameter) in norms else of_B).append(parameter)
     groups = [
         {"params": of_A, "lr": lr, "weight_decay": loraplus_weight_decay},
@@ -56,3 +56,8 @@ def create_loraplus_optimizer(
         {"params": kept, "lr": lr * loraplus_lr_ratio, "weight_decay": 0.0},
     ]
     return optimizer_cls([group for group in groups if group["params"]], lr=lr, **options)
+
+
+def takes_ratio(name: str, parameter: Parameter) -> bool:
+    """Say whether a parameter's rate is λ lr: that of each `lora_B`, and of all that have one axis."""
+    return "lora_B" in name or parameter.data.ndim == 1
