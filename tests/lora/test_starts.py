@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import LoraConfig, PeftModel, get_peft_model
+from npora import LoraConfig, PeftModel, Trainer, TrainingArguments, get_peft_model
 from npora.files import load_file, save_file
-from npora.lora.starts import start_of
+from npora.lora.starts import STARTS, Start, begun, start_of
 from npora.lora.starts.orthogonal import orthogonal
 from npora.lora.starts.pissa import randomised_svd
+from npora.machine import blas
 from npora.nn import Conv1D, Linear
 from tests.lora.cases import Method, adapted
 from tests.tiny import tiny_bert
@@ -167,6 +169,41 @@ def test_a_rank_above_the_matrixs_is_refused_with_the_layers_name(start: str) ->
         get_peft_model(tiny_bert(), replace(config(start), r=99))
 
 
+def test_a_start_decomposes_on_one_thread_so_that_its_bits_are_those_of_any_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library, seen = blas._functions(), []
+    if library is None:
+        pytest.skip("not OpenBLAS")
+
+    def begin(W: Any, r: int, s: float, rng: Any) -> Any:
+        seen.append(library[0]())
+        return W, W
+
+    monkeypatch.setitem(STARTS, "olora", Start(begin, False))
+    begun("olora", np.zeros((2, 2)), 2, 1.0, np.random.default_rng(0), "")
+    assert seen == [1]
+
+
 def test_there_is_a_start_for_each_name_and_for_no_other() -> None:
     assert all(start_of(name) for name in (*KEPT, "orthogonal"))
     assert not any(start_of(name) for name in (True, False, "gaussian", "pissa_niter_1234", "pissa_niter_-1", None))
+
+
+@pytest.mark.parametrize("start", [*KEPT, "orthogonal"])
+def test_a_training_that_is_resumed_is_the_unbroken_one(tmp_path: Path, start: str) -> None:
+    rows = [{"input_ids": [3, 4, 5 + n], "labels": n % 2} for n in range(8)]
+
+    def run(folder: Path, resume: bool) -> Any:
+        model = get_peft_model(tiny_bert(), config(start, task_type="SEQ_CLS"))
+        arguments = TrainingArguments(
+            str(folder), max_steps=4, per_device_train_batch_size=2, learning_rate=0.01, save_strategy="steps",
+            save_steps=2,
+        )  # fmt: skip
+        Trainer(model, arguments, train_dataset=rows).train(resume_from_checkpoint=resume)
+        return model
+
+    whole = run(tmp_path, False)
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    assert logits(run(tmp_path, True)) == logits(whole)
+    assert logits(PeftModel.from_pretrained(tiny_bert(), tmp_path / "checkpoint-4")) == logits(whole)

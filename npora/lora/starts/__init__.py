@@ -15,6 +15,7 @@ import numpy as np
 from npora.lora.starts.olora import olora
 from npora.lora.starts.orthogonal import orthogonal
 from npora.lora.starts.pissa import pissa, pissa_niter
+from npora.machine.blas import on_one_thread
 from npora.nn.module import Array
 
 Begin = Callable[[Array, int, float, np.random.Generator], tuple[Array, Array]]
@@ -56,5 +57,6 @@ def begun(name: str, W: Array, r: int, s: float, rng: np.random.Generator, path:
             f"init_lora_weights={name!r} takes r directions of W, and {path or 'this'}, of shape {tuple(W.shape)}, has "
             f"{min(W.shape)}; got the rank {r}: give it a lower one, in r or rank_pattern"
         )
-    A, B = start.begin(W, r, s, rng)
+    with on_one_thread():  # a decomposition's many small products wait for each other where another program runs
+        A, B = start.begin(W, r, s, rng)
     return np.ascontiguousarray(A), np.ascontiguousarray(B)
