@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from npora.lora.names import renamed
 from npora.nn.module import Backward, Module
 
 
@@ -27,6 +28,10 @@ class ModulesToSaveWrapper(Module):
 
     def delete_adapter(self, name: str) -> None:
         self.modules_to_save.pop(name, None)
+
+    def rename_adapter(self, old: str, new: str) -> None:
+        self.modules_to_save = renamed(self.modules_to_save, old, new)
+        self.active_adapter = new if self.active_adapter == old else self.active_adapter
 
     def active_module(self) -> Module:
         return self.original_module if self.disable_adapters else self.trained_module()
