@@ -2,6 +2,7 @@
 
 from npora.lora.attention import LoRAAttention
 from npora.lora.config import PeftConfig
+from npora.lora.convert import convert_to_lora, save_as_lora
 from npora.lora.folder import adapter_directory
 from npora.lora.linear import LoRALinear
 from npora.lora.methods.hira import HiraConfig
@@ -15,5 +16,6 @@ from npora.lora.record import read_record
 
 __all__ = [
     "HiraConfig", "IA3Config", "LoHaConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel",
-    "PeftType", "TaskType", "VeraConfig", "adapter_directory", "get_peft_model", "read_record",
+    "PeftType", "TaskType", "VeraConfig", "adapter_directory", "convert_to_lora", "get_peft_model", "read_record",
+    "save_as_lora",
 ]  # fmt: skip
