@@ -13,9 +13,10 @@ from npora.lora.methods.vera import VeraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
 from npora.lora.record import read_record
+from npora.lora.status import get_layer_status, get_model_status
 
 __all__ = [
     "HiraConfig", "IA3Config", "LoHaConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel",
-    "PeftType", "TaskType", "VeraConfig", "adapter_directory", "convert_to_lora", "get_peft_model", "read_record",
-    "save_as_lora",
+    "PeftType", "TaskType", "VeraConfig", "adapter_directory", "convert_to_lora", "get_layer_status",
+    "get_model_status", "get_peft_model", "read_record", "save_as_lora",
 ]  # fmt: skip

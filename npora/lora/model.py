@@ -16,6 +16,7 @@ from npora.lora.fit import check_fit, plan, read_tensors, refuse_large_ranks, sh
 from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
+from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
 from npora.lora.weighted import Weighted
 from npora.nn.module import Array, Module
 
@@ -41,6 +42,14 @@ class PeftModel(Weighted):
         """Call the base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
         base: Any = self.base_model.model
         return np.asarray(base.generate(*args, **options))
+
+    def get_layer_status(self) -> list[TunerLayerStatus]:
+        """Say how each layer's adapters stand: which are active, merged, trained."""
+        return get_layer_status(self)
+
+    def get_model_status(self) -> TunerModelStatus:
+        """Say how the adapters stand: which are active, merged, trained, and where layers do not agree."""
+        return get_model_status(self)
 
     @property
     def config(self) -> Any:
