@@ -10,6 +10,7 @@ import numpy as np
 
 from npora.lora import several
 from npora.lora.adapter import Adapter
+from npora.lora.mixed import acting
 from npora.lora.names import renamed
 from npora.nn.dropout import active_rng
 from npora.nn.linear import Linear
@@ -62,9 +63,10 @@ class Adapted(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self._merged is not None and not self.disable_adapters:
             return self._merged_forward(x, self._merged)
-        if self.disable_adapters or not self.active_adapters:
+        names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
+        if self.disable_adapters or not names:
             return self.base_layer(x)
-        active = [self.adapters[name] for name in self.active_adapters]
+        active = [self.adapters[name] for name in names]
         return several.forward(x, self.base_layer, [(one, active_rng(self, one.dropout_p, rng)) for one in active])
 
     @property

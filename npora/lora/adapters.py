@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from npora.lora.files import Origin, base_name, digest
 from npora.lora.fit import Plan
 from npora.lora.inject import PlainView, base_parameters, check_name, inject, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
+from npora.lora.mixed import BASE, by_adapter, joined, refuse_backward
 from npora.lora.names import names_match, renamed
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.lora.shared import LoraModel
@@ -48,8 +49,45 @@ class Adapters(Module):
         self._off: list[object] = []  # one for each disable_adapter() that is being run
         self._were_off: set[int] = set()  # the ids of layers that were switched off before the first of them
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        return self.base_model(*args, **kwargs)
+    def forward(self, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, Backward]:
+        """Call the base with the active adapters, or each row of a batch with the adapter that is named for it.
+
+        adapter_names : for inference, a name for each row, "__base__" for none
+
+        Raises
+        ------
+        ValueError: another number of names than of rows, a name that there is not.  RuntimeError: one is merged, or
+        backward is called.
+        """
+        if adapter_names is None:
+            return self.base_model(*args, **kwargs)
+        names = self._checked_rows(adapter_names, args, kwargs)
+
+        def call(*some: Any, **others: Any) -> Any:
+            output, _ = self.base_model(*some, **others)
+            getattr(output, "logits", None)  # computed now, while its adapter acts
+            return output
+
+        rows, outputs = by_adapter(names, call, args, kwargs)
+        return joined(outputs, list(rows.values())), refuse_backward
+
+    def _checked_rows(self, names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
+        if isinstance(names, str):
+            raise TypeError(f"adapter_names must be a list of names, one for each row; got {names!r}")
+        for name in names:
+            if name != BASE:
+                self._refuse_unknown(name)
+        first = next((value for value in (*args, *keywords.values()) if isinstance(value, np.ndarray | list)), ())
+        if len(first) != len(names) or not len(names):
+            raise ValueError(f"adapter_names must name an adapter for each row: {len(first)} rows, {len(names)} names")
+        self._refuse_merged("pass adapter_names")
+        if self.training or keywords.get("rng") is not None:
+            raise ValueError("adapter_names are for inference: call eval(), and pass no rng")
+        if self._biases and BASE in names:
+            raise ValueError(
+                f"{BASE} has no rows of its own beside an adapter that trains biases: use disable_adapter()"
+            )
+        return list(names)
 
     @property
     def active_adapter(self) -> str:

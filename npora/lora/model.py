@@ -16,6 +16,7 @@ from npora.lora.fit import check_fit, plan, read_tensors, refuse_large_ranks, sh
 from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
+from npora.lora.mixed import by_adapter, texts_joined
 from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
 from npora.lora.weighted import Weighted
 from npora.nn.module import Array, Module
@@ -39,9 +40,20 @@ class PeftModel(Weighted):
         self.set_adapter(adapter_name)
 
     def generate(self, *args: Any, **options: Any) -> Array:
-        """Call the base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
+        """Call the base model's `generate`, with the active adapters, or with `adapter_names`, one for each prompt.
+
+        Raises AttributeError where the base has none; with adapter_names, as a call of the model does.
+        """
         base: Any = self.base_model.model
-        return np.asarray(base.generate(*args, **options))
+        if (adapter_names := options.pop("adapter_names", None)) is None:
+            return np.asarray(base.generate(*args, **options))
+        names = self._checked_rows(adapter_names, args, options)
+        rows, texts = by_adapter(names, base.generate, args, options)
+        settings = (getattr(base, "generation_config", None), base.config)
+        pads = [options.get("pad_token_id"), *(getattr(one, "pad_token_id", None) for one in settings)]
+        ends = [options.get("eos_token_id"), *(getattr(one, "eos_token_id", None) for one in settings)]
+        pad = next((token for token in (*pads, *ends) if token is not None), None)
+        return texts_joined(texts, list(rows.values()), pad[0] if isinstance(pad, list) else pad)
 
     def get_layer_status(self) -> list[TunerLayerStatus]:
         """Say how each layer's adapters stand: which are active, merged, trained."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from npora.lora.mixed import acting
 from npora.lora.names import renamed
 from npora.nn.module import Backward, Module
 
@@ -38,7 +39,10 @@ class ModulesToSaveWrapper(Module):
 
     def trained_module(self) -> Module:
         """Return the active adapter's copy, be it switched off or not; the original where it has none."""
-        return self.modules_to_save.get(str(self.active_adapter), self.original_module)
+        names = (str(self.active_adapter),) if acting.names is None else acting.names
+        return next(
+            (self.modules_to_save[name] for name in names if name in self.modules_to_save), self.original_module
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         return self.active_module()(*args, **kwargs)

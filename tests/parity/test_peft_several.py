@@ -11,8 +11,17 @@ import pytest
 import npora
 from npora import get_peft_model
 from tests.parity.both import assert_same_logits, backward
-from tests.parity.reference import assert_same_gradients, npora_bert, reference_bert, torch
+from tests.parity.reference import (
+    BATCH,
+    assert_close,
+    assert_same_gradients,
+    npora_bert,
+    reference_bert,
+    tensors,
+    torch,
+)
 from tests.parity.test_peft import peft
+from tests.parity.test_peft_merging import pair
 
 FIRST: dict[str, Any] = {"target_modules": ["query", "value"]}
 SECOND: dict[str, Any] = {"target_modules": ["value", "key"]}
@@ -50,3 +59,10 @@ def test_what_is_active_together_is_what_it_is_in_peft(tmp_path: Path, kind: str
     assert_same_logits(ours, theirs, 1e-11)
     ours.unmerge_adapter()
     assert_same_logits(ours.merge_and_unload(), theirs.merge_and_unload(), 1e-11)
+
+
+def test_each_row_of_a_batch_goes_by_its_own_adapter_as_in_peft(tmp_path: Path) -> None:
+    theirs, ours = pair(reference_bert(tmp_path), tmp_path, "default", {"r": 3, **FIRST}, {"r": 2, **SECOND})
+    for names in (["second", "__base__", "default"], ["default", "default", "second"], ["__base__"] * 3):
+        found = ours(**BATCH, adapter_names=names)[0].logits
+        assert_close(found, theirs(**tensors(BATCH), adapter_names=names).logits, 1e-12)
