@@ -4,6 +4,7 @@ from npora.lora.attention import LoRAAttention
 from npora.lora.config import PeftConfig
 from npora.lora.convert import convert_to_lora, save_as_lora
 from npora.lora.folder import adapter_directory
+from npora.lora.hotswap import hotswap_adapter
 from npora.lora.linear import LoRALinear
 from npora.lora.methods.hira import HiraConfig
 from npora.lora.methods.ia3 import IA3Config
@@ -18,5 +19,5 @@ from npora.lora.status import get_layer_status, get_model_status
 __all__ = [
     "HiraConfig", "IA3Config", "LoHaConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel",
     "PeftType", "TaskType", "VeraConfig", "adapter_directory", "convert_to_lora", "get_layer_status",
-    "get_model_status", "get_peft_model", "read_record", "save_as_lora",
+    "get_model_status", "get_peft_model", "hotswap_adapter", "read_record", "save_as_lora",
 ]  # fmt: skip
