@@ -23,7 +23,7 @@ IDS = np.array([[3, 5, 7, 2], [4, 6, 2, 2]])
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, Any]:
     """An adapter's folder, and the logits of the model that wrote it."""
-    tiny_bert(num_labels=2).save_pretrained(tmp_path / "base")
+    tiny_bert(num_labels=3).bert.save_pretrained(tmp_path / "base")
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=2)
     model = get_peft_model(
         base, LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", init_lora_weights=False)

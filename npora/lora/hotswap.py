@@ -33,13 +33,12 @@ def hotswap_adapter(
     refuse_others("hotswap_adapter", {"torch_device": torch_device, **idle}, _WHERE, ("torch_device",))
     model._refuse_unknown(adapter_name)
     model._refuse_merged("hotswap_adapter()", adapter_name)
-    if model.trained_biases(adapter_name):
-        raise ValueError(f"adapter '{adapter_name}' trains biases of the base: unload() it, and load the other one")
     trained = any(parameter.requires_grad for parameter in model.adapter_parameters(adapter_name).values())
+    is_trainable = not model.peft_config[adapter_name].inference_mode
     new, order, active = f"{adapter_name}-new", list(model.peft_config), model.active_adapters
     while new in order:
         new += "-"
-    model.load_adapter(model_name_or_path, new, trained, **{key: where[key] for key in _WHERE if key in where})
+    model.load_adapter(model_name_or_path, new, is_trainable, **{key: where[key] for key in _WHERE if key in where})
     others = [name for name in active if name != adapter_name]
     shared = {path: name for name in others for path in model._saved_paths(name)}
     if clash := [path for path in model._saved_paths(new) if path in shared and adapter_name in active]:

@@ -44,6 +44,10 @@ def test_an_adapter_is_another_at_once_and_keeps_its_name_and_state(tmp_path: Pa
     assert type(model.peft_config["first"]) is type(CONFIGS[kind])
     assert {p.requires_grad for p in model.adapter_parameters("first").values()} == {trained}
     assert not any("-new" in name for name, _ in model.named_parameters())
+    assert not model.peft_config["first"].inference_mode
+    model.peft_config["first"].inference_mode = True
+    hotswap_adapter(model, tmp_path, "first")
+    assert model.peft_config["first"].inference_mode
     model.set_adapter("second")
     model.delete_adapter("first")
     with model.disable_adapter():
