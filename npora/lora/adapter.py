@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from npora.lora.combine import Factors
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
 from npora.nn.contract import checked_input
@@ -78,6 +79,8 @@ class Adapter(Readable):
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
     replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
+    calls_alone : whether forward asks its base for base(x), and beside that for sizes and dtype alone. A layer with
+        adapters on it can then be its base, and of several that are active no matrix is formed
 
     dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
 
@@ -90,6 +93,7 @@ class Adapter(Readable):
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
     adds: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
+    calls_alone: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 
@@ -130,6 +134,10 @@ class Adapter(Readable):
         depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError
+
+    def factored(self) -> Factors | None:
+        """Return s, B, A where ΔW = s B A, whatever W is; None of a method that has no such form."""
+        return None
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         """Return y and its pullback, which adds to the grad of the tensors and returns dx.

@@ -37,6 +37,11 @@ class PeftType(str, Enum):
     ROAD = "ROAD"
 
 
+def renamed(by_name: Mapping[str, _Value], old: str, new: str) -> dict[str, _Value]:
+    """Return the same, in its order, with another name in the place of one that may be among them."""
+    return {new if name == old else name: value for name, value in by_name.items()}
+
+
 def plain(value: object) -> object:
     """Return the string of an enumeration's member, PEFT's own too; any other value as it is."""
     return value.value if isinstance(value, Enum) else value

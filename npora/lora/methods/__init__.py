@@ -3,7 +3,8 @@
 A new method is a file here with its config and its Adapter (`adapter.py` says what either writes, `loha.py` is such a
 page), a line in METHODS, its type in PeftType (`lora/names.py`), and its config's name in `npora.lora` and `npora`. Its
 `samples` are its rows in `npora gradcheck`, in the contracts, and in what is compared with PEFT; a row in
-`tests/lora/test_offers.py` says which of the seam's offers it uses.
+`tests/lora/test_offers.py` says which of the seam's offers it uses. Where its forward asks its base for base(x) alone,
+`calls_alone = True` spares forming a matrix beside other adapters.
 """
 
 from __future__ import annotations

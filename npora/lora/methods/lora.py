@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor, of_a_product
+from npora.lora.combine import Factors
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.starts import begun, start_of
 from npora.machine.product import product
@@ -34,6 +35,7 @@ class LoRA(Adapter):
     """
 
     config_class = LoraConfig
+    calls_alone = True
     tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("lora_A.{}.weight"), "B": Tensor("lora_B.{}.weight")}
     samples: ClassVar[Mapping[str, Any]] = {
         "lora_linear": {"r": 3, "lora_alpha": 7}, "rslora_linear": {"r": 2, "lora_alpha": 5, "use_rslora": True}
@@ -74,6 +76,9 @@ class LoRA(Adapter):
             return dW, db, self.s * product(B.T, dW), self.s * product(dW, A.T)
 
         return W + self.s * product(B, A), b, backward
+
+    def factored(self) -> Factors | None:
+        return Factors(self.s, self.B.data, self.A.data)
 
     def factors(self) -> dict[str, float]:
         return {"α/r": self.s, "r": float(self.r)}
