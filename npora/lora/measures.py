@@ -25,9 +25,9 @@ def effective_rank(values: Array) -> float:
 
 
 def similarity(V: Array, U: Array) -> float:
-    """φ = ‖V Uᵀ‖² / min(k, l), between 0 and 1: how much of the smaller of two subspaces lies in the other.
+    """φ = ‖V Uᵀ‖² / min(r, r′), between 0 and 1: how much of the smaller of two subspaces lies in the other.
 
-    V [k,i] and U [l,i] have orthonormal rows. (The paper's section 7.2; two that are drawn have max(k, l) / i.)
+    V [r,i] and U, of r′ rows, have orthonormal rows. (The paper's section 7.2; two that are drawn have max(r, r′) / i.)
     """
     return float(((V @ U.T) ** 2).sum() / min(len(V), len(U)))
 
