@@ -29,7 +29,7 @@ PAIRS = [(first, second) for case in METHODS for first, second in ((case, case),
 pairs = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-then-".join(case.name for case in pair))
 
 
-def with_two(pair: tuple[Method, Method], i: int = 5, o: int = 3, *, conv: bool = False, bias: bool = True) -> Adapted:
+def with_two(pair: tuple[Method, Method], i: int = 5, o: int = 4, *, conv: bool = False, bias: bool = True) -> Adapted:
     layer = adapted(pair[0], i, o, conv=conv, bias=bias)
     layer.adapters["second"] = adapted(pair[1], i, o, seed=1, conv=conv, bias=bias).adapters["default"]
     layer.active_adapters = ["default", "second"]
@@ -40,7 +40,7 @@ def with_two(pair: tuple[Method, Method], i: int = 5, o: int = 3, *, conv: bool 
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_second_changes_what_the_first_made(pair: tuple[Method, Method], bias: bool) -> None:
     for conv in {False, all(goes_on(case, Conv1D) for case in pair)}:
-        layer, x = with_two(pair, conv=conv, bias=bias), drawn(3, 2, 4, 5)
+        layer, x = with_two(pair, conv=conv, bias=bias), drawn(3, 2, 3, 5)
         base = layer.base_layer
         if base.bias is not None:
             base.bias.requires_grad = True
@@ -51,7 +51,7 @@ def test_the_second_changes_what_the_first_made(pair: tuple[Method, Method], bia
         report = gradcheck(layer, x)
         assert report.ok, report
         y, backward = layer(drawn(3, 0, 5))
-        assert y.shape == (0, 3) and backward(y).shape == (0, 5)
+        assert y.shape == (0, 4) and backward(y).shape == (0, 5)
 
 
 @pytest.mark.parametrize("pair", [p for p in PAIRS if drops(p[0]) or drops(p[1])], ids=lambda p: p[0].name + p[1].name)
@@ -68,7 +68,8 @@ def test_each_drops_out_on_its_own_path(pair: tuple[Method, Method], rates: tupl
     expected, last = x @ base.matrix.T, base.matrix
     for adapter, step in zip(adapters, composed(last, base.bias.data, adapters, np.float64), strict=True):
         dropped = dropout(x, adapter.dropout_p, rng)[0] if adapter.dropout_p else x
-        expected, last = expected + dropped @ (step.matrix - last).T, step.matrix
+        whole = -adapter.s * adapter.B0.data @ adapter.A0.data if hasattr(adapter, "A0") else np.zeros((4, 5))
+        expected, last = expected + dropped @ (step.matrix - last - whole).T + x @ whole.T, step.matrix
     assert step.bias is not None
     y = layer(x, np.random.default_rng(3))[0]
     np.testing.assert_allclose(y, expected + step.bias, rtol=0, atol=1e-12 * max(1, abs(y).max()))
@@ -221,7 +222,7 @@ def test_what_is_kept_beside_an_adapters_tensors_is_kept_under_its_new_name(tmp_
 
 def test_of_three_one_that_needs_the_matrix_is_enough_to_form_it() -> None:
     layer, x = with_two((LORA, LORA)), drawn(3, 4, 5)
-    layer.adapters["third"] = adapted(DORA, 5, 3, seed=2).adapters["default"]
+    layer.adapters["third"] = adapted(DORA, 5, 4, seed=2).adapters["default"]
     for names in (["default", "third", "second"], ["second", "default", "third"]):
         layer.active_adapters = names
         np.testing.assert_allclose(layer(x)[0], layer.merged_linear()(x)[0], rtol=0, atol=1e-12)

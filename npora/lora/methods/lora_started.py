@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from npora.lora.adapter import Merged, Rng, Shared, Tensor
+from npora.lora.combine import Factors
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
 from npora.lora.starts import start_of
@@ -54,6 +57,11 @@ class StartedLoRA(LoRA):
     def fits(cls, config: PeftConfig, base: Module) -> bool:
         start = start_of(getattr(config, "init_lora_weights", True))
         return super().fits(config, base) and start is not None and start.is_kept
+
+    def factored(self) -> Factors:
+        """Return s, [B, −B₀], [A; A₀]: the plain LoRA of rank 2r that this is."""
+        B = np.concatenate([self.B.data, -self.B0.data], axis=1)  # [o,r] → [o,2r]
+        return Factors(self.s, B, np.concatenate([self.A.data, self.A0.data]))  # [r,i] → [2r,i]
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         A, B, A0, B0, s = self.A.data, self.B.data, self.A0.data, self.B0.data, self.s
