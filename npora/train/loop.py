@@ -26,7 +26,7 @@ from npora.train.handler import CallbackHandler
 from npora.train.loaders import TrainLoader
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.optimizer import Schedule
-from npora.train.state import Step, TrainerState
+from npora.train.state import Step, TrainerState, step_rng
 
 
 @dataclass
@@ -61,7 +61,7 @@ def training_step(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> Step:
 
 def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> tuple[float, int, int]:
     """(Σ ℓ) / N, N and the number of tokens. Its gradient is then the parameters' grad."""
-    rng = np.random.default_rng([run.args.seed, 1, run.state.global_step])
+    rng = step_rng(run.args, run.state)
     loss, items, tokens = 0.0, 0, 0
     for i, (rows, batch) in enumerate(batches):
         if i:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from npora.nn.module import Module, Parameter
 from npora.nn.readable import Readable, named_tuple
 from npora.train.arguments import TrainingArguments
@@ -92,6 +94,11 @@ class TrainerState(Readable):
     def mean_loss(self) -> float:
         counted = self.global_step - self.steps_without_labels
         return self.loss_sum / counted if counted else math.nan
+
+
+def step_rng(args: TrainingArguments, state: TrainerState) -> np.random.Generator:
+    """What dropout draws from in the step that is next."""
+    return np.random.default_rng([args.seed, 1, state.global_step])
 
 
 def trainable(model: Module) -> dict[str, Parameter]:
