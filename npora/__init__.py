@@ -35,11 +35,14 @@ from npora.train import (
     DefaultFlowCallback,
     EarlyStoppingCallback,
     ProgressCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    learning_rate_finder,
 )
 
 if TYPE_CHECKING:
@@ -51,8 +54,9 @@ __all__ = [
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
     "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
-    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
+    "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback", "TrainerControl",
+    "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck",
+    "learning_rate_finder", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

@@ -84,7 +84,7 @@ class Task:
 
 class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
-    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type"})
+    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
     length = 128
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:

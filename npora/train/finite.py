@@ -62,7 +62,7 @@ class FiniteCallback(TrainerCallback):
             return
         loader = kwargs["train_dataloader"]
         batches = loader.step(*divmod(state.place, loader.steps))
-        first = first_not_finite(kwargs["model"], batches, step_rng(args, state), args.tokens_at_once)
+        first = first_not_finite(kwargs["objective"], batches, step_rng(args, state), args.tokens_at_once)
         wrong = f"the loss is {step.loss:g}, the gradient's norm {step.grad_norm:g}; the first not finite is {first}"
         if args.on_nonfinite == "skip" and self.skipped < _MOST_SKIPPED:
             self.skipped += 1

@@ -35,7 +35,7 @@ def accumulate_gradients(
     batch: Mapping[str, Any],
     rng: np.random.Generator | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Add the gradient of the *sum* of the labels' losses to the parameters' grad; returns (that sum, their number).
 
     model : forward takes the batch's arrays by name, and returns (output, backward), where output.loss is a mean over
@@ -60,7 +60,7 @@ def accumulate_gradients(
     else:
         sums = _InOrder(get_num_threads())
 
-        def work(i: int) -> tuple[float, int]:
+        def work(i: int) -> tuple[float, float]:
             try:
                 sums.wait_to_begin(i)
                 with gradients_apart() as gradients:
@@ -83,12 +83,12 @@ def pieces(batch: Mapping[str, Any], rng: Rng, tokens_at_once: int) -> list[tupl
     return [(part, None if rng is None else np.random.default_rng(int(rng.integers(1 << 62)))) for part in parts]
 
 
-def losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: Rng) -> tuple[float, int]:
+def losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: Rng) -> tuple[float, float]:
     """Of a micro-batch: the sum of the labels' losses, whose gradient is added, and their number."""
     with backward_once():
         output, backward = model(**batch, rng=rng)
         backward(float(output.num_items))
-    return float(output.loss) * output.num_items, int(output.num_items)
+    return float(output.loss) * output.num_items, output.num_items
 
 
 class _InOrder:
@@ -121,7 +121,7 @@ class Inferred(NamedTuple):
 
     logits: Array | None
     loss_sum: float
-    items: int
+    items: float
 
 
 def infer(
@@ -134,7 +134,7 @@ def infer(
     def work(piece: Mapping[str, Any]) -> Inferred:
         with no_grad():
             output, _ = model(**piece, **options)
-            items = int(output.num_items) if output.loss is not None else 0
+            items = output.num_items if output.loss is not None else 0
             loss = float(output.loss) * items if items else 0.0
             return Inferred(output.logits if keep_logits else None, loss, items)
 

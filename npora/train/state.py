@@ -16,7 +16,7 @@ from npora.train.arguments import TrainingArguments
 class Step(NamedTuple):
     """What one step was.
 
-    loss : the mean over its `items` labels, nan where there are none
+    loss : the mean over its `items` labels, nan where there are none; one of a class that has a weight counts so often
     grad_norm : of all gradients, before clipping
     tokens : of its batches, without padding
     """
@@ -25,7 +25,7 @@ class Step(NamedTuple):
     grad_norm: float
     learning_rate: float
     tokens: int
-    items: int
+    items: float
 
     def __repr__(self) -> str:
         return named_tuple(self)

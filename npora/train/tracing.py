@@ -12,6 +12,7 @@ from npora.nn import Module
 from npora.nn.module import Array, Parameter
 from npora.nn.watching import Seen, watching
 from npora.train.batches import Batch
+from npora.train.losses import inner
 from npora.train.micro_batches import losses_and_gradient, pieces
 from npora.train.state import trainable
 
@@ -28,7 +29,7 @@ def first_not_finite(
     each module's forward and backward is looked at. Of a module within another the inner one is the first, and so the
     name is as narrow as modules are. The gradients that the parameters have are left as they are.
     """
-    named = trainable(model)
+    named = trainable(inner(model))
     parameters = list(named.values())
     before = [parameter.grad for parameter in parameters]
     try:
@@ -65,7 +66,7 @@ def _of_a_piece(model: Module, piece: Mapping[str, Any], rng: np.random.Generato
             found.append(_said(seen))
 
     with np.errstate(over="ignore", invalid="ignore"):
-        with watching(model, see):
+        with watching(inner(model), see):
             loss, _ = losses_and_gradient(model, piece, rng)
         return found[0] if found else "" if np.isfinite(loss) else f"the loss of finite outputs, {loss}"
 
