@@ -40,7 +40,7 @@ class RangeTest(NamedTuple):
 
     def suggestion(self) -> float | None:
         """The rate at which the loss falls fastest over log lr; None where it nowhere falls. The slope at a rate is
-        that of the least-squares line through the losses around it: over a step alone it would be the noise of batches."""
+        that of the least-squares line through the losses around it: over a step it would be the noise of batches."""
         beside = max(1, round(_AROUND * len(self.lr)))
         loss, offsets = np.asarray(self.loss)[np.isfinite(self.loss)], np.arange(-beside, beside + 1)
         if len(loss) < len(offsets):

@@ -139,6 +139,20 @@ def test_a_users_loss_is_learnt_in_the_models_place(tmp_path: Path) -> None:
         np.testing.assert_allclose(runs[1][name], value, atol=1e-7)
 
 
+@pytest.mark.parametrize(("name", "number"), [("gpt2", 3), ("bert", 5)])
+def test_what_is_divided_by_are_the_labels_that_count(name: str, number: int) -> None:
+    """No token comes before a causal model's first label, and none stands at padding."""
+    seen: list[Any] = []
+
+    def own(outputs: Any, labels: Any, num_items_in_batch: int) -> Any:
+        seen.append((labels.tolist(), num_items_in_batch))
+        return 0.0, lambda dloss=1.0: np.zeros_like(outputs.logits)
+
+    batch = {"input_ids": [[3, 5, 2], [6, 2, 0]], "attention_mask": [[1, 1, 1], [1, 1, 0]]}
+    output, _ = WithLoss(made(name), own)(**batch, labels=[[3, 5, 2], [6, 2, 7]])
+    assert seen == [([[3, 5, 2], [6, 2, -100]], number)] and output.num_items == number
+
+
 @pytest.mark.parametrize(
     ("own", "message"),
     [

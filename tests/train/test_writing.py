@@ -51,6 +51,7 @@ def test_keywords_win_over_the_arguments_and_these_over_the_config(tmp_path: Pat
     more = trainer.predict(PAIRS, max_new_tokens=9, num_beams=1).predictions
     alone = model.generate(np.array([SOURCES[2]]), max_new_tokens=9, num_beams=1)[0]
     assert more[2, : len(alone)].tolist() == alone.tolist() and more.shape[1] > 4
+    assert (trainer.predict(PAIRS, max_length=10, num_beams=1).predictions == more).all()
 
 
 def test_options_that_nobody_uses_and_models_that_write_behind_their_rows_are_refused(tmp_path: Path) -> None:
