@@ -24,10 +24,11 @@ from dataclasses import asdict
 from typing import Any
 
 from npora.commands import output
+from npora.commands.encoding import encoded
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
-from npora.commands.rows import add_columns, columns, encoded, length, read, refuse_idle_options
+from npora.commands.rows import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
+from npora.data.columns import rows_of
 from npora.data.dataset import Row
 from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from npora.train import EvalPrediction
@@ -70,7 +71,11 @@ class Task:
 
     def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
         """What the model is given for a row: one row, or several where a long text becomes windows."""
-        raise NotImplementedError
+        return self.encode_all([row], tokenizer, length)[0]
+
+    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
+        """That of each row, in one call of the tokenizer where it takes many."""
+        return [self.encode(row, tokenizer, length) for row in rows]
 
     def metrics(self, classes: Classes | None) -> Any:
         """compute_metrics for a Trainer."""
@@ -94,11 +99,12 @@ class Classification(Task):
             label2id=classes.label2id, problem_type=classes.problem_type,
         )  # fmt: skip
 
-    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
-        encoded: Row = tokenizer(row["text"], row.get("text_pair"), truncation=length is not None, max_length=length)
-        if not encoded["input_ids"]:
-            encoded = _empty_text(tokenizer)
-        return [{**encoded, "label": row["label"]} if "label" in row else encoded]
+    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
+        pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+        options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
+        encoded = rows_of(tokenizer([row["text"] for row in rows], pairs, **options), "a tokenizer")
+        encoded = [own if own["input_ids"] else _empty_text(tokenizer) for own in encoded]
+        return [[{**e, "label": r["label"]} if "label" in r else e] for e, r in zip(encoded, rows, strict=True)]
 
     def metrics(self, classes: Classes | None) -> Any:
         problem = None if classes is None else classes.problem_type
@@ -132,9 +138,10 @@ class Seq2SeqLM(Task):
     def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
         return read_texts(path, columns.text, columns.prompt or "prompt")
 
-    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
+    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
-        return [tokenizer(row["prompt"], text_target=row["text"], **options)]
+        prompts, texts = ([row[name] for row in rows] for name in ("prompt", "text"))
+        return [[row] for row in rows_of(tokenizer(prompts, text_target=texts, **options), "a tokenizer")]
 
 
 def is_plain(path: str) -> bool:

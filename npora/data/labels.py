@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from npora.files.refusal import shortened
 
@@ -15,7 +18,8 @@ _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_cla
 
 
 class Labels:
-    """Takes the labels as a file has them, each with its place, and gives their numbers when all are there."""
+    """Takes the labels as a file has them, each with its place, and gives their numbers when all are there. Of each
+    label it keeps one, with the first of its places."""
 
     def __init__(self, num_labels: int | None, label2id: Mapping[str, int] | None, problem_type: str | None) -> None:
         if problem_type not in _PROBLEMS:
@@ -23,23 +27,35 @@ class Labels:
         self.problem_type = problem_type or ("regression" if num_labels == 1 else "single_label_classification")
         self.num_labels = num_labels if num_labels is not None or label2id is None else len(label2id)
         self.label2id = None if label2id is None else dict(label2id)
-        self._given: list[tuple[Any, str]] = []
+        self._given: list[tuple[Any, str]] = []  # the distinct ones
+        self._known_places: dict[Any, int] = {}  # where they are among these
+        self._places = array("q")  # of every label
 
     def add(self, value: Any, where: str) -> None:
-        self._given.append((value, where))
+        key = type(value), repr(value) if isinstance(value, list | dict) else value
+        if (place := self._known_places.get(key)) is None:
+            place = self._known_places[key] = len(self._given)
+            self._given.append((value, where))
+        self._places.append(place)
 
-    def numbers(self) -> list[Any]:
+    def numbers(self) -> Sequence[Any]:
         """An int for each label; a float in regression; a list of floats where a text has several classes.
 
         Raises
         ------
         ValueError: what is none of these, with its place.
         """
-        if self.problem_type == "regression":
-            return [_number(value, where) for value, where in self._given]
         if self.problem_type == "multi_label_classification":
-            return self._several()
-        return self._classes(self._given)
+            several = self._several()
+            return [several[place] for place in self._places]
+        places = np.frombuffer(self._places, np.int64)
+        if self.problem_type == "regression":
+            fitted = np.array([_number(value, where) for value, where in self._given], np.float64)
+            return array("d", fitted[places].tobytes())
+        classes = self._classes(self._given)
+        if any(abs(label) >= 2**62 for label in classes):
+            return [classes[place] for place in self._places]
+        return array("q", np.array(classes, np.int64)[places].tobytes())
 
     def _classes(self, given: list[tuple[Any, str]]) -> list[int]:
         """The number of each class. Whether labels are names or numbers holds for the whole file."""

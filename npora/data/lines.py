@@ -41,12 +41,14 @@ def lines_of(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
             if raw.startswith(_UTF16):
                 raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        for line in io.StringIO(_decoded(raw, f"{name}, line {number + 1}"), newline=""):
+        text = _decoded(raw, name, number + 1)
+        for line in io.StringIO(text, newline="") if "\r" in text else (text,):
             number += 1
             yield number, line
 
 
-def _decoded(raw: bytes, where: str) -> str:
+def _decoded(raw: bytes, name: str, number: int) -> str:
+    where = f"{name}, line {number}"
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+from npora.data.columns import Columns, Strings
 from npora.data.dataset import Dataset, Row
 from npora.data.labels import Labels
 from npora.data.lines import Path, lines
@@ -71,14 +73,15 @@ def read_examples(
     """
     columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
     labels = Labels(num_labels, label2id, problem_type)
-    rows: list[Row] = []
+    found: dict[str, Any] = {name: Strings() for name in columns}
     for where, row in _rows(path, [*columns.values()] + ([] if label_column is None else [label_column])):
-        rows.append({name: _text(row, column, where) for name, column in columns.items()})
+        for name, column in columns.items():
+            found[name].append(_text(row, column, where))
         if label_column is not None:
             labels.add(row[label_column], where)
     if label_column is not None:
-        rows = [{**row, "label": label} for row, label in zip(rows, labels.numbers(), strict=True)]
-    dataset = Dataset(rows)
+        found["label"] = labels.numbers()
+    dataset = Dataset(Columns(found))
     dataset.label2id = labels.label2id
     return dataset
 
@@ -100,14 +103,23 @@ def read_texts(path: Path, text_column: str, prompt_column: str | None = None, s
     if _suffix(path) == ".txt":
         if prompt_column is not None:
             raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
-        return Dataset({"text": text} for text in _plain(path, sample_by))
+        return _texts({"text": text} for text in _plain(path, sample_by))
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    return Dataset(
-        {name: _text(row, column, where) for name, column in columns.items()}
-        for where, row in _rows(path, [*columns.values()])
-    )
+    return _texts(
+        ({name: _text(row, column, where) for name, column in columns.items()}
+         for where, row in _rows(path, [*columns.values()])),
+        columns,
+    )  # fmt: skip
+
+
+def _texts(rows: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",)) -> Dataset:
+    found = {name: Strings() for name in names}
+    for row in rows:
+        for name, column in found.items():
+            column.append(row[name])
+    return Dataset(Columns(found))
 
 
 def _suffix(path: Path) -> str:
