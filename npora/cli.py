@@ -1,4 +1,5 @@
-"""The commands: npora finetune, evaluate, predict, generate, merge, plot, compare, info, gradcheck, vcurve, taylor."""
+"""The commands: npora finetune, evaluate, predict, generate, merge, check-data, plot, compare, info; gradcheck,
+vcurve, taylor."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from typing import NoReturn
 import numpy as np
 
 import npora
-from npora.commands import compare, evaluate, finetune, generate, info, merge, plot, predict
+from npora.commands import check_data, compare, evaluate, finetune, generate, info, merge, plot, predict
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-                   "plot": plot, "compare": compare, "info": info}  # fmt: skip
+                   "check-data": check_data, "plot": plot, "compare": compare, "info": info}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

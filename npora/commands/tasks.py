@@ -12,6 +12,7 @@ import numpy as np
 from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
 from npora.data.columns import rows_of
 from npora.data.dataset import Row
+from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from npora.train import EvalPrediction
 
@@ -65,7 +66,7 @@ class Task:
     length: ClassVar[int] = 1024
     measured: ClassVar[str] = "perplexity"
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         """The rows of a file, with the texts and the label."""
         raise NotImplementedError
 
@@ -92,11 +93,11 @@ class Classification(Task):
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
     length = 128
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         classes = classes or Classes(None)
         return read_examples(
             path, columns.text, columns.label, classes.num_labels, pair_column=columns.text_pair,
-            label2id=classes.label2id, problem_type=classes.problem_type,
+            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse,
         )  # fmt: skip
 
     def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
@@ -119,9 +120,9 @@ class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by"})
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have rows of their own
-        return read_texts(path, columns.text, columns.prompt, sample_by)
+        return read_texts(path, columns.text, columns.prompt, sample_by, refuse)
 
     def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
         if "prompt" in row:
@@ -135,8 +136,8 @@ class Seq2SeqLM(Task):
     options = frozenset({"prompt_column"})
     length = 512
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
-        return read_texts(path, columns.text, columns.prompt or "prompt")
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse)
 
     def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}

@@ -8,12 +8,16 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 
+from npora.files.refusal import Refuse, raise_it
+
 Path = str | os.PathLike[str]
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     """Each line with its number and its own end, which may be \\n, \\r\\n or \\r. Of a name in .gz those inside.
+
+    refuse : is given the error of a line that cannot be used; where it returns, that line is left out
 
     Raises
     ------
@@ -23,7 +27,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with gzip.open(path, "rb") if name.lower().endswith(".gz") else open(path, "rb") as file:
-            for number, line in lines_of(file, name):
+            for number, line in lines_of(file, name, refuse):
                 yield number, line
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {name}") from None
@@ -33,7 +37,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{name}, after line {number}: not a whole gzip file ({error})") from None
 
 
-def lines_of(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+def lines_of(file: Iterable[bytes], name: str, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     """As `lines`, of a file that is open, each as soon as it comes."""
     number = 0
     for raw in file:
@@ -41,7 +45,12 @@ def lines_of(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
             if raw.startswith(_UTF16):
                 raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        text = _decoded(raw, name, number + 1)
+        try:
+            text = _decoded(raw, name, number + 1)
+        except ValueError as error:
+            refuse(error)
+            number += 1
+            continue
         for line in io.StringIO(text, newline="") if "\r" in text else (text,):
             number += 1
             yield number, line
