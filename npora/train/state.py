@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from npora.nn.module import Module, Parameter
 from npora.nn.readable import Readable, named_tuple
 from npora.train.arguments import TrainingArguments
+from npora.train.log_history import LogHistory
 
 
 class Step(NamedTuple):
@@ -44,7 +46,7 @@ class TrainerState(Readable):
     steps_without_labels: int = 0  # or without a finite loss: they add nothing to loss_sum
     best_metric: float | None = None
     best_model_checkpoint: str | None = None  # the folder's name, in output_dir
-    log_history: list[dict[str, Any]] = field(default_factory=list)
+    log_history: MutableSequence[dict[str, Any]] = field(default_factory=LogHistory)
 
     # In a checkpoint where they say something alone.
     steps_left_out: int = 0  # of epochs that a callback stopped
