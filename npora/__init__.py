@@ -14,10 +14,14 @@ from npora.data import (
 )
 from npora.lora import (
     HiraConfig,
+    HRAConfig,
     IA3Config,
+    LNTuningConfig,
     LoHaConfig,
     LoraConfig,
+    OFTConfig,
     PeftModel,
+    RoadConfig,
     TaskType,
     VeraConfig,
     get_peft_model,
@@ -53,10 +57,10 @@ __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
-    "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback", "TrainerControl",
-    "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck",
-    "learning_rate_finder", "no_grad", "set_num_threads",
+    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoraConfig",
+    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments",
+    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

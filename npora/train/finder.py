@@ -23,7 +23,7 @@ from npora.train.checks import check_trainable
 from npora.train.handler import CallbackHandler
 from npora.train.loaders import TrainLoader
 from npora.train.loop import Run, forward_and_backward
-from npora.train.optimizer import Schedule, make_optimizer
+from npora.train.optimizer import Schedule, lr_ratio, make_optimizer
 from npora.train.state import TrainerState, trainable
 from npora.train.trainer import Trainer
 
@@ -127,7 +127,7 @@ def learning_rate_finder(
                     if is_over or not (math.isfinite(loss) and math.isfinite(norm)):
                         break
                     for group in optimizer.param_groups:
-                        group["lr"] = rate
+                        group["lr"] = rate * lr_ratio(group)
                     with np.errstate(over="ignore", invalid="ignore"):
                         optimizer.step()
                 state.global_step += 1
