@@ -7,10 +7,12 @@ import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 from npora.files.refusal import Refuse, raise_it
 
 Path = str | os.PathLike[str]
+_LEAST, _TIMES = 1 << 25, 100  # a .gz file may unpack to so many bytes, or to so many times its own
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -26,7 +28,7 @@ def lines(path: Path, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     name = os.fspath(path)
     number = 0
     try:
-        with gzip.open(path, "rb") if name.lower().endswith(".gz") else open(path, "rb") as file:
+        with open(path, "rb") as raw, _unpacked(raw, name) if name.lower().endswith(".gz") else raw as file:
             for number, line in lines_of(file, name, refuse):
                 yield number, line
     except FileNotFoundError:
@@ -35,6 +37,31 @@ def lines(path: Path, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
         raise IsADirectoryError(f"{name} is a directory; pass a file of examples") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{name}, after line {number}: not a whole gzip file ({error})") from None
+
+
+def _unpacked(raw: BinaryIO, name: str) -> BinaryIO:
+    most = max(_LEAST, _TIMES * os.fstat(raw.fileno()).st_size)
+    return io.BufferedReader(_Bounded(gzip.GzipFile(fileobj=raw, mode="rb"), most, name))
+
+
+class _Bounded(io.RawIOBase):
+    """What another file gives, up to so many bytes: a small file may unpack to more than a machine holds."""
+
+    def __init__(self, file: gzip.GzipFile, most: int, name: str) -> None:
+        self._file, self._left, self._most, self._name = file, most, most, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        number = self._file.readinto(buffer)
+        self._left -= number
+        if self._left < 0:
+            raise ValueError(
+                f"{self._name} unpacks to more than {self._most:,} bytes, {_TIMES} times its size, which no text does: "
+                "where it is right, unpack it first, with gunzip"
+            )
+        return number
 
 
 def lines_of(file: Iterable[bytes], name: str, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
