@@ -101,9 +101,12 @@ class Classification(Task):
         )  # fmt: skip
 
     def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
-        pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
-        encoded = rows_of(tokenizer([row["text"] for row in rows], pairs, **options), "a tokenizer")
+        if len(rows) == 1:  # so that an error is of the text, and of no place in a list
+            encoded = [tokenizer(rows[0]["text"], rows[0].get("text_pair"), **options)]
+        else:
+            pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+            encoded = rows_of(tokenizer([row["text"] for row in rows], pairs, **options), "a tokenizer")
         encoded = [own if own["input_ids"] else _empty_text(tokenizer) for own in encoded]
         return [[{**e, "label": r["label"]} if "label" in r else e] for e, r in zip(encoded, rows, strict=True)]
 
