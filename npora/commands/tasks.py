@@ -103,7 +103,7 @@ class Classification(Task):
     def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
         if len(rows) == 1:  # so that an error is of the text, and of no place in a list
-            encoded = [tokenizer(rows[0]["text"], rows[0].get("text_pair"), **options)]
+            encoded: list[Row] = [tokenizer(rows[0]["text"], rows[0].get("text_pair"), **options)]
         else:
             pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
             encoded = rows_of(tokenizer([row["text"] for row in rows], pairs, **options), "a tokenizer")
