@@ -45,11 +45,14 @@ from npora.train import (
     DefaultFlowCallback,
     EarlyStoppingCallback,
     ProgressCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    learning_rate_finder,
 )
 
 if TYPE_CHECKING:
@@ -63,9 +66,9 @@ __all__ = [
     "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
     "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoraConfig",
-    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "TaskType", "Trainer", "TrainerCallback",
-    "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model",
-    "gradcheck", "no_grad", "set_num_threads",
+    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments",
+    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

@@ -1,4 +1,9 @@
+<<<<<<< HEAD
 """The commands: npora finetune, evaluate, predict, generate, merge, inspect, info, gradcheck, vcurve, taylor."""
+=======
+"""The commands: npora finetune, evaluate, predict, generate, merge, check-data, plot, compare, info; gradcheck,
+vcurve, taylor."""
+>>>>>>> wt-train2
 
 from __future__ import annotations
 
@@ -14,11 +19,19 @@ from typing import NoReturn
 import numpy as np
 
 import npora
+<<<<<<< HEAD
 from npora.commands import evaluate, finetune, generate, info, inspect, merge, predict
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
                    "inspect": inspect, "info": info}  # fmt: skip
+=======
+from npora.commands import check_data, compare, evaluate, finetune, generate, info, merge, plot, predict
+from npora.train.interruption import Interrupted, Terminated
+
+_WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
+                   "check-data": check_data, "plot": plot, "compare": compare, "info": info}  # fmt: skip
+>>>>>>> wt-train2
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

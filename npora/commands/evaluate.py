@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 
+from npora.commands.encoding import encoded
 from npora.commands.loading import add_model, agree_on_the_end, load
-from npora.commands.rows import add_columns, columns, encoded, length, read, refuse_idle_options
+from npora.commands.rows import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes
 from npora.train import Trainer, TrainingArguments
 

@@ -24,15 +24,17 @@ from dataclasses import asdict
 from typing import Any
 
 from npora.commands import output
+from npora.commands.encoding import encoded
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
-from npora.commands.rows import add_columns, columns, encoded, length, read, refuse_idle_options
+from npora.commands.rows import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
+from npora.files.picture import check_picture
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
-from npora.train import Trainer, TrainingArguments
+from npora.train import Trainer, TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
 from npora.train.interruption import Interrupted, Terminated
 from npora.train.measure import frozen_sha256, peak_memory
@@ -75,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scheduler", default="linear", choices=_SCHEDULES, help="of the learning rate")
     add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps; constant has none")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
+    add("--label-smoothing-factor", type=float, default=0.0, help="so much of each label is spread over all classes")
+    add("--class-weights", nargs="+", metavar="W", help="classification: how much a label of each class counts: a "
+        "number for each in their order, or balanced, for each class as much as any other")  # fmt: skip
     add("--on-nonfinite", default="stop", choices=ON_NONFINITE, help="what becomes of a step whose loss or gradient is "
         "not finite: skip leaves its update out, ten in a row at most")  # fmt: skip
     add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")
@@ -85,6 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--save-total-limit", type=int, default=2, metavar="N", help="checkpoints that are kept, the newest ones; 0 "
         "keeps all")  # fmt: skip
     add("--resume", action="store_true", help="go on from the newest checkpoint in --output")
+    add("--find-learning-rate", metavar="FILE", help="train nothing: take 100 steps whose rate grows from 1e-6 to 1, "
+        "say where the loss falls fastest, and draw that in this picture (extra plot)")  # fmt: skip
     add("--logging-steps", type=int, default=20, help="a line of progress every so many steps")
 
 
@@ -111,6 +118,8 @@ def run(options: argparse.Namespace) -> None:
     for name in ("save_minutes", "save_total_limit"):
         if name in options.given and options.save_strategy == "no":
             raise ValueError(f"--{name.replace('_', '-')} does nothing with --save-strategy no")
+    if options.find_learning_rate is not None:
+        check_picture(options.find_learning_rate)
     if "eval_batch_size" in options.given and options.eval is None:
         raise ValueError("--eval-batch-size needs --eval")
     _train(options, TASKS[options.task])
@@ -127,6 +136,12 @@ def _train(options: argparse.Namespace, task: Task) -> None:
         model, _arguments(options), encoded(task, chosen, tokenizer, most, options.train),
         None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
     )  # fmt: skip
+    if options.find_learning_rate is not None:
+        found = learning_rate_finder(trainer)
+        found.plot(options.find_learning_rate)
+        rate = found.suggestion()
+        print(f"{'loss falls fastest':20} {'nowhere' if rate is None else f'at the rate {rate:.2g}'}")
+        return
     output.claim(options.output, resume=options.resume, overwrite=options.overwrite)
     with _saying_how_to_go_on(options):
         result = trainer.train(resume_from_checkpoint=options.resume)
@@ -184,6 +199,9 @@ def _prepared(
 
 
 def _arguments(options: argparse.Namespace) -> TrainingArguments:
+    weights = options.class_weights
+    if weights is not None:
+        weights = "balanced" if weights == ["balanced"] else [_weight(text) for text in weights]
     return TrainingArguments(
         output_dir=options.output,
         per_device_train_batch_size=options.batch_size,
@@ -195,6 +213,8 @@ def _arguments(options: argparse.Namespace) -> TrainingArguments:
         lr_scheduler_type=options.scheduler,
         warmup_steps=options.warmup_steps,
         max_grad_norm=options.max_grad_norm,
+        label_smoothing_factor=options.label_smoothing_factor,
+        class_weights=weights,
         on_nonfinite=options.on_nonfinite,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         eval_strategy="no" if options.eval is None else "epoch",
@@ -205,6 +225,13 @@ def _arguments(options: argparse.Namespace) -> TrainingArguments:
         logging_steps=options.logging_steps,
         seed=options.seed,
     )
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--class-weights takes a number for each class, or balanced; got {text!r}") from None
 
 
 def _summary(

@@ -24,11 +24,11 @@ from npora.check.gradcheck import METHODS
 from npora.check.oracles.taylor import taylor_test
 from npora.check.planted.kinds import KINDS
 from npora.check.planted.planting import plantings
-from npora.check.verdict.plots import check_picture
 from npora.check.verdict.printed import wrapped
 from npora.commands.countdown import Countdown
 from npora.commands.messages import seed
 from npora.files import check_writable
+from npora.files.picture import check_picture
 
 USAGE = 3
 DEFAULTS = {"method": "auto", "dtype": "float64", "seed": 0, "scale": 1.0, "steps": 0}

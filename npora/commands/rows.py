@@ -100,31 +100,6 @@ def length(
     return min((limit for limit in (named, usual) if limit is not None), default=None)
 
 
-def encoded(task: Task, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None, what: str) -> Dataset:
-    """The rows as the model is given them. Says of how many the end, or of a prompt the beginning, is cut off, and
-    where a prompt and the text behind it run into each other."""
-    if task.name == "causal-lm":
-        _say_joined(rows, what)
-    found: list[Row] = []
-    cut = 0
-    for row in rows:
-        parts = task.encode(row, tokenizer, length)
-        found += parts
-        cut += is_cut(task, row, parts, tokenizer, length)
-    say_cut(cut, len(rows), length, what)
-    return Dataset(found)
-
-
-def _say_joined(rows: Sequence[Row], what: str) -> None:
-    pairs = [(row["prompt"][-20:], row["text"][:20]) for row in rows if "prompt" in row]
-    joined = [a + b for a, b in pairs if f"{a[-1:]}{b[:1]}".isascii() and a[-1:].isalnum() and b[:1].isalnum()]
-    if joined:
-        say(
-            f"{what}: in {len(joined):,} of {len(rows):,} rows the text stands behind its prompt without a space, as "
-            f"in {joined[0]!r}, and is learnt so: begin the text with a space where one belongs"
-        )
-
-
 def is_cut(task: Task, row: Row, parts: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> bool:
     """Whether tokens of a row are missing from its parts. Only a full row can lack any, and is encoded once more."""
     if length is None or len(parts) > 1 or not any(len(v) >= length for v in parts[0].values() if isinstance(v, list)):

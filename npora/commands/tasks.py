@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
+from npora.data.columns import rows_of
 from npora.data.dataset import Row
+from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from npora.train import EvalPrediction
 
@@ -64,13 +66,17 @@ class Task:
     length: ClassVar[int] = 1024
     measured: ClassVar[str] = "perplexity"
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         """The rows of a file, with the texts and the label."""
         raise NotImplementedError
 
     def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
         """What the model is given for a row: one row, or several where a long text becomes windows."""
-        raise NotImplementedError
+        return self.encode_all([row], tokenizer, length)[0]
+
+    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
+        """That of each row, in one call of the tokenizer where it takes many."""
+        return [self.encode(row, tokenizer, length) for row in rows]
 
     def metrics(self, classes: Classes | None) -> Any:
         """compute_metrics for a Trainer."""
@@ -84,21 +90,25 @@ class Task:
 
 class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
-    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type"})
+    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
     length = 128
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         classes = classes or Classes(None)
         return read_examples(
             path, columns.text, columns.label, classes.num_labels, pair_column=columns.text_pair,
-            label2id=classes.label2id, problem_type=classes.problem_type,
+            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse,
         )  # fmt: skip
 
-    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
-        encoded: Row = tokenizer(row["text"], row.get("text_pair"), truncation=length is not None, max_length=length)
-        if not encoded["input_ids"]:
-            encoded = _empty_text(tokenizer)
-        return [{**encoded, "label": row["label"]} if "label" in row else encoded]
+    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
+        options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
+        if len(rows) == 1:  # so that an error is of the text, and of no place in a list
+            encoded: list[Row] = [tokenizer(rows[0]["text"], rows[0].get("text_pair"), **options)]
+        else:
+            pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+            encoded = rows_of(tokenizer([row["text"] for row in rows], pairs, **options), "a tokenizer")
+        encoded = [own if own["input_ids"] else _empty_text(tokenizer) for own in encoded]
+        return [[{**e, "label": r["label"]} if "label" in r else e] for e, r in zip(encoded, rows, strict=True)]
 
     def metrics(self, classes: Classes | None) -> Any:
         problem = None if classes is None else classes.problem_type
@@ -113,9 +123,9 @@ class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by"})
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have rows of their own
-        return read_texts(path, columns.text, columns.prompt, sample_by)
+        return read_texts(path, columns.text, columns.prompt, sample_by, refuse)
 
     def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
         if "prompt" in row:
@@ -129,12 +139,13 @@ class Seq2SeqLM(Task):
     options = frozenset({"prompt_column"})
     length = 512
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
-        return read_texts(path, columns.text, columns.prompt or "prompt")
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse)
 
-    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
+    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
-        return [tokenizer(row["prompt"], text_target=row["text"], **options)]
+        prompts, texts = ([row[name] for row in rows] for name in ("prompt", "text"))
+        return [[row] for row in rows_of(tokenizer(prompts, text_target=texts, **options), "a tokenizer")]
 
 
 def is_plain(path: str) -> bool:

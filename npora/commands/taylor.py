@@ -7,8 +7,9 @@ import argparse
 from npora.catalogue import draw
 from npora.check.oracles.taylor import taylor_test
 from npora.check.planted.planting import plantings
-from npora.check.verdict.plots import check_picture, curves
+from npora.check.verdict.plots import curves
 from npora.commands.messages import seed
+from npora.files.picture import check_picture
 
 USAGE = 3  # 1 and 2 are verdicts
 

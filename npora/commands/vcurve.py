@@ -6,8 +6,9 @@ import argparse
 
 from npora.catalogue import draw
 from npora.check.oracles.vcurve import v_curve
-from npora.check.verdict.plots import check_picture, curves
+from npora.check.verdict.plots import curves
 from npora.commands.messages import seed
+from npora.files.picture import check_picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

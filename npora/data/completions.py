@@ -110,11 +110,16 @@ def windows(row: Mapping[str, Sequence[int]], max_length: int) -> list[dict[str,
     if max_length < 2:
         raise ValueError(f"max_length must be at least 2, for a token and the one before it; got {max_length}")
     ids, labels = list(row["input_ids"]), list(row["labels"])
-    cut = [{"input_ids": ids[:max_length], "labels": labels[:max_length]}]
-    for start in range(max_length - 1, len(ids) - 1, max_length - 1):
-        stop = start + max_length
-        cut.append({"input_ids": ids[start:stop], "labels": [IGNORED, *labels[start + 1 : stop]]})
-    return cut
+    number = 1 + max(0, -(-(len(ids) - max_length) // (max_length - 1)))
+    return [window(ids, labels, max_length, i) for i in range(number)]
+
+
+def window(ids: Sequence[int], labels: Sequence[int], max_length: int, number: int) -> dict[str, list[int]]:
+    """The window of this number, from 0 on, of those that `windows` gives."""
+    start = number * (max_length - 1)
+    stop = start + max_length
+    first = [IGNORED] if number else list(labels[:1])
+    return {"input_ids": list(ids[start:stop]), "labels": [*first, *labels[start + 1 : stop]]}
 
 
 def _end(tokenizer: Tokenizer, eos_token_id: Ends, ids: Sequence[int]) -> list[int]:

@@ -7,7 +7,8 @@ from typing import Any, overload
 
 import numpy as np
 
-Row = dict[str, Any]
+from npora.data.columns import LazyRows, Transform, Transformed, rows_at, rows_of
+from npora.data.columns import Row as Row
 
 
 class Dataset(Sequence[Row]):
@@ -17,13 +18,13 @@ class Dataset(Sequence[Row]):
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = list(rows)
+        self._rows: Sequence[Row] = rows if isinstance(rows, LazyRows) else list(rows)
         self.label2id: dict[str, int] | None = None
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, Sequence[Any]]) -> Dataset:
         """The rows of columns, which must be of one length."""
-        return cls(_rows(columns, "from_dict"))
+        return cls(rows_of(columns, "from_dict"))
 
     @classmethod
     def from_list(cls, mapping: Iterable[Row]) -> Dataset:
@@ -45,12 +46,20 @@ class Dataset(Sequence[Row]):
         """A row by its number, the rows of a slice, or a column by its name."""
         if isinstance(index, str):
             self._check([index])
+            if isinstance(self._rows, LazyRows):
+                return self._rows.column(index)
             return [row.get(index) for row in self._rows]
         return self._with(self._rows[index]) if isinstance(index, slice) else self._rows[index]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
+        """The rows of these numbers, made at once where they are made when they are asked for."""
+        return rows_at(self._rows, numbers)
 
     @property
     def column_names(self) -> list[str]:
         """Of all rows; one that lacks a column has None there."""
+        if isinstance(self._rows, LazyRows):
+            return list(self._rows.names)
         return list(dict.fromkeys(name for row in self._rows for name in row))
 
     @property
@@ -98,7 +107,7 @@ class Dataset(Sequence[Row]):
             made = function(given, *[places] * with_indices, **(fn_kwargs or {}))
             if not isinstance(made, Mapping):
                 raise TypeError(f"the function of map must return a dict of columns; got {type(made).__name__}")
-            new = _rows(made, "the function of map") if batched and made else [dict(made)] * len(part)
+            new = rows_of(made, "the function of map") if batched and made else [dict(made)] * len(part)
             kept = [{name: value for name, value in row.items() if name not in removed} for row in part]
             if len(new) != len(kept):
                 if any(kept):
@@ -111,13 +120,15 @@ class Dataset(Sequence[Row]):
         return self._with(rows)
 
     def filter(self, function: Callable[[Row], bool]) -> Dataset:
-        return self._with(row for row in self._rows if function(row))
+        return self.select([i for i, row in enumerate(self._rows) if function(row)])
 
     def shuffle(self, seed: int) -> Dataset:
         """The rows in an order that `numpy.random.default_rng(seed)` draws."""
         return self.select(np.random.default_rng(seed).permutation(len(self._rows)))
 
     def select(self, indices: Iterable[int]) -> Dataset:
+        if isinstance(self._rows, LazyRows):
+            return self._with(self._rows.take(indices))
         return self._with(self._rows[int(index)] for index in indices)
 
     def sort(self, column: str, reverse: bool = False) -> Dataset:
@@ -160,6 +171,15 @@ class Dataset(Sequence[Row]):
         self._check(list(columns or ()))
         self._rows = self.with_format(type, columns)._rows
 
+    def with_transform(self, transform: Transform, columns: Sequence[str] | None = None) -> Dataset:
+        """Rows that transform makes each time that they are asked for, in the place of these: of a batch of them, as
+        columns {name: values}, it returns columns. So nothing is made before it is needed, and nothing is kept.
+
+        columns : those that transform is given, all unless said
+        """
+        self._check(list(columns or ()))
+        return self._with(Transformed(self._rows, transform, self.column_names if columns is None else columns))
+
     def to_list(self) -> list[Row]:
         return list(self._rows)
 
@@ -176,10 +196,3 @@ class Dataset(Sequence[Row]):
 
     def __repr__(self) -> str:
         return f"Dataset({len(self)} rows of {', '.join(self.column_names) or 'nothing'})"
-
-
-def _rows(columns: Mapping[str, Sequence[Any]], what: str) -> list[Row]:
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"{what} needs columns of one length; got {lengths}")
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

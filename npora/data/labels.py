@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from npora.files.refusal import shortened
 
@@ -15,7 +19,8 @@ _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_cla
 
 
 class Labels:
-    """Takes the labels as a file has them, each with its place, and gives their numbers when all are there."""
+    """Takes the labels as a file has them, each with its place, and gives their numbers when all are there. Of each
+    label it keeps one, with the first of its places."""
 
     def __init__(self, num_labels: int | None, label2id: Mapping[str, int] | None, problem_type: str | None) -> None:
         if problem_type not in _PROBLEMS:
@@ -23,23 +28,52 @@ class Labels:
         self.problem_type = problem_type or ("regression" if num_labels == 1 else "single_label_classification")
         self.num_labels = num_labels if num_labels is not None or label2id is None else len(label2id)
         self.label2id = None if label2id is None else dict(label2id)
-        self._given: list[tuple[Any, str]] = []
+        self._given: list[tuple[Any, str]] = []  # the distinct ones
+        self._known_places: dict[Any, int] = {}  # where they are among these
+        self._places = array("q")  # of every label
 
     def add(self, value: Any, where: str) -> None:
-        self._given.append((value, where))
+        key = type(value), repr(value) if isinstance(value, list | dict) else value
+        if (place := self._known_places.get(key)) is None:
+            place = self._known_places[key] = len(self._given)
+            self._given.append((value, where))
+        self._places.append(place)
 
-    def numbers(self) -> list[Any]:
+    def numbers(self) -> Sequence[Any]:
         """An int for each label; a float in regression; a list of floats where a text has several classes.
 
         Raises
         ------
         ValueError: what is none of these, with its place.
         """
+        distinct, places = self._numbered(self._given), np.frombuffer(self._places, np.int64)
         if self.problem_type == "regression":
-            return [_number(value, where) for value, where in self._given]
+            return array("d", np.array(distinct, np.float64)[places].tobytes())
+        if self.problem_type == "single_label_classification" and all(abs(label) < 2**62 for label in distinct):
+            return array("q", np.array(distinct, np.int64)[places].tobytes())
+        return [distinct[place] for place in self._places]
+
+    def faults(self) -> Iterator[str]:
+        """All that numbers() would refuse: each such label, the first of its places, and how many more there are."""
+        rows, left = Counter(self._places), list(enumerate(self._given))
+        while True:
+            try:
+                self._numbered([given for _, given in left])
+                return
+            except ValueError as error:
+                said = str(error)
+            place = next((place for place, (_, where) in left if said.startswith(f"{where}: ")), None)
+            yield said if place is None or rows[place] < 2 else f"{said}; and so in {rows[place] - 1:,} more rows"
+            if place is None:
+                return
+            left = [item for item in left if item[0] != place]
+
+    def _numbered(self, given: list[tuple[Any, str]]) -> list[Any]:
+        if self.problem_type == "regression":
+            return [_number(value, where) for value, where in given]
         if self.problem_type == "multi_label_classification":
-            return self._several()
-        return self._classes(self._given)
+            return self._several(given)
+        return self._classes(given)
 
     def _classes(self, given: list[tuple[Any, str]]) -> list[int]:
         """The number of each class. Whether labels are names or numbers holds for the whole file."""
@@ -92,24 +126,24 @@ class Labels:
             raise ValueError(f"{where}: the label {label} is out of range; labels are 0{most}")
         return label
 
-    def _several(self) -> list[list[float]]:
-        for value, where in self._given:
+    def _several(self, given: list[tuple[Any, str]]) -> list[list[float]]:
+        for value, where in given:
             if not isinstance(value, list):
                 raise ValueError(f"{where}: labels are a JSON list of 0 and 1, or of names; got {shortened(value)}")
-        flat = [(part, where) for value, where in self._given for part in value]
+        flat = [(part, where) for value, where in given for part in value]
         named = any(isinstance(part, str) for part, _ in flat)
         if named or (self.label2id is not None and not flat):  # none of the texts has a class
             flat_numbers = iter(self._classes(flat))
-            classes = [{next(flat_numbers) for _ in value} for value, _ in self._given]
+            classes = [{next(flat_numbers) for _ in value} for value, _ in given]
             width = self.num_labels or len(self.label2id or {})
             return [[float(i in chosen) for i in range(width)] for chosen in classes]
-        width = self.num_labels if self.num_labels is not None else max((len(v) for v, _ in self._given), default=0)
-        for value, where in self._given:
+        width = self.num_labels if self.num_labels is not None else max((len(v) for v, _ in given), default=0)
+        for value, where in given:
             if len(value) != width or any(isinstance(part, bool) or part not in (0, 1) for part in value):
                 raise ValueError(
                     f"{where}: labels are {width} times 0 or 1, one for each class; got {shortened(value)}"
                 )
-        return [[float(part) for part in value] for value, _ in self._given]
+        return [[float(part) for part in value] for value, _ in given]
 
 
 def _name(value: Any) -> str:

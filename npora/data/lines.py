@@ -7,13 +7,19 @@ import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from npora.files.refusal import Refuse, raise_it
 
 Path = str | os.PathLike[str]
+_LEAST, _TIMES = 1 << 25, 100  # a .gz file may unpack to so many bytes, or to so many times its own
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     """Each line with its number and its own end, which may be \\n, \\r\\n or \\r. Of a name in .gz those inside.
+
+    refuse : is given the error of a line that cannot be used; where it returns, that line is left out
 
     Raises
     ------
@@ -22,8 +28,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     name = os.fspath(path)
     number = 0
     try:
-        with gzip.open(path, "rb") if name.lower().endswith(".gz") else open(path, "rb") as file:
-            for number, line in lines_of(file, name):
+        with open(path, "rb") as raw, _unpacked(raw, name) if name.lower().endswith(".gz") else raw as file:
+            for number, line in lines_of(file, name, refuse):
                 yield number, line
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {name}") from None
@@ -33,7 +39,32 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{name}, after line {number}: not a whole gzip file ({error})") from None
 
 
-def lines_of(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+def _unpacked(raw: BinaryIO, name: str) -> BinaryIO:
+    most = max(_LEAST, _TIMES * os.fstat(raw.fileno()).st_size)
+    return io.BufferedReader(_Bounded(gzip.GzipFile(fileobj=raw, mode="rb"), most, name))
+
+
+class _Bounded(io.RawIOBase):
+    """What another file gives, up to so many bytes: a small file may unpack to more than a machine holds."""
+
+    def __init__(self, file: gzip.GzipFile, most: int, name: str) -> None:
+        self._file, self._left, self._most, self._name = file, most, most, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        number = self._file.readinto(buffer)
+        self._left -= number
+        if self._left < 0:
+            raise ValueError(
+                f"{self._name} unpacks to more than {self._most:,} bytes, {_TIMES} times its size, which no text does: "
+                "where it is right, unpack it first, with gunzip"
+            )
+        return number
+
+
+def lines_of(file: Iterable[bytes], name: str, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     """As `lines`, of a file that is open, each as soon as it comes."""
     number = 0
     for raw in file:
@@ -41,12 +72,19 @@ def lines_of(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
             if raw.startswith(_UTF16):
                 raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        for line in io.StringIO(_decoded(raw, f"{name}, line {number + 1}"), newline=""):
+        try:
+            text = _decoded(raw, name, number + 1)
+        except ValueError as error:
+            refuse(error)
+            number += 1
+            continue
+        for line in io.StringIO(text, newline="") if "\r" in text else (text,):
             number += 1
             yield number, line
 
 
-def _decoded(raw: bytes, where: str) -> str:
+def _decoded(raw: bytes, name: str, number: int) -> str:
+    where = f"{name}, line {number}"
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

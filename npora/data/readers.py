@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+from npora.data.columns import Columns, Strings
 from npora.data.dataset import Dataset, Row
 from npora.data.labels import Labels
 from npora.data.lines import Path, lines
 from npora.data.tables import csv_rows, json_lines, json_rows, tsv_rows
 from npora.data.texts import has_surrogates
-from npora.files.refusal import shortened
+from npora.files.refusal import Refuse, raise_it, shortened
 
 _FORMATS = {".tsv": tsv_rows, ".csv": csv_rows, ".jsonl": json_lines, ".ndjson": json_lines, ".json": json_rows}
 _SAMPLES = ("line", "paragraph", "document")
@@ -53,6 +56,7 @@ def read_examples(
     pair_column: str | None = None,
     label2id: Mapping[str, int] | None = None,
     problem_type: str | None = None,
+    refuse: Refuse = raise_it,
 ) -> Dataset:
     """Rows of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
 
@@ -64,6 +68,8 @@ def read_examples(
         are numbered in sorted order, and the dataset has the mapping as its `label2id`
     problem_type : "regression" for labels that are numbers, "multi_label_classification" for JSON lists of 0 and 1, one
         for each class, or of names; both become floats
+    refuse : is given the error of each row that cannot be used, and of each label; where it returns, the rows that it
+        was told of are left out, and labels that are not all good are None
 
     Raises
     ------
@@ -71,25 +77,43 @@ def read_examples(
     """
     columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
     labels = Labels(num_labels, label2id, problem_type)
-    rows: list[Row] = []
-    for where, row in _rows(path, [*columns.values()] + ([] if label_column is None else [label_column])):
-        rows.append({name: _text(row, column, where) for name, column in columns.items()})
+    found: dict[str, Any] = {name: Strings() for name in columns}
+    for where, row in _rows(path, [*columns.values()] + ([] if label_column is None else [label_column]), refuse):
+        try:
+            texts = [_text(row, column, where) for column in columns.values()]
+        except ValueError as error:
+            refuse(error)
+            continue
+        for column, text in zip(found.values(), texts, strict=True):
+            column.append(text)
         if label_column is not None:
             labels.add(row[label_column], where)
     if label_column is not None:
-        rows = [{**row, "label": label} for row, label in zip(rows, labels.numbers(), strict=True)]
-    dataset = Dataset(rows)
+        try:
+            found["label"] = labels.numbers()
+        except ValueError:
+            for fault in labels.faults():
+                refuse(ValueError(fault))
+            found["label"] = [None] * len(found["text"])
+    dataset = Dataset(Columns(found))
     dataset.label2id = labels.label2id
     return dataset
 
 
-def read_texts(path: Path, text_column: str, prompt_column: str | None = None, sample_by: str = "line") -> Dataset:
+def read_texts(
+    path: Path,
+    text_column: str,
+    prompt_column: str | None = None,
+    sample_by: str = "line",
+    refuse: Refuse = raise_it,
+) -> Dataset:
     """Rows of `text`, and of `prompt` where its column is named, from a .tsv, .csv, .json, .jsonl or .txt file.
 
     A .txt file has no columns. By default each of its lines is a text, without those that are empty, as
     `datasets.load_dataset("text")` has it; text_column is not looked at.
 
     sample_by : of a .txt file: "line", "paragraph" (what empty lines separate) or "document" (all of it)
+    refuse : as in read_examples
 
     Raises
     ------
@@ -100,14 +124,29 @@ def read_texts(path: Path, text_column: str, prompt_column: str | None = None, s
     if _suffix(path) == ".txt":
         if prompt_column is not None:
             raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
-        return Dataset({"text": text} for text in _plain(path, sample_by))
+        return _texts({"text": text} for text in _plain(path, sample_by, refuse))
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    return Dataset(
-        {name: _text(row, column, where) for name, column in columns.items()}
-        for where, row in _rows(path, [*columns.values()])
-    )
+    return _texts(_columns(_rows(path, [*columns.values()], refuse), columns, refuse), columns)
+
+
+def _columns(rows: Iterable[tuple[str, Row]], columns: Mapping[str, str], refuse: Refuse) -> Iterator[dict[str, str]]:
+    for where, row in rows:
+        try:
+            texts = {name: _text(row, column, where) for name, column in columns.items()}
+        except ValueError as error:
+            refuse(error)
+            continue
+        yield texts
+
+
+def _texts(rows: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",)) -> Dataset:
+    found = {name: Strings() for name in names}
+    for row in rows:
+        for name, column in found.items():
+            column.append(row[name])
+    return Dataset(Columns(found))
 
 
 def _suffix(path: Path) -> str:
@@ -115,13 +154,13 @@ def _suffix(path: Path) -> str:
     return os.path.splitext(name.removesuffix(".gz"))[1]
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def _rows(path: Path, columns: Sequence[str], refuse: Refuse) -> Iterator[tuple[str, Row]]:
     """The rows of a file and where they stand, read as the ending of its name says."""
     if _suffix(path) not in _FORMATS:
         raise ValueError(
             f"{os.fspath(path)}: a file of examples ends in .tsv, .csv, .json or .jsonl (or .gz after that)"
         )
-    return _FORMATS[_suffix(path)](path, columns)
+    return _FORMATS[_suffix(path)](path, columns, refuse)
 
 
 def _text(row: Row, column: str, where: str) -> str:
@@ -135,13 +174,14 @@ def _text(row: Row, column: str, where: str) -> str:
     return value
 
 
-def _plain(path: Path, sample_by: str) -> Iterator[str]:
-    text = [line for _, line in lines(path)]
+def _plain(path: Path, sample_by: str, refuse: Refuse) -> Iterator[str]:
+    text = (line for _, line in lines(path, refuse))
     if sample_by == "document":
-        yield from ["".join(text)] if any(line.strip() for line in text) else []
+        whole = "".join(text)
+        yield from [whole] if whole.strip() else []
         return
     paragraph: list[str] = []
-    for line in [*text, ""]:
+    for line in itertools.chain(text, [""]):
         if line.strip():
             paragraph.append(line)
         if paragraph and (sample_by == "line" or not line.strip()):

@@ -11,37 +11,46 @@ from typing import Any
 from npora.data.dataset import Row
 from npora.data.lines import Path, lines
 from npora.files.json import STRICT
-from npora.files.refusal import shortened
+from npora.files.refusal import Refuse, raise_it, shortened
 
 _FIELD = 2**31 - 1  # the csv module refuses longer fields, by default those of 131,072 characters
 _DECODER = json.JSONDecoder(**STRICT)
 _SPACE = " \t\r\n"
 
 
-def tsv_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
+def tsv_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
     """Tab-separated values; quotes mean nothing."""
-    values = ((number, line.rstrip("\r\n").split("\t")) for number, line in lines(path) if line.strip(" \r\n"))
-    return _named(os.fspath(path), values, columns)
+    whole = ((number, line) for number, line in lines(path, refuse) if line.strip(" \r\n"))
+    values = ((number, line.rstrip("\r\n").split("\t")) for number, line in whole)
+    return _named(os.fspath(path), values, columns, refuse)
 
 
-def csv_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
+def csv_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
     """Comma-separated values, with quotes around those that have commas, quotes or line ends."""
-    return _named(os.fspath(path), _csv_values(path), columns)
+    return _named(os.fspath(path), _csv_values(path, refuse), columns, refuse)
 
 
-def json_lines(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
+def json_lines(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
     """A JSON object a line."""
-    for number, line in lines(path):
+    for number, line in lines(path, refuse):
         if line.strip():
             where = f"{os.fspath(path)}, line {number}"
-            value, end = _parsed(line.strip(_SPACE), 0, where)
-            if rest := line.strip(_SPACE)[end:].strip():
-                raise ValueError(f"{where}: not JSON: there is more behind the object: {shortened(rest)}")
-            hint = ": a file with an array is named .json" if isinstance(value, list) else ""
-            yield where, _checked(value, columns, where, hint)
+            try:
+                row = _object(line.strip(_SPACE), columns, where)
+            except ValueError as error:
+                refuse(error)
+                continue
+            yield where, row
 
 
-def json_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
+def _object(line: str, columns: Sequence[str], where: str) -> Row:
+    value, end = _parsed(line, 0, where)
+    if rest := line[end:].strip():
+        raise ValueError(f"{where}: not JSON: there is more behind the object: {shortened(rest)}")
+    return _checked(value, columns, where, ": a file with an array is named .json" if isinstance(value, list) else "")
+
+
+def json_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
     """A JSON array of objects, an object that has one as its `data`, or objects one after another."""
     name = os.fspath(path)
     text = "".join(line for _, line in lines(path))
@@ -54,7 +63,12 @@ def json_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Ro
     else:
         objects = list(_several(text, start + 1, name, "]"))
     for where, value in objects:
-        yield where, _checked(value, columns, where)
+        try:
+            row = _checked(value, columns, where)
+        except ValueError as error:
+            refuse(error)
+            continue
+        yield where, row
 
 
 def _several(text: str, at: int, name: str, close: str) -> Iterator[tuple[str, Any]]:
@@ -103,39 +117,45 @@ def _checked(value: Any, columns: Sequence[str], where: str, hint: str = "") -> 
     return value
 
 
-def _csv_values(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_values(path: Path, refuse: Refuse) -> Iterator[tuple[int, list[str]]]:
     """The values of each row, and the line on which it begins."""
     limit = csv.field_size_limit(_FIELD)
-    reader = csv.reader((line for _, line in lines(path)), strict=True)
+    reader = csv.reader((line for _, line in lines(path, refuse)), strict=True)
     begins = 1
     try:
-        for values in reader:
+        while True:
+            try:
+                values = next(reader, None)
+            except csv.Error as error:
+                refuse(_of_a_csv(os.fspath(path), begins, reader.line_num, error))
+                values = []
+            if values is None:
+                return
             if values:
                 yield begins, values
             begins = reader.line_num + 1
-    except csv.Error as error:
-        name = os.fspath(path)
-        if "end of data" in str(error):
-            raise ValueError(
-                f'{name}, line {begins}: a quote (") opens a value in this row and none closes it'
-            ) from None
-        raise ValueError(
-            f"{name}, line {reader.line_num}: {error} (a quote inside a quoted value is written twice)"
-        ) from None
     finally:
         csv.field_size_limit(limit)
 
 
-def _named(name: str, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def _of_a_csv(name: str, begins: int, line: int, error: csv.Error) -> ValueError:
+    if "end of data" in str(error):
+        return ValueError(f'{name}, line {begins}: a quote (") opens a value in this row and none closes it')
+    return ValueError(f"{name}, line {line}: {error} (a quote inside a quoted value is written twice)")
+
+
+def _named(
+    name: str, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str], refuse: Refuse
+) -> Iterator[tuple[str, Row]]:
     first, header = next(rows, (1, []))
     _check_columns(header, columns, f"{name}, line {first}", " (the first line names the columns)")
     for number, values in rows:
         if len(values) == 1 and len(header) != 1 and not values[0].strip():
             continue
         if len(values) != len(header):
-            raise ValueError(
-                f"{name}, line {number}: {len(values)} values, where the first line names {len(header)} columns"
-            )
+            what = f"{len(values)} values, where the first line names {len(header)} columns"
+            refuse(ValueError(f"{name}, line {number}: {what}"))
+            continue
         yield f"{name}, line {number}", dict(zip(header, values, strict=True))
 
 

@@ -26,6 +26,12 @@ _PIECE = 1 << 20  # bytes
 _seen: set[str] = set()  # what has been checked, or been said of, by this process
 
 
+def is_snapshot(directory: str) -> bool:
+    """Whether a directory is a model's in the hub's cache."""
+    place = Path(directory).absolute()
+    return place.parent.name == "snapshots" and (place.parents[1] / "blobs").is_dir()
+
+
 def check_hashes(snapshot: str, names: Iterable[str]) -> None:
     """Raise ValueError where one of a snapshot's files is not what the hub gave; log where that cannot be known."""
     for name in names:

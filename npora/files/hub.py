@@ -7,7 +7,7 @@ import os
 import re
 from fnmatch import fnmatch
 
-from npora.files.hashes import check_hashes
+from npora.files.hashes import check_hashes, is_snapshot
 
 logger = logging.getLogger("npora")
 
@@ -41,13 +41,16 @@ def resolve(
     ------
     FileNotFoundError: neither a directory nor a name on the hub, or not in the cache while the hub is out of reach.
     PermissionError: a model whose terms must be accepted first.  OSError: a download that failed.
-    ValueError: a file that is not what the hub gave, by its hash: each is checked once.
+    ValueError: a file that is not what the hub gave, by its hash, in a directory of the cache too: each is checked
+    once.
     ImportError: the `huggingface_hub` package is missing.
     """
     path = os.fspath(name_or_path)
     if os.path.isdir(path):
         if revision not in (None, "main"):
             logger.warning("%s is a directory, which has no revision %r: it is read as it is", path, revision)
+        if is_snapshot(path):
+            check_hashes(path, _wanted(path, weights))
         return path
     missing = f"there is no directory {path}"
     if os.path.exists(path):
@@ -99,9 +102,12 @@ def resolve(
         ) from error
     except Exception as error:  # the transport's own, of no common kind
         raise OSError(f"fetching {name} from {hub} failed: {type(error).__name__}: {error}") from error
-    wanted = [file for file in sorted(os.listdir(folder)) if _is_read(file, weights)]
-    check_hashes(folder, wanted)
+    check_hashes(folder, _wanted(folder, weights))
     return folder
+
+
+def _wanted(folder: str, weights: bool) -> list[str]:
+    return [file for file in sorted(os.listdir(folder)) if _is_read(file, weights)]
 
 
 def _is_read(file: str, weights: bool) -> bool:

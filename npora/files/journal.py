@@ -36,7 +36,10 @@ class Journal:
 
         A file that has changed since, or is gone, is no reason to end a run: the log says so, and what is there stays.
         """
-        journal, size = cls.__new__(cls), int(mark["bytes"])
+        size = mark.get("bytes") if isinstance(mark, Mapping) else None
+        if type(size) is not int or size < 0 or not isinstance(mark.get("sha256"), str):
+            raise ValueError(f"{mark!r} is no mark of {os.fspath(path)}: it has bytes and their sha256")
+        journal = cls.__new__(cls)
         journal.path = os.fspath(path)
         try:
             sha = hash_of(before, size)

@@ -7,9 +7,11 @@ npora's own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+Refuse = Callable[[ValueError], None]
 
 
 @contextmanager
@@ -23,6 +25,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
             raise
         said = str(error).removeprefix("config: ").removeprefix(os.path.basename(name) + ": ")
         raise ValueError(f"{name}: {said}") from None
+
+
+def raise_it(error: ValueError) -> None:
+    """What becomes of a row that cannot be used, unless who reads wants to be told of all of them."""
+    raise error
 
 
 def shortened(value: Any, most: int = 60) -> str:

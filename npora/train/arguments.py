@@ -74,6 +74,9 @@ class TrainingArguments(Readable):
     tokens_at_once : a batch of more tokens is cut into micro-batches, a thread for each, with the same gradient; 0
         never cuts
     gradient_checkpointing : keep each layer's input alone, and compute its forward again in backward
+    label_smoothing_factor : so much of each label is spread over all classes
+    class_weights : a number for each class, by which its labels count more or less (torch's `weight`), or "balanced"
+        for scikit-learn's, by which classes count alike however many labels they have. eval_loss is of both too
     max_grad_norm : global L2 norm to clip at; 0 and None do not clip
     on_nonfinite : "stop" at a step whose loss or gradient is not finite, or to "skip" its update, ten in a row at most
     eval_strategy, save_strategy : "no", "steps" (every eval_steps, save_steps) or "epoch"; saving also "best", whenever
@@ -83,6 +86,8 @@ class TrainingArguments(Readable):
     logging_strategy, logging_steps, logging_first_step : when the loss goes to the terminal and to state.log_history;
         log.jsonl has every step. eval_steps, save_steps and logging_steps below 1 are shares of all steps
     load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name
+    predict_with_generate : evaluate and predict let an encoder-decoder write; predictions are the tokens, at most
+        generation_max_length of them, by generation_num_beams beams
     prediction_loss_only : evaluate measures the loss and calls no compute_metrics
     train_sampling_strategy : "random", or "sequential" for the order of the dataset
     dataloader_drop_last : leave out an epoch's last batch where it is smaller than the others
@@ -111,6 +116,8 @@ class TrainingArguments(Readable):
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
+    label_smoothing_factor: float = 0.0
+    class_weights: list[float] | str | None = None
     max_grad_norm: float | None = 1.0
     on_nonfinite: str = "stop"
     lr_scheduler_type: str = "linear"
@@ -124,6 +131,9 @@ class TrainingArguments(Readable):
     eval_delay: float = 0
     eval_on_start: bool = False
     prediction_loss_only: bool = False
+    predict_with_generate: bool = False
+    generation_max_length: int | None = None
+    generation_num_beams: int | None = None
     save_strategy: str = "steps"
     save_steps: float = 500
     save_minutes: float | None = None
@@ -191,10 +201,25 @@ class TrainingArguments(Readable):
             value = value.value if isinstance(value, enum.Enum) else value
             setattr(self, name, value)
             self._require(value in known, f"{name} must be one of {', '.join(known)}", value)
+        self._check_loss()
         self._check_schedule()
         self.optim_options()
         if self.load_best_model_at_end or self.save_strategy == "best":
             self._check_best()
+
+    def _check_loss(self) -> None:
+        factor = self.label_smoothing_factor
+        held = isinstance(factor, Real) and 0 <= factor <= 1
+        self._require(held, "label_smoothing_factor must lie in [0, 1]", factor)
+        if self.class_weights is None or isinstance(self.class_weights, str):
+            self._require(self.class_weights in (None, "balanced"),
+                          "class_weights must be a number for each class, or 'balanced'",
+                          self.class_weights)  # fmt: skip
+            return
+        self.class_weights = [float(weight) for weight in self.class_weights]
+        some = len(self.class_weights) > 1 and min(self.class_weights) >= 0
+        self._require(some and 0 < sum(self.class_weights) < math.inf,
+                      "class_weights must be finite, none negative, and not all 0", self.class_weights)  # fmt: skip
 
     def _check_schedule(self) -> None:
         if isinstance(self.lr_scheduler_kwargs, str):

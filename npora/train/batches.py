@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npora.data.collate import LABELS, collate
+from npora.data.columns import rows_at
 from npora.nn import Module
 from npora.nn.module import Array
 
@@ -75,8 +76,8 @@ class Batches:
 
     def stream(self, data: Iterable[Row], size: int, labelled: bool = True) -> Iterator[Batch]:
         """The rows of a dataset, or of whatever gives rows, in order, `size` at a time."""
-        rows, start = _rows(data), 0
-        while chunk := list(itertools.islice(rows, size)):
+        start = 0
+        for chunk in _chunks(data, size):
             yield self.of(chunk, range(start, start + len(chunk)), labelled)
             start += len(chunk)
 
@@ -131,7 +132,11 @@ def check_dataset(data: Any, name: str) -> Any:
     return data
 
 
-def _rows(data: Any) -> Iterator[Row]:
+def _chunks(data: Any, size: int) -> Iterator[list[Row]]:
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):  # one that has no __iter__ may know no IndexError
-        return (data[i] for i in range(len(data)))
-    return iter(data)
+        for start in range(0, len(data), size):
+            yield rows_at(data, range(start, min(start + size, len(data))))
+        return
+    rows = iter(data)
+    while chunk := list(itertools.islice(rows, size)):
+        yield chunk

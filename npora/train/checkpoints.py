@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -21,19 +22,21 @@ import numpy as np
 
 from npora.files import load_file, save_file
 from npora.files.atomic import sync_directory
+from npora.files.refusal import naming, shortened
 from npora.lora.folder import WEIGHTS_NAME, own_record
 from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module
-from npora.optim import Optimizer
+from npora.optim import SGD, Adam, AdamW, Optimizer
 from npora.train.finite import NotFinite, not_finite
 from npora.train.identity import base_sha256, refuse_another
 from npora.train.manifest import read_manifest, verified, write_manifest
 from npora.train.plain import plain, unplain
-from npora.train.state import TrainerState, trainable
+from npora.train.state import Step, TrainerState, trainable
 
 logger = logging.getLogger("npora")
 
 _TENSORS = "trainer_state.safetensors"
+_NAME = re.compile(r"checkpoint-\d{1,18}")
 # Fields of TrainerState that a checkpoint has where they say something alone, and those that it never has.
 _SELDOM = ("steps_left_out", "ending", "stateful_callbacks")
 _ELSEWHERE = (
@@ -94,16 +97,72 @@ def load_checkpoint(path: str, model: Module, optimizer: Optimizer, run: Mapping
     refuse_another(path, manifest["run"], run)
     tensors = load_file(os.path.join(path, _TENSORS))
     load_trained(path, model)
-    state: dict[int, dict[str, Any]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = tensor
-    for key, number in manifest["optimizer"]["numbers"].items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = number
-    optimizer.load_state_dict({"state": state, "param_groups": manifest["optimizer"]["param_groups"]})
-    return TrainerState(**unplain(manifest["state"]))
+    values = {key.removeprefix("optimizer."): v for key, v in tensors.items() if key.startswith("optimizer.")}
+    groups, state = manifest["optimizer"]["param_groups"], dict[int, dict[str, Any]]()
+    with naming(path):
+        for key, value in {**values, **manifest["optimizer"]["numbers"]}.items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        _check_options(groups, state, optimizer)
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        return _state(unplain(manifest["state"]))
+
+
+def _check_options(groups: list[dict[str, Any]], state: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) -> None:
+    """Raise ValueError for options that are not of the kinds that the optimiser's are, and for a parameter's state
+    without what an update of the first trained one makes."""
+    own = optimizer.state_dict()["param_groups"]
+    for group, mine in zip(groups, plain(own), strict=False):
+        for name, value in group.items():
+            if name not in mine or not _is_like(value, mine[name]):
+                raise ValueError(f"an optimiser's {name} cannot be {shortened(value)}, where it is {mine.get(name)!r}")
+    if type(optimizer) in (SGD, Adam, AdamW):  # others may keep what differs from one parameter to the next
+        _check_kept(state, optimizer)
+
+
+def _check_kept(state: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) -> None:
+    group = optimizer.param_groups[0]
+    parameter, made = group["params"][0], dict[str, Any]()
+    optimizer.update(parameter.data.copy(), np.zeros_like(parameter.data), made, group)
+    for number, values in state.items():
+        if values.keys() != made.keys():
+            raise ValueError(f"the state of parameter number {number} has {', '.join(values)}, not {', '.join(made)}")
+        for name, value in values.items():
+            kinds = [getattr(one, "dtype", type(one)) for one in (value, made[name])]
+            if kinds[0] != kinds[1]:
+                raise ValueError(f"{name} of parameter number {number} is of the kind {kinds[0]}, expected {kinds[1]}")
+
+
+def _is_like(value: Any, other: Any) -> bool:
+    if isinstance(other, list):
+        return isinstance(value, list) and len(value) == len(other) and all(map(_is_like, value, other))
+    if isinstance(other, bool) or not isinstance(other, int | float):
+        return type(value) is type(other)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _state(values: Mapping[str, Any]) -> TrainerState:
+    """Raises ValueError where it is none."""
+    known, start = {field.name for field in fields(TrainerState)} - set(_ELSEWHERE), TrainerState()
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"a training's state has no {shortened(name)}")
+        mine = getattr(start, name)
+        seldom = value is None or isinstance(value, int | float | str | dict)
+        fits = _is_like(value, mine) and (type(mine) is not int or (type(value) is int and value >= 0))
+        if not (seldom if mine is None else fits):
+            raise ValueError(f"{name} of a training's state cannot be {shortened(value)}")
+    state = TrainerState(**values)
+    if state.best_model_checkpoint is not None and not _NAME.fullmatch(str(state.best_model_checkpoint)):
+        raise ValueError(f"best_model_checkpoint cannot be {shortened(state.best_model_checkpoint)}")
+    if state.best_metric is not None and not _is_like(state.best_metric, 1.0):
+        raise ValueError(f"best_metric cannot be {shortened(state.best_metric)}")
+    if state.ending is not None:
+        ending = state.ending
+        if not (isinstance(ending, dict) and ending.keys() == set(Step._fields)
+                and all(isinstance(value, int | float) for value in ending.values())):  # fmt: skip
+            raise ValueError(f"ending cannot be {shortened(ending)}")
+    return state
 
 
 def load_trained(path: str, model: Module) -> None:

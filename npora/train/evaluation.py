@@ -16,6 +16,7 @@ from npora.nn.module import Array
 from npora.nn.readable import named_tuple
 from npora.train.batches import Batch, naming_rows
 from npora.train.micro_batches import infer
+from npora.train.writing import Writer
 
 NO_LABELS = "no row has labels: name their column labels, label or label_ids"
 
@@ -60,18 +61,19 @@ def measure(
     compute_metrics: Metrics | None = None,
     preprocess: Callable[[Array, Array | None], Array] | None = None,
     keep_logits: bool = True,
-) -> tuple[PredictionOutput, int]:
+    write: Writer | None = None,
+) -> tuple[PredictionOutput, float]:
     """The logits of every row, in order; with labels the mean loss and the metrics. And how many labels that mean is
     over: with none it is nan, and why_no_loss() tells the cause.
 
     Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
-    preprocess(logits, labels) is kept in the place of a batch's logits.
+    preprocess(logits, labels) is kept in the place of a batch's logits, and write(batch), where there is one.
 
     Raises
     ------
     ValueError: labels in some batches and not in others.  TypeError: metrics that are no dict.
     """
-    start, loss_sum, items, rows = time.perf_counter(), 0.0, 0, 0
+    start, loss_sum, items, rows = time.perf_counter(), 0.0, 0.0, 0
     logits: list[Array] = []
     labels: list[Array] = []
     count = 0
@@ -82,16 +84,19 @@ def measure(
                 raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")
             numbers = range(rows, rows + len(batch["input_ids"]))
             with naming_rows(numbers):
-                found = infer(model, batch, keep_logits)
+                found = infer(model, batch, keep_logits and write is None)
             rows = numbers.stop
-            if (kept := found.logits) is not None:
+            if (kept := found.logits if write is None else write(batch)) is not None:
                 logits.append(kept if preprocess is None else np.asarray(preprocess(kept, batch.get("labels"))))
             if "labels" in batch:
                 labels.append(batch["labels"])
                 loss_sum += found.loss_sum
                 items += found.items
             after_batch()
-    predictions, label_ids = _joined(logits, 0), _joined(labels, -100) if labels else None
+    predictions, label_ids = (
+        _joined(logits, 0 if write is None else write.pad_token_id),
+        _joined(labels, -100) if labels else None,
+    )
     metrics: dict[str, Any] = {}
     if label_ids is not None:
         metrics["loss"] = loss_sum / items if items else math.nan

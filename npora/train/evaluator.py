@@ -15,7 +15,9 @@ from npora.train.batches import Batches, Row, check_dataset
 from npora.train.evaluation import NO_LABELS, Metrics, PredictionOutput, measure, prefixed, stream_logits, why_no_loss
 from npora.train.handler import CallbackHandler
 from npora.train.loaders import Loader
+from npora.train.losses import Loss, with_loss
 from npora.train.state import TrainerState
+from npora.train.writing import writer
 
 logger = logging.getLogger("npora")
 
@@ -30,6 +32,9 @@ class Evaluator:
     is_in_train: bool
     eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None
     compute_metrics: Metrics | None
+    train_dataset: Sequence[Row] | None
+    _compute_loss: Loss | None
+    _objective: Module | None
     _batches: Batches
     _preprocess: Callable[[Array, Array | None], Array] | None
 
@@ -37,17 +42,23 @@ class Evaluator:
         self,
         eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None = None,
         metric_key_prefix: str = "eval",
+        **gen_kwargs: Any,
     ) -> dict[str, Any]:
         """eval_loss, what compute_metrics returns under `eval_…`, and the time; for a dict of datasets each under
-        `eval_<its name>_…`. Raises ValueError where there is no label to measure the loss against."""
+        `eval_<its name>_…`. Raises ValueError where there is no label to measure the loss against.
+
+        gen_kwargs : with predict_with_generate, options of the model's generate
+        """
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(data, Mapping):
-            found = [self.evaluate(rows, f"{metric_key_prefix}_{name}") for name, rows in data.items()]
+            found = [self.evaluate(rows, f"{metric_key_prefix}_{name}", **gen_kwargs) for name, rows in data.items()]
             return {name: value for metrics in found for name, value in metrics.items()}
         # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
         keep = self.compute_metrics is not None and not self.args.prediction_loss_only
         with self._closing():
-            prediction, labels = self._measure(check_dataset(data, "eval_dataset"), "evaluation batch", keep)
+            prediction, labels = self._measure(
+                check_dataset(data, "eval_dataset"), "evaluation batch", keep, gen_kwargs
+            )
             if not labels:
                 raise ValueError(f"there is nothing to evaluate: {why_no_loss(prediction)}. predict() needs no labels")
             metrics = {**prefixed(prediction.metrics, metric_key_prefix), "epoch": self.state.epoch}
@@ -66,13 +77,18 @@ class Evaluator:
                 if "labels" not in batch:
                     raise ValueError(f"eval_dataset: there is nothing to evaluate: {NO_LABELS}")
 
-    def predict(self, test_dataset: Sequence[Row], metric_key_prefix: str = "test") -> PredictionOutput:
-        """The logits of every row, in order; with labels the mean loss and the metrics too.
+    def predict(
+        self, test_dataset: Sequence[Row], metric_key_prefix: str = "test", **gen_kwargs: Any
+    ) -> PredictionOutput:
+        """The logits of every row, in order; with labels the mean loss and the metrics too. With predict_with_generate
+        the tokens that the model writes, by gen_kwargs.
 
-        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
+        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100; tokens
+        with the pad token.
         """
         with self._closing():
-            prediction, labels = self._measure(check_dataset(test_dataset, "test_dataset"), "prediction batch", True)
+            data = check_dataset(test_dataset, "test_dataset")
+            prediction, labels = self._measure(data, "prediction batch", True, gen_kwargs)
             if prediction.label_ids is not None and not labels:
                 logger.warning("%s_loss is nan: %s", metric_key_prefix, why_no_loss(prediction))
             prediction = prediction._replace(metrics=prefixed(prediction.metrics, metric_key_prefix))
@@ -87,12 +103,21 @@ class Evaluator:
         """
         return stream_logits(self.model, self._batches.stream(rows, self.args.per_device_eval_batch_size, False))
 
-    def _measure(self, data: Sequence[Row], unit: str, keep_logits: bool) -> tuple[PredictionOutput, int]:
+    def _measure(
+        self, data: Sequence[Row], unit: str, keep_logits: bool, gen_kwargs: Mapping[str, Any]
+    ) -> tuple[PredictionOutput, float]:
         loader = Loader(self._batches, data, self.args.per_device_eval_batch_size, unit)
         self.callback_handler.given["eval_dataloader"] = loader
         metrics = self.compute_metrics if keep_logits else None
         after_batch = partial(self._tell, "on_prediction_step")
-        return measure(self.model, loader, after_batch, metrics, self._preprocess, keep_logits)
+        write = writer(self.model, self.args, gen_kwargs, self._batches.pad_token_id()) if keep_logits else None
+        return measure(self.objective(), loader, after_batch, metrics, self._preprocess, keep_logits, write)
+
+    def objective(self) -> Module:
+        """What training and evaluation call: the model, with the loss that is asked for."""
+        if self._objective is None:
+            self._objective = with_loss(self.model, self.args, self._compute_loss, self.train_dataset)
+        return self._objective
 
     def _closing(self) -> AbstractContextManager[None]:
         """As CallbackHandler.closing(), but within a training, at whose end callbacks close."""

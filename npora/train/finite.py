@@ -12,7 +12,8 @@ import numpy as np
 
 from npora.nn.module import Array, Parameter
 from npora.train.callbacks import Args, Control, State, TrainerCallback
-from npora.train.state import Step, trainable
+from npora.train.state import Step, step_rng, trainable
+from npora.train.tracing import first_not_finite
 
 logger = logging.getLogger("npora")
 
@@ -59,10 +60,10 @@ class FiniteCallback(TrainerCallback):
             for value, parameter in zip(self.good, self.parameters.values(), strict=True):
                 np.copyto(value, parameter.data)
             return
-        gradients = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
-        bad = not_finite(gradients)
-        where = f", first in the gradient of {bad[0]}" if bad else ""
-        wrong = f"the loss is {step.loss} and something is not finite{where}"
+        loader = kwargs["train_dataloader"]
+        batches = loader.step(*divmod(state.place, loader.steps))
+        first = first_not_finite(kwargs["objective"], batches, step_rng(args, state), args.tokens_at_once)
+        wrong = f"the loss is {step.loss:g}, the gradient's norm {step.grad_norm:g}; the first not finite is {first}"
         if args.on_nonfinite == "skip" and self.skipped < _MOST_SKIPPED:
             self.skipped += 1
             control.should_skip_update = True

@@ -98,7 +98,8 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
     ("fsdp_min_num_params", _refused(f"{_ONE_PROCESS}: leave it out", 0)),
     ("adafactor", _refused("AdamW and SGD are the optimisers of training: use optim='adamw_torch'", False)),
     ("optim_target_modules", _refused("adam_beta1, adam_beta2, adam_epsilon and weight_decay set the optimiser")),
-    ("label_smoothing_factor", _refused("models here return the loss without it: leave it out", 0)),
+    ("generation_config", _refused("pass generation_max_length, generation_num_beams, or keywords to evaluate()")),
+    ("sortish_sampler", _no_effect("padding costs nothing here: rows are shuffled whatever their length", False)),
     ("neftune_noise_alpha", _refused("no noise is added to embeddings here: leave it out", 0)),
     ("batch_eval_metrics include_inputs_for_metrics",
      _refused("compute_metrics is called once, with predictions and label_ids: leave it out", False)),
@@ -112,10 +113,7 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
 )  # fmt: skip
 
 KEYWORDS: Mapping[str, Foreign] = _names(
-    ("optimizers", _refused("TrainingArguments' optim, learning_rate and lr_scheduler_type make the optimiser and its "
-                            "schedule; npora.optim has those for a loop of your own", (None, None))),
-    ("optimizer_cls_and_kwargs", _refused("TrainingArguments' optim makes the optimiser")),
-    ("compute_loss_func", _refused("a model returns its own loss, with the backward of it: write a Module")),
+    ("optimizer_cls_and_kwargs", _refused("TrainingArguments' optim makes the optimiser, or optimizers has yours")),
     ("peft_config", _refused("call get_peft_model(model, peft_config), and pass what it returns as model")),
 )  # fmt: skip
 
@@ -127,9 +125,10 @@ _CALLED: Mapping[str, str] = dict.fromkeys(
 ) | dict.fromkeys(
     "create_optimizer create_scheduler create_optimizer_and_scheduler get_decay_parameter_names "
     "get_optimizer_cls_and_kwargs".split(),
-    "TrainingArguments' optim, learning_rate and lr_scheduler_type make the optimiser and its schedule",
+    "TrainingArguments' optim, learning_rate and lr_scheduler_type make the optimiser and its schedule, or Trainer's "
+    "optimizers has yours",
 ) | {
-    "compute_loss": "a model returns its own loss, with the backward of it: write a Module whose forward does",
+    "compute_loss": "pass compute_loss_func, which returns the loss and its backward, or write a Module that does",
 }  # fmt: skip
 _METHODS: Mapping[str, str] = {
     **_CALLED,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from npora.files.refusal import shortened
 from npora.train.arguments import TrainingArguments
 from npora.train.callbacks import ExportableState, TrainerCallback, TrainerControl
 from npora.train.plain import plain
@@ -109,6 +110,8 @@ class CallbackHandler:
         """Give back what states() found."""
         for name, saved in states.items():
             saved = saved if isinstance(saved, list) else [saved]
+            if not all(isinstance(state, dict) and isinstance(state.get("attributes"), dict) for state in saved):
+                raise ValueError(f"the checkpoint's state of {shortened(name)} is none of a callback")
             own = [cb for cb in self.callbacks if isinstance(cb, ExportableState) and type(cb).__name__ == name]
             if len(own) != len(saved):
                 logger.warning("the checkpoint has the state of %d %s, this run has %d", len(saved), name, len(own))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from npora.files.journal import Journal
@@ -20,7 +21,7 @@ class HistoryCallback(TrainerCallback, ExportableState):
     def __init__(self) -> None:
         self.mark: dict[str, Any] = {}  # of the checkpoint that a run goes on from
         self._journal: Journal | None = None
-        self._entries: list[dict[str, Any]] = []
+        self._entries: Sequence[dict[str, Any]] = ()
         self._written = 0  # of the entries
 
     def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
@@ -46,7 +47,7 @@ class HistoryCallback(TrainerCallback, ExportableState):
     ) -> None:
         if self._journal is not None:
             self._journal.close()
-        self._journal, self._entries, self.mark = None, [], {}
+        self._journal, self._entries, self.mark = None, (), {}
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

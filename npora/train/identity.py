@@ -11,6 +11,7 @@ from typing import Any
 from npora.lora import PeftModel
 from npora.lora.files import digest
 from npora.nn.module import Module
+from npora.optim import Optimizer
 from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.batches import Row, base_of
 from npora.train.plain import plain
@@ -24,7 +25,7 @@ _ARGUMENTS = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "adam_beta1",
     "adam_beta2", "adam_epsilon", "max_grad_norm", "on_nonfinite", "lr_scheduler_type", "warmup_steps", "seed",
     "data_seed", "tokens_at_once", "train_sampling_strategy", "dataloader_drop_last", "optim_args",
-    "lr_scheduler_kwargs",
+    "lr_scheduler_kwargs", "label_smoothing_factor", "class_weights",
 )  # fmt: skip
 # Where evaluations decide the rates, so does what is evaluated, and when.
 _OF_PLATEAUS = ("eval_strategy", "eval_steps", "eval_delay", "metric_for_best_model", "greater_is_better")
@@ -35,9 +36,21 @@ _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping"
 _ROWS = 256  # that are looked at
 
 
-def identity(model: Module, args: TrainingArguments, data: Sequence[Row]) -> dict[str, Any]:
-    """What a resumed run must share with the one that it goes on from, in a form that JSON can hold."""
-    optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
+def identity(
+    model: Module,
+    args: TrainingArguments,
+    data: Sequence[Row],
+    optimizer: Optimizer | None = None,
+    rates: Sequence[float] = (),
+) -> dict[str, Any]:
+    """What a resumed run must share with the one that it goes on from, in a form that JSON can hold.
+
+    optimizer, rates : where it is the user's, and the rates that its groups came with
+    """
+    optim: Any = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
+    if optimizer is not None:
+        groups = zip(optimizer.param_groups, rates, strict=True)
+        optim = [type(optimizer).__name__, *({**g, "params": len(g["params"]), "lr": rate} for g, rate in groups)]
     names = (*_ARGUMENTS, *(_OF_PLATEAUS if args.lr_scheduler_type == PLATEAU else ()))
     given = {"optim": optim, **{name: getattr(args, name) for name in names}}
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from npora.data.columns import rows_at
 from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Batch, Batches, Row
@@ -58,7 +59,7 @@ class TrainLoader:
             self._order, self._order_of = order(self._args, len(self._data), epoch), epoch
         for start in range(first * self.batch_size, stop * self.batch_size, self.batch_size):
             numbers = [int(i) for i in self._order[start : start + self.batch_size]]
-            batch = self._batches.of([self._data[i] for i in numbers], numbers)
+            batch = self._batches.of(rows_at(self._data, numbers), numbers)
             if "labels" not in batch:
                 self._batches.refuse_unlabelled(self._data[numbers[0]])
             yield numbers, batch

@@ -26,12 +26,12 @@ from npora.train.handler import CallbackHandler
 from npora.train.loaders import TrainLoader
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.optimizer import Schedule
-from npora.train.state import Step, TrainerState
+from npora.train.state import Step, TrainerState, step_rng
 
 
 @dataclass
 class Run:
-    """What a training is made of.    save : writes a checkpoint of a state"""
+    """What a training is made of.    model : with the loss that is learnt    save : writes a checkpoint of a state"""
 
     model: Module
     parameters: list[Parameter]
@@ -59,10 +59,10 @@ def training_step(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> Step:
     return step
 
 
-def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> tuple[float, int, int]:
+def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> tuple[float, float, int]:
     """(Σ ℓ) / N, N and the number of tokens. Its gradient is then the parameters' grad."""
-    rng = np.random.default_rng([run.args.seed, 1, run.state.global_step])
-    loss, items, tokens = 0.0, 0, 0
+    rng = step_rng(run.args, run.state)
+    loss, items, tokens = 0.0, 0.0, 0
     for i, (rows, batch) in enumerate(batches):
         if i:
             run.tell("on_substep_end")
@@ -71,7 +71,7 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
         loss, items, tokens = loss + losses, items + labels, tokens + number_of_tokens(batch)
     for parameter in run.parameters:
         if parameter.grad is not None:
-            parameter.grad *= 1 / max(items, 1)
+            parameter.grad *= 1 / (items or 1)
     if items:
         check_reached(run.parameters)
     return loss / items if items else math.nan, items, tokens
@@ -81,7 +81,7 @@ def update(run: Run, step: Step) -> None:
     run.tell("on_pre_optimizer_step", step=step)
     if run.callbacks.control.should_skip_update:
         return
-    run.schedule.set(step.learning_rate)
+    run.schedule.set(run.state.global_step)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
         run.optimizer.step()
     run.tell("on_optimizer_step", step=step)

@@ -11,10 +11,13 @@ from typing import Any
 from npora.files import write_atomically
 from npora.files.digest import sha256_of
 from npora.files.json import parse_json
+from npora.files.refusal import shortened
+from npora.files.regular import read_regular
 
 NAME = "trainer_state.json"
 _FORMAT = 2
 _BLANK = "0" * 64
+_MOST_BYTES = 50_000_000  # it has a line for each pattern of an adapter, and does not grow with a run
 
 
 def write_manifest(folder: str, content: Mapping[str, Any]) -> None:
@@ -37,8 +40,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = os.path.join(folder, NAME)
     try:
-        with open(path, "rb") as file:
-            text = file.read()
+        text = read_regular(path, _MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{os.fspath(folder)} is no checkpoint: there is no file {path}") from None
     content = parse_json(text, path)
@@ -53,7 +55,28 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not the file that was saved: its SHA-256 differs from the one in it")
     if content["format"] != _FORMAT:
         raise ValueError(f"{path} has the format {content['format']}; this version of npora reads {_FORMAT}")
+    _check_parts(content, path)
     return content
+
+
+def _check_parts(content: Mapping[str, Any], path: str) -> None:
+    """Raise ValueError where what is said is not what a checkpoint says: its own digest anyone can write."""
+    parts = [("", content, name) for name in ("files", "run", "state", "optimizer")]
+    for owner, whole, name in parts:
+        if not isinstance(whole.get(name), dict):
+            raise ValueError(f"{path}: {owner}{name} must be an object; got {shortened(whole.get(name))}")
+        if name == "run":
+            parts += [("run.", whole[name], part) for part in ("arguments", "adapter", "model", "data")]
+        if name == "optimizer":
+            parts.append(("optimizer.", whole[name], "numbers"))
+    run, groups = content["run"], content["optimizer"].get("param_groups")
+    if not (isinstance(run.get("id"), str) and isinstance(run.get("base_sha256"), str)):
+        raise ValueError(f"{path}: run must have an id and a base_sha256")
+    if not (isinstance(groups, list) and all(isinstance(group, dict) for group in groups)):
+        raise ValueError(f"{path}: optimizer.param_groups must be a list of objects; got {shortened(groups)}")
+    for name, digest in content["files"].items():
+        if not isinstance(digest, str) or os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
+            raise ValueError(f"{path}: {shortened(name)} is no file of a checkpoint, with its digest")
 
 
 def verified(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from npora.nn import Module, no_grad
 from npora.nn.grad_mode import backward_once, gradients_apart, is_grad_enabled
 from npora.nn.module import Array, Parameter
 
+Rng = np.random.Generator | None
+
 # Large enough for the matrix products: half of it costs BERT-base 4 % of a step.
 TOKENS_AT_ONCE = 512
 
@@ -33,7 +35,7 @@ def accumulate_gradients(
     batch: Mapping[str, Any],
     rng: np.random.Generator | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Add the gradient of the *sum* of the labels' losses to the parameters' grad; returns (that sum, their number).
 
     model : forward takes the batch's arrays by name, and returns (output, backward), where output.loss is a mean over
@@ -52,33 +54,41 @@ def accumulate_gradients(
     """
     if not is_grad_enabled():
         raise RuntimeError("accumulate_gradients() under no_grad(): there would be no backward to call")
-    pieces = list(cut(batch, tokens_at_once))
-    if len(pieces) == 1:
-        found = in_parallel([partial(_losses_and_gradient, model, pieces[0], rng)])
+    parts = pieces(batch, rng, tokens_at_once)
+    if len(parts) == 1:
+        found = in_parallel([partial(losses_and_gradient, model, *parts[0])])
     else:
-        rngs = [None if rng is None else np.random.default_rng(int(rng.integers(1 << 62))) for _ in pieces]
         sums = _InOrder(get_num_threads())
 
-        def work(i: int) -> tuple[float, int]:
+        def work(i: int) -> tuple[float, float]:
             try:
                 sums.wait_to_begin(i)
                 with gradients_apart() as gradients:
-                    result = _losses_and_gradient(model, pieces[i], rngs[i])
+                    result = losses_and_gradient(model, *parts[i])
             except BaseException:
                 sums.add(i, None)
                 raise
             sums.add(i, gradients)
             return result
 
-        found = in_parallel([partial(work, i) for i in range(len(pieces))])
+        found = in_parallel([partial(work, i) for i in range(len(parts))])
     return sum(loss for loss, _ in found), sum(items for _, items in found)
 
 
-def _losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: np.random.Generator | None) -> tuple[float, int]:
+def pieces(batch: Mapping[str, Any], rng: Rng, tokens_at_once: int) -> list[tuple[dict[str, Any], Rng]]:
+    """The micro-batches of a batch, each with its own generator: `rng` itself where there is one alone."""
+    parts = list(cut(batch, tokens_at_once))
+    if len(parts) == 1:
+        return [(parts[0], rng)]
+    return [(part, None if rng is None else np.random.default_rng(int(rng.integers(1 << 62)))) for part in parts]
+
+
+def losses_and_gradient(model: Module, batch: Mapping[str, Any], rng: Rng) -> tuple[float, float]:
+    """Of a micro-batch: the sum of the labels' losses, whose gradient is added, and their number."""
     with backward_once():
         output, backward = model(**batch, rng=rng)
         backward(float(output.num_items))
-    return float(output.loss) * output.num_items, int(output.num_items)
+    return float(output.loss) * output.num_items, output.num_items
 
 
 class _InOrder:
@@ -111,7 +121,7 @@ class Inferred(NamedTuple):
 
     logits: Array | None
     loss_sum: float
-    items: int
+    items: float
 
 
 def infer(
@@ -124,7 +134,7 @@ def infer(
     def work(piece: Mapping[str, Any]) -> Inferred:
         with no_grad():
             output, _ = model(**piece, **options)
-            items = int(output.num_items) if output.loss is not None else 0
+            items = output.num_items if output.loss is not None else 0
             loss = float(output.loss) * items if items else 0.0
             return Inferred(output.logits if keep_logits else None, loss, items)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -9,8 +10,11 @@ from npora.nn import LayerNorm, Module, RMSNorm
 from npora.nn.module import Parameter
 from npora.optim import SGD, AdamW, Optimizer, get_schedule
 from npora.optim.lora_plus import takes_ratio
+from npora.optim.schedule import Factor
 from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.state import trainable
+
+logger = logging.getLogger("npora")
 
 # Parts of names by which transformers knows biases, T5's table of biases among them, and the norms of other makers.
 _EXEMPT = re.compile(r"bias|ln_tuning|layernorm|rmsnorm|(^|[._])norm(\.|$)")
@@ -25,30 +29,63 @@ def make_optimizer(model: Module, args: TrainingArguments) -> Optimizer:
     return AdamW(groups, args.learning_rate, betas, args.adam_epsilon, args.weight_decay)
 
 
-class Schedule:
-    """step ↦ its learning rate: that of the schedule, or what the optimiser has where evaluations change it. set()
-    gives one to the optimiser, and get_last_lr() tells that of each of its groups, as the schedulers of torch do."""
+def check_optimizer(model: Module, optimizer: Any) -> None:
+    """Raise TypeError for an optimiser of another library, ValueError for one of parameters that are not the model's
+    trained ones; say which of these it leaves as they are."""
+    if not isinstance(optimizer, Optimizer):
+        kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+        raise TypeError(
+            f"optimizers is a pair of npora.optim's optimizer and step ↦ factor, either of them None: {kind}"
+        )
+    own = {id(parameter): name for name, parameter in trainable(model).items()}
+    given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if foreign := len(given - own.keys()):
+        raise ValueError(f"{foreign} of the optimizer's parameters are none that this model trains")
+    if left := [name for place, name in own.items() if place not in given]:
+        logger.warning("the optimizer has no %s: such parameters stay as they are", ", ".join(left[:8]))
 
-    def __init__(self, args: TrainingArguments, optimizer: Optimizer, steps: int) -> None:
-        self._rate, self._optimizer, self._factor = args.learning_rate, optimizer, None
-        if args.lr_scheduler_type != PLATEAU:
+
+class Schedule:
+    """step ↦ its learning rate: that of the first group, without LoRA+'s ratio. set(step) gives each group of the
+    optimiser the rate that it came with, times the schedule's factor; where evaluations change the rates it leaves them
+    as they are. get_last_lr() tells the rate of each group, as the schedulers of torch do.
+
+    rates : of the groups, where the optimiser's are no longer those that it came with
+    factor : the schedule, where it is not the one that the arguments name
+    """
+
+    def __init__(
+        self,
+        args: TrainingArguments,
+        optimizer: Optimizer,
+        steps: int,
+        rates: list[float] | None = None,
+        factor: Factor | None = None,
+    ) -> None:
+        self._optimizer, self._factor = optimizer, factor
+        self._rates = [group["lr"] for group in optimizer.param_groups] if rates is None else rates
+        if factor is None and args.lr_scheduler_type != PLATEAU:
             options: Any = args.lr_scheduler_kwargs or {}
             warmup = args.num_warmup_steps(steps)
             self._factor = get_schedule(args.lr_scheduler_type, warmup, steps, args.learning_rate, **options)
 
     def __call__(self, step: int) -> float:
         first = self._optimizer.param_groups[0]
-        return first["lr"] / _ratio(first) if self._factor is None else self._rate * self._factor(step)
+        if self._factor is None:
+            return float(first["lr"] / lr_ratio(first))
+        return self._rates[0] / lr_ratio(first) * self._factor(step)
 
-    def set(self, rate: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * _ratio(group)
+    def set(self, step: int) -> None:
+        if self._factor is not None:
+            factor = self._factor(step)
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * factor
 
     def get_last_lr(self) -> list[float]:
         return [group["lr"] for group in self._optimizer.param_groups]
 
 
-def _ratio(group: dict[str, Any]) -> float:
+def lr_ratio(group: dict[str, Any]) -> float:
     """How many times the schedule's rate a group's is: LoRA+'s, of B."""
     return float(group.get("lr_ratio", 1))
 

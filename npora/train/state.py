@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
 
 from npora.nn.module import Module, Parameter
 from npora.nn.readable import Readable, named_tuple
 from npora.train.arguments import TrainingArguments
+from npora.train.log_history import LogHistory
 
 
 class Step(NamedTuple):
     """What one step was.
 
-    loss : the mean over its `items` labels, nan where there are none
+    loss : the mean over its `items` labels, nan where there are none; one of a class that has a weight counts so often
     grad_norm : of all gradients, before clipping
     tokens : of its batches, without padding
     """
@@ -23,7 +27,7 @@ class Step(NamedTuple):
     grad_norm: float
     learning_rate: float
     tokens: int
-    items: int
+    items: float
 
     def __repr__(self) -> str:
         return named_tuple(self)
@@ -42,7 +46,7 @@ class TrainerState(Readable):
     steps_without_labels: int = 0  # or without a finite loss: they add nothing to loss_sum
     best_metric: float | None = None
     best_model_checkpoint: str | None = None  # the folder's name, in output_dir
-    log_history: list[dict[str, Any]] = field(default_factory=list)
+    log_history: MutableSequence[dict[str, Any]] = field(default_factory=LogHistory)
 
     # In a checkpoint where they say something alone.
     steps_left_out: int = 0  # of epochs that a callback stopped
@@ -92,6 +96,11 @@ class TrainerState(Readable):
     def mean_loss(self) -> float:
         counted = self.global_step - self.steps_without_labels
         return self.loss_sum / counted if counted else math.nan
+
+
+def step_rng(args: TrainingArguments, state: TrainerState) -> np.random.Generator:
+    """What dropout draws from in the step that is next."""
+    return np.random.default_rng([args.seed, 1, state.global_step])
 
 
 def trainable(model: Module) -> dict[str, Parameter]:

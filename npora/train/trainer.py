@@ -16,6 +16,7 @@ from npora.nn import Module
 from npora.nn.module import Array
 from npora.nn.readable import Readable, named_tuple
 from npora.optim import Optimizer
+from npora.optim.schedule import Factor
 from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.batches import Batches, Collator, Row, check_dataset
 from npora.train.best import BestModelCallback
@@ -35,9 +36,10 @@ from npora.train.interruption import InterruptionCallback
 from npora.train.loaders import TrainLoader
 from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
+from npora.train.losses import Loss
 from npora.train.manifest import read_manifest
 from npora.train.modes import recomputing
-from npora.train.optimizer import Schedule, make_optimizer
+from npora.train.optimizer import Schedule, check_optimizer, make_optimizer
 from npora.train.plateau import PlateauCallback
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
@@ -79,6 +81,10 @@ class Trainer(Evaluator, Methods, Readable):
     preprocess_logits_for_metrics : (logits, labels) → what is kept of a batch's logits for it
     data_collator : rows → a dict of arrays, in place of npora's own padding
     callbacks : a list of TrainerCallbacks, classes or instances, which hear of each event (see callbacks.py)
+    compute_loss_func : (outputs, labels, num_items_in_batch) → (loss, backward) in place of the model's loss: a sum
+        over labels divided by num_items_in_batch, how many of them count, and dℓ → dlogits (see losses.py)
+    optimizers : an optimiser of npora.optim, whose groups may have rates and decays of their own, and step ↦ factor as
+        of get_schedule; either may be None, and is then made by args
 
     Other keywords and methods of transformers' Trainer are refused by name, with what to do instead.
 
@@ -103,6 +109,8 @@ class Trainer(Evaluator, Methods, Readable):
         model_init: Callable[[], Module] | None = None,
         callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
         preprocess_logits_for_metrics: Callable[[Array, Array | None], Array] | None = None,
+        compute_loss_func: Loss | None = None,
+        optimizers: tuple[Optimizer | None, Factor | None] = (None, None),
         **foreign: Any,
     ) -> None:
         accept("Trainer", KEYWORDS, foreign, _OWN)
@@ -116,6 +124,11 @@ class Trainer(Evaluator, Methods, Readable):
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics, self._preprocess = compute_metrics, preprocess_logits_for_metrics
+        self._optimizer, self._factor = optimizers
+        if self._optimizer is not None:
+            check_optimizer(self.model, self._optimizer)
+            self._rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._compute_loss, self._objective = compute_loss_func, None
         self.state, self.is_in_train = TrainerState(), False
         self._identity: dict[str, Any] = {}  # of the run that was begun last
         self._batches = Batches(self.model, self.processing_class, data_collator, bool(self.args.remove_unused_columns))
@@ -184,9 +197,14 @@ class Trainer(Evaluator, Methods, Readable):
         """What a training is made of, and the path of the checkpoint that it goes on from."""
         args, model = self.args, self.model
         loader, total = TrainLoader(self._batches, data, args), args.steps(len(data))[1]
-        optimizer = make_optimizer(model, args)
-        schedule = Schedule(args, optimizer, total)
-        self.state, path, run_id, own = TrainerState(max_steps=total), None, new_id(), identity(model, args, data)
+        if self._optimizer is None:
+            optimizer = make_optimizer(model, args)
+            schedule, own = Schedule(args, optimizer, total, None, self._factor), identity(model, args, data)
+        else:
+            optimizer = self._optimizer
+            schedule = Schedule(args, optimizer, total, self._rates, self._factor)
+            own = identity(model, args, data, optimizer, self._rates)
+        self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:
             path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
             self.state = load_checkpoint(path, model, optimizer, own)
@@ -197,7 +215,8 @@ class Trainer(Evaluator, Methods, Readable):
         self.state.follow(args, len(data))
         self.callback_handler.given |= {"optimizer": optimizer, "lr_scheduler": schedule, "train_dataloader": loader}
         parameters, save = list(trainable(model).values()), partial(self._save, optimizer)
-        run = Run(model, parameters, optimizer, schedule, loader, args, self.state, self.callback_handler,
+        self.callback_handler.given["objective"] = objective = self.objective()
+        run = Run(objective, parameters, optimizer, schedule, loader, args, self.state, self.callback_handler,
                   self._evaluate, save)  # fmt: skip
         return run, path
 
@@ -228,7 +247,7 @@ class Trainer(Evaluator, Methods, Readable):
                 yield
         finally:
             self.is_in_train = False
-            self.callback_handler.given |= dict.fromkeys(("optimizer", "lr_scheduler", "train_dataloader"))
+            self.callback_handler.given |= dict.fromkeys(("optimizer", "lr_scheduler", "train_dataloader", "objective"))
 
     def _evaluate(self) -> None:
         self._tell("on_evaluate_all", metrics=self.evaluate())

@@ -179,6 +179,8 @@ def test_a_file_that_is_not_what_the_hub_gave_is_refused(tmp_path: Path, files: 
     content = blob.read_bytes()
     blob.chmod(0o644)
     blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match="is not what the hub gave"):
+        resolve(path)  # by its place in the cache too
     (error,) = client(tmp_path, hub.address, asked)
     assert error.startswith(f"ValueError {path}/{name} is not what the hub gave: its hash there was {blob.name}")
     assert f"remove {blob} and load it again" in error

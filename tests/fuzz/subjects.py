@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from npora import (
     LoHaConfig,
     LoraConfig,
     PeftModel,
+    Trainer,
+    TrainingArguments,
     VeraConfig,
     get_peft_model,
     models,
@@ -28,6 +31,8 @@ from npora.files import load_file, load_metadata, load_weights, save_file, write
 from npora.lora import read_record
 from npora.models import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 from npora.models.generate.generation_config import chosen_options
+from npora.train.manifest import write_manifest
+from npora.train.runs import read_run
 from tests.made_tokenizers import made
 from tests.tiny import tiny_bert
 from tests.tiny_folders import FAMILIES, save_folder, save_tokenizer
@@ -50,7 +55,9 @@ def subjects() -> list[Subject]:
     """All of them; those of tokenizers where the package is there."""
     with tempfile.TemporaryDirectory() as folder:
         return [
-            subject for make in (_tensors, _models, _adapters, _data, _tokenizers) for subject in make(Path(folder))
+            subject
+            for make in (_tensors, _models, _adapters, _data, _tokenizers, _runs)
+            for subject in make(Path(folder))
         ]
 
 
@@ -141,6 +148,39 @@ def _read_adapter(folder: Path) -> None:
     model = PeftModel.from_pretrained(tiny_bert(), folder)
     json.dumps(model.peft_config["default"].to_dict())
     repr(model)
+
+
+def _runs(folder: Path) -> Iterator[Subject]:
+    """A run's own files, and its checkpoint: as its digests guard it, and where whoever changed it signed it anew."""
+    place, rows = _new(folder, "run"), [{"input_ids": [3, 5 + i], "labels": i % 3} for i in range(6)]
+
+    def trainer(place: Path, steps: int) -> Trainer:
+        model = get_peft_model(tiny_bert(), LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"))
+        args = TrainingArguments(str(place), max_steps=steps, save_strategy="steps", save_steps=2, disable_tqdm=True,
+                                 logging_steps=1, lr_scheduler_type="constant", num_train_epochs=9)  # fmt: skip
+        return Trainer(model, args, rows)
+
+    trainer(place, 2).train()
+    yield Subject("run", _of(place), ("log.jsonl", "run.json"), lambda folder: repr(read_run(folder)))
+
+    def resume(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as output:
+            trainer(Path(output), 3).train(folder)
+
+    def resume_signed(folder: Path) -> None:
+        text = (folder / "trainer_state.json").read_bytes()
+        with suppress(ValueError, RecursionError):  # what is no JSON is read as it is
+            content = json.loads(text)
+            if isinstance(content, dict):
+                content["files"] = None  # written anew
+                (folder / "trainer_state.json").unlink()
+                write_manifest(str(folder), content)
+        resume(folder)
+
+    saved = place / "checkpoint-2"
+    names = ("trainer_state.json", "trainer_state.json", "trainer_state.safetensors", "adapter_config.json")
+    yield Subject("checkpoint", _of(saved), names, resume)
+    yield Subject("checkpoint, signed", _of(saved), names, resume_signed)
 
 
 def _data(folder: Path) -> Iterator[Subject]:

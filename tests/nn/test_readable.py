@@ -79,7 +79,7 @@ def objects() -> list[Any]:
 
 def test_outputs_states_and_settings_print_on_a_few_lines() -> None:
     for value in objects():
-        assert_readable(value, 12)
+        assert_readable(value, 14)
 
 
 def test_an_output_says_its_loss_and_shapes_and_computes_nothing_for_it() -> None:

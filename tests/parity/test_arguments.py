@@ -13,7 +13,7 @@ from npora import Trainer, TrainingArguments
 from tests.tiny import tiny_peft
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
-FIELDS = {field.name: field for field in dataclasses.fields(transformers.TrainingArguments)}
+FIELDS = {field.name: field for field in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
 # What older versions had, and scripts still write.
 FORMER = {
     "evaluation_strategy": "no", "logging_dir": None, "overwrite_output_dir": False, "no_cuda": False,
@@ -80,6 +80,6 @@ def test_their_enums_are_taken() -> None:
 
 
 def test_every_keyword_of_their_trainer_is_known() -> None:
-    names = set(inspect.signature(transformers.Trainer.__init__).parameters) - {"self", "model"}
+    names = set(inspect.signature(transformers.Seq2SeqTrainer.__init__).parameters) - {"self", "model"}
     nothing = {name: (None, None) if name == "optimizers" else None for name in names}
     Trainer(tiny_peft(), tokenizer=None, **nothing)

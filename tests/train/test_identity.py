@@ -106,6 +106,7 @@ FREE = {
     "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "prediction_loss_only", "save_strategy", "save_steps",
     "save_minutes", "save_total_limit", "logging_strategy", "logging_steps", "logging_first_step", "disable_tqdm",
     "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "remove_unused_columns",
+    "predict_with_generate", "generation_max_length", "generation_num_beams",
 }  # fmt: skip
 
 

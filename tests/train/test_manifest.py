@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from npora import Trainer, TrainerCallback
 from npora.train.folder import last_checkpoint
-from npora.train.manifest import read_manifest, verified
+from npora.train.manifest import read_manifest, verified, write_manifest
 from tests.tiny import tiny_peft
 from tests.train.test_state import ROWS, stop_after, trainer
 from tests.train.test_trainer import values
@@ -166,3 +168,44 @@ def test_a_save_that_is_read_back_as_another_removes_no_older_one(
     with pytest.raises(OSError, match="is read back as something else"):
         run.train()
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
+
+
+FORGED: dict[str, tuple[str, Any]] = {
+    "no run": ("run", None), "a list for a state": ("state", []), "no id": ("run.id", 3),
+    "a file above it": ("files", {"../run.json": "0" * 64}), "a file elsewhere": ("files", {"/etc/passwd": "0" * 64}),
+    "half a step": ("state.global_step", 2.5), "a step below none": ("state.global_step", -1),
+    "an unknown word": ("state.colour", "red"), "another best": ("state.best_model_checkpoint", "../../home"),
+    "an ending of another kind": ("state.ending", {"loss": "1"}), "callbacks of none": ("state.stateful_callbacks", []),
+    "a rate that is a word": ("optimizer.param_groups", [{"lr": "fast"}] * 2),
+    "an option of none": ("optimizer.param_groups", [{"colour": 1}] * 2), "no groups": ("optimizer.param_groups", 7),
+    "a moment more": ("optimizer.numbers", {"0.steps": 3}), "a mark of none": ("state.stateful_callbacks", {
+        "StepLogCallback": {"args": {}, "attributes": {"mark": {"bytes": -1, "sha256": ""}}}}),
+    "a state of none": ("state.stateful_callbacks", {"StepLogCallback": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_is_signed_but_is_no_checkpoint_is_refused_by_its_name(name: str, saved: Path, tmp_path: Path) -> None:
+    """Anyone can write a digest: what it covers is looked at too."""
+    where, value = FORGED[name]
+    folder = tmp_path / "checkpoint-8"
+    shutil.copytree(saved / "checkpoint-8", folder)
+    content = read_manifest(folder)
+    *owners, last = where.split(".")
+    place: Any = content
+    for owner in owners:
+        place = place[owner]
+    place[last] = value
+    (folder / "trainer_state.json").unlink()
+    if where == "files":
+        signed = {**content, "format": 2, "sha256": "0" * 64}
+        text = json.dumps(signed, indent=2, sort_keys=True).encode()
+        own = hashlib.sha256(text).hexdigest().encode()
+        (folder / "trainer_state.json").write_bytes(text.replace(b'"sha256": "' + b"0" * 64, b'"sha256": "' + own, 1))
+    else:
+        write_manifest(str(folder), content)
+    named = (
+        "checkpoint|no mark of" if "callbacks" in where else re.escape(str(folder))
+    )  # whose state is looked at when it is given back
+    with pytest.raises(ValueError, match=named):
+        trainer(tmp_path / "out").train(resume_from_checkpoint=folder)

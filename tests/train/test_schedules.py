@@ -117,8 +117,8 @@ def test_b_has_its_own_rate_through_the_whole_schedule(tmp_path: Path, kind: dic
         if "lora_B" not in name and parameter.data.ndim > 1:  # what has the schedule's own rate
             parameter.requires_grad = False
     schedule = Schedule(arguments, make_optimizer(model, arguments), 4)
-    schedule.set(schedule(0))
-    assert schedule.get_last_lr() == [0.16, 0.16]
+    schedule.set(0)
+    assert schedule.get_last_lr() == [0.16, 0.16] and schedule(0) == 0.01
 
 
 def test_a_ratio_below_one_is_refused() -> None:

@@ -9,38 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from npora.files import check_writable
+from npora.files.picture import COLOURS, LINES, MARKERS, blank, saved
 from npora.nn.module import Array
 
 MOST = 60  # maps in a picture
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")  # told apart by any eye
-MARKERS = "osD^vX*"
-LINES = ("-", "--", ":", "-.")
-
-
-def check_picture(path: str | os.PathLike[str]) -> None:
-    """To be asked before the work: raises ImportError without matplotlib, ValueError where it does not know the file's
-    ending, OSError where no file can be written."""
-    known = _figure(1, 1).canvas.get_supported_filetypes()
-    ending = os.path.splitext(path)[1].lstrip(".").lower()
-    if ending not in known:
-        raise ValueError(f"a picture's name ends in one of .{', .'.join(sorted(known))}; got {os.fspath(path)!r}")
-    check_writable(path)
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('drawing needs matplotlib: pip install "npora[plot]"') from None
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
-    if path is not None:
-        check_picture(path)
-        figure.savefig(path, dpi=120)
-    return figure
 
 
 def spectra(values: Mapping[str, Array], title: str, path: str | os.PathLike[str] | None = None) -> Any:
@@ -65,12 +37,12 @@ def heat_maps(ratios: Iterable[tuple[str, Array]], path: str | os.PathLike[str] 
         raise ValueError("this report compared no single elements (method dot-product): there is nothing to draw")
     columns = min(3, len(maps))
     lines = math.ceil(len(maps[:MOST]) / columns)
-    figure = _figure(4.5 * columns, 2.4 * lines + 0.6)
+    figure = blank(4.5 * columns, 2.4 * lines + 0.6)
     for place, (title, ratio) in enumerate(maps[:MOST], start=1):
         _heat_map(figure, figure.add_subplot(lines, columns, place), title, np.asarray(ratio))
     left = f"; the {MOST} worst of {len(maps)}" if len(maps) > MOST else ""
     figure.suptitle(f"log₁₀ of |analytic − numeric| / tolerance (above 0 fails){left}", fontsize=10)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _heat_map(figure: Any, axes: Any, title: str, ratio: Array) -> None:
@@ -120,7 +92,7 @@ def curves(
 
     Names of two words, as `central float32`, share a colour and a marker by the first and a kind of line by the last.
     """
-    figure = _figure(9, 5)
+    figure = blank(9, 5)
     axes = figure.add_subplot()
     first, last = [], []
     for name in errors:
@@ -140,7 +112,7 @@ def curves(
     axes.grid(color="0.9", linewidth=0.5)
     if not axes.lines:
         axes.text(0.5, 0.5, "zero at every step", ha="center", transform=axes.transAxes)
-        return _saved(figure, path)
+        return saved(figure, path)
     bottom, top = axes.get_ylim()
     highest = max(e for values in errors.values() for e in values if math.isfinite(e))
     for number, slope in enumerate(slopes):
@@ -152,4 +124,4 @@ def curves(
         axes.annotate(f"h{'⁰¹²³⁴⁵⁶⁷⁸⁹'[slope]}", seen[-1], color="0.35", fontsize=9, ha="right", va="bottom")
     axes.set_ylim(bottom, max(top, 6 * highest) if slopes else top)
     figure.legend(loc="outside right upper", fontsize=8)
-    return _saved(figure, path)
+    return saved(figure, path)

@@ -1,0 +1,49 @@
+"""Say what is wrong in a file of examples: each row that finetune could not use, with its line.
+
+The exit code is 0 where every row is good, and 1 where one is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from npora.commands.rows import add_columns, columns, refuse_idle_options
+from npora.commands.tasks import TASKS, Classes
+from npora.models.config import PROBLEM_TYPES
+
+_MOST_CLASSES = 20  # that are listed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", default="classification", choices=list(TASKS), help="what the file is for")
+    add_columns(parser)
+    add("--num-labels", type=int, metavar="N", help="classification: number of classes, 1 for a regression")
+    add("--problem-type", choices=PROBLEM_TYPES, help="classification: as for finetune")
+    add("file", metavar="FILE", help="examples as for finetune")
+
+
+def run(options: argparse.Namespace) -> int:
+    task = TASKS[options.task]
+    refuse_idle_options(options, task, options.file)
+    bad = 0
+
+    def told(error: ValueError) -> None:
+        nonlocal bad
+        bad += 1
+        print(error)
+
+    classes = Classes(options.num_labels, problem_type=options.problem_type)
+    rows = task.read(options.file, columns(options, task, {}), classes, told)
+    good = f"{options.file}: {len(rows):,} rows"
+    if not bad and task.name == "classification" and classes.problem_type is None and options.num_labels != 1:
+        names = {number: name for name, number in (rows.label2id or {}).items()}
+        counted = sorted(Counter(rows["label"]).items())
+        shown = ", ".join(f"{names.get(label, label)}: {count:,}" for label, count in counted[:_MOST_CLASSES])
+        good += f" of {len(counted)} classes ({shown}{', …' if len(counted) > _MOST_CLASSES else ''})"
+    elif not bad and not len(rows):
+        bad = 1
+        good += ", and so nothing to learn"
+    print(f"{good}; {bad:,} faults" if bad else f"{good}, all good")
+    return 1 if bad else 0

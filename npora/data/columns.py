@@ -1,0 +1,138 @@
+"""Rows that are made when they are asked for: of columns that take little memory, or by a function of other rows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from npora.nn.module import Array
+
+Row = dict[str, Any]
+Transform = Callable[[dict[str, list[Any]]], Mapping[str, Sequence[Any]]]
+
+_AT_ONCE = 256  # rows that are made together where all are gone through
+
+
+class Strings(Sequence[str]):
+    """Strings one behind the other in UTF-8: a million short ones take little more than a file of them."""
+
+    def __init__(self) -> None:
+        self._bytes, self._ends = bytearray(), array("q", [0])
+
+    def append(self, text: str) -> None:
+        self._bytes += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no string {index}; there are {len(self)}")
+        place = index % len(self)
+        return self._bytes[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass")
+
+
+class LazyRows(Sequence[Row]):
+    """Rows by their numbers. Subclasses make several at once."""
+
+    names: list[str]
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} does not say how many rows it has")
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
+        """The rows of these numbers: what PyTorch's loaders and Hugging Face's datasets have under this name."""
+        raise NotImplementedError(f"{type(self).__name__} makes no rows")
+
+    def column(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self]
+
+    def take(self, numbers: Iterable[int]) -> LazyRows:
+        """These rows, in this order, of which none is made."""
+        raise NotImplementedError(f"{type(self).__name__} makes no selection")
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyRows: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.take(range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no row {index}; there are {len(self)}")
+        return self.__getitems__([int(index) % len(self)])[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self.__getitems__(range(start, min(start + _AT_ONCE, len(self))))
+
+
+class Columns(LazyRows):
+    """The rows of columns of one length, in the order of `order`, or in theirs."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], order: Array | None = None) -> None:
+        self.columns, self.names, self._order = dict(columns), list(columns), order
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ())) if self._order is None else len(self._order)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
+        places = numbers if self._order is None else self._order[list(numbers)].tolist()
+        return [{name: column[place] for name, column in self.columns.items()} for place in places]
+
+    def column(self, name: str) -> list[Any]:
+        column = self.columns[name]
+        return list(column) if self._order is None else [column[place] for place in self._order.tolist()]
+
+    def take(self, numbers: Iterable[int]) -> Columns:
+        chosen = np.asarray(numbers if isinstance(numbers, Sequence | np.ndarray) else list(numbers), dtype=np.int64)
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        if chosen.size and not (0 <= chosen.min() and chosen.max() < len(self)):
+            raise IndexError(f"there are {len(self)} rows, and none beyond")
+        return Columns(self.columns, chosen if self._order is None else self._order[chosen])
+
+
+class Transformed(LazyRows):
+    """What a function makes of a batch of rows, {name: values} → {name: values}, each time that they are asked for."""
+
+    def __init__(self, rows: Sequence[Row], function: Transform, names: Sequence[str]) -> None:
+        self.rows, self.function, self.names = rows, function, list(names)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
+        rows = rows_at(self.rows, numbers)
+        made = self.function({name: [row.get(name) for row in rows] for name in self.names})
+        return rows_of(made, "the function of with_transform", len(rows))
+
+    def take(self, numbers: Iterable[int]) -> Transformed:
+        kept = self.rows.take(numbers) if isinstance(self.rows, LazyRows) else [self.rows[int(i)] for i in numbers]
+        return Transformed(kept, self.function, self.names)
+
+
+def rows_at(data: Any, numbers: Sequence[int]) -> list[Any]:
+    """The rows of these numbers, at once where the data can give several."""
+    if hasattr(data, "__getitems__"):
+        return list(data.__getitems__(list(numbers)))
+    return [data[number] for number in numbers]
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]], what: str, number: int | None = None) -> list[Row]:
+    """The rows of columns. Raises ValueError where these are not of one length, or not of `number` rows."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{what} needs columns of one length; got {lengths}")
+    if number is not None and set(lengths.values()) - {number}:
+        raise ValueError(f"{what} must return a value for each of {number} rows; got {lengths}")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

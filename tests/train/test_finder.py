@@ -1,0 +1,72 @@
+"""A range test of the learning rate: what it tries, what it suggests, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora import Trainer, learning_rate_finder
+from npora.cli import main
+from npora.train.finder import RangeTest
+from tests.test_cli_tasks import sentences, table
+from tests.tiny import tiny_peft, tiny_rows
+from tests.tiny_folders import save_folder
+from tests.train.test_trainer import ROWS, arguments, values
+
+
+def test_rates_grow_by_a_constant_factor_and_the_model_is_as_it_was(tmp_path: Path) -> None:
+    model = tiny_peft()
+    before = values(model)
+    trainer = Trainer(model, arguments(tmp_path / "out"), ROWS)
+    found = learning_rate_finder(trainer, 1e-5, 0.1, 9, early_stop_threshold=None)
+    np.testing.assert_allclose(found.lr, np.geomspace(1e-5, 0.1, 9))
+    assert values(model) == before and not (tmp_path / "out").exists()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert repr(found).startswith("RangeTest(9 steps of lr 1e-05 … 0.1")
+
+
+def test_its_steps_are_those_of_the_training(tmp_path: Path) -> None:
+    """The rows, dropout and the loss of the first step are, and where the rates are, all of them."""
+    options = {"lr_scheduler_type": "constant", "learning_rate": 1e-2, "max_steps": 8, "label_smoothing_factor": 0.1,
+               "gradient_accumulation_steps": 2}  # fmt: skip
+    found = learning_rate_finder(Trainer(tiny_peft(), arguments(tmp_path, **options), ROWS), 1e-2, 1.0000001e-2, 8)
+    Trainer(tiny_peft(), arguments(tmp_path, **options), ROWS).train()
+    log = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert found.loss[0] == log[0]
+    np.testing.assert_allclose(found.loss, log, rtol=1e-4)
+
+
+def test_it_suggests_where_the_loss_falls_fastest() -> None:
+    lr = np.geomspace(1e-6, 1, 100)
+    falls = 1 / (1 + (lr / 1e-3) ** 2)  # fastest over log lr at 1e-3
+    assert RangeTest(lr.tolist(), falls.tolist()).suggestion() == pytest.approx(1e-3, rel=0.6)
+    assert RangeTest(lr.tolist(), (1 + lr).tolist()).suggestion() is None
+    assert RangeTest([1.0], [1.0]).suggestion() is None
+
+
+def test_it_ends_where_the_loss_is_lost(tmp_path: Path) -> None:
+    trainer = Trainer(tiny_peft(), arguments(tmp_path, max_grad_norm=0, optim="sgd"), tiny_rows(30))
+    found = learning_rate_finder(trainer, 1e-3, 1e30, 60)
+    assert 6 < len(found.lr) < 60 and not np.mean(found.loss[-5:]) <= 4 * min(found.loss)
+    with pytest.raises(ValueError, match="0 < min_lr < max_lr"):
+        learning_rate_finder(trainer, 1, 1e-3)
+
+
+def test_the_command_draws_it_and_trains_nothing(tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    model = save_folder(tmp_path / "model", "bert", "ForSequenceClassification")
+    train = table(tmp_path / "train.tsv", sentences(0, 1))
+    picture = tmp_path / "rates.png"
+    given = ["finetune", "--model", model, "--train", train, "--output", str(tmp_path / "out")]
+    assert main([*given, "--find-learning-rate", str(picture), "--class-weights", "balanced"]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG") and not (tmp_path / "out").exists()
+    assert "loss falls fastest" in capsys.readouterr().out
+    assert main([*given, "--class-weights", "1", "heavy"]) == 2
+    assert "--class-weights takes a number for each class, or balanced; got 'heavy'" in capsys.readouterr().err
+    assert main([*given, "--class-weights", "0.5", "2", "--label-smoothing-factor", "0.1", "--max-steps", "1"]) == 0
+    written = json.loads((tmp_path / "out" / "run.json").read_text())["arguments"]
+    assert written["class_weights"] == [0.5, 2.0] and written["label_smoothing_factor"] == 0.1

@@ -1,0 +1,95 @@
+"""An optimiser of the user's: its groups have rates and decays of their own, and a run with it resumes bit for bit."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora import Trainer
+from npora.optim import SGD, AdamW, get_schedule
+from npora.train.state import trainable
+from tests.tiny import tiny_peft
+from tests.train.test_trainer import ROWS, arguments, values
+
+
+def grouped(model: Any, kind: Any = AdamW, **options: Any) -> Any:
+    """A and B apart, as LoRA+ has them."""
+    parts: dict[str, list[Any]] = {"lora_A": [], "lora_B": []}
+    for name, parameter in trainable(model).items():
+        parts["lora_B" if "lora_B" in name else "lora_A"].append(parameter)
+    return kind([{"params": parts["lora_A"]}, {"params": parts["lora_B"], "lr": 0.16}], 0.01, **options)
+
+
+def ran(folder: Path, optimizer: Any = grouped, factor: Any = None, resume: Any = None, **changes: Any) -> Trainer:
+    model = tiny_peft()
+    args = arguments(folder, **{"max_steps": 6, "save_strategy": "steps", "save_steps": 2, **changes})
+    trainer = Trainer(model, args, ROWS, optimizers=(optimizer(model), factor))
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def test_each_group_has_its_own_rate_times_the_schedules_factor(tmp_path: Path) -> None:
+    """The schedule is the arguments', or the one that is passed beside the optimiser."""
+    for factor in (None, get_schedule("cosine", 2, 6)):
+        rates: list[Any] = []
+
+        class Keep(SGD):
+            def update(self, theta: Any, g: Any, state: Any, group: Any, rates: list[Any] = rates) -> None:
+                rates.append(group["lr"])
+                super().update(theta, g, state, group)
+
+        trainer = ran(tmp_path / str(factor is None), lambda model, kind=Keep: grouped(model, kind), factor)
+        wanted = factor or get_schedule("linear", 0, 6)
+        assert sorted(set(rates)) == pytest.approx(sorted({r * wanted(i) for i in range(6) for r in (0.01, 0.16)}))
+        assert trainer.state.max_steps == 6
+
+
+def test_it_is_the_optimiser_that_is_used(tmp_path: Path) -> None:
+    own, other = values(ran(tmp_path / "own").model), values(ran(tmp_path / "sgd", lambda m: grouped(m, SGD)).model)
+    assert not [name for name in own if own[name] == other[name]]
+
+
+@pytest.mark.parametrize("factor", [None, get_schedule("cosine", 2, 6)])
+def test_a_run_with_it_resumes_bit_for_bit(tmp_path: Path, factor: Any) -> None:
+    whole = ran(tmp_path / "whole", factor=factor)
+    again = ran(tmp_path / "again", factor=factor, resume=str(tmp_path / "whole" / "checkpoint-4"))
+    assert values(again.model) == values(whole.model)
+
+
+def test_another_optimiser_or_other_rates_are_refused_on_resuming(tmp_path: Path) -> None:
+    ran(tmp_path)
+    one_group = lambda model: AdamW(trainable(model).values(), 0.01)  # noqa: E731
+    for other in (lambda m: grouped(m, SGD), lambda m: grouped(m, weight_decay=0.5), one_group):
+        with pytest.raises(ValueError, match="is of a run with optim="):
+            ran(tmp_path, other, resume=True)
+
+
+def test_a_second_training_begins_with_the_rates_that_the_groups_came_with(tmp_path: Path) -> None:
+    trainer = ran(tmp_path, save_strategy="no")
+    assert [group["lr"] for group in trainer._optimizer.param_groups] != [0.01, 0.16]
+    seen: list[float] = []
+    trainer._optimizer.update = lambda theta, g, state, group: seen.append(group["lr"])
+    trainer.train()
+    assert max(seen) == 0.16
+
+
+def test_what_is_no_optimiser_or_of_other_parameters_is_refused_and_what_it_lacks_is_said(
+    tmp_path: Path, caplog: Any
+) -> None:
+    model = tiny_peft()
+    with pytest.raises(TypeError, match=r"npora\.optim's optimizer"):
+        Trainer(model, arguments(tmp_path), ROWS, optimizers=(object(), None))
+    with pytest.raises(ValueError, match="of the optimizer's parameters are none that this model trains"):
+        Trainer(model, arguments(tmp_path), ROWS, optimizers=(grouped(tiny_peft()), None))
+    first = next(iter(trainable(model).values()))
+    with caplog.at_level(logging.WARNING, "npora"):
+        trainer = Trainer(model, arguments(tmp_path), ROWS, optimizers=(SGD([first], 0.1), None))
+    assert "such parameters stay as they are" in caplog.text
+    before = {name: parameter.data.copy() for name, parameter in trainable(model).items()}
+    trainer.train()
+    moved = [name for name, p in trainable(model).items() if not np.array_equal(p.data, before[name])]
+    assert moved == [next(iter(trainable(model)))] or not moved  # A's gradient is 0 as long as B is
