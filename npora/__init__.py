@@ -16,6 +16,7 @@ from npora.lora import (
     HiraConfig,
     IA3Config,
     LoHaConfig,
+    LoKrConfig,
     LoraConfig,
     PeftModel,
     TaskType,
@@ -50,9 +51,9 @@ __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
-    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
+    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoraConfig", "PeftModel",
+    "ProgressCallback", "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments",
+    "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

@@ -65,7 +65,8 @@ class Adapter(Readable):
     defaults a new adapter leaves its layer as it is.
 
     config_class : its config, with PEFT's fields and defaults
-    tensors : for each attribute that holds a Parameter, its names
+    tensors : for each attribute that holds a Parameter, its names; where it is None, this layer's adapter has not that
+        tensor (a matrix of LoKr is whole, or two factors)
     adapts : the kinds of layers that it goes on, each by name: Linear does not mean Conv1D too
     samples : small configs by name, each as its fields: what `npora gradcheck NAME` and the tests try the method on, on
         a layer at the path `dense`
@@ -175,9 +176,10 @@ class Adapter(Readable):
         return [parameter.data for parameter in self.parameters()]
 
     def named(self) -> Iterator[tuple[Tensor, Parameter]]:
-        """Yield how each of its tensors is called, and the parameter that holds it."""
+        """Yield how each of the tensors that it has is called, and the parameter that holds it."""
         for attribute, tensor in self.tensors.items():
-            yield tensor, getattr(self, attribute)
+            if (parameter := getattr(self, attribute)) is not None:
+                yield tensor, parameter
 
     def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named()]

@@ -31,6 +31,7 @@ class PeftType(str, Enum):
     LOHA = "LOHA"
     HIRA = "HIRA"
     IA3 = "IA3"
+    LOKR = "LOKR"
 
 
 def plain(value: object) -> object:

@@ -11,7 +11,7 @@ from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.lora.pattern import check_expression, is_plain
 
-_NAMED_APART = ("r", "alpha", "dropout", "rank_pattern", "alpha_pattern")  # their errors say for which layer
+_NAMED_APART = ("alpha", "dropout", "rank_pattern", "alpha_pattern")  # as r, their errors say for which layer
 _MOST_EXPRESSIONS = 500
 _EXPRESSIONS = ("target_modules", "exclude_modules", "feedforward_modules")
 # The type of a field of PEFT's that npora knows by name and refuses where it asks for something: where its value is
@@ -41,7 +41,7 @@ def check_values(config: Any) -> None:
         if f.type == "Unsupported":
             continue
         value = getattr(config, f.name)
-        if not f.name.endswith(_NAMED_APART) and not is_of_kind(value, str(f.type)):
+        if f.name != "r" and not f.name.endswith(_NAMED_APART) and not is_of_kind(value, str(f.type)):
             raise ValueError(f"{f.name} must be {called(str(f.type))}; got {shortened(value)}")
         _check_expressions(f.name, value)
         for where, value in _with_patterns(config, f):

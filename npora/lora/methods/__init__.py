@@ -14,11 +14,15 @@ from npora.lora.methods.dora import DoRA
 from npora.lora.methods.hira import HiRA
 from npora.lora.methods.ia3 import IA3
 from npora.lora.methods.loha import LoHa
+from npora.lora.methods.lokr import LoKr
 from npora.lora.methods.lora import LoRA
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA, LoHa, HiRA, VeRA, IA3)
+METHODS: tuple[type[Adapter], ...] = (
+    DoRA, LoRA, LoHa, HiRA, VeRA, IA3,
+    LoKr,
+)  # fmt: skip
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:
