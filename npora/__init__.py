@@ -18,6 +18,7 @@ from npora.lora import (
     LoHaConfig,
     LoKrConfig,
     LoraConfig,
+    MissConfig,
     PeftModel,
     TaskType,
     VeraConfig,
@@ -51,7 +52,7 @@ __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoraConfig", "PeftModel",
+    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoraConfig", "MissConfig", "PeftModel",
     "ProgressCallback", "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments",
     "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip

@@ -9,12 +9,13 @@ from npora.lora.methods.ia3 import IA3Config
 from npora.lora.methods.loha import LoHaConfig
 from npora.lora.methods.lokr import LoKrConfig
 from npora.lora.methods.lora_config import LoraConfig
+from npora.lora.methods.miss import MissConfig
 from npora.lora.methods.vera import VeraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
 from npora.lora.record import read_record
 
 __all__ = [
-    "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig",
-    "PeftModel", "PeftType", "TaskType", "VeraConfig", "adapter_directory", "get_peft_model", "read_record",
+    "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "MissConfig",
+    "PeftConfig", "PeftModel", "PeftType", "TaskType", "VeraConfig", "adapter_directory", "get_peft_model", "read_record",
 ]  # fmt: skip

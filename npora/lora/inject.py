@@ -41,9 +41,12 @@ def inject(
     plain = PlainView(model)
     if hasattr(config, "fan_in_fan_out"):
         config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
+    made: dict[str, Adapter] = {}
     for path in targets:
-        rng, module = np.random.default_rng([seed, zlib.crc32(path.encode())]), plain.modules_by_path[path]
-        adapter = make_adapter(plain.linear(path), config, rng, path, shared)
+        rng = np.random.default_rng([seed, zlib.crc32(path.encode())])
+        made[path] = make_adapter(plain.linear(path), config, rng, path, shared)
+    for path, adapter in made.items():  # all of them are made, or the model is as it was
+        module = plain.modules_by_path[path]
         if not isinstance(module, Adapted):
             module = Adapted(plain.linear(path))
             model.set_submodule(path, module)

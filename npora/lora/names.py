@@ -32,6 +32,7 @@ class PeftType(str, Enum):
     HIRA = "HIRA"
     IA3 = "IA3"
     LOKR = "LOKR"
+    MISS = "MISS"
 
 
 def plain(value: object) -> object:

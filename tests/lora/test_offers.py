@@ -42,7 +42,7 @@ NEEDED: dict[str, set[str]] = {
     "GraLoRA": {"forward"}, "GLoRA": {"forward", "matrix", "bias"}, "DeLoRA": {"matrix", "constants"},
     "VB-LoRA": {"forward", "shared", "saved"}, "UniLoRA": {"forward", "shared"}, "TinyLoRA": {"matrix", "constants"},
     "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": {"constants"}, "WaveFT": {"constants"},
-    "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"},
+    "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"}, "MiSSBat": set(),
     "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
     "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LN tuning": {"layers"},
 }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from npora import PeftModel, get_peft_model
 from npora.files import load_file
-from npora.lora import PeftConfig
+from npora.lora import LoKrConfig, MissConfig, PeftConfig
 from npora.nn import Conv1D, Linear
 from tests.lora.cases import METHODS, Method, adapter_of, goes_on
 from tests.parity import reference, reference_gpt2
@@ -23,6 +23,12 @@ from tests.parity.test_peft import peft, randomize
 
 # LoRA's own tests are in the files beside this one; so are those of methods whose configs name more than targets.
 CASES = [case for case in METHODS if case.config.peft_type not in ("LORA", "IA3", "VERA")]
+CASES += [  # of the sizes of these bases
+    Method("lokr, of a given factor", LoKrConfig(r=2, alpha=3, decompose_factor=4, init_weights="lycoris")),
+    Method("miss, a shard that is not full", MissConfig(r=5)),
+    Method("miss, mini", MissConfig(r=3, init_weights="mini", mini_r=4)),
+    Method("miss, bat", MissConfig(r=4, init_weights="bat")),
+]
 BASES = {"bert": ["query", "intermediate.dense"], "gpt2": ["c_attn", "mlp.c_fc"]}
 LABELS = {"bert": reference.LABELS, "gpt2": np.array([2, 0, 3])}
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))

@@ -16,12 +16,13 @@ from npora.lora.methods.ia3 import IA3
 from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lokr import LoKr
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.miss import MiSS, MiSSBat
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
 METHODS: tuple[type[Adapter], ...] = (
     DoRA, LoRA, LoHa, HiRA, VeRA, IA3,
-    LoKr,
+    LoKr, MiSSBat, MiSS,
 )  # fmt: skip
 
 
