@@ -33,6 +33,7 @@ class PeftType(str, Enum):
     IA3 = "IA3"
     LOKR = "LOKR"
     MISS = "MISS"
+    FOURIERFT = "FOURIERFT"
 
 
 def plain(value: object) -> object:

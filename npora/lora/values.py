@@ -11,7 +11,8 @@ from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.lora.pattern import check_expression, is_plain
 
-_NAMED_APART = ("alpha", "dropout", "rank_pattern", "alpha_pattern")  # as r, their errors say for which layer
+PATTERNS = ("rank_pattern", "alpha_pattern", "n_frequency_pattern")  # by layers
+_NAMED_APART = ("alpha", "dropout", *PATTERNS)  # as r, their errors say for which layer
 _MOST_EXPRESSIONS = 500
 _EXPRESSIONS = ("target_modules", "exclude_modules", "feedforward_modules")
 # The type of a field of PEFT's that npora knows by name and refuses where it asks for something: where its value is
@@ -34,7 +35,7 @@ def check_values(config: Any) -> None:
     of these, `layers_to_transform` with `layers_pattern`, and whatever is True or False or one of a Literal's."""
     hints = get_type_hints(type(config))
     for f in fields(config):
-        if f.name in ("rank_pattern", "alpha_pattern") and f.type != "Unsupported":
+        if f.name in PATTERNS and f.type != "Unsupported":
             if not isinstance(getattr(config, f.name), Mapping):
                 raise ValueError(f"{f.name} must be a dict by patterns; got {shortened(getattr(config, f.name))}")
     for f in fields(config):
@@ -65,7 +66,7 @@ def check_values(config: Any) -> None:
 
 def _check_expressions(name: str, value: Any) -> None:
     """Raise ValueError where a regular expression is none."""
-    if name in ("rank_pattern", "alpha_pattern"):
+    if name in PATTERNS:
         expressions = list(value)
     elif name == "layers_pattern":
         expressions = [value] if isinstance(value, str) else list(value or ())

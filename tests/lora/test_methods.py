@@ -184,7 +184,7 @@ def reads_w(case: Method) -> bool:
     layer = adapted(case, 5, 3)
     adapter, W = layer.adapters["default"], layer.base_layer.matrix
     changes = [adapter.merged(at, None, *adapter.theta)[0] - at for at in (W, 2 * W)]
-    return not np.allclose(*changes, rtol=0, atol=1e-9)
+    return not np.allclose(changes[0], changes[1], rtol=0, atol=1e-9)
 
 
 @cases

@@ -41,7 +41,7 @@ NEEDED: dict[str, set[str]] = {
     "HiRA": {"matrix", "adds"},
     "GraLoRA": {"forward"}, "GLoRA": {"forward", "matrix", "bias"}, "DeLoRA": {"matrix", "constants"},
     "VB-LoRA": {"forward", "shared", "saved"}, "UniLoRA": {"forward", "shared"}, "TinyLoRA": {"matrix", "constants"},
-    "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": {"constants"}, "WaveFT": {"constants"},
+    "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": set(), "WaveFT": {"constants"},
     "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"}, "MiSSBat": set(),
     "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
     "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LN tuning": {"layers"},

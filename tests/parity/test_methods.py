@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from npora import PeftModel, get_peft_model
 from npora.files import load_file
-from npora.lora import LoKrConfig, MissConfig, PeftConfig
+from npora.lora import FourierFTConfig, LoKrConfig, MissConfig, PeftConfig
+from npora.lora.torch_words import TorchWords
 from npora.nn import Conv1D, Linear
 from tests.lora.cases import METHODS, Method, adapter_of, goes_on
 from tests.parity import reference, reference_gpt2
@@ -28,6 +30,7 @@ CASES += [  # of the sizes of these bases
     Method("miss, a shard that is not full", MissConfig(r=5)),
     Method("miss, mini", MissConfig(r=3, init_weights="mini", mini_r=4)),
     Method("miss, bat", MissConfig(r=4, init_weights="bat")),
+    Method("fourierft, of N(0, 1)", FourierFTConfig(n_frequency=300, random_loc_seed=-9)),
 ]
 BASES = {"bert": ["query", "intermediate.dense"], "gpt2": ["c_attn", "mlp.c_fc"]}
 LABELS = {"bert": reference.LABELS, "gpt2": np.array([2, 0, 3])}
@@ -37,6 +40,18 @@ both = pytest.mark.parametrize(
     [(case, name) for case in CASES for name in BASES if name == "bert" or goes_on(case, Conv1D)],
     ids=lambda part: part if isinstance(part, str) else part.name.replace(" ", "-"),
 )
+
+
+@pytest.fixture(autouse=True)
+def in_double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """FourierFT of PEFT transforms in float32 whatever the dtype: for comparison it is told that float is double."""
+    if "fourierft" not in request.node.name:
+        yield
+        return
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def config_of(case: Method, name: str) -> PeftConfig:
@@ -156,3 +171,11 @@ def test_what_a_new_adapter_begins_with_is_drawn_as_peft_draws_it(case: Method) 
         np.testing.assert_allclose(ours.data.mean(), expected.mean(), rtol=0, atol=error)
         fourth = [np.mean((x / max(x.std(), 1e-9)) ** 4) for x in (ours.data, expected)]
         assert expected.size < 500 or abs(fourth[0] - fourth[1]) < 0.8  # 1.8 of uniform numbers, 3 of normal ones
+
+
+@pytest.mark.parametrize("seed", [0, 777, 2**40 + 3, -1])
+@pytest.mark.parametrize("n", [1, 2, 30, 700, 100_003])
+def test_torchs_random_order_is_drawn_number_by_number(n: int, seed: int) -> None:
+    expected = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
+    for k in {n, (n + 1) // 2, 1}:
+        assert TorchWords(seed).permutation(n, k).tolist() == expected[:k]

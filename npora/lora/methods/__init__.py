@@ -11,6 +11,7 @@ from __future__ import annotations
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods.dora import DoRA
+from npora.lora.methods.fourierft import FourierFT
 from npora.lora.methods.hira import HiRA
 from npora.lora.methods.ia3 import IA3
 from npora.lora.methods.loha import LoHa
@@ -22,7 +23,7 @@ from npora.nn.module import Module
 
 METHODS: tuple[type[Adapter], ...] = (
     DoRA, LoRA, LoHa, HiRA, VeRA, IA3,
-    LoKr, MiSSBat, MiSS,
+    LoKr, MiSSBat, MiSS, FourierFT,
 )  # fmt: skip
 
 

@@ -77,10 +77,10 @@ class MiSS(Adapter):
     Products beside the base's: 1 forward, 2 backward; S is sums and copies. Kept is u alone, [...,r]: x is let go of.
 
     M starts at zero, so that a fresh adapter leaves its layer as it is. It is good where memory is short, and where one
-    wants LoRA's update with one matrix to train and one rate for it. There is no identity: two different M differ in ΔW.
+    wants LoRA's update with one matrix to train and one rate for it. There is no identity: M is all that ΔW has.
 
-    PEFT departs from the paper in nothing here. Its layers take init_weights of the first of their adapters for all
-    of them; here each goes by its own.
+    PEFT departs from the paper in nothing here. Its layers go by the init_weights of the first of their adapters, and
+    here each adapter goes by its own.
     """
 
     config_class = MissConfig
