@@ -13,6 +13,7 @@ from npora.data import (
     DataCollatorWithPadding,
 )
 from npora.lora import (
+    AdaLoraConfig,
     FourierFTConfig,
     HiraConfig,
     IA3Config,
@@ -50,13 +51,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
-    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "FourierFTConfig", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoraConfig",
-    "MissConfig", "PeftModel", "ProgressCallback", "TaskType", "Trainer", "TrainerCallback", "TrainerControl",
-    "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck",
-    "no_grad", "set_num_threads",
+    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
+    "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "FourierFTConfig", "HiraConfig",
+    "IA3Config", "LoHaConfig", "LoKrConfig", "LoraConfig", "MissConfig", "PeftModel", "ProgressCallback", "TaskType",
+    "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from npora.lora.attention import LoRAAttention
 from npora.lora.config import PeftConfig
 from npora.lora.folder import adapter_directory
 from npora.lora.linear import LoRALinear
+from npora.lora.methods.adalora_config import AdaLoraConfig
 from npora.lora.methods.fourierft import FourierFTConfig
 from npora.lora.methods.hira import HiraConfig
 from npora.lora.methods.ia3 import IA3Config
@@ -17,7 +18,7 @@ from npora.lora.names import PeftType, TaskType
 from npora.lora.record import read_record
 
 __all__ = [
-    "FourierFTConfig", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoRAAttention", "LoRALinear",
-    "LoraConfig", "MissConfig", "PeftConfig", "PeftModel", "PeftType", "TaskType", "VeraConfig", "adapter_directory",
-    "get_peft_model", "read_record",
+    "AdaLoraConfig", "FourierFTConfig", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoRAAttention",
+    "LoRALinear", "LoraConfig", "MissConfig", "PeftConfig", "PeftModel", "PeftType", "TaskType", "VeraConfig",
+    "adapter_directory", "get_peft_model", "read_record",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.whole import after_step, file_form, penalty
 from npora.nn.module import Array, Module
 
 _IDLE = (
@@ -42,6 +43,16 @@ class PeftModel(Adapters):
         """Call the base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
         base: Any = self.base_model.model
         return np.asarray(base.generate(*args, **options))
+
+    def penalty(self) -> float:
+        """Add to the gradients that of what the active adapter's method adds to the loss once a step, as AdaLoRA does,
+        and return that term. A Trainer asks for it."""
+        return penalty(self)
+
+    def after_step(self, step: int) -> None:
+        """Let the active adapter's method do its work after the step-th update, as AdaLoRA does, and before the
+        gradients are set to zero. A Trainer calls it."""
+        after_step(self, step)
 
     @property
     def config(self) -> Any:
@@ -154,8 +165,8 @@ class PeftModel(Adapters):
                 directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
                 self._refuse_lost(name)
                 base, said = self._frozen_state(self._saved_paths(name)), self._said(name)
-                parameters, origin = self.adapter_parameters(name), self._origins.get(name)
-                files.save_adapter(directory, self.peft_config[name], parameters, base, said, origin)
+                config, parameters = file_form(self, name)
+                files.save_adapter(directory, config, parameters, base, said, self._origins.get(name))
 
     def _said(self, adapter_name: str) -> dict[str, Any]:
         """Return what is recorded beside an adapter's tensors, where there is something to say."""

@@ -34,6 +34,7 @@ class PeftType(str, Enum):
     LOKR = "LOKR"
     MISS = "MISS"
     FOURIERFT = "FOURIERFT"
+    ADALORA = "ADALORA"
 
 
 def plain(value: object) -> object:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
+from npora.lora.methods.adalora import AdaLoRA
 from npora.lora.methods.dora import DoRA
 from npora.lora.methods.fourierft import FourierFT
 from npora.lora.methods.hira import HiRA
@@ -23,7 +24,7 @@ from npora.nn.module import Module
 
 METHODS: tuple[type[Adapter], ...] = (
     DoRA, LoRA, LoHa, HiRA, VeRA, IA3,
-    LoKr, MiSSBat, MiSS, FourierFT,
+    LoKr, MiSSBat, MiSS, FourierFT, AdaLoRA,
 )  # fmt: skip
 
 
