@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--method", default="lora", choices=sorted(names()), help="what the adapter is; its config's defaults hold for "
         "whatever the options do not say")  # fmt: skip
-    add("--r", type=int, help="rank (default: 8 for lora and dora); of adalora the average rank at the end, and half as "
+    add("--r", type=int, help="rank (default: 8 for lora and dora); adalora's average rank at the end, and half as "
         "much again at the beginning")  # fmt: skip
     add("--lora-alpha", type=float, help="the update is scaled by alpha / r (default: 16 for lora and dora)")
     add("--lora-dropout", type=float, help="dropout on the input of the update (default: 0.1 for lora and dora)")
