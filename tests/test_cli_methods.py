@@ -18,7 +18,9 @@ from tests.tiny_folders import save_folder
 
 
 def options(method: str, **given: Any) -> Namespace:
-    return Namespace(**{"method": method, "r": None, "lora_alpha": None, "lora_dropout": None, **given})
+    return Namespace(
+        **{"method": method, "r": None, "lora_alpha": None, "lora_dropout": None, "method_options": None, **given}
+    )
 
 
 def test_each_config_has_a_name() -> None:
@@ -32,23 +34,46 @@ def arguments(tmp_path: Path, method: str) -> tuple[str, list[str]]:
     return model, ["finetune", *given, "--max-steps", "3", "--batch-size", "4"]
 
 
-@pytest.mark.parametrize("method", [name for name in names() if name != "fourierft"])
+OWN = {  # of layers as small as a test's
+    "fourierft": ("--method-options", "n_frequency=9"), "road": ("--method-options", "group_size=4", "variant=road_2"),
+    "ln_tuning": ("--target-modules", "LayerNorm"), "adalora": ("--r", "2", "--method-options", "tinit=1", "beta1=0.5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", names())
 def test_a_method_learns_and_its_adapter_predicts(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, given = arguments(tmp_path, method)
-    has_rank = {f.name for f in fields(names()[method][0]) if f.type == "int"} & {"r", "init_r"}
-    assert main([*given, *(("--r", "2") if has_rank else ())]) == 0
-    found = PeftConfig.from_pretrained(tmp_path / "out")
+    has_rank = any(f.name == "r" and f.type == "int" for f in fields(names()[method][0]))
+    assert main([*given, *OWN.get(method, ("--r", "2") if has_rank else ())]) == 0
+    found: Any = PeftConfig.from_pretrained(tmp_path / "out")
     assert type(found) is names()[method][0]
     if isinstance(found, AdaLoraConfig):
-        assert (found.total_step, found.target_r, found.init_r) == (3, 2, 3) and found.rank_pattern is not None
+        assert (found.total_step, found.target_r, found.init_r, found.tinit, found.beta1) == (3, 2, 3, 1, 0.5)
+        assert found.rank_pattern is not None
     assert len(predicted(capsys, "--model", model, "--adapter", str(tmp_path / "out"), "good film")) == 1
 
 
-def test_more_coefficients_than_a_layer_has_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(tmp_path, "fourierft")[1]) == 2
-    assert "has fewer than n_frequency=1000 coefficients: choose ≤ 256" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("method", "own", "message"),
+    [
+        ("fourierft", (), "has fewer than n_frequency=1000 coefficients: choose ≤ 256"),
+        ("adalora", ("tinit=2", "tfinal=1"), "tinit=2 and tfinal=1 leave none of the 3 steps to cut ranks in"),
+        (
+            "lokr",
+            ("decompose_factor",),
+            "'decompose_factor' is no FIELD=VALUE of this method; its fields: target_modules",
+        ),
+        ("lokr", ("mini_r=3",), "'mini_r=3' is no FIELD=VALUE of this method"),
+        ("lokr", ("decompose_factor=half",), "decompose_factor must be a whole number; got 'half'"),
+    ],
+)
+def test_what_does_not_go_is_an_error(
+    method: str, own: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(tmp_path, method)[1], *(("--method-options", *own) if own else ())]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_options_are_the_fields_of_the_method() -> None:

@@ -7,18 +7,22 @@ from npora.lora.linear import LoRALinear
 from npora.lora.methods.adalora_config import AdaLoraConfig
 from npora.lora.methods.fourierft import FourierFTConfig
 from npora.lora.methods.hira import HiraConfig
+from npora.lora.methods.hra import HRAConfig
 from npora.lora.methods.ia3 import IA3Config
+from npora.lora.methods.ln_tuning import LNTuningConfig
 from npora.lora.methods.loha import LoHaConfig
 from npora.lora.methods.lokr import LoKrConfig
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.methods.miss import MissConfig
+from npora.lora.methods.oft import OFTConfig
+from npora.lora.methods.road import RoadConfig
 from npora.lora.methods.vera import VeraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
 from npora.lora.record import read_record
 
 __all__ = [
-    "AdaLoraConfig", "FourierFTConfig", "HiraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "LoRAAttention",
-    "LoRALinear", "LoraConfig", "MissConfig", "PeftConfig", "PeftModel", "PeftType", "TaskType", "VeraConfig",
-    "adapter_directory", "get_peft_model", "read_record",
+    "AdaLoraConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
+    "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "MissConfig", "OFTConfig", "PeftConfig", "PeftModel",
+    "PeftType", "RoadConfig", "TaskType", "VeraConfig", "adapter_directory", "get_peft_model", "read_record",
 ]  # fmt: skip

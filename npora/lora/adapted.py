@@ -136,6 +136,10 @@ class Adapted(Module):
         PEFT. Raises ValueError with safe_merge, where one is not finite.
         """
         base = self.base_layer
+        if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
+            raise ValueError(
+                f"adapter '{first}' replaces what it is on, and cannot be merged with others: merge it alone"
+            )
         W = W0 = base.matrix
         b = b0 = None if base.bias is None else base.bias.data
         for name in names:

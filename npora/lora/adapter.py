@@ -19,6 +19,7 @@ from npora.nn.dropout import dropout
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
+from npora.nn.norm import LayerNorm, RMSNorm
 from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
@@ -26,7 +27,12 @@ Shared = Mapping[str, Parameter]
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
-KINDS: tuple[type[Module], ...] = (Conv1D, Linear)  # that there are methods for, a kind of another before that one
+KINDS: tuple[type[Module], ...] = (
+    Conv1D,
+    Linear,
+    LayerNorm,
+    RMSNorm,
+)  # that there are methods for, a kind of another before that one
 
 
 class Tensor(NamedTuple):
@@ -74,6 +80,7 @@ class Adapter(Readable):
         a layer at the path `dense`
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
+    replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
 
     dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
 
@@ -85,6 +92,7 @@ class Adapter(Readable):
     samples: ClassVar[Mapping[str, Mapping[str, Any]]]
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
     adds: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 
@@ -178,7 +186,8 @@ class Adapter(Readable):
         return [parameter.data for parameter in self.parameters()]
 
     def named(self) -> Iterator[tuple[Tensor, Parameter]]:
-        """Yield how each of the tensors that it has is called, and the parameter that holds it."""
+        """Yield how each of its tensors is called, and the parameter that holds it; not those that this layer has not,
+        whose attribute is None."""
         for attribute, tensor in self.tensors.items():
             if (parameter := getattr(self, attribute)) is not None:
                 yield tensor, parameter

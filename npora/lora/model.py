@@ -18,6 +18,7 @@ from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.starts.doubled import halved
 from npora.lora.whole import after_step, file_form, penalty
 from npora.nn.module import Array, Module
 
@@ -209,7 +210,9 @@ class PeftModel(Adapters):
         config = PeftConfig.from_pretrained(directory) if config is None else config
         check_config(config)
         config.check_loaded(directory, is_trainable)
-        path, tensors, view = weights_path(directory), read_tensors(directory), self._view()
+        path, view = weights_path(directory), self._view()
+        record = own_record(path)
+        config, tensors = halved(config, read_tensors(directory), record, path)
         is_new = adapter_name not in self.peft_config
         if is_new:
             self._check_place(adapter_name, config)
@@ -228,11 +231,10 @@ class PeftModel(Adapters):
             saved = self._saved_paths(adapter_name)
         values = check_fit(path, with_every_name(tensors, expected, view), expected, view)
         files.check_meaning(path, config, self._frozen_state(saved))
-        record = own_record(path)
         files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)
         if is_new:
             config.inference_mode = not is_trainable
-            self._install(adapter_name, config, planned)
+            self._install(adapter_name, config, planned, seed=None)
         elif is_trainable:
             self.peft_config[adapter_name].inference_mode = False
             self._requires_grad(adapter_name, adapter_name == self._active)

@@ -35,6 +35,10 @@ class PeftType(str, Enum):
     MISS = "MISS"
     FOURIERFT = "FOURIERFT"
     ADALORA = "ADALORA"
+    OFT = "OFT"
+    HRA = "HRA"
+    LN_TUNING = "LN_TUNING"
+    ROAD = "ROAD"
 
 
 def plain(value: object) -> object:
