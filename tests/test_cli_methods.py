@@ -60,11 +60,8 @@ def test_a_method_learns_and_its_adapter_predicts(
     [
         ("fourierft", (), "has fewer than n_frequency=1000 coefficients: choose ≤ 256"),
         ("adalora", ("tinit=2", "tfinal=1"), "tinit=2 and tfinal=1 leave none of the 3 steps to cut ranks in"),
-        (
-            "lokr",
-            ("decompose_factor",),
-            "'decompose_factor' is no FIELD=VALUE of this method; its fields: target_modules",
-        ),
+        ("lokr", ("decompose_factor",), "'decompose_factor' is no FIELD=VALUE of this method; its fields: r, alpha"),
+        ("adalora", ("total_step=9",), "'total_step=9' is no FIELD=VALUE of this method"),
         ("lokr", ("mini_r=3",), "'mini_r=3' is no FIELD=VALUE of this method"),
         ("lokr", ("decompose_factor=half",), "decompose_factor must be a whole number; got 'half'"),
     ],
