@@ -19,12 +19,16 @@ from npora.data import (
     DataCollatorWithPadding,
 )
 from npora.lora import (
+    AdaLoraConfig,
+    FourierFTConfig,
     HiraConfig,
     HRAConfig,
     IA3Config,
     LNTuningConfig,
     LoHaConfig,
+    LoKrConfig,
     LoraConfig,
+    MissConfig,
     OFTConfig,
     PeftModel,
     RoadConfig,
@@ -60,15 +64,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "AutoPeftModelForCausalLM", "AutoPeftModelForSeq2SeqLM",
-    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
-    "DataCollatorForLanguageModeling",
-    "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoraConfig",
-    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments",
-    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder", "no_grad", "set_num_threads",
+    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoPeftModelForCausalLM",
+    "AutoPeftModelForSeq2SeqLM", "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification",
+    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
+    "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig",
+    "LoraConfig", "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
+    "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
+    "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder",
+    "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

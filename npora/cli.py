@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-"""The commands: npora finetune, evaluate, predict, generate, merge, inspect, info, gradcheck, vcurve, taylor."""
-=======
-"""The commands: npora finetune, evaluate, predict, generate, merge, check-data, plot, compare, info; gradcheck,
-vcurve, taylor."""
->>>>>>> wt-train2
+"""The commands: npora finetune, evaluate, predict, generate, merge, check-data, inspect, plot, compare, info;
+gradcheck, vcurve, taylor."""
 
 from __future__ import annotations
 
@@ -19,19 +15,12 @@ from typing import NoReturn
 import numpy as np
 
 import npora
-<<<<<<< HEAD
-from npora.commands import evaluate, finetune, generate, info, inspect, merge, predict
+from npora.commands import check_data, compare, evaluate, finetune, generate, info, inspect, merge, plot, predict
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-                   "inspect": inspect, "info": info}  # fmt: skip
-=======
-from npora.commands import check_data, compare, evaluate, finetune, generate, info, merge, plot, predict
-from npora.train.interruption import Interrupted, Terminated
-
-_WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-                   "check-data": check_data, "plot": plot, "compare": compare, "info": info}  # fmt: skip
->>>>>>> wt-train2
+                   "check-data": check_data, "inspect": inspect, "plot": plot, "compare": compare,
+                   "info": info}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

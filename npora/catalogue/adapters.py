@@ -54,8 +54,7 @@ def on_conv1d(i: int, o: int) -> Linear:
 def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Any] = on_linear) -> Draws:
     """A layer at the path `dense` with an adapter of this config, of sizes that are none of the config's own; with one
     of the dropouts, where it can have any."""
-    defaults = vars(type(config)())
-    own = [value for name, value in vars(config).items() if value != defaults[name]]
+    own = [value for f in fields(config) if (value := getattr(config, f.name)) != f.default]
 
     def drawn(d: Draw) -> Drawn:
         n, i, o = [size for size in d.sizes(7) if size not in own][:3]

@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained model on examples with LoRA, and save the adapter.
+"""Fine-tune a pretrained model on examples with LoRA or another method, and save the adapter.
 
 --task classification learns the classes of sentences, or of pairs of them with --text-pair-column: numbers 0, 1, … or
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from npora.commands import output
+from npora.commands import methods, output
 from npora.commands.encoding import encoded
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
@@ -32,7 +32,7 @@ from npora.commands.rows import add_columns, columns, length, read, refuse_idle_
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture
-from npora.lora import LoraConfig, PeftModel, get_peft_model
+from npora.lora import PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
 from npora.train import Trainer, TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
@@ -62,9 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
         f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
         "if that is less)")  # fmt: skip
-    add("--r", type=int, default=8, help="rank")
-    add("--lora-alpha", type=float, default=16, help="the update is scaled by alpha / r")
-    add("--lora-dropout", type=float, default=0.1, help="dropout on the input of the update")
+    methods.add_arguments(parser)
     add("--target-modules", nargs="+", metavar="NAME", help="which layers are adapted: names, or all-linear, or one "
         "regular expression for the whole path (default: the family's, as query and value of a BERT)")  # fmt: skip
     add("--batch-size", type=int, default=16, help="rows a step")
@@ -132,8 +130,10 @@ def _train(options: argparse.Namespace, task: Task) -> None:
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     model.print_trainable_parameters()
     before = frozen_sha256(model)
+    args, rows = _arguments(options), encoded(task, chosen, tokenizer, most, options.train)
+    methods.set_length(model.active_peft_config, args.steps(len(rows))[1])
     trainer = Trainer(
-        model, _arguments(options), encoded(task, chosen, tokenizer, most, options.train),
+        model, args, rows,
         None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
     )  # fmt: skip
     if options.find_learning_rate is not None:
@@ -187,11 +187,8 @@ def _prepared(
     tokenizer = load_tokenizer(options.model, base)
     agree_on_the_end(task, base, tokenizer)
     # One name may also be a pattern, or all-linear.
-    targets = options.target_modules or list(base.default_target_modules)
-    config = LoraConfig(
-        r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,
-        target_modules=targets if len(targets) > 1 else targets[0], task_type=task.task_type,
-    )  # fmt: skip
+    targets = options.target_modules
+    config = methods.config_of(options, targets[0] if targets and len(targets) == 1 else targets, task.task_type)
     most = length(options.max_length, None, base.config, tokenizer, task.length)
     model = get_peft_model(base, config, seed=options.seed)
     model.notes.update(task=task.name, max_length=most, columns=asdict(found))

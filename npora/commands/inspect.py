@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     if options.plot:
-        from npora.check.verdict.plots import check_picture
+        from npora.files.picture import check_picture
 
         check_picture(options.plot)
     found, others = _measured(options)
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
                 chance = max(len(one), len(other)) / one.shape[1]
                 print(f"{path:{width}}  {similarity(one, other):7.3f}  {chance:6.3f}")
     if options.plot:
-        from npora.check.verdict.plots import spectra
+        from npora.lora.pictures import spectra
 
         spectra(
             {path: one.values for path, one in found.items()}, f"singular values of {options.adapter}", options.plot

@@ -6,12 +6,16 @@ from npora.lora.convert import convert_to_lora, save_as_lora
 from npora.lora.folder import adapter_directory
 from npora.lora.hotswap import hotswap_adapter
 from npora.lora.linear import LoRALinear
+from npora.lora.methods.adalora_config import AdaLoraConfig
+from npora.lora.methods.fourierft import FourierFTConfig
 from npora.lora.methods.hira import HiraConfig
 from npora.lora.methods.hra import HRAConfig
 from npora.lora.methods.ia3 import IA3Config
 from npora.lora.methods.ln_tuning import LNTuningConfig
 from npora.lora.methods.loha import LoHaConfig
+from npora.lora.methods.lokr import LoKrConfig
 from npora.lora.methods.lora_config import LoraConfig
+from npora.lora.methods.miss import MissConfig
 from npora.lora.methods.oft import OFTConfig
 from npora.lora.methods.road import RoadConfig
 from npora.lora.methods.vera import VeraConfig
@@ -21,8 +25,8 @@ from npora.lora.record import read_record
 from npora.lora.status import get_layer_status, get_model_status
 
 __all__ = [
-    "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoRAAttention", "LoRALinear", "LoraConfig",
-    "OFTConfig", "PeftConfig", "PeftModel", "PeftType", "RoadConfig", "TaskType", "VeraConfig", "adapter_directory",
-    "convert_to_lora", "get_layer_status", "get_model_status", "get_peft_model", "hotswap_adapter", "read_record",
-    "save_as_lora",
+    "AdaLoraConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
+    "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "MissConfig", "OFTConfig", "PeftConfig", "PeftModel",
+    "PeftType", "RoadConfig", "TaskType", "VeraConfig", "adapter_directory", "convert_to_lora", "get_layer_status",
+    "get_model_status", "get_peft_model", "hotswap_adapter", "read_record", "save_as_lora",
 ]  # fmt: skip

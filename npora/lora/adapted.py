@@ -114,6 +114,11 @@ class Adapted(Module):
         named = self.adapters[name].named() if name in self.adapters else ()
         return [parameter for tensor, parameter in named if not tensor.trained]
 
+    def buffers(self, name: str) -> list[Parameter]:
+        """Return those of them that PEFT does not count, since there they are buffers."""
+        named = self.adapters[name].named() if name in self.adapters else ()
+        return [parameter for tensor, parameter in named if not (tensor.trained or tensor.counted)]
+
     def get_delta_weight(self, name: str) -> Array:
         """Return f(W) − W [o,i]: what merging this adapter alone adds to W."""
         return self._composed([name]).matrix - self.base_layer.matrix

@@ -42,6 +42,7 @@ class Tensor(NamedTuple):
     live : in named_parameters(), as PEFT has it; {} stands for the adapter's name, as in "lora_A.{}.weight"
     file : in the file; "" is the live name without ".{}", None a tensor that files do not hold
     trained : False for a constant of the adapter, such as norms of W that it began with
+    counted : whether PEFT counts a constant among all the numbers that there are; it does where it is no buffer
     shared : True for an array that the whole model has once: live and in the file its name is then one beside the
         model, "base_model.vera_A.default". Each layer's adapter holds it too
     """
@@ -50,6 +51,7 @@ class Tensor(NamedTuple):
     file: str | None = ""
     trained: bool = True
     shared: bool = False
+    counted: bool = False
 
     def live_name(self, adapter_name: str) -> str:
         return self.live.format(adapter_name)
@@ -72,7 +74,8 @@ class Adapter(Readable):
     defaults a new adapter leaves its layer as it is.
 
     config_class : its config, with PEFT's fields and defaults
-    tensors : for each attribute that holds a Parameter, its names
+    tensors : for each attribute that holds a Parameter, its names; where it is None, this layer's adapter has not that
+        tensor (a matrix of LoKr is whole, or two factors)
     adapts : the kinds of layers that it goes on, each by name: Linear does not mean Conv1D too
     samples : small configs by name, each as its fields: what `npora gradcheck NAME` and the tests try the method on, on
         a layer at the path `dense`
@@ -207,6 +210,33 @@ class Adapter(Readable):
             is_saved = not tensor.shared or getattr(config, "save_projection", True)
             if tensor.file_name is not None and is_saved:
                 yield f"{'base_model' if tensor.shared else path}.{tensor.file_name}", parameter
+
+    def saved(self, path: str, config: Any) -> Iterator[tuple[str, Parameter]]:
+        """Yield what a file is to hold, as in_file does: its tensors, unless the file's form is not the live one."""
+        return self.in_file(path, config)
+
+    @classmethod
+    def recorded(cls, config: Any, adapters: Any) -> Any:
+        """Return the config that goes with what `saved` yields. adapters : of all layers, by path."""
+        return config
+
+    @classmethod
+    def penalty(cls, config: Any, adapters: Any) -> float:
+        """Add to the tensors' grad that of a term of the loss which depends on them alone, and return the term. It is
+        asked for once a step. adapters : of all layers, by path"""
+        return 0.0
+
+    @classmethod
+    def after_step(cls, config: Any, adapters: Any, step: int) -> None:
+        """Do what there is to do after an optimiser's update, the step-th, with the gradients still there.
+        adapters : of all layers, by path"""
+
+    def state(self) -> dict[str, Array]:
+        """Return the arrays beside its tensors that the next after_step depends on: checkpoints have them."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Take what `state` gave."""
 
     def accumulate(self, *dtheta: Array | None) -> None:
         """Add each gradient to its tensor's, where that is trained."""

@@ -295,8 +295,9 @@ class Adapters(Module):
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Count the numbers that are trained, and all of them, with adapters and copies of heads, and without the
         adapters' constants, which in PEFT are buffers."""
-        constants = {key for name in self.peft_config for key in self._constants(name)}
-        parameters = [parameter for parameter in self.parameters() if id(parameter) not in constants]
+        layers = [layer for _, layer in self.lora_layers()]
+        buffers = {id(part) for name in self.peft_config for layer in layers for part in layer.buffers(name)}
+        parameters = [parameter for parameter in self.parameters() if id(parameter) not in buffers]
         return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)
 
     def print_trainable_parameters(self) -> None:

@@ -43,8 +43,9 @@ def refuse_large_ranks(path: str, config: PeftConfig, tensors: Mapping[str, Arra
     """Raise ValueError where a config asks for far more than the tensors have, before any of it is made. A rank that
     is merely another is found by check_fit, where it is that of a target."""
     longest = max((length for tensor in tensors.values() for length in tensor.shape), default=0)
-    for r in (getattr(config, "r", 0), *(getattr(config, "rank_pattern", None) or {}).values()):
-        if r > max(longest, _ANY_RANK):
+    ranks = [getattr(config, "r", 0), getattr(config, "init_r", 0)]
+    for r in (*ranks, *(getattr(config, "rank_pattern", None) or {}).values()):
+        if isinstance(r, int) and r > max(longest, _ANY_RANK):
             raise ValueError(
                 f"adapter_config.json says that the rank is {r:,}, and the longest axis of any tensor in {path} is "
                 f"{longest:,}: the two files do not belong together"

@@ -11,6 +11,7 @@ from npora.lora.config import PeftConfig
 from npora.lora.methods import adaptable, method_of
 from npora.lora.names import fits_pattern, is_named, names_match
 from npora.lora.pattern import matches, number_after
+from npora.lora.values import PATTERNS
 from npora.nn.linear import Linear
 from npora.nn.module import Module
 
@@ -66,7 +67,7 @@ def target_paths(model: Module, config: PeftConfig, lenient: bool = False) -> li
     chosen = [path for path in chosen if path not in outside]
     if lenient:
         return chosen
-    for field in ("rank_pattern", "alpha_pattern"):
+    for field in PATTERNS:
         for pattern in getattr(config, field, None) or ():
             if not any(fits_pattern(pattern, path) for path in chosen):
                 raise ValueError(f"{field}: '{pattern}' matches none of the {len(chosen)} target modules")

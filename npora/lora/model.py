@@ -20,6 +20,7 @@ from npora.lora.mixed import by_adapter, texts_joined
 from npora.lora.starts.doubled import halved
 from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
 from npora.lora.weighted import Weighted
+from npora.lora.whole import after_step, file_form, penalty
 from npora.nn.module import Array, Module
 
 _IDLE = (
@@ -64,6 +65,16 @@ class PeftModel(Weighted):
         """Say how the adapters stand: which are active, merged, trained, and where layers do not agree."""
         return get_model_status(self)
 
+    def penalty(self) -> float:
+        """Add to the gradients that of what the active adapter's method adds to the loss once a step, as AdaLoRA does,
+        and return that term. A Trainer asks for it."""
+        return penalty(self)
+
+    def after_step(self, step: int) -> None:
+        """Let the active adapter's method do its work after the step-th update, as AdaLoRA does, and before the
+        gradients are set to zero. A Trainer calls it."""
+        after_step(self, step)
+
     @property
     def config(self) -> Any:
         return getattr(self.base_model.model, "config", None)
@@ -100,8 +111,8 @@ class PeftModel(Weighted):
                 directory = os.fspath(save_directory) if name == "default" else os.path.join(save_directory, name)
                 self._refuse_lost(name)
                 base, said = self._frozen_state(self._saved_paths(name)), self._said(name)
-                parameters, origin = self.adapter_parameters(name), self._origins.get(name)
-                files.save_adapter(directory, self.peft_config[name], parameters, base, said, origin)
+                config, parameters = file_form(self, name)
+                files.save_adapter(directory, config, parameters, base, said, self._origins.get(name))
 
     def _said(self, adapter_name: str) -> dict[str, Any]:
         """Return what is recorded beside an adapter's tensors, where there is something to say."""

@@ -13,6 +13,9 @@ from npora.lora.methods import METHODS
 
 _Value = TypeVar("_Value")
 _REPEATED = re.compile(rf"^(?:{re.escape(PREFIX)})+")
+_TENSORS = [tensor for method in METHODS for tensor in method.tensors.values()]
+_IN_FILES = tuple(f".{tensor.file_name}" for tensor in _TENSORS if tensor.file_name)
+_NOT_IN_FILES = tuple(f".{tensor.short_name}" for tensor in _TENSORS if tensor.file_name is None)
 # How the names of a classifier's last layer end, in every family.
 _HEADS = tuple(
     f".{head}.{layer}"
@@ -45,6 +48,8 @@ def canonical(tensors: Mapping[str, _Value], path: str) -> dict[str, _Value]:
         if adapter is not None:
             live = _live(plain)
             plain = live[0] if live else plain.replace(f".modules_to_save.{adapter}.", ".")
+        if plain.endswith(_NOT_IN_FILES):
+            continue
         if {"modules_to_save", "original_module"}.isdisjoint(plain.split(".")):
             if plain in result:
                 raise ValueError(f"{path} holds {plain} under two names, one of them {name}")
@@ -55,10 +60,12 @@ def canonical(tensors: Mapping[str, _Value], path: str) -> dict[str, _Value]:
 def _live(name: str) -> tuple[str, str] | None:
     """Return a tensor's name in a file, and its adapter's, where the name is that of the tensor in a model, as in
     `…query.lora_A.default.weight`; None of any other name."""
-    for tensor in (tensor for method in METHODS for tensor in method.tensors.values()):
+    if name.endswith(_IN_FILES):  # "lora_A.weight", which is not AdaLoRA's lora_A of an adapter called weight
+        return None
+    for tensor in _TENSORS:
         before, after = map(re.escape, tensor.live.split(".{}"))
         if found := re.fullmatch(rf"(.+\.){before}\.([^.]+){after}", name):
-            return f"{found[1]}{tensor.file_name}", found[2]
+            return f"{found[1]}{tensor.file_name or tensor.short_name}", found[2]
     return None
 
 

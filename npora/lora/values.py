@@ -11,7 +11,8 @@ from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.lora.pattern import check_expression, is_plain
 
-_NAMED_APART = ("r", "alpha", "dropout", "rank_pattern", "alpha_pattern")  # their errors say for which layer
+PATTERNS = ("rank_pattern", "alpha_pattern", "n_frequency_pattern")  # by layers
+_NAMED_APART = ("alpha", "dropout")  # as r and patterns, their errors say for which layer
 _MOST_EXPRESSIONS = 500
 _EXPRESSIONS = ("target_modules", "exclude_modules", "feedforward_modules")
 # The type of a field of PEFT's that npora knows by name and refuses where it asks for something: where its value is
@@ -34,14 +35,15 @@ def check_values(config: Any) -> None:
     of these, `layers_to_transform` with `layers_pattern`, and whatever is True or False or one of a Literal's."""
     hints = get_type_hints(type(config))
     for f in fields(config):
-        if f.name in ("rank_pattern", "alpha_pattern") and f.type != "Unsupported":
+        if _gives_by_patterns(f):
             if not isinstance(getattr(config, f.name), Mapping):
                 raise ValueError(f"{f.name} must be a dict by patterns; got {shortened(getattr(config, f.name))}")
     for f in fields(config):
         if f.type == "Unsupported":
             continue
         value = getattr(config, f.name)
-        if not f.name.endswith(_NAMED_APART) and not is_of_kind(value, str(f.type)):
+        apart = f.name == "r" or f.name.endswith(_NAMED_APART) or _gives_by_patterns(f)
+        if not apart and not is_of_kind(value, str(f.type)):
             raise ValueError(f"{f.name} must be {called(str(f.type))}; got {shortened(value)}")
         _check_expressions(f.name, value)
         for where, value in _with_patterns(config, f):
@@ -65,10 +67,15 @@ def check_values(config: Any) -> None:
         raise ValueError("layers_to_transform needs target_modules as a list of names, not a regular expression")
 
 
+def _gives_by_patterns(f: Field[Any]) -> bool:
+    """Whether a field's keys are patterns for layers. Those of AdaLoRA's rank_pattern are names."""
+    return f.name in PATTERNS and f.type != "Unsupported" and "list" not in str(f.type)
+
+
 def _check_expressions(name: str, value: Any) -> None:
     """Raise ValueError where a regular expression is none."""
-    if name in ("rank_pattern", "alpha_pattern"):
-        expressions = list(value)
+    if name in PATTERNS:
+        expressions = list(value or ())
     elif name == "layers_pattern":
         expressions = [value] if isinstance(value, str) else list(value or ())
     else:

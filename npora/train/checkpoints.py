@@ -24,6 +24,7 @@ from npora.files import load_file, save_file
 from npora.files.atomic import sync_directory
 from npora.files.refusal import naming, shortened
 from npora.lora.folder import WEIGHTS_NAME, own_record
+from npora.lora.whole import load_states, states
 from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module
 from npora.optim import SGD, Adam, AdamW, Optimizer
@@ -176,6 +177,8 @@ def load_trained(path: str, model: Module) -> None:
         raise ValueError(f"{path} does not fit this model's trainable parameters: " + "; ".join(problems))
     for name, parameter in parameters.items():
         parameter.data = np.array(values[name], dtype=parameter.dtype)
+    of_adapter = {key: np.array(value) for key, value in tensors.items() if key.startswith("adapter.")}
+    load_states(model, {key.removeprefix("adapter."): value for key, value in of_adapter.items()})
 
 
 def refuse_changed_base(found: str, run: Mapping[str, Any]) -> None:
@@ -191,6 +194,7 @@ def refuse_changed_base(found: str, run: Mapping[str, Any]) -> None:
 def _values(model: Module, optimizer: Optimizer) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays of a checkpoint by name, and the optimiser's numbers."""
     tensors: dict[str, Array] = {f"model.{key}": p.data for key, p in trainable(model).items()}
+    tensors |= {f"adapter.{key}": array for key, array in states(model).items()}
     numbers: dict[str, Any] = {}
     for index, values in optimizer.state_dict()["state"].items():
         for key, value in values.items():

@@ -2,7 +2,8 @@
 
 Over the batches of a step, which have N labels with the losses ℓ, with the rate η and the largest norm c:
 
-    g = ∇ (Σ ℓ) / N              (1)  the gradient of the one large batch, however unequal the small ones are
+    g = ∇ (Σ ℓ) / N              (1)  the gradient of the one large batch, however unequal the small ones are, and that
+                                      of what an adapter's method adds to the loss (AdaLoRA)
     g ← g · min(1, c / ‖g‖)      (2)
     θ ← update(θ, g, η)          (3)
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.lora.whole import after_step, penalty
 from npora.nn import Module
 from npora.nn.module import Parameter
 from npora.optim import Optimizer, clip_grad_norm
@@ -60,7 +62,7 @@ def training_step(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> Step:
 
 
 def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -> tuple[float, float, int]:
-    """(Σ ℓ) / N, N and the number of tokens. Its gradient is then the parameters' grad."""
+    """(Σ ℓ) / N with the adapter's penalty, N and the number of tokens. Its gradient is then the parameters' grad."""
     rng = step_rng(run.args, run.state)
     loss, items, tokens = 0.0, 0.0, 0
     for i, (rows, batch) in enumerate(batches):
@@ -72,9 +74,10 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
     for parameter in run.parameters:
         if parameter.grad is not None:
             parameter.grad *= 1 / (items or 1)
-    if items:
-        check_reached(run.parameters)
-    return loss / items if items else math.nan, items, tokens
+    if not items:
+        return math.nan, items, tokens
+    check_reached(run.parameters)
+    return loss / items + penalty(run.model), items, tokens
 
 
 def update(run: Run, step: Step) -> None:
@@ -85,6 +88,7 @@ def update(run: Run, step: Step) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
         run.optimizer.step()
     run.tell("on_optimizer_step", step=step)
+    after_step(run.model, run.state.global_step + 1)
 
 
 def train(run: Run) -> None:

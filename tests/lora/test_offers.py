@@ -38,13 +38,13 @@ NEEDED: dict[str, set[str]] = {
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
     "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
-    "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "saved", "after_step"}, "VeRA": {"forward", "shared"},
+    "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "constants", "saved", "after_step"}, "VeRA": {"forward", "shared"},
     "PVeRA": {"forward", "shared"}, "RandLoRA": {"forward", "shared"}, "LoHa": set(), "LoKr": {"forward"},
     "HiRA": {"matrix", "adds"},
     "GraLoRA": {"forward"}, "GLoRA": {"forward", "matrix", "bias"}, "DeLoRA": {"matrix", "constants"},
     "VB-LoRA": {"forward", "shared", "saved"}, "UniLoRA": {"forward", "shared"}, "TinyLoRA": {"matrix", "constants"},
-    "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": {"constants"}, "WaveFT": {"constants"},
-    "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"},
+    "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": set(), "WaveFT": {"constants"},
+    "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"}, "MiSSBat": set(),
     "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
     "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LNTuning": {"forward", "bias", "layers"},
 }  # fmt: skip
@@ -74,6 +74,9 @@ def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
     assert changes_bias(method) == ("bias" in needed)
     assert ("held(" in source) == ("held" in needed)
     assert (not set(method.adapts) <= {Linear, Conv1D}) == ("layers" in needed)
+    assert ("saved" in vars(method)) == ("recorded" in vars(method)) == ("saved" in needed)
+    assert ("after_step" in vars(method) or "penalty" in vars(method)) == ("after_step" in needed)
+    assert ("state" in vars(method)) == ("load_state" in vars(method)) == ("after_step" in vars(method))
     assert method.adds == ("adds" in needed)
 
 
