@@ -20,10 +20,14 @@ from npora.data import (
 )
 from npora.lora import (
     HiraConfig,
+    HRAConfig,
     IA3Config,
+    LNTuningConfig,
     LoHaConfig,
     LoraConfig,
+    OFTConfig,
     PeftModel,
+    RoadConfig,
     TaskType,
     VeraConfig,
     get_peft_model,
@@ -58,9 +62,10 @@ __all__ = [
     "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
     "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
-    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
+    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoraConfig",
+    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "TaskType", "Trainer", "TrainerCallback",
+    "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model",
+    "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

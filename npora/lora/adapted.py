@@ -157,6 +157,10 @@ class Adapted(Module):
         Raises ValueError with safe_merge, where one is not finite.
         """
         base = self.base_layer
+        if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
+            raise ValueError(
+                f"adapter '{first}' replaces what it is on, and cannot be merged with others: merge it alone"
+            )
         W, b0 = base.matrix, None if base.bias is None else base.bias.data
         b = b0
         steps = several.composed(W, b0, [self.adapters[name] for name in names], base.dtype)

@@ -20,6 +20,7 @@ from npora.nn.dropout import dropout
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
+from npora.nn.norm import LayerNorm, RMSNorm
 from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
@@ -27,7 +28,12 @@ Shared = Mapping[str, Parameter]
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
-KINDS: tuple[type[Module], ...] = (Conv1D, Linear)  # that there are methods for, a kind of another before that one
+KINDS: tuple[type[Module], ...] = (
+    Conv1D,
+    Linear,
+    LayerNorm,
+    RMSNorm,
+)  # that there are methods for, a kind of another before that one
 
 
 class Tensor(NamedTuple):
@@ -74,6 +80,7 @@ class Adapter(Readable):
         what those before it made
     calls_alone : whether forward asks its base for base(x), and beside that for sizes and dtype alone. A layer with
         adapters on it can then be its base, and of several that are active no matrix is formed
+    replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
 
     dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
 
@@ -86,6 +93,7 @@ class Adapter(Readable):
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
     adds: ClassVar[bool] = False
     calls_alone: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 
@@ -183,9 +191,11 @@ class Adapter(Readable):
         return [parameter.data for parameter in self.parameters()]
 
     def named(self) -> Iterator[tuple[Tensor, Parameter]]:
-        """Yield how each of its tensors is called, and the parameter that holds it."""
+        """Yield how each of its tensors is called, and the parameter that holds it; not those that this layer has not,
+        whose attribute is None."""
         for attribute, tensor in self.tensors.items():
-            yield tensor, getattr(self, attribute)
+            if (parameter := getattr(self, attribute)) is not None:
+                yield tensor, parameter
 
     def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named()]

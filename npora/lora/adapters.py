@@ -171,15 +171,17 @@ class Adapters(Module):
         if self.peft_config and (bias_mode(config) != "none" or self._biases):
             raise ValueError("an adapter that trains biases of the base cannot share the model with another adapter")
 
-    def _install(self, adapter_name: str, config: PeftConfig, planned: Plan, seed: int = DEFAULT_SEED) -> None:
+    def _install(self, adapter_name: str, config: PeftConfig, planned: Plan, seed: int | None = DEFAULT_SEED) -> None:
         model = self.base_model.model
-        if not self.peft_config:
-            model.requires_grad_(False)
-        shared = make_shared(self._view(), config, planned.targets, np.random.default_rng(seed))
+        shared = make_shared(
+            self._view(), config, planned.targets, np.random.default_rng(DEFAULT_SEED if seed is None else seed)
+        )
         if shared:
             self.base_model.shared[adapter_name] = shared
             self.base_model.keep_equal_arrays_once()
         inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
+        if not self.peft_config:
+            model.requires_grad_(False)
         self.peft_config[adapter_name] = config
         self._notes[adapter_name] = {}
         self._biases.remember(self.trained_biases(adapter_name))

@@ -17,6 +17,7 @@ from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
 from npora.lora.mixed import by_adapter, texts_joined
+from npora.lora.starts.doubled import halved
 from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
 from npora.lora.weighted import Weighted
 from npora.nn.module import Array, Module
@@ -143,7 +144,9 @@ class PeftModel(Weighted):
         config = PeftConfig.from_pretrained(directory) if config is None else config
         check_config(config)
         config.check_loaded(directory, is_trainable)
-        path, tensors, view = weights_path(directory), read_tensors(directory), self._view()
+        path, view = weights_path(directory), self._view()
+        record = own_record(path)
+        config, tensors = halved(config, read_tensors(directory), record, path)
         is_new = adapter_name not in self.peft_config
         if is_new:
             self._check_place(adapter_name, config)
@@ -162,11 +165,10 @@ class PeftModel(Weighted):
             saved = self._saved_paths(adapter_name)
         values = check_fit(path, with_every_name(tensors, expected, view), expected, view)
         files.check_meaning(path, config, self._frozen_state(saved))
-        record = own_record(path)
         files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)
         if is_new:
             config.inference_mode = not is_trainable
-            self._install(adapter_name, config, planned)
+            self._install(adapter_name, config, planned, seed=None)
         elif is_trainable:
             self.peft_config[adapter_name].inference_mode = False
             self._requires_grad(adapter_name, adapter_name in self._active)

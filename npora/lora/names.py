@@ -31,6 +31,10 @@ class PeftType(str, Enum):
     LOHA = "LOHA"
     HIRA = "HIRA"
     IA3 = "IA3"
+    OFT = "OFT"
+    HRA = "HRA"
+    LN_TUNING = "LN_TUNING"
+    ROAD = "ROAD"
 
 
 def renamed(by_name: Mapping[str, _Value], old: str, new: str) -> dict[str, _Value]:

@@ -22,6 +22,7 @@ FORMULAS: dict[str, Any] = {
         * (W + scaled(c) * t["B"] @ t["A"]),
         b,
     ),
+    "StartedLoRA": lambda W, W0, b, t, c: (W + scaled(c) * (t["B"] @ t["A"] - t["B0"] @ t["A0"]), b),
     "LoHa": lambda W, W0, b, t, c: (W + c.alpha / c.r * (t["W1a"] @ t["W1b"]) * (t["W2a"] @ t["W2b"]), b),
     "HiRA": lambda W, W0, b, t, c: (W + W0 * (t["B"] @ t["A"]), b),
     "VeRA": lambda W, W0, b, t, c: (

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import LoraConfig, PeftModel, VeraConfig, gradcheck
+from npora import LNTuningConfig, LoraConfig, PeftModel, VeraConfig, gradcheck
 from npora.files import load_metadata
+from npora.lora import convert_to_lora
 from npora.lora.adapted import Adapted
 from npora.lora.several import composed
-from npora.nn import Conv1D
+from npora.nn import Conv1D, LayerNorm, Linear, Module
 from npora.nn.functional import dropout
 from tests.lora.cases import METHODS, Method, adapted, drops, goes_on
 from tests.lora.test_methods import drawn
@@ -29,7 +30,7 @@ PAIRS = [(first, second) for case in METHODS for first, second in ((case, case),
 pairs = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-then-".join(case.name for case in pair))
 
 
-def with_two(pair: tuple[Method, Method], i: int = 5, o: int = 3, *, conv: bool = False, bias: bool = True) -> Adapted:
+def with_two(pair: tuple[Method, Method], i: int = 5, o: int = 4, *, conv: bool = False, bias: bool = True) -> Adapted:
     layer = adapted(pair[0], i, o, conv=conv, bias=bias)
     layer.adapters["second"] = adapted(pair[1], i, o, seed=1, conv=conv, bias=bias).adapters["default"]
     layer.active_adapters = ["default", "second"]
@@ -51,7 +52,7 @@ def test_the_second_changes_what_the_first_made(pair: tuple[Method, Method], bia
         report = gradcheck(layer, x)
         assert report.ok, report
         y, backward = layer(drawn(3, 0, 5))
-        assert y.shape == (0, 3) and backward(y).shape == (0, 5)
+        assert y.shape == (0, 4) and backward(y).shape == (0, 5)
 
 
 @pytest.mark.parametrize("pair", [p for p in PAIRS if drops(p[0]) or drops(p[1])], ids=lambda p: p[0].name + p[1].name)
@@ -62,8 +63,9 @@ def test_each_drops_out_on_its_own_path(pair: tuple[Method, Method], rates: tupl
         adapter.dropout_p = rate if drops(case) else 0.0
     report = gradcheck(layer, x, rng=np.random.default_rng(3))
     assert report.ok, report
-    if type(layer.adapters["second"]).__name__ == "IA3":
-        return  # it scales what the first one's dropout left
+    kinds = [type(adapter).__name__ for adapter in layer.adapters.values()]
+    if "StartedLoRA" in kinds or kinds[1] not in ("LoRA", "DoRA", "LoHa", "HiRA", "VeRA"):
+        return  # it turns or scales what the first one's dropout left, or takes away where it began from all of x
     rng, base, adapters = np.random.default_rng(3), layer.base_layer, list(layer.adapters.values())
     expected, last = x @ base.matrix.T, base.matrix
     for adapter, step in zip(adapters, composed(last, base.bias.data, adapters, np.float64), strict=True):
@@ -145,6 +147,24 @@ def test_an_order_says_which_one_changes_what_the_others_made() -> None:
     assert not np.allclose(*outputs)  # DoRA scales what was there
 
 
+def test_what_replaces_its_layer_is_not_active_beside_another() -> None:
+    class Normed(Module):
+        def __init__(self) -> None:
+            self.norm, self.dense = LayerNorm(5, dtype=np.float64), Linear(5, 4, rng=0, dtype=np.float64)
+
+    model = PeftModel(Normed(), LNTuningConfig(target_modules=["norm"]), "first")
+    model.add_adapter("second", LNTuningConfig(target_modules=["norm"]))
+    model.add_adapter("third", LoraConfig(target_modules=["dense"]))
+    with pytest.raises(ValueError, match="adapters first, second are on norm, and 'first' replaces it"):
+        model.set_adapter(["third", "first", "second"])
+    model.set_adapter(["third", "second"])
+    assert model.active_adapters == ["third", "second"]
+    with pytest.raises(ValueError, match="is on a LayerNorm, where LoRA does not go"):
+        convert_to_lora(model, 1, "first")
+    with pytest.raises(ValueError, match="norm is a LayerNorm, where LoRA does not go"):
+        model.add_weighted_adapter(["first", "third"], [1, 1], "new", "svd")
+
+
 def test_what_cannot_be_active_together_is_refused_and_nothing_is_changed() -> None:
     model = both()  # either trains the head whole
     y = model(X)[0]
@@ -221,7 +241,7 @@ def test_what_is_kept_beside_an_adapters_tensors_is_kept_under_its_new_name(tmp_
 
 def test_of_three_one_that_needs_the_matrix_is_enough_to_form_it() -> None:
     layer, x = with_two((LORA, LORA)), drawn(3, 4, 5)
-    layer.adapters["third"] = adapted(DORA, 5, 3, seed=2).adapters["default"]
+    layer.adapters["third"] = adapted(DORA, 5, 4, seed=2).adapters["default"]
     for names in (["default", "third", "second"], ["second", "default", "third"]):
         layer.active_adapters = names
         np.testing.assert_allclose(layer(x)[0], layer.merged_linear()(x)[0], rtol=0, atol=1e-12)
