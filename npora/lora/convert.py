@@ -18,6 +18,7 @@ from npora.lora.folder import PREFIX
 from npora.lora.match import bias_mode, target_paths
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.model import PeftModel
+from npora.nn.linear import Linear
 from npora.nn.module import Array, Parameter
 
 logger = logging.getLogger("npora")
@@ -101,7 +102,9 @@ def save_as_lora(
 
 
 def decomposed(layer: Adapted, adapter_name: str) -> Singular:
-    """Return ΔW as U diag(σ) V; of a plain LoRA, from its A and B alone."""
+    """Return ΔW as U diag(σ) V; of a plain LoRA, from its A and B alone. Raises ValueError where W is no matrix."""
+    if not isinstance(layer.base_layer, Linear):
+        raise ValueError(f"adapter '{adapter_name}' is on a {type(layer.base_layer).__name__}, where LoRA does not go")
     factors = layer.adapters[adapter_name].factored()
     return singular(layer.get_delta_weight(adapter_name)) if factors is None else _whole(factors)
 

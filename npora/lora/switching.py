@@ -23,8 +23,8 @@ class Switching(Adapters):
 
         Raises
         ------
-        ValueError: none, one that there is not, or two that train one module whole.  RuntimeError: one is merged.
-        Nothing is then changed.
+        ValueError: none, one that there is not, or two of which one replaces what the other is on.
+        RuntimeError: one is merged. Nothing is then changed.
         """
         names = [adapter_name] if isinstance(adapter_name, str) else list(dict.fromkeys(adapter_name))
         if not names:
@@ -38,6 +38,10 @@ class Switching(Adapters):
                 if path in whole:
                     raise ValueError(f"adapters '{whole[path]}' and '{name}' both train {path} whole: activate one")
                 whole[path] = name
+        for path, layer in self.lora_layers() if len(names) > 1 else ():
+            here = layer.on_this_layer(names)
+            if len(here) > 1 and (first := next((name for name in here if layer.adapters[name].replaces), None)):
+                raise ValueError(f"adapters {', '.join(here)} are on {path}, and '{first}' replaces it: activate one")
         for name, config in self.peft_config.items():
             self._requires_grad(name, name in names and not (inference_mode or config.inference_mode))
         for module in self._switches():

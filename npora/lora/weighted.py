@@ -31,7 +31,7 @@ from npora.lora.match import target_paths
 from npora.lora.merging import Merging
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.saved import ModulesToSaveWrapper
-from npora.lora.starts.doubled import kept_start
+from npora.nn.linear import Linear
 
 
 class Weighted(Merging):
@@ -104,12 +104,17 @@ class Weighted(Merging):
                     mine.data = theirs.data.copy()
 
     def _combined_rank(self, names: Sequence[str], combination: str, svd_rank: int | None) -> int:
-        ranks = [_highest_rank(self.peft_config[name]) for name in names]
+        ranks = [max(_highest_rank(self.peft_config[name]), *self._ranks(name)) for name in names]
         if combination in ELEMENTWISE and len(set(ranks)) > 1:
             raise ValueError(
                 f"{combination} combines adapters of one rank; got {', '.join(map(str, ranks))}: use cat or svd"
             )
         return sum(ranks) if combination == "cat" else svd_rank or max(ranks)
+
+    def _ranks(self, name: str) -> list[int]:
+        """Return the ranks of an adapter's layers, where it is plain LoRA."""
+        parts = [layer.adapters[name].factored() for _, layer in self.lora_layers() if name in layer.adapters]
+        return [0, *(len(part.A) for part in parts if part is not None)]
 
     def _whole(self, names: Sequence[str]) -> dict[str, str]:
         """Return the adapter that trains each module which one of these trains whole."""
@@ -148,8 +153,7 @@ class Weighted(Merging):
 
 
 def _highest_rank(config: PeftConfig) -> int:
-    highest = max([getattr(config, "r", 0), *(getattr(config, "rank_pattern", None) or {}).values()])
-    return highest if kept_start(config) is None else 2 * highest
+    return max([getattr(config, "r", 0), *(getattr(config, "rank_pattern", None) or {}).values()])
 
 
 def _of_layer(
@@ -180,6 +184,8 @@ def _of_layer(
     if combination == "svd" and len(parts) == len(factors):
         cut = singular_of(side_by_side(parts, weights)).cut(rank)
     else:
+        if not isinstance(layer.base_layer, Linear):
+            raise ValueError(f"{path} is a {type(layer.base_layer).__name__}, where LoRA does not go")
         updates = [layer.get_delta_weight(name) for name, _ in chosen]
         for name, _ in chosen:
             if layer.bias_change(name) is not None:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import LoraConfig, PeftModel, VeraConfig, gradcheck
+from npora import LNTuningConfig, LoraConfig, PeftModel, VeraConfig, gradcheck
 from npora.files import load_metadata
+from npora.lora import convert_to_lora
 from npora.lora.adapted import Adapted
 from npora.lora.several import composed
-from npora.nn import Conv1D
+from npora.nn import Conv1D, LayerNorm, Linear, Module
 from npora.nn.functional import dropout
 from tests.lora.cases import METHODS, Method, adapted, drops, goes_on
 from tests.lora.test_methods import drawn
@@ -62,8 +63,9 @@ def test_each_drops_out_on_its_own_path(pair: tuple[Method, Method], rates: tupl
         adapter.dropout_p = rate if drops(case) else 0.0
     report = gradcheck(layer, x, rng=np.random.default_rng(3))
     assert report.ok, report
-    if type(layer.adapters["second"]).__name__ == "IA3":
-        return  # it scales what the first one's dropout left
+    kinds = [type(adapter).__name__ for adapter in layer.adapters.values()]
+    if "StartedLoRA" in kinds or kinds[1] not in ("LoRA", "DoRA", "LoHa", "HiRA", "VeRA"):
+        return  # it turns or scales what the first one's dropout left, or takes away where it began from all of x
     rng, base, adapters = np.random.default_rng(3), layer.base_layer, list(layer.adapters.values())
     expected, last = x @ base.matrix.T, base.matrix
     for adapter, step in zip(adapters, composed(last, base.bias.data, adapters, np.float64), strict=True):
@@ -144,6 +146,24 @@ def test_an_order_says_which_one_changes_what_the_others_made() -> None:
         model.set_adapter(names)
         outputs.append(model(X)[0])
     assert not np.allclose(*outputs)  # DoRA scales what was there
+
+
+def test_what_replaces_its_layer_is_not_active_beside_another() -> None:
+    class Normed(Module):
+        def __init__(self) -> None:
+            self.norm, self.dense = LayerNorm(5, dtype=np.float64), Linear(5, 4, rng=0, dtype=np.float64)
+
+    model = PeftModel(Normed(), LNTuningConfig(target_modules=["norm"]), "first")
+    model.add_adapter("second", LNTuningConfig(target_modules=["norm"]))
+    model.add_adapter("third", LoraConfig(target_modules=["dense"]))
+    with pytest.raises(ValueError, match="adapters first, second are on norm, and 'first' replaces it"):
+        model.set_adapter(["third", "first", "second"])
+    model.set_adapter(["third", "second"])
+    assert model.active_adapters == ["third", "second"]
+    with pytest.raises(ValueError, match="is on a LayerNorm, where LoRA does not go"):
+        convert_to_lora(model, 1, "first")
+    with pytest.raises(ValueError, match="norm is a LayerNorm, where LoRA does not go"):
+        model.add_weighted_adapter(["first", "third"], [1, 1], "new", "svd")
 
 
 def test_what_cannot_be_active_together_is_refused_and_nothing_is_changed() -> None:

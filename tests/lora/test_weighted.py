@@ -161,3 +161,15 @@ def test_what_has_no_meaning_is_refused_and_nothing_is_changed(options: dict[str
     with pytest.raises(ValueError, match=error):
         model.add_weighted_adapter(**{"adapters": ["a", "b"], "weights": [1, 1], "adapter_name": "new", **options})
     assert [name for name, _ in model.named_parameters()] == before and "new" not in model.peft_config
+
+
+def test_what_takes_away_where_it_began_is_combined_as_the_plain_lora_that_it_is() -> None:
+    on: dict[str, Any] = {"target_modules": ["lower", "upper"]}
+    model = model_of(LoraConfig(r=2, init_lora_weights="pissa", **on), LoraConfig(r=4, **on))
+    a, b = deltas(model, "a"), deltas(model, "b")
+    model.add_weighted_adapter(["a", "b"], [0.5, -2], "new", "cat")
+    assert model.peft_config["new"].r == 8 and min(abs(delta).max() for delta in a.values()) > 0.1
+    for path, delta in deltas(model, "new").items():
+        np.testing.assert_allclose(delta, 0.5 * a[path] - 2 * b[path], rtol=0, atol=1e-12)
+    model.add_weighted_adapter(["a"], [2], "twice", "linear")
+    np.testing.assert_allclose(deltas(model, "twice")["lower"], 2 * a["lower"], rtol=0, atol=1e-12)

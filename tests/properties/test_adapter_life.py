@@ -83,7 +83,9 @@ class Life(RuleBasedStateMachine):
     def note(self, name: str) -> None:
         layers = {path: layer.adapters[name] for path, layer in self.model.lora_layers() if name in layer.adapters}
         values = {
-            path: {at: getattr(adapter, at).data.astype(np.float64) for at in adapter.tensors}
+            path: {
+                at: part.data.astype(np.float64) for at in adapter.tensors if (part := getattr(adapter, at)) is not None
+            }
             for path, adapter in layers.items()
         }
         self.held[name] = self.model.peft_config[name], {path: type(one) for path, one in layers.items()}, values

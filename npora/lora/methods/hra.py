@@ -70,6 +70,7 @@ class HRA(Adapter):
     """
 
     config_class = HRAConfig
+    calls_alone = True
     adapts = (Linear,)
     tensors: ClassVar[Mapping[str, Tensor]] = {"U": Tensor("hra_u.{}")}
     samples: ClassVar[Mapping[str, Any]] = {"hra_linear": {"r": 4}}

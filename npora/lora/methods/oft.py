@@ -81,6 +81,7 @@ class OFT(Adapter):
     """
 
     config_class = OFTConfig
+    calls_alone = True
     adapts = (Linear,)
     tensors: ClassVar[Mapping[str, Tensor]] = {"q": Tensor("oft_R.{}.weight")}
     samples: ClassVar[Mapping[str, Any]] = {

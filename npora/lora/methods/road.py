@@ -65,6 +65,7 @@ class RoAd(Adapter):
     """
 
     config_class = RoadConfig
+    calls_alone = True
     adapts = (Linear,)
     tensors: ClassVar[Mapping[str, Tensor]] = {"angle": Tensor("road_theta.{}"), "size": Tensor("road_alpha.{}")}
     samples: ClassVar[Mapping[str, Any]] = {
