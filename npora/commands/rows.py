@@ -68,9 +68,7 @@ def places(config: Any) -> int | None:
 def _named_places(config: Any) -> int | None:
     names = ("max_position_embeddings", "n_positions")
     named = next((int(value) for name in names if (value := getattr(config, name, None)) is not None), None)
-    if named is not None and config.model_type == "roberta":
-        named -= (config.pad_token_id or 0) + 1  # positions count on from the padding's
-    return named
+    return None if named is None else named - config.first_position
 
 
 def length(

@@ -27,6 +27,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "qwen3": ("qwen3", "Qwen3"),
     "roberta": ("roberta", "Roberta"),
     "t5": ("t5", "T5"),
+    "xlm-roberta": ("xlm_roberta", "XLMRoberta"),
 }
 
 

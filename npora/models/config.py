@@ -136,6 +136,11 @@ class PretrainedConfig(Readable):
                 "1: for numbers to be predicted say 'regression'"
             )
 
+    @property
+    def first_position(self) -> int:
+        """The position of a sequence's first token: a place for a family that does not count from 0."""
+        return 0
+
     def __getattr__(self, name: str) -> Any:
         """A field's other name, or what the file says besides."""
         kept: Mapping[str, Any] = self.__dict__.get("kept", {})

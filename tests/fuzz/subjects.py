@@ -30,6 +30,7 @@ from npora.models import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from npora.models.generate.generation_config import chosen_options
 from tests.made_tokenizers import made
 from tests.tiny import tiny_bert
+from tests.tiny_encoders import SIZES as ENCODERS
 from tests.tiny_folders import FAMILIES, save_folder, save_tokenizer
 
 Files = dict[str, bytes]
@@ -87,7 +88,7 @@ def _read_tensors(folder: Path) -> None:
 
 def _models(folder: Path) -> Iterator[Subject]:
     autos: dict[str, Any] = dict.fromkeys(FAMILIES, AutoModelForCausalLM)
-    autos |= dict.fromkeys(("bert", "roberta", "distilbert"), AutoModelForMaskedLM) | {"t5": AutoModelForSeq2SeqLM}
+    autos |= dict.fromkeys(ENCODERS, AutoModelForMaskedLM) | {"t5": AutoModelForSeq2SeqLM}
     for family in FAMILIES:
         save_folder(_new(folder, family), family)
     _, sizes = FAMILIES["qwen3"]

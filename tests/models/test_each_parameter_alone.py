@@ -26,6 +26,7 @@ _T5: dict[str, Any] = {
 SIZES: dict[str, dict[str, Any]] = {
     "Bert": _BERT,
     "Roberta": {**_BERT, "type_vocab_size": 1},
+    "XLMRoberta": _BERT,
     "DistilBert": {
         "vocab_size": 13, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 9,
         "num_labels": 3, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
@@ -46,6 +47,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 HEADS = {
     **dict.fromkeys(("Bert", "Roberta", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")),
+    "XLMRoberta": ("SequenceClassification",),
     "GPT2": ("SequenceClassification", "LMHeadModel"), "Gemma3Text": ("SequenceClassification",),
     **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3"), ("SequenceClassification", "CausalLM")),
     "T5": ("SequenceClassification", "ConditionalGeneration"), "T5 gated": ("ConditionalGeneration",),

@@ -1,4 +1,4 @@
-"""Values of BERT, RoBERTa and DistilBERT under each head, which a derivative check does not see: against transformers'
+"""Values of the encoders under each head, which a derivative check does not see: against transformers'
 (see make_golden.py) and by hand."""
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.commands.rows import places
 from npora.models import AutoModelForMaskedLM, BertConfig, BertModel, DistilBertConfig, RobertaConfig
 from npora.models.tokens import Tokens
 from npora.nn import Linear, no_grad
@@ -55,6 +56,7 @@ def test_roberta_counts_positions_from_its_padding_token_and_passes_that_over() 
 def test_a_sequence_may_fill_every_position_and_no_more() -> None:
     for family in SIZES:  # 12 tokens each; RoBERTa's first two positions of 14 hold none
         model = tiny_encoder(family, "TokenClassification")
+        assert places(model.config) == 12
         assert model(np.full((1, 12), 5))[0].logits.shape == (1, 12, 3)
         with pytest.raises(ValueError, match="a sequence of 13 tokens is longer than the 12 positions"):
             model(np.full((1, 13), 5))
@@ -173,13 +175,13 @@ def test_a_batch_without_any_label_has_no_loss_and_no_gradient() -> None:
 def test_the_tied_vocabulary_is_one_parameter_and_saved_once() -> None:
     names = {
         "bert": ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias"),
-        "roberta": ("lm_head.decoder.weight", "lm_head.decoder.bias"),
+        **dict.fromkeys(("roberta", "xlm-roberta"), ("lm_head.decoder.weight", "lm_head.decoder.bias")),
         "distilbert": ("vocab_projector.weight",),
     }
     for family in SIZES:
         model = tiny_encoder(family, "MaskedLM")
         decoder = model.get_submodule(model.output_embeddings)
-        assert decoder.weight is getattr(model, family).embeddings.word_embeddings.weight
+        assert decoder.weight is model.body.embeddings.word_embeddings.weight
         assert not set(names[family]) & set(model.state_dict())
 
 
@@ -193,11 +195,11 @@ def test_dropout_names_of_distilbert_reach_their_places() -> None:
 
 
 def test_the_dropout_of_a_head_is_the_classifiers_or_else_the_hidden_one() -> None:
-    for family in ("bert", "roberta"):
+    for family in ("bert", "roberta", "xlm-roberta"):
         for given, expected in ((None, 0.1), (0.25, 0.25), (0.0, 0.0)):
             assert tiny_encoder(family, "TokenClassification", classifier_dropout=given).dropout.p == expected
             head = tiny_encoder(family, "SequenceClassification", classifier_dropout=given)
-            assert (head.classifier if family == "roberta" else head).dropout.p == expected
+            assert (head if family == "bert" else head.classifier).dropout.p == expected
 
 
 def test_sinusoidal_position_embeddings_are_as_the_file_has_them() -> None:
@@ -219,6 +221,7 @@ BERT = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": BERT,
     "roberta": {**BERT, "vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
+    "xlm-roberta": {**BERT, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
     "distilbert": {
         "vocab_size": 30522, "max_position_embeddings": 512, "n_layers": 6, "n_heads": 12, "dim": 768,
         "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu", "seq_classif_dropout": 0.2,

@@ -1,4 +1,4 @@
-"""Adapters on BERT, RoBERTa and DistilBERT under each head, from PEFT to npora and back."""
+"""Adapters on the encoders under each head, from PEFT to npora and back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.parity.encoders import (
     BACKWARD,
     FORWARD,
     LABELS,
+    SIZES,
     assert_same_logits,
     batch,
     every_family,
@@ -23,13 +24,13 @@ from tests.parity.encoders import (
     ours,
     reference,
 )
-from tests.parity.reference import assert_close, assert_same_gradients, tensors, torch
+from tests.parity.reference import assert_close, assert_same_gradients, named, tensors, torch
 from tests.parity.test_peft import randomize
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
 
 TASKS = {"SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS", "MaskedLM": None}
-TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
+TARGETS = {**{family: ["query", "value"] for family in SIZES}, "distilbert": ["q_lin", "v_lin"]}
 
 
 def lora(family: str, head: str, **changes: Any) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_an_adapter_of_npora_loads_in_peft_with_its_names_and_counts(
     ]
     assert shapes[0] == shapes[1]
     assert {n: p.requires_grad for n, p in model.named_parameters()} == {
-        n: p.requires_grad for n, p in other.named_parameters()
+        n: p.requires_grad for n, p in named(other).items()
     }
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "ours").eval()
     assert_same_logits(model(**batch(family))[0].logits, theirs(**tensors(batch(family))).logits)

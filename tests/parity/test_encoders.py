@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and DistilBERT under each head against transformers, in float64."""
+"""The encoders under each head against transformers, in float64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.parity.encoders import (
     ours,
     reference,
 )
-from tests.parity.reference import assert_close, assert_same_gradients, tensors, torch, transformers
+from tests.parity.reference import assert_close, assert_same_gradients, named, tensors, torch, transformers
 
 
 @every_family
@@ -175,7 +175,7 @@ def test_a_body_alone_gets_a_head_whose_norm_does_nothing_yet(
     tmp_path: Path, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs = reference(family, "TokenClassification", tmp_path)
-    prefix = {"bert": "bert", "roberta": "roberta", "distilbert": "distilbert"}[family]
+    prefix = theirs.base_model_prefix
     getattr(theirs, prefix).save_pretrained(tmp_path)
     with caplog.at_level(logging.WARNING, "npora"):
         model = ours("MaskedLM", tmp_path)
@@ -203,8 +203,8 @@ def test_a_vocabulary_that_is_not_tied_has_a_matrix_and_a_bias_of_its_own(tmp_pa
     backward()
     expected.loss.backward()
     found = dict(model.named_parameters())
-    assert found.keys() == dict(theirs.named_parameters()).keys()
-    for name, parameter in theirs.named_parameters():
+    assert found.keys() == named(theirs).keys()
+    for name, parameter in named(theirs).items():
         if parameter.grad is None:
             assert found[name].grad is None and name in ("cls.predictions.bias", "lm_head.bias")
         else:

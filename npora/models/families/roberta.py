@@ -38,6 +38,10 @@ class RobertaConfig(BertConfig):
         if self.pad_token_id is None:
             raise ValueError("config: RoBERTa counts its positions from pad_token_id, which is None")
 
+    @property
+    def first_position(self) -> int:
+        return (self.pad_token_id or 0) + 1
+
 
 class RobertaModel(BertModel):
     """The encoder, with its pooler unless `add_pooling_layer` is False. Inputs and outputs are BertModel's.
