@@ -23,9 +23,11 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),
     "mistral": ("mistral", "Mistral"),
+    "olmo2": ("olmo2", "Olmo2"),
     "qwen2": ("qwen2", "Qwen2"),
     "qwen3": ("qwen3", "Qwen3"),
     "roberta": ("roberta", "Roberta"),
+    "smollm3": ("smollm3", "SmolLM3"),
     "t5": ("t5", "T5"),
     "xlm-roberta": ("xlm_roberta", "XLMRoberta"),
 }

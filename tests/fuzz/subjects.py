@@ -95,6 +95,8 @@ def _models(folder: Path) -> Iterator[Subject]:
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     for name, config in {
         "Mistral": models.MistralConfig(vocab_size=14, **sizes), "Qwen2": models.Qwen2Config(vocab_size=14, **sizes),
+        "Olmo2": models.Olmo2Config(vocab_size=14, **sizes),
+        "SmolLM3": models.SmolLM3Config(vocab_size=14, pad_token_id=0, **sizes),
         "Gemma3": models.Gemma3TextConfig(vocab_size=14, **{**sizes, "num_hidden_layers": 2}, sliding_window_pattern=2),
         "Llama": models.LlamaConfig(vocab_size=14, **sizes, rope_scaling=scaling),
     }.items():  # fmt: skip

@@ -14,13 +14,16 @@ from npora.models import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     T5Config,
 )
 
 DECODERS: list[Any] = [
-    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, T5Config,
+    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Qwen2Config, Qwen3Config, SmolLM3Config,
+    T5Config,
 ]  # fmt: skip
 CONFIGS: list[Any] = [BertConfig, DistilBertConfig, *DECODERS]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}

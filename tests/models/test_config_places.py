@@ -10,11 +10,11 @@ import pytest
 from npora import LoraConfig, get_peft_model
 from npora.models import BertConfig, GPT2Config, LlamaConfig
 from npora.nn import LayerNorm, RMSNorm, no_grad
-from tests.models.test_each_parameter_alone import CASES, IDS, MASK, batch, tiny
+from tests.models.test_each_parameter_alone import CASES, IDS, LLAMAS, MASK, batch, tiny
 
 EPS = {
     **dict.fromkeys(("Bert", "Roberta", "XLMRoberta"), "layer_norm_eps"), "GPT2": "layer_norm_epsilon",
-    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3Text"), "rms_norm_eps"),
+    **dict.fromkeys(("Llama", *LLAMAS, "Gemma3Text"), "rms_norm_eps"),
     **dict.fromkeys(("T5", "T5 gated"), "layer_norm_epsilon"),
 }  # fmt: skip
 # How often each dropout is drawn for one text: layers are 2, and 3 in T5's decoder.
@@ -24,7 +24,7 @@ DROPOUTS: dict[str, dict[str, int]] = {
     **{family: {**_BERT, "classifier_dropout": 2} for family in ("Roberta", "XLMRoberta")},
     "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
     "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2},
-    **{family: {"attention_dropout": 2} for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3Text")},
+    **{family: {"attention_dropout": 2} for family in ("Llama", *LLAMAS, "Gemma3Text")},
     # Before and after the layers; in a layer the weights and the result of each attention, and twice the feed-forward.
     "T5": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6), "classifier_dropout": 2},
     "T5 gated": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6)},

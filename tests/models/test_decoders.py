@@ -58,7 +58,7 @@ def test_the_last_layer_multiplies_keys_and_values_of_all_rows_and_the_rest_of_t
     output, backward = model(**BATCH, **asked)
     backward(*([] if "labels" in asked else [np.ones_like(output.logits)]))
     layers = {path: rows for path, rows in seen.items() if ".layers." in path}
-    assert len(layers) == 2 * (7 + {"gemma3_text": 6, "qwen3": 4}.get(family, 2))
+    assert len(layers) == 2 * (7 + {"gemma3_text": 6, "olmo2": 4, "qwen3": 4}.get(family, 2))
     for path, rows in layers.items():
         everywhere = ".layers.0." in path or path.endswith(("k_proj", "v_proj", "k_norm", "input_layernorm"))
         assert rows == [12 if everywhere else read] * 2, path

@@ -23,6 +23,7 @@ _T5: dict[str, Any] = {
     "num_labels": 3, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "dropout_rate": 0.0,
     "classifier_dropout": 0.0, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
 }  # fmt: skip
+LLAMAS = ("Mistral", "Olmo2", "Qwen2", "Qwen3", "SmolLM3")
 SIZES: dict[str, dict[str, Any]] = {
     "Bert": _BERT,
     "Roberta": {**_BERT, "type_vocab_size": 1},
@@ -40,7 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2, "head_dim": 2, "attention_bias": True, "mlp_bias": True, "num_labels": 3,
         "pad_token_id": 0,
     },
-    **{name: {**decoders.SIZES, **decoders.OWN[name.lower()]} for name in ("Mistral", "Qwen2", "Qwen3")},
+    **{name: {**decoders.SIZES, **decoders.OWN[name.lower()]} for name in LLAMAS},
     "Gemma3Text": {**decoders.SIZES, **decoders.OWN["gemma3_text"]},
     "T5": _T5,
     "T5 gated": {**_T5, "feed_forward_proj": "gated-gelu"},
@@ -49,7 +50,7 @@ HEADS = {
     **dict.fromkeys(("Bert", "Roberta", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")),
     "XLMRoberta": ("SequenceClassification",),
     "GPT2": ("SequenceClassification", "LMHeadModel"), "Gemma3Text": ("SequenceClassification",),
-    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3"), ("SequenceClassification", "CausalLM")),
+    **dict.fromkeys(("Llama", *LLAMAS), ("SequenceClassification", "CausalLM")),
     "T5": ("SequenceClassification", "ConditionalGeneration"), "T5 gated": ("ConditionalGeneration",),
 }  # fmt: skip
 CASES = [(family, head) for family, heads in HEADS.items() for head in heads]
