@@ -19,6 +19,7 @@ _TYPES = ["sliding_attention", "full_attention"]
 OWN: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True},
     "mistral": {"sliding_window": 2},
+    "phi3": {"sliding_window": 2},
     "olmo2": {"attention_bias": True},
     "smollm3": {
         "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 2, "layer_types": _TYPES,

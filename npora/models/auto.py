@@ -24,6 +24,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "llama": ("llama", "Llama"),
     "mistral": ("mistral", "Mistral"),
     "olmo2": ("olmo2", "Olmo2"),
+    "phi3": ("phi3", "Phi3"),
     "qwen2": ("qwen2", "Qwen2"),
     "qwen3": ("qwen3", "Qwen3"),
     "roberta": ("roberta", "Roberta"),

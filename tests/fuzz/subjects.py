@@ -93,8 +93,10 @@ def _models(folder: Path) -> Iterator[Subject]:
         save_folder(_new(folder, family), family)
     _, sizes = FAMILIES["qwen3"]
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    longrope = {"rope_type": "longrope", "short_factor": [1.0, 2.0, 3.0, 4.0], "long_factor": [9.0] * 4}
     for name, config in {
         "Mistral": models.MistralConfig(vocab_size=14, **sizes), "Qwen2": models.Qwen2Config(vocab_size=14, **sizes),
+        "Phi3": models.Phi3Config(vocab_size=14, pad_token_id=0, rope_scaling=longrope, **sizes),
         "Olmo2": models.Olmo2Config(vocab_size=14, **sizes),
         "SmolLM3": models.SmolLM3Config(vocab_size=14, pad_token_id=0, **sizes),
         "Gemma3": models.Gemma3TextConfig(vocab_size=14, **{**sizes, "num_hidden_layers": 2}, sliding_window_pattern=2),

@@ -15,6 +15,7 @@ from npora.models import (
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
     SmolLM3Config,
@@ -22,8 +23,8 @@ from npora.models import (
 )
 
 DECODERS: list[Any] = [
-    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Qwen2Config, Qwen3Config, SmolLM3Config,
-    T5Config,
+    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config, Qwen2Config, Qwen3Config,
+    SmolLM3Config, T5Config,
 ]  # fmt: skip
 CONFIGS: list[Any] = [BertConfig, DistilBertConfig, *DECODERS]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}

@@ -25,6 +25,7 @@ DROPOUTS: dict[str, dict[str, int]] = {
     "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
     "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2},
     **{family: {"attention_dropout": 2} for family in ("Llama", *LLAMAS, "Gemma3Text")},
+    "Phi3": {"attention_dropout": 2, "resid_pdrop": 2 * 2},
     # Before and after the layers; in a layer the weights and the result of each attention, and twice the feed-forward.
     "T5": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6), "classifier_dropout": 2},
     "T5 gated": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6)},

@@ -23,7 +23,7 @@ _T5: dict[str, Any] = {
     "num_labels": 3, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "dropout_rate": 0.0,
     "classifier_dropout": 0.0, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
 }  # fmt: skip
-LLAMAS = ("Mistral", "Olmo2", "Qwen2", "Qwen3", "SmolLM3")
+LLAMAS = ("Mistral", "Olmo2", "Phi3", "Qwen2", "Qwen3", "SmolLM3")
 SIZES: dict[str, dict[str, Any]] = {
     "Bert": _BERT,
     "Roberta": {**_BERT, "type_vocab_size": 1},

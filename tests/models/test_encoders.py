@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.commands.rows import places
 from npora.models import AutoModelForMaskedLM, BertConfig, BertModel, DistilBertConfig, RobertaConfig
 from npora.models.tokens import Tokens
 from npora.nn import Linear, no_grad
@@ -56,7 +55,7 @@ def test_roberta_counts_positions_from_its_padding_token_and_passes_that_over() 
 def test_a_sequence_may_fill_every_position_and_no_more() -> None:
     for family in SIZES:  # 12 tokens each; RoBERTa's first two positions of 14 hold none
         model = tiny_encoder(family, "TokenClassification")
-        assert places(model.config) == 12
+        assert model.config.most_tokens == 12
         assert model(np.full((1, 12), 5))[0].logits.shape == (1, 12, 3)
         with pytest.raises(ValueError, match="a sequence of 13 tokens is longer than the 12 positions"):
             model(np.full((1, 13), 5))

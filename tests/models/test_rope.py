@@ -21,7 +21,7 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }  # fmt: skip
-ONE_BASE = [family for family in FAMILIES if family != "gemma3_text"]
+ONE_BASE = [family for family in FAMILIES if family not in ("gemma3_text", "phi3")]
 SHAPE = {
     "hidden_size": 24,
     "num_attention_heads": 3,

@@ -50,6 +50,7 @@ FAMILIES: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     "GPT-2": (gpt2, "transformer.wpe", "transformer.h.0.ln_1"),
     "Llama": (llama, "model.embed_tokens", "model.layers.0.input_layernorm"),
     "Qwen3": (partial(tiny_decoder, "qwen3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
+    "Phi-3": (partial(tiny_decoder, "phi3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
     "OLMo 2": (partial(tiny_decoder, "olmo2"), "model.embed_tokens", None),
     "SmolLM3": (partial(tiny_decoder, "smollm3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
     "Gemma 3": (partial(tiny_decoder, "gemma3_text"), "model.embed_tokens", "model.layers.0.input_layernorm"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import numpy as np
@@ -67,3 +69,88 @@ def test_layers_of_smollm3_are_turned_as_its_config_says(fields: dict[str, Any],
 def test_layers_that_are_neither_turned_nor_not_are_refused(said: list[Any]) -> None:
     with pytest.raises(ValueError, match="no_rope_layers must say 0 or 1 for each of 3 layers; got"):
         tasks_of("smollm3")["CausalLM"].config_class(num_hidden_layers=3, no_rope_layers=said)
+
+
+def test_the_parts_of_the_fused_products_of_phi3_are_llamas_layers() -> None:
+    """q, k and v one under the other; the gate above what goes through it."""
+    phi3, llama = tiny_decoder("phi3", sliding_window=None), tiny_decoder("llama", attention_bias=False, mlp_bias=False)
+    state = {name: parameter.data for name, parameter in phi3.named_parameters()}
+    for name, weight in [*state.items()]:
+        parts = {
+            "qkv_proj": (["q_proj", "k_proj", "v_proj"], [16, 24]),
+            "gate_up_proj": (["gate_proj", "up_proj"], [7]),
+        }
+        for fused, (names, at) in parts.items():
+            if fused in name:
+                state |= {name.replace(fused, own): w for own, w in zip(names, np.split(weight, at), strict=True)}
+    for name, parameter in llama.named_parameters():
+        parameter.data = state[name]
+    llama.model.norm.eps = 1e-5
+    for layer in llama.model.layers:
+        layer.input_layernorm.eps = layer.post_attention_layernorm.eps = 1e-5
+    np.testing.assert_allclose(logits(phi3), logits(llama), rtol=0, atol=1e-12)
+
+
+LONG: dict[str, Any] = {
+    "head_dim": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 800,
+    "original_max_position_embeddings": 100, "partial_rotary_factor": 0.5, "rope_theta": 9.0,
+    "rope_scaling": {"type": "longrope", "short_factor": [2.0, 4.0], "long_factor": [3.0, 5.0]},
+}  # fmt: skip
+
+
+def test_longrope_by_hand() -> None:
+    """Two pairs of a head of 8 features turn, by 1 and 1/3 a position, here 2 and 4 times more slowly."""
+    kind: Any = tasks_of("phi3")["CausalLM"].config_class
+    config, scaling = kind.from_dict(LONG), LONG["rope_scaling"]
+    np.testing.assert_allclose(config.frequencies(), [1 / 2, 1 / 12], rtol=1e-15)
+    assert config.turn_scale == pytest.approx(math.sqrt(1 + math.log(8) / math.log(100)), rel=1e-15)
+    for said, scale in (({"factor": 100}, math.sqrt(2)), ({"factor": 1.0}, 1), ({"attention_factor": 1.25}, 1.25)):
+        changed = kind.from_dict({**LONG, "rope_scaling": {**scaling, **said}})
+        assert changed.turn_scale == pytest.approx(scale, rel=1e-15)
+    plain = kind.from_dict({**LONG, "rope_scaling": None})
+    np.testing.assert_allclose(plain.frequencies(), [1, 1 / 3], rtol=1e-15)
+    assert plain.turn_scale == 1 and (plain.most_tokens, plain.named_length) == (None, 800)
+    assert (config.most_tokens, config.named_length) == (100, 100)
+
+
+def test_phi3_reads_what_older_files_and_newer_ones_say_of_the_angles() -> None:
+    kind: Any = tasks_of("phi3")["CausalLM"].config_class
+    config, longrope = kind.from_dict(LONG), {**LONG["rope_scaling"], "rope_type": "longrope"}
+    del longrope["type"]
+    assert config.rope_scaling == longrope
+    for name in ("su", "yarn"):
+        assert kind.from_dict({**LONG, "rope_scaling": {**LONG["rope_scaling"], "type": name}}) == config
+    newer = {name: value for name, value in LONG.items() if name not in ("partial_rotary_factor", "rope_scaling")}
+    inside = {**longrope, "partial_rotary_factor": 0.5, "rope_theta": 9.0, "original_max_position_embeddings": 100}
+    assert config.rope_parameters == inside
+    assert kind.from_dict({**newer, "rope_theta": 1.0, "rope_parameters": inside}) == config
+    for each in (config, kind.from_dict({}), kind.from_dict({"partial_rotary_factor": 0.75})):
+        assert kind.from_dict(each.to_dict()) == each
+    assert kind().rope_parameters == {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}
+    assert "partial_rotary_factor" not in kind().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type 'linear' is not supported in phi3; only 'd"),
+        ({"partial_rotary_factor": 0.4}, "partial_rotary_factor must be a share of head_dim 8 that is a positive even"),
+        ({"partial_rotary_factor": 1.5}, "a positive even number of features; got 1.5"),
+        ({"partial_rotary_factor": 0.0}, "a positive even number of features; got 0.0"),
+        ({"rope_scaling": {"type": "longrope"}}, "short_factor must be a list of 2 positive numbers; got None"),
+        ({"partial_rotary_factor": 1.0}, "short_factor must be a list of 4 positive numbers; got [2.0, 4.0]"),
+        ({"rope_scaling": {**LONG["rope_scaling"], "long_factor": [1.0, 0]}}, "long_factor must be a list of 2 posi"),
+        ({"rope_scaling": {**LONG["rope_scaling"], "factor": 0.5}}, "factor must be a number of at least 1; got 0.5"),
+        ({"rope_scaling": {**LONG["rope_scaling"], "attention_factor": -1}}, "attention_factor must be a number of"),
+        (
+            {"rope_scaling": {**LONG["rope_scaling"], "original_max_position_embeddings": 7}},
+            "original_max_position_embeddings is 100, and 7 in rope_parameters",
+        ),
+        ({"attention_bias": True}, "attention_bias=True is not supported; only False is"),
+        ({"lm_head_bias": True}, "lm_head_bias=True is not supported; only False is"),
+        ({"original_max_position_embeddings": 0}, "original_max_position_embeddings must be a positive whole number"),
+    ],
+)  # fmt: skip
+def test_what_phi3_has_not_here_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tasks_of("phi3")["CausalLM"].config_class.from_dict({**LONG, **fields})

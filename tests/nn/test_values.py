@@ -223,6 +223,18 @@ def test_a_rotation_by_hand() -> None:
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-15)
 
 
+def test_a_rotation_of_the_first_features_of_each_head_leaves_the_others() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 2 * 7))
+    turn = F.rotation(np.array([2, 0, 5]), F.frequencies(4, 100.0), np.float64)
+    y, backward = F.rotary(x, turn, heads=2)
+    heads, whole = x.reshape(3, 2, 7), F.rotary(x.reshape(3, 2, 7)[:, :, :4].reshape(3, 8), turn, heads=2)[0]
+    np.testing.assert_array_equal(y.reshape(3, 2, 7)[:, :, 4:], heads[:, :, 4:])
+    np.testing.assert_array_equal(y.reshape(3, 2, 7)[:, :, :4], whole.reshape(3, 2, 4))
+    np.testing.assert_allclose(backward(y), x, rtol=0, atol=1e-15)
+    with pytest.raises(ValueError, match="a turn of 3 positions for heads of 4 features was given for 3 rows of 14 "):
+        F.rotary(x[:, :14], turn, heads=14)
+
+
 def test_a_padding_by_hand() -> None:
     padding = Padding([[True, True, False], [False, True, True], [True, False, False]])
     assert padding.packing.lengths.tolist() == [2, 2, 1] and padding.packing.starts.tolist() == [0, 2, 4]

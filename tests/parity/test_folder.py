@@ -28,6 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 37.0},
     },
     "mistral": {**_LLAMA, "sliding_window": None},
+    "phi3": {**_LLAMA, "pad_token_id": 0, "partial_rotary_factor": 0.5, "resid_pdrop": 0.1},
     "olmo2": {**_LLAMA, "attention_bias": True},
     "smollm3": {**_LLAMA, "no_rope_layer_interval": 1, "sliding_window": 7, "pad_token_id": 0},
     "qwen2": {**_LLAMA, "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 37.0}},
