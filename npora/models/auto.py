@@ -19,6 +19,7 @@ from npora.models.pretrained import PretrainedModel
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "bert": ("bert", "Bert"),
     "distilbert": ("distilbert", "DistilBert"),
+    "electra": ("electra", "Electra"),
     "gemma3_text": ("gemma3", "Gemma3"),
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),

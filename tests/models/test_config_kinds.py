@@ -10,6 +10,7 @@ import pytest
 from npora.models import (
     BertConfig,
     DistilBertConfig,
+    ElectraConfig,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
@@ -26,7 +27,7 @@ DECODERS: list[Any] = [
     Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config, Qwen2Config, Qwen3Config,
     SmolLM3Config, T5Config,
 ]  # fmt: skip
-CONFIGS: list[Any] = [BertConfig, DistilBertConfig, *DECODERS]
+CONFIGS: list[Any] = [BertConfig, DistilBertConfig, ElectraConfig, *DECODERS]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}
 _TYPED = [
     (kind, f.name, value)

@@ -28,6 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "Bert": _BERT,
     "Roberta": {**_BERT, "type_vocab_size": 1},
     "XLMRoberta": _BERT,
+    "Electra": {**_BERT, "embedding_size": 4},
     "DistilBert": {
         "vocab_size": 13, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 9,
         "num_labels": 3, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
@@ -47,7 +48,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "T5 gated": {**_T5, "feed_forward_proj": "gated-gelu"},
 }  # fmt: skip
 HEADS = {
-    **dict.fromkeys(("Bert", "Roberta", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")),
+    **dict.fromkeys(
+        ("Bert", "Roberta", "Electra", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")
+    ),
     "XLMRoberta": ("SequenceClassification",),
     "GPT2": ("SequenceClassification", "LMHeadModel"), "Gemma3Text": ("SequenceClassification",),
     **dict.fromkeys(("Llama", *LLAMAS), ("SequenceClassification", "CausalLM")),

@@ -27,7 +27,7 @@ LABELS = {
 
 
 def batch(family: str) -> dict[str, Any]:
-    types = {"token_type_ids": TYPES} if family == "bert" else {}
+    types = {"token_type_ids": TYPES} if family in ("bert", "electra") else {}
     return {"input_ids": IDS, "attention_mask": MASK, **types}
 
 
@@ -175,6 +175,7 @@ def test_the_tied_vocabulary_is_one_parameter_and_saved_once() -> None:
     names = {
         "bert": ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias"),
         **dict.fromkeys(("roberta", "xlm-roberta"), ("lm_head.decoder.weight", "lm_head.decoder.bias")),
+        "electra": ("generator_lm_head.weight",),
         "distilbert": ("vocab_projector.weight",),
     }
     for family in SIZES:
@@ -194,7 +195,7 @@ def test_dropout_names_of_distilbert_reach_their_places() -> None:
 
 
 def test_the_dropout_of_a_head_is_the_classifiers_or_else_the_hidden_one() -> None:
-    for family in ("bert", "roberta", "xlm-roberta"):
+    for family in ("bert", "roberta", "xlm-roberta", "electra"):
         for given, expected in ((None, 0.1), (0.25, 0.25), (0.0, 0.0)):
             assert tiny_encoder(family, "TokenClassification", classifier_dropout=given).dropout.p == expected
             head = tiny_encoder(family, "SequenceClassification", classifier_dropout=given)
@@ -221,6 +222,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": BERT,
     "roberta": {**BERT, "vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
     "xlm-roberta": {**BERT, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
+    "electra": {**BERT, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
     "distilbert": {
         "vocab_size": 30522, "max_position_embeddings": 512, "n_layers": 6, "n_heads": 12, "dim": 768,
         "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu", "seq_classif_dropout": 0.2,

@@ -46,6 +46,8 @@ def t5() -> Any:
 FAMILIES: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     "BERT": (encoder("bert"), "bert.embeddings", None),
     "RoBERTa": (encoder("roberta"), "roberta.embeddings", None),
+    "ELECTRA's BERT": (encoder("electra"), "electra.embeddings", None),
+    "ELECTRA's BERT, projected": (encoder("electra"), "electra.embeddings_project", None),
     "DistilBERT": (encoder("distilbert"), "distilbert.embeddings", None),
     "GPT-2": (gpt2, "transformer.wpe", "transformer.h.0.ln_1"),
     "Llama": (llama, "model.embed_tokens", "model.layers.0.input_layernorm"),

@@ -12,6 +12,7 @@ import pytest
 from npora.models.auto import tasks_of
 from npora.nn.module import Array
 from tests.tiny_decoders import tiny_decoder
+from tests.tiny_encoders import tiny_encoder
 
 IDS = np.array([[5, 3, 9, 2, 7]])
 
@@ -154,3 +155,29 @@ def test_phi3_reads_what_older_files_and_newer_ones_say_of_the_angles() -> None:
 def test_what_phi3_has_not_here_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         tasks_of("phi3")["CausalLM"].config_class.from_dict({**LONG, **fields})
+
+
+def test_an_electra_is_a_bert_behind_a_projection_of_narrower_embeddings() -> None:
+    """A token's first rows are the projection of the embeddings; there is none where these are as wide."""
+    model = tiny_encoder("electra", "MaskedLM", np.float64).electra
+    weight, bias = model.embeddings_project.weight.data, model.embeddings_project.bias.data
+    assert weight.shape == (6, 4)
+    tokens = model.tokens(IDS)
+    narrow, _ = model.embeddings(tokens.words, tokens.positions, np.zeros(5, dtype=int))
+    states = model(IDS, output_hidden_states=True)[0].hidden_states
+    np.testing.assert_allclose(states[0][0], narrow @ weight.T + bias, rtol=0, atol=1e-14)
+    wide = tiny_encoder("electra", "SequenceClassification", np.float64, embedding_size=6)
+    assert not [name for name, _ in wide.named_parameters() if "embeddings_project" in name]
+    bert = tiny_encoder("bert", "TokenClassification", np.float64).bert
+    bert.load_state_dict({**wide.electra.state_dict()})
+    np.testing.assert_array_equal(wide.electra(IDS)[0].last_hidden_state, bert(IDS)[0].last_hidden_state)
+
+
+def test_the_heads_of_electra_have_the_exact_gelu_whatever_the_layers_have() -> None:
+    for head, path in (("SequenceClassification", "classifier"), ("MaskedLM", "generator_predictions")):
+        layer = tiny_encoder("electra", head, np.float64, hidden_act="relu").get_submodule(path)
+        x = np.random.default_rng(0).standard_normal((3, 6))
+        z, _ = layer.dense(x)
+        z = z * np.vectorize(lambda value: 0.5 * (1 + math.erf(value / math.sqrt(2))))(z)
+        expected, _ = (layer.out_proj if head.startswith("Seq") else layer.LayerNorm)(z)
+        np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-14)

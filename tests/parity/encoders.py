@@ -31,6 +31,11 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         "type_vocab_size": 2, "pad_token_id": 1,
     },
+    "electra": {
+        "embedding_size": 14, "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20,
+        "num_hidden_layers": 2, "max_position_embeddings": 9, "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0, "hidden_act": "relu",
+    },
     "distilbert": {
         "dim": 24, "n_heads": 3, "hidden_dim": 20, "n_layers": 2, "max_position_embeddings": 9, "dropout": 0.0,
         "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "sinusoidal_pos_embds": True,
@@ -39,7 +44,7 @@ SIZES: dict[str, dict[str, Any]] = {
 PREFIXES = {family: FAMILIES[family][1] for family in SIZES}
 # Lengths 5, 1 and 3. RoBERTa's padding token, 1, also stands inside the third sentence.
 IDS = {
-    "bert": np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]]),
+    **dict.fromkeys(("bert", "electra"), np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]])),
     **dict.fromkeys(("roberta", "xlm-roberta"), np.array([[7, 3, 44, 9, 12], [31, 1, 1, 1, 1], [5, 1, 49, 1, 1]])),
     "distilbert": np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 0, 49, 0, 0]]),
 }
@@ -56,7 +61,7 @@ every_head = pytest.mark.parametrize("head", LABELS)
 
 
 def batch(family: str) -> dict[str, Any]:
-    types = {"token_type_ids": TYPES} if family == "bert" else {}
+    types = {"token_type_ids": TYPES} if family in ("bert", "electra") else {}
     return {"input_ids": IDS[family], "attention_mask": MASK, **types}
 
 

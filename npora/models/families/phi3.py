@@ -33,10 +33,10 @@ class Phi3Config(MistralConfig):
     """A Phi-3's or Phi-4-mini's `config.json`; the defaults are Phi-3-mini-4k's.
 
     partial_rotary_factor : which share of a head's features is turned, from the first on
-    rope_scaling : None, or "longrope" (Ding et al., 2024): pair j turns short_factor[j] times more slowly, and queries
-        and keys are √(1 + ln f/ln L) times as large, with f = `factor` (max_position_embeddings/L unless given) and
-        L = `original_max_position_embeddings`. For texts of more than L tokens other factors were learnt, the
-        long_factor; npora has not these, since then what a text says would hang on its neighbours, and refuses them
+    rope_scaling : None, or "longrope" (Ding et al., 2024): each pair turns its short_factor times more slowly, and
+        queries and keys are √(1 + ln f/ln L) times as large, with f = `factor` (max_position_embeddings/L unless given)
+        and L = `original_max_position_embeddings`. For texts of more than L tokens other factors were learnt, the
+        long_factor. Where one text of a batch is so long they would count for all of it: npora refuses such texts
     resid_pdrop : dropout behind each sublayer
     """
 
@@ -90,7 +90,7 @@ class Phi3Config(MistralConfig):
         return {**super().rope_parameters, "partial_rotary_factor": self.partial_rotary_factor, **length}
 
     def frequencies(self) -> Array:
-        omega = frequencies(self.turned_features, self.rope_theta)  # [p], of the pairs that are turned
+        omega = frequencies(self.turned_features, self.rope_theta)  # of the pairs that are turned
         return omega / np.asarray(self.rope_scaling["short_factor"]) if self.rope_scaling and self.is_long else omega
 
     def _check_rotation(self) -> None:
@@ -175,7 +175,7 @@ class Phi3Attention(LlamaAttention):
 
 
 class Phi3MLP(Module):
-    """y = dropout(W_down (a(g) ⊙ u)), with [g, u] = W x.    x [n,m]  →  y [n,m]"""
+    """y = dropout(W_down (a(g) ⊙ u)), with g above u in W x.    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
         m, f = config.hidden_size, config.intermediate_size
