@@ -17,8 +17,8 @@ LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dro
           "residual")]  # fmt: skip
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative",
           "families/bert", "families/bert_layers", "families/roberta", "families/xlm_roberta", "families/electra",
-          "families/distilbert", "families/gpt2", "families/llama", "families/mistral", "families/phi3",
-          "families/qwen2", "families/qwen3", "families/olmo2", "families/smollm3", "families/gemma3", "families/t5",
+          "families/mpnet", "families/distilbert", "families/gpt2", "families/llama", "families/mistral",
+          "families/phi3", "families/qwen2", "families/qwen3", "families/olmo2", "families/smollm3", "families/gemma3", "families/t5",
           "families/t5_stack", "rope", "windows")]  # fmt: skip
 GENERATION = [
     f"npora/models/generate/{name}.py"

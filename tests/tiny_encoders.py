@@ -18,6 +18,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "roberta": {**_BERT, "max_position_embeddings": 14, "type_vocab_size": 1, "pad_token_id": 1},
     "xlm-roberta": {**_BERT, "max_position_embeddings": 14, "intermediate_size": 5},
     "electra": {**_BERT, "embedding_size": 4},
+    "mpnet": {**_BERT, "max_position_embeddings": 14},
     "distilbert": {
         "vocab_size": 31, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 12,
     },

@@ -22,6 +22,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta": ("Roberta", {**_ENCODER, "type_vocab_size": 1, **_ENDS, "max_position_embeddings": 25}),
     "xlm-roberta": ("XLMRoberta", {**_ENCODER, **_ENDS, "max_position_embeddings": 25}),
     "electra": ("Electra", {**_ENCODER, "embedding_size": 24, "pad_token_id": 0}),
+    "mpnet": ("MPNet", {**_ENCODER, **_ENDS, "pad_token_id": 1, "max_position_embeddings": 26}),
     "distilbert": (
         "DistilBert",
         {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 28, "dropout": 0.0, "attention_dropout": 0.0,
@@ -54,6 +55,7 @@ _ENDED = (
     "roberta",
     "xlm-roberta",
     "electra",
+    "mpnet",
     "distilbert",
     "t5",
 )  # families whose tokenizers put something around a text

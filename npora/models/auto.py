@@ -24,6 +24,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),
     "mistral": ("mistral", "Mistral"),
+    "mpnet": ("mpnet", "MPNet"),
     "olmo2": ("olmo2", "Olmo2"),
     "phi3": ("phi3", "Phi3"),
     "qwen2": ("qwen2", "Qwen2"),

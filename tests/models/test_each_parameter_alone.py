@@ -29,6 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "Roberta": {**_BERT, "type_vocab_size": 1},
     "XLMRoberta": _BERT,
     "Electra": {**_BERT, "embedding_size": 4},
+    "MPNet": {**_BERT, "pad_token_id": 1},
     "DistilBert": {
         "vocab_size": 13, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 9,
         "num_labels": 3, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
@@ -49,7 +50,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 HEADS = {
     **dict.fromkeys(
-        ("Bert", "Roberta", "Electra", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")
+        ("Bert", "Roberta", "Electra", "MPNet", "DistilBert"),
+        ("SequenceClassification", "TokenClassification", "MaskedLM"),
     ),
     "XLMRoberta": ("SequenceClassification",),
     "GPT2": ("SequenceClassification", "LMHeadModel"), "Gemma3Text": ("SequenceClassification",),

@@ -104,7 +104,7 @@ def test_the_last_layer_multiplies_keys_and_values_of_all_rows_and_the_rest_of_t
     layers = {path: rows for path, rows in seen.items() if ".layer." in path}
     assert len(layers) == 2 * 6
     for path, rows in layers.items():
-        everywhere = ".layer.0." in path or path.endswith(("key", "value", "k_lin", "v_lin"))
+        everywhere = ".layer.0." in path or path.endswith(("key", "value", "k_lin", "v_lin", ".k", ".v"))
         assert rows == [8 if everywhere else read] * 2, path
 
 
@@ -174,7 +174,7 @@ def test_a_batch_without_any_label_has_no_loss_and_no_gradient() -> None:
 def test_the_tied_vocabulary_is_one_parameter_and_saved_once() -> None:
     names = {
         "bert": ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias"),
-        **dict.fromkeys(("roberta", "xlm-roberta"), ("lm_head.decoder.weight", "lm_head.decoder.bias")),
+        **dict.fromkeys(("roberta", "xlm-roberta", "mpnet"), ("lm_head.decoder.weight", "lm_head.decoder.bias")),
         "electra": ("generator_lm_head.weight",),
         "distilbert": ("vocab_projector.weight",),
     }
@@ -223,6 +223,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "roberta": {**BERT, "vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
     "xlm-roberta": {**BERT, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
     "electra": {**BERT, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
+    "mpnet": {
+        **{name: value for name, value in BERT.items() if name not in ("type_vocab_size", "classifier_dropout")},
+        "vocab_size": 30527, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+        "relative_attention_num_buckets": 32,
+    },
     "distilbert": {
         "vocab_size": 30522, "max_position_embeddings": 512, "n_layers": 6, "n_heads": 12, "dim": 768,
         "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu", "seq_classif_dropout": 0.2,

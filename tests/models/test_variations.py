@@ -181,3 +181,51 @@ def test_the_heads_of_electra_have_the_exact_gelu_whatever_the_layers_have() -> 
         z = z * np.vectorize(lambda value: 0.5 * (1 + math.erf(value / math.sqrt(2))))(z)
         expected, _ = (layer.out_proj if head.startswith("Seq") else layer.LayerNorm)(z)
         np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "nearest", "furthest"),
+    [(0, 0, 0), (3, -3, -3), (8, -8, -11), (15, -91, -199), (17, 1, 1), (25, 12, 15), (31, 91, 199)],
+)
+def test_scores_of_mpnet_see_distances_by_the_bias_of_their_buckets(bucket: int, nearest: int, furthest: int) -> None:
+    """Without queries that bias alone says what a token takes of which others: the values' mean over one bucket."""
+    sizes = {"num_hidden_layers": 1, "vocab_size": 300, "max_position_embeddings": 202}
+    model = tiny_encoder("mpnet", "SequenceClassification", np.float64, **sizes).mpnet
+    attention, table = model.encoder.layer[0].attention.attn, model.encoder.relative_attention_bias.weight
+    for parameter in (attention.q.weight, attention.q.bias):
+        parameter.data = np.zeros_like(parameter.data)
+    table.data = np.full_like(table.data, -50.0)
+    table.data[bucket] = 0.0
+    first, captured = model.encoder.layer[0].attention, []
+    first.attn = lambda x, **given: captured.append((x, attention(x, **given)[0])) or attention(x, **given)
+    model(np.arange(2, 202)[None])
+    ((x, y),) = captured
+    values, _ = attention.v(x)
+    for token in (0, 100, 199):
+        distances = np.arange(200) - token
+        seen = (distances >= min(nearest, furthest)) & (distances <= max(nearest, furthest))
+        if seen.any():
+            expected, _ = attention.o(values[seen].mean(axis=0, keepdims=True))
+            np.testing.assert_allclose(y[token], expected[0], rtol=0, atol=1e-12)
+
+
+def test_what_mpnet_counts_from_and_a_hole_between_distances_are_refused() -> None:
+    kind: Any = tasks_of("mpnet")["MaskedLM"].config_class
+    for fields in ({"pad_token_id": 0}, {"pad_token_id": None}, {"relative_attention_num_buckets": 16}):
+        ((name, value),) = fields.items()
+        only = {"pad_token_id": 1, "relative_attention_num_buckets": 32}[name]
+        with pytest.raises(ValueError, match=f"{name}={value} is not supported in mpnet; only {only} is"):
+            kind.from_dict(fields)
+    with pytest.raises(ValueError, match="mask of sequence 0 hides tokens between others: MPNet sees distances"):
+        tiny_encoder("mpnet", "MaskedLM")(IDS, [[1, 1, 0, 1, 1]])
+    left = tiny_encoder("mpnet", "TokenClassification", np.float64)
+    padded = np.array([[1, 1, *IDS[0]]])
+    found = left(padded, padded != 1)[0].logits[:, 2:]
+    np.testing.assert_allclose(found, left(IDS)[0].logits, rtol=0, atol=1e-14)
+
+
+def test_a_bias_of_keys_that_nothing_turns_is_named_as_idle() -> None:
+    attention = tiny_encoder("mpnet", "MaskedLM").mpnet.encoder.layer[1].attention.attn
+    assert attention.idle_parameters() == {"k.bias": slice(None)}
+    turned, not_turned = (layer.self_attn for layer in tiny_decoder("smollm3", attention_bias=True).model.layers)
+    assert not_turned.idle_parameters() == {"k_proj.bias": slice(None)} and turned.idle_parameters() == {}

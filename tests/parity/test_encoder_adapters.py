@@ -30,7 +30,7 @@ from tests.parity.test_peft import randomize
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
 
 TASKS = {"SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS", "MaskedLM": None}
-TARGETS = {**{family: ["query", "value"] for family in SIZES}, "distilbert": ["q_lin", "v_lin"]}
+TARGETS = {**{family: ["query", "value"] for family in SIZES}, "distilbert": ["q_lin", "v_lin"], "mpnet": ["q", "v"]}
 
 
 def lora(family: str, head: str, **changes: Any) -> dict[str, Any]:
@@ -66,8 +66,9 @@ def test_an_adapter_of_npora_loads_in_peft_with_its_names_and_counts(
     model.save_pretrained(tmp_path / "ours")
     model.print_trainable_parameters()
     printed = capsys.readouterr().out
-    # npora's defaults are PEFT's, which has none for DistilBERT.
-    targets = TARGETS[family] if family == "distilbert" else None
+    # npora's defaults are PEFT's, where it has any.
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    targets = None if family in known else TARGETS[family]
     config = {**lora(family, head, target_modules=targets)}
     other = peft.get_peft_model(reference(family, head, tmp_path / "base"), peft.LoraConfig(**config))
     other.print_trainable_parameters()

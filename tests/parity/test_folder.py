@@ -23,6 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "xlm-roberta": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6},
     "electra": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6,
                 "embedding_size": 5, "summary_type": "mean"},
+    "mpnet": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6},
     "distilbert": {"dim": 8, "n_heads": 2, "n_layers": 1, "hidden_dim": 6, "qa_dropout": 0.3},
     "gpt2": {"n_embd": 8, "n_head": 2, "n_layer": 1, "summary_type": "last", "reorder_and_upcast_attn": True},
     "llama": {

@@ -16,7 +16,7 @@ from tests.parity.reference import assert_close, torch, transformers
 from tests.parity.test_hidden_states import FAMILIES, IDS, MASK, pair
 
 REAL = MASK == 1
-TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "electra": "MaskedLM",
+TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "electra": "MaskedLM", "mpnet": "TokenClassification",
          "distilbert": "SequenceClassification",
          "gpt2": "CausalLM", "llama": "TokenClassification", "gemma3": "CausalLM"}  # fmt: skip
 

@@ -93,7 +93,9 @@ class BertEmbeddings(Module):
 
 
 class BertEncoder(Module):
-    """The layers, under the name that files give them."""
+    """The layers, under the name that files give them, and what a family's layers share."""
+
+    relative_attention_bias: Module
 
     def __init__(self, layers: list[Module]) -> None:
         self.layer = layers
@@ -115,10 +117,11 @@ class BertModel(Body):
 
     config_class: ClassVar[type[PretrainedConfig]] = BertConfig
     base_model_prefix = "bert"
-    default_target_modules = ("query", "value")
-    inputs = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    default_target_modules: ClassVar[tuple[str, ...]] = ("query", "value")
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
     input_embeddings = "embeddings.word_embeddings"
     embeddings_class: ClassVar[type[BertEmbeddings]] = BertEmbeddings
+    layer_class: ClassVar[type[BertLayer]] = BertLayer
     may_lack: ClassVar[tuple[str, ...]] = ("pooler.",)
     ignored = ("embeddings.position_ids", "embeddings.token_type_ids")  # some files hold these constants
 
@@ -133,7 +136,7 @@ class BertModel(Body):
         make = Factory(rng, dtype, config.initializer_range)
         self.config = config
         self.embeddings = self.embeddings_class(config, make)
-        self.encoder = BertEncoder([BertLayer(config, make) for _ in range(config.num_hidden_layers)])
+        self.encoder = BertEncoder([self.layer_class(config, make) for _ in range(config.num_hidden_layers)])
         self.pooler = BertPooler(config, make) if add_pooling_layer else None
 
     def rows(

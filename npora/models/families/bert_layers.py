@@ -5,6 +5,7 @@ Post-norm: each sublayer is LN(x + f(x)). Every token sees all the others of its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -91,14 +92,19 @@ class BertIntermediate(Module):
 
 
 class BertLayer(Module):
-    """h = attention(x), y = LN(h + output(intermediate(h))).    x [n,m]  →  y [k,m], of the rows that are read"""
+    """h = attention(x), y = LN(h + output(intermediate(h))).    x [n,m]  →  y [k,m], of the rows that are read
+
+    Families that vary it name their `attention_class`, and what is `given` to it.
+    """
+
+    attention_class: ClassVar[Callable[..., Module]] = BertAttention
 
     def __init__(self, config: Any, make: Factory) -> None:
-        self.attention = BertAttention(config, make)
+        self.attention: Module = self.attention_class(config, make)
         self.intermediate = BertIntermediate(config, make)
         self.output = BertOutput(config, make, config.intermediate_size)
 
-    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
-        attend = partial(self.attention, view=view, rng=rng)
+    def forward(self, x: Array, view: View, rng: Rng = None, **given: Any) -> tuple[Array, Pullback]:
+        attend = partial(self.attention, view=view, rng=rng, **given)
         feed_forward = chain(partial(self.intermediate, rng=rng), partial(self.output, rng=rng))
         return chain(attend, partial(residual, feed_forward), self.output.LayerNorm)(x)

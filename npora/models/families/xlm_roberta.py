@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from npora.models.families.roberta import (
     RobertaConfig,
@@ -28,19 +27,19 @@ class XLMRobertaConfig(RobertaConfig):
 
 
 class XLMRobertaModel(RobertaModel):
-    config_class: ClassVar = XLMRobertaConfig
+    config_class = XLMRobertaConfig
 
 
 class XLMRobertaForSequenceClassification(RobertaForSequenceClassification):
-    body_class: ClassVar = XLMRobertaModel
+    body_class = XLMRobertaModel
 
 
 class XLMRobertaForTokenClassification(RobertaForTokenClassification):
-    body_class: ClassVar = XLMRobertaModel
+    body_class = XLMRobertaModel
 
 
 class XLMRobertaForMaskedLM(RobertaForMaskedLM):
-    body_class: ClassVar = XLMRobertaModel
+    body_class = XLMRobertaModel
 
 
 TASKS = {
