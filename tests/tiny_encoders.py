@@ -19,6 +19,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "xlm-roberta": {**_BERT, "max_position_embeddings": 14, "intermediate_size": 5},
     "electra": {**_BERT, "embedding_size": 4},
     "mpnet": {**_BERT, "max_position_embeddings": 14},
+    "modernbert": {
+        "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 7,
+        "local_attention": 2, "pad_token_id": 0, "attention_dropout": 0.1, "embedding_dropout": 0.1,
+        "norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True,
+    },
     "distilbert": {
         "vocab_size": 31, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 12,
     },

@@ -23,6 +23,7 @@ from npora.catalogue import (
     layers,
     llama,
     llamas_kind,
+    modernbert,
     mpnet,
     roberta,
     t5,
@@ -31,7 +32,21 @@ from npora.catalogue.row import Drawn, Row
 
 TABLE: tuple[Row, ...] = tuple(
     row
-    for part in (functions, layers, adapters, bert, roberta, electra, mpnet, distilbert, gpt2, llama, llamas_kind, t5)
+    for part in (
+        functions,
+        layers,
+        adapters,
+        bert,
+        roberta,
+        electra,
+        mpnet,
+        modernbert,
+        distilbert,
+        gpt2,
+        llama,
+        llamas_kind,
+        t5,
+    )
     for row in part.ROWS
 )
 _BY_NAME = {row.name: row for row in TABLE}

@@ -24,6 +24,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),
     "mistral": ("mistral", "Mistral"),
+    "modernbert": ("modernbert", "ModernBert"),
     "mpnet": ("mpnet", "MPNet"),
     "olmo2": ("olmo2", "Olmo2"),
     "phi3": ("phi3", "Phi3"),

@@ -15,6 +15,7 @@ from tests.models.test_each_parameter_alone import CASES, IDS, LLAMAS, MASK, bat
 EPS = {
     **dict.fromkeys(("Bert", "Roberta", "XLMRoberta", "Electra", "MPNet"), "layer_norm_eps"),
     "GPT2": "layer_norm_epsilon",
+    "ModernBert": "norm_eps",
     **dict.fromkeys(("Llama", *LLAMAS, "Gemma3Text"), "rms_norm_eps"),
     **dict.fromkeys(("T5", "T5 gated"), "layer_norm_epsilon"),
 }  # fmt: skip
@@ -23,6 +24,7 @@ _BERT = {"hidden_dropout_prob": 1 + 2 * 2, "attention_probs_dropout_prob": 2}
 DROPOUTS: dict[str, dict[str, int]] = {
     "Bert": {**_BERT, "classifier_dropout": 1},
     **{family: {**_BERT, "classifier_dropout": 2} for family in ("Roberta", "XLMRoberta", "Electra")},
+    "ModernBert": {"embedding_dropout": 1, "attention_dropout": 2 * 2, "mlp_dropout": 2, "classifier_dropout": 1},
     "MPNet": {**_BERT, "hidden_dropout_prob": 1 + 2 * 2 + 2},
     "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
     "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2},

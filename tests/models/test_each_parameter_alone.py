@@ -30,6 +30,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "XLMRoberta": _BERT,
     "Electra": {**_BERT, "embedding_size": 4},
     "MPNet": {**_BERT, "pad_token_id": 1},
+    "ModernBert": {
+        "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 7,
+        "local_attention": 2, "num_labels": 3, "pad_token_id": 0, "norm_bias": True, "mlp_bias": True,
+    },
     "DistilBert": {
         "vocab_size": 13, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 9,
         "num_labels": 3, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
@@ -50,7 +54,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 HEADS = {
     **dict.fromkeys(
-        ("Bert", "Roberta", "Electra", "MPNet", "DistilBert"),
+        ("Bert", "Roberta", "Electra", "MPNet", "ModernBert", "DistilBert"),
         ("SequenceClassification", "TokenClassification", "MaskedLM"),
     ),
     "XLMRoberta": ("SequenceClassification",),

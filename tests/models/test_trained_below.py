@@ -50,6 +50,7 @@ FAMILIES: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     "ELECTRA's BERT, projected": (encoder("electra"), "electra.embeddings_project", None),
     "MPNet, no BERT": (encoder("mpnet"), "mpnet.embeddings", None),
     "MPNet's bias, no BERT": (encoder("mpnet"), "mpnet.encoder.relative_attention_bias", None),
+    "ModernBERT": (encoder("modernbert"), "model.embeddings", None),
     "DistilBERT": (encoder("distilbert"), "distilbert.embeddings", None),
     "GPT-2": (gpt2, "transformer.wpe", "transformer.h.0.ln_1"),
     "Llama": (llama, "model.embed_tokens", "model.layers.0.input_layernorm"),

@@ -229,3 +229,75 @@ def test_a_bias_of_keys_that_nothing_turns_is_named_as_idle() -> None:
     assert attention.idle_parameters() == {"k.bias": slice(None)}
     turned, not_turned = (layer.self_attn for layer in tiny_decoder("smollm3", attention_bias=True).model.layers)
     assert not_turned.idle_parameters() == {"k_proj.bias": slice(None)} and turned.idle_parameters() == {}
+
+
+def changed_rows(**fields: Any) -> list[int]:
+    """Which tokens of five notice that the first is another."""
+    model = tiny_encoder("modernbert", "MaskedLM", np.float64, **fields)
+    return np.flatnonzero(
+        np.abs(logits(model) - logits(model, IDS + np.array([4, 0, 0, 0, 0]))).max(axis=(0, 2)) > 1e-9
+    ).tolist()
+
+
+def test_a_token_of_modernbert_sees_a_window_to_both_sides_or_all() -> None:
+    local, whole = "sliding_attention", "full_attention"
+    assert changed_rows(layer_types=[local], num_hidden_layers=1) == [0, 1]
+    assert changed_rows(layer_types=[local, local]) == [0, 1, 2]
+    assert changed_rows(layer_types=[local], num_hidden_layers=1, local_attention=5) == [0, 1, 2]
+    assert changed_rows(layer_types=[local, whole]) == [0, 1, 2, 3, 4]
+    kind: Any = tasks_of("modernbert")["MaskedLM"].config_class
+    assert kind(num_hidden_layers=5).layer_types == [whole, local, local, whole, local]
+    assert kind(num_hidden_layers=5, global_attn_every_n_layers=2).layer_types == [whole, local, whole, local, whole]
+
+
+def test_a_modernbert_as_it_is_made_has_no_biases_below_its_classifier_and_no_norm_before_its_first_attention() -> None:
+    bare = {"norm_bias": False, "attention_bias": False, "mlp_bias": False, "classifier_bias": False}
+    expected = {"SequenceClassification": {"classifier.bias"}, "TokenClassification": {"classifier.bias"},
+                "MaskedLM": {"decoder.bias"}}  # fmt: skip
+    for head, biases in expected.items():
+        names = {name for name, _ in tiny_encoder("modernbert", head, **bare).named_parameters()}
+        assert {name for name in names if name.endswith("bias")} == biases
+        assert "model.layers.1.attn_norm.weight" in names and not any("layers.0.attn_norm" in name for name in names)
+    for field, number in (("norm_bias", 6), ("attention_bias", 4), ("mlp_bias", 4), ("classifier_bias", 1)):
+        model = tiny_encoder("modernbert", "MaskedLM", **{**bare, field: True})
+        assert len([name for name, _ in model.named_parameters() if name.endswith("bias")]) == number + 1, field
+
+
+def test_a_class_of_modernbert_is_read_from_the_first_token_or_from_the_mean() -> None:
+    for pooling in ("cls", "mean"):
+        model = tiny_encoder("modernbert", "SequenceClassification", np.float64, classifier_pooling=pooling)
+        h, _ = model.model.rows(model.model.tokens(IDS))
+        pooled = h[:1] if pooling == "cls" else h.mean(axis=0, keepdims=True)
+        expected, _ = model.classifier(model.head(pooled)[0])
+        np.testing.assert_allclose(logits(model), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"classifier_pooling": "max"}, "classifier_pooling must be cls or mean; got 'max'"),
+        ({"classifier_activation": "prelu"}, "classifier_activation 'prelu' is not one of"),
+        ({"hidden_activation": "prelu"}, "hidden_activation 'prelu' is not one of"),
+        ({"global_rope_theta": 0}, "global_rope_theta must be a positive number; got 0"),
+        ({"rope_parameters": {"rope_theta": 3.0}}, "rope_parameters must be of full_attention and sliding_attention"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "only rope_type 'defau"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "only rope_type 'default' is"),
+        ({"local_attention": 1}, "a layer of sliding_attention needs a sliding_window of at least 1; got 0"),
+        ({"num_attention_heads": 256}, "a head must have an even number of features, to be turned; got 3"),
+        ({"layer_types": ["chunked_attention"] * 22}, "layer_types chunked_attention are not supported"),
+    ],
+)  # fmt: skip
+def test_what_modernbert_has_not_here_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tasks_of("modernbert")["MaskedLM"].config_class.from_dict(fields)
+
+
+def test_modernbert_reads_older_files_and_newer_ones_and_refuses_a_hole_in_a_window() -> None:
+    kind: Any = tasks_of("modernbert")["MaskedLM"].config_class
+    older = kind.from_dict({"global_rope_theta": 5.0, "local_rope_theta": 7.0, "local_attention": 10})
+    newer = kind.from_dict({"rope_parameters": older.rope_parameters, "sliding_window": 5})
+    assert newer == older and kind.from_dict(older.to_dict()) == older and "sliding_window" not in older.to_dict()
+    model = tiny_encoder("modernbert", "MaskedLM", layer_types=["full_attention", "sliding_attention"])
+    with pytest.raises(ValueError, match="hides tokens between others: a window of attention counts them"):
+        model(IDS, [[1, 1, 0, 1, 1]])
+    tiny_encoder("modernbert", "MaskedLM", layer_types=["full_attention"] * 2)(IDS, [[1, 1, 0, 1, 1]])

@@ -16,7 +16,7 @@ import npora
 from npora import LoraConfig, PeftModel, get_peft_model
 from npora.models.auto import tasks_of
 from npora.nn import Cache, Packing
-from tests.parity.reference import assert_close, tensors, torch, transformers
+from tests.parity.reference import assert_close, tensors, torch, transformers, widen
 
 peft = pytest.importorskip("peft", reason="needs the extra `parity`")
 PEFT_DEFAULTS = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
@@ -41,22 +41,6 @@ LLAMA3 = {
     "original_max_position_embeddings": 40,
 }  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 50.0, "factor": 2.5}
-
-
-class Wide:
-    """torch with float64 under the name of float32."""
-
-    float = float32 = torch.float64
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
-def widen(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
-    """transformers computes norms, angles and losses in float32 even in a float64 model; not here."""
-    for each in (module, transformers.modeling_rope_utils):
-        monkeypatch.setattr(each, "torch", Wide())
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
 class Decoder:

@@ -40,6 +40,10 @@ SIZES: dict[str, dict[str, Any]] = {
         "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 2,
         "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     },
+    "modernbert": {
+        "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 3,
+        "local_attention": 3, "global_attn_every_n_layers": 2, "pad_token_id": 0, "hidden_activation": "relu",
+    },
     "distilbert": {
         "dim": 24, "n_heads": 3, "hidden_dim": 20, "n_layers": 2, "max_position_embeddings": 9, "dropout": 0.0,
         "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "sinusoidal_pos_embds": True,
@@ -49,7 +53,9 @@ PREFIXES = {family: FAMILIES[family][1] for family in SIZES}
 FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
 # Lengths 5, 1 and 3. RoBERTa's padding token, 1, also stands inside the third sentence.
 IDS = {
-    **dict.fromkeys(("bert", "electra"), np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]])),
+    **dict.fromkeys(
+        ("bert", "electra", "modernbert"), np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]])
+    ),
     **dict.fromkeys(FROM_PADDING, np.array([[7, 3, 44, 9, 12], [31, 1, 1, 1, 1], [5, 1, 49, 1, 1]])),
     "distilbert": np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 0, 49, 0, 0]]),
 }

@@ -22,6 +22,22 @@ BATCH: dict[str, Any] = {
 LABELS = np.array([2, 0, 1])
 
 
+class Wide:
+    """torch with float64 under the name of float32."""
+
+    float = float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def widen(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+    """transformers computes norms, angles and losses in float32 even in a float64 model; not here."""
+    for each in (module, transformers.modeling_rope_utils):
+        monkeypatch.setattr(each, "torch", Wide())
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
 def reference_bert(directory: Path, **changes: Any) -> Any:
     """A BertForSequenceClassification of transformers in float64 with every parameter drawn anew, saved there too."""
     config = transformers.BertConfig(**{

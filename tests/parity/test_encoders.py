@@ -42,7 +42,7 @@ def test_outputs_and_every_gradient_agree(tmp_path: Path, family: str, head: str
     assert_close(output.loss, expected.loss, FORWARD)
     backward()
     expected.loss.backward()
-    assert assert_same_gradients(model, theirs, BACKWARD) > 36
+    assert assert_same_gradients(model, theirs, BACKWARD) > (22 if family == "modernbert" else 36)
     without, _ = model(**batch(family))
     assert_same_logits(without.logits, expected.logits)
 
@@ -121,6 +121,8 @@ def test_positions_that_are_given_are_taken(tmp_path: Path, family: str, head: s
         expected.loss.backward()
         backward()
         assert_same_gradients(model, theirs, BACKWARD)
+    if model.config.takes_any_length:
+        return
     with pytest.raises(ValueError, match="a sequence of 10 tokens is longer than the 9 positions"):
         model(**batch(family), position_ids=positions + 1)
 
@@ -181,7 +183,8 @@ def test_a_body_alone_gets_a_head_whose_norm_does_nothing_yet(
         model = ours("MaskedLM", tmp_path)
         model(**batch(family))
     norms = [p for n, p in model.named_parameters() if not n.startswith(prefix) and "norm" in n.lower()]
-    assert [(p.data == (1 if i == 0 else 0)).all() for i, p in enumerate(norms)] == [True, True]
+    assert [(p.data == (1 if i == 0 else 0)).all() for i, p in enumerate(norms)] == [True] * len(norms)
+    assert len(norms) == (1 if family == "modernbert" else 2)
     assert "newly initialised" in caplog.text
 
 

@@ -11,12 +11,12 @@ import pytest
 
 import npora
 from npora import LoraConfig, get_peft_model
-from tests.parity.decoders import widen
-from tests.parity.reference import assert_close, torch, transformers
+from tests.parity.reference import assert_close, torch, transformers, widen
 from tests.parity.test_hidden_states import FAMILIES, IDS, MASK, pair
 
 REAL = MASK == 1
-TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "electra": "MaskedLM", "mpnet": "TokenClassification",
+TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "electra": "MaskedLM",
+         "mpnet": "TokenClassification", "modernbert": "MaskedLM",
          "distilbert": "SequenceClassification",
          "gpt2": "CausalLM", "llama": "TokenClassification", "gemma3": "CausalLM"}  # fmt: skip
 
