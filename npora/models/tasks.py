@@ -19,6 +19,7 @@ from npora.models.losses import (
     sequence_classification,
     token_classification,
 )
+from npora.models.options import refuse_of_calling
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import (
@@ -54,6 +55,7 @@ class Headed(PretrainedModel):
     body_class: ClassVar[type[Body]]
     inputs: ClassVar[tuple[str, ...]]  # the arrays, by name, that forward takes: the body's, and labels
     body_options: ClassVar[dict[str, Any]] = {}  # what it is made with
+    options: ClassVar[tuple[str, ...]] = ()  # of its task
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -98,7 +100,11 @@ class Headed(PretrainedModel):
         output_hidden_states: bool = False,
         **options: Any,
     ) -> tuple[Any, Callable[..., Any]]:
-        """The batch packed, once, and what the task makes of it; options are the task's own."""
+        """The batch packed, once, and what the task makes of it; options are the task's own. Raises TypeError for a
+        keyword that it has not."""
+        others = {name: value for name, value in options.items() if name not in self.options}
+        refuse_of_calling(type(self).__name__, others, (*self.inputs, *self.options))
+        options = {name: options[name] for name in self.options if name in options}
         tokens = self.pack(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
             inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
@@ -198,7 +204,7 @@ class LanguageModel(Headed):
     then; with all_logits=True they are computed at once, those that the loss saw.
     """
 
-    has_all_logits: ClassVar[bool] = True
+    options: ClassVar[tuple[str, ...]] = ("all_logits",)
 
     def task(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None, all_logits: bool = False
