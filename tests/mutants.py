@@ -13,12 +13,14 @@ from typing import Any
 
 LAYERS = [f"npora/nn/{name}.py" for name in ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf",
           "normal", "gated", "loss", "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules",
-          "attention", "packing", "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view",
+          "pooling", "attention", "packing", "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view",
           "residual")]  # fmt: skip
 MODELS = [f"npora/models/{name}.py" for name in ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative",
-          "families/bert", "families/roberta", "families/distilbert", "families/gpt2", "families/llama",
-          "families/mistral", "families/qwen2", "families/qwen3", "families/gemma3", "families/t5", "families/t5_stack",
-          "rope", "windows")]  # fmt: skip
+          "families/bert", "families/bert_layers", "families/roberta", "families/xlm_roberta", "families/electra",
+          "families/mpnet", "families/modernbert", "families/modernbert_config", "families/distilbert",
+          "families/gpt2", "families/llama", "families/mistral",
+          "families/phi3", "families/olmo2", "families/smollm3", "families/qwen2", "families/qwen3", "families/gemma3",
+          "families/t5", "families/t5_stack", "rope", "windows")]  # fmt: skip
 GENERATION = [
     f"npora/models/generate/{name}.py"
     for name in ("sampling", "continuations", "beam", "generation", "processors", "stopping")

@@ -19,12 +19,18 @@ _TYPES = ["sliding_attention", "full_attention"]
 OWN: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True},
     "mistral": {"sliding_window": 2},
+    "phi3": {"sliding_window": 2},
+    "olmo2": {"attention_bias": True},
+    "smollm3": {
+        "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 2, "layer_types": _TYPES,
+        "tie_word_embeddings": False,
+    },
     "qwen2": {"use_sliding_window": True, "sliding_window": 2, "layer_types": _TYPES},
     "qwen3": {"use_sliding_window": True, "sliding_window": 2, "layer_types": _TYPES},
     "gemma3_text": {"sliding_window": 2, "layer_types": _TYPES, "query_pre_attn_scalar": 5},
-}
+}  # fmt: skip
 FAMILIES = tuple(OWN)
-WINDOWED = FAMILIES[1:]
+WINDOWED = tuple(family for family in OWN if "sliding_window" in OWN[family])
 
 
 def tiny_decoder(family: str, task: str = "CausalLM", dtype: npt.DTypeLike = np.float64, **changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A small BERT, RoBERTa or DistilBERT under each head, for tests without files."""
+"""A small encoder of each family under each head, for tests without files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ _BERT = {
 SIZES: dict[str, dict[str, Any]] = {
     "bert": _BERT,
     "roberta": {**_BERT, "max_position_embeddings": 14, "type_vocab_size": 1, "pad_token_id": 1},
+    "xlm-roberta": {**_BERT, "max_position_embeddings": 14, "intermediate_size": 5},
+    "electra": {**_BERT, "embedding_size": 4},
+    "mpnet": {**_BERT, "max_position_embeddings": 14},
+    "modernbert": {
+        "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 7,
+        "local_attention": 2, "pad_token_id": 0, "attention_dropout": 0.1, "embedding_dropout": 0.1,
+        "norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True,
+    },
     "distilbert": {
         "vocab_size": 31, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 12,
     },

@@ -20,6 +20,14 @@ _ENDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", _ENCODER),
     "roberta": ("Roberta", {**_ENCODER, "type_vocab_size": 1, **_ENDS, "max_position_embeddings": 25}),
+    "xlm-roberta": ("XLMRoberta", {**_ENCODER, **_ENDS, "max_position_embeddings": 25}),
+    "electra": ("Electra", {**_ENCODER, "embedding_size": 24, "pad_token_id": 0}),
+    "mpnet": ("MPNet", {**_ENCODER, **_ENDS, "pad_token_id": 1, "max_position_embeddings": 26}),
+    "modernbert": (
+        "ModernBert",
+        {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 28,
+         "local_attention": 4, "max_position_embeddings": 24, "pad_token_id": 0},
+    ),
     "distilbert": (
         "DistilBert",
         {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 28, "dropout": 0.0, "attention_dropout": 0.0,
@@ -47,7 +55,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 BODIES = {"t5": "ForConditionalGeneration", "gpt2": "LMHeadModel", **dict.fromkeys(("llama", "qwen3"), "ForCausalLM")}
-_ENDED = ("bert", "roberta", "distilbert", "t5")  # families whose tokenizers put something around a text
+_ENDED = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "electra",
+    "mpnet",
+    "modernbert",
+    "distilbert",
+    "t5",
+)  # families whose tokenizers put something around a text
 
 
 def save_tokenizer(directory: Path, family: str) -> None:

@@ -13,12 +13,40 @@ distinct, so that a missing transpose cannot hide; the data has no symmetry.
 
 from __future__ import annotations
 
-from npora.catalogue import adapters, bert, distilbert, functions, gpt2, layers, llama, llamas_kind, roberta, t5
+from npora.catalogue import (
+    adapters,
+    bert,
+    distilbert,
+    electra,
+    functions,
+    gpt2,
+    layers,
+    llama,
+    llamas_kind,
+    modernbert,
+    mpnet,
+    roberta,
+    t5,
+)
 from npora.catalogue.row import Drawn, Row
 
 TABLE: tuple[Row, ...] = tuple(
     row
-    for part in (functions, layers, adapters, bert, roberta, distilbert, gpt2, llama, llamas_kind, t5)
+    for part in (
+        functions,
+        layers,
+        adapters,
+        bert,
+        roberta,
+        electra,
+        mpnet,
+        modernbert,
+        distilbert,
+        gpt2,
+        llama,
+        llamas_kind,
+        t5,
+    )
     for row in part.ROWS
 )
 _BY_NAME = {row.name: row for row in TABLE}

@@ -15,10 +15,10 @@ from npora.models.families.bert import (
     BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
-    BertLayer,
     BertModel,
     BertPooler,
 )
+from npora.models.families.bert_layers import BertLayer
 from npora.nn.view import View
 
 CONFIG = BertConfig(

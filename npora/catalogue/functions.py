@@ -63,6 +63,13 @@ def rotary(d: Draw) -> Drawn:
     return call(F.rotary, d.scaled(n, h * 2 * half), turn=turn, heads=h)
 
 
+def part_of_rotary(d: Draw) -> Drawn:
+    """What stands behind the features that are turned stays."""
+    n, h, half, rest = d.sizes(4)
+    turn = F.rotation(d.rng.integers(0, 9, n), F.frequencies(2 * half, 50.0), np.float64)
+    return call(F.rotary, d.scaled(n, h * (2 * half + rest)), turn=turn, heads=h)
+
+
 def attention(d: Draw) -> Drawn:
     b, h, t, s, k, v = d.sizes(6)
     mask = d.rng.random((b, 1, t, s)) < 0.8
@@ -107,6 +114,7 @@ ROWS = [
     Row("mse_loss", mse_loss),
     Row("swiglu", swiglu),
     Row("rotary", rotary),
+    Row("rotary, in part", part_of_rotary),
     Row("scaled_attention", attention),
     Row(
         "scaled_attention, without a mask",

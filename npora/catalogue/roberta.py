@@ -1,6 +1,8 @@
-"""RoBERTa: its head and the whole. What it shares with BERT is BERT's rows."""
+"""RoBERTa and XLM-RoBERTa: the head and the whole. What it shares with BERT is BERT's rows."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from npora.catalogue.batches import encoder, of_sentences, of_tokens, part
 from npora.catalogue.row import Row
@@ -11,11 +13,13 @@ from npora.models.families.roberta import (
     RobertaForSequenceClassification,
     RobertaModel,
 )
+from npora.models.families.xlm_roberta import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
-CONFIG = RobertaConfig(
-    vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
-    max_position_embeddings=7, num_labels=3,
-)  # fmt: skip
+SIZES: dict[str, Any] = {
+    "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 7,
+    "max_position_embeddings": 7, "num_labels": 3,
+}  # fmt: skip
+CONFIG, XLM = RobertaConfig(**SIZES), XLMRobertaConfig(**SIZES)
 
 ROWS = [
     Row("RobertaClassificationHead", part(RobertaClassificationHead, CONFIG, (5, 6))),
@@ -23,4 +27,6 @@ ROWS = [
     Row("roberta", encoder(RobertaForSequenceClassification, CONFIG, of_sentences)),
     Row("lora_roberta", encoder(RobertaForSequenceClassification, CONFIG, of_sentences, adapted=True)),
     Row("RobertaForMaskedLM", encoder(RobertaForMaskedLM, CONFIG, of_tokens(11)), frozen_rounds=True),
+    Row("xlm_roberta", encoder(XLMRobertaForSequenceClassification, XLM, of_sentences)),
+    Row("lora_xlm_roberta", encoder(XLMRobertaForSequenceClassification, XLM, of_sentences, adapted=True)),
 ]

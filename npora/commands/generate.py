@@ -15,7 +15,6 @@ import numpy as np
 from npora.commands import standard_input
 from npora.commands.loading import add_model, load
 from npora.commands.messages import say, seed
-from npora.commands.rows import places
 from npora.machine.heap import keeping_freed_memory
 from npora.models.generate.generation_config import GenerationConfig, chosen_options
 from npora.nn.module import Array
@@ -68,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     if not ids.size:
         raise ValueError("there is no text to continue: name a prompt, or pass it on standard input")
     if loaded.task.name == "causal-lm":
-        _stay_within(places(loaded.config), ids.shape[1], chosen, getattr(model, "generation_config", None))
+        _stay_within(loaded.config.most_tokens, ids.shape[1], chosen, getattr(model, "generation_config", None))
     printer = TextPrinter(tokenizer)
     beams = _said(chosen, getattr(model, "generation_config", None), "num_beams") or 1
     streamer = printer if beams == 1 else None

@@ -59,20 +59,6 @@ def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | N
         raise ValueError(f"--{name.replace('_', '-')} needs {tasks}; this is {task.name}")
 
 
-def places(config: Any) -> int | None:
-    """The most tokens that a model can take at once: those for which it learnt a position. None where positions are
-    relative: such a model names the tokens that it was trained with, and takes more."""
-    return None if config.takes_any_length else _named_places(config)
-
-
-def _named_places(config: Any) -> int | None:
-    names = ("max_position_embeddings", "n_positions")
-    named = next((int(value) for name in names if (value := getattr(config, name, None)) is not None), None)
-    if named is not None and config.model_type == "roberta":
-        named -= (config.pad_token_id or 0) + 1  # positions count on from the padding's
-    return named
-
-
 def length(
     asked: int | None, noted: int | None, config: Any, tokenizer: Tokenizer, usual: int | None = None
 ) -> int | None:
@@ -83,12 +69,12 @@ def length(
     ------
     ValueError: the model does not take so many.
     """
-    limits = [limit for limit in (_named_places(config), tokenizer.model_max_length) if limit is not None]
+    limits = [limit for limit in (config.named_length, tokenizer.model_max_length) if limit is not None]
     named = min(limits, default=None)
     if asked is not None:
         if asked < 1:
             raise ValueError(f"--max-length must be at least 1; got {asked}")
-        if (most := places(config)) is not None and asked > most:
+        if (most := config.most_tokens) is not None and asked > most:
             raise ValueError(f"--max-length {asked}: this model takes at most {most} tokens")
         if named is not None and asked > named:
             say(f"--max-length {asked}: the checkpoint names {named} as the most tokens of a text")

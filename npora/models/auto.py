@@ -19,14 +19,21 @@ from npora.models.pretrained import PretrainedModel
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "bert": ("bert", "Bert"),
     "distilbert": ("distilbert", "DistilBert"),
+    "electra": ("electra", "Electra"),
     "gemma3_text": ("gemma3", "Gemma3"),
     "gpt2": ("gpt2", "GPT2"),
     "llama": ("llama", "Llama"),
     "mistral": ("mistral", "Mistral"),
+    "modernbert": ("modernbert", "ModernBert"),
+    "mpnet": ("mpnet", "MPNet"),
+    "olmo2": ("olmo2", "Olmo2"),
+    "phi3": ("phi3", "Phi3"),
     "qwen2": ("qwen2", "Qwen2"),
     "qwen3": ("qwen3", "Qwen3"),
     "roberta": ("roberta", "Roberta"),
+    "smollm3": ("smollm3", "SmolLM3"),
     "t5": ("t5", "T5"),
+    "xlm-roberta": ("xlm_roberta", "XLMRoberta"),
 }
 
 

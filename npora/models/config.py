@@ -136,6 +136,24 @@ class PretrainedConfig(Readable):
                 "1: for numbers to be predicted say 'regression'"
             )
 
+    @property
+    def named_length(self) -> int | None:
+        """The most tokens of a text that the file names."""
+        names = ("max_position_embeddings", "n_positions")
+        named = next((int(value) for name in names if (value := getattr(self, name, None)) is not None), None)
+        return None if named is None else named - self.first_position
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The most tokens that the model can take: those for which it learnt a position. None where positions are
+        relative: such a model names the tokens that it was trained with, and takes more."""
+        return None if self.takes_any_length else self.named_length
+
+    @property
+    def first_position(self) -> int:
+        """The position of a sequence's first token: a place for a family that does not count from 0."""
+        return 0
+
     def __getattr__(self, name: str) -> Any:
         """A field's other name, or what the file says besides."""
         kept: Mapping[str, Any] = self.__dict__.get("kept", {})

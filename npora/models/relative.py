@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npora.nn import Cache, Module, Padding
+from npora.nn import Cache, Module, Packing, Padding
 from npora.nn.module import Array
+from npora.nn.shared import Shared
 from npora.nn.view import View
 
 
@@ -30,6 +31,24 @@ def relative_buckets(distance: Array, bidirectional: bool, buckets: int = 32, ma
     far = np.minimum(exact + (share * (n - exact)).astype(np.int64), n - 1)
     bucket = np.where(r < exact, r, far)
     return bucket + n * (distance > 0) if bidirectional else bucket
+
+
+def shared_biases(
+    table: Module, bucket: Callable[[Array], Array], packing: Packing, read: Array | None, layers: int,
+    cache: Cache | None = None,
+) -> tuple[Callable[[int], Shared], Callable[[], None]]:  # fmt: skip
+    """The `relative_bias` of each of so many layers, by its number: all layers share one, but the last, of which the
+    rows `read` are asked. Backward, called behind theirs, takes to the table what they have given back."""
+    every, asked = View(packing), View(packing, read)
+    views = [every] if asked.read is None else [every, asked]
+    found = [relative_bias(table, bucket, view, cache) for view in views]
+    biases = [Shared(bias) for bias, _ in found]
+
+    def backward() -> None:
+        for bias, (_, back_bias) in zip(biases, found, strict=True):
+            back_bias(bias.gradient())
+
+    return lambda index: biases[-1 if index == layers - 1 else 0], backward
 
 
 def relative_bias(

@@ -54,7 +54,11 @@ class RotaryConfig(PretrainedConfig):
         if not is_at_least(self.rope_theta, 0) or not self.rope_theta:
             raise ValueError(f"config: rope_theta must be a positive number; got {self.rope_theta!r}")
         if self.rope_scaling is not None:
-            _check(self.rope_scaling, self.max_position_embeddings)
+            self.check_scaling(self.rope_scaling)
+
+    def check_scaling(self, scaling: dict[str, Any]) -> None:
+        """Raise ValueError where a rope_scaling lacks a field, or says what cannot be."""
+        _check(scaling, self.max_position_embeddings)
 
     def frequencies(self) -> Array:
         """ω, by which each pair of a head turns with each position.    →  [d/2]"""

@@ -79,6 +79,10 @@ class Headed(PretrainedModel):
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         raise NotImplementedError(f"{type(self).__name__} has no head")
 
+    def logits(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        """Of the rows that are read, what classes are chosen by: a place for a family whose files call a layer head."""
+        return self.head(h, rng)
+
     @property
     def body(self) -> Any:
         return getattr(self, self.base_model_prefix)
@@ -127,7 +131,7 @@ class ForSequenceClassification(Headed):
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
         h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
-        logits, back_head = self.head(h, rng)  # [b,v]
+        logits, back_head = self.logits(h, rng)  # [b,v]
         return sequence_classification(
             logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
         )
@@ -164,7 +168,7 @@ class ForTokenClassification(Headed):
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
         h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
-        rows, back_head = self.head(h, rng)  # [n,v]
+        rows, back_head = self.logits(h, rng)  # [n,v]
         return token_classification(rows, lambda drows: back_body(back_head(drows)), tokens.of_the_batch, labels)
 
 

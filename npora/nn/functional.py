@@ -15,12 +15,13 @@ from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
 from npora.nn.packed_attention import packed_attention
 from npora.nn.rotary import frequencies, rotary, rotation
-from npora.nn.rules import causal, everything, window
+from npora.nn.rules import around, causal, everything, window
 from npora.nn.scaled_attention import attention
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
-    "ACTIVATIONS", "attention", "binary_cross_entropy", "causal", "cross_entropy", "dropout", "erf", "everything",
-    "frequencies", "gated", "gelu", "gelu_tanh", "log_softmax", "mish", "mse_loss", "normalize", "packed_attention",
-    "quick_gelu", "relu", "relu2", "rms_normalize", "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "window",
+    "ACTIVATIONS", "around", "attention", "binary_cross_entropy", "causal", "cross_entropy", "dropout", "erf",
+    "everything", "frequencies", "gated", "gelu", "gelu_tanh", "log_softmax", "mish", "mse_loss", "normalize",
+    "packed_attention", "quick_gelu", "relu", "relu2", "rms_normalize", "rotary", "rotation", "silu", "softmax",
+    "swiglu", "tanh", "window",
 ]  # fmt: skip

@@ -91,13 +91,17 @@ class LayerNorm(Norm):
     dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
     dβ = Σₙ dyₙ             (2)
     dx = normalize's pullback of γ ⊙ dy      (3)
+
+    Without a bias, β = 0.
     """
 
     start: ClassVar[float] = 1  # where the weight begins
 
-    def __init__(self, normalized_shape: int, eps: float = 1e-5, *, dtype: npt.DTypeLike = np.float32) -> None:
+    def __init__(
+        self, normalized_shape: int, eps: float = 1e-5, bias: bool = True, *, dtype: npt.DTypeLike = np.float32
+    ) -> None:
         self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))
-        self.bias = Parameter(np.zeros(normalized_shape, dtype=dtype))
+        self.bias = Parameter(np.zeros(normalized_shape, dtype=dtype)) if bias else None
         self.eps = eps
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
@@ -107,11 +111,11 @@ class LayerNorm(Norm):
         def backward(dy: Array) -> Array:
             if weight.requires_grad:
                 weight.accumulate((rows(dy) * rows(xhat)).sum(axis=0))  # (1) [i]
-            if bias.requires_grad:
+            if bias is not None and bias.requires_grad:
                 bias.accumulate(rows(dy).sum(axis=0))  # (2) [i]
             return back_normalize(gamma * dy)  # (3)
 
-        return gamma * xhat + bias.data, backward
+        return gamma * xhat if bias is None else gamma * xhat + bias.data, backward
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         return _rows_sum_to_zero(inputs, gradients)

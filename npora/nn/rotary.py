@@ -62,8 +62,8 @@ def rotation(positions: Array, omega: Array, dtype: npt.DTypeLike = np.float32) 
 def rotary(x: Array, turn: tuple[Array, Array], heads: int) -> tuple[Array, Pullback]:
     """Turn each pair of a head's features by an angle that grows with the position (Su et al., 2021).
 
-    x [n,h·d], and what `rotation` gives for its n positions  →  y [n,h·d]. Pair j of a head is (x_j, x_{j+d/2}), the
-    halves, as in Llama:
+    x [n,h·d], and what `rotation` gives for its n positions  →  y [n,h·d]. Pair j of the p that are turned is
+    (x_j, x_{j+p}), as in Llama, where p = d/2 and they are a head's halves. What stands behind 2p features stays:
 
         y₁ = x₁ cos φ − x₂ sin φ        dx₁ = dy₁ cos φ + dy₂ sin φ
         y₂ = x₂ cos φ + x₁ sin φ        dx₂ = dy₂ cos φ − dy₁ sin φ
@@ -72,21 +72,24 @@ def rotary(x: Array, turn: tuple[Array, Array], heads: int) -> tuple[Array, Pull
 
     Raises
     ------
-    ValueError: the turn is of other positions or of heads of another width.
+    ValueError: the turn is of other positions or of wider heads.
     """
     n, width = x.shape
     cos, sin = turn
-    if cos.shape != (n, 1, width // heads // 2):
+    p, d = cos.shape[2], width // heads
+    if cos.shape[0] != n or 2 * p > d:
         raise ValueError(
-            f"a turn of {cos.shape[0]} positions for heads of {2 * cos.shape[2]} features was given for {n} rows of "
-            f"{heads} heads of {width // heads}"
+            f"a turn of {cos.shape[0]} positions for heads of {2 * p} features was given for {n} rows of {heads} heads "
+            f"of {d}"
         )
 
     def turned(x: Array, sin: Array) -> Array:
-        halves = x.reshape(n, heads, 2, width // heads // 2)  # [n,h·d] → [n,h,2,d/2]
-        y = np.empty_like(halves)
-        y[:, :, 0] = halves[:, :, 0] * cos - halves[:, :, 1] * sin
-        y[:, :, 1] = halves[:, :, 1] * cos + halves[:, :, 0] * sin
+        split = x.reshape(n, heads, d)  # [n,h·d] → [n,h,d]
+        first, second, rest = split[:, :, :p], split[:, :, p : 2 * p], split[:, :, 2 * p :]
+        y = np.empty_like(split)
+        y[:, :, :p] = first * cos - second * sin
+        y[:, :, p : 2 * p] = second * cos + first * sin
+        y[:, :, 2 * p :] = rest
         return y.reshape(n, width)
 
     return turned(x, sin), lambda dy: turned(dy, -sin)

@@ -44,5 +44,21 @@ def window(width: int) -> Rule:
     return partial(_last, width)
 
 
+def around(reach: int) -> Rule:
+    """A query sees its own key, `reach` keys before it and as many behind it: t ↦ (t − reach, t + reach + 1).
+
+    Raises
+    ------
+    ValueError: a negative reach.
+    """
+    if reach < 0:
+        raise ValueError(f"a window must reach 0 keys to each side or more; got {reach}")
+    return partial(_within, reach)
+
+
+def _within(reach: int, place: Place) -> tuple[Place, Place]:
+    return place - reach, place + reach + 1
+
+
 def _last(width: int, place: Place) -> tuple[Place, Place]:
     return place - width + 1, place + 1

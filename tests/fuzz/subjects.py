@@ -35,6 +35,7 @@ from npora.train.manifest import write_manifest
 from npora.train.runs import read_run
 from tests.made_tokenizers import made
 from tests.tiny import tiny_bert
+from tests.tiny_encoders import SIZES as ENCODERS
 from tests.tiny_folders import FAMILIES, save_folder, save_tokenizer
 
 Files = dict[str, bytes]
@@ -94,13 +95,17 @@ def _read_tensors(folder: Path) -> None:
 
 def _models(folder: Path) -> Iterator[Subject]:
     autos: dict[str, Any] = dict.fromkeys(FAMILIES, AutoModelForCausalLM)
-    autos |= dict.fromkeys(("bert", "roberta", "distilbert"), AutoModelForMaskedLM) | {"t5": AutoModelForSeq2SeqLM}
+    autos |= dict.fromkeys(ENCODERS, AutoModelForMaskedLM) | {"t5": AutoModelForSeq2SeqLM}
     for family in FAMILIES:
         save_folder(_new(folder, family), family)
     _, sizes = FAMILIES["qwen3"]
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    longrope = {"rope_type": "longrope", "short_factor": [1.0, 2.0, 3.0, 4.0], "long_factor": [9.0] * 4}
     for name, config in {
         "Mistral": models.MistralConfig(vocab_size=14, **sizes), "Qwen2": models.Qwen2Config(vocab_size=14, **sizes),
+        "Phi3": models.Phi3Config(vocab_size=14, pad_token_id=0, rope_scaling=longrope, **sizes),
+        "Olmo2": models.Olmo2Config(vocab_size=14, **sizes),
+        "SmolLM3": models.SmolLM3Config(vocab_size=14, pad_token_id=0, **sizes),
         "Gemma3": models.Gemma3TextConfig(vocab_size=14, **{**sizes, "num_hidden_layers": 2}, sliding_window_pattern=2),
         "Llama": models.LlamaConfig(vocab_size=14, **sizes, rope_scaling=scaling),
     }.items():  # fmt: skip

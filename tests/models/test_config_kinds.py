@@ -10,19 +10,26 @@ import pytest
 from npora.models import (
     BertConfig,
     DistilBertConfig,
+    ElectraConfig,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    Olmo2Config,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     T5Config,
 )
 
 DECODERS: list[Any] = [
-    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, T5Config,
+    Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config, Qwen2Config, Qwen3Config,
+    SmolLM3Config, T5Config,
 ]  # fmt: skip
-CONFIGS: list[Any] = [BertConfig, DistilBertConfig, *DECODERS]
+CONFIGS: list[Any] = [BertConfig, DistilBertConfig, ElectraConfig, MPNetConfig, ModernBertConfig, *DECODERS]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}
 _TYPED = [
     (kind, f.name, value)

@@ -10,20 +10,26 @@ import pytest
 from npora import LoraConfig, get_peft_model
 from npora.models import BertConfig, GPT2Config, LlamaConfig
 from npora.nn import LayerNorm, RMSNorm, no_grad
-from tests.models.test_each_parameter_alone import CASES, IDS, MASK, batch, tiny
+from tests.models.test_each_parameter_alone import CASES, IDS, LLAMAS, MASK, batch, tiny
 
 EPS = {
-    **dict.fromkeys(("Bert", "Roberta"), "layer_norm_eps"), "GPT2": "layer_norm_epsilon",
-    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3Text"), "rms_norm_eps"),
+    **dict.fromkeys(("Bert", "Roberta", "XLMRoberta", "Electra", "MPNet"), "layer_norm_eps"),
+    "GPT2": "layer_norm_epsilon",
+    "ModernBert": "norm_eps",
+    **dict.fromkeys(("Llama", *LLAMAS, "Gemma3Text"), "rms_norm_eps"),
     **dict.fromkeys(("T5", "T5 gated"), "layer_norm_epsilon"),
 }  # fmt: skip
 # How often each dropout is drawn for one text: layers are 2, and 3 in T5's decoder.
 _BERT = {"hidden_dropout_prob": 1 + 2 * 2, "attention_probs_dropout_prob": 2}
 DROPOUTS: dict[str, dict[str, int]] = {
-    "Bert": {**_BERT, "classifier_dropout": 1}, "Roberta": {**_BERT, "classifier_dropout": 2},
+    "Bert": {**_BERT, "classifier_dropout": 1},
+    **{family: {**_BERT, "classifier_dropout": 2} for family in ("Roberta", "XLMRoberta", "Electra")},
+    "ModernBert": {"embedding_dropout": 1, "attention_dropout": 2 * 2, "mlp_dropout": 2, "classifier_dropout": 1},
+    "MPNet": {**_BERT, "hidden_dropout_prob": 1 + 2 * 2 + 2},
     "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
     "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2},
-    **{family: {"attention_dropout": 2} for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3Text")},
+    **{family: {"attention_dropout": 2} for family in ("Llama", *LLAMAS, "Gemma3Text")},
+    "Phi3": {"attention_dropout": 2, "resid_pdrop": 2 * 2},
     # Before and after the layers; in a layer the weights and the result of each attention, and twice the feed-forward.
     "T5": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6), "classifier_dropout": 2},
     "T5 gated": {"dropout_rate": (2 + 2 * 4) + (2 + 3 * 6)},
@@ -59,7 +65,7 @@ def test_each_dropout_of_a_config_drops_out_where_it_is_about(family: str, name:
     assert rng.draws == DROPOUTS[family][name]
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Llama"])
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Llama"])
 def test_the_embedding_of_the_padding_token_is_not_trained_even_where_it_is_read(family: str) -> None:
     model = tiny(family, "SequenceClassification")
     model(IDS, np.ones_like(MASK), labels=np.array([2, 0, 1]))[1]()
@@ -85,7 +91,8 @@ def test_the_gradients_of_the_rows_and_of_what_is_pooled_add_up() -> None:
     ("family", "head", "target"),
     [
         ("Bert", "MaskedLM", "cls.predictions.transform.dense"), ("Roberta", "MaskedLM", "lm_head.dense"),
-        ("DistilBert", "MaskedLM", "vocab_transform"), ("GPT2", "LMHeadModel", "lm_head"),
+        ("DistilBert", "MaskedLM", "vocab_transform"), ("Electra", "MaskedLM", "generator_predictions.dense"),
+        ("GPT2", "LMHeadModel", "lm_head"),
         ("Llama", "CausalLM", "lm_head"), ("T5 gated", "ConditionalGeneration", "lm_head"),
     ],
 )  # fmt: skip

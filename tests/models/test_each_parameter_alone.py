@@ -23,9 +23,17 @@ _T5: dict[str, Any] = {
     "num_labels": 3, "relative_attention_num_buckets": 6, "relative_attention_max_distance": 5, "dropout_rate": 0.0,
     "classifier_dropout": 0.0, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
 }  # fmt: skip
+LLAMAS = ("Mistral", "Olmo2", "Phi3", "Qwen2", "Qwen3", "SmolLM3")
 SIZES: dict[str, dict[str, Any]] = {
     "Bert": _BERT,
     "Roberta": {**_BERT, "type_vocab_size": 1},
+    "XLMRoberta": _BERT,
+    "Electra": {**_BERT, "embedding_size": 4},
+    "MPNet": {**_BERT, "pad_token_id": 1},
+    "ModernBert": {
+        "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 7,
+        "local_attention": 2, "num_labels": 3, "pad_token_id": 0, "norm_bias": True, "mlp_bias": True,
+    },
     "DistilBert": {
         "vocab_size": 13, "dim": 6, "n_layers": 2, "n_heads": 2, "hidden_dim": 7, "max_position_embeddings": 9,
         "num_labels": 3, "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
@@ -39,15 +47,19 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2, "head_dim": 2, "attention_bias": True, "mlp_bias": True, "num_labels": 3,
         "pad_token_id": 0,
     },
-    **{name: {**decoders.SIZES, **decoders.OWN[name.lower()]} for name in ("Mistral", "Qwen2", "Qwen3")},
+    **{name: {**decoders.SIZES, **decoders.OWN[name.lower()]} for name in LLAMAS},
     "Gemma3Text": {**decoders.SIZES, **decoders.OWN["gemma3_text"]},
     "T5": _T5,
     "T5 gated": {**_T5, "feed_forward_proj": "gated-gelu"},
 }  # fmt: skip
 HEADS = {
-    **dict.fromkeys(("Bert", "Roberta", "DistilBert"), ("SequenceClassification", "TokenClassification", "MaskedLM")),
+    **dict.fromkeys(
+        ("Bert", "Roberta", "Electra", "MPNet", "ModernBert", "DistilBert"),
+        ("SequenceClassification", "TokenClassification", "MaskedLM"),
+    ),
+    "XLMRoberta": ("SequenceClassification",),
     "GPT2": ("SequenceClassification", "LMHeadModel"), "Gemma3Text": ("SequenceClassification",),
-    **dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3"), ("SequenceClassification", "CausalLM")),
+    **dict.fromkeys(("Llama", *LLAMAS), ("SequenceClassification", "CausalLM")),
     "T5": ("SequenceClassification", "ConditionalGeneration"), "T5 gated": ("ConditionalGeneration",),
 }  # fmt: skip
 CASES = [(family, head) for family, heads in HEADS.items() for head in heads]

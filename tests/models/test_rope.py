@@ -21,7 +21,7 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }  # fmt: skip
-ONE_BASE = [family for family in FAMILIES if family != "gemma3_text"]
+ONE_BASE = [family for family in FAMILIES if family not in ("gemma3_text", "phi3")]
 SHAPE = {
     "hidden_size": 24,
     "num_attention_heads": 3,
@@ -38,7 +38,7 @@ def without(name: str, scaling: dict[str, Any] = LLAMA3) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "theta", "scaling"),
     [
-        ({}, 10000.0, None),
+        ({}, None, None),
         ({"rope_theta": 7.0}, 7.0, None),
         ({"rope_theta": 7.0, "rope_scaling": None, "rope_parameters": None}, 7.0, None),
         ({"rope_theta": 7.0, "rope_scaling": {"rope_type": "default"}}, 7.0, None),
@@ -50,23 +50,24 @@ def without(name: str, scaling: dict[str, Any] = LLAMA3) -> dict[str, Any]:
         ({"rope_theta": 7.0, "rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 9.0}}, 7.0, LLAMA3),
         ({"rope_parameters": {**LLAMA3, "rope_theta": 9.0}}, 9.0, LLAMA3),
         (
-            {"rope_scaling": without("original_max_position_embeddings")}, 10000.0,
+            {"rope_scaling": without("original_max_position_embeddings")}, None,
             {**LLAMA3, "original_max_position_embeddings": 100},
         ),
         ({"rope_parameters": {"rope_theta": 9.0, "own": 1}}, 9.0, {"rope_type": "default", "own": 1}),
-        ({"rope_scaling": {**LINEAR, "own": 1}}, 10000.0, {**LINEAR, "own": 1}),
+        ({"rope_scaling": {**LINEAR, "own": 1}}, None, {**LINEAR, "own": 1}),
     ],
 )  # fmt: skip
 def test_base_and_scaling_are_where_newer_and_older_files_put_them(
-    fields: dict[str, Any], theta: float, scaling: dict[str, Any] | None
+    fields: dict[str, Any], theta: float | None, scaling: dict[str, Any] | None
 ) -> None:
+    """Where nobody names a base it is the family's usual one."""
     for family in ONE_BASE:
         kind: Any = tasks_of(family)["CausalLM"].config_class
-        config = kind.from_dict({**SHAPE, **fields})
-        assert (config.rope_theta, config.rope_scaling) == (theta, scaling)
+        config, base = kind.from_dict({**SHAPE, **fields}), theta or kind.rope_theta
+        assert (config.rope_theta, config.rope_scaling) == (base, scaling)
         written = config.to_dict()
         assert kind.from_dict(written) == config
-        assert written["rope_parameters"] == {"rope_type": "default", "rope_theta": theta, **(scaling or {})}
+        assert written["rope_parameters"] == {"rope_type": "default", "rope_theta": base, **(scaling or {})}
         scaled = scaling is not None and scaling["rope_type"] != "default"
         assert written.get("rope_scaling") == (scaling if scaled else None)
 

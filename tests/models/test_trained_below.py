@@ -46,10 +46,18 @@ def t5() -> Any:
 FAMILIES: dict[str, tuple[Callable[[], Any], str, str | None]] = {
     "BERT": (encoder("bert"), "bert.embeddings", None),
     "RoBERTa": (encoder("roberta"), "roberta.embeddings", None),
+    "ELECTRA's BERT": (encoder("electra"), "electra.embeddings", None),
+    "ELECTRA's BERT, projected": (encoder("electra"), "electra.embeddings_project", None),
+    "MPNet, no BERT": (encoder("mpnet"), "mpnet.embeddings", None),
+    "MPNet's bias, no BERT": (encoder("mpnet"), "mpnet.encoder.relative_attention_bias", None),
+    "ModernBERT": (encoder("modernbert"), "model.embeddings", None),
     "DistilBERT": (encoder("distilbert"), "distilbert.embeddings", None),
     "GPT-2": (gpt2, "transformer.wpe", "transformer.h.0.ln_1"),
     "Llama": (llama, "model.embed_tokens", "model.layers.0.input_layernorm"),
     "Qwen3": (partial(tiny_decoder, "qwen3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
+    "Phi-3": (partial(tiny_decoder, "phi3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
+    "OLMo 2": (partial(tiny_decoder, "olmo2"), "model.embed_tokens", None),
+    "SmolLM3": (partial(tiny_decoder, "smollm3"), "model.embed_tokens", "model.layers.0.input_layernorm"),
     "Gemma 3": (partial(tiny_decoder, "gemma3_text"), "model.embed_tokens", "model.layers.0.input_layernorm"),
     "T5": (
         t5, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias", "encoder.block.0.layer.0.layer_norm"

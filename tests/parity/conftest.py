@@ -29,3 +29,12 @@ def t5_norm_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
 def first_values_drawn_by_the_references_are_the_same_in_every_run() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def angles_of_modernbert_in_float64(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers computes them in float32 even in a float64 model."""
+    if "modernbert" in request.node.name and "torch" in sys.modules:
+        from tests.parity.reference import widen
+
+        widen(monkeypatch, pytest.importorskip("transformers.models.modernbert.modeling_modernbert"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import npora
+from npora.models.auto import FAMILIES
 from tests.parity.reference import assert_close, torch, transformers
 
 # Values of size about 1 pass through two layers, at most 24 terms in a sum: 2¹² roundings of 2⁻⁵³ are 5e-13.
@@ -25,16 +26,37 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1, "hidden_act": "relu",
     },
+    "xlm-roberta": {
+        "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 18, "num_hidden_layers": 2,
+        "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "type_vocab_size": 2, "pad_token_id": 1,
+    },
+    "electra": {
+        "embedding_size": 14, "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20,
+        "num_hidden_layers": 2, "max_position_embeddings": 9, "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0, "hidden_act": "relu",
+    },
+    "mpnet": {
+        "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 2,
+        "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    },
+    "modernbert": {
+        "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 3,
+        "local_attention": 3, "global_attn_every_n_layers": 2, "pad_token_id": 0, "hidden_activation": "relu",
+    },
     "distilbert": {
         "dim": 24, "n_heads": 3, "hidden_dim": 20, "n_layers": 2, "max_position_embeddings": 9, "dropout": 0.0,
         "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "sinusoidal_pos_embds": True,
     },
 }  # fmt: skip
-PREFIXES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
+PREFIXES = {family: FAMILIES[family][1] for family in SIZES}
+FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
 # Lengths 5, 1 and 3. RoBERTa's padding token, 1, also stands inside the third sentence.
 IDS = {
-    "bert": np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]]),
-    "roberta": np.array([[7, 3, 44, 9, 12], [31, 1, 1, 1, 1], [5, 1, 49, 1, 1]]),
+    **dict.fromkeys(
+        ("bert", "electra", "modernbert"), np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]])
+    ),
+    **dict.fromkeys(FROM_PADDING, np.array([[7, 3, 44, 9, 12], [31, 1, 1, 1, 1], [5, 1, 49, 1, 1]])),
     "distilbert": np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 0, 49, 0, 0]]),
 }
 MASK = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]])
@@ -50,7 +72,7 @@ every_head = pytest.mark.parametrize("head", LABELS)
 
 
 def batch(family: str) -> dict[str, Any]:
-    types = {"token_type_ids": TYPES} if family == "bert" else {}
+    types = {"token_type_ids": TYPES} if family in ("bert", "electra") else {}
     return {"input_ids": IDS[family], "attention_mask": MASK, **types}
 
 

@@ -11,8 +11,7 @@ import pytest
 
 import npora
 from npora.models.auto import AutoModelForSeq2SeqLM
-from tests.parity.decoders import widen
-from tests.parity.reference import assert_close, torch, transformers
+from tests.parity.reference import assert_close, torch, transformers, widen
 
 MASK = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]])
 IDS = np.array([[7, 3, 44, 9, 12], [31, 2, 2, 2, 2], [5, 6, 49, 2, 2]])
@@ -22,6 +21,9 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {**SMALL, **NO_DROPOUT, "max_position_embeddings": 9, "pad_token_id": 2}),
     "roberta": ("Roberta", {**SMALL, **NO_DROPOUT, "max_position_embeddings": 9, "pad_token_id": 2}),
+    "electra": ("Electra", {**SMALL, **NO_DROPOUT, "embedding_size": 14, "max_position_embeddings": 9}),
+    "mpnet": ("MPNet", {**SMALL, **NO_DROPOUT, "max_position_embeddings": 9}),
+    "modernbert": ("ModernBert", {**SMALL, "local_attention": 2, "pad_token_id": 2}),
     "distilbert": ("DistilBert", {"dim": 24, "n_heads": 4, "hidden_dim": 20, "n_layers": 3, "dropout": 0.0,
                                   "attention_dropout": 0.0, "max_position_embeddings": 9, "pad_token_id": 2}),
     "gpt2": ("GPT2", {"n_embd": 24, "n_head": 4, "n_layer": 3, "n_positions": 9, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
@@ -57,7 +59,9 @@ def assert_same_states(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "task"),
     [("bert", "MaskedLM"), ("bert", "SequenceClassification"), ("roberta", "TokenClassification"),
-     ("distilbert", "MaskedLM"), ("gpt2", "CausalLM"), ("gpt2", "SequenceClassification"), ("llama", "CausalLM"),
+     ("electra", "MaskedLM"), ("mpnet", "MaskedLM"), ("modernbert", "TokenClassification"),
+     ("distilbert", "MaskedLM"), ("gpt2", "CausalLM"),
+     ("gpt2", "SequenceClassification"), ("llama", "CausalLM"),
      ("llama", "TokenClassification"), ("gemma3", "CausalLM")],
 )  # fmt: skip
 def test_hidden_states_are_transformers_and_change_nothing(

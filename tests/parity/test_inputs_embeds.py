@@ -11,12 +11,13 @@ import pytest
 
 import npora
 from npora import LoraConfig, get_peft_model
-from tests.parity.decoders import widen
-from tests.parity.reference import assert_close, torch, transformers
+from tests.parity.reference import assert_close, torch, transformers, widen
 from tests.parity.test_hidden_states import FAMILIES, IDS, MASK, pair
 
 REAL = MASK == 1
-TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "distilbert": "SequenceClassification",
+TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "electra": "MaskedLM",
+         "mpnet": "TokenClassification", "modernbert": "MaskedLM",
+         "distilbert": "SequenceClassification",
          "gpt2": "CausalLM", "llama": "TokenClassification", "gemma3": "CausalLM"}  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_outputs_and_gradients_are_those_of_transformers(
     ours, theirs = pair(name, task, tmp_path)
     if adapted:
         ours = get_peft_model(ours, LoraConfig(r=2, target_modules="all-linear"))
-    embeds = drawn(ours.config.hidden_size)
+    embeds = drawn(getattr(ours.config, "embedding_size", ours.config.hidden_size))
     tensor = torch.tensor(embeds, requires_grad=True)
     expected = theirs(inputs_embeds=tensor, attention_mask=torch.tensor(MASK))
     output, backward = ours(inputs_embeds=embeds, attention_mask=MASK)

@@ -1,7 +1,7 @@
 """BERT (Devlin et al., 2018), with Hugging Face's parameter names.
 
-Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Post-norm: each sublayer is
-LN(x + f(x)). Every token sees all the others of its sequence.
+Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. The layers are in
+`bert_layers.py`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy.typing as npt
 
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
+from npora.models.families.bert_layers import BertLayer
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions, embedded, first_token_rows
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
-from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
+from npora.nn.residual import chain
 from npora.nn.shared import Shared
-from npora.nn.view import View, pick_rows, self_attention
+from npora.nn.view import pick_rows
 
 
 @dataclass(kw_only=True)
@@ -36,8 +36,8 @@ class BertConfig(PretrainedConfig):
 
     model_type = "bert"
     fixed: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-             "max_position_embeddings", "type_vocab_size")  # fmt: skip
+    sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                                        "intermediate_size", "max_position_embeddings", "type_vocab_size")  # fmt: skip
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -67,12 +67,16 @@ class BertEmbeddings(Module):
     """h = dropout(LN(word + type + position)).    positions, types int [n]  →  h [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
-        m = config.hidden_size
+        m = self.width(config)
         self.word_embeddings = make.embedding(config.vocab_size, m, config.pad_token_id)
         self.position_embeddings = make.embedding(config.max_position_embeddings, m)
         self.token_type_embeddings = make.embedding(config.type_vocab_size, m)
         self.LayerNorm = LayerNorm(m, config.layer_norm_eps, dtype=make.dtype)
         self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def width(self, config: Any) -> int:
+        """m, a place for a family whose embeddings are narrower than its layers."""
+        return int(config.hidden_size)
 
     def forward(self, words: Array | Shared, positions: Array, types: Array, rng: Rng = None) -> tuple[Array, Back]:
         word, back_word = embedded(words, self.word_embeddings)  # [n,m]
@@ -88,94 +92,10 @@ class BertEmbeddings(Module):
         return h, backward
 
 
-class BertSelfAttention(Module):
-    """y = concat_h(softmax(q_h k_hᵀ/√d) v_h) over all keys of a sequence, before any projection.    x [n,m]  →  [k,m]
-
-    Families that vary it give its three projections other `names`.
-    """
-
-    names: ClassVar = ("query", "key", "value")
-
-    def __init__(self, m: int, heads: int, dropout: float, make: Factory) -> None:
-        for name in self.names:
-            setattr(self, name, make.linear(m, m))
-        self.heads, self.dropout = heads, dropout
-
-    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
-        query, key, value = (getattr(self, name) for name in self.names)
-        asking, back_pick = view.pick(x)  # [k,m]
-        q, back_q = query(asking, rng)  # [k,m]
-        k, back_k = key(x, rng)  # [n,m]
-        v, back_v = value(x, rng)  # [n,m]
-        y, back_attention = self_attention(
-            q, k, v, self.heads, view, dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng)
-        )
-
-        def backward(dy: Array) -> Array:
-            dq, dk, dv, _ = back_attention(dy)
-            return back_pick(back_q(dq)) + back_k(dk) + back_v(dv)  # x feeds all three
-
-        return y, backward
-
-    def idle_parameters(self) -> dict[str, slice]:
-        """The key's bias adds the same to all of a query's scores, which softmax does not see."""
-        key = self.names[1]
-        parameters = getattr(self, key).named_parameters()
-        return {f"{key}.{name}": slice(None) for name, _ in parameters if name.endswith("bias")}
-
-
-class BertOutput(Module):
-    """y = dropout(W a + b), the end of a sublayer. The norm of the sum stands beside it.    a [n,i]  →  y [n,m]"""
-
-    def __init__(self, config: Any, make: Factory, in_features: int) -> None:
-        self.dense: Module = make.linear(in_features, config.hidden_size)
-        self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
-        self.dropout = Dropout(config.hidden_dropout_prob)
-
-    def forward(self, a: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return chain(partial(self.dense, rng=rng), partial(self.dropout, rng=rng))(a)
-
-
-class BertAttention(Module):
-    """y = LN(x + output(heads(x))).    x [n,m]  →  y [k,m], of the rows that are read"""
-
-    def __init__(self, config: Any, make: Factory) -> None:
-        p = config.attention_probs_dropout_prob
-        self.self = BertSelfAttention(config.hidden_size, config.num_attention_heads, p, make)
-        self.output = BertOutput(config, make, config.hidden_size)
-
-    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
-        attend = chain(partial(self.self, view=view, rng=rng), partial(self.output, rng=rng))
-        return chain(partial(residual, attend, view=view), self.output.LayerNorm)(x)
-
-
-class BertIntermediate(Module):
-    """f = activation(W x + b).    x [n,m]  →  f [n,f]"""
-
-    def __init__(self, config: Any, make: Factory) -> None:
-        self.dense: Module = make.linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
-
-    def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return chain(partial(self.dense, rng=rng), self.activation)(x)
-
-
-class BertLayer(Module):
-    """h = attention(x), y = LN(h + output(intermediate(h))).    x [n,m]  →  y [k,m], of the rows that are read"""
-
-    def __init__(self, config: Any, make: Factory) -> None:
-        self.attention = BertAttention(config, make)
-        self.intermediate = BertIntermediate(config, make)
-        self.output = BertOutput(config, make, config.intermediate_size)
-
-    def forward(self, x: Array, view: View, rng: Rng = None) -> tuple[Array, Pullback]:
-        attend = partial(self.attention, view=view, rng=rng)
-        feed_forward = chain(partial(self.intermediate, rng=rng), partial(self.output, rng=rng))
-        return chain(attend, partial(residual, feed_forward), self.output.LayerNorm)(x)
-
-
 class BertEncoder(Module):
-    """The layers, under the name that files give them."""
+    """The layers, under the name that files give them, and what a family's layers share."""
+
+    relative_attention_bias: Module
 
     def __init__(self, layers: list[Module]) -> None:
         self.layer = layers
@@ -192,14 +112,17 @@ class BertPooler(Module):
 
 
 class BertModel(Body):
-    """The encoder, with its pooler unless `add_pooling_layer` is False. Families that vary it write `positions`."""
+    """The encoder, with its pooler unless `add_pooling_layer` is False. Families that vary it write `positions`, or
+    `embed`, with what stands `below` the layers."""
 
     config_class: ClassVar[type[PretrainedConfig]] = BertConfig
     base_model_prefix = "bert"
-    default_target_modules = ("query", "value")
-    inputs = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    default_target_modules: ClassVar[tuple[str, ...]] = ("query", "value")
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
     input_embeddings = "embeddings.word_embeddings"
-    may_lack = ("pooler.",)
+    embeddings_class: ClassVar[type[BertEmbeddings]] = BertEmbeddings
+    layer_class: ClassVar[type[BertLayer]] = BertLayer
+    may_lack: ClassVar[tuple[str, ...]] = ("pooler.",)
     ignored = ("embeddings.position_ids", "embeddings.token_type_ids")  # some files hold these constants
 
     def __init__(
@@ -212,17 +135,16 @@ class BertModel(Body):
     ) -> None:
         make = Factory(rng, dtype, config.initializer_range)
         self.config = config
-        self.embeddings = BertEmbeddings(config, make)
-        self.encoder = BertEncoder([BertLayer(config, make) for _ in range(config.num_hidden_layers)])
+        self.embeddings = self.embeddings_class(config, make)
+        self.encoder = BertEncoder([self.layer_class(config, make) for _ in range(config.num_hidden_layers)])
         self.pooler = BertPooler(config, make) if add_pooling_layer else None
 
     def rows(
         self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
     ) -> tuple[Array, Back]:
-        types = np.zeros_like(tokens.ids) if tokens.token_type_ids is None else tokens.token_type_ids
-        x, back_embeddings = self.embeddings(tokens.words, self.positions(tokens), types, rng)  # [n,m]
+        x, back_embeddings = self.embed(tokens, rng)  # [n,m]
         h, back_layers = self.through(
-            self.encoder.layer, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, cache=cache, rng=rng
+            self.encoder.layer, x, tokens, below_is_trained=is_trained(*self.below()), read=read, cache=cache, rng=rng
         )  # [k,m]
 
         def backward(dh: Array) -> None:
@@ -231,6 +153,15 @@ class BertModel(Body):
                 back_embeddings(dx)
 
         return h, backward
+
+    def embed(self, tokens: Tokens, rng: Rng) -> tuple[Array, Back]:
+        """What the lowest layer is given.    →  [n,m]"""
+        types = np.zeros_like(tokens.ids) if tokens.token_type_ids is None else tokens.token_type_ids
+        return self.embeddings(tokens.words, self.positions(tokens), types, rng)
+
+    def below(self) -> tuple[Module, ...]:
+        """What stands below the layers: where any of it is trained, they pass their input's gradient on."""
+        return (self.embeddings,)
 
     def positions(self, tokens: Tokens) -> Array:
         """int [n], the position ids given, or each row's column in the padded batch."""

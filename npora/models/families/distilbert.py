@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
-from npora.models.families.bert import BertEncoder, BertModel, BertSelfAttention
+from npora.models.families.bert import BertEncoder, BertModel
+from npora.models.families.bert_layers import BertSelfAttention
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions, embedded

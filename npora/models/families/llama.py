@@ -174,12 +174,13 @@ class LlamaDecoderLayer(Module):
     """h = x + attention(RMSNorm(x)), y = h + MLP(RMSNorm(h)).    x [n,m]  →  y [k,m], of the rows that are read"""
 
     attention_class: ClassVar[type[LlamaAttention]] = LlamaAttention
+    mlp_class: ClassVar[Callable[..., Module]] = LlamaMLP
     norm_class: ClassVar[type[RMSNorm]] = RMSNorm
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         m, eps = config.hidden_size, config.rms_norm_eps
         self.self_attn = self.attention_class(config, make, index)
-        self.mlp = LlamaMLP(config, make)
+        self.mlp: Module = self.mlp_class(config, make)
         self.input_layernorm = self.norm_class(m, eps, dtype=make.dtype)
         self.post_attention_layernorm = self.norm_class(m, eps, dtype=make.dtype)
 
@@ -201,7 +202,7 @@ class LlamaModel(Body):
 
     config_class: ClassVar[type[PretrainedConfig]] = LlamaConfig
     base_model_prefix = "model"
-    default_target_modules = ("q_proj", "v_proj")
+    default_target_modules: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj")
     input_embeddings = "embed_tokens"
     ignored = (".rotary_emb.inv_freq",)  # the angles; older files hold them
     layer_class: ClassVar[type[LlamaDecoderLayer]] = LlamaDecoderLayer

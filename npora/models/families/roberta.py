@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.models.body import Rng
+from npora.models.body import Body, Rng
+from npora.models.config import PretrainedConfig
 from npora.models.families.bert import BertConfig, BertModel
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
@@ -38,6 +39,10 @@ class RobertaConfig(BertConfig):
         if self.pad_token_id is None:
             raise ValueError("config: RoBERTa counts its positions from pad_token_id, which is None")
 
+    @property
+    def first_position(self) -> int:
+        return (self.pad_token_id or 0) + 1
+
 
 class RobertaModel(BertModel):
     """The encoder, with its pooler unless `add_pooling_layer` is False. Inputs and outputs are BertModel's.
@@ -46,7 +51,7 @@ class RobertaModel(BertModel):
     found by its id, whatever the attention mask says, and sits at position pad_token_id itself.
     """
 
-    config_class = RobertaConfig
+    config_class: ClassVar[type[PretrainedConfig]] = RobertaConfig
     base_model_prefix = "roberta"
 
     def __init__(self, config: Any, add_pooling_layer: bool = True, **options: Any) -> None:
@@ -67,7 +72,7 @@ class RobertaModel(BertModel):
 
 
 class RobertaForSequenceClassification(ForSequenceClassification):
-    body_class = RobertaModel
+    body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
     may_lack = ("classifier.",)
 
@@ -92,13 +97,13 @@ class RobertaClassificationHead(Module):
 
 
 class RobertaForTokenClassification(ScoredTokens):
-    body_class = RobertaModel
+    body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
     score_name = "classifier"
 
 
 class RobertaForMaskedLM(ForMaskedLM):
-    body_class = RobertaModel
+    body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
     may_lack = ("lm_head.",)
     output_embeddings = "lm_head.decoder"

@@ -14,7 +14,7 @@ import numpy as np
 
 from npora.models.body import Rng
 from npora.models.pretrained import Factory
-from npora.models.relative import relative_bias, relative_buckets
+from npora.models.relative import relative_buckets, shared_biases
 from npora.models.tokens import Memory, Tokens, embedded
 from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Packing, RMSNorm, init
 from npora.nn.dropout import active_rng
@@ -38,6 +38,7 @@ class T5Attention(Module):
         dbias = Σ over the layers of the scores' gradients        (1)
     """
 
+    scale: float | None = 1.0
     relative_attention_bias: Module | None = None  # the table of the bias, which a stack's first layer holds
 
     def __init__(self, config: Any, make: Factory, rule: Rule = everything, has_bias: bool = False) -> None:
@@ -60,7 +61,7 @@ class T5Attention(Module):
         k, back_k = self.k(x, rng)  # [n,h·d]
         v, back_v = self.v(x, rng)  # [n,h·d]
         a, back_attention = self_attention(
-            q, k, v, self.heads, view, self.rule, past, bias=bias.value, scale=1.0, dropout_p=self.dropout,
+            q, k, v, self.heads, view, self.rule, past, bias=bias.value, scale=self.scale, dropout_p=self.dropout,
             rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_o = self.o(a, rng)  # [k,m]
@@ -208,15 +209,12 @@ class T5Stack(Module):
         """through : the `Body.through` of the model. With a cache the rows follow those that it holds, and are added
         to it. backward returns dmemory."""
         table: Any = self.block[0].layer[0].SelfAttention.relative_attention_bias
-        every, asked = View(tokens.packing), View(tokens.packing, read)
-        views = [every] if asked.read is None else [every, asked]  # of the last layer, the last of them
-        found = [relative_bias(table, self.bucket, view, cache) for view in views]
-        biases, back_biases = [Shared(bias) for bias, _ in found], [back for _, back in found]
+        bias_of, back_biases = shared_biases(table, self.bucket, tokens.packing, read, len(self.block), cache)
         source, packing = (None, None) if memory is None else (Shared(memory.rows), memory.packing)
 
         def own(index: int) -> dict[str, Any]:
             kept = {} if cache is None else {"cross": cache["cross", index]}
-            return {"bias": biases[-1 if index == len(self.block) - 1 else 0], **kept}
+            return {"bias": bias_of(index), **kept}
 
         x, back_embedding = embedded(tokens.words, self.embed_tokens)
         x, back_first = self.dropout(x, rng)  # [n,m]
@@ -231,8 +229,7 @@ class T5Stack(Module):
             dx = back_blocks(back_norm(back_last(dy)))
             if dx is None:
                 return None
-            for bias, back_bias in zip(biases, back_biases, strict=True):
-                back_bias(bias.gradient())
+            back_biases()
             back_embedding(back_first(dx))
             return None if source is None else source.gradient()
 
