@@ -52,8 +52,9 @@ class HiRA(Adapter):
         dB = dP Aᵀ,  dA = Bᵀ dP   (2)
         dW = dW′ + dW′ ⊙ P        (3)
 
-    Kept is x, after dropout. B starts at zero, so that a fresh adapter leaves its layer as it is. Where W has a zero it
-    stays one. Several that are merged each scale the base's own W, and their ΔW add up, as in PEFT.
+    Products beside the base's: 1 forward, 4 backward. Kept is x, after dropout. B starts at zero, so that a fresh
+    adapter leaves its layer as it is. Where W has a zero it stays one. Several that are merged each scale the base's
+    own W, and their ΔW add up, as in PEFT.
 
     Identity: Bᵀ dB = dA Aᵀ, as for LoRA.
     """

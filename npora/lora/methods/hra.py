@@ -60,8 +60,8 @@ class HRA(Adapter):
         du = (dû − û (û·dû)) / ‖u‖                        (5)   of each column
         dx = dz + Û dc                                    (6)
 
-    Two products with r columns forward, four backward. Kept are x and e, where U is trained. Each column of U stands
-    twice at first, and twice the same reflection is none; it is so to rounding.
+    Products beside the base's: 2 forward, 4 backward, all of r columns. Kept are x and e, where U is trained. Each
+    column of U stands twice at first, and twice the same reflection is none; it is so to rounding.
 
     Identity: the loss does not see the length of u, so u·du = 0, column by column.
 

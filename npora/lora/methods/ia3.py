@@ -99,8 +99,8 @@ class IA3(Adapter):
         output, z = W x + b:   dz = l ⊙ dy  (1)    dl = Σₙ dyₙ ⊙ zₙ  (2)    dx = du
         input,  u = l ⊙ x:     dz = dy             dl = Σₙ duₙ ⊙ xₙ  (3)    dx = l ⊙ du  (4)
 
-    Kept is z or x, where l is trained. l starts at 1, so that a fresh adapter leaves its layer as it is. Merged,
-    W′ = diag(l) W with b′ = l ⊙ b, or W′ = W diag(l) with b′ = b.
+    Products beside the base's: 0 forward, 0 backward. Kept is z or x, where l is trained. l starts at 1, so that a
+    fresh adapter leaves its layer as it is. Merged, W′ = diag(l) W with b′ = l ⊙ b, or W′ = W diag(l) with b′ = b.
 
     Identity, where the input is scaled: the loss cannot see x → c ⊙ x, l → l ⊘ c, so l ⊙ dl = Σₙ xₙ ⊙ dxₙ.
 

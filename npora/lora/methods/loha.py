@@ -55,9 +55,10 @@ class LoHa(Adapter):
         dM₁ = dW′ ⊙ M₂,  dW1a = s dM₁ W1bᵀ,  dW1b = s W1aᵀ dM₁    (1)
         dM₂ = dW′ ⊙ M₁,  dW2a = dM₂ W2bᵀ,    dW2b = W2aᵀ dM₂      (2)
 
-    Kept is x; M₁, M₂ and dW′ live in backward alone. W2b starts at zero, so that a fresh adapter leaves its layer as it
-    is; the others are drawn as U(±1/√fan_in), as in PEFT. The paper writes whole matrices so, to send fewer numbers; as
-    an update of a frozen W it is LyCORIS's (Yeh et al., 2023), which draws normal numbers.
+    Products beside the base's: 2 forward, 7 backward. Kept is x; M₁, M₂ and dW′ live in backward alone. W2b starts at
+    zero, so that a fresh adapter leaves its layer as it is; the others are drawn as U(±1/√fan_in), as in PEFT. The
+    paper writes whole matrices so, to send fewer numbers; as an update of a frozen W it is LyCORIS's (Yeh et al.,
+    2023), which draws normal numbers.
 
     Identities: the loss sees either product alone, so W1aᵀ dW1a = dW1b W1bᵀ, and so for 2; and it does not see a row of
     M₁ grow as that of M₂ shrinks, so M₁ ⊙ dM₁ and M₂ ⊙ dM₂ have the same sums of rows, which are those of W1a ⊙ dW1a

@@ -28,8 +28,8 @@ class LoRA(Adapter):
         dA = Σₙ duₙ (m ⊙ x)ₙᵀ         (3)
         dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
 
-    The full dW is never formed. Kept are u, and m ⊙ x where A is trained. B starts at zero, so that a fresh adapter
-    leaves its layer as it is; `starts/` has other starts.
+    Products beside the base's: 2 forward, 4 backward. The full dW is never formed. Kept are u, and m ⊙ x where A is
+    trained. B starts at zero, so that a fresh adapter leaves its layer as it is; `starts/` has other starts.
 
     Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
     """

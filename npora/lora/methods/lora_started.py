@@ -30,8 +30,7 @@ class StartedLoRA(LoRA):
         dA = Σₙ duₙ (m ⊙ x)ₙᵀ                       (3)
         dx = Wᵀ dy + A₀ᵀ du₀ + m ⊙ (Aᵀ du)          (4)
 
-    A₀ and B₀ are constants. They cost two products forward and two backward beside LoRA's two and four, each of x with
-    r columns; kept is what LoRA keeps, u and m ⊙ x.
+    A₀ and B₀ are constants. Products beside the base's: 4 forward, 6 backward. Kept is what LoRA keeps, u and m ⊙ x.
 
     The file has the plain LoRA of rank 2r that this is, A′ = [A; A₀] and B′ = [B, −B₀]: see `starts/doubled.py`.
 

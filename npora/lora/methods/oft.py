@@ -72,7 +72,7 @@ class OFT(Adapter):
         dx = R dz              (2)
         dq = dQ − dQᵀ          (3)   above the diagonal, with dQ from `cayley.py`
 
-    Beside the layer's own there are a product with i/k columns forward and two backward, and some of single blocks.
+    Products beside the base's: 0 forward, 0 backward; of blocks, one forward and two backward, and some of single ones.
     Kept is x, where Q is trained. Q starts as 0, so that a fresh adapter leaves its layer as it is.
 
     It is good where what a model can do is to stay, as where it draws. The paper has the exact form; PEFT's default is

@@ -56,7 +56,8 @@ class RoAd(Adapter):
         dα = cos θ ⊙ dc + sin θ ⊙ ds                                (3)
         dθ = α ⊙ (cos θ ⊙ ds − sin θ ⊙ dc)                          (4)   each over all that share it
 
-    There is no product beside the layer's own. Kept is z, where θ or α is trained. Merged, W′ = R W and b′ = R b.
+    Products beside the base's: 0 forward, 0 backward. Kept is z, where θ or α is trained. Merged, W′ = R W and b′ = R
+    b.
 
     With one θ and one α to a pair, R is α times a rotation of it: ‖y‖ = |α| ‖z‖ pair by pair, whatever θ is.
 

@@ -61,7 +61,8 @@ class VeRA(Adapter):
         dd = Σₙ dwₙ ⊙ uₙ              (3)
         dx = Wᵀ dy + m ⊙ Aᵀ (d ⊙ dw)  (4)
 
-    Kept are u and v. b starts at zero, so that a fresh adapter leaves its layer as it is.
+    Products beside the base's: 2 forward, 2 backward. Kept are u and v. b starts at zero, so that a fresh adapter
+    leaves its layer as it is.
 
     Identity: the loss cannot see b → c b, d → d / c, so bᵀ db = dᵀ dd.
 
