@@ -78,9 +78,9 @@ class Adapter(Readable):
         a layer at the path `dense`
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
+    replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
     calls_alone : whether forward asks its base for base(x), and beside that for sizes and dtype alone. A layer with
         adapters on it can then be its base, and of several that are active no matrix is formed
-    replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
 
     dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
 
@@ -92,8 +92,8 @@ class Adapter(Readable):
     samples: ClassVar[Mapping[str, Mapping[str, Any]]]
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
     adds: ClassVar[bool] = False
-    calls_alone: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
+    calls_alone: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 

@@ -25,7 +25,7 @@ cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.repl
 
 class Turned(Module):
     def __init__(self) -> None:
-        self.dense = Conv1D(5, 4, rng=1, dtype=np.float64)
+        self.dense = Conv1D(5, 3, rng=1, dtype=np.float64)
 
     def forward(self, x: Any, rng: Any = None) -> Any:
         return self.dense(x, rng)
@@ -49,7 +49,7 @@ def test_of_each_rank_it_is_the_nearest_and_of_the_full_one_the_same(case: Metho
     W = model.lora_layers()[0][1].base_layer.matrix
     delta = model.lora_layers()[0][1].merged_linear().matrix - W
     _, sigma, _ = np.linalg.svd(delta)
-    for rank in (1, 2, 4):
+    for rank in range(1, len(sigma) + 1):
         found = save_as_lora(tmp_path / str(rank), model, rank)
         config, state = found
         assert type(config) is LoraConfig and config.r == config.lora_alpha == rank
@@ -60,7 +60,7 @@ def test_of_each_rank_it_is_the_nearest_and_of_the_full_one_the_same(case: Metho
         again = PeftModel.from_pretrained(base(), tmp_path / str(rank))
         np.testing.assert_allclose(again.merge_and_unload().dense.matrix - W, product, rtol=0, atol=1e-12)
     if not found.changed_biases:
-        again = PeftModel.from_pretrained(base(), tmp_path / "4")
+        again = PeftModel.from_pretrained(base(), tmp_path / str(len(sigma)))
         np.testing.assert_allclose(again(drawn(0, 4, 5))[0], model(drawn(0, 4, 5))[0], rtol=0, atol=1e-11)
 
 

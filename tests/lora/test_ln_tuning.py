@@ -95,7 +95,7 @@ def test_an_adapter_is_switched_merged_saved_and_loaded_beside_one_of_lora(tmp_p
 def test_two_on_one_norm_are_not_merged_and_nothing_is_changed() -> None:
     model = get_peft_model(tiny_bert(), CONFIG)
     model.add_adapter("second", CONFIG)
-    with pytest.raises(ValueError, match="'default' replaces what it is on, and cannot be merged with others"):
+    with pytest.raises(ValueError, match="'default' replaces what it is on, and cannot be there with others"):
         model.merge_adapter(["default", "second"])
     model.merge_adapter(["second"])
 

@@ -207,3 +207,23 @@ def test_a_training_that_is_resumed_is_the_unbroken_one(tmp_path: Path, start: s
     shutil.rmtree(tmp_path / "checkpoint-4")
     assert logits(run(tmp_path, True)) == logits(whole)
     assert logits(PeftModel.from_pretrained(tiny_bert(), tmp_path / "checkpoint-4")) == logits(whole)
+
+
+@pytest.mark.parametrize("combination, rank", [("cat", 6), ("svd", 4), ("linear", None)])
+def test_adapters_with_kept_starts_are_combined_as_what_they_change(combination: str, rank: int | None) -> None:
+    """A kept start is a plain LoRA of rank 2r; only one of the same rank can be added to it, factor by factor."""
+    model = trained(get_peft_model(tiny_bert(dtype=np.float64), config("pissa")))
+    model.add_adapter("plain", LoraConfig(r=2 if rank else 3, target_modules=["query", "value"]))
+    for name, parameter in model.adapter_parameters("plain").items():
+        parameter.data = np.random.default_rng(len(name)).standard_normal(parameter.shape)
+    if rank is None:
+        with pytest.raises(ValueError, match="combines adapters of one rank; got 4, 3"):
+            model.add_weighted_adapter(["default", "plain"], [0.5, 2.0], "sum", combination_type=combination)
+        return
+    model.add_weighted_adapter(["default", "plain"], [0.5, 2.0], "sum", combination_type=combination)
+    assert model.peft_config["sum"].r == rank
+    for _, layer in model.lora_layers():
+        expected = 0.5 * layer.get_delta_weight("default") + 2 * layer.get_delta_weight("plain")
+        U, S, V = np.linalg.svd(expected)
+        best = (U[:, :rank] * S[:rank]) @ V[:rank]
+        np.testing.assert_allclose(layer.get_delta_weight("sum"), best, rtol=0, atol=1e-11)

@@ -44,7 +44,7 @@ class Net(Module):
     """Two layers, each the `dense` of its part."""
 
     def __init__(self, dtype: Any = np.float64) -> None:
-        self.first, self.second = Part(5, 8, dtype), Part(8, 4, dtype)
+        self.first, self.second = Part(5, 4, dtype), Part(4, 8, dtype)
 
     def forward(self, x: Array, rng: Any = None) -> Any:
         z, back_first = self.first(x, rng)

@@ -58,9 +58,10 @@ class StartedLoRA(LoRA):
         start = start_of(getattr(config, "init_lora_weights", True))
         return super().fits(config, base) and start is not None and start.is_kept
 
-    def factored(self) -> Factors | None:
-        A, B, A0, B0 = self.theta
-        return Factors(self.s, np.concatenate([B, -B0], axis=1), np.concatenate([A, A0]))  # [o,2r], [2r,i]
+    def factored(self) -> Factors:
+        """Return s, [B, −B₀], [A; A₀]: the plain LoRA of rank 2r that this is."""
+        B = np.concatenate([self.B.data, -self.B0.data], axis=1)  # [o,r] → [o,2r]
+        return Factors(self.s, B, np.concatenate([self.A.data, self.A0.data]))  # [r,i] → [2r,i]
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         A, B, A0, B0, s = self.A.data, self.B.data, self.A0.data, self.B0.data, self.s
