@@ -66,7 +66,7 @@ class Adapted(Module):
         names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
         if self.disable_adapters or not names:
             return self.base_layer(x)
-        self._check_that_none_replaces(names)
+        self.check_that_none_replaces(names)
         active = [self.adapters[name] for name in names]
         return several.forward(x, self.base_layer, [(one, active_rng(self, one.dropout_p, rng)) for one in active])
 
@@ -137,7 +137,7 @@ class Adapted(Module):
         names = self.active_adapters if names is None else names
         return [name for name in dict.fromkeys(names) if name in self.adapters]
 
-    def _check_that_none_replaces(self, names: Sequence[str]) -> None:
+    def check_that_none_replaces(self, names: Sequence[str]) -> None:
         """Raise ValueError where one of several adapters stands in the place of W and b."""
         if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
             raise ValueError(f"adapter '{first}' replaces what it is on, and cannot be there with others: use it alone")
@@ -168,7 +168,7 @@ class Adapted(Module):
         Raises ValueError with safe_merge, where one is not finite.
         """
         base = self.base_layer
-        self._check_that_none_replaces(names)
+        self.check_that_none_replaces(names)
         W, b0 = base.matrix, None if base.bias is None else base.bias.data
         b = b0
         steps = several.composed(W, b0, [self.adapters[name] for name in names], base.dtype)

@@ -38,10 +38,8 @@ class Switching(Adapters):
                 if path in whole:
                     raise ValueError(f"adapters '{whole[path]}' and '{name}' both train {path} whole: activate one")
                 whole[path] = name
-        for path, layer in self.lora_layers() if len(names) > 1 else ():
-            here = layer.on_this_layer(names)
-            if len(here) > 1 and (first := next((name for name in here if layer.adapters[name].replaces), None)):
-                raise ValueError(f"adapters {', '.join(here)} are on {path}, and '{first}' replaces it: activate one")
+        for _, layer in self.lora_layers():
+            layer.check_that_none_replaces(layer.on_this_layer(names))
         for name, config in self.peft_config.items():
             self._requires_grad(name, name in names and not (inference_mode or config.inference_mode))
         for module in self._switches():

@@ -104,17 +104,12 @@ class Weighted(Merging):
                     mine.data = theirs.data.copy()
 
     def _combined_rank(self, names: Sequence[str], combination: str, svd_rank: int | None) -> int:
-        ranks = [max(_highest_rank(self.peft_config[name]), *self._ranks(name)) for name in names]
+        ranks = [_highest_rank(self.peft_config[name]) for name in names]
         if combination in ELEMENTWISE and len(set(ranks)) > 1:
             raise ValueError(
                 f"{combination} combines adapters of one rank; got {', '.join(map(str, ranks))}: use cat or svd"
             )
         return sum(ranks) if combination == "cat" else svd_rank or max(ranks)
-
-    def _ranks(self, name: str) -> list[int]:
-        """Return the ranks of an adapter's layers, where it is plain LoRA."""
-        parts = [layer.adapters[name].factored() for _, layer in self.lora_layers() if name in layer.adapters]
-        return [0, *(len(part.A) for part in parts if part is not None)]
 
     def _whole(self, names: Sequence[str]) -> dict[str, str]:
         """Return the adapter that trains each module which one of these trains whole."""

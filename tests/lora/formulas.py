@@ -17,7 +17,6 @@ def scaled(config: LoraConfig) -> float:
 # W′ and b′ of each method, from W, the base's own W₀, b, the tensors and the config.
 FORMULAS: dict[str, Any] = {
     "LoRA": lambda W, W0, b, t, c: (W + scaled(c) * t["B"] @ t["A"], b),
-    "StartedLoRA": lambda W, W0, b, t, c: (W + scaled(c) * (t["B"] @ t["A"] - t["B0"] @ t["A0"]), b),
     "HRA": lambda W, W0, b, t, c: (
         W @ np.linalg.multi_dot([np.eye(len(u)) - 2 * np.outer(u, u) / (u @ u) for u in t["U"].T]),
         b,

@@ -25,7 +25,7 @@ cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.repl
 
 class Turned(Module):
     def __init__(self) -> None:
-        self.dense = Conv1D(5, 4, rng=1, dtype=np.float64)
+        self.dense = Conv1D(5, 3, rng=1, dtype=np.float64)
 
     def forward(self, x: Any, rng: Any = None) -> Any:
         return self.dense(x, rng)

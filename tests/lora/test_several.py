@@ -156,7 +156,7 @@ def test_what_replaces_its_layer_is_not_active_beside_another() -> None:
     model = PeftModel(Normed(), LNTuningConfig(target_modules=["norm"]), "first")
     model.add_adapter("second", LNTuningConfig(target_modules=["norm"]))
     model.add_adapter("third", LoraConfig(target_modules=["dense"]))
-    with pytest.raises(ValueError, match="adapters first, second are on norm, and 'first' replaces it"):
+    with pytest.raises(ValueError, match="'first' replaces what it is on"):
         model.set_adapter(["third", "first", "second"])
     model.set_adapter(["third", "second"])
     assert model.active_adapters == ["third", "second"]
