@@ -31,6 +31,7 @@ from npora.lora.match import target_paths
 from npora.lora.merging import Merging
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.starts.doubled import kept_start
 from npora.nn.linear import Linear
 
 
@@ -148,7 +149,8 @@ class Weighted(Merging):
 
 
 def _highest_rank(config: PeftConfig) -> int:
-    return max([getattr(config, "r", 0), *(getattr(config, "rank_pattern", None) or {}).values()])
+    highest = max([getattr(config, "r", 0), *(getattr(config, "rank_pattern", None) or {}).values()])
+    return highest if kept_start(config) is None else 2 * highest
 
 
 def _of_layer(
