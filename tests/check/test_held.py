@@ -14,6 +14,7 @@ from npora.check import taylor_test
 from npora.check.planted.planting import planted
 from npora.lora import LoRALinear
 from npora.nn import Conv1D, Linear, Module, Parameter, held, holding
+from npora.nn.grad_mode import within
 from npora.nn.module import Array
 from tests.tiny import spread, tiny_bert
 
@@ -34,7 +35,7 @@ class Loose(Module):
         self.layer = layer
 
     def forward(self, x: Array) -> Any:
-        with holding({}, x.dtype):
+        with within(replay=lambda name, f: f()):
             return self.layer(x)
 
 
@@ -83,7 +84,7 @@ def test_a_function_holds_as_a_layer_does_and_each_value_apart(method: str) -> N
     assert not gradcheck(lambda x: (by_length(x)[0], lambda dy: 1.01 * by_length(x)[1](dy)), X, method=method).ok
 
     def loose(x: Array) -> Any:
-        with holding({}, x.dtype):
+        with within(replay=lambda name, f: f()):
             return by_length(x)
 
     assert not gradcheck(loose, X, method=method).ok
@@ -130,6 +131,15 @@ def test_where_a_check_takes_steps_it_holds_what_is_there() -> None:
     assert set(used) == {float(np.sqrt(13.0))}
     report = gradcheck(Scaled(), OTHER[0, :, :2], method="central", steps=2)
     assert report.ok and len(set(used)) == 3
+
+
+def test_a_block_within_another_holds_what_that_one_does() -> None:
+    outer, inner = dict[tuple[str, int], Array](), dict[tuple[str, int], Array]()
+    for value in (1.0, 2.0):
+        inner.clear()
+        with holding(outer, np.float64), holding(inner, np.float64):
+            assert held("n", lambda value=value: np.array([value])) == 1  # type: ignore[misc]
+    assert outer == inner == {("n", 0): 1}
 
 
 def test_outside_a_check_the_value_is_the_points_own() -> None:
