@@ -27,7 +27,8 @@ def hotswap_adapter(
     Raises
     ------
     As load_adapter; RuntimeError where the adapter is merged, ValueError where it trains biases of the base, or where
-    another active adapter trains the same module whole. Nothing is then changed.
+    another active adapter trains the same module whole, or has a layer that one of the two replaces. Nothing is then
+    changed.
     """
     idle = {key: value for key, value in where.items() if key not in _WHERE}
     refuse_others("hotswap_adapter", {"torch_device": torch_device, **idle}, _WHERE, ("torch_device",))
@@ -44,6 +45,12 @@ def hotswap_adapter(
     if clash := [path for path in model._saved_paths(new) if path in shared and adapter_name in active]:
         model.delete_adapter(new)
         raise ValueError(f"the adapter trains {clash[0]} whole, and so does '{shared[clash[0]]}', which is active too")
+    try:
+        for _, layer in model.lora_layers() if adapter_name in active else ():
+            layer.check_that_none_replaces(layer.on_this_layer([*others, new]))
+    except ValueError:
+        model.delete_adapter(new)
+        raise
     model._active = others
     model.delete_adapter(adapter_name)
     model.rename_adapter(new, adapter_name)

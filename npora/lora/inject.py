@@ -12,6 +12,7 @@ from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods import method_of
+from npora.lora.mixed import BASE
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.nn.init import Source, Unset
 from npora.nn.linear import Conv1D, Linear
@@ -19,9 +20,11 @@ from npora.nn.module import Module, Parameter
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for a name that could not be a key of the module or a directory."""
-    if not name or not all(c.isalnum() or c in "_-" for c in name):
+    """Raise ValueError for a name that could not be a key of the module or a directory, or that means the base."""
+    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "_-" for c in name):
         raise ValueError(f"an adapter's name is made of letters, digits, _ and -; got {name!r}")
+    if name == BASE:
+        raise ValueError(f"adapter_names call the base {BASE}: give the adapter another name")
 
 
 def inject(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,20 @@ class PeftModel(Weighted):
     def generate(self, *args: Any, **options: Any) -> Array:
         """Call the base model's `generate`, with the active adapters, or with `adapter_names`, one for each prompt.
 
-        Raises AttributeError where the base has none; with adapter_names, as a call of the model does.
+        Raises AttributeError where the base has none; with adapter_names, as a call of the model does, and ValueError
+        for `prefix_allowed_tokens_fn` and `streamer`, which are told of prompts by their place in the batch.
         """
         base: Any = self.base_model.model
         if (adapter_names := options.pop("adapter_names", None)) is None:
             return np.asarray(base.generate(*args, **options))
-        names = self._checked_rows(adapter_names, args, options)
-        rows, texts = by_adapter(names, base.generate, args, options)
+        for name in ("prefix_allowed_tokens_fn", "streamer"):
+            if options.get(name) is not None:
+                raise ValueError(f"{name} goes by the places of prompts in a batch, and adapter_names divide it: "
+                                 "generate with one adapter at a time")  # fmt: skip
+        prompts: dict[str, Any] = {name: options[name] for name in ("input_ids", "attention_mask") if name in options}
+        others = {name: value for name, value in options.items() if name not in prompts}  # as suppress_tokens is
+        names = self._checked_rows(adapter_names, args, prompts)
+        rows, texts = by_adapter(names, partial(base.generate, **others), args, prompts)
         settings = (getattr(base, "generation_config", None), base.config)
         pads = [options.get("pad_token_id"), *(getattr(one, "pad_token_id", None) for one in settings)]
         ends = [options.get("eos_token_id"), *(getattr(one, "eos_token_id", None) for one in settings)]

@@ -84,6 +84,8 @@ def create_lorafa_optimizer(
     ------
     ValueError: no layer has LoRA with this scale.
     """
+    if r < 1:
+        raise ValueError(f"r is the rank of the model's LoRA, at least 1; got {r}")
     scales = {lora_alpha / r: False, lora_alpha / math.sqrt(r): True}
     groups: list[dict[str, Any]] = []
     taken: set[int] = set()

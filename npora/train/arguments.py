@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import InitVar, dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "sgd")  #
 PLATEAU = "reduce_lr_on_plateau"
 _STRATEGIES = ("no", "steps", "epoch")
 ON_NONFINITE = ("stop", "skip")
+_YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _CHOICES = {
     "eval_strategy": _STRATEGIES, "save_strategy": (*_STRATEGIES, "best"), "logging_strategy": _STRATEGIES,
     "lr_scheduler_type": (*SCHEDULES, PLATEAU), "optim": OPTIMIZERS,
@@ -54,6 +55,13 @@ def _with_foreign_names(cls: _Class) -> _Class:
 
     type.__setattr__(cls, "__init__", __init__)
     return cls
+
+
+def _number(text: str) -> float | None:
+    try:
+        return value if math.isfinite(value := float(text)) else None
+    except ValueError:
+        return None
 
 
 @_with_foreign_names
@@ -166,7 +174,10 @@ class TrainingArguments(Readable):
             self.warmup_steps = self.warmup_steps or warmup_ratio
         if self.eval_steps is None:
             self.eval_steps = self.logging_steps
-        for name in _COUNTS:
+        written = [
+            name for name in ("generation_max_length", "generation_num_beams") if getattr(self, name) is not None
+        ]
+        for name in (*_COUNTS, *written):
             value = getattr(self, name)
             self._require(type(value) is int and value >= 1, f"{name} must be a whole number of at least 1", value)
         self._require(type(self.tokens_at_once) is int and self.tokens_at_once >= 0,
@@ -216,6 +227,8 @@ class TrainingArguments(Readable):
                           "class_weights must be a number for each class, or 'balanced'",
                           self.class_weights)  # fmt: skip
             return
+        self._require(not isinstance(self.class_weights, Mapping | Set),
+                      "class_weights must be a list, in the order of the classes", self.class_weights)  # fmt: skip
         self.class_weights = [float(weight) for weight in self.class_weights]
         some = len(self.class_weights) > 1 and min(self.class_weights) >= 0
         self._require(some and 0 < sum(self.class_weights) < math.inf,
@@ -244,18 +257,22 @@ class TrainingArguments(Readable):
 
     def optim_options(self) -> dict[str, Any]:
         """What optim_args says, of an optimiser that takes some."""
-        pairs = [pair.partition("=") for pair in (self.optim_args or "").replace(" ", "").split(",") if pair]
+        told = self.optim_args or ""
+        self._require(isinstance(told, str), "optim_args is a text, as 'momentum=0.9'", told)
+        pairs = [pair.partition("=") for pair in told.replace(" ", "").split(",") if pair]
         said = {name: value for name, _, value in pairs}
         names = ("momentum", "dampening", "nesterov") if self.optim == "sgd" else ("loraplus_lr_ratio",)
         self._require(said.keys() <= set(names),
                       f"optim_args of {self.optim} may be {', '.join(names)}; learning_rate, weight_decay "
                       "and adam_… have names of their own", self.optim_args)  # fmt: skip
-        if ratio := said.get("loraplus_lr_ratio"):
-            self._require(float(ratio) >= 1, "loraplus_lr_ratio must be at least 1", ratio)
-        return {
-            name: value.lower() in ("true", "1", "yes") if name == "nesterov" else float(value)
-            for name, value in said.items()
-        }
+        options: dict[str, Any] = {}
+        for name, value in said.items():
+            known = _YES_OR_NO.get(value.lower()) if name == "nesterov" else _number(value)
+            kind = "true or false" if name == "nesterov" else "a finite number"
+            self._require(known is not None, f"optim_args: {name} must be {kind}", self.optim_args)
+            options[name] = known
+        self._require(options.get("loraplus_lr_ratio", 1) >= 1, "loraplus_lr_ratio must be at least 1", self.optim_args)
+        return options
 
     def _check_best(self) -> None:
         self._require(self.eval_strategy != "no" and self.save_strategy in (self.eval_strategy, "best"),

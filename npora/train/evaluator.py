@@ -67,9 +67,10 @@ class Evaluator:
             self._tell("on_evaluate", metrics=metrics)
         return metrics
 
-    def _refuse_an_evaluation_without_labels(self) -> None:
+    def _refuse_a_vain_evaluation(self) -> None:
         """Raise now what evaluate() would raise after an epoch, as far as the first rows tell."""
         if self.args.eval_strategy != "no" or self.args.eval_on_start:
+            writer(self.model, self.args, {}, self._batches.pad_token_id())
             several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {"": self.eval_dataset}
             for data in several.values():
                 rows = check_dataset(data, "eval_dataset")
@@ -110,8 +111,16 @@ class Evaluator:
         self.callback_handler.given["eval_dataloader"] = loader
         metrics = self.compute_metrics if keep_logits else None
         after_batch = partial(self._tell, "on_prediction_step")
-        write = writer(self.model, self.args, gen_kwargs, self._batches.pad_token_id()) if keep_logits else None
-        return measure(self.objective(), loader, after_batch, metrics, self._preprocess, keep_logits, write)
+        write = writer(self.model, self.args, gen_kwargs, self._batches.pad_token_id())  # refuses what it cannot do
+        return measure(
+            self.objective(),
+            loader,
+            after_batch,
+            metrics,
+            self._preprocess,
+            keep_logits,
+            write if keep_logits else None,
+        )
 
     def objective(self) -> Module:
         """What training and evaluation call: the model, with the loss that is asked for."""

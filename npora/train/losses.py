@@ -42,7 +42,8 @@ def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | 
         if data is None:
             raise ValueError("class_weights='balanced' counts the labels of train_dataset, and there is none")
         rows = (data[i] for i in range(len(data)))
-        labels = [next(row[name] for name in LABELS if row.get(name) is not None) for row in rows]
+        found = [next((row[name] for name in LABELS if row.get(name) is not None), None) for row in rows]
+        labels = [label for label in found if label is not None]
         weights = balanced_weights(labels, int(base.config.num_labels))
     return WithLoss(model, ClassificationLoss(args.label_smoothing_factor, weights, isinstance(base, ForCausalLM)))
 

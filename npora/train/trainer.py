@@ -160,7 +160,7 @@ class Trainer(Evaluator, Methods, Readable):
         args, model = self.args, self.model
         data = check_dataset(self.train_dataset, "train_dataset")
         check_trainable(model)
-        self._refuse_an_evaluation_without_labels()
+        self._refuse_a_vain_evaluation()
         if args.steps(len(data))[0] == 0:
             raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} rows: the batch is larger")
         with ExitStack() as stack:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npora import HiraConfig, LoraConfig, PeftModel, get_peft_model
+from npora import HiraConfig, LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from npora.lora import PeftConfig, hotswap_adapter
 from npora.nn.module import Array
 from tests.lora.test_several import X, without_heads
 from tests.lora.test_two_adapters import Net
 from tests.properties.strategies import normal
+from tests.tiny import tiny_bert
 
 CONFIGS: dict[str, PeftConfig] = {
     "another rank and scale": LoraConfig(r=5, lora_alpha=1, target_modules=["lower", "upper"]),
@@ -89,3 +90,17 @@ def test_what_cannot_be_swapped_leaves_the_model_as_it_was(tmp_path: Path) -> No
     biased = get_peft_model(Net(), LoraConfig(target_modules=["lower"], bias="all"))
     with pytest.raises(ValueError, match="trains biases of the base"):
         hotswap_adapter(biased, tmp_path, "default")
+
+
+def test_what_replaces_a_layer_is_not_swapped_in_beside_another(tmp_path: Path) -> None:
+    model = get_peft_model(tiny_bert(), LoraConfig(r=1, target_modules=["query"]))
+    model.add_adapter("norms", LNTuningConfig(target_modules=["LayerNorm"]))
+    model.save_pretrained(tmp_path, selected_adapters=["norms"])
+    model.add_adapter("others", LoraConfig(r=1, target_modules=["key"]))
+    model.set_adapter(["norms", "others"])
+    ids = np.array([[3, 4, 9]])
+    before = [name for name, _ in model.named_parameters()], model(input_ids=ids)[0].logits.tobytes()
+    with pytest.raises(ValueError, match="'norms' replaces what it is on"):
+        hotswap_adapter(model, tmp_path / "norms", "others")
+    assert ([name for name, _ in model.named_parameters()], model(input_ids=ids)[0].logits.tobytes()) == before
+    assert list(model.peft_config) == ["default", "norms", "others"] and model.active_adapters == ["norms", "others"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -104,6 +105,26 @@ def test_each_prompt_is_continued_by_its_adapter_alone(options: dict[str, Any]) 
     assert output.logits.shape[:2] == ids.shape and np.isfinite(output.loss)
 
 
+def test_options_that_are_lists_are_the_same_for_every_prompt() -> None:
+    model, names, ids = decoder(), ["second", "first"], IDS[:2]
+    plain = model.generate(ids, adapter_names=names, max_new_tokens=4, pad_token_id=0)
+    suppressed = plain[:, 5].tolist()
+    assert suppressed[0] != suppressed[1]
+    options: list[dict[str, Any]] = [
+        {"suppress_tokens": suppressed}, {"bad_words_ids": [[token] for token in suppressed]},
+        {"eos_token_id": suppressed[::-1]},
+    ]  # fmt: skip
+    for option in options:
+        options_now = {"max_new_tokens": 4, "pad_token_id": 0, **option}
+        found = model.generate(input_ids=ids, adapter_names=names, **options_now)
+        for row, name in enumerate(names):
+            expected = alone(model, name, partial(model.generate, ids[row : row + 1], **options_now))[0]
+            assert found[row, : len(expected)].tolist() == expected.tolist() and not found[row, len(expected) :].any()
+    for name in ("prefix_allowed_tokens_fn", "streamer"):
+        with pytest.raises(ValueError, match=f"{name} goes by the places of prompts"):
+            model.generate(ids, adapter_names=names, **{name: print})
+
+
 def test_shorter_texts_are_filled_up_in_their_places() -> None:
     short, long = np.array([[1, 2], [3, 4]]), np.array([[5, 6, 7], [8, 9, 9]])
     rows = [np.array([1]), np.array([0])]
@@ -127,6 +148,9 @@ def test_what_acts_in_a_thread_acts_in_no_other_and_no_longer_than_its_block() -
 
 def test_what_has_no_meaning_is_refused() -> None:
     model = without_heads()
+    for name in ("__base__", 3, None):
+        with pytest.raises(ValueError, match=r"give the adapter another name|is made of letters"):
+            model.rename_adapter("third", name)  # type: ignore[arg-type]
     for names, error in ((["first"], "6 rows, 1 names"), ([], "6 rows, 0 names"), (["x"] * 6, "no adapter 'x'")):
         with pytest.raises(ValueError, match=error):
             model(X, adapter_names=names)

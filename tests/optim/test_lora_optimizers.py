@@ -113,3 +113,5 @@ def test_another_scale_than_the_models_is_refused(options: dict[str, Any]) -> No
         create_lorafa_optimizer(model_of(), **options, lr=0.1)
     with pytest.raises(ValueError, match="layers are none"):
         create_lorafa_optimizer(tiny_bert(), 2, 6, lr=0.1)
+    with pytest.raises(ValueError, match="r is the rank of the model's LoRA, at least 1; got 0"):
+        create_lorafa_optimizer(model_of(), 0, 6, lr=0.1)

@@ -176,6 +176,9 @@ def test_what_has_no_classes_or_others_is_refused(tmp_path: Path) -> None:
         Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), ROWS, compute_loss_func=print).train()
     with pytest.raises(ValueError, match="'balanced' counts the labels of train_dataset, and there is none"):
         Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced")).evaluate(ROWS)
-    for bad in ("equal", [1], [1, -1], [0, 0], [1, float("nan")]):
+    unlabelled = [{"input_ids": row["input_ids"]} for row in ROWS]
+    with pytest.raises(ValueError, match="training needs labels"):
+        Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), unlabelled).train()
+    for bad in ({0: 1.0, 1: 2.0, 2: 3.0}, {1.0, 2.0, 3.0}, "equal", [1], [1, -1], [0, 0], [1, float("nan")]):
         with pytest.raises(ValueError, match="class_weights must be"):
             arguments(tmp_path, class_weights=bad)

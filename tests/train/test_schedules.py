@@ -89,6 +89,14 @@ def test_sgd_has_the_options_of_optim_args_and_a_wrong_one_is_refused() -> None:
     for optim, said in (("sgd", "beta=1"), ("sgd", "weight_decay=0.1"), ("adamw_torch", "momentum=0.9")):
         with pytest.raises(ValueError, match=f"optim_args of {optim} may be .*; got '{said}'"):
             TrainingArguments(optim=optim, optim_args=said)
+    unread = [("adamw_torch", f"loraplus_lr_ratio{value}") for value in ("", "=", "=x", "=inf", "=nan")]
+    for optim, said in [*unread, ("sgd", "momentum=x"), ("sgd", "nesterov"), ("sgd", "nesterov=perhaps")]:
+        with pytest.raises(
+            ValueError, match=f"optim_args: [a-z_]+ must be (a finite number|true or false); got '{said}'"
+        ):
+            TrainingArguments(optim=optim, optim_args=said)
+    with pytest.raises(ValueError, match="optim_args is a text"):
+        TrainingArguments(optim_args={"loraplus_lr_ratio": 16})  # type: ignore[arg-type]
 
 
 class Rates(TrainerCallback):
@@ -122,5 +130,5 @@ def test_b_has_its_own_rate_through_the_whole_schedule(tmp_path: Path, kind: dic
 
 
 def test_a_ratio_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"loraplus_lr_ratio must be at least 1; got '0.5'"):
+    with pytest.raises(ValueError, match=r"loraplus_lr_ratio must be at least 1; got 'loraplus_lr_ratio=0.5'"):
         TrainingArguments("out", optim_args="loraplus_lr_ratio=0.5")

@@ -59,3 +59,15 @@ def test_options_that_nobody_uses_and_models_that_write_behind_their_rows_are_re
         evaluator(tmp_path, tiny_peft()).predict(ROWS)
     with pytest.raises(TypeError, match="num_beams: options of generate need predict_with_generate"):
         Seq2SeqTrainer(made("t5"), Seq2SeqTrainingArguments(str(tmp_path))).predict(PAIRS, num_beams=2)
+    with pytest.raises(TypeError, match="num_beams: options of generate need predict_with_generate"):
+        Seq2SeqTrainer(made("t5"), Seq2SeqTrainingArguments(str(tmp_path))).evaluate(PAIRS, num_beams=2)
+    args = Seq2SeqTrainingArguments(str(tmp_path), predict_with_generate=True, eval_strategy="epoch")
+    model = tiny_peft()
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="predict_with_generate is for encoder-decoders"):
+        Seq2SeqTrainer(model, args, ROWS, ROWS, compute_metrics=lambda pair: {}).train()
+    assert all(array.tobytes() == before[name].tobytes() for name, array in model.state_dict().items())
+    for name in ("generation_max_length", "generation_num_beams"):
+        for bad in (0, -1, 2.0, True):
+            with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1"):
+                Seq2SeqTrainingArguments(str(tmp_path), **{name: bad})
