@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from npora.cli import main
+from npora.commands.labels import learn_classes
+from npora.commands.tasks import Classes, Columns
 from npora.data import read_examples, read_texts, read_tsv
 
 BAD: dict[str, tuple[bytes, list[str], list[str]]] = {
@@ -78,6 +81,40 @@ def test_a_good_file_is_said_to_be_good_with_its_classes(tmp_path: Path, capsys:
     assert main(["check-data", "--task", "causal-lm", str(text)]) == 1
     assert main(["check-data", str(tmp_path / "none.tsv")]) == 2
     assert main(["check-data", "--label-column", "kind", str(path)]) == 2  # of the whole file, and no row
+
+
+WHOLE: dict[str, tuple[str, list[str], str]] = {
+    "no rows": ("", [], "0 rows, and so nothing to learn"),
+    "one name": ("a\tred\nb\tred\n", [], "every row has the label red"),
+    "one number": ("a\t0\nb\t0\n", [], "every row has the label 0"),
+    "a gap": ("a\t0\nb\t2\n", [], "no row has the label 1, though one has 2: pass --num-labels 3"),
+    "too few names": ("a\tred\nb\tgreen\n", ["--num-labels", "3"], "has 2 classes (green, red), --num-labels 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_what_is_wrong_with_the_rows_as_a_whole_is_said_as_finetune_says_it(
+    kind: str, tmp_path: Path, capsys: Any
+) -> None:
+    content, more, expected = WHOLE[kind]
+    path = tmp_path / "a.tsv"
+    path.write_text(f"sentence\tlabel\n{content}")
+    assert main(["check-data", str(path), *more]) == 1
+    out = capsys.readouterr().out
+    assert expected in out and out.endswith("1 faults\n")
+    with pytest.raises(ValueError, match="has no rows" if kind == "no rows" else re.escape(expected)):
+        learn_classes(str(path), Columns(), Classes(int(more[1]) if more else None), {})
+
+
+def test_what_is_asked_for_is_what_finetune_can_learn(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("sentence\tlabel\na\t0\nb\t2\n")
+    assert main(["check-data", str(path), "--num-labels", "3"]) == 0
+    assert main(["check-data", str(path), "--problem-type", "regression"]) == 0
+    assert capsys.readouterr().out.endswith(f"{path}: 2 rows, all good\n")
+    for more, message in ((["0"], "must be at least 1"), (["2", "--problem-type", "regression"], "learns one number")):
+        assert main(["check-data", str(path), "--num-labels", *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_lines_may_end_in_a_carriage_return_alone(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def test_a_method_learns_and_its_adapter_predicts(
         ("lokr", ("decompose_factor",), "'decompose_factor' is no FIELD=VALUE of this method; its fields: r, alpha"),
         ("adalora", ("total_step=9",), "'total_step=9' is no FIELD=VALUE of this method"),
         ("lokr", ("mini_r=3",), "'mini_r=3' is no FIELD=VALUE of this method"),
+        ("lora", ("r=4", "--r", "2"), "r is said by --method, --r, --lora-alpha or --lora-dropout already"),
+        ("dora", ("use_dora=false",), "use_dora is said by --method"),
+        ("adalora", ("init_r=4", "--r", "2"), "init_r is said by --method, --r"),
         ("lokr", ("decompose_factor=half",), "decompose_factor must be a whole number; got 'half'"),
     ],
 )

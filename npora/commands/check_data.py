@@ -1,4 +1,5 @@
-"""Say what is wrong in a file of examples: each row that finetune could not use, with its line.
+"""Say what is wrong in a file of examples: each row that finetune could not use, with its line, or else what it could
+not learn from the rows as a whole.
 
 The exit code is 0 where every row is good, and 1 where one is not.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
+from npora.commands.labels import count_classes, settled
 from npora.commands.rows import add_columns, columns, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes
 from npora.models.config import PROBLEM_TYPES
@@ -34,16 +36,21 @@ def run(options: argparse.Namespace) -> int:
         bad += 1
         print(error)
 
-    classes = Classes(options.num_labels, problem_type=options.problem_type)
+    classes = settled(Classes(options.num_labels, problem_type=options.problem_type))
     rows = task.read(options.file, columns(options, task, {}), classes, told)
-    good = f"{options.file}: {len(rows):,} rows"
-    if not bad and task.name == "classification" and classes.problem_type is None and options.num_labels != 1:
-        names = {number: name for name, number in (rows.label2id or {}).items()}
-        counted = sorted(Counter(rows["label"]).items())
-        shown = ", ".join(f"{names.get(label, label)}: {count:,}" for label, count in counted[:_MOST_CLASSES])
-        good += f" of {len(counted)} classes ({shown}{', …' if len(counted) > _MOST_CLASSES else ''})"
-    elif not bad and not len(rows):
+    summary = f"{options.file}: {len(rows):,} rows"
+    if not bad and not len(rows):
         bad = 1
-        good += ", and so nothing to learn"
-    print(f"{good}; {bad:,} faults" if bad else f"{good}, all good")
+        summary += ", and so nothing to learn"
+    elif not bad and task.name == "classification" and classes.problem_type != "regression":
+        try:
+            count_classes(options.file, rows, classes)
+        except ValueError as error:
+            told(error)
+        if classes.problem_type is None:
+            names = {number: name for name, number in (rows.label2id or {}).items()}
+            counted = sorted(Counter(rows["label"]).items())
+            shown = ", ".join(f"{names.get(label, label)}: {count:,}" for label, count in counted[:_MOST_CLASSES])
+            summary += f" of {len(counted)} classes ({shown}{', …' if len(counted) > _MOST_CLASSES else ''})"
+    print(f"{summary}; {bad:,} faults" if bad else f"{summary}, all good")
     return 1 if bad else 0

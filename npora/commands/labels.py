@@ -23,30 +23,44 @@ def learn_classes(path: str, columns: Columns, asked: Classes, config: Mapping[s
     ------
     ValueError: as the reader; a file of one class; names in another number than asked for.
     """
-    task = TASKS["classification"]
+    task, asked = TASKS["classification"], settled(asked)
+    rows = read(task, path, columns, asked)
+    if asked.problem_type == "regression":
+        return asked, rows
+    known = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    number = count_classes(path, rows, asked)
+    if rows.label2id is None:
+        return replace(asked, num_labels=number, id2label=known if len(known) == number else None), rows
+    names = list(rows.label2id)
+    if set(names) <= set(known.values()):
+        classes = replace(asked, num_labels=len(known), id2label=known)
+        return classes, read(task, path, columns, classes)
+    return replace(asked, num_labels=number, id2label=dict(enumerate(names))), rows
+
+
+def settled(asked: Classes) -> Classes:
+    """Return what is asked for, where it is a regression as that of one number. Raises ValueError where it is nothing
+    that can be learnt."""
     if asked.num_labels is not None and asked.num_labels < 1:
         raise ValueError(f"--num-labels must be at least 1; got {asked.num_labels}")
-    if asked.num_labels == 1 or asked.problem_type == "regression":
-        if asked.num_labels not in (None, 1):
-            raise ValueError(f"a regression learns one number a row; --num-labels is {asked.num_labels}")
-        classes = Classes(1, problem_type="regression")
-        return classes, read(task, path, columns, classes)
-    known = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
-    rows = read(task, path, columns, asked)
+    if asked.num_labels != 1 and asked.problem_type != "regression":
+        return asked
+    if asked.num_labels not in (None, 1):
+        raise ValueError(f"a regression learns one number a row; --num-labels is {asked.num_labels}")
+    return Classes(1, problem_type="regression")
+
+
+def count_classes(path: str, rows: Dataset, asked: Classes) -> int:
+    """Return how many classes a file's rows have. Raises ValueError where there is one alone, where a number between
+    theirs is missing, and where names are others in number than asked for."""
     if rows.label2id is None:
-        number = _count(rows, asked, path)
-        return replace(asked, num_labels=number, id2label=known if len(known) == number else None), rows
+        return _count(rows, asked, path)
     names = list(rows.label2id)
     if asked.num_labels not in (None, len(names)):
         raise ValueError(f"{path} has {len(names)} classes ({', '.join(names)}), --num-labels {asked.num_labels}")
-    if set(names) <= set(known.values()):
-        classes = replace(asked, num_labels=len(known), id2label=known)
-        rows = read(task, path, columns, classes)
-    else:
-        classes = replace(asked, num_labels=len(names), id2label=dict(enumerate(names)))
     if len(names) == 1 and asked.problem_type != _SEVERAL:
         raise _single(path, names[0])
-    return classes, rows
+    return len(names)
 
 
 def _count(rows: Dataset, asked: Classes, path: str) -> int:

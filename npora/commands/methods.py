@@ -40,16 +40,21 @@ def config_of(options: argparse.Namespace, targets: list[str] | str | None, task
     kind, chosen = names()[options.method]
     known = [f.name for f in fields(kind) if f.type != "Unsupported"]
     given: dict[str, Any] = {}
+    said = dict(chosen)  # what an option says, and no other may
     for option, default in _OF_LORA.items():
-        value = getattr(options, option)
-        value = default if value is None and kind is LoraConfig else value
-        if value is not None:
-            given |= _fields(option, value, known, options.method)
+        if (value := getattr(options, option)) is not None:
+            said |= _fields(option, value, known, options.method)
+        elif kind is LoraConfig:
+            given[option] = default
     if "total_step" in known:
         given["total_step"] = sys.maxsize  # until the examples are counted
     shared = {f.name for f in fields(PeftConfig)} | {"total_step"}  # have options of their own, or follow
-    given |= _named(options.method_options or (), [name for name in known if name not in shared])
-    return kind(target_modules=targets, task_type=task_type, **{**chosen, **given})
+    named = _named(options.method_options or (), [name for name in known if name not in shared])
+    if twice := [name for name in named if name in said]:
+        raise ValueError(
+            f"--method-options: {twice[0]} is said by --method, --r, --lora-alpha or --lora-dropout already"
+        )
+    return kind(target_modules=targets, task_type=task_type, **{**given, **said, **named})
 
 
 def _named(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
