@@ -56,7 +56,6 @@ class EncodedRows(LazyRows):
         self._first: Any = None  # the number of each row's first window
         if task.name == "causal-lm" and length is not None and "prompt" not in rows.column_names:
             self._count_windows(length)
-        self.names = list(self[0])
 
     def _count_windows(self, length: int) -> None:
         counts = np.ones(len(self.rows), np.int64)

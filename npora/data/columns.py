@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -45,7 +46,10 @@ class Strings(Sequence[str]):
 class LazyRows(Sequence[Row]):
     """Rows by their numbers. Subclasses make several at once."""
 
-    names: list[str]
+    @cached_property
+    def names(self) -> list[str]:
+        """What a row holds, as the first one tells, which is made for that."""
+        return list(self[0]) if len(self) else []
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} does not say how many rows it has")
@@ -81,7 +85,11 @@ class Columns(LazyRows):
     """The rows of columns of one length, in the order of `order`, or in theirs."""
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], order: Array | None = None) -> None:
-        self.columns, self.names, self._order = dict(columns), list(columns), order
+        self.columns, self._order = dict(columns), order
+
+    @cached_property
+    def names(self) -> list[str]:
+        return list(self.columns)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ())) if self._order is None else len(self._order)
@@ -106,19 +114,21 @@ class Transformed(LazyRows):
     """What a function makes of a batch of rows, {name: values} → {name: values}, each time that they are asked for."""
 
     def __init__(self, rows: Sequence[Row], function: Transform, names: Sequence[str]) -> None:
-        self.rows, self.function, self.names = rows, function, list(names)
+        self.rows, self.function, self.given = rows, function, list(names)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
         rows = rows_at(self.rows, numbers)
-        made = self.function({name: [row.get(name) for row in rows] for name in self.names})
+        made = self.function({name: [row.get(name) for row in rows] for name in self.given})
+        if not isinstance(made, Mapping):
+            raise TypeError(f"the function of with_transform must return a dict of columns; got {type(made).__name__}")
         return rows_of(made, "the function of with_transform", len(rows))
 
     def take(self, numbers: Iterable[int]) -> Transformed:
         kept = self.rows.take(numbers) if isinstance(self.rows, LazyRows) else [self.rows[int(i)] for i in numbers]
-        return Transformed(kept, self.function, self.names)
+        return Transformed(kept, self.function, self.given)
 
 
 def rows_at(data: Any, numbers: Sequence[int]) -> list[Any]:

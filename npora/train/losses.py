@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from npora.data.collate import IGNORED, LABELS
+from npora.data.columns import rows_at
 from npora.models.encoder_decoder import up_to_the_last
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.tasks import ForCausalLM
@@ -23,6 +24,7 @@ from npora.train.arguments import TrainingArguments
 from npora.train.batches import base_of
 
 Loss = Callable[..., Any]
+_AT_ONCE = 256  # rows that are asked for together
 
 
 def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | None, data: Any) -> Module:
@@ -41,7 +43,8 @@ def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | 
     if isinstance(weights, str):
         if data is None:
             raise ValueError("class_weights='balanced' counts the labels of train_dataset, and there is none")
-        rows = (data[i] for i in range(len(data)))
+        starts = range(0, len(data), _AT_ONCE)
+        rows = (row for i in starts for row in rows_at(data, range(i, min(i + _AT_ONCE, len(data)))))
         found = [next((row[name] for name in LABELS if row.get(name) is not None), None) for row in rows]
         labels = [label for label in found if label is not None]
         weights = balanced_weights(labels, int(base.config.num_labels))

@@ -60,6 +60,19 @@ OPERATIONS: dict[str, Any] = {
     "batches": lambda d: d.map(lambda b: {"size": [len(t) for t in b["text"]]}, batched=True, batch_size=4),
     "transform": lambda d: d.with_transform(lambda b: {"size": [len(t) for t in b["text"]]}),
     "transform, then select": lambda d: d.with_transform(lambda b: {"n": b["label"]}, ["label"]).select([5, 1]),
+    "transform, then map": lambda d: d.with_transform(lambda b: {"n": b["label"]}).map(
+        lambda b: {"more": [n + 1 for n in b["n"]]}, batched=True
+    ),
+    "transform twice": lambda d: d.with_transform(lambda b: {"n": b["label"]}).with_transform(
+        lambda b: {"m": b["n"]}, ["n"]
+    ),
+    "transform, then choose": lambda d: (
+        d.with_transform(lambda b: {**b, "n": b["label"]})
+        .with_format("numpy", ["n", "text"])
+        .rename_column("n", "labels")
+        .sort("labels")
+    ),
+    "transform none": lambda d: d.select([]).with_transform(lambda b: {"n": b["label"]}),
     "select, then transform": lambda d: d.select([5, 1]).with_transform(lambda b: {"n": b["label"]}, ["label"]),
 }
 
@@ -72,9 +85,8 @@ def test_every_method_gives_what_it_gives_of_a_list(name: str) -> None:
         numbers = [len(eager) - 1, 0]
         assert lazy.__getitems__(numbers) == [eager[i] for i in numbers] == eager.__getitems__(numbers)
         assert lazy[-1] == eager[-1]
-    if "transform" not in name:
-        assert lazy.column_names == eager.column_names or not len(eager)
-        assert all(lazy[column] == eager[column] for column in eager.column_names)
+    assert lazy.column_names == eager.column_names or not len(eager)
+    assert all(lazy[column] == eager[column] == [row[column] for row in lazy] for column in eager.column_names)
     with pytest.raises(IndexError):
         lazy[len(lazy)]
 
@@ -94,6 +106,10 @@ def test_a_transform_is_called_for_what_is_asked_for_alone_and_each_time() -> No
     assert len(list(data)) == 1000 and max(map(len, calls)) == 256
     with pytest.raises(ValueError, match=r"must return a value for each of 1 rows; got {'x': 2}"):
         both(3)[0].with_transform(lambda batch: {"x": [1, 2]})[0]
+    with pytest.raises(TypeError, match="must return a dict of columns; got NoneType"):
+        both(3)[0].with_transform(lambda batch: None)[0]  # type: ignore[arg-type, return-value]
+    with pytest.raises(KeyError, match="there is no column 'text'; there are: n"):
+        both(3)[0].with_transform(lambda batch: {"n": batch["label"]})["text"]
     with pytest.raises(KeyError, match="there is no column 'txt'"):
         both(3)[0].with_transform(transform, ["txt"])
 

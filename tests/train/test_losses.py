@@ -96,6 +96,19 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
         balanced_weights([0, 1, 2], 2)
 
 
+def test_the_labels_of_rows_that_are_made_when_asked_for_are_counted_many_at_a_time(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def made(batch: Any) -> Any:
+        calls.append(len(batch["labels"]))
+        return batch
+
+    rows = tiny_rows(300)
+    trainer = Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), rows.with_transform(made))
+    loss: Any = trainer.objective()
+    assert calls == [256, 44] and loss.loss.weights == balanced_weights(rows["labels"], 3)
+
+
 def test_a_trainer_learns_and_measures_with_the_loss_that_its_arguments_name(tmp_path: Path) -> None:
     """eval_loss is of the same loss, as in transformers."""
     rows = [row for row in tiny_rows(60) if row["labels"] != 2 or len(row["input_ids"]) == 1]
