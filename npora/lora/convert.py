@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ def convert_to_lora(model: PeftModel, rank: float, adapter_name: str = "default"
     if not isinstance(model, PeftModel):
         raise TypeError(f"convert_to_lora takes a PeftModel; got a {type(model).__name__}")
     model._refuse_unknown(adapter_name)
-    is_share = isinstance(rank, float)
-    if isinstance(rank, bool) or not (0 < rank <= 1 if is_share else isinstance(rank, int) and rank > 0):
+    is_share = isinstance(rank, float | np.floating)
+    if isinstance(rank, bool) or not (0 < rank <= 1 if is_share else isinstance(rank, Integral) and rank > 0):
         raise ValueError(
             f"the rank is a whole number of at least 1, or a share of the energy in (0.0, 1.0]; got {rank!r}"
         )
@@ -67,7 +68,7 @@ def convert_to_lora(model: PeftModel, rank: float, adapter_name: str = "default"
     for path, layer in model.lora_layers():
         if adapter_name in layer.adapters:
             found = decomposed(layer, adapter_name)
-            r = rank_of_share(found.values, rank) if is_share else int(rank)
+            r = rank_of_share(found.values, float(rank)) if is_share else int(rank)
             if r > min(layer.base_layer.matrix.shape):
                 o, i = layer.base_layer.matrix.shape
                 raise ValueError(f"{path} has a matrix of {o} × {i}, and no update of it has the rank {r}")

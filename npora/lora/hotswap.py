@@ -20,7 +20,8 @@ def hotswap_adapter(
     **where: Any,
 ) -> None:
     """Put what lies in a directory in the place of an adapter, which keeps its name, its place among the active ones,
-    and whether it is trained. It may be of another rank, scale, method or on other layers.
+    and whether it is trained. It may be of another rank, scale, method or on other layers. Its tensors are new
+    parameters: an optimiser that is to train them is made afterwards.
 
     where : revision, cache_dir, local_files_only, subfolder
 

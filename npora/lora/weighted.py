@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import fields
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class Weighted(Merging):
             raise ValueError(
                 f"{combination} combines adapters of one rank; got {', '.join(map(str, ranks))}: use cat or svd"
             )
-        return sum(ranks) if combination == "cat" else svd_rank or max(ranks)
+        return sum(ranks) if combination == "cat" else int(svd_rank or max(ranks))
 
     def _whole(self, names: Sequence[str]) -> dict[str, str]:
         """Return the adapter that trains each module which one of these trains whole."""
@@ -204,7 +205,7 @@ def _check(
     for name, value in (("svd_rank", rank), ("svd_clamp", clamp)):
         if value is not None and not is_svd:
             raise ValueError(f"{name} is for combinations by svd, and {combination} is none: leave it out")
-    if rank is not None and (not isinstance(rank, int) or rank < 1):
+    if rank is not None and (not isinstance(rank, Integral) or isinstance(rank, bool) or rank < 1):
         raise ValueError(f"svd_rank must be a whole number of at least 1; got {rank!r}")
     if clamp is not None and not 0 < clamp <= 1:
         raise ValueError(f"svd_clamp is a quantile in (0, 1]; got {clamp!r}")

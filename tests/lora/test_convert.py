@@ -130,6 +130,14 @@ def test_an_update_of_zero_is_one_of_rank_one() -> None:
     assert convert_to_lora(model, 2).errors == {"lower": 0.0}
 
 
+def test_a_rank_may_be_a_number_of_numpys() -> None:
+    model = PeftModel(Net(), LoraConfig(r=3, target_modules=["lower"], init_lora_weights=False))
+    for rank, same in ((np.int64(2), 2), (np.float32(0.5), 0.5)):
+        config, state = convert_to_lora(model, rank)
+        assert config == convert_to_lora(model, same).config and type(config.r) is int
+        assert all((array == convert_to_lora(model, same).state_dict[name]).all() for name, array in state.items())
+
+
 @pytest.mark.parametrize("rank", [0, -1, 0.0, 1.5, True, "4"])
 def test_a_rank_without_meaning_is_refused(rank: Any) -> None:
     model = get_peft_model(Net(), LoHaConfig(r=2, target_modules=["lower"]))

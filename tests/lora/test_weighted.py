@@ -73,7 +73,7 @@ def test_what_is_exact_is_the_weighted_sum_and_the_head_is_that_of_the_one_that_
         np.testing.assert_allclose(found["upper"], 0.5 * a["upper"] - 0.8 * b["upper"], rtol=0, atol=1e-12)
         heads = [dict(model.adapter_parameters(n))["base_model.model.head.weight"] for n in ("a", name)]
         assert heads[0].data.tobytes() == heads[1].data.tobytes() and heads[0].data is not heads[1].data
-    model.add_weighted_adapter(["a", "b"], [0.5, -0.8], "less", "svd", svd_rank=2)
+    model.add_weighted_adapter(["a", "b"], [0.5, -0.8], "less", "svd", svd_rank=np.int64(2))
     U, S, V = np.linalg.svd(0.5 * a["upper"] - 0.8 * b["upper"])
     np.testing.assert_allclose(deltas(model, "less")["upper"], (U[:, :2] * S[:2]) @ V[:2], rtol=0, atol=1e-12)
     for kind in KINDS:  # one alone is scaled
@@ -136,6 +136,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"combination_type": "ties", "density": 1.5}, "ties needs a density"),
     ({"combination_type": "svd", "density": 0.5}, "density is for combinations that prune"),
     ({"combination_type": "cat", "svd_rank": 2}, "svd_rank is for combinations by svd"),
+    ({"combination_type": "svd", "svd_rank": True}, "svd_rank must be a whole number"),
     ({"combination_type": "svd", "svd_rank": 0}, "svd_rank must be a whole number"),
     ({"combination_type": "linear", "svd_clamp": 0.9}, "svd_clamp is for combinations by svd"),
     ({"combination_type": "svd", "svd_clamp": 2}, "svd_clamp is a quantile"),
