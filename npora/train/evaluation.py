@@ -84,9 +84,11 @@ def measure(
                 raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")
             numbers = range(rows, rows + len(batch["input_ids"]))
             with naming_rows(numbers):
-                found = infer(model, batch, keep_logits and write is None)
+                if write is None or "labels" in batch:  # a decoder that writes reads what it wrote
+                    found = infer(model, batch, keep_logits and write is None)
+                kept = found.logits if write is None else write(batch)
             rows = numbers.stop
-            if (kept := found.logits if write is None else write(batch)) is not None:
+            if kept is not None:
                 logits.append(kept if preprocess is None else np.asarray(preprocess(kept, batch.get("labels"))))
             if "labels" in batch:
                 labels.append(batch["labels"])

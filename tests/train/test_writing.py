@@ -42,6 +42,15 @@ def test_predictions_are_what_generate_gives_and_the_loss_is_that_of_the_labels(
     assert (trainer.predict(PAIRS).predictions == pair.predictions).all()
 
 
+def test_rows_without_labels_are_written_for_too(tmp_path: Path) -> None:
+    trainer = evaluator(tmp_path, made("t5"), generation_max_length=7)
+    found = trainer.predict([{"input_ids": ids} for ids in SOURCES])
+    assert (found.predictions == trainer.predict(PAIRS).predictions).all()
+    assert found.label_ids is None and "test_loss" not in found.metrics
+    with pytest.raises(ValueError, match=r"in a batch of the dataset's rows 0, 1"):
+        trainer.predict(PAIRS, num_beams=0)
+
+
 def test_keywords_win_over_the_arguments_and_these_over_the_config(tmp_path: Path) -> None:
     model = made("t5")
     trainer = evaluator(tmp_path, model, generation_max_length=4, generation_num_beams=3)
