@@ -74,12 +74,12 @@ class PeftModel(Weighted):
         return get_model_status(self)
 
     def penalty(self) -> float:
-        """Add to the gradients that of what the active adapter's method adds to the loss once a step, as AdaLoRA does,
+        """Add to the gradients that of what the active adapters' methods add to the loss once a step, as AdaLoRA does,
         and return that term. A Trainer asks for it."""
         return penalty(self)
 
     def after_step(self, step: int) -> None:
-        """Let the active adapter's method do its work after the step-th update, as AdaLoRA does, and before the
+        """Let the active adapters' methods do their work after the step-th update, as AdaLoRA does, and before the
         gradients are set to zero. A Trainer calls it."""
         after_step(self, step)
 

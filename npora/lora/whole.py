@@ -12,28 +12,31 @@ from npora.nn.module import Array, Module, Parameter
 
 
 def penalty(model: Module) -> float:
-    """Add to the gradients that of what the active adapter's methods add to the loss once a step; return that term."""
-    return sum((method.penalty(config, layers) for method, config, layers in _active(model)), 0.0)
+    """Add to the gradients that of what the active adapters' methods add to the loss once a step; return that term."""
+    return sum((method.penalty(_config(model, name), layers) for name, method, layers in _active(model)), 0.0)
 
 
 def after_step(model: Module, step: int) -> None:
-    """Let the active adapter's methods do their work after the step-th update, before the gradients are let go of."""
-    for method, config, layers in _active(model):
-        method.after_step(config, layers, step)
+    """Let the active adapters' methods do their work after the step-th update, before the gradients are let go of."""
+    for name, method, layers in _active(model):
+        method.after_step(_config(model, name), layers, step)
 
 
 def states(model: Module) -> dict[str, Array]:
-    """Return what the active adapter's next step depends on beside its tensors, by path and name."""
-    layers = [part for _, _, layers in _active(model, frozen=True) for part in layers.items()]
-    return {f"{path}:{name}": array for path, adapter in layers for name, array in adapter.state().items()}
+    """Return what the active adapters' next step depends on beside their tensors, by adapter, path and name."""
+    found: dict[str, Array] = {}
+    for adapter_name, _, layers in _active(model, frozen=True):
+        for path, adapter in layers.items():
+            found |= {f"{adapter_name}:{path}:{name}": array for name, array in adapter.state().items()}
+    return found
 
 
 def load_states(model: Module, arrays: Mapping[str, Array]) -> None:
     """Give back what `states` found."""
-    for _, _, layers in _active(model, frozen=True):
+    for adapter_name, _, layers in _active(model, frozen=True):
         for path, adapter in layers.items():
-            own = {key.removeprefix(f"{path}:"): array for key, array in arrays.items() if key.startswith(f"{path}:")}
-            adapter.load_state(own)
+            start = f"{adapter_name}:{path}:"
+            adapter.load_state({key[len(start) :]: array for key, array in arrays.items() if key.startswith(start)})
 
 
 def file_form(model: Adapters, adapter_name: str) -> tuple[PeftConfig, dict[str, Parameter]]:
@@ -47,12 +50,17 @@ def file_form(model: Adapters, adapter_name: str) -> tuple[PeftConfig, dict[str,
     return written, found
 
 
-def _active(model: Module, frozen: bool = False) -> Iterator[tuple[type[Adapter], Any, dict[str, Any]]]:
-    if isinstance(model, Adapters) and model.active_adapters:
-        name = model.active_adapter
+def _active(model: Module, frozen: bool = False) -> Iterator[tuple[str, type[Adapter], dict[str, Any]]]:
+    if not isinstance(model, Adapters):
+        return
+    for name in model.active_adapters:
         for method, layers in _groups(model, name):
             if frozen or any(part.requires_grad for adapter in layers.values() for part in adapter.parameters()):
-                yield method, model.peft_config[name], layers
+                yield name, method, layers
+
+
+def _config(model: Any, adapter_name: str) -> Any:
+    return model.peft_config[adapter_name]
 
 
 def _groups(model: Adapters, adapter_name: str) -> Iterator[tuple[type[Adapter], dict[str, Any]]]:

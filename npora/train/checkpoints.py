@@ -71,7 +71,7 @@ def save_checkpoint(
     try:
         if hasattr(model, "save_pretrained"):
             model.save_pretrained(temporary)
-        refuse_changed_base(_recorded_base(temporary) or base_sha256(model), run)
+        refuse_changed_base(_recorded_base(temporary, model) or base_sha256(model), run)
         save_file(tensors, os.path.join(temporary, _TENSORS))
         optimiser = {"numbers": numbers, "param_groups": optimizer.state_dict()["param_groups"]}
         content = plain({"state": _kept(state), "run": run, "optimizer": optimiser})
@@ -211,9 +211,10 @@ def _kept(state: TrainerState) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value or name not in _SELDOM}
 
 
-def _recorded_base(folder: str) -> str | None:
-    """The digest that the adapter's file in a folder has of its base, computed when it was saved."""
-    path = os.path.join(folder, WEIGHTS_NAME)
+def _recorded_base(folder: str, model: Any) -> str | None:
+    """The digest that the active adapter's file in a folder has of its base, computed when it was saved."""
+    name = getattr(model, "active_adapter", "default")
+    path = os.path.join(folder, "" if name == "default" else name, WEIGHTS_NAME)
     return own_record(path).get("base_sha256") if os.path.isfile(path) else None
 
 

@@ -26,6 +26,7 @@ from npora.train.batches import Batch, naming_rows, number_of_tokens
 from npora.train.checks import check_reached
 from npora.train.handler import CallbackHandler
 from npora.train.loaders import TrainLoader
+from npora.train.losses import inner
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.optimizer import Schedule
 from npora.train.state import Step, TrainerState, step_rng
@@ -77,7 +78,7 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
     if not items:
         return math.nan, items, tokens
     check_reached(run.parameters)
-    return loss / items + penalty(run.model), items, tokens
+    return loss / items + penalty(inner(run.model)), items, tokens
 
 
 def update(run: Run, step: Step) -> None:
@@ -88,7 +89,7 @@ def update(run: Run, step: Step) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows in the next step's loss
         run.optimizer.step()
     run.tell("on_optimizer_step", step=step)
-    after_step(run.model, run.state.global_step + 1)
+    after_step(inner(run.model), run.state.global_step + 1)
 
 
 def train(run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AdaLoraConfig, PeftModel, Trainer, get_peft_model
+from npora import AdaLoraConfig, LoraConfig, PeftModel, Trainer, get_peft_model
 from tests.lora.test_adalora import ranks
 from tests.tiny import tiny_bert, tiny_rows
 from tests.train.test_state import steps, stop_after
@@ -63,3 +63,41 @@ def test_the_loss_has_the_penalty_and_the_gradient_its_gradient(tmp_path: Path) 
     first, second = (steps(tmp_path / str(weight))[0] for weight in (0.0, 3.0))
     assert second["loss"] - first["loss"] == pytest.approx(3 * np.mean(norms), rel=1e-5)
     assert second["grad_norm"] > first["grad_norm"]
+
+
+def test_a_loss_that_is_not_the_models_own_has_the_penalty_and_the_ranks_too(tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run")
+    run.args.label_smoothing_factor = 0.1
+    run.train()
+    assert sum(ranks(run.model)) == 2 * 4
+    runs = [trainer(tmp_path / str(weight), 1, orth_reg_weight=weight) for weight in (0.0, 3.0)]
+    for one in runs:
+        one.args.class_weights = [1.0, 2.0, 3.0]
+        one.train()
+    first, second = (steps(tmp_path / str(weight))[0]["loss"] for weight in (0.0, 3.0))
+    assert second > first + 1
+
+
+@pytest.mark.parametrize("order", [["plain", "default"], ["default", "other"], ["other", "default"]])
+def test_it_is_trained_so_beside_another_adapter_and_resumed_so(tmp_path: Path, order: list[str]) -> None:
+    def made(folder: str) -> Trainer:
+        run = trainer(tmp_path / folder)
+        model: Any = run.model
+        model.add_adapter("plain", LoraConfig(r=2, target_modules=["query"]))
+        other = AdaLoraConfig(init_r=3, target_r=1, total_step=9, tinit=1, tfinal=1, target_modules=["query"])
+        model.add_adapter("other", other)
+        model.set_adapter(order)
+        return Trainer(model, run.args, ROWS, ROWS)
+
+    whole, first = made("whole"), made("parts")
+    whole.train()
+    layers: Any = [layer for _, layer in whole.model.lora_layers()]  # type: ignore[operator]
+    cut = {
+        name: sum(int((layer.lora_E[name].data != 0).sum()) for layer in layers if name in layer.lora_E)
+        for name in ("default", "other")
+    }
+    assert cut == {"default": 2 * 4, "other": 1 * 2 if "other" in order else 0}
+    stop_after(first, 4)
+    second = made("parts")
+    second.train(resume_from_checkpoint=True)
+    assert values(second.model) == values(whole.model)
