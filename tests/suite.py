@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.entered import Function, note_entered
-from tests.forks import KILLED, PROCESSOR, SURVIVED
+from tests.forks import KILLED, PROCESSOR, SECONDS, SURVIVED
 from tests.mutations import ROOT
 
 # No captured file descriptor that forks would share, nothing that writes to the source tree; and the references, which
@@ -34,8 +34,10 @@ class Judge:
         self.failed = self.failed or report.failed
 
     def passes(self, item: pytest.Item, seconds: float | None = None) -> bool:
-        """The process ends where it takes many times these seconds of the processor: in a loop that never ends."""
+        """The process ends where it takes many times these seconds: of the processor, in a loop that never ends, and of
+        the clock, where it waits for what never comes."""
         signal.setitimer(signal.ITIMER_PROF, PROCESSOR if seconds is None else 10 + 20 * seconds)
+        signal.alarm(SECONDS if seconds is None else int(40 + 60 * seconds))
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         return not self.failed
 
