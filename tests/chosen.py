@@ -46,7 +46,8 @@ def _git(*arguments: str) -> str:
 
 
 def sampled(mutants: list[Mutant], count: int, seed: str, changed: Lines) -> list[Mutant]:
-    """So many of them, in their order: those on changed lines first, the others by the seed."""
+    """So many of those that a sample may take, in their order: those on changed lines first, the others by the seed."""
+    mutants = [mutant for mutant in mutants if mutant.proven]
     rng = random.Random(seed)
     drawn = rng.sample(mutants, len(mutants))
     drawn.sort(key=lambda m: not changed.get(m.path, set()) & set(range(m.first, m.last + 1)))

@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.mutants import CUTS
 from tests.operators import changes
+from tests.proven import is_proven
 from tests.scopes import Scope
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,7 @@ class Mutant:
     first, last : the lines that are changed
     outer, inner : the (first line, name) of the outermost and of the innermost function around it; None where it stands
         in a module or class body
+    proven : a sample may take it
     node, change : the number of the node in the file's tree, and of the change among that node's
     """
 
@@ -36,6 +39,7 @@ class Mutant:
     last: int
     outer: Key | None
     inner: Key | None
+    proven: bool
     node: int
     change: int
 
@@ -79,11 +83,15 @@ def _mutants(path: str) -> Iterator[Mutant]:
         functions = [above for above in around if isinstance(above, ast.FunctionDef)]
         outer, inner = (key_of(functions[-1]), key_of(functions[0])) if functions else (None, None)
         first, last = _lines(node, around)
+        if functions and functions[-1].name in CUTS.get(path, ()):
+            continue
         begin = f"{_owner(node, around)}: {_shown(node, around)}: "
         for place, change in enumerate(found):
             count[begin + change] += 1
             name = begin + change + (f" #{number_of}" if (number_of := count[begin + change]) > 1 else "")
-            yield Mutant(path, name, _operator(change), first, last, outer, inner, number, place)
+            operator = _operator(change)
+            proven = is_proven(node, operator, around)
+            yield Mutant(path, name, operator, first, last, outer, inner, proven, number, place)
 
 
 # By what a change says beside the names in it.
@@ -93,7 +101,9 @@ OPERATORS = {
     " in its place": "another name",
     "argument not passed on": "argument not passed on",
     " not passed on": "keyword not passed on",
-    " swapped": "two swapped",
+    "first two swapped": "first two swapped",
+    "operands swapped": "operands swapped",
+    " swapped": "two arguments swapped",
     "axis=": "another axis",
     "without its part": "part of a condition left out",
 }
