@@ -13,7 +13,7 @@ PROVEN = {
 
 
 def is_proven(node: ast.AST, operator: str, around: list[ast.AST]) -> bool:
-    """Whether a sample takes this way on this node. Not in constructors and the like, nor in what guards against an input."""
+    """Whether a sample takes this way on this node: not in constructors and the like, nor in guards."""
     if operator not in PROVEN or any(isinstance(n, ast.FunctionDef) and n.name.startswith("__") for n in around):
         return False
     if any(isinstance(n, ast.If) and isinstance(n.body[-1], ast.Raise) for n in [node, *around]):
