@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from npora.auto_peft import (
+    AutoPeftModelForCausalLM,
+    AutoPeftModelForSeq2SeqLM,
+    AutoPeftModelForSequenceClassification,
+    AutoPeftModelForTokenClassification,
+)
 from npora.data import (
     AutoTokenizer,
     ByteTokenizer,
@@ -14,10 +20,14 @@ from npora.data import (
 )
 from npora.lora import (
     HiraConfig,
+    HRAConfig,
     IA3Config,
+    LNTuningConfig,
     LoHaConfig,
     LoraConfig,
+    OFTConfig,
     PeftModel,
+    RoadConfig,
     TaskType,
     VeraConfig,
     get_peft_model,
@@ -48,11 +58,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling",
+    "AutoModelForTokenClassification", "AutoPeftModelForCausalLM", "AutoPeftModelForSeq2SeqLM",
+    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
+    "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback",
-    "EarlyStoppingCallback", "HiraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "PeftModel", "ProgressCallback",
-    "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "no_grad", "set_num_threads",
+    "EarlyStoppingCallback", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoraConfig",
+    "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "TaskType", "Trainer", "TrainerCallback",
+    "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model",
+    "gradcheck", "no_grad", "set_num_threads",
 ]  # fmt: skip
 
 

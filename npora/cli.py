@@ -1,4 +1,4 @@
-"""The commands: npora finetune, evaluate, predict, generate, merge, info, gradcheck, vcurve, taylor."""
+"""The commands: npora finetune, evaluate, predict, generate, merge, inspect, info, gradcheck, vcurve, taylor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import NoReturn
 import numpy as np
 
 import npora
-from npora.commands import evaluate, finetune, generate, info, merge, predict
+from npora.commands import evaluate, finetune, generate, info, inspect, merge, predict
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-                   "info": info}  # fmt: skip
+                   "inspect": inspect, "info": info}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

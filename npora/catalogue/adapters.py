@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from npora.catalogue.row import Draw, Drawn, Draws, Row, call
 from npora.lora import HiraConfig, LoraConfig, PeftConfig
 from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS, method_of
-from npora.nn import Conv1D, Linear
+from npora.nn import Conv1D, LayerNorm, Linear, Module, RMSNorm
 
 CONFIGS: dict[str, PeftConfig] = {
     **{name: method.config_class(**fields) for method in METHODS for name, fields in method.samples.items()},
@@ -20,7 +21,7 @@ CONFIGS: dict[str, PeftConfig] = {
 }
 
 
-def goes_on(config: PeftConfig, kind: type[Linear]) -> bool:
+def goes_on(config: PeftConfig, kind: type[Module]) -> bool:
     return method_of(config, kind.__new__(kind)) is not None  # its kind is all that is asked
 
 
@@ -29,15 +30,28 @@ def drops(config: PeftConfig) -> bool:
     return any(f.name.endswith("_dropout") and f.type != "Unsupported" for f in fields(config))
 
 
+def outputs(config: PeftConfig, o: int) -> int:
+    """The first number from o on of which an adapter of this config can have outputs: RoAd's have groups."""
+    return o + -o % getattr(config, "group_size", 1)
+
+
 def on_linear(i: int, o: int) -> Linear:
     return Linear(i, o, rng=0)
+
+
+def on_a_norm(i: int, o: int) -> Any:
+    return LayerNorm(i)
+
+
+def on_an_rms_norm(i: int, o: int) -> Any:
+    return RMSNorm(i)
 
 
 def on_conv1d(i: int, o: int) -> Linear:
     return Conv1D(i, o, bias=False, rng=0)
 
 
-def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Linear] = on_linear) -> Draws:
+def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Any] = on_linear) -> Draws:
     """A layer at the path `dense` with an adapter of this config, of sizes that are none of the config's own; with one
     of the dropouts, where it can have any."""
     defaults = vars(type(config)())
@@ -45,7 +59,7 @@ def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Lin
 
     def drawn(d: Draw) -> Drawn:
         n, i, o = [size for size in d.sizes(7) if size not in own][:3]
-        layer = adapted_layer(base(i, o), config, np.random.default_rng(1), "dense")
+        layer = adapted_layer(base(i, outputs(config, o)), config, np.random.default_rng(1), "dense")
         if drops(config):
             layer.adapters["default"].dropout_p = float(d.rng.choice(dropouts))
         return call(d.moved(layer), d.normal(n, i), rng=np.random.default_rng(2))
@@ -54,7 +68,10 @@ def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Lin
 
 
 def rows_of(name: str, config: PeftConfig) -> Iterator[Row]:
-    if drops(config):
+    if not goes_on(config, Linear):
+        yield Row(name, adapted(config, base=on_a_norm), row_wise=True)
+        yield Row(f"{name}, of an RMSNorm", adapted(config, base=on_an_rms_norm), row_wise=True)
+    elif drops(config):
         yield Row(name, adapted(config, 0.0, 0.2))
         yield Row(f"{name}, without dropout", adapted(config, 0.0), row_wise=True)
         yield Row(f"{name}, with dropout", adapted(config, 0.3))

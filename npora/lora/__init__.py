@@ -2,18 +2,27 @@
 
 from npora.lora.attention import LoRAAttention
 from npora.lora.config import PeftConfig
+from npora.lora.convert import convert_to_lora, save_as_lora
 from npora.lora.folder import adapter_directory
+from npora.lora.hotswap import hotswap_adapter
 from npora.lora.linear import LoRALinear
 from npora.lora.methods.hira import HiraConfig
+from npora.lora.methods.hra import HRAConfig
 from npora.lora.methods.ia3 import IA3Config
+from npora.lora.methods.ln_tuning import LNTuningConfig
 from npora.lora.methods.loha import LoHaConfig
 from npora.lora.methods.lora_config import LoraConfig
+from npora.lora.methods.oft import OFTConfig
+from npora.lora.methods.road import RoadConfig
 from npora.lora.methods.vera import VeraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
 from npora.lora.record import read_record
+from npora.lora.status import get_layer_status, get_model_status
 
 __all__ = [
-    "HiraConfig", "IA3Config", "LoHaConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "PeftConfig", "PeftModel",
-    "PeftType", "TaskType", "VeraConfig", "adapter_directory", "get_peft_model", "read_record",
+    "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoRAAttention", "LoRALinear", "LoraConfig",
+    "OFTConfig", "PeftConfig", "PeftModel", "PeftType", "RoadConfig", "TaskType", "VeraConfig", "adapter_directory",
+    "convert_to_lora", "get_layer_status", "get_model_status", "get_peft_model", "hotswap_adapter", "read_record",
+    "save_as_lora",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A frozen layer with adapters by name, one of which is on, off, or merged. It knows no mathematics."""
+"""A frozen layer with adapters by name, of which some are on, off, or merged. It knows no mathematics."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npora.lora import several
 from npora.lora.adapter import Adapter
+from npora.lora.mixed import acting
+from npora.lora.names import renamed
 from npora.nn.dropout import active_rng
-from npora.nn.held import Values, holding
 from npora.nn.linear import Linear
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
 
@@ -27,7 +29,7 @@ class MergedLayer(NamedTuple):
 
 
 class Adapted(Module):
-    """An Adapted stands in a layer's place:  y = x f(W)ᵀ + b′, with f of the active adapter.
+    """An Adapted stands in a layer's place:  y = x f(W)ᵀ + b′, with f of the active adapter, or of several in order.
 
     `base_layer` stays frozen. The adapters' tensors have PEFT's names, `lora_A.default.weight`. Merging makes a layer
     of its own and leaves W's bytes alone, so that unmerging is exact. The merged layer refuses to be used once the base
@@ -37,7 +39,7 @@ class Adapted(Module):
     def __init__(self, base_layer: Linear) -> None:
         self.base_layer = base_layer.requires_grad_(False)
         self.adapters: dict[str, Adapter] = {}
-        self.active_adapter: str | None = None
+        self.active_adapters: list[str] = []  # of those that are here
         self.disable_adapters = False
         self._merged: MergedLayer | None = None
 
@@ -61,10 +63,21 @@ class Adapted(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self._merged is not None and not self.disable_adapters:
             return self._merged_forward(x, self._merged)
-        if self.disable_adapters or self.active_adapter is None:
+        names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
+        if self.disable_adapters or not names:
             return self.base_layer(x)
-        adapter = self.adapters[self.active_adapter]
-        return adapter.forward(x, self.base_layer, active_rng(self, adapter.dropout_p, rng))
+        self._check_that_none_replaces(names)
+        active = [self.adapters[name] for name in names]
+        return several.forward(x, self.base_layer, [(one, active_rng(self, one.dropout_p, rng)) for one in active])
+
+    @property
+    def active_adapter(self) -> str | None:
+        """The first of the active adapters; to set it makes it the only one."""
+        return next(iter(self.active_adapters), None)
+
+    @active_adapter.setter
+    def active_adapter(self, name: str | None) -> None:
+        self.active_adapters = [] if name is None else [name]
 
     @staticmethod
     def _merged_forward(x: Array, merged: MergedLayer) -> tuple[Array, Pullback]:
@@ -83,6 +96,13 @@ class Adapted(Module):
 
     def delete_adapter(self, name: str) -> None:
         self.adapters.pop(name, None)
+        self.active_adapters = [other for other in self.active_adapters if other != name]
+
+    def rename_adapter(self, old: str, new: str) -> None:
+        self.adapters = renamed(self.adapters, old, new)
+        self.active_adapters = [new if name == old else name for name in self.active_adapters]
+        if self._merged is not None:
+            self._merged = self._merged._replace(names=[new if name == old else name for name in self._merged.names])
 
     @property
     def merged_adapters(self) -> list[str]:
@@ -98,16 +118,29 @@ class Adapted(Module):
         """Return f(W) − W [o,i]: what merging this adapter alone adds to W."""
         return self._composed([name]).matrix - self.base_layer.matrix
 
+    def bias_change(self, name: str) -> float | None:
+        """Return ‖b′ − b‖ / ‖b‖ of what an adapter makes of b, and None where its method leaves b alone."""
+        old, new = self.base_layer.bias, self._composed([name]).bias
+        if new is old or new is None:
+            return None
+        was = np.zeros_like(new.data) if old is None else old.data
+        change, norm = float(np.linalg.norm(new.data - was)), float(np.linalg.norm(was))
+        return change / norm if norm else change
+
     def on_this_layer(self, names: Sequence[str] | None) -> list[str]:
-        """Return those of these adapters that are here, each once; the active one where none are named."""
-        if names is None:
-            names = () if self.active_adapter is None else (self.active_adapter,)
+        """Return those of these adapters that are here, each once; the active ones where none are named."""
+        names = self.active_adapters if names is None else names
         return [name for name in dict.fromkeys(names) if name in self.adapters]
+
+    def _check_that_none_replaces(self, names: Sequence[str]) -> None:
+        """Raise ValueError where one of several adapters stands in the place of W and b."""
+        if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
+            raise ValueError(f"adapter '{first}' replaces what it is on, and cannot be there with others: use it alone")
 
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
         """Use f(W) and b′ from now on, as one layer; until unmerge() the adapters' tensors are read-only.
 
-        adapter_names : whose f are applied, in this order; the active adapter's alone, where none are named
+        adapter_names : whose f are applied, in this order; the active adapters', where none are named
 
         Raises
         ------
@@ -127,18 +160,14 @@ class Adapted(Module):
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
         """Make a layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds.
 
-        What an adapter holds constant is computed from the base's own W, as where that adapter is alone, and so in
-        PEFT. Raises ValueError with safe_merge, where one is not finite.
+        Raises ValueError with safe_merge, where one is not finite.
         """
         base = self.base_layer
-        W = W0 = base.matrix
-        b = b0 = None if base.bias is None else base.bias.data
-        for name in names:
-            adapter, held = self.adapters[name], Values()
-            for at in [W0] if adapter.adds or W is W0 else [W0, W]:
-                with holding(held, base.dtype):
-                    changed, changed_b, _ = adapter.merged(at, b, *adapter.theta)
-            W, b = W + (changed - W0) if adapter.adds and W is not W0 else changed, changed_b
+        self._check_that_none_replaces(names)
+        W, b0 = base.matrix, None if base.bias is None else base.bias.data
+        b = b0
+        steps = several.composed(W, b0, [self.adapters[name] for name in names], base.dtype)
+        for name, (_, W, b, _) in zip(names, steps, strict=True):
             if safe_merge and not (np.isfinite(W).all() and (b is None or np.isfinite(b).all())):
                 raise ValueError(f"adapter '{name}' is not finite: it was not merged")
         layer = base.with_matrix(W)
@@ -159,7 +188,7 @@ class Adapted(Module):
         """Return a layer with f(W) and b′ as its own, so that one that shares W (a tied embedding) is left as it is.
 
         Where there is nothing to merge it is the base layer itself. What is merged already stays so, and those of
-        `adapter_names` that are not (the active one, unless named) come after it.
+        `adapter_names` that are not (the active ones, unless named) come after it.
 
         Raises
         ------
@@ -173,16 +202,15 @@ class Adapted(Module):
         return self._composed(names, safe_merge) if names else self.base_layer
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
-        name = self.active_adapter
-        if name is not None and not self.disable_adapters and self._merged is None:
-            yield from self.adapters[name].identities(inputs, gradients)
+        if len(self.active_adapters) == 1 and not self.disable_adapters and self._merged is None:
+            yield from self.adapters[self.active_adapters[0]].identities(inputs, gradients)
 
     def extra_repr(self) -> str:
         """Write a line of the layer, and one of each adapter."""
         lines = [f"in_features={self.base_layer.in_features}, out_features={self.base_layer.out_features}"]
         off = " switched off" if self.disable_adapters else ""
         for name, adapter in self.adapters.items():
-            state = " merged" if name in self.merged_adapters else "" if name == self.active_adapter else " inactive"
+            state = " merged" if name in self.merged_adapters else "" if name in self.active_adapters else " inactive"
             shapes = [f"{tensor.short_name} [{','.join(map(str, part.shape))}]" for tensor, part in adapter.named()]
             trained = "trainable" if any(part.requires_grad for part in adapter.parameters()) else "frozen"
             lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}{off}")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from npora.lora.combine import Factors
 from npora.lora.config import PeftConfig
 from npora.machine.product import product
 from npora.nn.contract import checked_input
@@ -19,6 +20,7 @@ from npora.nn.dropout import dropout
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
+from npora.nn.norm import LayerNorm, RMSNorm
 from npora.nn.readable import Readable
 
 Rng = np.random.Generator | None
@@ -26,7 +28,12 @@ Shared = Mapping[str, Parameter]
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
-KINDS: tuple[type[Module], ...] = (Conv1D, Linear)  # that there are methods for, a kind of another before that one
+KINDS: tuple[type[Module], ...] = (
+    Conv1D,
+    Linear,
+    LayerNorm,
+    RMSNorm,
+)  # that there are methods for, a kind of another before that one
 
 
 class Tensor(NamedTuple):
@@ -71,6 +78,9 @@ class Adapter(Readable):
         a layer at the path `dense`
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
+    replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
+    calls_alone : whether forward asks its base for base(x), and beside that for sizes and dtype alone. A layer with
+        adapters on it can then be its base, and of several that are active no matrix is formed
 
     dropout_p : set in __init__ where the config has a dropout: that of the adapter's own path, in training, by `drop`
 
@@ -82,6 +92,8 @@ class Adapter(Readable):
     samples: ClassVar[Mapping[str, Mapping[str, Any]]]
     adapts: ClassVar[tuple[type[Module], ...]] = (Linear, Conv1D)
     adds: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
+    calls_alone: ClassVar[bool] = False
 
     dropout_p: float = 0.0
 
@@ -122,6 +134,10 @@ class Adapter(Readable):
         depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError
+
+    def factored(self) -> Factors | None:
+        """Return s, B, A where ΔW = s B A, whatever W is; None of a method that has no such form."""
+        return None
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         """Return y and its pullback, which adds to the grad of the tensors and returns dx.
@@ -175,9 +191,11 @@ class Adapter(Readable):
         return [parameter.data for parameter in self.parameters()]
 
     def named(self) -> Iterator[tuple[Tensor, Parameter]]:
-        """Yield how each of its tensors is called, and the parameter that holds it."""
+        """Yield how each of its tensors is called, and the parameter that holds it; not those that this layer has not,
+        whose attribute is None."""
         for attribute, tensor in self.tensors.items():
-            yield tensor, getattr(self, attribute)
+            if (parameter := getattr(self, attribute)) is not None:
+                yield tensor, parameter
 
     def parameters(self) -> list[Parameter]:
         return [parameter for _, parameter in self.named()]

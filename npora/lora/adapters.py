@@ -1,11 +1,9 @@
-"""Several adapters on one base: which there are, which one counts, and what belongs to each."""
+"""Several adapters on one base: which there are, and what belongs to each."""
 
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,13 @@ from npora.lora.files import Origin, base_name, digest
 from npora.lora.fit import Plan
 from npora.lora.inject import PlainView, base_parameters, check_name, inject, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
-from npora.lora.names import names_match
+from npora.lora.mixed import BASE, by_adapter, joined, refuse_backward
+from npora.lora.names import names_match, renamed
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.lora.shared import LoraModel
 from npora.nn.module import Array, Backward, Module, Parameter
 
 DEFAULT_SEED = 42
-_SWITCHING = threading.Lock()
 
 
 def check_config(config: object) -> None:
@@ -34,7 +32,7 @@ def check_config(config: object) -> None:
 
 
 class Adapters(Module):
-    """This is a frozen base with its adapters by name. One of them, or none yet, is active."""
+    """This is a frozen base with its adapters by name. One of them, several, or none yet are active."""
 
     def __init__(self, model: Module) -> None:
         if any(isinstance(module, Adapted | ModulesToSaveWrapper) for module in model.modules()):
@@ -43,7 +41,7 @@ class Adapters(Module):
             )
         self.base_model = LoraModel(model)
         self.peft_config: dict[str, PeftConfig] = {}
-        self._active: str | None = None
+        self._active: list[str] = []
         self._drawn = drawn_modules(model)  # asked now: its names are others once it is wrapped
         self._origins: dict[str, Origin] = {}  # of adapters that were loaded
         self._notes: dict[str, dict[str, Any]] = {}
@@ -51,18 +49,56 @@ class Adapters(Module):
         self._off: list[object] = []  # one for each disable_adapter() that is being run
         self._were_off: set[int] = set()  # the ids of layers that were switched off before the first of them
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
-        return self.base_model(*args, **kwargs)
+    def forward(self, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, Backward]:
+        """Call the base with the active adapters, or each row of a batch with the adapter that is named for it.
+
+        adapter_names : for inference, a name for each row, "__base__" for none
+
+        Raises
+        ------
+        ValueError: another number of names than of rows, a name that there is not.  RuntimeError: one is merged, or
+        backward is called.
+        """
+        if adapter_names is None:
+            return self.base_model(*args, **kwargs)
+        names = self._checked_rows(adapter_names, args, kwargs)
+
+        def call(*some: Any, **others: Any) -> Any:
+            output, _ = self.base_model(*some, **others)
+            getattr(output, "logits", None)  # computed now, while its adapter acts
+            return output
+
+        rows, outputs = by_adapter(names, call, args, kwargs)
+        return joined(outputs, list(rows.values())), refuse_backward
+
+    def _checked_rows(self, names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
+        if isinstance(names, str):
+            raise TypeError(f"adapter_names must be a list of names, one for each row; got {names!r}")
+        for name in names:
+            if name != BASE:
+                self._refuse_unknown(name)
+        first = next((value for value in (*args, *keywords.values()) if isinstance(value, np.ndarray | list)), ())
+        if len(first) != len(names) or not len(names):
+            raise ValueError(f"adapter_names must name an adapter for each row: {len(first)} rows, {len(names)} names")
+        self._refuse_merged("pass adapter_names")
+        if self.training or keywords.get("rng") is not None:
+            raise ValueError("adapter_names are for inference: call eval(), and pass no rng")
+        if self._biases and BASE in names:
+            raise ValueError(
+                f"{BASE} has no rows of its own beside an adapter that trains biases: use disable_adapter()"
+            )
+        return list(names)
 
     @property
     def active_adapter(self) -> str:
-        if self._active is None:
+        """The active adapter, and the first of several."""
+        if not self._active:
             raise RuntimeError("there is no adapter")
-        return self._active
+        return self._active[0]
 
     @property
     def active_adapters(self) -> list[str]:
-        return [] if self._active is None else [self._active]
+        return list(self._active)
 
     @property
     def active_peft_config(self) -> PeftConfig:
@@ -135,15 +171,17 @@ class Adapters(Module):
         if self.peft_config and (bias_mode(config) != "none" or self._biases):
             raise ValueError("an adapter that trains biases of the base cannot share the model with another adapter")
 
-    def _install(self, adapter_name: str, config: PeftConfig, planned: Plan, seed: int = DEFAULT_SEED) -> None:
+    def _install(self, adapter_name: str, config: PeftConfig, planned: Plan, seed: int | None = DEFAULT_SEED) -> None:
         model = self.base_model.model
-        if not self.peft_config:
-            model.requires_grad_(False)
-        shared = make_shared(self._view(), config, planned.targets, np.random.default_rng(seed))
+        shared = make_shared(
+            self._view(), config, planned.targets, np.random.default_rng(DEFAULT_SEED if seed is None else seed)
+        )
         if shared:
             self.base_model.shared[adapter_name] = shared
             self.base_model.keep_equal_arrays_once()
         inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
+        if not self.peft_config:
+            model.requires_grad_(False)
         self.peft_config[adapter_name] = config
         self._notes[adapter_name] = {}
         self._biases.remember(self.trained_biases(adapter_name))
@@ -156,8 +194,8 @@ class Adapters(Module):
         """Forget an adapter; layers that no other one is on are the base's own again. Raises where it is the active
         one, or merged, or there is none of this name."""
         self._refuse_unknown(adapter_name)
-        if adapter_name == self._active:
-            raise ValueError(f"adapter '{adapter_name}' is the active one: set_adapter() another first")
+        if adapter_name in self._active:
+            raise ValueError(f"adapter '{adapter_name}' is active: set_adapter() another first")
         self._refuse_merged("delete_adapter()", adapter_name)
         for of_adapters in (self.peft_config, self._notes, self._origins, self.base_model.shared):
             of_adapters.pop(adapter_name, None)
@@ -169,6 +207,23 @@ class Adapters(Module):
                     model.set_submodule(path, module.base_layer)
                 elif isinstance(module, ModulesToSaveWrapper) and not module.modules_to_save:
                     model.set_submodule(path, module.original_module)
+
+    def rename_adapter(self, old_name: str, new_name: str) -> None:
+        """Give an adapter another name, be it active, merged or off: nothing else of it changes.
+
+        Raises ValueError where there is none of the old name, or one of the new.
+        """
+        self._refuse_unknown(old_name)
+        check_name(new_name)
+        if new_name in self.peft_config:
+            raise ValueError(f"there is an adapter named '{new_name}' already")
+        self.peft_config = renamed(self.peft_config, old_name, new_name)
+        self._notes = renamed(self._notes, old_name, new_name)
+        self._origins = renamed(self._origins, old_name, new_name)
+        self.base_model.shared = renamed(self.base_model.shared, old_name, new_name)
+        self._active = [new_name if name == old_name else name for name in self._active]
+        for module in self._switches():
+            module.rename_adapter(old_name, new_name)
 
     def trained_biases(self, adapter_name: str) -> list[tuple[str, Parameter]]:
         """Return the base's biases that this adapter trains, by all their names in the whole model."""
@@ -213,48 +268,6 @@ class Adapters(Module):
             targets = [path for path, layer in layers if adapter_name in layer.adapters]
             drawn = make_shared(self._view(), config, targets, np.random.default_rng(DEFAULT_SEED))
             self.base_model.refuse_others(adapter_name, drawn)
-
-    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Make one adapter the active and trainable one; frozen with `inference_mode`, here or in its config."""
-        if isinstance(adapter_name, list | tuple):
-            if len(adapter_name) != 1:
-                raise ValueError(f"one adapter is active at a time; got {list(adapter_name)}")
-            adapter_name = adapter_name[0]
-        self._refuse_unknown(adapter_name)
-        self._refuse_merged("set_adapter()")
-        for name, config in self.peft_config.items():
-            self._requires_grad(name, name == adapter_name and not (inference_mode or config.inference_mode))
-        for module in self._switches():
-            if isinstance(module, Adapted):
-                module.active_adapter = adapter_name if adapter_name in module.adapters else None
-            else:
-                module.active_adapter = adapter_name
-        self._active = adapter_name
-
-    @contextmanager
-    def disable_adapter(self) -> Iterator[None]:
-        """Within this block the model is its base again, bit for bit: adapters, trained heads and biases are off.
-
-        Blocks may lie in each other, or be run by several threads: the adapter is on again after the last of them.
-        What it trains can be saved, loaded and merged within the block too.
-        """
-        block = object()
-        with _SWITCHING:
-            self._off.append(block)
-            if len(self._off) == 1:
-                self._were_off = {id(module) for module in self._switches() if module.disable_adapters}
-                self._biases.switch_off()
-                for module in self._switches():
-                    module.disable_adapters = True
-        try:
-            yield
-        finally:
-            with _SWITCHING:
-                self._off = [other for other in self._off if other is not block]
-                if not self._off:
-                    for module in self._switches():
-                        module.disable_adapters = id(module) in self._were_off
-                    self._biases.switch_on()
 
     def base_state(self) -> dict[str, Array]:
         """Return the base's arrays under the names, and with the values, that they have without adapters."""

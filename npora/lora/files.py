@@ -17,6 +17,7 @@ from npora.files.together import together
 from npora.lora.config import PeftConfig
 from npora.lora.folder import CONFIG_NAME, WEIGHTS_NAME, own_record, weights_path
 from npora.lora.record import head_size
+from npora.lora.starts.doubled import doubled, kept_start
 from npora.machine.stored import in_pieces
 from npora.nn.module import Array, Module, Parameter
 
@@ -56,11 +57,13 @@ def save_adapter(
     else:
         name = config.base_model_name_or_path
         record = {**_meaning(config), "base_model_name_or_path": name, "base_sha256": digest(base), **said}
+        if start := kept_start(config):
+            record["start"] = start
         metadata = {"format": "pt", "npora": _json(record)}
-    tensors = {name: parameter.data for name, parameter in parameters.items()}
+    written, tensors = doubled(config, {name: parameter.data for name, parameter in parameters.items()})
     with together(directory, CONFIG_NAME) as folder:
         save_file(tensors, os.path.join(folder, WEIGHTS_NAME), metadata)
-        config.save_pretrained(folder)
+        written.save_pretrained(folder)
 
 
 def _meaning(config: PeftConfig) -> dict[str, Any]:

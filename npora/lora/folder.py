@@ -14,7 +14,10 @@ from npora.files.refusal import shortened
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-_RECORD = {"id2label": "dict[str, Any]", "problem_type": "str", "notes": "dict[str, Any]", "base_sha256": "str"}
+_RECORD = {
+    "id2label": "dict[str, Any]", "problem_type": "str", "notes": "dict[str, Any]", "base_sha256": "str",
+    "start": "str",
+}  # fmt: skip
 _PICKLE = "adapter_model.bin"
 _CONVERT = (
     'python -c "import torch; from safetensors.torch import save_file; save_file({key: value.clone().contiguous() for '

@@ -13,7 +13,7 @@ from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods import method_of
 from npora.lora.saved import ModulesToSaveWrapper
-from npora.nn.init import Source
+from npora.nn.init import Source, Unset
 from npora.nn.linear import Conv1D, Linear
 from npora.nn.module import Module, Parameter
 
@@ -28,7 +28,7 @@ def inject(
     model: Module,
     config: PeftConfig,
     adapter_name: str,
-    seed: int,
+    seed: int | None,
     targets: Sequence[str],
     saved: Sequence[str],
     shared: Mapping[str, Parameter],
@@ -36,14 +36,18 @@ def inject(
     """Give each target an adapter, and each module to save a trained copy; none of them is active yet.
 
     What is drawn comes from `seed` and the module's path, nothing else: neither the order of the modules nor other
-    adapters change it. `shared` holds the arrays of the whole model that the method has.
+    adapters change it. With None for it nothing is drawn, since values will be loaded. `shared` holds the arrays of the
+    whole model that the method has.
     """
     plain = PlainView(model)
     if hasattr(config, "fan_in_fan_out"):
         config.fan_in_fan_out = any(isinstance(plain.linear(path), Conv1D) for path in targets)  # as PEFT writes it
+    made = {}
     for path in targets:
-        rng, module = np.random.default_rng([seed, zlib.crc32(path.encode())]), plain.modules_by_path[path]
-        adapter = make_adapter(plain.linear(path), config, rng, path, shared)
+        rng = Unset() if seed is None else np.random.default_rng([seed, zlib.crc32(path.encode())])
+        made[path] = make_adapter(plain.linear(path), config, rng, path, shared)
+    for path, adapter in made.items():  # none is refused any more
+        module = plain.modules_by_path[path]
         if not isinstance(module, Adapted):
             module = Adapted(plain.linear(path))
             model.set_submodule(path, module)

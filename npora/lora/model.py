@@ -10,14 +10,16 @@ import numpy as np
 
 from npora.files.refusal import naming
 from npora.lora import files
-from npora.lora.adapted import Adapted
 from npora.lora.adapters import DEFAULT_SEED, Adapters, check_config
 from npora.lora.config import PeftConfig
 from npora.lora.fit import check_fit, plan, read_tensors, refuse_large_ranks, shapes_of, with_every_name
 from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
-from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.mixed import by_adapter, texts_joined
+from npora.lora.starts.doubled import halved
+from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
+from npora.lora.weighted import Weighted
 from npora.nn.module import Array, Module
 
 _IDLE = (
@@ -27,7 +29,7 @@ _IDLE = (
 _WHERE = ("adapter_name", "is_trainable", "config", "revision", "cache_dir", "local_files_only", "subfolder")
 
 
-class PeftModel(Adapters):
+class PeftModel(Weighted):
     """A PeftModel is a frozen model with adapters. Build one with `get_peft_model` or `PeftModel.from_pretrained`.
 
     The base model is changed in place: its target modules become Adapted, which hold them as `base_layer`.
@@ -39,9 +41,28 @@ class PeftModel(Adapters):
         self.set_adapter(adapter_name)
 
     def generate(self, *args: Any, **options: Any) -> Array:
-        """Call the base model's `generate`, with the active adapter. Raises AttributeError where the base has none."""
+        """Call the base model's `generate`, with the active adapters, or with `adapter_names`, one for each prompt.
+
+        Raises AttributeError where the base has none; with adapter_names, as a call of the model does.
+        """
         base: Any = self.base_model.model
-        return np.asarray(base.generate(*args, **options))
+        if (adapter_names := options.pop("adapter_names", None)) is None:
+            return np.asarray(base.generate(*args, **options))
+        names = self._checked_rows(adapter_names, args, options)
+        rows, texts = by_adapter(names, base.generate, args, options)
+        settings = (getattr(base, "generation_config", None), base.config)
+        pads = [options.get("pad_token_id"), *(getattr(one, "pad_token_id", None) for one in settings)]
+        ends = [options.get("eos_token_id"), *(getattr(one, "eos_token_id", None) for one in settings)]
+        pad = next((token for token in (*pads, *ends) if token is not None), None)
+        return texts_joined(texts, list(rows.values()), pad[0] if isinstance(pad, list) else pad)
+
+    def get_layer_status(self) -> list[TunerLayerStatus]:
+        """Say how each layer's adapters stand: which are active, merged, trained."""
+        return get_layer_status(self)
+
+    def get_model_status(self) -> TunerModelStatus:
+        """Say how the adapters stand: which are active, merged, trained, and where layers do not agree."""
+        return get_model_status(self)
 
     @property
     def config(self) -> Any:
@@ -51,81 +72,6 @@ class PeftModel(Adapters):
         self._refuse_merged("load_state_dict()")
         with self._biases.on():
             super().load_state_dict(state)
-
-    def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False) -> None:
-        """Let every target compute with what its adapter makes of W, as one matrix. W's bytes stay as they are.
-
-        adapter_names : which adapters' matrices are added, in this order; the active one's, unless named. Trained
-            copies of modules stay the active adapter's, as in PEFT
-        safe_merge : merge none where a result is not finite
-        """
-        self._check_names(adapter_names)
-        if merged := self._merged_adapters():
-            raise RuntimeError(f"adapter '{merged[0]}' is merged already: call unmerge_adapter() first")
-        layers = [layer for _, layer in self.lora_layers() if layer.on_this_layer(adapter_names)]
-        try:
-            for layer in layers:
-                layer.merge(safe_merge, adapter_names)
-        except BaseException:
-            for layer in layers:
-                if layer.merged_adapters:
-                    layer.unmerge()
-            raise
-
-    def _check_names(self, adapter_names: Sequence[str] | None) -> None:
-        if isinstance(adapter_names, bool | str):
-            raise TypeError(f"adapter_names must be a list of names; got {adapter_names!r}")
-        for name in adapter_names or ():
-            self._refuse_unknown(name)
-
-    def unmerge_adapter(self) -> None:
-        """Undo merge_adapter, exactly."""
-        layers = [layer for _, layer in self.lora_layers() if layer.merged_adapters]
-        if not layers:
-            raise RuntimeError("no adapter is merged")
-        for layer in layers:
-            layer.unmerge()
-
-    def merge_and_unload(
-        self, progressbar: bool = False, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
-    ) -> Module:
-        """Return the base model with adapters merged in for good, and without their layers; all of it is frozen.
-
-        adapter_names : as of merge_adapter; what is merged already stays so, and comes before them
-        safe_merge : raise ValueError where a result is not finite, be it merged already
-
-        Whatever is raised, nothing is then changed.
-        """
-        self._check_names(adapter_names)
-        plain: dict[str, Module] = {}
-        for path, module in self.base_model.model.named_modules():
-            if isinstance(module, Adapted):
-                plain[path] = module.merged_linear(safe_merge, adapter_names)
-            elif isinstance(module, ModulesToSaveWrapper):
-                plain[path] = module.trained_module()
-        self._biases.switch_on()
-        self._biases.let_go()
-        return self._unload(plain)
-
-    def unload(self) -> Module:
-        """Return the base model as it was, without its adapters; all of it is frozen, as in PEFT."""
-        plain: dict[str, Module] = {}
-        for path, module in self.base_model.model.named_modules():
-            if isinstance(module, Adapted):
-                plain[path] = module.base_layer
-            elif isinstance(module, ModulesToSaveWrapper):
-                plain[path] = module.original_module
-        self._biases.give_back()
-        return self._unload(plain)
-
-    def _unload(self, plain: dict[str, Module]) -> Module:
-        """Put these modules in the places of those that hold them."""
-        model = self.base_model.model
-        for path, module in plain.items():
-            model.set_submodule(path, module)
-        self.peft_config, self._notes, self._origins, self._active = {}, {}, {}, None
-        self.base_model.shared.clear()
-        return model.requires_grad_(False)
 
     def save_pretrained(
         self,
@@ -198,7 +144,9 @@ class PeftModel(Adapters):
         config = PeftConfig.from_pretrained(directory) if config is None else config
         check_config(config)
         config.check_loaded(directory, is_trainable)
-        path, tensors, view = weights_path(directory), read_tensors(directory), self._view()
+        path, view = weights_path(directory), self._view()
+        record = own_record(path)
+        config, tensors = halved(config, read_tensors(directory), record, path)
         is_new = adapter_name not in self.peft_config
         if is_new:
             self._check_place(adapter_name, config)
@@ -217,14 +165,13 @@ class PeftModel(Adapters):
             saved = self._saved_paths(adapter_name)
         values = check_fit(path, with_every_name(tensors, expected, view), expected, view)
         files.check_meaning(path, config, self._frozen_state(saved))
-        record = own_record(path)
         files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)
         if is_new:
             config.inference_mode = not is_trainable
-            self._install(adapter_name, config, planned)
+            self._install(adapter_name, config, planned, seed=None)
         elif is_trainable:
             self.peft_config[adapter_name].inference_mode = False
-            self._requires_grad(adapter_name, adapter_name == self._active)
+            self._requires_grad(adapter_name, adapter_name in self._active)
         with self._biases.on():
             parameters = self.adapter_parameters(adapter_name)
             for name, parameter in parameters.items():

@@ -31,6 +31,15 @@ class PeftType(str, Enum):
     LOHA = "LOHA"
     HIRA = "HIRA"
     IA3 = "IA3"
+    OFT = "OFT"
+    HRA = "HRA"
+    LN_TUNING = "LN_TUNING"
+    ROAD = "ROAD"
+
+
+def renamed(by_name: Mapping[str, _Value], old: str, new: str) -> dict[str, _Value]:
+    """Return the same, in its order, with another name in the place of one that may be among them."""
+    return {new if name == old else name: value for name, value in by_name.items()}
 
 
 def plain(value: object) -> object:

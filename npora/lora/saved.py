@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from npora.lora.mixed import acting
+from npora.lora.names import renamed
 from npora.nn.module import Backward, Module
 
 
@@ -28,12 +30,19 @@ class ModulesToSaveWrapper(Module):
     def delete_adapter(self, name: str) -> None:
         self.modules_to_save.pop(name, None)
 
+    def rename_adapter(self, old: str, new: str) -> None:
+        self.modules_to_save = renamed(self.modules_to_save, old, new)
+        self.active_adapter = new if self.active_adapter == old else self.active_adapter
+
     def active_module(self) -> Module:
         return self.original_module if self.disable_adapters else self.trained_module()
 
     def trained_module(self) -> Module:
         """Return the active adapter's copy, be it switched off or not; the original where it has none."""
-        return self.modules_to_save.get(str(self.active_adapter), self.original_module)
+        names = (str(self.active_adapter),) if acting.names is None else acting.names
+        return next(
+            (self.modules_to_save[name] for name in names if name in self.modules_to_save), self.original_module
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
         return self.active_module()(*args, **kwargs)

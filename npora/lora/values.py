@@ -45,8 +45,10 @@ def check_values(config: Any) -> None:
             raise ValueError(f"{f.name} must be {called(str(f.type))}; got {shortened(value)}")
         _check_expressions(f.name, value)
         for where, value in _with_patterns(config, f):
-            if f.name == "r" and (not is_of_kind(value, "int") or value < 1):
-                raise ValueError(f"the rank must be a whole number of at least 1; got {shortened(value)} for {where}")
+            least = 0 if f.default == 0 else 1  # 0 where another field says how large
+            if f.name == "r" and (not is_of_kind(value, "int") or value < least):
+                told = f"the rank must be a whole number of at least {least}"
+                raise ValueError(f"{told}; got {shortened(value)} for {where}")
             if f.name.endswith("alpha") and not is_of_kind(value, "float"):
                 raise ValueError(f"{f.name} must be a finite number; got {shortened(value)} for {where}")
             if f.name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value < 1):

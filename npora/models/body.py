@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from npora.models.options import refuse_of_calling
 from npora.models.outputs import BaseModelOutput, Output
 from npora.models.pretrained import PretrainedModel
 from npora.models.tokens import Tokens
@@ -68,8 +69,10 @@ class Body(PretrainedModel):
         inputs_embeds: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
+        **others: Any,
     ) -> tuple[Any, Callable[..., Any]]:
         """last_hidden_state [b,t,m], zeros at the padding; backward takes its gradient."""
+        refuse_of_calling(type(self).__name__, others, self.inputs)
         tokens = self.tokens(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
             inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Back, Body, Rng, told
+from npora.models.options import refuse_of_calling
 from npora.models.outputs import LanguageModelOutput
 from npora.models.tasks import Writing
 from npora.models.tokens import Memory, Tokens
@@ -69,8 +70,10 @@ class EncoderDecoder(Body):
         decoder_attention_mask: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
+        **others: Any,
     ) -> tuple[Any, Callable[..., Any]]:
         """last_hidden_state [b,t,m] of the decoder, zeros at the padding; backward takes its gradient."""
+        refuse_of_calling(type(self).__name__, others, self.inputs)
         source = self.tokens(
             input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
         )
@@ -104,7 +107,9 @@ class ForConditionalGeneration(Writing):
         rng: Rng = None,
         all_logits: bool = False,
         output_hidden_states: bool = False,
+        **others: Any,
     ) -> tuple[LanguageModelOutput, Callable[..., Any]]:
+        refuse_of_calling(type(self).__name__, others, self.inputs)
         if decoder_input_ids is None:
             if labels is None:
                 name = type(self).__name__
@@ -116,7 +121,8 @@ class ForConditionalGeneration(Writing):
             input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
         )
         tokens = self.body.tokens(decoder_input_ids, decoder_attention_mask, source=source)
-        return self.model_language(tokens, labels, rng, all_logits)
+        output, backward = self.task(tokens, labels, rng, all_logits)
+        return told(output, backward, tokens)
 
     def shift_right(self, labels: npt.ArrayLike) -> Array:
         """The decoder's input [b,t] for these labels: each token but the last, behind the start token."""

@@ -1,4 +1,5 @@
-"""The keywords of `from_pretrained`: what they mean here, and what those of transformers that mean nothing here are."""
+"""Keywords that transformers has: what those of `from_pretrained` mean here, and which of them, and of those of saving
+and of calling a model, mean nothing here."""
 
 from __future__ import annotations
 
@@ -60,6 +61,18 @@ _OF_SAVING: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "token": ((None,), "npora writes to a directory"),
     "variant": ((None,), "npora writes model.safetensors"),
 }
+_CACHED = "generate keeps keys and values itself"
+_OF_CALLING: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "cache_position": ((None,), _CACHED),
+    "decoder_inputs_embeds": ((None,), "give decoder_input_ids"),
+    "encoder_outputs": ((None,), "give input_ids: the encoder is run"),
+    "head_mask": ((None,), "npora masks no head"),
+    "logits_to_keep": ((None, 0), "with labels a loss computes the logits that it needs alone"),
+    "output_attentions": ((None, False), "npora returns no attention weights"),
+    "past_key_values": ((None,), _CACHED),
+    "return_dict": ((None, True), "npora returns an output with names, and its pullback"),
+    "use_cache": ((None, False), _CACHED),
+}
 _HARMLESS = ("use_cache",)  # fields of transformers' configs that people set, and that are kept
 _OWN = ("dtype", "seed", "revision", "cache_dir", "local_files_only", "token", "torch_dtype", "ignore_mismatched_sizes")
 _CLASSES = ("num_labels", "id2label", "label2id")
@@ -88,13 +101,21 @@ def config_fields(
     return chosen
 
 
-def refuse_keywords(function: str, keywords: Mapping[str, Any]) -> None:
+def refuse_of_saving(function: str, keywords: Mapping[str, Any]) -> None:
     """Raise for the keywords of a function that saves: TypeError for an unknown one, ValueError for one of
     transformers' that asks for what has no meaning here."""
     for name, value in keywords.items():
         if name not in _OF_SAVING:
             raise TypeError(unknown_keyword(function, name, _OF_SAVING))
         _refuse_meaning(name, value, *_OF_SAVING[name])
+
+
+def refuse_of_calling(model: str, keywords: Mapping[str, Any], inputs: Collection[str]) -> None:
+    """The same for a model that is called, and that takes these inputs."""
+    for name, value in keywords.items():
+        if name not in _OF_CALLING:
+            raise TypeError(f"{unknown_keyword(model, name, inputs)}; it takes {', '.join(inputs)}: leave {name} out")
+        _refuse_meaning(name, value, *_OF_CALLING[name])
 
 
 def _refuse_meaning(name: str, value: Any, idle: Collection[Any], remedy: str) -> None:

@@ -18,7 +18,7 @@ from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
 from npora.models.numbers import are_stored, dtype_of, narrowed, read_numbers, widest
-from npora.models.options import asked_numbers, config_fields, overruled, refuse_keywords
+from npora.models.options import asked_numbers, config_fields, overruled, refuse_of_saving
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
 from npora.nn.module import Array, Backward
@@ -139,7 +139,7 @@ class PretrainedModel(Module):
         ValueError: the directory holds an adapter.  TypeError, ValueError: a keyword; those of transformers, as
         safe_serialization, may say what is done in any case.
         """
-        refuse_keywords("save_pretrained", keywords)
+        refuse_of_saving("save_pretrained", keywords)
         refuse_adapters_place(directory)
         self.say_what_is_drawn()
         state, ties = narrowed(self.state_dict()), tied_names(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from npora.models.losses import (
     sequence_classification,
     token_classification,
 )
+from npora.models.options import refuse_of_calling
 from npora.models.outputs import LanguageModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 from npora.models.pretrained import Factory, PretrainedModel
 from npora.models.tokens import (
@@ -41,17 +43,19 @@ class Headed(PretrainedModel):
     A family gives its `body_class`, from which come config, prefix, default targets and ignored keys, and writes the
     hooks of its task, where they are not the usual ones:
 
+    task(tokens, labels, rng) : the output and its pullback, for a task
     add_head(config, make) : makes the head's layers, as attributes
     head(h, rng) : from the rows that are read to logits (a class) or to what is projected to the vocabulary (a token),
         by the layer that `output_embeddings` names
-    pack(input_ids, attention_mask, …) : the tokens that a class is read from
-    read(tokens) : which of their rows
+    pack(input_ids, attention_mask, …) : the tokens that the body reads
+    read(tokens) : which of their rows a class is read from
     targets(labels, padding) : each row's target, of a task that has labels for tokens
     """
 
     body_class: ClassVar[type[Body]]
     inputs: ClassVar[tuple[str, ...]]  # the arrays, by name, that forward takes: the body's, and labels
     body_options: ClassVar[dict[str, Any]] = {}  # what it is made with
+    options: ClassVar[tuple[str, ...]] = ()  # of its task
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -79,15 +83,6 @@ class Headed(PretrainedModel):
     def body(self) -> Any:
         return getattr(self, self.base_model_prefix)
 
-
-class ForSequenceClassification(Headed):
-    """A class for each sequence, or numbers.
-
-    forward(input_ids [b,t], attention_mask [b,t], …, labels) returns loss and logits [b,v]. The loss is what
-    `config.problem_type` says. With labels, backward(dloss=1) adds the gradient of every trainable parameter; without
-    them, backward(dlogits) does.
-    """
-
     def forward(
         self,
         input_ids: npt.ArrayLike | None = None,
@@ -99,20 +94,43 @@ class ForSequenceClassification(Headed):
         labels: npt.ArrayLike | None = None,
         rng: Rng = None,
         output_hidden_states: bool = False,
-    ) -> tuple[SequenceClassifierOutput, Callable[..., Any]]:
+        **options: Any,
+    ) -> tuple[Any, Callable[..., Any]]:
+        """The batch packed, once, and what the task makes of it; options are the task's own. Raises TypeError for a
+        keyword that it has not."""
+        others = {name: value for name, value in options.items() if name not in self.options}
+        refuse_of_calling(type(self).__name__, others, (*self.inputs, *self.options))
+        options = {name: options[name] for name in self.options if name in options}
         tokens = self.pack(
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
             inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
-        h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
-        logits, back_head = self.head(h, rng)  # [b,v]
-        output, backward = sequence_classification(
-            logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
-        )
+        output, backward = self.task(tokens, labels, rng, **options)
         return told(output, backward, tokens)
 
     def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         return self.body.tokens(input_ids, attention_mask, **others)
+
+    def task(self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None) -> tuple[Any, Callable[..., Any]]:
+        raise NotImplementedError(f"{type(self).__name__} has no task")
+
+
+class ForSequenceClassification(Headed):
+    """A class for each sequence, or numbers.
+
+    forward(input_ids [b,t], attention_mask [b,t], …, labels) returns loss and logits [b,v]. The loss is what
+    `config.problem_type` says. With labels, backward(dloss=1) adds the gradient of every trainable parameter; without
+    them, backward(dlogits) does.
+    """
+
+    def task(
+        self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
+    ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
+        h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
+        logits, back_head = self.head(h, rng)  # [b,v]
+        return sequence_classification(
+            logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
+        )
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's first row, as encoders are trained."""
@@ -142,27 +160,12 @@ class ForTokenClassification(Headed):
     where there is none. With labels, backward(dloss=1); without, backward(dlogits).
     """
 
-    def forward(
-        self,
-        input_ids: npt.ArrayLike | None = None,
-        attention_mask: npt.ArrayLike | None = None,
-        token_type_ids: npt.ArrayLike | None = None,
-        *,
-        position_ids: npt.ArrayLike | None = None,
-        inputs_embeds: npt.ArrayLike | None = None,
-        labels: npt.ArrayLike | None = None,
-        rng: Rng = None,
-        output_hidden_states: bool = False,
-    ) -> tuple[TokenClassifierOutput, Callable[..., Any]]:
-        tokens = self.body.tokens(
-            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
-            inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
-        )  # fmt: skip
+    def task(
+        self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
+    ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
         h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
         rows, back_head = self.head(h, rng)  # [n,v]
-        padding = tokens.of_the_batch
-        output, backward = token_classification(rows, lambda drows: back_body(back_head(drows)), padding, labels)
-        return told(output, backward, tokens)
+        return token_classification(rows, lambda drows: back_body(back_head(drows)), tokens.of_the_batch, labels)
 
 
 class ScoredTokens(ForTokenClassification):
@@ -197,30 +200,11 @@ class LanguageModel(Headed):
     then; with all_logits=True they are computed at once, those that the loss saw.
     """
 
-    has_all_logits: ClassVar[bool] = True
+    options: ClassVar[tuple[str, ...]] = ("all_logits",)
 
-    def forward(
-        self,
-        input_ids: npt.ArrayLike | None = None,
-        attention_mask: npt.ArrayLike | None = None,
-        token_type_ids: npt.ArrayLike | None = None,
-        *,
-        position_ids: npt.ArrayLike | None = None,
-        inputs_embeds: npt.ArrayLike | None = None,
-        labels: npt.ArrayLike | None = None,
-        rng: Rng = None,
-        all_logits: bool = False,
-        output_hidden_states: bool = False,
-    ) -> tuple[LanguageModelOutput, Callable[..., Any]]:
-        tokens = self.body.tokens(
-            input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
-            inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
-        )  # fmt: skip
-        return self.model_language(tokens, labels, rng, all_logits)
-
-    def model_language(
-        self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng, all_logits: bool
-    ) -> tuple[LanguageModelOutput, Callable[..., Any]]:
+    def task(
+        self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None, all_logits: bool = False
+    ) -> tuple[LanguageModelOutput, Callable[..., None]]:
         padding, decoder = tokens.of_the_batch, self.unembedding()
         targets = None if labels is None else self.targets(labels, padding)  # [n]
         read = None if targets is None or all_logits else np.flatnonzero(targets != IGNORED)  # [k]
@@ -231,18 +215,15 @@ class LanguageModel(Headed):
             back_body(back_head(dz))
 
         if targets is None:
-            output, backward = language_modeling(z, back_z, decoder, padding, rng)
-        elif read is None:
-            output, backward = loss_beside_logits(z, back_z, decoder, padding, targets, rng)
-        else:
-            logits = partial(self._logits, tokens)
-            output, backward = language_modeling_loss(z, back_z, decoder, targets[read], logits, rng)
-        return told(output, backward, tokens)
+            return language_modeling(z, back_z, decoder, padding, rng)
+        if read is None:
+            return loss_beside_logits(z, back_z, decoder, padding, targets, rng)
+        return language_modeling_loss(z, back_z, decoder, targets[read], partial(self._logits, tokens), rng)
 
     def _logits(self, tokens: Tokens) -> Array:
         """[b,t,v], without labels and dropout."""
         with evaluating(self):
-            output, _ = self.model_language(tokens, None, None, False)
+            output, _ = self.task(replace(tokens, hidden=None), None)
             return output.logits
 
     def unembedding(self) -> Any:

@@ -30,15 +30,16 @@ def holding(values: Values, dtype: npt.DTypeLike) -> Iterator[None]:
     """Within this block (in this thread), which holds one forward, held values are those in `values`, in this dtype.
 
     Each stands there under its name and its number among those of that name. The first forward, at the point itself,
-    puts it there; after a clear() of `values` the next forward does.
+    puts it there; after a clear() of `values` the next forward does. A block within another one asks that one first.
     """
     asked: Counter[str] = Counter()
+    outer = this_thread.replay
 
     def replay(name: str, f: Callable[[], Array]) -> Array:
         key = name, asked[name]
         asked[name] += 1
         if key not in values:
-            values[key] = f()
+            values[key] = f() if outer is None else outer(name, f)
         return values[key].astype(dtype, copy=False)
 
     with within(replay=replay):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar
 
 import numpy as np
@@ -56,7 +57,35 @@ def _mean(x: Array) -> Array:
     return x.sum(axis=-1, keepdims=True) / x.shape[-1]  # [...,1]
 
 
-class LayerNorm(Module):
+class Norm(Module):
+    """A Norm has what an adapter asks of a layer: its weight in W's place, and its bias, or None."""
+
+    weight: Parameter
+
+    @property
+    def matrix(self) -> Array:
+        return self.weight.data
+
+    def with_matrix(self, W: Array) -> Norm:
+        """Return a norm like this one with W [i], frozen, as a weight of its own."""
+        norm = copy.copy(self)
+        norm.weight = Parameter(W, requires_grad=False)
+        return norm
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self.weight.dtype
+
+    @property
+    def in_features(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def out_features(self) -> int:
+        return self.in_features
+
+
+class LayerNorm(Norm):
     """y = γ ⊙ x̂ + β with x̂ = (x − μ)/σ over the last axis (Ba et al., 2016).    x, y [...,i]  γ, β [i]
 
     dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
@@ -88,7 +117,7 @@ class LayerNorm(Module):
         return _rows_sum_to_zero(inputs, gradients)
 
 
-class RMSNorm(Module):
+class RMSNorm(Norm):
     """y = γ ⊙ x̂ with x̂ = x/ρ over the last axis (Zhang and Sennrich, 2019): Llama's and T5's.    x, y [...,i]  γ [i]
 
     dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
@@ -96,6 +125,7 @@ class RMSNorm(Module):
     """
 
     start: ClassVar[float] = 1
+    bias: None = None
 
     def __init__(self, normalized_shape: int, eps: float = 1e-6, *, dtype: npt.DTypeLike = np.float32) -> None:
         self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))

@@ -63,7 +63,8 @@ class TrainingArguments(Readable):
 
     output_dir : gets run.json, log.jsonl and the folders checkpoint-N, of one run at a time
     num_train_epochs : may be a fraction; max_steps, where it is positive, wins
-    optim : adamw_torch or sgd, which optim_args, as "momentum=0.9, nesterov=true", gives its options
+    optim : adamw_torch or sgd, which optim_args, as "momentum=0.9, nesterov=true", gives its options; of AdamW
+        "loraplus_lr_ratio=16", by which B's learning rate is larger than A's (LoRA+, as of optim/lora_plus.py)
     learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon : AdamW's. Biases and norms do not decay
     lr_scheduler_type : constant; constant_with_warmup, linear, cosine and the others of optim/schedule.py, after
         warmup_steps (below 1 a share of all steps) of warm-up; or reduce_lr_on_plateau, whose rate falls where the
@@ -191,7 +192,7 @@ class TrainingArguments(Readable):
             setattr(self, name, value)
             self._require(value in known, f"{name} must be one of {', '.join(known)}", value)
         self._check_schedule()
-        self.sgd_options()
+        self.optim_options()
         if self.load_best_model_at_end or self.save_strategy == "best":
             self._check_best()
 
@@ -216,14 +217,16 @@ class TrainingArguments(Readable):
         except (TypeError, ValueError) as error:
             raise ValueError(f"TrainingArguments: lr_scheduler_kwargs={options!r}: {error}") from None
 
-    def sgd_options(self) -> dict[str, Any]:
+    def optim_options(self) -> dict[str, Any]:
         """What optim_args says, of an optimiser that takes some."""
         pairs = [pair.partition("=") for pair in (self.optim_args or "").replace(" ", "").split(",") if pair]
         said = {name: value for name, _, value in pairs}
-        names = ("momentum", "dampening", "nesterov") if self.optim == "sgd" else ()
+        names = ("momentum", "dampening", "nesterov") if self.optim == "sgd" else ("loraplus_lr_ratio",)
         self._require(said.keys() <= set(names),
-                      f"optim_args of {self.optim} may be {', '.join(names) or 'none'}; learning_rate, weight_decay "
+                      f"optim_args of {self.optim} may be {', '.join(names)}; learning_rate, weight_decay "
                       "and adam_… have names of their own", self.optim_args)  # fmt: skip
+        if ratio := said.get("loraplus_lr_ratio"):
+            self._require(float(ratio) >= 1, "loraplus_lr_ratio must be at least 1", ratio)
         return {
             name: value.lower() in ("true", "1", "yes") if name == "nesterov" else float(value)
             for name, value in said.items()

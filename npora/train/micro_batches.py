@@ -119,7 +119,7 @@ def infer(
 ) -> Inferred:
     """The model's outputs for a batch, under no_grad(), cut and divided among threads as in accumulate_gradients."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    options = {"all_logits": True} if keep_logits and getattr(base, "has_all_logits", False) else {}
+    options = {"all_logits": True} if keep_logits and "all_logits" in getattr(base, "options", ()) else {}
 
     def work(piece: Mapping[str, Any]) -> Inferred:
         with no_grad():

@@ -25,7 +25,7 @@ class Method:
     tolerances: dict[str, Any] = field(default_factory=dict)
 
 
-METHODS = [Method(name, config) for name, config in adapters.CONFIGS.items()]
+METHODS = [Method(name, config) for name, config in adapters.CONFIGS.items() if adapters.goes_on(config, Linear)]
 
 
 def adapted(
@@ -33,6 +33,7 @@ def adapted(
 ) -> Adapted:
     """A layer with the case's adapter on it, switched on, every tensor of it drawn anew."""
     rng = np.random.default_rng(seed)
+    o = adapters.outputs(case.config, o)
     base = (Conv1D if conv else Linear)(i, o, bias, rng=rng, dtype=dtype)
     if base.bias is not None:
         base.bias.data = rng.standard_normal(o).astype(dtype)

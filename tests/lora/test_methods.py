@@ -21,12 +21,13 @@ from npora.nn import Conv1D, Linear, Module
 from tests.lora.cases import METHODS, Method, adapted, adapter_of, drops, goes_on
 
 cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.replace(" ", "-"))
+ROUNDED = ("hra_linear",)  # a reflection and the same once more is nothing, to rounding
 sizes = st.tuples(st.integers(2, 7), st.integers(2, 7)).filter(lambda pair: pair[0] != pair[1])
 
 
 class Held(Module):
     def __init__(self) -> None:
-        self.dense = Linear(5, 3, rng=1, dtype=np.float64)
+        self.dense = Linear(5, 4, rng=1, dtype=np.float64)
 
     def forward(self, x: Any, rng: np.random.Generator | None = None) -> Any:
         return self.dense(x, rng)
@@ -48,8 +49,9 @@ def test_forward_is_the_layer_with_what_the_method_makes_of_its_matrix(
     adapter, base = layer.adapters["default"], layer.base_layer
     if base.bias is not None:
         base.bias.requires_grad = True
-    x, dy = drawn(seed + 1, *leading, i), drawn(seed + 2, *leading, o)
+    x, o = drawn(seed + 1, *leading, i), base.out_features
     y, backward = layer(x)
+    dy = drawn(seed + 2, *y.shape)
     dx = backward(dy)
     W, b, back_merged = adapter.merged(base.matrix, None if base.bias is None else base.bias.data, *adapter.theta)
     plain = Linear(i, o, bias=b is not None, dtype=np.float64)
@@ -101,10 +103,12 @@ def test_the_definitions_pullback_is_that_of_its_forward(case: Method, bias: boo
 
 @cases
 def test_a_fresh_adapter_leaves_its_layer_as_it_is(case: Method) -> None:
-    base = Linear(5, 3, rng=1, dtype=np.float64)
+    base = Linear(5, 4, rng=1, dtype=np.float64)
     adapter = adapter_of(case, base, np.random.default_rng(0))
     x = drawn(2, 4, 5)
-    assert adapter.forward(x, base)[0].tobytes() == base(x)[0].tobytes()
+    found, expected = adapter.forward(x, base)[0], base(x)[0]
+    assert found.tobytes() == expected.tobytes() or case.name in ROUNDED
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
 
 
 @cases

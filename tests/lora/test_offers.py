@@ -6,6 +6,7 @@ A method that npora has uses just those that its row names; a row of one that it
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from npora.lora import PeftType
 from npora.lora.adapter import Adapter
 from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS, method_of
-from npora.nn import Linear
+from npora.nn import Conv1D, LayerNorm, Linear
 
 OFFERS = {
     "forward": "a quicker order of products than forming W′",
@@ -32,7 +33,8 @@ OFFERS = {
     "adds": "several that are merged add up, each with the ΔW that it makes of the base's own W",
 }
 NEEDED: dict[str, set[str]] = {
-    "LoRA": {"forward"}, "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
+    "LoRA": {"forward"}, "StartedLoRA": {"forward", "constants", "start"},
+    "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
     "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
@@ -44,7 +46,7 @@ NEEDED: dict[str, set[str]] = {
     "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": {"constants"}, "WaveFT": {"constants"},
     "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"},
     "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
-    "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LN tuning": {"layers"},
+    "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LNTuning": {"forward", "bias", "layers"},
 }  # fmt: skip
 REFUSED = {
     "LILY": "looks at all rows of a batch, so that a row's output depends on its neighbours",
@@ -71,15 +73,20 @@ def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
     assert any(not (tensor.trained or tensor.shared) for tensor in method.tensors.values()) == ("constants" in needed)
     assert changes_bias(method) == ("bias" in needed)
     assert ("held(" in source) == ("held" in needed)
+    assert (not set(method.adapts) <= {Linear, Conv1D}) == ("layers" in needed)
     assert method.adds == ("adds" in needed)
+
+
+def base_of(method: type[Adapter]) -> Any:
+    return Linear(3, 4) if Linear in method.adapts else LayerNorm(4)
 
 
 def changes_bias(method: type[Adapter]) -> bool:
     """Whether the b′ of one of its samples is another array than b."""
     found = []
     for fields in method.samples.values():
-        layer = adapted_layer(Linear(3, 2), method.config_class(**fields), np.random.default_rng(0), "dense")
-        adapter, b = layer.adapters["default"], np.ones(2, np.float32)
+        layer = adapted_layer(base_of(method), method.config_class(**fields), np.random.default_rng(0), "dense")
+        adapter, b = layer.adapters["default"], np.ones(4, np.float32)
         found.append(adapter.merged(layer.base_layer.matrix, b, *adapter.theta)[1] is not b)
     return any(found)
 
@@ -96,4 +103,4 @@ def test_each_sample_of_a_method_means_that_method_and_has_a_name_of_its_own() -
     assert all(method.samples for method in METHODS) and len(set(names)) == len(names)
     for method in METHODS:
         for fields in method.samples.values():
-            assert method_of(method.config_class(**fields), Linear(2, 3)) is method
+            assert method_of(method.config_class(**fields), base_of(method)) is method

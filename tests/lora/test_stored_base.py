@@ -46,8 +46,8 @@ def adapted(case: Method, kind: type[Linear], i: int, o: int, stored: bool) -> A
 def test_values_gradients_and_merged_weights_are_those_on_the_floats(
     case: Method, kind: type[Linear], seed: int | None
 ) -> None:
-    layers = [adapted(case, kind, 13, 9, stored) for stored in (True, False)]
-    x, dy, found = drawn(5, 2, 3, 13), drawn(6, 2, 3, 9), []
+    layers = [adapted(case, kind, 15, 8, stored) for stored in (True, False)]
+    x, dy, found = drawn(5, 2, 3, 15), drawn(6, 2, 3, 8), []
     for layer in layers:
         y, backward = layer(x, rng=None if seed is None else np.random.default_rng(seed))
         found.append([y, backward(dy), *(p.grad for p in layer.adapters["default"].parameters() if p.grad is not None)])

@@ -16,6 +16,7 @@ from npora.models import (
 )
 from npora.models.losses import token_classification
 from npora.models.tokens import Tokens, check_positions, last_token_rows, next_token_targets, pack_tokens
+from tests.models.test_generation_families import FAMILIES
 from tests.tiny import SIZES, tiny_bert
 
 IDS = np.array([[7, 5, 3, 0], [0, 0, 4, 9], [0, 8, 0, 6]])
@@ -90,3 +91,24 @@ def test_a_mask_of_other_numbers_than_0_and_1_is_refused(mask: Any) -> None:
         pack_tokens(IDS[:2, :3], np.array(mask))
     for kind in (bool, np.uint8, np.float32):
         assert pack_tokens(IDS, MASK.astype(kind))[1].packing.lengths.tolist() == [3, 2, 4]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_keyword_that_a_model_has_not_is_an_error_that_says_what_it_takes(name: str) -> None:
+    """Those of transformers that ask for what is done anyway are accepted."""
+    model = FAMILIES[name]()
+    ids = np.array([[2, 3, 4]])
+    for called, given in ((model, {"labels": ids}), (model.body, {})):
+        given |= {"decoder_input_ids": ids} if name == "t5" and not given else {}
+        called(ids, **given, return_dict=True, use_cache=False, output_attentions=None)
+        with pytest.raises(ValueError, match="output_attentions=True has no meaning in npora: npora returns no attent"):
+            called(ids, **given, output_attentions=True)
+        with pytest.raises(
+            TypeError, match=rf"{type(called).__name__}\(\) got .* 'all_logit'.* it takes input_ids, att.* leave all_"
+        ):
+            called(ids, **given, all_logit=True)
+
+
+def test_what_belongs_to_another_task_is_an_unknown_keyword() -> None:
+    with pytest.raises(TypeError, match=r"BertForSequenceClassification.* 'all_logits'"):
+        tiny_bert()(IDS, all_logits=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from npora import Trainer, TrainingArguments
-from npora.train.optimizer import make_optimizer
+from npora import LoraConfig, Trainer, TrainerCallback, TrainingArguments, get_peft_model
+from npora.train.optimizer import Schedule, make_optimizer
+from tests.tiny import tiny_bert
 from tests.train.test_callbacks import lines, trainer
 from tests.watched import Watched
 
@@ -88,3 +89,38 @@ def test_sgd_has_the_options_of_optim_args_and_a_wrong_one_is_refused() -> None:
     for optim, said in (("sgd", "beta=1"), ("sgd", "weight_decay=0.1"), ("adamw_torch", "momentum=0.9")):
         with pytest.raises(ValueError, match=f"optim_args of {optim} may be .*; got '{said}'"):
             TrainingArguments(optim=optim, optim_args=said)
+
+
+class Rates(TrainerCallback):
+    """Keeps the rate of each group at each step, and whose it is."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seen.append([group["lr"] for group in kwargs["optimizer"].param_groups])
+
+
+@pytest.mark.parametrize(
+    "kind", [{"lr_scheduler_type": "linear", "max_steps": 4}, {**PLATEAU, "metric_for_best_model": "loss"}], ids=str
+)
+def test_b_has_its_own_rate_through_the_whole_schedule(tmp_path: Path, kind: dict[str, Any]) -> None:
+    model = get_peft_model(tiny_bert(), LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"))
+    arguments = TrainingArguments(str(tmp_path), learning_rate=0.01, optim_args="loraplus_lr_ratio=16", **kind)
+    rates, rows = Rates(), [{"input_ids": [3, 4, 5 + n], "labels": n % 2} for n in range(8)]
+    groups = make_optimizer(model, arguments).param_groups
+    assert [(len(group["params"]), group["lr"]) for group in groups] == [(3, 0.01), (2, 0.16), (1, 0.16)]
+    Trainer(model, arguments, train_dataset=rows, eval_dataset=rows, callbacks=[rates]).train()
+    assert len(rates.seen) == kind["max_steps"] and rates.seen[0] == [0.01, 0.16, 0.16]
+    assert all(b == pytest.approx(16 * a) and c == b for a, b, c in rates.seen)
+    for name, parameter in model.named_parameters():
+        if "lora_B" not in name and parameter.data.ndim > 1:  # what has the schedule's own rate
+            parameter.requires_grad = False
+    schedule = Schedule(arguments, make_optimizer(model, arguments), 4)
+    schedule.set(schedule(0))
+    assert schedule.get_last_lr() == [0.16, 0.16]
+
+
+def test_a_ratio_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"loraplus_lr_ratio must be at least 1; got '0.5'"):
+        TrainingArguments("out", optim_args="loraplus_lr_ratio=0.5")

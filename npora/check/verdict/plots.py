@@ -43,6 +43,19 @@ def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     return figure
 
 
+def spectra(values: Mapping[str, Array], title: str, path: str | os.PathLike[str] | None = None) -> Any:
+    """Singular values against their number, a line for each layer."""
+    figure = _figure(8.0, 4.5)
+    axes = figure.add_subplot()
+    for number, (name, sigma) in enumerate(values.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number // len(COLOURS) % len(LINES)]}
+        axes.plot(range(1, len(sigma) + 1), sigma, marker=MARKERS[number % len(MARKERS)], label=name, **style)
+    axes.set(xlabel="k", ylabel="singular value σₖ of ΔW", title=title)
+    if len(values) <= 24:
+        axes.legend(fontsize=6)
+    return _saved(figure, path)
+
+
 def heat_maps(ratios: Iterable[tuple[str, Array]], path: str | os.PathLike[str] | None = None) -> Any:
     """One map for each title: log₁₀ of |difference| over tolerance, blue below 0, yellow to red above, where an element
     fails, and black where it is infinite. Each has its own scale, and the worst of many come first. Where only some

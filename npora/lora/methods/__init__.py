@@ -3,7 +3,8 @@
 A new method is a file here with its config and its Adapter (`adapter.py` says what either writes, `loha.py` is such a
 page), a line in METHODS, its type in PeftType (`lora/names.py`), and its config's name in `npora.lora` and `npora`. Its
 `samples` are its rows in `npora gradcheck`, in the contracts, and in what is compared with PEFT; a row in
-`tests/lora/test_offers.py` says which of the seam's offers it uses.
+`tests/lora/test_offers.py` says which of the seam's offers it uses. Where its forward asks its base for base(x) alone,
+`calls_alone = True` spares forming a matrix beside other adapters.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods.dora import DoRA
 from npora.lora.methods.hira import HiRA
+from npora.lora.methods.hra import HRA
 from npora.lora.methods.ia3 import IA3
+from npora.lora.methods.ln_tuning import LNTuning
 from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.lora_started import StartedLoRA
+from npora.lora.methods.oft import OFT
+from npora.lora.methods.road import RoAd
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
-METHODS: tuple[type[Adapter], ...] = (DoRA, LoRA, LoHa, HiRA, VeRA, IA3)
+METHODS: tuple[type[Adapter], ...] = (DoRA, StartedLoRA, LoRA, LoHa, HiRA, VeRA, IA3, OFT, HRA, RoAd, LNTuning)
 
 
 def method_of(config: PeftConfig, base: Module) -> type[Adapter] | None:

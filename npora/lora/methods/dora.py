@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.lora.adapter import Merged, Rng, Shared, Tensor
+from npora.lora.combine import Factors
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
 from npora.machine.blocks import blocks_of
@@ -42,6 +43,7 @@ class DoRA(LoRA):
     Identity: Bᵀ dB = dA Aᵀ, as of LoRA.
     """
 
+    calls_alone = False
     tensors: ClassVar[Mapping[str, Tensor]] = {
         **LoRA.tensors,
         "m": Tensor("lora_magnitude_vector.{}.weight", "lora_magnitude_vector"),
@@ -104,6 +106,9 @@ class DoRA(LoRA):
             return dV, db, self.s * product(B.T, dV), self.s * product(dV, A.T), (dW * V).sum(axis=1) / c
 
         return g * V, b, backward
+
+    def factored(self) -> Factors | None:
+        return None  # ΔW is not s B A
 
     def norms(self, W: Array, A: Array, B: Array) -> Array:
         """c = ‖W + s B A‖ [o] row by row; of that matrix a block at a time is formed."""

@@ -111,6 +111,7 @@ class IA3(Adapter):
     """
 
     config_class = IA3Config
+    calls_alone = True
     tensors: ClassVar[Mapping[str, Tensor]] = {"l": Tensor("ia3_l.{}")}
     samples: ClassVar[Mapping[str, Any]] = {
         "ia3": {"feedforward_modules": []},

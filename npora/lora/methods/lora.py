@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor, of_a_product
+from npora.lora.combine import Factors
 from npora.lora.methods.lora_config import LoraConfig
+from npora.lora.starts import begun, start_of
 from npora.machine.product import product
 from npora.nn import init
 from npora.nn.init import Source
@@ -27,12 +29,13 @@ class LoRA(Adapter):
         dx = Wᵀ dy + m ⊙ (Aᵀ du)      (4)
 
     The full dW is never formed. Kept are u, and m ⊙ x where A is trained. B starts at zero, so that a fresh adapter
-    leaves its layer as it is.
+    leaves its layer as it is; `starts/` has other starts.
 
     Identity: the loss cannot see A → M A, B → B M⁻¹, so Bᵀ dB = dA Aᵀ.
     """
 
     config_class = LoraConfig
+    calls_alone = True
     tensors: ClassVar[Mapping[str, Tensor]] = {"A": Tensor("lora_A.{}.weight"), "B": Tensor("lora_B.{}.weight")}
     samples: ClassVar[Mapping[str, Any]] = {
         "lora_linear": {"r": 3, "lora_alpha": 7}, "rslora_linear": {"r": 2, "lora_alpha": 5, "use_rslora": True}
@@ -43,8 +46,11 @@ class LoRA(Adapter):
         self.dropout_p, dtype, start = config.lora_dropout, base.dtype, config.init_lora_weights
         A = init.kaiming_uniform(rng, (self.r, base.in_features), dtype)
         B = init.kaiming_uniform(rng, (base.out_features, self.r), dtype)
-        self.A = Parameter(init.normal(rng, A.shape, 1 / self.r, dtype) if start == "gaussian" else A)
-        self.B = Parameter(np.zeros_like(B) if start else B)
+        A = init.normal(rng, A.shape, 1 / self.r, dtype) if start == "gaussian" else A
+        B = np.zeros_like(B) if start else B
+        if isinstance(rng, np.random.Generator) and start_of(start) is not None:
+            A, B = begun(str(start), base.matrix, self.r, self.s, rng, path)
+        self.A, self.B = Parameter(A), Parameter(B)
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         A, B, s = self.A.data, self.B.data, self.s
@@ -70,6 +76,9 @@ class LoRA(Adapter):
             return dW, db, self.s * product(B.T, dW), self.s * product(dW, A.T)
 
         return W + self.s * product(B, A), b, backward
+
+    def factored(self) -> Factors | None:
+        return Factors(self.s, self.B.data, self.A.data)
 
     def factors(self) -> dict[str, float]:
         return {"α/r": self.s, "r": float(self.r)}

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
 from npora.lora.names import by_pattern
+from npora.lora.starts import start_of
 
 
 @dataclass
@@ -18,7 +19,8 @@ class LoraConfig(UnsupportedFields):
     lora_alpha : the update is scaled by s = lora_alpha / r (by lora_alpha / √r with `use_rslora`, Kalajdzievski 2023)
     lora_dropout : probability of dropping an input of the adapter, in training
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
-    init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A
+    init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
+        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
@@ -63,6 +65,15 @@ class LoraConfig(UnsupportedFields):
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
+        start = start_of(self.init_lora_weights)
+        if start is not None and start.is_kept and self.use_dora:
+            raise ValueError(
+                f"use_dora=True with init_lora_weights={self.init_lora_weights!r}: DoRA's lengths are those of W, of "
+                "which this start takes a part away; leave one of the two out"
+            )
+        ranks = (self.r, *(self.rank_pattern.values() if isinstance(self.rank_pattern, dict) else ()))
+        if self.init_lora_weights == "orthogonal" and any(isinstance(r, int) and r % 2 for r in ranks):
+            raise ValueError(f"init_lora_weights='orthogonal' needs even ranks; got {', '.join(map(str, ranks))}")
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)

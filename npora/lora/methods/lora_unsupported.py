@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from npora.files.refusal import shortened
 from npora.lora.config import PeftConfig
+from npora.lora.starts import NAMES, start_of
 from npora.lora.values import Unsupported
 
 _W_STAYS = ("gaussian", "eva", "orthogonal", "mica")  # PEFT's ways to begin that leave the base's weights alone
@@ -38,8 +40,9 @@ class UnsupportedFields(PeftConfig):
 
 def refuse_new_start(start: object) -> None:
     """Raise ValueError for an `init_lora_weights` that npora cannot begin with."""
-    if start not in (True, False, "gaussian"):
-        raise ValueError(f"init_lora_weights={start!r} is not supported: use True, False or 'gaussian'")
+    if start not in (True, False, "gaussian") and start_of(start) is None:
+        own = ", ".join(map(repr, ("gaussian", *NAMES)))
+        raise ValueError(f"init_lora_weights={shortened(start)} is not supported: use True, False or one of {own}")
 
 
 def refuse_altered_base(start: object, directory: str, is_trainable: bool) -> None:

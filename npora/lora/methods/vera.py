@@ -71,6 +71,7 @@ class VeRA(Adapter):
     """
 
     config_class = VeraConfig
+    calls_alone = True
     samples: ClassVar[Mapping[str, Any]] = {"vera_linear": {"r": 4, "projection_prng_key": 6, "vera_dropout": 0.2}}
     tensors: ClassVar[Mapping[str, Tensor]] = {
         "b": Tensor("vera_lambda_b.{}"),

@@ -1,0 +1,56 @@
+"""Another adapter under the same name, at once: PEFT's `hotswap_adapter`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from npora.lora.adapted import Adapted
+from npora.lora.keywords import refuse_others
+from npora.lora.model import PeftModel
+
+_WHERE = ("revision", "cache_dir", "local_files_only", "subfolder")
+
+
+def hotswap_adapter(
+    model: PeftModel,
+    model_name_or_path: str | os.PathLike[str],
+    adapter_name: str,
+    torch_device: str | None = None,
+    **where: Any,
+) -> None:
+    """Put what lies in a directory in the place of an adapter, which keeps its name, its place among the active ones,
+    and whether it is trained. It may be of another rank, scale, method or on other layers.
+
+    where : revision, cache_dir, local_files_only, subfolder
+
+    Raises
+    ------
+    As load_adapter; RuntimeError where the adapter is merged, ValueError where it trains biases of the base, or where
+    another active adapter trains the same module whole. Nothing is then changed.
+    """
+    idle = {key: value for key, value in where.items() if key not in _WHERE}
+    refuse_others("hotswap_adapter", {"torch_device": torch_device, **idle}, _WHERE, ("torch_device",))
+    model._refuse_unknown(adapter_name)
+    model._refuse_merged("hotswap_adapter()", adapter_name)
+    trained = any(parameter.requires_grad for parameter in model.adapter_parameters(adapter_name).values())
+    is_trainable = not model.peft_config[adapter_name].inference_mode
+    new, order, active = f"{adapter_name}-new", list(model.peft_config), model.active_adapters
+    while new in order:
+        new += "-"
+    model.load_adapter(model_name_or_path, new, is_trainable, **{key: where[key] for key in _WHERE if key in where})
+    others = [name for name in active if name != adapter_name]
+    shared = {path: name for name in others for path in model._saved_paths(name)}
+    if clash := [path for path in model._saved_paths(new) if path in shared and adapter_name in active]:
+        model.delete_adapter(new)
+        raise ValueError(f"the adapter trains {clash[0]} whole, and so does '{shared[clash[0]]}', which is active too")
+    model._active = others
+    model.delete_adapter(adapter_name)
+    model.rename_adapter(new, adapter_name)
+    model._requires_grad(adapter_name, trained)
+    model.peft_config, model._active = {name: model.peft_config[name] for name in order}, active
+    for module in model._switches():
+        if isinstance(module, Adapted):
+            module.active_adapters = module.on_this_layer(active)
+        else:
+            module.active_adapter = next((name for name in active if name in module.modules_to_save), None)
