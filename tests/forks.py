@@ -3,54 +3,71 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import resource
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-SECONDS = 120  # for one mutant; a loop that never ends is stopped there
-KILLED, SURVIVED, BROKEN, LATE = "killed", "survived", "does not import", "timed out"
+SECONDS = 900  # of the clock, for one mutant
+PROCESSOR = 60  # of the processor's time, until what it runs sets another bound
+MEMORY = 8 << 30
+KILLED, SURVIVED, BROKEN, LATE, ENDLESS = "killed", "survived", "does not import", "timed out", "never ends"
+CODES = {SURVIVED: 61, KILLED: 62, BROKEN: 63}  # what a fork exits with: another number, and the mutant ended it
 
 
 def fork(work: Callable[[], str], seconds: int = SECONDS) -> int:
     """Run it in a fork, for so many seconds at most where not 0, and leave what it returns as the exit code."""
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)  # what it starts ends with it
         signal.alarm(seconds)
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        code = 3
+        signal.setitimer(signal.ITIMER_PROF, PROCESSOR)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nowhere, standard)
+        code = CODES[KILLED]
         with contextlib.suppress(BaseException):
-            code = (SURVIVED, KILLED, BROKEN).index(work())
+            code = CODES[work()]
         os._exit(code)
     return child
 
 
-def told(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Begin this work in a fork; the function that waits for its answer."""
-    reading, writing = os.pipe()
+class Pool:
+    """At most `jobs` forks at a time; `done` hears of each that ends."""
 
-    def write() -> str:
-        answer = json.dumps(work())
-        with os.fdopen(writing, "w") as pipe:
-            pipe.write(answer)
-        return SURVIVED
+    def __init__(self, jobs: int, done: Callable[[str, str], None] = lambda name, outcome: None) -> None:
+        self.jobs, self.done = jobs, done
+        self.running, self.outcomes = dict[int, str](), dict[str, str]()
 
-    child = fork(write, seconds=0)
-    os.close(writing)
+    def add(self, name: str, work: Callable[[], str]) -> None:
+        while len(self.running) >= self.jobs:
+            self._collect()
+        self.running[fork(work)] = name
 
-    def wait() -> Any:
-        with os.fdopen(reading) as pipe:
-            said = pipe.read()
-        os.waitpid(child, 0)
-        assert said, "a check fails without a mutant, and so would kill everything: run the tests"
-        return json.loads(said)
+    def _collect(self) -> None:
+        child, status = os.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(status)
+        said = {code: outcome for outcome, code in CODES.items()} | {-signal.SIGPROF: ENDLESS, -signal.SIGALRM: LATE}
+        outcome = said.get(code, KILLED)
+        name = self.running.pop(child)
+        self.outcomes[name] = outcome
+        self.done(name, outcome)
 
-    return wait
+    def finish(self) -> dict[str, str]:
+        while self.running:
+            self._collect()
+        return self.outcomes
+
+    def stop(self) -> None:
+        for child in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
 
 
 def unwritten_is_nan() -> None:

@@ -17,10 +17,9 @@ from tests.tiny_encoders import SIZES, tiny_encoder
 from tests.train.test_trainer import arguments
 
 HEADS = ("TokenClassification", "MaskedLM")
-NO_DROPOUT = {
-    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-    "roberta": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+NO_DROPOUT = {name: {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} for name in SIZES} | {
     "distilbert": {"dropout": 0.0, "attention_dropout": 0.0},
+    "modernbert": dict.fromkeys(("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"), 0.0),
 }
 every_family = pytest.mark.parametrize("family", SIZES)
 every_head = pytest.mark.parametrize("head", HEADS)

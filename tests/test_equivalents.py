@@ -1,0 +1,146 @@
+"""Mutants that are said to change no result: on a thousand drawn inputs each, they change none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.chosen import files_of
+from tests.mutants import SURVIVORS
+from tests.mutations import Mutant, mutants
+
+Draw = Callable[[np.random.Generator], Callable[[Any], Any]]
+CLAIMS: dict[str, Draw] = {}
+DRAWS = 1000
+
+
+def of(*names: str) -> Callable[[Draw], Draw]:
+    """What draws an input, and gives the function that takes it to a result by a module's functions."""
+
+    def claim(draw: Draw) -> Draw:
+        CLAIMS.update(dict.fromkeys(names, draw))
+        return draw
+
+    return claim
+
+
+def size(rng: np.random.Generator, shape: Any) -> Any:
+    """Values of every size, zeros and ties among them."""
+    x = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 3)
+    return np.where(rng.random(shape) < 0.1, 0.0, np.where(rng.random(shape) < 0.2, np.rint(x), x))
+
+
+@of("relative_buckets: r < exact: edge")
+def buckets(rng: np.random.Generator) -> Callable[[Any], Any]:
+    count = 2 * int(rng.integers(2, 20)) * 2
+    distance, most = rng.integers(-300, 300, 20), int(count * rng.integers(1, 9))
+    return lambda module: module.relative_buckets(distance, bool(count % 8), count, most)
+
+
+@of("sigmoid: 700 in -700: plus 1")
+def sigmoids(rng: np.random.Generator) -> Callable[[Any], Any]:
+    x = size(rng, 5) * 100 + 1e-20j * rng.standard_normal(5)
+    return lambda module: module.sigmoid(x).real + module.sigmoid(x).imag / 1e-20
+
+
+@of(
+    "binary_cross_entropy: logits.real > 0: edge",
+    "binary_cross_entropy: 1 in max(logits.size, 1): plus 1",
+)
+def yes_or_no(rng: np.random.Generator) -> Callable[[Any], Any]:
+    shape = (int(rng.integers(0, 4)), 2)
+    logits, targets = size(rng, shape), rng.integers(0, 2, shape)
+
+    def result(module: Any) -> Any:
+        loss, backward = module.binary_cross_entropy(logits, targets)
+        return np.append(backward(0.7), loss)
+
+    return result
+
+
+@of("mse_loss: 1 in max(difference.size, 1): plus 1")
+def squares(rng: np.random.Generator) -> Callable[[Any], Any]:
+    y, t = size(rng, (0 if rng.random() < 0.1 else 3, 2)), size(rng, (3, 2))
+
+    def result(module: Any) -> Any:
+        loss, backward = module.mse_loss(y, t[: len(y)])
+        return np.append(backward(0.7), loss)
+
+    return result
+
+
+@of("softmax: 0: plus 1", "softmax: 1: plus 1")
+def masked_rows(rng: np.random.Generator) -> Callable[[Any], Any]:
+    x, mask, dp = size(rng, (3, 4)), rng.random((3, 4)) < rng.random(), size(rng, (3, 4))
+
+    def result(module: Any) -> Any:
+        p, backward = module.softmax(x, mask)
+        return np.append(p, backward(dp))
+
+    return result
+
+
+@of(
+    "_softmax: -1: without the sign",
+    "cross_entropy: -1: without the sign",
+    "cross_entropy: -1: without the sign #2",
+    "cross_entropy: z[counted].mean(axis=-1): axis=None",
+)
+def classes(rng: np.random.Generator) -> Callable[[Any], Any]:
+    logits, targets = size(rng, (4, 5)), rng.integers(0, 5, 4)
+    smoothing = float(rng.choice([0, 0.1]))
+
+    def result(module: Any) -> Any:
+        loss, backward = module.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return np.append(backward(0.7), loss)
+
+    return result
+
+
+@of("last_token_rows: np.arange(ids.shape[1]) * (ids != pad_token_id): times 1.0005")
+def last_tokens(rng: np.random.Generator) -> Callable[[Any], Any]:
+    ids = rng.integers(0, 4, (3, int(rng.integers(1, 9))))
+    ids[:, 0] = 1
+    return lambda module: module.last_token_rows(module.Tokens.of(ids), 0)
+
+
+@of("clip_grad_norm: scale < 1: edge")
+def clipped(rng: np.random.Generator) -> Callable[[Any], Any]:
+    from npora.nn import Parameter
+
+    parameters = [Parameter(np.zeros(3)), Parameter(np.zeros(2))]
+    gradients = [size(rng, 3), size(rng, 2)]
+    norm = float(np.sqrt(sum((g * g).sum() for g in gradients)))
+    most = norm + 1e-6 if rng.random() < 0.5 else float(rng.random() * 2 * norm + 1e-9)
+
+    def result(module: Any) -> Any:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.copy()
+        total = module.clip_grad_norm(parameters, most)
+        return np.concatenate([*(p.grad for p in parameters), [total]])
+
+    return result
+
+
+def mutant_of(name: str) -> Mutant:
+    found = [m for path in files_of([], False) for m in mutants(path) if name in (m.name, m.identity)]
+    assert len(found) == 1, name
+    return found[0]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_what_is_said_to_change_nothing_changes_nothing(name: str) -> None:
+    assert name in SURVIVORS
+    mutant = mutant_of(name)
+    module = ModuleType(mutant.path.removesuffix(".py").replace("/", "."))
+    original = __import__(module.__name__, fromlist=["_"])
+    exec(compile(mutant.tree(), mutant.path, "exec"), module.__dict__)
+    for seed in range(DRAWS):
+        result = CLAIMS[name](np.random.default_rng(seed))
+        with np.errstate(all="ignore"):
+            # To the rounding of a few sums: a mean over rows may be taken in another order.
+            np.testing.assert_allclose(result(module), result(original), rtol=2.0**-48, atol=1e-300)
