@@ -1,0 +1,99 @@
+"""Embeddings in place of tokens, and positions that are given: a model makes of them what it makes of tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora.models import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Model,
+)
+from tests.tiny import randomized
+from tests.tiny_decoders import FAMILIES as DECODERS
+from tests.tiny_decoders import tiny_decoder
+from tests.tiny_encoders import HEADS, tiny_encoder
+from tests.tiny_encoders import SIZES as ENCODERS
+
+GPT2 = GPT2Config(vocab_size=13, n_positions=9, n_embd=6, n_layer=2, n_head=2, num_labels=3)
+T5 = T5Config(vocab_size=13, d_model=6, d_kv=3, num_heads=2, d_ff=7, num_layers=2)
+MODELS: dict[str, Callable[[], Any]] = {
+    **{f"{name} {head}": partial(tiny_encoder, name, head, np.float64) for name in ENCODERS for head in HEADS},
+    **{
+        f"{name} {task}": partial(tiny_decoder, name, task)
+        for name in DECODERS
+        for task in ("CausalLM", "SequenceClassification")
+    },
+    "gpt2 CausalLM": lambda: randomized(GPT2LMHeadModel(GPT2, rng=1, dtype=np.float64)),
+    "gpt2 SequenceClassification": lambda: randomized(GPT2ForSequenceClassification(GPT2, rng=1, dtype=np.float64)),
+    "t5": lambda: randomized(T5ForConditionalGeneration(T5, rng=1, dtype=np.float64)),
+    "t5 body": lambda: randomized(T5Model(T5, rng=1, dtype=np.float64)),
+}
+IDS = np.array([[3, 5, 7, 2], [6, 4, 0, 0]])
+MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
+LABELS = {"SequenceClassification": [2, 0], "": [[2, -100, 1, 0], [-100, 1, -100, -100]]}
+
+
+def given(name: str) -> dict[str, Any]:
+    if name == "t5 body":
+        return {"decoder_input_ids": IDS[:, :3]}
+    return {"labels": np.array(LABELS["SequenceClassification" if "Sequence" in name else ""])}
+
+
+def rows_of(body: Any, name: str) -> tuple[Any, float]:
+    """(rows that stand for the tokens, [b,t,m], how many times the embeddings they are)"""
+    scale = 6**0.5 if name.startswith("gemma") else 1.0
+    return scale * body.embedding()(IDS)[0], scale
+
+
+def grads(model: Any, call: Callable[..., Any], name: str, **inputs: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """(the output that there is, what backward returns, each parameter's gradient)"""
+    output, backward = call(**inputs, attention_mask=MASK, **given(name))
+    y = output.last_hidden_state if name == "t5 body" else output.loss
+    back = backward(np.cos(np.arange(y.size)).reshape(y.shape)) if name == "t5 body" else backward(0.7)
+    return y, back, {path: parameter.grad for path, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_embeddings_in_place_of_tokens_give_the_same_and_their_gradient(name: str) -> None:
+    """The gradient of the matrix of embeddings is what backward returns, row by row of it, and what reaches it on other
+    ways: from a decoder's own tokens, or from a projection that is tied to it."""
+    model, twin = MODELS[name](), MODELS[name]()
+    body = model if name == "t5 body" else model.body
+    embedding = body.embedding()
+    rows, scale = rows_of(body, name)
+    y, nothing, expected = grads(model, model, name, input_ids=IDS)
+    found, returned, others = grads(twin, twin, name, inputs_embeds=rows)
+    np.testing.assert_allclose(found, y, rtol=1e-12)
+    assert nothing is None and returned.shape == rows.shape and not returned[MASK == 0].any()
+    [path] = [path for path, parameter in model.named_parameters() if parameter is embedding.weight]
+    expected[path] = expected[path] - (0 if others[path] is None else others[path])
+    scattered = np.zeros_like(embedding.weight.data)
+    np.add.at(scattered, IDS, scale * returned)
+    np.testing.assert_allclose(scattered, expected.pop(path), rtol=0, atol=1e-12)
+    del others[path]
+    for path, gradient in expected.items():
+        np.testing.assert_allclose(others[path], gradient, rtol=0, atol=1e-12, err_msg=path)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("t5")])
+def test_positions_that_are_given_as_they_are_change_nothing_and_others_are_seen(name: str) -> None:
+    """Rotations see the distance of positions alone, and so does a bias of distances."""
+    model = MODELS[name]()
+    if "position_ids" not in model.inputs:
+        pytest.skip("has no positions to give")
+    y, _ = model(IDS, MASK)
+    first = getattr(model.config, "first_position", 0)
+    for ids in ({"input_ids": IDS}, {"inputs_embeds": rows_of(model.body, name)[0]}):
+        same, _ = model(**ids, attention_mask=MASK, position_ids=np.arange(first, first + 4))
+        np.testing.assert_allclose(same.logits, y.logits, rtol=0, atol=1e-12)
+    other, _ = model(IDS, MASK, position_ids=np.array([[0, 2, 1, 5], [3, 1, 0, 0]]) + first)
+    assert abs(other.logits - y.logits).max() > 1e-4
