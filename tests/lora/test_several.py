@@ -245,6 +245,7 @@ def test_of_three_one_that_needs_the_matrix_is_enough_to_form_it() -> None:
     layer.adapters["third"] = adapted(DORA, 5, 4, seed=2).adapters["default"]
     for names in (["default", "third", "second"], ["second", "default", "third"]):
         layer.active_adapters = names
+        assert layer.active_adapter == names[0]
         np.testing.assert_allclose(layer(x)[0], layer.merged_linear()(x)[0], rtol=0, atol=1e-12)
         report = gradcheck(layer, x)
         assert report.ok, report

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from npora.models import (
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
+    RobertaConfig,
     T5Config,
     T5ForConditionalGeneration,
     T5Model,
@@ -95,5 +98,57 @@ def test_positions_that_are_given_as_they_are_change_nothing_and_others_are_seen
     for ids in ({"input_ids": IDS}, {"inputs_embeds": rows_of(model.body, name)[0]}):
         same, _ = model(**ids, attention_mask=MASK, position_ids=np.arange(first, first + 4))
         np.testing.assert_allclose(same.logits, y.logits, rtol=0, atol=1e-12)
+        without = [model(**{key: value[:1] for key, value in ids.items()}, **more)[0].logits
+                   for more in ({}, {"attention_mask": MASK[:1]})]  # fmt: skip
+        np.testing.assert_allclose(without[0], without[1], rtol=0, atol=1e-12)
     other, _ = model(IDS, MASK, position_ids=np.array([[0, 2, 1, 5], [3, 1, 0, 0]]) + first)
     assert abs(other.logits - y.logits).max() > 1e-4
+
+
+def test_the_first_position_is_the_one_behind_the_padding_tokens() -> None:
+    assert [RobertaConfig(pad_token_id=pad).first_position for pad in (0, 1, 5)] == [1, 2, 6]
+
+
+def test_the_last_of_an_encoders_hidden_states_is_what_the_decoder_reads() -> None:
+    model = MODELS["t5"]()
+    output, _ = model(IDS, MASK, decoder_input_ids=IDS, output_hidden_states=True)
+    states, body = output.encoder_hidden_states, model.body
+    rows, _ = body.encoded(body.tokens(IDS, MASK))
+    np.testing.assert_allclose(states[-1][MASK == 1], rows, rtol=0, atol=1e-12)
+    assert len(states) == 3 and min(abs(one - states[-1]).max() for one in states[:-1]) > 1e-2
+    np.testing.assert_allclose(states[0][MASK == 1], body.embedding()(IDS)[0][MASK == 1], rtol=0, atol=1e-12)
+    shallow = T5ForConditionalGeneration(replace(T5, num_layers=1), rng=1, dtype=np.float64)
+    shallow.load_state_dict({name: model.state_dict()[name] for name in shallow.state_dict()})
+    output, _ = shallow(IDS, MASK, decoder_input_ids=IDS, output_hidden_states=True)
+    norm, weight = output.encoder_hidden_states[-1], body.encoder.final_layer_norm.weight.data
+    x = states[1]
+    expected = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-6) * weight
+    np.testing.assert_allclose(norm[MASK == 1], expected[MASK == 1], rtol=0, atol=1e-12)
+
+
+def test_a_gap_in_a_mask_is_refused_from_the_length_on_at_which_a_window_hides_a_key() -> None:
+    model = tiny_encoder("modernbert", "MaskedLM", np.float64, local_attention=4)  # two to each side
+    model(IDS[:1, :3], np.array([[1, 0, 1]]))
+    with pytest.raises(ValueError, match="window"):
+        model(IDS[:1], np.array([[1, 0, 1, 1]]))
+
+
+def test_an_attention_factor_of_longrope_makes_queries_and_keys_larger() -> None:
+    """The scores see its square, as where the queries' matrix alone is so much larger."""
+    scaling = {"type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [1.0, 1.0]}
+    plain = tiny_decoder("phi3", sliding_window=None)
+    scaled = tiny_decoder("phi3", sliding_window=None, rope_scaling={**scaling, "attention_factor": 1.5})
+    for layer in plain.model.layers:
+        W = layer.self_attn.qkv_proj.weight
+        W.data = np.concatenate([2.25 * W.data[:16], W.data[16:]])  # of four heads with four features each
+    np.testing.assert_allclose(plain(IDS, MASK)[0].logits, scaled(IDS, MASK)[0].logits, rtol=0, atol=1e-12)
+    most = {"max_position_embeddings": 150, "original_max_position_embeddings": 100}
+    config = type(plain.config)(**{**vars(plain.config), **most, "rope_scaling": scaling})
+    assert config.turn_scale == pytest.approx(math.sqrt(1 + math.log(1.5) / math.log(100)), rel=1e-14)
+
+
+def test_the_bias_beside_a_projection_of_its_own_is_idle() -> None:
+    idle = {"bert": {"cls.predictions.bias": slice(None)}, "roberta": {"lm_head.bias": slice(None)}, "distilbert": {}}
+    for family, expected in idle.items():
+        assert tiny_encoder(family, "MaskedLM", tie_word_embeddings=False).idle_parameters() == expected
+        assert tiny_encoder(family, "MaskedLM").idle_parameters() == {}

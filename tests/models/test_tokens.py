@@ -13,6 +13,8 @@ from npora.models import (
     BertModel,
     DifferenceWarning,
     DistilBertForSequenceClassification,
+    T5Config,
+    T5Model,
 )
 from npora.models.losses import token_classification
 from npora.models.tokens import Tokens, check_positions, last_token_rows, next_token_targets, pack_tokens
@@ -110,5 +112,8 @@ def test_a_keyword_that_a_model_has_not_is_an_error_that_says_what_it_takes(name
 
 
 def test_what_belongs_to_another_task_is_an_unknown_keyword() -> None:
+    body = T5Model(T5Config(vocab_size=13, d_model=8, d_kv=3, num_heads=2, d_ff=11, num_layers=2), rng=0)
+    with pytest.raises(TypeError, match=r"T5Model.* 'all_logits'"):
+        body(IDS, decoder_input_ids=IDS, all_logits=True)
     with pytest.raises(TypeError, match=r"BertForSequenceClassification.* 'all_logits'"):
         tiny_bert()(IDS, all_logits=True)

@@ -298,3 +298,16 @@ def test_a_centred_norms_gain_is_one_more_than_its_weight() -> None:
     centred, plain = CentredRMSNorm(5, dtype=np.float64), RMSNorm(5, dtype=np.float64)
     centred.weight.data, plain.weight.data = w, 1 + w
     np.testing.assert_array_equal(centred(x)[0], plain(x)[0])
+
+
+def test_a_layer_norm_without_a_bias_is_scaled_by_its_weight() -> None:
+    layer = LayerNorm(2, 1e-12, bias=False, dtype=np.float64)
+    layer.weight.data = np.array([3.0, 0.5])
+    np.testing.assert_allclose(layer(np.array([[1.0, 5.0]]))[0], [[-3.0, 0.5]], atol=1e-12)
+
+
+def test_heads_may_have_one_feature() -> None:
+    q, k = np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([[1.0], [3.0]])
+    y, _ = F.packed_attention(q, k, 10 * k, 2, Packing.of_lengths([2]))  # two heads share the one of the keys
+    p = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-4))  # of the second key, for a query of 1 and of 2
+    np.testing.assert_allclose(y, [[20, 10 + 20 * p[0]], [10 + 20 * p[1], 20]], rtol=1e-12)

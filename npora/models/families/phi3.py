@@ -79,8 +79,10 @@ class Phi3Config(MistralConfig):
     def turn_scale(self) -> float:
         """How much larger queries and keys are for their turn: the scores see its square."""
         scaling, learnt = self.rope_scaling or {}, self.original_max_position_embeddings
-        if not self.is_long or scaling.get("attention_factor") is not None:
-            return float(scaling.get("attention_factor", 1.0)) if self.is_long else 1.0
+        if not self.is_long:
+            return 1.0
+        if (given := scaling.get("attention_factor")) is not None:
+            return float(given)
         factor = scaling.get("factor") or self.max_position_embeddings / learnt
         return math.sqrt(1 + math.log(factor) / math.log(learnt)) if factor > 1 else 1.0
 
