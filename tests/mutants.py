@@ -170,6 +170,9 @@ SURVIVORS: dict[str, str] = {
         "a row without a visible key has no value to shift": [
             "softmax: 0: plus 1",
         ],
+        "a layer that slides has a window, or its config is refused": [
+            "LayerTypesConfig.rule: 0 in self.sliding_window or 0: plus 1",
+        ],
         "the logarithm of 1 is 0": [
             "Phi3Config.turn_scale: factor > 1: edge",
         ],

@@ -10,7 +10,7 @@ import pytest
 
 from npora import AutoModelForSequenceClassification
 from npora.files import load_file, save_file
-from npora.models import AutoModelForMaskedLM
+from npora.models import AutoModelForMaskedLM, ModernBertConfig, ModernBertModel, T5Config, T5ForSequenceClassification
 from npora.optim import SGD
 from tests.tiny import tiny_bert
 from tests.tiny_encoders import tiny_encoder
@@ -63,3 +63,18 @@ def test_a_tokenizer_of_which_one_file_differs_is_said(tmp_path: Path, caplog: p
     (tmp_path / "b" / "vocab.txt").write_text("another")
     model.save_pretrained(tmp_path / "b")
     assert "has a tokenizer that is not the one in" in caplog.text
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_what_adds_to_modernberts_residual_starts_the_smaller_the_more_layers_there_are(layers: int) -> None:
+    config = ModernBertConfig(vocab_size=7, hidden_size=80, num_attention_heads=2, intermediate_size=9,
+                              num_hidden_layers=layers, initializer_range=0.3, pad_token_id=0)  # fmt: skip
+    W = ModernBertModel(config, rng=0).layers[0].attn.Wo.weight.data
+    assert abs(W.std() / (0.3 / np.sqrt(2 * layers)) - 1) < 4 / np.sqrt(2 * W.size)
+
+
+def test_t5s_classifier_starts_with_the_configs_factor() -> None:
+    sizes = {"vocab_size": 7, "d_model": 80, "d_kv": 3, "num_heads": 2, "d_ff": 7, "num_layers": 1}
+    model = T5ForSequenceClassification(T5Config(**sizes, initializer_factor=3.0, eos_token_id=1), rng=0)
+    W = model.classification_head.dense.weight.data
+    assert abs(W.std() / (3 / np.sqrt(80)) - 1) < 4 / np.sqrt(2 * W.size)

@@ -144,6 +144,9 @@ def test_an_attention_factor_of_longrope_makes_queries_and_keys_larger() -> None
     np.testing.assert_allclose(plain(IDS, MASK)[0].logits, scaled(IDS, MASK)[0].logits, rtol=0, atol=1e-12)
     most = {"max_position_embeddings": 150, "original_max_position_embeddings": 100}
     config = type(plain.config)(**{**vars(plain.config), **most, "rope_scaling": scaling})
+    assert replace(plain.config, head_dim=4096, partial_rotary_factor=0.5).turned_features == 2048
+    half = {**scaling, "attention_factor": 0.5}
+    assert replace(plain.config, rope_scaling=half).turn_scale == 0.5
     assert config.turn_scale == pytest.approx(math.sqrt(1 + math.log(1.5) / math.log(100)), rel=1e-14)
 
 
