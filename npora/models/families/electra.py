@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Back, Rng
 from npora.models.families.bert import BertConfig, BertEmbeddings, BertModel
+from npora.models.families.roberta import RobertaClassificationHead
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens
-from npora.nn import Dropout, LayerNorm, Module, Parameter
+from npora.nn import LayerNorm, Module, Parameter
 from npora.nn.functional import gelu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
@@ -83,17 +84,10 @@ class ElectraForSequenceClassification(ForSequenceClassification):
         return self.classifier(h, rng)
 
 
-class ElectraClassificationHead(Module):
-    """W_o dropout(gelu(W dropout(x) + b)) + b_o.    x [b,m]  →  [b,v]"""
+class ElectraClassificationHead(RobertaClassificationHead):
+    """RoBERTa's, with a = gelu."""
 
-    def __init__(self, config: Any, make: Factory) -> None:
-        self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
-        self.dropout = Dropout(config.head_dropout)
-        self.out_proj: Module = make.linear(config.hidden_size, config.num_labels)
-
-    def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        dropout = partial(self.dropout, rng=rng)
-        return chain(dropout, partial(self.dense, rng=rng), gelu, dropout, partial(self.out_proj, rng=rng))(x)
+    activation: ClassVar[Any] = staticmethod(gelu)
 
 
 class ElectraForTokenClassification(ScoredTokens):

@@ -84,7 +84,9 @@ class RobertaForSequenceClassification(ForSequenceClassification):
 
 
 class RobertaClassificationHead(Module):
-    """W_o dropout(tanh(W dropout(x) + b)) + b_o.    x [b,m]  →  [b,v]"""
+    """W_o dropout(a(W dropout(x) + b)) + b_o, with a = tanh.    x [b,m]  →  [b,v]"""
+
+    activation: ClassVar[Any] = staticmethod(tanh)
 
     def __init__(self, config: Any, make: Factory) -> None:
         self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
@@ -93,7 +95,9 @@ class RobertaClassificationHead(Module):
 
     def forward(self, x: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         dropout = partial(self.dropout, rng=rng)
-        return chain(dropout, partial(self.dense, rng=rng), tanh, dropout, partial(self.out_proj, rng=rng))(x)
+        return chain(dropout, partial(self.dense, rng=rng), self.activation, dropout, partial(self.out_proj, rng=rng))(
+            x
+        )
 
 
 class RobertaForTokenClassification(ScoredTokens):
