@@ -65,7 +65,7 @@ def test_a_bias_is_added_to_the_last_token_of_a_sequence_whose_others_are_writte
     # with none, and of 0 1 0 1 | 0, which is longer, it has the beginning alone; the third ends with 2 2.
     np.testing.assert_array_equal(
         processors.biased(bias)(ids, SCORES),
-        SCORES + [[100, 0, 3, 10], [0, 0, 0, 10], [-4, 0, 0, 10]],
+        SCORES + np.array([[100, 0, 3, 10], [0, 0, 0, 10], [-4, 0, 0, 10]]),
     )
 
 

@@ -11,7 +11,7 @@ from npora.models.generate.stopping import max_time, stop_strings
 
 
 class Words:
-    """" a", " b", " " and "c", decoded without the space before the first token, as SentencePiece does."""
+    """Four tokens, decoded without the space before the first, as SentencePiece does."""
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         return "".join([" a", " b", " ", "c"][i] for i in ids).removeprefix(" ")
