@@ -59,15 +59,20 @@ SURVIVORS: dict[str, str] = {
         "two sums of logarithms that differ are not equal": [
             "Finished.close: hope > worst: edge",
         ],
+        "0 times a penalty is 0, as 0 divided by it is": [
+            "repetition_penalty.process: scores < 0: edge",
+        ],
+        "what is not given lies in [0, 1] either way": [
+            "warper: 0 in share or 0: plus 1",
+        ],
+        "another token before the string is before it in both texts": [
+            "stop_strings: 1 in 1 + max((len(string.encode()) for string in strings)): plus 1",
+        ],
         "any length to the power of 0 is 1": [
             "Finished.close: self.penalty > 0: edge",
         ],
         "of the beams to begin with only one is read": [
             "beam_search: 1 in most + 1: plus 1",
-        ],
-        "more candidates than are needed": [
-            "beam_search: 1: plus 1 #3",
-            "beam_search: 2 in max(2, 1 + len(ending.ends)): plus 1",
         ],
         "no token is negative": [
             "_NONE: 1 in -1: plus 1",
@@ -163,6 +168,8 @@ SURVIVORS: dict[str, str] = {
         "NumPy takes any negative size to mean the rest": [
             "_queries_and_keys_balance: 1 in -1: plus 1",
             "_queries_and_keys_balance: 1 in -1: plus 1 #2",
+            "_ids: 1 in -1: plus 1",
+            "Finished.result: 1 in -1: plus 1",
         ],
         "dropping with p = 0 drops nothing": [
             "attention: dropout_p > 0: edge",
