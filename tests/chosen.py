@@ -10,9 +10,6 @@ from tests.mutants import LEFT_OUT, SAMPLED
 from tests.mutations import ROOT, Mutant
 
 Lines = dict[str, set[int]]  # by file
-# What enters the files of SAMPLED as they are meant to be; the rest of the suite takes as long, and finds little more.
-JUDGES_OF_A_SAMPLE = ("tests/nn", "tests/models", "tests/lora", "tests/optim", "tests/properties", "tests/machine",
-                      "tests/stored", "tests/test_contracts.py")  # fmt: skip
 
 
 def files_of(names: list[str], of_sample: bool) -> list[str]:

@@ -12,10 +12,10 @@ cannot show, a line outside of functions or a function that importing calls, is 
 of npora.
 
 --sample takes so many mutants of the files that SAMPLED names, broken in the ways that PROVEN names: those of changed
-lines first, the others by a seed that is the digest of npora's files. Its judges are the tests beside those files that
-take less than a second, and what SURVIVORS explains is not judged again. Of the other files and ways about one mutant
-in twenty survives, and nothing explains it: a run without --sample says which. --record keeps each verdict in a file,
-and goes on where it ended.
+lines first, the others by a seed that is the digest of npora's files. Its judges are the tests that take less than a
+second, and what SURVIVORS explains is not judged again. Of the other files and ways about one mutant in twenty
+survives, and nothing explains it: a run without --sample says which. --record keeps each verdict in a file, and goes on
+where it ended.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from tests.chosen import JUDGES_OF_A_SAMPLE, changed_lines, files_of, sampled
+from tests.chosen import changed_lines, files_of, sampled
 from tests.entered import Served
 from tests.forks import BROKEN, KILLED, SURVIVED, Pool, unwritten_is_nan
 from tests.mutations import ROOT, Mutant, mutants
@@ -136,23 +136,18 @@ def main() -> int:
     left = [mutant for mutant in chosen if mutant.identity not in record.outcomes and mutant not in explained]
     assert not any(name.split(".")[0] == "npora" for name in sys.modules), "npora was imported before the forks"
     with tempfile.TemporaryDirectory() as folder:
-        bounds, tests = ((SLOW, MOST), JUDGES_OF_A_SAMPLE) if options.sample else ((MOST_OF_ALL, MOST_OF_ALL), ())
-        _judge(left, options.jobs, bounds, record, folder, tests)
+        _judge(left, options.jobs, (SLOW, MOST) if options.sample else (MOST_OF_ALL, MOST_OF_ALL), record, folder)
     return report(chosen, explained, record.outcomes, time.perf_counter() - start)
 
 
-def _judge(left: list[Mutant], jobs: int, bounds: Bounds, record: Record, folder: str, tests: tuple[str, ...]) -> None:
-    """In a fork, with everything imported, what can be judged in place; then, here, what must be imported anew.
-
-    tests : the files and folders of the judges, where they are not the whole suite
-    """
+def _judge(left: list[Mutant], jobs: int, bounds: Bounds, record: Record, folder: str) -> None:
+    """In a fork, with everything imported, what can be judged in place; then, here, what must be imported anew."""
     apart = os.fork()
     if apart == 0:
         code = 1
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what pytest says of its collection
-            work = partial(_judge_in_place, left, jobs, bounds, record, folder)
-            pytest_main(Suite(work), f"{folder}/in-place", *tests)
+            pytest_main(Suite(partial(_judge_in_place, left, jobs, bounds, record, folder)), f"{folder}/in-place")
             code = 0 if os.path.exists(f"{folder}/anew.json") else 1
         finally:
             os._exit(code)
@@ -164,9 +159,9 @@ def _judge(left: list[Mutant], jobs: int, bounds: Bounds, record: Record, folder
     found, pool = kept(), Pool(jobs, record.note)
     for mutant in left:
         if mutant.identity in anew:
-            judges = found.judges(mutant.path, mutant.inner, *bounds)
-            judges += [test for test in found.judges(mutant.path, None, *bounds) if test not in set(judges)]
-            pool.add(mutant.identity, partial(_judge_anew, mutant, judges, found, folder))
+            tests = found.judges(mutant.path, mutant.inner, *bounds)
+            tests += [test for test in found.judges(mutant.path, None, *bounds) if test not in set(tests)]
+            pool.add(mutant.identity, partial(_judge_anew, mutant, tests, found, folder))
     pool.finish()
 
 
@@ -192,8 +187,7 @@ def _judge_in_place(
             continue
         if {(mutant.path, mutant.outer), (mutant.path, mutant.inner)} & suite.importing:
             importing.add(mutant.identity)
-        judges = found.judges(mutant.path, mutant.inner, *bounds)
-        items = [suite.items[test] for test in judges if test in suite.items]
+        items = [suite.items[test] for test in found.judges(mutant.path, mutant.inner, *bounds)]
         pool.add(mutant.identity, partial(_in_place, mutant, function, items, session, found))
     pool.finish()
     with open(f"{folder}/anew.json", "w", encoding="utf-8") as file:
