@@ -301,10 +301,11 @@ def test_a_centred_norms_gain_is_one_more_than_its_weight() -> None:
 
 
 def test_a_layer_norm_without_a_bias_is_scaled_by_its_weight() -> None:
-    layer = LayerNorm(2, 1e-12, bias=False, dtype=np.float64)
-    layer.weight.data = np.array([3.0, 0.5])
-    assert layer.in_features == RMSNorm(2).in_features == 2
-    np.testing.assert_allclose(layer(np.array([[1.0, 5.0]]))[0], [[-3.0, 0.5]], atol=1e-12)
+    layer = LayerNorm(3, 1e-12, bias=False, dtype=np.float64)
+    layer.weight.data = np.array([3.0, 0.5, -2.0])
+    assert layer.in_features == RMSNorm(3).in_features == 3
+    deviation = math.sqrt(14 / 3)  # of 0, 1 and 5 from 2
+    np.testing.assert_allclose(layer(np.array([[0.0, 1.0, 5.0]]))[0] * deviation, [[-6.0, -0.5, -6.0]], rtol=1e-11)
 
 
 def test_heads_may_have_one_feature() -> None:
