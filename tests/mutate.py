@@ -12,8 +12,8 @@ cannot show, a line outside of functions or a function that importing calls, is 
 of npora.
 
 --sample takes so many mutants of the files that SAMPLED names, broken in the ways that PROVEN names: those of changed
-lines first, the others by a seed that is the digest of npora's files. Its judges are the tests that take less than a
-second, and what SURVIVORS explains is not judged again. Of the other files and ways about one mutant in twenty
+lines first, the others by a seed that is the digest of npora's files. Its judges are the tests that take less than four
+seconds, and what SURVIVORS explains is not judged again. Of the other files and ways about one mutant in twenty
 survives, and nothing explains it: a run without --sample says which. --record keeps each verdict in a file, and goes on
 where it ended.
 """

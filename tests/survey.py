@@ -27,7 +27,7 @@ from tests.mutations import ROOT, Key
 from tests.suite import Judge, Suite, own_folder
 
 # Seconds of the processor's time: what one judge of a sample takes less than, and what all judges of one mutant do.
-SLOW, MOST, MOST_OF_ALL = 1.0, 8.0, 60.0
+SLOW, MOST, MOST_OF_ALL = 4.0, 30.0, 60.0
 KEPT = ROOT / ".pytest_cache" / "mutants.json"
 
 

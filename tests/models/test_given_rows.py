@@ -20,6 +20,9 @@ from npora.models import (
     T5ForConditionalGeneration,
     T5Model,
 )
+from npora.models.relative import relative_bias
+from npora.nn import Cache, Embedding, Packing
+from npora.nn.view import View
 from tests.tiny import randomized
 from tests.tiny_decoders import FAMILIES as DECODERS
 from tests.tiny_decoders import tiny_decoder
@@ -155,3 +158,13 @@ def test_the_bias_beside_a_projection_of_its_own_is_idle() -> None:
     for family, expected in idle.items():
         assert tiny_encoder(family, "MaskedLM", tie_word_embeddings=False).idle_parameters() == expected
         assert tiny_encoder(family, "MaskedLM").idle_parameters() == {}
+
+
+def test_a_cache_of_one_layer_says_how_many_rows_are_before_the_next() -> None:
+    cache, rows = Cache(), np.zeros((3, 2))
+    cache[0].append(rows, rows, Packing.of_lengths([2, 1]))
+    assert cache.positions(Packing.of_lengths([1, 2])).tolist() == [2, 1, 2]
+    table = Embedding(9, 1, dtype=np.float64)
+    table.weight.data = np.arange(9.0)[:, None]
+    bias, _ = relative_bias(table, lambda distance: distance + 4, View(Packing.of_lengths([1, 1])), cache)
+    assert bias.tolist() == [[[[2, 3, 4]]], [[[3, 4, 5]]]]  # from the places 2 and 1 to the keys 0, 1 and 2
