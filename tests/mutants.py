@@ -176,6 +176,10 @@ SURVIVORS: dict[str, str] = {
         "a layer that slides has a window, or its config is refused": [
             "LayerTypesConfig.rule: 0 in self.sliding_window or 0: plus 1",
         ],
+        "before the first new token there is one": [
+            "processors: 0 in chosen['min_length'] or 0: plus 1",
+            "processors: 0 in length + chosen['min_new_tokens'] if chosen['min_new_tokens'] else 0: plus 1",
+        ],
         "the logarithm of 1 is 0": [
             "Phi3Config.turn_scale: factor > 1: edge",
         ],

@@ -131,3 +131,7 @@ def test_words_are_banned_and_biased_and_an_end_is_no_bad_word() -> None:
     assert after(process, 1) == [9, NO, NO, 4]
     assert after(put_in_place(1, sequence_bias={(0, 3): 0.5}), 2) == [1, 2, 3, 4.5]
     assert after(put_in_place(1, suppress_tokens=[2]), 9) == [1, 2, NO, 4]
+
+
+def test_what_a_function_allows_is_put_in_place() -> None:
+    assert after(put_in_place(2, prefix_allowed_tokens_fn=lambda prompt, ids: [1, 3]), 2) == [NO, 2.0, NO, 4.0]

@@ -127,3 +127,12 @@ def test_what_the_caller_says_of_the_angles_counts_whatever_the_file_says(tmp_pa
         assert read(rope_theta=5.0) == (5.0, None)
         assert read(rope_scaling=LINEAR) == (9.0, LINEAR)
         assert read(rope_parameters={**LLAMA3, "rope_theta": 5.0}) == (5.0, LLAMA3)
+
+
+def test_the_least_and_the_most_that_are_honoured() -> None:
+    least = {"factor": 1, "low_freq_factor": 0, "high_freq_factor": 0.5, "original_max_position_embeddings": 1}
+    assert LlamaConfig(**SHAPE, rope_scaling={"rope_type": "llama3", **least}).rope_scaling is not None
+    assert LlamaConfig(**SHAPE, rope_scaling={**LINEAR, "factor": 1}).rope_scaling is not None
+    assert LlamaConfig(**{**SHAPE, "head_dim": 16_384}).head_dim == 16_384
+    with pytest.raises(ValueError, match=r"head_dim is 16,386; at most 16,384"):
+        LlamaConfig(**{**SHAPE, "head_dim": 16_386})

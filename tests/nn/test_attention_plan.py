@@ -89,3 +89,34 @@ def test_a_rule_may_begin_or_end_anywhere(rule: Rule) -> None:
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
     for found, right in zip(backward(dy)[:3], back_dense(dy)[:3], strict=True):
         np.testing.assert_allclose(found, right, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("at_once", [1, 60, 500, 1 << 18])
+@pytest.mark.parametrize("rule", [everything, causal, window(2), window(3), lambda t: (t - 2, t + 2)])
+def test_each_query_of_each_key_head_is_asked_once_and_sees_what_its_rule_says(rule: Rule, at_once: int) -> None:
+    for packing in (
+        Packing.of_lengths([5, 1, 3]),
+        Packing.dense(3, 4),
+        Packing.of_lengths([70, 2]),
+        Packing.spaced([3, 3], 5),
+    ):
+        found: dict[tuple[int, int], list[int]] = {}
+        numbers = np.arange(packing.rows) + 1  # 0 is padding
+        for piece in plan(packing, packing, rule, Heads(5, 2, 3), at_once):
+            queries, keys = piece.queries.spread(numbers), piece.keys.spread(numbers)
+            for block in piece.blocks:
+                rows, mask = queries[:, block.queries], block.mask()
+                s = keys[:, block.keys]
+                sees = np.ones((*rows.shape, s.shape[1]), bool) if mask is None else mask[:, 0, 0]
+                sees = np.broadcast_to(sees, (*rows.shape, s.shape[1]))
+                for b, t in zip(*np.nonzero(rows), strict=True):
+                    for group in range(piece.groups.start, piece.groups.stop):
+                        assert (rows[b, t], group) not in found
+                        found[rows[b, t], group] = s[b][sees[b, t]].tolist()
+        expected = {}
+        for start, length in zip(packing.starts.tolist(), packing.lengths.tolist(), strict=True):
+            for t in range(length):
+                first, stop = (int(x) for x in rule(np.asarray(t)))
+                seen = list(range(start + max(first, 0) + 1, start + min(stop, length) + 1))
+                expected |= {(start + t + 1, group): seen for group in range(5)}
+        assert found == expected
