@@ -97,6 +97,11 @@ def test_two_on_one_norm_are_not_merged_and_nothing_is_changed() -> None:
     model.add_adapter("second", CONFIG)
     with pytest.raises(ValueError, match="'default' replaces what it is on, and cannot be there with others"):
         model.merge_adapter(["default", "second"])
+    _, layer = model.lora_layers()[0]
+    layer.active_adapters = ["default", "second"]
+    with pytest.raises(ValueError, match="'default' replaces what it is on, and cannot be there with others"):
+        layer(np.zeros((1, layer.base_layer.in_features), np.float32))
+    layer.active_adapters = ["default"]
     model.merge_adapter(["second"])
 
 
