@@ -168,3 +168,13 @@ def test_a_cache_of_one_layer_says_how_many_rows_are_before_the_next() -> None:
     table.weight.data = np.arange(9.0)[:, None]
     bias, _ = relative_bias(table, lambda distance: distance + 4, View(Packing.of_lengths([1, 1])), cache)
     assert bias.tolist() == [[[[2, 3, 4]]], [[[3, 4, 5]]]]  # from the places 2 and 1 to the keys 0, 1 and 2
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("t5")])
+def test_the_last_of_the_hidden_states_is_what_is_read_and_stands_there_alone(name: str) -> None:
+    body = MODELS[name]().body
+    output, _ = body(IDS, MASK, output_hidden_states=True)
+    plain, _ = body(IDS, MASK)
+    states = output.hidden_states
+    np.testing.assert_allclose(states[-1], plain.last_hidden_state, rtol=0, atol=1e-12)
+    assert len(states) == 3 and min(abs(one - states[-1]).max() for one in states[:-1]) > 1e-3
