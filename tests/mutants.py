@@ -180,6 +180,9 @@ SURVIVORS: dict[str, str] = {
             "processors: 0 in chosen['min_length'] or 0: plus 1",
             "processors: 0 in length + chosen['min_new_tokens'] if chosen['min_new_tokens'] else 0: plus 1",
         ],
+        "one copy of each is what is there": [
+            "Continuations.logits: self.copies > 1: edge",
+        ],
         "the logarithm of 1 is 0": [
             "Phi3Config.turn_scale: factor > 1: edge",
         ],

@@ -9,6 +9,7 @@ import pytest
 
 from npora.models.generate import processors
 from npora.models.generate.generation_config import GenerationConfig, chosen_options
+from tests.tiny_decoders import tiny_decoder
 
 NO = -np.inf
 SCORES = np.array([[1.0, -1.0, 0.5, 0.0], [2.0, 3.0, -2.0, 0.25], [0.0, 1.0, 2.0, 3.0]])
@@ -135,3 +136,10 @@ def test_words_are_banned_and_biased_and_an_end_is_no_bad_word() -> None:
 
 def test_what_a_function_allows_is_put_in_place() -> None:
     assert after(put_in_place(2, prefix_allowed_tokens_fn=lambda prompt, ids: [1, 3]), 2) == [NO, 2.0, NO, 4.0]
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_so_many_continuations_as_are_asked_for_stand_together(copies: int) -> None:
+    model, prompts = tiny_decoder("llama"), np.array([[3, 5], [7, 2]])
+    found = model.generate(prompts, max_new_tokens=3, do_sample=True, num_return_sequences=copies, seed=1)
+    assert found.shape[0] == 2 * copies and (found[:, :2] == np.repeat(prompts, copies, axis=0)).all()
