@@ -143,3 +143,10 @@ def test_so_many_continuations_as_are_asked_for_stand_together(copies: int) -> N
     model, prompts = tiny_decoder("llama"), np.array([[3, 5], [7, 2]])
     found = model.generate(prompts, max_new_tokens=3, do_sample=True, num_return_sequences=copies, seed=1)
     assert found.shape[0] == 2 * copies and (found[:, :2] == np.repeat(prompts, copies, axis=0)).all()
+
+
+@pytest.mark.parametrize("end", [0, 3])
+def test_an_end_may_be_the_first_or_the_last_of_the_vocabulary(end: int) -> None:
+    scores = [1.0, 2.0, 3.0, 4.0]
+    scores[end] = NO
+    assert after(put_in_place(2, ends=(end, 4, -1), min_new_tokens=2), 2) == scores
