@@ -158,8 +158,7 @@ SURVIVORS: dict[str, str] = {
             "binary_cross_entropy: logits.real > 0: edge",
         ],
         "on one thread the pieces come in their order either way": [
-            "packed_attention.backward: tasks if dB is None else [lambda: [task() for task in tasks]]: condition "
-            "turned round",
+            "packed_attention.backward: in_parallel if dB is None else in_order: condition turned round",
         ],
         "NumPy takes any negative size to mean the rest": [
             "_queries_and_keys_balance: 1 in -1: plus 1",

@@ -61,14 +61,21 @@ def in_parallel(tasks: Sequence[Callable[[], _Result]]) -> list[_Result]:
     caller's context variables, of which NumPy's errstate is one. Where calls raise, those that have not begun do not
     begin, and the first one's error is raised here.
     """
+    if len(tasks) < 2:
+        return in_order(tasks)
     with on_one_thread():
-        if len(tasks) < 2:
-            return [task() for task in tasks]
         helpers = 0 if is_inside() else min(get_num_threads(), len(tasks)) - 1
         shared = _Shared(tasks)
         for _ in range(helpers):
             _ask(shared.help)
         return shared.finished()
+
+
+def in_order(tasks: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """Call all tasks one after another, on the caller's thread, and return what they return: for work that adds to one
+    array. What each of them cuts its own work into may run in parallel."""
+    with on_one_thread():
+        return [task() for task in tasks]
 
 
 class _Shared:

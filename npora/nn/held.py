@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy.typing as npt
 
@@ -14,15 +16,15 @@ from npora.nn.module import Array
 Values = dict[tuple[str, int], Array]
 
 
-def held(name: str, f: Callable[[], Array]) -> Array:
-    """Return f(), which the pullback treats as a constant: what f depends on gets no gradient through it.
+def held(name: str, f: Callable[..., Array], *args: Any) -> Array:
+    """Return f(*args), which the pullback treats as a constant: what f depends on gets no gradient through it.
 
     Such a pullback is the derivative of forward with this value held where it is, and of nothing else. A check, which
     evaluates forward around a point, therefore does so within `holding`: what it tests is then what is claimed.
 
     f draws no random numbers: where the value is replayed it is not called.
     """
-    return f() if this_thread.replay is None else this_thread.replay(name, f)
+    return f(*args) if this_thread.replay is None else this_thread.replay(name, partial(f, *args))
 
 
 @contextmanager

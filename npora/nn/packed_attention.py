@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from npora.machine.threads import in_parallel
+from npora.machine.threads import in_order, in_parallel
 from npora.nn.attention_plan import SCORES, Block, Heads, Piece, plan, shared_plan
 from npora.nn.module import Array
 from npora.nn.packing import Packing
@@ -81,7 +81,7 @@ def packed_attention(
         dB = None if of_bias is None else np.zeros(of_bias, dtype)
         tasks = [partial(back, dy.reshape(of_y), dQ, dK, dV, dB) for back in backs]
         # To one bias the pieces of several sequences add, and in their order.
-        in_parallel(tasks if dB is None else [lambda: [task() for task in tasks]])
+        (in_parallel if dB is None else in_order)(tasks)
         dq, dk, dv = (x.reshape(shape) for x, shape in zip((dQ, dK, dV), flat, strict=True))  # [n,g,h/g,d] → [n,h·d]
         return dq, dk, dv, None if bias is None or dB is None else dB.reshape(bias.shape)
 

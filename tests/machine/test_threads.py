@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora.machine import blas
-from npora.machine.threads import get_num_threads, in_parallel, is_inside, set_num_threads
+from npora.machine.threads import get_num_threads, in_order, in_parallel, is_inside, set_num_threads
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,21 @@ def test_as_many_are_at_work_at_a_time_as_there_are_threads() -> None:
     assert len(set(met)) == 3
     set_num_threads(1)
     assert set(in_parallel([threading.get_ident] * 5)) == {threading.get_ident()}
+
+
+def test_in_order_they_follow_each_other_on_the_callers_thread_and_may_have_others_inside() -> None:
+    set_num_threads(3)
+    seen: list[int] = []
+
+    def task(i: int) -> int:
+        assert not is_inside() and threading.get_ident() == here and len(in_parallel([int, int])) == 2
+        time.sleep(0.002 * (4 - i))
+        seen.append(i)
+        return i * i
+
+    here = threading.get_ident()
+    assert in_order([partial(task, i) for i in range(4)]) == [0, 1, 4, 9] and seen == [0, 1, 2, 3]
+    assert in_order([]) == []
 
 
 def test_a_thread_that_is_held_up_keeps_nobody_from_the_rest() -> None:

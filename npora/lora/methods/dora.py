@@ -64,7 +64,7 @@ class DoRA(LoRA):
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:
         A, B, m, s, W, bias = self.A.data, self.B.data, self.m.data, self.s, base.matrix, base.bias
-        c = held("norm", lambda: self.norms(W, A, B))  # [o]
+        c = held("norm", self.norms, W, A, B)  # [o]
         g = m / c
         dropped, back_dropout = self.drop(x, rng)
         z, back_base = base.product(dropped)  # [...,o]
@@ -99,7 +99,7 @@ class DoRA(LoRA):
         """W′ = diag(g) V,  dV = diag(g) dW′,  dm = Σᵢ dW′ ⊙ V / c,  dW = dV,  dA = s Bᵀ dV,  dB = s dV Aᵀ"""
         A, B, m = theta
         V = W + self.s * product(B, A)
-        c = held("norm", lambda: self.norms(W, A, B))
+        c = held("norm", self.norms, W, A, B)
         g = (m / c)[:, None]  # [o,1]
 
         def backward(dW: Array, db: Array | None) -> tuple[Array | None, ...]:
