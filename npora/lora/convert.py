@@ -105,7 +105,10 @@ def save_as_lora(
 def decomposed(layer: Adapted, adapter_name: str) -> Singular:
     """Return ΔW as U diag(σ) V; of a plain LoRA, from its A and B alone. Raises ValueError where W is no matrix."""
     if not isinstance(layer.base_layer, Linear):
-        raise ValueError(f"adapter '{adapter_name}' is on a {type(layer.base_layer).__name__}, where LoRA does not go")
+        raise ValueError(
+            f"adapter '{adapter_name}' is on a {type(layer.base_layer).__name__}, whose weight is no matrix: there are no "
+            "singular values, and LoRA does not go there"
+        )
     factors = layer.adapters[adapter_name].factored()
     return singular(layer.get_delta_weight(adapter_name)) if factors is None else _whole(factors)
 

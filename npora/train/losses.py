@@ -16,7 +16,7 @@ from npora.data.collate import IGNORED, LABELS
 from npora.data.columns import rows_at
 from npora.models.encoder_decoder import up_to_the_last
 from npora.models.outputs import SequenceClassifierOutput
-from npora.models.tasks import ForCausalLM
+from npora.models.tasks import ForCausalLM, LanguageModel
 from npora.nn import Module, cross_entropy
 from npora.nn.module import Array
 from npora.nn.targets import check_targets
@@ -43,6 +43,11 @@ def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | 
     if isinstance(weights, str):
         if data is None:
             raise ValueError("class_weights='balanced' counts the labels of train_dataset, and there is none")
+        if isinstance(base, LanguageModel):
+            raise ValueError(
+                f"class_weights='balanced' is for classifiers, and the labels of a {type(base).__name__} are tokens: "
+                "give a number for each of its vocabulary"
+            )
         starts = range(0, len(data), _AT_ONCE)
         rows = (row for i in starts for row in rows_at(data, range(i, min(i + _AT_ONCE, len(data)))))
         found = [next((row[name] for name in LABELS if row.get(name) is not None), None) for row in rows]

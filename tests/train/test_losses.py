@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from npora import Trainer
+from npora.data import Dataset
 from npora.models.tasks import ForCausalLM
 from npora.nn import cross_entropy
 from npora.train.losses import ClassificationLoss, WithLoss, balanced_weights
 from npora.train.micro_batches import accumulate_gradients
 from tests.models.test_all_logits import BATCH, LABELS, MODELS, made
+from tests.models.test_generation_families import FAMILIES
 from tests.tiny import tiny_peft, tiny_rows
 from tests.tiny_encoders import tiny_encoder
 from tests.train.test_trainer import ROWS, arguments, values
@@ -195,3 +197,12 @@ def test_what_has_no_classes_or_others_is_refused(tmp_path: Path) -> None:
     for bad in ({0: 1.0, 1: 2.0, 2: 3.0}, {1.0, 2.0, 3.0}, "equal", [1], [1, -1], [0, 0], [1, float("nan")]):
         with pytest.raises(ValueError, match="class_weights must be"):
             arguments(tmp_path, class_weights=bad)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_balanced_weights_of_a_vocabulary_are_refused(tmp_path: Path, name: str) -> None:
+    data = Dataset([{"input_ids": [3, 4, 1], "labels": [3, 4, 1]}])
+    with pytest.raises(
+        ValueError, match=r"'balanced' is for classifiers, and the labels of a \w+ are tokens: give a n"
+    ):
+        Trainer(FAMILIES[name](), arguments(tmp_path, class_weights="balanced"), data)
