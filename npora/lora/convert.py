@@ -106,7 +106,7 @@ def decomposed(layer: Adapted, adapter_name: str) -> Singular:
     """Return ΔW as U diag(σ) V; of a plain LoRA, from its A and B alone. Raises ValueError where W is no matrix."""
     if not isinstance(layer.base_layer, Linear):
         raise ValueError(
-            f"adapter '{adapter_name}' is on a {type(layer.base_layer).__name__}, whose weight is no matrix: there are no "
+            f"adapter '{adapter_name}' is on a {type(layer.base_layer).__name__}, whose weight is no matrix: it has no "
             "singular values, and LoRA does not go there"
         )
     factors = layer.adapters[adapter_name].factored()
