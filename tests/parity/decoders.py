@@ -187,7 +187,7 @@ class Decoder:
         kind = {"CausalLM": "CAUSAL_LM", "SequenceClassification": "SEQ_CLS", "TokenClassification": "TOKEN_CLS",
                 "QuestionAnswering": "QUESTION_ANS"}[task]  # fmt: skip
         batch = self.labelled(task, "left")
-        # With TOKEN_CLS and QUESTION_ANS PEFT takes the head for a target of all-linear, and then fails to save it whole.
+        # With TOKEN_CLS and QUESTION_ANS PEFT takes the head for a target of all-linear, and fails to save it whole.
         every = self.targets if kind in ("TOKEN_CLS", "QUESTION_ANS") else "all-linear"
         for number, targets in enumerate((None, every, [self.targets[1], "o_proj", "down_proj"])):
             base, fields = tmp_path / f"base{number}", {"r": 3, "lora_alpha": 5, "target_modules": targets}
