@@ -13,6 +13,7 @@ from npora.machine.stored import Stored
 from npora.stored.bfloat16 import BFloat16
 from npora.stored.blocks import Blocked
 from npora.stored.float16 import Float16
+from npora.stored.nf4 import NF4
 from npora.stored.q8_0 import Q8_0
 
-__all__ = ["Q8_0", "BFloat16", "Blocked", "Float16", "Stored"]
+__all__ = ["NF4", "Q8_0", "BFloat16", "Blocked", "Float16", "Stored"]
