@@ -9,16 +9,17 @@ import numpy as np
 
 from npora.files import load_weights
 from npora.machine.stored import Stored, form_of
-from npora.nn.module import Array
-from npora.stored import BFloat16
+from npora.nn.module import Array, Module
+from npora.stored import BFloat16, Float16
 
-NUMBERS = ("float32", "float64", "bfloat16")
-_FORMS = {"BF16": BFloat16}
+_HALF: Mapping[str, type[BFloat16 | Float16]] = {"bfloat16": BFloat16, "float16": Float16}
+_FORMS = {form.kind: form for form in _HALF.values()}
+NUMBERS = ("float32", "float64", *_HALF)
 
 
 def are_stored(numbers: str) -> bool:
     """Whether a model's matrices stay as they lie in the file."""
-    return numbers == "bfloat16"
+    return numbers in _HALF
 
 
 def dtype_of(numbers: str) -> np.dtype[Any]:
@@ -27,36 +28,50 @@ def dtype_of(numbers: str) -> np.dtype[Any]:
 
 
 def numbers_of(folder: str) -> str:
-    """What a folder's weights are: bfloat16 where all are, float64 where one is, and float32 otherwise."""
+    """What a folder's weights are: one half precision where all are, float64 where one is, and float32 otherwise."""
     return widest(load_weights(folder, forms=_FORMS))
 
 
-def read_numbers(folder: str, numbers: str) -> dict[str, Any]:
+def read_numbers(folder: str, numbers: str, unwidened: bool = False) -> dict[str, Any]:
     """A folder's tensors by name. Where they are to be stored, those of two axes are, as they lie in the file, or
-    rounded where they are others there; vectors, which are small, are rounded alike and are float32."""
-    if not are_stored(numbers):
+    rounded where they are others there; vectors, which are small, are rounded alike and are float32.
+
+    unwidened : let matrices stay as they lie in the file for now, whatever they are to be
+    """
+    if not are_stored(numbers) and not unwidened:
         return load_weights(folder)
-    return {name: _stored(tensor) for name, tensor in load_weights(folder, forms=_FORMS).items()}
+    return {name: _stored(tensor, numbers) for name, tensor in load_weights(folder, forms=_FORMS).items()}
 
 
-def _stored(tensor: Any) -> Any:
+def _stored(tensor: Any, numbers: str) -> Any:
+    half = _HALF.get(numbers)
     if tensor.dtype.kind != "f":
         return tensor  # to be refused by its name
-    narrow = tensor if isinstance(tensor, Stored) else BFloat16.rounded(tensor)
+    narrow = tensor if half is None or isinstance(tensor, half) else half.rounded(tensor)
     return narrow if narrow.ndim == 2 else np.asarray(narrow)
 
 
+def widen(model: Module) -> None:
+    """Make arrays of the matrices that are in half precision."""
+    for parameter in model.parameters():
+        if isinstance(parameter.data, BFloat16 | Float16):
+            parameter.data = np.asarray(parameter.data)
+
+
 def narrowed(state: Mapping[str, Array]) -> dict[str, Any]:
-    """What is written of a state: where some of it is stored in bfloat16, all is whose numbers bfloat16 has."""
+    """What is written of a state: where some of it is stored in half precision, all is whose numbers that has."""
     result: dict[str, Any] = dict(state)
-    if any(isinstance(value, BFloat16) for value in state.values()):
+    half = next((_HALF[form] for value in state.values() if (form := form_of(value)) in _HALF), None)
+    if half is not None:
         for name, value in state.items():
-            narrow = value if isinstance(value, Stored) else BFloat16.exactly(value)
+            narrow = value if isinstance(value, Stored) else half.exactly(value)
             result[name] = value if narrow is None else narrow
     return result
 
 
 def widest(tensors: Mapping[str, Any]) -> str:
-    """What floating-point tensors are together: bfloat16 where all are, float64 where one is, and float32 otherwise."""
+    """What floating-point tensors are together: one half precision where all are, float64 where one is, and float32
+    otherwise."""
     found = {form_of(tensor) for tensor in tensors.values() if tensor.dtype.kind == "f"}
-    return "bfloat16" if found == {"bfloat16"} else "float64" if "float64" in found else "float32"
+    half = next((name for name in _HALF if found == {name}), "float32")
+    return "float64" if "float64" in found else half
