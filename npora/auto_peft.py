@@ -13,7 +13,7 @@ from npora.models import (
     AutoModelForTokenClassification,
 )
 from npora.models.auto import AutoModel
-from npora.models.quantized import QUANTIZED
+from npora.stored import QUANTIZED
 
 
 class _AutoPeftModel:

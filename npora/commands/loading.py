@@ -19,7 +19,7 @@ from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generate.generation_config import text_end
-from npora.models.quantized import QUANTIZED
+from npora.stored import QUANTIZED
 
 
 @dataclass

@@ -35,6 +35,9 @@ class Stored(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> _Array:
         raise NotImplementedError(f"{type(self).__name__} does not say what its parts are")
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise ValueError(f"a matrix in {self.form} is read-only")
+
     @property
     def T(self) -> Stored:
         return Transposed(self)
@@ -71,9 +74,9 @@ class Stored(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
         return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Stored) else x for x in inputs), **keywords)
 
-    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Any:
-        """Return its floats in this dtype, or itself where it has that and no copy is asked for."""
-        return self if self.dtype == dtype and not copy else np.asarray(self, dtype)
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Stored:
+        """Return the matrix that gives its floats in this dtype, and is stored as this one is."""
+        return self if self.dtype == dtype else InDtype(self, np.dtype(dtype))
 
     def view(self) -> Stored:
         return self
@@ -105,6 +108,18 @@ class Transposed(Stored):
     def __getitem__(self, index: Any) -> _Array:
         first, second = index if isinstance(index, tuple) else (index, slice(None))
         return self.of[second, first].T
+
+
+class InDtype(Stored):
+    """An InDtype is the same matrix, whose floats are another dtype's: so a check computes in float64 with what is
+    stored, and by the same way."""
+
+    def __init__(self, of: Stored, dtype: np.dtype[Any]) -> None:
+        self.of, self.bits, self.shape, self.dtype = of, of.bits, of.shape, dtype
+        self.form, self.kind, self.is_exact, self.grain = of.form, of.kind, of.is_exact, of.grain
+
+    def __getitem__(self, index: Any) -> _Array:
+        return self.of[index].astype(self.dtype)
 
 
 def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:

@@ -10,16 +10,15 @@ import numpy as np
 from npora.files import load_weights
 from npora.machine.stored import Stored, form_of
 from npora.nn.module import Array, Module
-from npora.stored import BFloat16, Float16
+from npora.stored import HALF, BFloat16, Float16
 
-_HALF: Mapping[str, type[BFloat16 | Float16]] = {"bfloat16": BFloat16, "float16": Float16}
-_FORMS = {form.kind: form for form in _HALF.values()}
-NUMBERS = ("float32", "float64", *_HALF)
+_FORMS = {form.kind: form for form in HALF.values()}
+NUMBERS = ("float32", "float64", *HALF)
 
 
 def are_stored(numbers: str) -> bool:
     """Whether a model's matrices stay as they lie in the file."""
-    return numbers in _HALF
+    return numbers in HALF
 
 
 def dtype_of(numbers: str) -> np.dtype[Any]:
@@ -44,7 +43,7 @@ def read_numbers(folder: str, numbers: str, unwidened: bool = False) -> dict[str
 
 
 def _stored(tensor: Any, numbers: str) -> Any:
-    half = _HALF.get(numbers)
+    half = HALF.get(numbers)
     if tensor.dtype.kind != "f":
         return tensor  # to be refused by its name
     narrow = tensor if half is None or isinstance(tensor, half) else half.rounded(tensor)
@@ -61,7 +60,7 @@ def widen(model: Module) -> None:
 def narrowed(state: Mapping[str, Array]) -> dict[str, Any]:
     """What is written of a state: where some of it is stored in half precision, all is whose numbers that has."""
     result: dict[str, Any] = dict(state)
-    half = next((_HALF[form] for value in state.values() if (form := form_of(value)) in _HALF), None)
+    half = next((HALF[form] for value in state.values() if (form := form_of(value)) in HALF), None)
     if half is not None:
         for name, value in state.items():
             narrow = value if isinstance(value, Stored) else half.exactly(value)
@@ -73,5 +72,5 @@ def widest(tensors: Mapping[str, Any]) -> str:
     """What floating-point tensors are together: one half precision where all are, float64 where one is, and float32
     otherwise."""
     found = {form_of(tensor) for tensor in tensors.values() if tensor.dtype.kind == "f"}
-    half = next((name for name in _HALF if found == {name}), "float32")
+    half = next((name for name in HALF if found == {name}), "float32")
     return "float64" if "float64" in found else half

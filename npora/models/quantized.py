@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from npora.files.refusal import naming
 from npora.nn import Embedding, Linear, Module, Parameter
-from npora.stored import NF4, Q8_0, Blocked
-
-QUANTIZED: Mapping[str, type[Blocked]] = {"int8": Q8_0, "nf4": NF4}
+from npora.stored import QUANTIZED
 
 
 def check_quantize(quantize: object, numbers: str) -> None:

@@ -9,6 +9,9 @@ A new format is a file here: a subclass of `Blocked` with `form`, its name; `blo
 the bytes of a block; and `unpack`, from the one to the other. `q8_0.py` is such a page.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from npora.machine.stored import Stored
 from npora.stored.bfloat16 import BFloat16
 from npora.stored.blocks import Blocked
@@ -16,4 +19,11 @@ from npora.stored.float16 import Float16
 from npora.stored.nf4 import NF4
 from npora.stored.q8_0 import Q8_0
 
-__all__ = ["NF4", "Q8_0", "BFloat16", "Blocked", "Float16", "Stored"]
+__all__ = ["FORMS", "HALF", "NF4", "Q8_0", "QUANTIZED", "BFloat16", "Blocked", "Float16", "Stored"]
+
+HALF: Mapping[str, type[BFloat16 | Float16]] = {"bfloat16": BFloat16, "float16": Float16}
+QUANTIZED: Mapping[str, type[Blocked]] = {"int8": Q8_0, "nf4": NF4}  # the forms that matrices can be quantised to
+FORMS: Mapping[str, Callable[[Any], Stored]] = {  # what makes a stored matrix of one of floats
+    **{name: form.rounded for name, form in HALF.items()},
+    **{name: form.quantized for name, form in QUANTIZED.items()},
+}

@@ -10,9 +10,8 @@ import pytest
 
 from npora.lora.adapted import Adapted
 from npora.nn import Conv1D, Linear, Parameter
-from npora.stored import Stored
+from npora.stored import FORMS, Stored
 from tests.lora.cases import METHODS, Method, adapter_of, goes_on
-from tests.stored.forms import FORMS
 
 # Each method on every form: on each kind of layer, with dropout and without, on another one.
 _FORMS = (*FORMS, *FORMS)

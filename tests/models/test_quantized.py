@@ -23,8 +23,8 @@ from npora import (
 from npora.data import Dataset
 from npora.files import load_metadata, read_header
 from npora.lora import read_record
-from npora.models.quantized import QUANTIZED, quantize_model
-from npora.stored import NF4, Q8_0, BFloat16, Stored
+from npora.models.quantized import quantize_model
+from npora.stored import NF4, Q8_0, QUANTIZED, BFloat16, Stored
 from tests.models.test_stored import IDS, adapted, assert_same, loss_and_gradients
 from tests.models.test_stored import save as save_bfloat16
 from tests.tiny import spread

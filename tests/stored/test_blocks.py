@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from npora.stored import Q8_0, BFloat16, Blocked
-from tests.stored.forms import FORMS
+from npora.stored import FORMS, Q8_0, BFloat16, Blocked
 
 QUANTIZED = [form for form in FORMS if not FORMS[form](np.zeros((1, 1), np.float32)).is_exact]
 quantized = pytest.mark.parametrize("form", QUANTIZED)
