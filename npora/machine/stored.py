@@ -31,6 +31,7 @@ class Stored(NDArrayOperatorsMixin):
     grain = (1, 1)  # rows and columns that are widened together: parts whose edges are multiples waste nothing
     bits: _Array  # what it is made of
     shape: tuple[int, ...]
+    original: Any = None  # what it was before it was quantised, where that is still in its file
 
     def __getitem__(self, index: Any) -> _Array:
         raise NotImplementedError(f"{type(self).__name__} does not say what its parts are")
@@ -87,6 +88,9 @@ class Stored(NDArrayOperatorsMixin):
     def __deepcopy__(self, memo: object) -> Stored:
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "original": None}  # a pickle would have all of its numbers
+
     def tobytes(self) -> bytes:
         return self.bits.tobytes()
 
@@ -100,6 +104,7 @@ class Transposed(Stored):
     def __init__(self, of: Stored) -> None:
         self.of, self.bits, self.shape, self.dtype = of, of.bits.T, of.shape[::-1], of.dtype
         self.form, self.kind, self.is_exact, self.grain = of.form, of.kind, of.is_exact, of.grain[::-1]
+        self.original = None if of.original is None else of.original.T
 
     @property
     def T(self) -> Stored:
@@ -117,6 +122,7 @@ class InDtype(Stored):
     def __init__(self, of: Stored, dtype: np.dtype[Any]) -> None:
         self.of, self.bits, self.shape, self.dtype = of, of.bits, of.shape, dtype
         self.form, self.kind, self.is_exact, self.grain = of.form, of.kind, of.is_exact, of.grain
+        self.original = of.original
 
     def __getitem__(self, index: Any) -> _Array:
         return self.of[index].astype(self.dtype)

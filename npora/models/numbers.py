@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_weights
-from npora.machine.stored import Stored, form_of
+from npora.files.refusal import naming
+from npora.machine.stored import Stored, form_of, is_quantized
 from npora.nn.module import Array, Module
-from npora.stored import HALF, BFloat16, Float16
+from npora.stored import HALF
 
 _FORMS = {form.kind: form for form in HALF.values()}
 NUMBERS = ("float32", "float64", *HALF)
@@ -31,30 +32,39 @@ def numbers_of(folder: str) -> str:
     return widest(load_weights(folder, forms=_FORMS))
 
 
-def read_numbers(folder: str, numbers: str, unwidened: bool = False) -> dict[str, Any]:
+def read_numbers(folder: str, numbers: str, as_they_lie: bool = False) -> dict[str, Any]:
     """A folder's tensors by name. Where they are to be stored, those of two axes are, as they lie in the file, or
     rounded where they are others there; vectors, which are small, are rounded alike and are float32.
 
-    unwidened : let matrices stay as they lie in the file for now, whatever they are to be
+    as_they_lie : let matrices be as in the file, whatever they are to be: some will be quantised first
     """
-    if not are_stored(numbers) and not unwidened:
+    if not are_stored(numbers) and not as_they_lie:
         return load_weights(folder)
-    return {name: _stored(tensor, numbers) for name, tensor in load_weights(folder, forms=_FORMS).items()}
+    tensors = load_weights(folder, forms=_FORMS)
+    if as_they_lie:
+        return {name: tensor if tensor.ndim == 2 else np.asarray(tensor) for name, tensor in tensors.items()}
+    found = {}
+    for name, tensor in tensors.items():
+        with naming(f"{folder}: {name}"):
+            found[name] = _in_numbers(tensor, numbers)
+    return found
 
 
-def _stored(tensor: Any, numbers: str) -> Any:
-    half = HALF.get(numbers)
+def become(model: Module, numbers: str) -> None:
+    """Let what was read as it lies, and is not quantised by now, be what was asked for."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and not is_quantized(parameter.data):
+            with naming(name):
+                parameter.data = _in_numbers(parameter.data, numbers)
+
+
+def _in_numbers(tensor: Any, numbers: str) -> Any:
     if tensor.dtype.kind != "f":
         return tensor  # to be refused by its name
-    narrow = tensor if half is None or isinstance(tensor, half) else half.rounded(tensor)
+    if numbers not in HALF:
+        return np.asarray(tensor)
+    narrow = tensor if isinstance(tensor, HALF[numbers]) else HALF[numbers].rounded(tensor)
     return narrow if narrow.ndim == 2 else np.asarray(narrow)
-
-
-def widen(model: Module) -> None:
-    """Make arrays of the matrices that are in half precision."""
-    for parameter in model.parameters():
-        if isinstance(parameter.data, BFloat16 | Float16):
-            parameter.data = np.asarray(parameter.data)
 
 
 def narrowed(state: Mapping[str, Array]) -> dict[str, Any]:

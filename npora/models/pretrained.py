@@ -17,7 +17,7 @@ from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint,
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
-from npora.models.numbers import are_stored, dtype_of, narrowed, read_numbers, widen, widest
+from npora.models.numbers import are_stored, become, dtype_of, narrowed, read_numbers, widest
 from npora.models.options import asked_numbers, config_fields, overruled, refuse_of_saving
 from npora.models.quantized import check_quantize, quantize_model
 from npora.nn import Conv1D, Embedding, Linear, Module, init
@@ -111,7 +111,7 @@ class PretrainedModel(Module):
             values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
         check_quantize(quantize, numbers)
-        tensors = read_numbers(folder, numbers, unwidened=quantize is not None)
+        tensors = read_numbers(folder, numbers, as_they_lie=quantize is not None)
         cls.adjust(values, tensors)
         with naming(os.path.join(folder, CONFIG_NAME) + own):
             config = cls.config_class.from_dict(values)
@@ -124,8 +124,7 @@ class PretrainedModel(Module):
             )  # fmt: skip
             if quantize is not None:
                 quantize_model(model, quantize, leaving=model._drawn)
-                if not are_stored(numbers):
-                    widen(model)
+                become(model, numbers)
         model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
         model.name_or_path, model.folder = os.fspath(name_or_path), folder
         model.generation_config = GenerationConfig.from_pretrained(folder, values)

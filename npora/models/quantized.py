@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from npora.files.refusal import naming
+from npora.machine.maps import let_go
 from npora.nn import Embedding, Linear, Module, Parameter
 from npora.stored import QUANTIZED
 
@@ -20,7 +22,7 @@ def check_quantize(quantize: object, numbers: str) -> None:
 
 
 def quantize_model(model: Module, form: str, leaving: Collection[str] = ()) -> None:
-    """Quantise matrices of a frozen model where they are.
+    """Quantise matrices of a frozen model where they are. What is a map of a file stays one, for LoftQ to read.
 
     form : "nf4", for the matrices of the body's linear layers (QLoRA; Dettmers et al., 2023), not a head's, nor the
         embeddings and the projection to the vocabulary; or "int8", whose error is a twentieth, for these two as well
@@ -39,7 +41,9 @@ def quantize_model(model: Module, form: str, leaving: Collection[str] = ()) -> N
             raise ValueError(f"{name} is trained, and what is quantised cannot be: freeze it first")
     for name, parameter in chosen.items():
         with naming(name):
-            parameter.data = QUANTIZED[form].quantized(parameter.data)  # type: ignore[assignment]
+            quantized: Any = QUANTIZED[form].quantized(parameter.data)
+        quantized.original = parameter.data if let_go(parameter.data) else None
+        parameter.data = quantized
 
 
 def matrices(model: Module, with_tables: bool) -> dict[str, Parameter]:
