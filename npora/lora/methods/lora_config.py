@@ -62,8 +62,8 @@ class LoraConfig(UnsupportedFields):
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
-    loftq_config: dict[str, Any] | None = field(default_factory=dict)
     _: KW_ONLY
+    loftq_config: dict[str, Any] | None = field(default_factory=dict)
     peft_type: str = "LORA"
 
     def check_new(self) -> None:
