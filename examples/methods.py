@@ -30,7 +30,7 @@ import numpy as np
 import npora
 from npora import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 from npora.data import read_tsv
-from npora.optim import AdamW, create_loraplus_optimizer, create_lorafa_optimizer
+from npora.optim import AdamW, create_lorafa_optimizer, create_loraplus_optimizer
 
 HEAD_RATE = 2e-3  # of the head, beside whichever method; LoRA+ and LoRA-FA are optimisers that give it theirs
 
