@@ -17,6 +17,7 @@ from npora.lora.config import PeftConfig
 from npora.machine.product import product
 from npora.nn.contract import checked_input
 from npora.nn.dropout import dropout
+from npora.nn.embedding import Embedding
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
@@ -28,12 +29,8 @@ Shared = Mapping[str, Parameter]
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
-KINDS: tuple[type[Module], ...] = (
-    Conv1D,
-    Linear,
-    LayerNorm,
-    RMSNorm,
-)  # that there are methods for, a kind of another before that one
+# That there are methods for, a kind of another before that one.
+KINDS: tuple[type[Module], ...] = (Conv1D, Linear, Embedding, LayerNorm, RMSNorm)
 
 
 class Tensor(NamedTuple):

@@ -176,8 +176,6 @@ def check_fit(
 
 def _why(name: str, view: PlainView) -> str:
     plain = name.removeprefix(PREFIX)
-    if "_embedding_" in name.rpartition(".")[2]:
-        return " (an adapter on an embedding, which npora does not have)"
     if plain.startswith("base_model."):
         return " (an array of the whole model, which save_projection=False in the config says is not in the file)"
     parameter = view.parameter(plain)

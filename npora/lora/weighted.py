@@ -33,6 +33,7 @@ from npora.lora.merging import Merging
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.lora.starts.doubled import kept_start
+from npora.nn.embedding import Embedding
 from npora.nn.linear import Linear
 
 
@@ -182,7 +183,7 @@ def _of_layer(
     if combination == "svd" and len(parts) == len(factors):
         cut = singular_of(side_by_side(parts, weights)).cut(rank)
     else:
-        if not isinstance(layer.base_layer, Linear):
+        if not isinstance(layer.base_layer, Linear | Embedding):
             raise ValueError(f"{path} is a {type(layer.base_layer).__name__}, where LoRA does not go")
         updates = [layer.get_delta_weight(name) for name, _ in chosen]
         for name, _ in chosen:

@@ -24,11 +24,16 @@ IDS = np.array([[3, 5, 7, 2], [4, 6, 0, 0]])
 MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
 PREFIX = "base_model.model."
 CONFIGS: dict[str, dict[str, Any]] = {
-    "default": {"r": 2, "lora_alpha": 4, "target_modules": ["query", "value"], "task_type": "SEQ_CLS"},
+    "default": {
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["query", "value", "word_embeddings"],
+        "task_type": "SEQ_CLS",
+    },
     "second": {
         "r": 3,
         "lora_alpha": 3,
-        "target_modules": ["key", "value", "pooler.dense"],
+        "target_modules": ["key", "value", "pooler.dense", "word_embeddings"],
     },  # and so not beside the third,
     "third": {"r": 1, "lora_alpha": 5, "target_modules": ["query"], "modules_to_save": ["pooler", "classifier"]},
 }
@@ -81,9 +86,11 @@ class States(RuleBasedStateMachine):
             s, held = CONFIGS[adapter]["lora_alpha"] / CONFIGS[adapter]["r"], self.held[adapter]
             for name, value in held.items():
                 plain = name.removeprefix(PREFIX).replace(".base_layer.", ".")
-                if ".lora_A." in name and (adapter in self.merged or name not in changed):
-                    weight = parameters[plain.replace(".lora_A.", ".")]
-                    weight.data = weight.data + s * held[name.replace("lora_A", "lora_B")] @ value
+                if "_A" in name and (adapter in self.merged or name not in changed):
+                    update = s * held[name.replace("_A", "_B")] @ value
+                    is_table = name.endswith(".lora_embedding_A")
+                    weight = parameters[plain.replace(".lora_A.", ".").replace("lora_embedding_A", "weight")]
+                    weight.data = weight.data + (update.T if is_table else update)
                     changed.add(name)
                 elif ".lora_" not in name and adapter == self.active:
                     parameters[plain].data = value

@@ -13,7 +13,8 @@ from npora.lora.starts import start_of
 
 @dataclass
 class LoraConfig(UnsupportedFields):
-    """A LoraConfig says which layers a LoRA adapter goes on, its rank and its scale (Hu et al., 2021).
+    """A LoraConfig says which layers a LoRA adapter goes on, its rank and its scale (Hu et al., 2021). They may be
+    embeddings too.
 
     r : the rank
     lora_alpha : the update is scaled by s = lora_alpha / r (by lora_alpha / √r with `use_rslora`, Kalajdzievski 2023)
