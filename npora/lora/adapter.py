@@ -129,8 +129,8 @@ class Adapter(Readable):
         """Return (W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
         W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. Where a method leaves b alone, b′ is b
-        itself. The pullback takes (dW′, db′), of which
-        db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
+        itself. The pullback takes (dW′, db′), of which db′ is None where b′ is, and returns (dW, db, *dtheta), of which
+        db is None where b is. dW is dW′ itself only where ΔW does not
         depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError

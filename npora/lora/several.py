@@ -119,7 +119,7 @@ def formed(x: Array, base: Linear, adapters: Sequence[tuple[Adapter, Rng]]) -> t
                 dx = dx if d is None else dx + sign * back(d)  # (3)
         if kept:
             dW: Any = np.zeros_like(W, dtype=dy.dtype)  # [o,i]
-            db = None if b is None else rows(dy).sum(axis=0)  # (5) [o]
+            db = None if last is None else rows(dy).sum(axis=0)  # (5) [o]
             for part, step in zip(z[:0:-1], reversed(steps), strict=True):
                 if part is not None:
                     dW = dW + product(rows(dy).T, rows(part))  # (4) [o,i]

@@ -34,7 +34,8 @@ OFFERS = {
 }
 NEEDED: dict[str, set[str]] = {
     "LoRA": {"forward"}, "LoRAEmbedding": {"forward", "layers"},
-    "DoRAEmbedding": {"forward", "layers", "matrix", "held"}, "StartedLoRA": {"forward", "constants", "start"},
+    "BiasedLoRA": {"forward", "bias"}, "DoRAEmbedding": {"forward", "layers", "matrix", "held"},
+    "StartedLoRA": {"forward", "constants", "start"},
     "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
     "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},

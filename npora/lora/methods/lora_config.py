@@ -23,6 +23,8 @@ class LoraConfig(UnsupportedFields):
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
         "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
+    lora_bias : B has a bias, which is merged into the layer's own; not with use_dora, nor on an embedding, and on a
+        layer that has none itself it cannot be merged
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
     rank_pattern, alpha_pattern : {regular expression for the end of a path: r or lora_alpha}; the first that fits wins
@@ -61,12 +63,18 @@ class LoraConfig(UnsupportedFields):
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
     _: KW_ONLY
+    lora_bias: bool = False
     peft_type: str = "LORA"
 
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
         start = start_of(self.init_lora_weights)
+        if self.lora_bias and (self.use_dora or self.init_lora_weights not in (True, False)):
+            other = "use_dora=True" if self.use_dora else f"init_lora_weights={self.init_lora_weights!r}"
+            raise ValueError(
+                f"lora_bias=True is for plain LoRA, as in PEFT; got {other} with it: leave one of them out"
+            )
         if start is not None and start.is_kept and self.use_dora:
             raise ValueError(
                 f"use_dora=True with init_lora_weights={self.init_lora_weights!r}: DoRA's lengths are those of W, of "

@@ -48,6 +48,8 @@ class LoRAEmbedding(LoRA):
                 f"init_lora_weights={start!r} begins with directions of a matrix, and {path or 'this'} is an "
                 "embedding, where PEFT passes over it: give it an adapter of its own, with init_lora_weights=True"
             )
+        if config.lora_bias:
+            raise ValueError(f"lora_bias=True has no meaning on an embedding, which {path or 'this'} is: leave it out")
         self.r, self.s = config.rank_and_scaling(path)
         self.padding_idx = base.padding_idx
         A = init.normal(rng, (self.r, base.in_features), 1.0, base.dtype)
