@@ -4,7 +4,8 @@
 
 MODEL and the TSVs are those of 09_the_recipe_on_bert.py, and so is the task: sentences of SST-2 with a frozen BERT, of
 which the head is trained, and beside it one method on the queries and values of all layers, but where the table below
-says where. A seed draws the head, the adapter and the sentences; all methods have the same ones.
+says where. (Trained tokens are not among them, since SST-2 has no words that a BERT lacks.) A seed draws the head, the
+adapter and the sentences; all methods have the same ones.
 
 A run is some hundred steps, its result one line of OUTPUT_DIR/runs.jsonl. Who calls again with the same OUTPUT_DIR goes
 on with what is missing there, and a method whose row of the table was changed is run anew. Needs the extra `hf`.
@@ -55,7 +56,7 @@ METHODS = {
     "LoRA+": Method("LoraConfig", R8, 5e-4, "A's and the head's; B's is 16 times that"),
     "LoRA-FA": Method("LoraConfig", R8, 4e-3, "A stays, so B makes its way alone"),
     "DoRA": Method("LoraConfig", {**R8, "use_dora": True}, 2e-3, "as LoRA's"),
-    "AdaLoRA": Method("AdaLoraConfig", {"init_r": 12, "target_r": 8, "lora_alpha": 16}, 5e-3, "A and B start at 0.02"),
+    "AdaLoRA": Method("AdaLoraConfig", {"init_r": 12, "target_r": 8, "lora_alpha": 16}, 2e-2, "A and B start at 0.02"),
     "VeRA": Method("VeraConfig", {}, 1e-2, "vectors alone: the paper has ten times LoRA's"),
     "LoHa": Method("LoHaConfig", {"alpha": 16}, 5e-3, "a product of four small numbers"),
     "LoKr": Method("LoKrConfig", {"alpha": 16}, 5e-3, "a product of two small numbers"),

@@ -93,11 +93,12 @@ def adapted_table(config: PeftConfig, padding_idx: int | None = None) -> Draws:
     def drawn(d: Draw) -> Drawn:
         base: Any = Embedding(9, 5, padding_idx, rng=1)
         layer = adapted_layer(base, config, np.random.default_rng(1), "dense")
-        return call(d.moved(layer), np.concatenate([d.rng.integers(0, 8, 4), [3, 3]]))
+        return call(d.moved(layer), np.concatenate([d.rng.integers(0, 8, 4), [1, 1]]))
 
     return drawn
 
 
 ROWS = [row for name, config in CONFIGS.items() for row in rows_of(name, config)]
+ROWS.append(Row("trainable_tokens, of a head", adapted(OF_TABLES["trainable_tokens"]), row_wise=True))
 for _name, _config in OF_TABLES.items():
     ROWS += [Row(_name, adapted_table(_config)), Row(f"{_name}, padding", adapted_table(_config, 8))]

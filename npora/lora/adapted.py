@@ -141,9 +141,16 @@ class Adapted(Module):
         return [name for name in dict.fromkeys(names) if name in self.adapters]
 
     def check_that_none_replaces(self, names: Sequence[str]) -> None:
-        """Raise ValueError where one of several adapters stands in the place of W and b."""
+        """Raise ValueError where one of several adapters stands in the place of W and b, or two in that of one row."""
         if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
             raise ValueError(f"adapter '{first}' replaces what it is on, and cannot be there with others: use it alone")
+        owners: dict[int, str] = {}
+        for name in names:
+            for token in self.adapters[name].tokens:
+                if owners.setdefault(token, name) != name:
+                    raise ValueError(
+                        f"adapters '{owners[token]}' and '{name}' both train token {token}: use one of them"
+                    )
 
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
         """Use f(W) and b′ from now on, as one layer; until unmerge() the adapters' tensors are read-only.

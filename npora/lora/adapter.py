@@ -79,6 +79,7 @@ class Adapter(Readable):
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
     replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
+    tokens : the rows of a vocabulary that it puts in the place of the layer's own; no two that are on have the same one
     calls_alone : whether forward asks its base for base(x), and beside that for sizes and dtype alone. A layer with
         adapters on it can then be its base, and of several that are active no matrix is formed
 
@@ -94,6 +95,7 @@ class Adapter(Readable):
     adds: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
     calls_alone: ClassVar[bool] = False
+    tokens: tuple[int, ...] = ()
 
     dropout_p: float = 0.0
 

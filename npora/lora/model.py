@@ -174,7 +174,6 @@ class PeftModel(Weighted):
             with naming(directory):
                 refuse_large_ranks(path, config, tensors)
                 planned = plan(view, config, tensors)
-                view.refuse_overlap(*planned)
                 expected = shapes_of(view, config, planned, biases, numbers)
             saved = planned.saved
         else:

@@ -132,7 +132,7 @@ class Weighted(Merging):
         shared = {key: value for key, value in vars(configs[0]).items() if key in known}
         saved = sorted({module for config in configs for module in config.modules_to_save or ()})
         plain = {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
-                 "use_dora": False, "lora_bias": False, "init_lora_weights": True,
+                 "use_dora": False, "lora_bias": False, "trainable_token_indices": None, "init_lora_weights": True,
                  "modules_to_save": saved or None}  # fmt: skip
         targets = [config.target_modules for config in configs]
         if all(isinstance(target, list) for target in targets):

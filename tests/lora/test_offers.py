@@ -48,7 +48,7 @@ NEEDED: dict[str, set[str]] = {
     "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": set(), "WaveFT": {"constants"},
     "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"}, "MiSSBat": set(),
     "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
-    "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LNTuning": {"forward", "bias", "layers"},
+    "IA3": {"forward", "bias"}, "TrainableTokens": {"forward", "layers"}, "LNTuning": {"forward", "bias", "layers"},
 }  # fmt: skip
 REFUSED = {
     "LILY": "looks at all rows of a batch, so that a row's output depends on its neighbours",

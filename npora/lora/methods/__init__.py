@@ -27,12 +27,13 @@ from npora.lora.methods.lora_started import StartedLoRA
 from npora.lora.methods.miss import MiSS, MiSSBat
 from npora.lora.methods.oft import OFT
 from npora.lora.methods.road import RoAd
+from npora.lora.methods.trainable_tokens import TrainableTokens
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
 METHODS: tuple[type[Adapter], ...] = (
     DoRA, StartedLoRA, BiasedLoRA, LoRA, DoRAEmbedding, LoRAEmbedding, AdaLoRA, VeRA, LoHa, LoKr, HiRA, MiSSBat, MiSS,
-    FourierFT, IA3, OFT, HRA, RoAd, LNTuning,
+    FourierFT, IA3, OFT, HRA, RoAd, LNTuning, TrainableTokens,
 )  # fmt: skip
 
 

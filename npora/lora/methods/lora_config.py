@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar, Literal
 
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
+from npora.lora.methods.trainable_tokens import checked_ids
 from npora.lora.names import by_pattern
 from npora.lora.starts import start_of
 
@@ -25,6 +26,8 @@ class LoraConfig(UnsupportedFields):
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     lora_bias : B has a bias, which is merged into the layer's own; not with use_dora, nor on an embedding, and on a
         layer that has none itself it cannot be merged
+    trainable_token_indices : the ids of tokens whose embeddings are trained too, as of the page
+        `methods/trainable_tokens.py`: a list for the model's own embedding, or {name of an embedding: list}
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
     rank_pattern, alpha_pattern : {regular expression for the end of a path: r or lora_alpha}; the first that fits wins
@@ -39,6 +42,7 @@ class LoraConfig(UnsupportedFields):
 
     meaning: ClassVar[tuple[str, ...]] = (
         "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern",
+        "trainable_token_indices",
     )  # fmt: skip
     beginning: ClassVar[tuple[str, ...]] = (
         "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
@@ -64,7 +68,17 @@ class LoraConfig(UnsupportedFields):
     use_dora: bool = False
     _: KW_ONLY
     lora_bias: bool = False
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     peft_type: str = "LORA"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tokens = self.trainable_token_indices
+        if isinstance(tokens, Mapping):
+            named = {name: checked_ids(f"trainable_token_indices[{name!r}]", ids) for name, ids in tokens.items()}
+            self.trainable_token_indices = named
+        elif tokens is not None:
+            self.trainable_token_indices = checked_ids("trainable_token_indices", tokens)
 
     def check_new(self) -> None:
         super().check_new()
