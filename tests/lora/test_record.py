@@ -71,6 +71,7 @@ def test_labels_and_notes_are_saved_with_the_adapter_and_found_again(tmp_path: P
     model.save_pretrained(tmp_path)
     assert read_record(tmp_path) == {
         "num_labels": 3, "id2label": NAMES, "problem_type": "single_label_classification", "notes": {"max_length": 256},
+        "base_forms": [],
     }  # fmt: skip
     other = named(id2label={i: f"LABEL_{i}" for i in range(3)}, label2id={})
     again = PeftModel.from_pretrained(other, tmp_path)
