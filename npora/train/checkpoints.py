@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_file, save_file
-from npora.files.atomic import sync_directory
+from npora.files.atomic import flushed_once, sync_directory
 from npora.files.refusal import naming, shortened
 from npora.lora.folder import WEIGHTS_NAME, own_record
 from npora.lora.whole import load_states, states
@@ -69,13 +69,14 @@ def save_checkpoint(
     temporary = os.path.join(output_dir, f"{name}.tmp-{secrets.token_hex(4)}")
     os.makedirs(temporary)
     try:
-        if hasattr(model, "save_pretrained"):
-            model.save_pretrained(temporary)
-        refuse_changed_base(_recorded_base(temporary, model) or base_sha256(model), run)
-        save_file(tensors, os.path.join(temporary, _TENSORS))
-        optimiser = {"numbers": numbers, "param_groups": optimizer.state_dict()["param_groups"]}
-        content = plain({"state": _kept(state), "run": run, "optimizer": optimiser})
-        write_manifest(temporary, content)  # last: without it the folder is no checkpoint
+        with flushed_once(temporary):
+            if hasattr(model, "save_pretrained"):
+                model.save_pretrained(temporary)
+            refuse_changed_base(_recorded_base(temporary, model) or base_sha256(model), run)
+            save_file(tensors, os.path.join(temporary, _TENSORS))
+            optimiser = {"numbers": numbers, "param_groups": optimizer.state_dict()["param_groups"]}
+            content = plain({"state": _kept(state), "run": run, "optimizer": optimiser})
+            write_manifest(temporary, content)  # last: without it the folder is no checkpoint
         _read_back(temporary, tensors, content)
         _put(temporary, os.path.join(output_dir, name), run)
     except BaseException:

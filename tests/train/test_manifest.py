@@ -137,6 +137,31 @@ def test_a_save_is_as_much_work_at_the_end_as_at_the_beginning(tmp_path: Path, s
     assert again.state.log_history[:steps] == run.state.log_history and again.state.global_step == steps + 2
 
 
+def test_a_save_waits_for_the_disk_once_a_file_and_once_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The four files of a checkpoint and its folder, then the one above it, whose names it changes, and both logs."""
+    run = trainer(tmp_path, max_steps=4)
+    flushes, counted = [0], list[int]()
+    fsync = os.fsync
+
+    def counting(descriptor: int) -> None:
+        flushes[0] += 1
+        fsync(descriptor)
+
+    class Count(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            flushes[0] = 0
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            counted.append(flushes[0])
+
+    monkeypatch.setattr(os, "fsync", counting)
+    run.add_callback(Count)
+    run.train()
+    assert counted == [len(FILES) + 1 + 1 + 2] * 2
+
+
 def test_a_damaged_history_is_said_and_ends_nothing(saved: Path, tmp_path: Path, caplog: Any) -> None:
     shutil.copytree(saved, tmp_path / "copy")
     path = tmp_path / "copy" / "log_history.jsonl"
