@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from npora.machine.heap import keeping_freed_memory
@@ -32,7 +33,7 @@ from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.handler import CallbackHandler
 from npora.train.history import HistoryCallback
 from npora.train.identity import base_sha256, identity
-from npora.train.interruption import InterruptionCallback
+from npora.train.interruption import BrokenOff, InterruptionCallback
 from npora.train.loaders import TrainLoader
 from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
@@ -165,10 +166,9 @@ class Trainer(Evaluator, Methods, Readable):
             raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} examples: the batch is larger")
         with ExitStack() as stack:
             stack.enter_context(locked(args.output_dir))
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, InterruptionCallback):
-                    stack.enter_context(callback.listening(args))
             run, path = self._prepared(data, resume_from_checkpoint)
+            for callback in self._interruptions():
+                stack.enter_context(callback.listening(args))
             stack.enter_context(keeping_freed_memory())
             stack.callback(model.zero_grad)
             if args.gradient_checkpointing:
@@ -249,8 +249,27 @@ class Trainer(Evaluator, Methods, Readable):
             self.is_in_train = False
             self.callback_handler.given |= dict.fromkeys(("optimizer", "lr_scheduler", "train_dataloader", "objective"))
 
-    def _evaluate(self) -> None:
-        self._tell("on_evaluate_all", metrics=self.evaluate())
+    def _evaluate(self, found: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Measure all of the eval_datasets but those of `found`, which has their metrics by their names.
+
+        Raises BrokenOff, with all that is found, where a signal came."""
+        several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else None
+        metrics = dict(found)
+        with ExitStack() as stack:
+            for callback in self._interruptions():
+                stack.enter_context(callback.breaking_off())
+            try:
+                for name in [""] if several is None else several:
+                    if name not in metrics:
+                        given = () if several is None else (several[name], f"eval_{name}")
+                        metrics[name] = self.evaluate(*given)
+            except BrokenOff as stop:
+                stop.metrics = metrics
+                raise
+        self._tell("on_evaluate_all", metrics={name: v for each in metrics.values() for name, v in each.items()})
+
+    def _interruptions(self) -> list[InterruptionCallback]:
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, InterruptionCallback)]
 
     def _save(self, optimizer: Optimizer, state: TrainerState) -> None:
         folder, run = self.args.output_dir, self._identity
