@@ -3,6 +3,7 @@ examples."""
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -10,38 +11,15 @@ from typing import Any, overload
 
 import numpy as np
 
+from npora.data.fingerprint import sha256_of, spread, text_of
+from npora.data.fingerprint import fingerprint as fingerprint_of
+from npora.data.strings import Strings
 from npora.nn.module import Array
 
 Example = dict[str, Any]
 Transform = Callable[[dict[str, list[Any]]], Mapping[str, Sequence[Any]]]
 
 _AT_ONCE = 256  # examples that are made together where all are gone through
-
-
-class Strings(Sequence[str]):
-    """Strings one behind the other in UTF-8: a million short ones take little more than a file of them."""
-
-    def __init__(self) -> None:
-        self._bytes, self._ends = bytearray(), array("q", [0])
-
-    def append(self, text: str) -> None:
-        self._bytes += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._bytes))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"there is no string {index}; there are {len(self)}")
-        place = index % len(self)
-        return self._bytes[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass")
 
 
 class LazyExamples(Sequence[Example]):
@@ -65,6 +43,11 @@ class LazyExamples(Sequence[Example]):
     def take(self, numbers: Iterable[int]) -> LazyExamples:
         """These examples, in this order, of which none is made."""
         raise NotImplementedError(f"{type(self).__name__} makes no selection")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these examples from others, as far as that costs less than to make them all: a SHA-256 of what
+        they are made from, and what else decides what they are."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it is")
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -103,6 +86,19 @@ class Columns(LazyExamples):
         column = self.columns[name]
         return list(column) if self._order is None else [column[place] for place in self._order.tolist()]
 
+    def fingerprint(self) -> dict[str, Any]:
+        """{"sha256": of every value of every column, in order}"""
+        sha = hashlib.sha256()
+        for name, column in self.columns.items():
+            sha.update(text_of(name))
+            for piece in _pieces(column, self._order):
+                sha.update(piece)
+        return {"sha256": sha.hexdigest()}
+
+    def place(self, number: int) -> int:
+        """Where an example stands in the columns."""
+        return number if self._order is None else int(self._order[number])
+
     def take(self, numbers: Iterable[int]) -> Columns:
         chosen = np.asarray(numbers if isinstance(numbers, Sequence | np.ndarray) else list(numbers), dtype=np.int64)
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
@@ -128,6 +124,13 @@ class Transformed(LazyExamples):
             raise TypeError(f"the function of with_transform must return a dict of columns; got {type(made).__name__}")
         return examples_of(made, "the function of with_transform", len(examples))
 
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the examples that they are made of, and "made", the SHA-256 of what is made of 256 of these, spread
+        over all; None where that is another each time."""
+        places = list(spread(len(self)))
+        made = [sha256_of(self.__getitems__(places)) if places else "" for _ in range(2)]
+        return {**fingerprint_of(self.examples), "made": made[0] if made[0] == made[1] else None}
+
     def take(self, numbers: Iterable[int]) -> Transformed:
         kept = (
             self.examples.take(numbers)
@@ -152,3 +155,14 @@ def examples_of(columns: Mapping[str, Sequence[Any]], what: str, number: int | N
     if number is not None and set(lengths.values()) - {number}:
         raise ValueError(f"{what} must return a value for each of {number} examples; got {lengths}")
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _pieces(column: Sequence[Any], order: Array | None) -> Iterator[bytes]:
+    """The values of a column in this order, in bytes."""
+    if isinstance(column, Strings):
+        yield from column.pieces(order)
+    elif isinstance(column, array):
+        values = np.frombuffer(column, column.typecode)
+        yield (values if order is None else values[order]).tobytes()
+    else:
+        yield from map(text_of, column if order is None else (column[place] for place in order.tolist()))

@@ -9,6 +9,7 @@ import numpy as np
 
 from npora.data.columns import Example as Example
 from npora.data.columns import LazyExamples, Transform, Transformed, examples_at, examples_of
+from npora.data.fingerprint import fingerprint
 
 
 class Dataset(Sequence[Example]):
@@ -54,6 +55,11 @@ class Dataset(Sequence[Example]):
     def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
         """The examples of these numbers, made at once where they are made when they are asked for."""
         return examples_at(self._examples, numbers)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these examples from others: a resumed training must have the same. {"sha256": of all of them};
+        where they are made when they are asked for, that of what they are made from, and what makes them."""
+        return fingerprint(self._examples)
 
     @property
     def column_names(self) -> list[str]:

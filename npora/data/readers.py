@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from npora.data.columns import Columns, Strings
+from npora.data.columns import Columns
 from npora.data.dataset import Dataset, Example
 from npora.data.labels import Labels
 from npora.data.lines import Path, lines
+from npora.data.strings import Strings
 from npora.data.tables import csv_examples, json_examples, json_lines, tsv_examples
 from npora.data.texts import has_surrogates
 from npora.files.refusal import Refuse, raise_it, shortened

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-_held_back: ContextVar[bool] = ContextVar("_held_back", default=False)  # flushes, by the block that does them at its end
+_held_back: ContextVar[bool] = ContextVar(
+    "_held_back", default=False
+)  # flushes, by the block that does them at its end
 
 
 def write_atomically(path: str | os.PathLike[str], chunks: Iterable[Any]) -> None:

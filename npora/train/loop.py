@@ -123,7 +123,9 @@ def train(run: Run) -> None:
         answer(run, step, epoch_is_over=True)
 
 
-def answer(run: Run, step: Step, epoch_is_over: bool = False, metrics: Mapping[str, Any] = MappingProxyType({})) -> None:
+def answer(
+    run: Run, step: Step, epoch_is_over: bool = False, metrics: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """What callbacks have asked for: a log, an evaluation and a checkpoint, in this order.
 
     metrics : what has been measured of this evaluation

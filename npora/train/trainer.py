@@ -41,6 +41,7 @@ from npora.train.losses import Loss
 from npora.train.manifest import read_manifest
 from npora.train.modes import recomputing
 from npora.train.optimizer import Schedule, check_optimizer, make_optimizer
+from npora.train.own import told, told_optimizer
 from npora.train.plateau import PlateauCallback
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
@@ -126,6 +127,7 @@ class Trainer(Evaluator, Methods, Readable):
         self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics, self._preprocess = compute_metrics, preprocess_logits_for_metrics
         self._optimizer, self._factor = optimizers
+        self._rates: list[float] | None = None  # that an optimiser of the user's came with
         if self._optimizer is not None:
             check_optimizer(self.model, self._optimizer)
             self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -197,34 +199,45 @@ class Trainer(Evaluator, Methods, Readable):
         """What a training is made of, and the path of the checkpoint that it goes on from."""
         args, model = self.args, self.model
         loader, total = TrainLoader(self._batches, data, args), args.steps(len(data))[1]
-        if self._optimizer is None:
-            optimizer = make_optimizer(model, args)
-            schedule, own = Schedule(args, optimizer, total, None, self._factor), identity(model, args, data)
-        else:
-            optimizer = self._optimizer
-            schedule = Schedule(args, optimizer, total, self._rates, self._factor)
-            own = identity(model, args, data, optimizer, self._rates)
+        optimizer = self._optimizer or make_optimizer(model, args)
+        schedule = Schedule(args, optimizer, total, self._rates, self._factor)
+        own = identity(model, args, data, self._own())
         self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:
             path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
             self.state = load_checkpoint(path, model, optimizer, own)
-            run_id = read_manifest(path)["run"]["id"]
-            self._go_on(path, run_id, total)
+            run_id = self._go_on(path, schedule, total)
         self._identity = {"id": run_id, **own}
         write_run(args.output_dir, args, self._identity)
         self.state.follow(args, len(data))
         self.callback_handler.given |= {"optimizer": optimizer, "lr_scheduler": schedule, "train_dataloader": loader}
-        parameters, save = list(trainable(model).values()), partial(self._save, optimizer)
+        parameters, save = list(trainable(model).values()), partial(self._save, optimizer, schedule)
         self.callback_handler.given["objective"] = objective = self.objective()
         run = Run(objective, parameters, optimizer, schedule, loader, args, self.state, self.callback_handler,
                   self._evaluate, save)  # fmt: skip
         return run, path
 
-    def _go_on(self, path: str, run_id: str, total: int) -> None:
-        """Give back what a checkpoint has beside values, for a training of so many steps in all."""
-        state = self.state
+    def _own(self) -> dict[str, Any]:
+        """What is the user's own, and decides the numbers, as it can be told."""
+        found = {"data_collator": told(self._batches.collator), "compute_loss_func": told(self._compute_loss)}
+        if self._optimizer is not None:
+            found["optim"] = told_optimizer(self._optimizer, self._rates or [])
+        if self._factor is not None:  # what it gives is compared by itself
+            found |= {"lr_scheduler_type": "a function of the step", "lr_scheduler_kwargs": None, "warmup_steps": None}
+        return found
+
+    def _go_on(self, path: str, schedule: Schedule, total: int) -> str:
+        """Give back what a checkpoint has beside values, for a training of so many steps in all. Returns whose it is."""
+        state, run = self.state, read_manifest(path)["run"]
         if total < state.global_step:
             raise ValueError(f"{path} is of step {state.global_step}, and this training ends at step {total}")
+        if run.get("factors_sha256") != schedule.given(state.global_step):
+            raise ValueError(
+                f"{path} is of a run whose own schedule gave its first {state.global_step} steps other factors than "
+                "this one does: a resumed run can equal an uninterrupted one only where they agree. A schedule is a "
+                "function of the step alone"
+            )
+        run_id = str(run["id"])
         if total != state.max_steps and self.args.lr_scheduler_type not in _OF_NO_LENGTH:
             logger.warning(
                 "the learning rates from step %d on are those of %d steps in all; those before it were of %d",
@@ -237,6 +250,7 @@ class Trainer(Evaluator, Methods, Readable):
         prune(
             self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint, run_id
         )  # a kill forbore it
+        return run_id
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -271,8 +285,8 @@ class Trainer(Evaluator, Methods, Readable):
     def _interruptions(self) -> list[InterruptionCallback]:
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, InterruptionCallback)]
 
-    def _save(self, optimizer: Optimizer, state: TrainerState) -> None:
-        folder, run = self.args.output_dir, self._identity
+    def _save(self, optimizer: Optimizer, schedule: Schedule, state: TrainerState) -> None:
+        folder, run = self.args.output_dir, {**self._identity, "factors_sha256": schedule.given(state.global_step)}
         state.stateful_callbacks = self.callback_handler.states()
         save_checkpoint(folder, self.model, optimizer, state, run)
         prune(folder, self.args.save_total_limit, state.best_model_checkpoint, run["id"])

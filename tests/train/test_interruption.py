@@ -112,7 +112,9 @@ def test_an_evaluation_is_broken_off_after_a_batch_and_the_run_begins_with_it(
 
 def test_an_evaluation_before_the_first_step_is_ended_at_once(tmp_path: Path) -> None:
     model = Watched()
-    run = trainer(tmp_path, at("on_prediction_step", 0, signal.SIGINT), model=model, **{**SAVING, "eval_on_start": True})
+    run = trainer(
+        tmp_path, at("on_prediction_step", 0, signal.SIGINT), model=model, **{**SAVING, "eval_on_start": True}
+    )
     with pytest.raises(Interrupted, match="before the first step, when there was nothing to save") as stop:
         run.train()
     assert stop.value.saved is None and not list(tmp_path.glob("checkpoint-*"))

@@ -1,0 +1,39 @@
+"""What a user's own functions and objects are, as far as it can be told: so that a resumed run is given the same."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from npora.optim import Optimizer
+from npora.train.plain import plain
+
+
+def told(thing: Any) -> Any:
+    """A name, and the settings beside it, in a form that JSON can hold.
+
+    Of a function it is its qualified name (what the function does is not looked into), of a partial one its arguments
+    too; of an object its class's name, and of a dataclass its fields.
+    """
+    if isinstance(thing, functools.partial):
+        named = {name: told(value) for name, value in thing.keywords.items()}
+        return [told(thing.func), *map(told, thing.args), named]
+    if isinstance(thing, list | tuple):
+        return [told(value) for value in thing]
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return [type(thing).__qualname__, {field.name: told(getattr(thing, field.name)) for field in fields(thing)}]
+    if thing is None or isinstance(thing, str | bool | int | float):
+        return plain(thing)
+    return getattr(thing, "__qualname__", type(thing).__qualname__)
+
+
+def told_optimizer(optimizer: Optimizer, rates: Sequence[float]) -> list[Any]:
+    """Its class, its groups with the rates that they came with, and the numbers and texts that it has besides."""
+    groups = zip(optimizer.param_groups, rates, strict=True)
+    kept = {name: value for name, value in vars(optimizer).items() if isinstance(value, str | bool | int | float)}
+    return [
+        type(optimizer).__name__, *([kept] if kept else []),
+        *({**group, "params": len(group["params"]), "lr": rate} for group, rate in groups),
+    ]  # fmt: skip
