@@ -11,8 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from npora.data.fingerprint import sha256_of, spread, text_of
 from npora.data.fingerprint import fingerprint as fingerprint_of
+from npora.data.fingerprint import sha256_of, spread, text_of
 from npora.data.strings import Strings
 from npora.nn.module import Array
 

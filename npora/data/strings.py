@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
@@ -35,7 +36,9 @@ class Strings(Sequence[str]):
         self._bytes += encoded
         self._ends.append(self._ends[-1] + len(encoded))
         if len(self._bytes) >= _IN_MEMORY:
-            self._file = self._file or tempfile.TemporaryFile()
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()
+                weakref.finalize(self, self._file.close)
             self._file.write(self._bytes)
             self._file.flush()
             self._bytes.clear()

@@ -97,8 +97,8 @@ def _without_idle(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _other_data(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
-    if theirs["examples"] != mine["examples"]:
-        yield f"with examples={theirs['examples']!r}, this one has {mine['examples']!r}"
+    if theirs.get("examples") != mine["examples"]:
+        yield f"with examples={theirs.get('examples')!r}, this one has {mine['examples']!r}"
         return
     for key in sorted(theirs.keys() | mine.keys()):
         one, other = theirs.get(key), mine.get(key)

@@ -36,8 +36,9 @@ class BrokenOff(Exception):
 
 
 class InterruptionCallback(TrainerCallback):
-    """Asks for a checkpoint after the step in which a signal came, and ends the training when it is saved. An evaluation
-    is broken off after a batch; the checkpoint says so, and a run that resumes begins with it.
+    """Asks for a checkpoint after the step in which a signal came, and ends the training when it is saved.
+
+    An evaluation is broken off after a batch; the checkpoint says so, and a run that resumes begins with it.
 
     A second signal ends it at once. Handlers are set where a training saves at all, in the main thread alone, and where
     the program has none of its own; they are given back when the training ends.

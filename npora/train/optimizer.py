@@ -100,6 +100,15 @@ class Schedule:
         self._counted = steps
         return self._given.hexdigest()
 
+    def refuse_another(self, path: str, given: Any, steps: int) -> None:
+        """Raise ValueError where the schedule of the run that a checkpoint is of has given its steps other factors."""
+        if given != self.given(steps):
+            raise ValueError(
+                f"{path} is of a run whose own schedule gave its first {steps} steps other factors than this one does: "
+                "a resumed run can equal an uninterrupted one only where they agree. A schedule is a function of the "
+                "step alone"
+            )
+
 
 def lr_ratio(group: dict[str, Any]) -> float:
     """How many times the schedule's rate a group's is: LoRA+'s, of B."""

@@ -29,11 +29,20 @@ def told(thing: Any) -> Any:
     return getattr(thing, "__qualname__", type(thing).__qualname__)
 
 
-def told_optimizer(optimizer: Optimizer, rates: Sequence[float]) -> list[Any]:
-    """Its class, its groups with the rates that they came with, and the numbers and texts that it has besides."""
-    groups = zip(optimizer.param_groups, rates, strict=True)
-    kept = {name: value for name, value in vars(optimizer).items() if isinstance(value, str | bool | int | float)}
-    return [
-        type(optimizer).__name__, *([kept] if kept else []),
-        *({**group, "params": len(group["params"]), "lr": rate} for group, rate in groups),
-    ]  # fmt: skip
+def all_told(
+    collator: Any, loss: Any, optimizer: Optimizer | None, rates: Sequence[float] | None, schedule: Any
+) -> dict[str, Any]:
+    """What decides the numbers of a training, by the names that it is compared under.
+
+    An optimiser is told by its class, the numbers and texts that it has, and its groups with the rates that they came
+    with. What a schedule gives is compared by itself (see optimizer.py).
+    """
+    found: dict[str, Any] = {"data_collator": told(collator), "compute_loss_func": told(loss)}
+    if optimizer is not None:
+        groups = zip(optimizer.param_groups, rates or (), strict=True)
+        kept = {name: value for name, value in vars(optimizer).items() if isinstance(value, str | bool | int | float)}
+        of_groups = [{**group, "params": len(group["params"]), "lr": rate} for group, rate in groups]
+        found["optim"] = [type(optimizer).__name__, *([kept] if kept else []), *of_groups]
+    if schedule is not None:
+        found |= {"lr_scheduler_type": "a function of the step", "lr_scheduler_kwargs": None, "warmup_steps": None}
+    return found

@@ -12,6 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from npora.files.refusal import naming
 from npora.machine.heap import keeping_freed_memory
 from npora.nn import Module
 from npora.nn.module import Array
@@ -41,7 +42,7 @@ from npora.train.losses import Loss
 from npora.train.manifest import read_manifest
 from npora.train.modes import recomputing
 from npora.train.optimizer import Schedule, check_optimizer, make_optimizer
-from npora.train.own import told, told_optimizer
+from npora.train.own import all_told
 from npora.train.plateau import PlateauCallback
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
@@ -86,7 +87,7 @@ class Trainer(Evaluator, Methods, Readable):
     compute_loss_func : (outputs, labels, num_items_in_batch) → (loss, backward) in place of the model's loss: a sum
         over labels divided by num_items_in_batch, how many of them count, and dℓ → dlogits (see losses.py)
     optimizers : an optimiser of npora.optim, whose groups may have rates and decays of their own, and step ↦ factor as
-        of get_schedule; either may be None, and is then made by args
+        of get_schedule, a function of the step alone; either may be None, and is then made by args
 
     Other keywords and methods of transformers' Trainer are refused by name, with what to do instead.
 
@@ -201,7 +202,8 @@ class Trainer(Evaluator, Methods, Readable):
         loader, total = TrainLoader(self._batches, data, args), args.steps(len(data))[1]
         optimizer = self._optimizer or make_optimizer(model, args)
         schedule = Schedule(args, optimizer, total, self._rates, self._factor)
-        own = identity(model, args, data, self._own())
+        told = all_told(self._batches.collator, self._compute_loss, self._optimizer, self._rates, self._factor)
+        own = identity(model, args, data, told)
         self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:
             path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
@@ -217,33 +219,20 @@ class Trainer(Evaluator, Methods, Readable):
                   self._evaluate, save)  # fmt: skip
         return run, path
 
-    def _own(self) -> dict[str, Any]:
-        """What is the user's own, and decides the numbers, as it can be told."""
-        found = {"data_collator": told(self._batches.collator), "compute_loss_func": told(self._compute_loss)}
-        if self._optimizer is not None:
-            found["optim"] = told_optimizer(self._optimizer, self._rates or [])
-        if self._factor is not None:  # what it gives is compared by itself
-            found |= {"lr_scheduler_type": "a function of the step", "lr_scheduler_kwargs": None, "warmup_steps": None}
-        return found
-
     def _go_on(self, path: str, schedule: Schedule, total: int) -> str:
-        """Give back what a checkpoint has beside values, for a training of so many steps in all. Returns whose it is."""
+        """Give back what a checkpoint has beside values, for a training of so many steps; returns the run's id."""
         state, run = self.state, read_manifest(path)["run"]
         if total < state.global_step:
             raise ValueError(f"{path} is of step {state.global_step}, and this training ends at step {total}")
-        if run.get("factors_sha256") != schedule.given(state.global_step):
-            raise ValueError(
-                f"{path} is of a run whose own schedule gave its first {state.global_step} steps other factors than "
-                "this one does: a resumed run can equal an uninterrupted one only where they agree. A schedule is a "
-                "function of the step alone"
-            )
+        schedule.refuse_another(path, run.get("factors_sha256"), state.global_step)
         run_id = str(run["id"])
         if total != state.max_steps and self.args.lr_scheduler_type not in _OF_NO_LENGTH:
             logger.warning(
                 "the learning rates from step %d on are those of %d steps in all; those before it were of %d",
                 state.global_step + 1, total, state.max_steps,
             )  # fmt: skip
-        self.callback_handler.restore(state.stateful_callbacks)
+        with naming(path):
+            self.callback_handler.restore(state.stateful_callbacks)
         state.stateful_callbacks = {}
         leave_later(self.args.output_dir, path, run_id)
         bring_best(self.args.output_dir, path, state.best_model_checkpoint)
