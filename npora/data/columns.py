@@ -44,6 +44,10 @@ class LazyExamples(Sequence[Example]):
         """These examples, in this order, of which none is made."""
         raise NotImplementedError(f"{type(self).__name__} makes no selection")
 
+    def where(self, number: int) -> str:
+        """Where an example stands, for an error."""
+        return f"example {number}"
+
     def fingerprint(self) -> dict[str, Any]:
         """What tells these examples from others, as far as that costs less than to make them all: a SHA-256 of what
         they are made from, and what else decides what they are."""
@@ -66,10 +70,20 @@ class LazyExamples(Sequence[Example]):
 
 
 class Columns(LazyExamples):
-    """The examples of columns of one length, in the order of `order`, or in theirs."""
+    """The examples of columns of one length, in the order of `order`, or in theirs.
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], order: Array | None = None) -> None:
-        self.columns, self._order = dict(columns), order
+    of : the fingerprint of these columns, where it is known
+    where : says of a place in the columns where it stands in a file
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        order: Array | None = None,
+        of: Mapping[str, Any] | None = None,
+        where: Callable[[int], str] | None = None,
+    ) -> None:
+        self.columns, self._order, self._of, self._where = dict(columns), order, of, where
 
     @cached_property
     def names(self) -> list[str]:
@@ -87,24 +101,31 @@ class Columns(LazyExamples):
         return list(column) if self._order is None else [column[place] for place in self._order.tolist()]
 
     def fingerprint(self) -> dict[str, Any]:
-        """{"sha256": of every value of every column, in order}"""
+        """{"sha256": of every value of every column, in order}, or what is known of the columns, with their order."""
         sha = hashlib.sha256()
+        if self._of is not None:
+            if self._order is None:
+                return dict(self._of)
+            sha.update(text_of(self._of) + self._order.tobytes())
+            return {**self._of, "sha256": sha.hexdigest()}
         for name, column in self.columns.items():
             sha.update(text_of(name))
             for piece in _pieces(column, self._order):
                 sha.update(piece)
         return {"sha256": sha.hexdigest()}
 
-    def place(self, number: int) -> int:
-        """Where an example stands in the columns."""
-        return number if self._order is None else int(self._order[number])
+    def where(self, number: int) -> str:
+        if self._where is None:
+            return super().where(number)
+        return self._where(number if self._order is None else int(self._order[number]))
 
     def take(self, numbers: Iterable[int]) -> Columns:
         chosen = np.asarray(numbers if isinstance(numbers, Sequence | np.ndarray) else list(numbers), dtype=np.int64)
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
         if chosen.size and not (0 <= chosen.min() and chosen.max() < len(self)):
             raise IndexError(f"there are {len(self)} examples, and none beyond")
-        return Columns(self.columns, chosen if self._order is None else self._order[chosen])
+        order = chosen if self._order is None else self._order[chosen]
+        return Columns(self.columns, order, self._of, self._where)
 
 
 class Transformed(LazyExamples):

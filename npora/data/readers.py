@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from npora.data.columns import Columns
@@ -104,7 +105,7 @@ def read_examples(
             for fault in labels.faults():
                 refuse(ValueError(fault))
             found["label"] = [None] * len(found["text"])
-    dataset = Dataset(Columns(found))
+    dataset = Dataset(Columns(found, where=partial(_where, path, "line")))
     dataset.label2id = labels.label2id
     return dataset
 
@@ -133,11 +134,13 @@ def read_texts(
     if _suffix(path) == ".txt":
         if prompt_column is not None:
             raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
-        return _texts({"text": text} for text in _plain(path, sample_by, refuse))
+        texts = ({"text": text} for _, text in _plain(path, sample_by, refuse))
+        return _texts(texts, where=partial(_where, path, sample_by))
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    return _texts(_columns(_examples(path, [*columns.values()], refuse), columns, refuse), columns)
+    found = _columns(_examples(path, [*columns.values()], refuse), columns, refuse)
+    return _texts(found, columns, where=partial(_where, path, "line"))
 
 
 def _columns(
@@ -152,12 +155,20 @@ def _columns(
         yield texts
 
 
-def _texts(examples: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",)) -> Dataset:
+def _where(path: Path, sample_by: str, number: int) -> str:
+    """Where the example of this number stands in a file that was read without an error: it is read once more."""
+    rest = _plain(path, sample_by, raise_it) if _suffix(path) == ".txt" else _examples(path, (), raise_it)
+    return next(itertools.islice((where for where, _ in rest), number, None), os.fspath(path))
+
+
+def _texts(
+    examples: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",), *, where: Callable[[int], str]
+) -> Dataset:
     found = {name: Strings() for name in names}
     for example in examples:
         for name, column in found.items():
             column.append(example[name])
-    return Dataset(Columns(found))
+    return Dataset(Columns(found, where=where))
 
 
 def _suffix(path: Path) -> str:
@@ -185,16 +196,19 @@ def _text(example: Example, column: str, where: str) -> str:
     return value
 
 
-def _plain(path: Path, sample_by: str, refuse: Refuse) -> Iterator[str]:
-    text = (line for _, line in lines(path, refuse))
+def _plain(path: Path, sample_by: str, refuse: Refuse) -> Iterator[tuple[str, str]]:
+    """The texts, and the line on which each begins."""
+    name = os.fspath(path)
     if sample_by == "document":
-        whole = "".join(text)
-        yield from [whole] if whole.strip() else []
+        whole = "".join(line for _, line in lines(path, refuse))
+        yield from [(f"{name}, line 1", whole)] if whole.strip() else []
         return
     paragraph: list[str] = []
-    for line in itertools.chain(text, [""]):
+    begins = 0
+    for number, line in itertools.chain(lines(path, refuse), [(0, "")]):
         if line.strip():
+            begins = begins if paragraph else number
             paragraph.append(line)
         if paragraph and (sample_by == "line" or not line.strip()):
-            yield "".join(paragraph).rstrip("\r\n")
+            yield f"{name}, line {begins}", "".join(paragraph).rstrip("\r\n")
             paragraph = []
