@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from npora.data.fingerprint import fingerprint
 from npora.optim import Optimizer
 from npora.train.plain import plain
 
@@ -46,3 +47,10 @@ def all_told(
     if schedule is not None:
         found |= {"lr_scheduler_type": "a function of the step", "lr_scheduler_kwargs": None, "warmup_steps": None}
     return found
+
+
+def told_evaluation(data: Any, metrics: Any) -> dict[str, Any]:
+    """What an evaluation is of, and what it measures."""
+    several = data if isinstance(data, Mapping) else {"": data}
+    found = {name: fingerprint(one) for name, one in several.items()}
+    return {"eval_dataset": found if several is data else found[""], "compute_metrics": told(metrics)}

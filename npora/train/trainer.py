@@ -42,7 +42,7 @@ from npora.train.losses import Loss
 from npora.train.manifest import read_manifest
 from npora.train.modes import recomputing
 from npora.train.optimizer import Schedule, check_optimizer, make_optimizer
-from npora.train.own import all_told
+from npora.train.own import all_told, told_evaluation
 from npora.train.plateau import PlateauCallback
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
@@ -203,6 +203,8 @@ class Trainer(Evaluator, Methods, Readable):
         optimizer = self._optimizer or make_optimizer(model, args)
         schedule = Schedule(args, optimizer, total, self._rates, self._factor)
         told = all_told(self._batches.collator, self._compute_loss, self._optimizer, self._rates, self._factor)
+        if args.lr_scheduler_type == PLATEAU:  # evaluations decide the rates
+            told |= told_evaluation(self.eval_dataset, self.compute_metrics)
         own = identity(model, args, data, told)
         self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:

@@ -121,6 +121,14 @@ def test_where_evaluations_decide_the_rates_they_are_compared_too(tmp_path: Path
     for name, value in (("eval_steps", 1), ("metric_for_best_model", "runtime"), ("eval_delay", 3)):
         with pytest.raises(ValueError, match=f"with {name}=.*, this one has {value!r}"):
             trainer(tmp_path, **{**changes, name: value}).train(resume_from_checkpoint=True)
+    for data, metrics, said in (
+        (ROWS[1:], None, "eval_dataset={'sha256'"), ({"a": ROWS}, None, "eval_dataset={'sha256'"),
+        (ROWS, lambda pair: {}, "compute_metrics=None, this one has '.*lambda"),
+    ):  # fmt: skip
+        args = trainer(tmp_path, **changes).args
+        with pytest.raises(ValueError, match=f"with {said}"):
+            Trainer(tiny_peft(), args, ROWS, data, compute_metrics=metrics).train(resume_from_checkpoint=True)
+    trainer(tmp_path, **changes).train(resume_from_checkpoint=True)
 
 
 def test_more_steps_and_epochs_may_be_asked_for(saved: Path, tmp_path: Path, caplog: Any) -> None:

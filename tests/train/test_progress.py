@@ -49,6 +49,13 @@ def test_a_slow_training_is_never_silent_for_long(tmp_path: Path, capsys: Any, a
     assert max(later - earlier for earlier, later in zip([0, *shown], shown, strict=False)) <= 2
 
 
+def test_a_rate_is_of_several(capsys: Any, at_the_pace_of: Any) -> None:
+    at_the_pace_of(0.1)
+    for unit, units in (("evaluation batch", "evaluation batches"), ("example", "examples")):
+        progress.Progress(9, unit, every=3).step(3)
+        assert f" {units}/s" in capsys.readouterr().err
+
+
 def test_an_evaluation_and_a_prediction_of_minutes_show_how_far_they_are(
     tmp_path: Path, capsys: Any, at_the_pace_of: Any
 ) -> None:
