@@ -78,7 +78,8 @@ def cached(folder: Path, examples: Iterable[Example], of: Mapping[str, Any], pro
             raise ValueError(f"{folder} is there, and is no cache of examples: name another folder")
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with Lock(f"{folder}.lock", folder):
-            _write(folder, examples, of, progress)
+            if not os.path.exists(os.path.join(folder, ABOUT)):  # or another process has written it meanwhile
+                _write(folder, examples, of, progress)
     return _read(folder, of)
 
 
@@ -97,8 +98,9 @@ def _write(folder: str, examples: Iterable[Example], of: Mapping[str, Any], prog
                     columns = columns or {key: _Column(fresh, key, value) for key, value in block[0].items()}
                     for i, example in enumerate(block):
                         if example.keys() != columns.keys():
+                            there = shortened([*example])
                             raise ValueError(
-                                f"example {number + i} has {', '.join(example)}, where others have {', '.join(columns)}"
+                                f"example {number + i} has {there}, where others have {', '.join(columns)}"
                             )
                     for key, column in columns.items():
                         column.append([example[key] for example in block], number)

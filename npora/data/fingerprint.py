@@ -20,7 +20,7 @@ def fingerprint(data: Any) -> dict[str, Any]:
     make, SPREAD are looked at, which are spread over all, and {"looked at": SPREAD} says so. sha256 is None where an
     example is another when it is asked for again.
     """
-    if hasattr(data, "fingerprint"):
+    if callable(getattr(data, "fingerprint", None)):
         return dict(data.fingerprint())
     number = len(data)
     if number and not isinstance(data, list | tuple) and text_of(data[0]) != text_of(data[0]):

@@ -102,7 +102,8 @@ def _other_data(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[
         return
     for key in sorted(theirs.keys() | mine.keys()):
         one, other = theirs.get(key), mine.get(key)
-        if one == other or (key in _DIGESTS and None in (one, other)):  # None: another each time
+        drawn = key in _DIGESTS and key in theirs and key in mine and None in (one, other)  # others each time
+        if drawn or (one == other and (key in theirs) == (key in mine)):
             continue
         yield _DIGESTS.get(key) or f"with {key}={one!r}, this one has {other!r}"
 

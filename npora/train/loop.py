@@ -140,7 +140,8 @@ def answer(
         try:
             run.evaluate(metrics)
         except BrokenOff as stop:
-            left = {"asked": asdict(run.callbacks.control), "epoch_is_over": epoch_is_over, "metrics": stop.metrics}
+            asked = {**asdict(run.callbacks.control), "should_evaluate": True}
+            left = {"asked": asked, "epoch_is_over": epoch_is_over, "metrics": stop.metrics}
             run.save(replace(state, ending=step._asdict(), unanswered=left))
             run.tell("on_save")
             raise
@@ -156,7 +157,7 @@ def go_on_answering(run: Run, step: Step) -> None:
     """Do what was left to do after a step whose evaluation was broken off."""
     left, run.state.unanswered = run.state.unanswered, None
     assert left is not None, "nothing was left"
-    for flag, value in {**left["asked"], "should_evaluate": True}.items():
+    for flag, value in left["asked"].items():
         setattr(run.callbacks.control, flag, value)
     if left["epoch_is_over"]:
         run.state.ending = None

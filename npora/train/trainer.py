@@ -77,7 +77,8 @@ class Trainer(Evaluator, Methods, Readable):
         and `rng` for dropout, and returns (output, backward); with labels, output.loss is a mean over output.num_items
         labels, each of one example. model_init() makes one, where none is passed
     train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too);
-        eval_dataset may be a dict of several by name
+        eval_dataset may be a dict of several by name. Where a sequence has a method fingerprint() → dict, that tells
+        it from others when a run is resumed
     processing_class : the tokenizer, also taken as `tokenizer`: its pad_token_id pads where the config has none, and
         save_model saves it along
     compute_metrics : EvalPrediction → {name: number}
@@ -236,6 +237,8 @@ class Trainer(Evaluator, Methods, Readable):
         with naming(path):
             self.callback_handler.restore(state.stateful_callbacks)
         state.stateful_callbacks = {}
+        if state.unanswered is not None and self.eval_dataset is None:
+            state.unanswered["asked"]["should_evaluate"] = False
         leave_later(self.args.output_dir, path, run_id)
         bring_best(self.args.output_dir, path, state.best_model_checkpoint)
         prune(
@@ -264,7 +267,8 @@ class Trainer(Evaluator, Methods, Readable):
             for callback in self._interruptions():
                 stack.enter_context(callback.breaking_off())
             try:
-                for name in [""] if several is None else several:
+                metrics = {name: metrics[name] for name in several or [""] if name in metrics}
+                for name in several or [""]:
                     if name not in metrics:
                         given = () if several is None else (several[name], f"eval_{name}")
                         metrics[name] = self.evaluate(*given)

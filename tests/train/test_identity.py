@@ -200,6 +200,7 @@ def test_data_that_say_what_they_are_made_of_are_refused_by_that_name(tmp_path: 
     for said, expected in (
         ({"sha256": "a", "tokenizer": "two"}, "with tokenizer='one', this one has 'two'"),
         ({"sha256": "a"}, "with tokenizer='one', this one has None"),
+        ({"sha256": "a", "tokenizer": "one", "made": None}, "on other training data: what is made of the same"),
         ({"sha256": "b", "tokenizer": "one"}, "on other training data: there are as many"),
     ):
         data.said = said

@@ -110,6 +110,14 @@ def test_an_evaluation_is_broken_off_after_a_batch_and_the_run_begins_with_it(
     assert counted[1] + counted[2] - counted[0] == {1: 1, 2: 2, 3: 1}[batch]  # measured again
 
 
+def test_a_run_that_evaluates_no_more_goes_on_from_a_broken_off_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        trainer(tmp_path, at("on_prediction_step", 5, signal.SIGINT), model=Watched(), **SAVING).train()
+    again = trainer(tmp_path, model=Watched(), eval_dataset=None, **{**SAVING, "eval_strategy": "no"})
+    assert again.train(resume_from_checkpoint=True).global_step == 7
+    assert not [entry for entry in again.state.log_history if "eval_loss" in entry]
+
+
 def test_an_evaluation_before_the_first_step_is_ended_at_once(tmp_path: Path) -> None:
     model = Watched()
     run = trainer(

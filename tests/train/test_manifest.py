@@ -78,7 +78,9 @@ def test_a_step_that_is_changed_by_hand_is_not_gone_on_from(saved: Path, tmp_pat
         trainer(tmp_path / "copy").train(resume_from_checkpoint=path.parent)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_way_on(saved: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_way_on(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(saved, tmp_path / "copy")
     path = tmp_path / "copy" / "checkpoint-8" / "trainer_state.json"
     manifest = json.loads(path.read_text())
@@ -90,6 +92,13 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_way_on(saved: Pa
     path.write_text(json.dumps({**old, "state": {"log_history": [{"step": i} for i in range(99_999)]}}, indent=2))
     with pytest.raises(ValueError, match="earlier version of npora"):
         read_manifest(path.parent)
+    for number, said in ((2, "earlier version of npora"), (4, "has the format 4; this version of npora reads 3")):
+        path.unlink()
+        monkeypatch.setattr("npora.train.manifest._FORMAT", number)
+        write_manifest(str(path.parent), manifest)
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match=said):
+            read_manifest(path.parent)
 
 
 class Bytes(TrainerCallback):
@@ -226,7 +235,7 @@ def test_what_is_signed_but_is_no_checkpoint_is_refused_by_its_name(name: str, s
     place[last] = value
     (folder / "trainer_state.json").unlink()
     if where == "files":
-        signed = {**content, "format": 2, "sha256": "0" * 64}
+        signed = {**content, "format": 3, "sha256": "0" * 64}
         text = json.dumps(signed, indent=2, sort_keys=True).encode()
         own = hashlib.sha256(text).hexdigest().encode()
         (folder / "trainer_state.json").write_bytes(text.replace(b'"sha256": "' + b"0" * 64, b'"sha256": "' + own, 1))
