@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from npora.data.columns import Columns
 from npora.data.dataset import Dataset, Example
@@ -25,6 +25,9 @@ _FORMATS = {
     ".json": json_examples,
 }
 _SAMPLES = ("line", "paragraph", "document")
+_TOLD = 4096  # examples, from one time that progress is told to the next
+Told = Callable[[int], None]
+_Item = TypeVar("_Item")
 
 
 def read_tsv(path: Path, columns: Sequence[str] = ()) -> Dataset:
@@ -65,6 +68,7 @@ def read_examples(
     label2id: Mapping[str, int] | None = None,
     problem_type: str | None = None,
     refuse: Refuse = raise_it,
+    progress: Told | None = None,
 ) -> Dataset:
     """Examples of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
 
@@ -78,6 +82,7 @@ def read_examples(
         for each class, or of names; both become floats
     refuse : is given the error of each example that cannot be used, and of each label; where it returns, the examples
         that it was told of are left out, and labels that are not all good are None
+    progress : is told how many are read, each few thousand
 
     Raises
     ------
@@ -86,9 +91,8 @@ def read_examples(
     columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
     labels = Labels(num_labels, label2id, problem_type)
     found: dict[str, Any] = {name: Strings() for name in columns}
-    for where, example in _examples(
-        path, [*columns.values()] + ([] if label_column is None else [label_column]), refuse
-    ):
+    named = [*columns.values()] + ([] if label_column is None else [label_column])
+    for where, example in _watched(_examples(path, named, refuse), progress):
         try:
             texts = [_text(example, column, where) for column in columns.values()]
         except ValueError as error:
@@ -116,6 +120,7 @@ def read_texts(
     prompt_column: str | None = None,
     sample_by: str = "line",
     refuse: Refuse = raise_it,
+    progress: Told | None = None,
 ) -> Dataset:
     """Examples of `text`, and of `prompt` where its column is named, from a .tsv, .csv, .json, .jsonl or .txt file.
 
@@ -123,7 +128,7 @@ def read_texts(
     `datasets.load_dataset("text")` has it; text_column is not looked at.
 
     sample_by : of a .txt file: "line", "paragraph" (what empty lines separate) or "document" (all of it)
-    refuse : as in read_examples
+    refuse, progress : as in read_examples
 
     Raises
     ------
@@ -134,13 +139,20 @@ def read_texts(
     if _suffix(path) == ".txt":
         if prompt_column is not None:
             raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
-        texts = ({"text": text} for _, text in _plain(path, sample_by, refuse))
+        texts = ({"text": text} for _, text in _watched(_plain(path, sample_by, refuse), progress))
         return _texts(texts, where=partial(_where, path, sample_by))
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    found = _columns(_examples(path, [*columns.values()], refuse), columns, refuse)
+    found = _columns(_watched(_examples(path, [*columns.values()], refuse), progress), columns, refuse)
     return _texts(found, columns, where=partial(_where, path, "line"))
+
+
+def _watched(found: Iterable[_Item], progress: Told | None) -> Iterator[_Item]:
+    for number, item in enumerate(found):
+        if progress is not None and number % _TOLD == 0 and number:
+            progress(number)
+        yield item
 
 
 def _columns(

@@ -48,7 +48,7 @@ class Progress:
         if self.bar is not None:
             if loss is not None:
                 self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            self.bar.update()
+            self.bar.update(step - self.bar.n)
         elif not self.disable and self._is_due(step):
             self.last_line = time.perf_counter()
             rate = (step - self.first) / max(self.last_line - self.start, 1e-9)

@@ -305,3 +305,14 @@ def test_an_example_knows_the_line_on_which_it_begins(tmp_path: Path, name: str,
     data = read_texts(path, "text", sample_by=sample)
     assert [data.where(i) for i in range(len(data))] == [f"{path}, line {line}" for line in lines]
     assert data[::-1].where(0) == f"{path}, line {lines[-1]}" and data.map(dict).where(0) == "example 0"
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt"])
+def test_how_many_are_read_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_text("text\n" + "x\n" * 9)
+    monkeypatch.setattr("npora.data.readers._TOLD", 4)
+    told: list[int] = []
+    read_texts(tmp_path / name, "text", progress=told.append)
+    assert told == [4, 8]
+    if name == "a.tsv":
+        assert len(read_examples(tmp_path / name, "text", None, progress=told.append)) == 9 and told == [4, 8] * 2

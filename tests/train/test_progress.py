@@ -77,6 +77,17 @@ def test_disabled_nothing_is_shown(tmp_path: Path, capsys: Any, at_the_pace_of: 
     assert capsys.readouterr().err == ""
 
 
+def test_a_bar_counts_what_is_done_and_not_how_often_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm", reason="needs the extra `progress`")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        shown = progress.Progress(9000, "example", done=10)
+    for done in (11, 4096, 8192):
+        shown.step(done)
+        assert shown.bar.n == done
+    shown.close()
+
+
 def test_a_bar_is_closed_when_the_run_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm", reason="needs the extra `progress`")
     made: list[Any] = []
