@@ -19,6 +19,7 @@ verdict/     What follows from the evidence?
     diagnosis.py, causes.py, shares.py  What is wrong? By evidence.py and context.py, what it may be explained by
     blame.py                            In which module?
     report.py, printed.py, plots.py     How is it told? With replay.py, the line that runs it again
+bridges/     Is the gradient right that torch, JAX or autograd makes?
 planted/     Would it have been caught, and named? kinds.py has the errors that people make
 """
 
