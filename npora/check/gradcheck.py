@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.check.examination import Examination
+from npora.check.inputs import generator
 from npora.check.oracles.dot_product import LARGE, DotProducts
 from npora.check.oracles.identities import identity_rows
 from npora.check.oracles.large import LargeProbe
@@ -89,7 +90,7 @@ def gradcheck(
     for name, value, least in (("seed", seed, 0), ("max_elements", max_elements, 1), ("steps", steps, 0)):
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number, {least} or more; got {value!r}")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     subject = Subject(layer, inputs, keywords, vjp, dtype, rng if randomize else None)
     replay = replay_line(layer, inputs, keywords, {
         "method": method, "dtype": np.dtype(dtype).name, "seed": seed, "max_elements": max_elements,

@@ -63,13 +63,14 @@ def rounded(e: Evidence) -> Iterator[str]:
 def rearranged(e: Evidence) -> Iterator[str]:
     if len(e.shape) >= 2 and e.shape[-1] == e.shape[-2] and e.fits(e.at(e.a.swapaxes(-1, -2)) - e.right):
         yield "the transpose"
-    largest = int(np.abs(e.right).argmax())
     for axis, size in enumerate(e.shape):
         place = e.places[axis]
         if size < 2:
             continue
         if e.fits(e.moved(axis, size - 1 - place) - e.right):
             yield f"reversed along axis {axis}"
+        inner = (place > 0) & (place < size - 1)  # a shift may have moved what is at an end out of the array
+        largest = int(np.where(inner if inner.any() else True, np.abs(e.right), 0).argmax())
         line = e.a[tuple(slice(None) if k == axis else p[largest] for k, p in enumerate(e.places))]
         for to in np.flatnonzero(np.abs(line - e.right[largest]) <= e.close) if size > 2 else ():
             shift = int(to) - int(place[largest])
