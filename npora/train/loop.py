@@ -28,8 +28,8 @@ from npora.train.checks import check_reached
 from npora.train.handler import CallbackHandler
 from npora.train.interruption import BrokenOff
 from npora.train.loaders import TrainLoader
-from npora.train.losses import inner
 from npora.train.micro_batches import accumulate_gradients
+from npora.train.objective import inner
 from npora.train.optimizer import Schedule
 from npora.train.state import Step, TrainerState, step_rng
 
@@ -76,10 +76,8 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
     for i, (examples, batch) in enumerate(batches):
         if i:
             run.tell("on_substep_end")
-        with (
-            np.errstate(over="ignore", invalid="ignore"),
-            naming_examples(examples),
-        ):  # an overflow shows in the loss or norm
+        # An overflow shows in the loss or the norm.
+        with np.errstate(over="ignore", invalid="ignore"), naming_examples(examples):
             losses, labels = accumulate_gradients(run.model, batch, rng, run.args.tokens_at_once)
         loss, items, tokens = loss + losses, items + labels, tokens + number_of_tokens(batch)
     for parameter in run.parameters:
