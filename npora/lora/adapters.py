@@ -59,6 +59,7 @@ class Adapters(Module):
         ValueError: another number of names than of rows, a name that there is not.  RuntimeError: one is merged, or
         backward is called.
         """
+        self._refuse_waiting(self._active if adapter_names is None else adapter_names)
         if adapter_names is None:
             return self.base_model(*args, **kwargs)
         names = self._checked_rows(adapter_names, args, kwargs)
@@ -133,6 +134,12 @@ class Adapters(Module):
         for name in self._merged_adapters():
             if adapter_name in (None, name):
                 raise RuntimeError(f"adapter '{name}' is merged: call unmerge_adapter() first, and then {what}")
+
+    def _refuse_waiting(self, adapter_names: Sequence[str]) -> None:
+        """Raise RuntimeError where one of these is on, and begins with data that it has not been given."""
+        for name in adapter_names if not self._off else ():
+            if name in self.peft_config and (needed := self.peft_config[name].waits_for):
+                raise RuntimeError(f"adapter '{name}' begins with data: call {needed} before it is used")
 
     def _refuse_unknown(self, adapter_name: str) -> None:
         if adapter_name not in self.peft_config:

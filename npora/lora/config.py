@@ -61,6 +61,8 @@ class PeftConfig(Readable):
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
 
+    waits_for = ""  # of a new adapter: what is to be called before it is used
+
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None

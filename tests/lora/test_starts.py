@@ -181,7 +181,7 @@ def test_a_start_decomposes_on_one_thread_so_that_its_bits_are_those_of_any_numb
         return W, W
 
     monkeypatch.setitem(STARTS, "olora", Start(begin, False))
-    begun("olora", np.zeros((2, 2)), 2, 1.0, np.random.default_rng(0), "")
+    begun(LoraConfig(init_lora_weights="olora"), Linear(2, 2), 2, 1.0, np.random.default_rng(0), "")
     assert seen == [1]
 
 

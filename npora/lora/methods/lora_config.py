@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
 from npora.lora.names import by_pattern
-from npora.lora.starts import start_of
+from npora.lora.starts import SETTINGS, start_of
+from npora.lora.starts.corda import CordaConfig
+from npora.lora.starts.eva import EvaConfig
+from npora.lora.starts.lora_ga import LoraGAConfig
 
 
 @dataclass
@@ -20,7 +23,9 @@ class LoraConfig(UnsupportedFields):
     lora_dropout : probability of dropping an input of the adapter, in training
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
-        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`
+        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`; "eva",
+        "corda", "lora_ga", of data: see `initialize_lora_eva_weights`, `preprocess_corda`, `preprocess_loraga`
+    eva_config, corda_config, lora_ga_config : the settings of these three, or dicts of their fields
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
@@ -59,12 +64,18 @@ class LoraConfig(UnsupportedFields):
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
+    eva_config: EvaConfig | dict[str, Any] | None = None
+    corda_config: CordaConfig | dict[str, Any] | None = None
+    lora_ga_config: LoraGAConfig | dict[str, Any] | None = None
     _: KW_ONLY
     peft_type: str = "LORA"
 
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
+        for name, (field_name, kind) in SETTINGS.items():
+            begins = self.init_lora_weights == name
+            setattr(self, field_name, kind.of(getattr(self, field_name), field_name, name, begins))
         start = start_of(self.init_lora_weights)
         if start is not None and start.is_kept and self.use_dora:
             raise ValueError(
@@ -75,11 +86,19 @@ class LoraConfig(UnsupportedFields):
         if self.init_lora_weights == "orthogonal" and any(isinstance(r, int) and r % 2 for r in ranks):
             raise ValueError(f"init_lora_weights='orthogonal' needs even ranks; got {', '.join(map(str, ranks))}")
 
+    def complete(self, model: Any) -> None:
+        super().complete(model)
+        waits = self.init_lora_weights == "eva"
+        self.waits_for = "initialize_lora_eva_weights(model, batches)" if waits else ""
+
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)
 
     def rank_and_scaling(self, path: str) -> tuple[int, float]:
         """Return r and s of the layer at a path, by the first pattern that fits, else the config's own r and α."""
-        r = by_pattern(self.rank_pattern, path, self.r)
-        alpha = by_pattern(self.alpha_pattern, path, self.lora_alpha)
+        r, alpha = self.rank_and_alpha(path)
         return r, alpha / r**0.5 if self.use_rslora else alpha / r
+
+    def rank_and_alpha(self, path: str) -> tuple[int, float]:
+        """Return r and α of the layer at a path, as rank_and_scaling does."""
+        return by_pattern(self.rank_pattern, path, self.r), by_pattern(self.alpha_pattern, path, self.lora_alpha)
