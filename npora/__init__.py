@@ -20,6 +20,8 @@ from npora.data import (
 )
 from npora.lora import (
     AdaLoraConfig,
+    CordaConfig,
+    EvaConfig,
     FourierFTConfig,
     HiraConfig,
     HRAConfig,
@@ -28,6 +30,7 @@ from npora.lora import (
     LoHaConfig,
     LoKrConfig,
     LoraConfig,
+    LoraGAConfig,
     MissConfig,
     OFTConfig,
     PeftModel,
@@ -35,6 +38,9 @@ from npora.lora import (
     TaskType,
     VeraConfig,
     get_peft_model,
+    initialize_lora_eva_weights,
+    preprocess_corda,
+    preprocess_loraga,
 )
 from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
@@ -67,13 +73,14 @@ __all__ = [
     "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
     "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoPeftModelForCausalLM",
     "AutoPeftModelForSeq2SeqLM", "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification",
-    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
+    "AutoTokenizer", "ByteTokenizer", "CordaConfig", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
-    "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig",
-    "LoraConfig", "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
-    "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
-    "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder",
-    "no_grad", "set_num_threads",
+    "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
+    "LoKrConfig", "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback",
+    "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback",
+    "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model",
+    "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad", "preprocess_corda",
+    "preprocess_loraga", "set_num_threads",
 ]  # fmt: skip
 
 

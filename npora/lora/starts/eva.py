@@ -116,15 +116,11 @@ class Components:
 def ranks(shares: Mapping[str, Array], groups: Sequence[Sequence[str]], budget: int) -> dict[str, int]:
     """Give the budget, Σ r, to the directions of all layers that explain most: each layer's rank is how many it gets.
 
-    groups : the layers of equal inputs, each group's shares under the first, which gets the most of what it gets
+    groups : the layers of equal inputs, each group's shares under the first; of equal shares the first has the first
     """
     order = [group[0] for group in groups] + [path for group in groups for path in group[1:]]
     first = {path: group[0] for group in groups for path in group}
     owners = [path for path in order for _ in shares[first[path]]]
     values = np.concatenate([shares[first[path]] for path in order])
     chosen = [owners[place] for place in np.argsort(-values, kind="stable")[:budget]]
-    found = {path: chosen.count(path) for path in order}
-    for path in order:
-        if found[first[path]] < found[path]:
-            found[first[path]], found[path] = found[path], found[first[path]]
-    return found
+    return {path: chosen.count(path) for path in order}
