@@ -109,6 +109,16 @@ def test_an_option_that_says_nothing_to_a_method_is_refused(method: str, given: 
     assert message in str(error.value)
 
 
+def test_adalora_goes_on_for_as_many_steps_as_it_was_begun_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, given = arguments(tmp_path, "adalora")
+    assert main([*given, *OWN["adalora"]]) == 0
+    assert main([*given, *OWN["adalora"], "--max-steps", "5", "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "total_step=3, this one has 5 (AdaLoRA cuts ranks on a schedule of all its steps: ask for as many" in error
+
+
 @pytest.mark.parametrize("start", ["eva", "corda", "lora_ga"])
 def test_a_start_is_made_of_the_first_training_examples_and_a_run_goes_on(
     start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

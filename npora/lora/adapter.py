@@ -215,6 +215,14 @@ class Adapter(Readable):
         """Yield what a file is to hold, as in_file does: its tensors, unless the file's form is not the live one."""
         return self.in_file(path, config)
 
+    def live(self, path: str, config: Any, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Return those of a file's tensors, whose config this is, that this adapter has in another form, in that form;
+        under the names that they have in the file. Raises ValueError where it cannot have them."""
+        return {}
+
+    def loaded(self, path: str, config: Any) -> None:
+        """Take note that its tensors are now those of a file, whose config this is."""
+
     @classmethod
     def recorded(cls, config: Any, adapters: Any) -> Any:
         """Return the config that goes with what `saved` yields. adapters : of all layers, by path."""

@@ -55,6 +55,7 @@ class PeftConfig(Readable):
 
     kinds: ClassVar[dict[str, type[PeftConfig]]] = {}  # each method's class, by its peft_type
     meaning: ClassVar[tuple[str, ...]] = ()  # the fields that decide what the tensors mean
+    found: ClassVar[tuple[str, ...]] = ()  # those of them that a training finds
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
     lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
