@@ -7,7 +7,7 @@ it goes. Which adapters a model has, which one is on, merged or saved is elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -187,6 +187,11 @@ class Adapter(Readable):
             return dx
 
         return y, backward
+
+    def steps(self) -> Sequence[Adapter]:
+        """Return what it does to W and b one after another, where not all of it sees x as `drop` leaves it: adapters
+        of these tensors, of which each drops out on its own. It is one step unless a method says otherwise."""
+        return (self,)
 
     @property
     def theta(self) -> list[Array]:

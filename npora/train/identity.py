@@ -34,8 +34,8 @@ _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping"
          "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
          "gradient_checkpointing"}  # fmt: skip
 _REMEDIES = {  # of what an option does not say by its name
-    "total_step": "AdaLoRA cuts ranks on a schedule of all its steps: ask for as many epochs or steps as before, or begin "
-    "a new run",
+    "total_step": "AdaLoRA cuts ranks on a schedule of all its steps: ask for as many epochs or steps as before, or "
+    "begin a new run",
 }
 _ROWS = 256  # that are looked at
 
