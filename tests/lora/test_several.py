@@ -27,6 +27,8 @@ from tests.properties.strategies import normal
 
 LORA, DORA = Method("LoRA", LoraConfig(r=2, lora_alpha=3)), Method("DoRA", LoraConfig(r=2, use_dora=True))
 PAIRS = [(first, second) for case in METHODS for first, second in ((case, case), (case, LORA), (LORA, case))]
+# A start that is kept, below a method that forms the matrix.
+PAIRS += [(case, DORA) for case in METHODS if case.name in ("pissa_linear", "olora_linear")]
 pairs = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-then-".join(case.name for case in pair))
 
 
