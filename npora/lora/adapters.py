@@ -10,12 +10,13 @@ import numpy as np
 
 from npora.lora.adapted import Adapted
 from npora.lora.biases import TrainedBiases
+from npora.lora.by_rows import together
 from npora.lora.config import PeftConfig
 from npora.lora.files import Origin, base_name, digest
 from npora.lora.fit import Plan
 from npora.lora.inject import PlainView, base_parameters, check_name, inject, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
-from npora.lora.mixed import BASE, by_adapter, joined, refuse_backward
+from npora.lora.mixed import BASE, UnknownRows, by_adapter, joined, refuse_backward
 from npora.lora.names import names_match, renamed
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.lora.shared import LoraModel
@@ -69,8 +70,11 @@ class Adapters(Module):
             getattr(output, "logits", None)  # computed now, while its adapter acts
             return output
 
-        rows, outputs = by_adapter(names, call, args, kwargs)
-        return joined(outputs, list(rows.values())), refuse_backward
+        try:
+            return together(names, lambda: call(*args, **kwargs)), refuse_backward
+        except UnknownRows:
+            rows, outputs = by_adapter(names, call, args, kwargs)
+            return joined(outputs, list(rows.values())), refuse_backward
 
     def _checked_rows(self, names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
         if isinstance(names, str):

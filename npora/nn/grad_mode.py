@@ -1,5 +1,5 @@
 """The settings of a thread: whether there are gradients, how often backward runs, where gradients are added up, and
-whether rows are computed that nobody reads."""
+whether rows are computed that nobody reads, and who is told which rows form which sequence."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class _Settings(threading.local):
     gradients: Gradients | None = None
     replay: Callable[[str, Callable[[], Any]], Any] | None = None  # of held values
     every_row = False
+    packing_made: Callable[[Any], None] | None = None  # is told of each Packing
 
 
 this_thread = _Settings()
