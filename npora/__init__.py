@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from npora.auto_peft import (
     AutoPeftModelForCausalLM,
+    AutoPeftModelForQuestionAnswering,
     AutoPeftModelForSeq2SeqLM,
     AutoPeftModelForSequenceClassification,
     AutoPeftModelForTokenClassification,
@@ -36,6 +37,7 @@ from npora.lora import (
     PeftModel,
     RoadConfig,
     TaskType,
+    TrainableTokensConfig,
     VeraConfig,
     get_peft_model,
     initialize_lora_eva_weights,
@@ -46,6 +48,7 @@ from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -70,17 +73,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
-    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoPeftModelForCausalLM",
-    "AutoPeftModelForSeq2SeqLM", "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification",
-    "AutoTokenizer", "ByteTokenizer", "CordaConfig", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
-    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
-    "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
-    "LoKrConfig", "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback",
-    "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback",
-    "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model",
-    "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad", "preprocess_corda",
-    "preprocess_loraga", "set_num_threads",
+    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering",
+    "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
+    "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
+    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
+    "CordaConfig", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "EvaConfig", "FourierFTConfig",
+    "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoraConfig", "LoraGAConfig",
+    "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
+    "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig", "Trainer", "TrainerCallback", "TrainerControl",
+    "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck",
+    "initialize_lora_eva_weights", "learning_rate_finder", "no_grad", "preprocess_corda", "preprocess_loraga",
+    "set_num_threads",
 ]  # fmt: skip
 
 

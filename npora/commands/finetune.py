@@ -25,10 +25,10 @@ from typing import Any
 
 from npora.commands import methods, output, starts
 from npora.commands.encoding import encoded
+from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.labels import learn_classes
-from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
+from npora.commands.loading import add_quantize, agree_on_the_end, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
-from npora.commands.rows import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="DIR", help="a directory with config.json, model.safetensors and tokenizer.json, or org/"
         "name or org/name@revision on the hub")  # fmt: skip
+    add_quantize(parser, "float32")
     add("--train", metavar="FILE", help="training examples: .tsv, .csv, .json, .jsonl or .txt, or one of them in .gz")
     add("--eval", metavar="FILE", help="examples to measure the accuracy or the perplexity on after each epoch")
     add("--output", default="npora-output", metavar="DIR", help="gets adapter/, log.jsonl and the checkpoints")
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--problem-type", choices=PROBLEM_TYPES, help="classification: regression learns numbers; with multi_label_"
         "classification a label is a list of 0 and 1, or of names, and a text may have several classes (default: one "
         "class each, or regression with --num-labels 1)")  # fmt: skip
-    add("--max-train-rows", type=int, metavar="N", help="train on N rows drawn with the seed 42 (default: all)")
+    add("--max-train-rows", type=int, metavar="N", help="train on N examples drawn with the seed 42 (default: all)")
     lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values())
     add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
         f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
@@ -65,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods.add_arguments(parser)
     add("--target-modules", nargs="+", metavar="NAME", help="which layers are adapted: names, or all-linear, or one "
         "regular expression for the whole path (default: the family's, as query and value of a BERT)")  # fmt: skip
-    add("--batch-size", type=int, default=16, help="rows a step")
-    add("--eval-batch-size", type=int, default=32, help="rows at once in evaluation")
+    add("--batch-size", type=int, default=16, help="examples a step")
+    add("--eval-batch-size", type=int, default=32, help="examples at once in evaluation")
     add("--gradient-accumulation-steps", type=int, default=1, help="batches a step")
     add("--epochs", type=float, default=3.0, help="passes over the training examples")
     add("--max-steps", type=int, default=-1, help="steps in all; wins over the epochs where it is positive")
@@ -126,13 +127,13 @@ def run(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace, task: Task) -> None:
     refuse_idle_options(options, task, options.train, options.eval)
     args = _arguments(options)
-    model, tokenizer, classes, rows, dev = _prepared(options, task, args)
+    model, tokenizer, classes, examples, dev = _prepared(options, task, args)
     most = model.notes["max_length"]
     model.print_trainable_parameters()
     before = frozen_sha256(model)
-    methods.set_length(model.active_peft_config, args.steps(len(rows))[1])
+    methods.set_length(model.active_peft_config, args.steps(len(examples))[1])
     trainer = Trainer(
-        model, args, rows,
+        model, args, examples,
         None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
     )  # fmt: skip
     if options.find_learning_rate is not None:
@@ -165,7 +166,7 @@ def _prepared(
     options: argparse.Namespace, task: Task, args: TrainingArguments
 ) -> tuple[PeftModel, Any, Classes | None, Dataset, Dataset | None]:
     """The model with its adapter and the notes of this run, the tokenizer, the classes, what the model is given of the
-    training's file, and the rows of the other."""
+    training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
         if not os.path.isfile(path):
@@ -183,7 +184,7 @@ def _prepared(
     else:
         train = read(task, options.train, found)
     dev = None if options.eval is None else read(task, options.eval, found, classes)
-    base = task.auto.from_pretrained(options.model, seed=options.seed, **fields)
+    base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     tokenizer = load_tokenizer(options.model, base)
     agree_on_the_end(task, base, tokenizer)
     # One name may also be a pattern, or all-linear.
@@ -191,10 +192,10 @@ def _prepared(
     config = methods.config_of(options, targets[0] if targets and len(targets) == 1 else targets, task.task_type)
     most = length(options.max_length, None, base.config, tokenizer, task.length)
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
-    rows = encoded(task, chosen, tokenizer, most, options.train)
-    model = starts.with_adapter(base, config, rows, tokenizer, args, options.start_batches)
+    examples = encoded(task, chosen, tokenizer, most, options.train)
+    model = starts.with_adapter(base, config, examples, tokenizer, args, options.start_batches)
     model.notes.update(task=task.name, max_length=most, columns=asdict(found))
-    return model, tokenizer, classes, rows, dev
+    return model, tokenizer, classes, examples, dev
 
 
 def _arguments(options: argparse.Namespace) -> TrainingArguments:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from npora.lora.adapted import Adapted
 from npora.lora.adapters import Adapters
 from npora.lora.config import PeftConfig
 from npora.lora.folder import PREFIX
 from npora.lora.keywords import refuse_others
+from npora.lora.methods.lora import LoRA
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.recording import seeing_inputs, targets_of
 from npora.lora.starts.eva import Components, ranks
@@ -58,7 +60,7 @@ def get_eva_state_dict(
     elif isinstance(model, Adapters):
         model._refuse_unknown(adapter_name)
         config = check_eva(model.peft_config[adapter_name])
-        layers = {path: m.base_layer for path, m in model.lora_layers() if adapter_name in m.adapters}
+        layers = {path: layer.base_layer for path, layer in started_layers(model, adapter_name).items()}
     else:
         raise ValueError("get_eva_state_dict needs the peft_config of an adapter, or a PeftModel")
     if dataloader is None or isinstance(dataloader, Mapping) or callable(dataloader):
@@ -174,6 +176,11 @@ def _again(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
     while True:
         yield from ((passed, batch) for batch in kept)
         passed += 1
+
+
+def started_layers(model: Adapters, adapter_name: str) -> dict[str, Adapted]:
+    """Return the layers, by path, that have LoRA of this name: not those whose trained tokens are beside it."""
+    return {path: m for path, m in model.lora_layers() if isinstance(m.adapters.get(adapter_name), LoRA)}
 
 
 def check_eva(config: PeftConfig) -> LoraConfig:

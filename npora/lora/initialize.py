@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.lora.eva_state import IDLE, Batch, Forward, check_eva, get_eva_state_dict
+from npora.lora.eva_state import IDLE, Batch, Forward, check_eva, get_eva_state_dict, started_layers
 from npora.lora.folder import PREFIX
 from npora.lora.keywords import refuse_others
 from npora.lora.methods.lora_config import LoraConfig
@@ -49,7 +49,7 @@ def initialize_lora_eva_weights(
     model._refuse_merged("initialize_lora_eva_weights()")
     if eva_state_dict is None:
         eva_state_dict = get_eva_state_dict(model, dataloader, forward_fn=forward_fn, adapter_name=adapter_name)
-    layers = {path: layer for path, layer in model.lora_layers() if adapter_name in layer.adapters}
+    layers = started_layers(model, adapter_name)
     state = {path: np.asarray(eva_state_dict.get(PREFIX + path, np.zeros(()))) for path in layers}
     others = [name for name in eva_state_dict if name.removeprefix(PREFIX) not in layers]
     wrong = [path for path, A in state.items() if A.ndim != 2 or A.shape[1] != layers[path].base_layer.in_features]

@@ -24,12 +24,22 @@ Data = Callable[[], Any] | Iterable[Mapping[str, Any]] | None
 
 
 def targets_of(model: Module, config: LoraConfig) -> dict[str, Linear]:
-    """Return the layers, by path, that an adapter of this config goes on: of a base, or of one with adapters."""
+    """Return the layers, by path, that an adapter of this config goes on: of a base, or of one with adapters.
+
+    Raises ValueError for a layer that is not linear.
+    """
     view = model._view() if isinstance(model, Adapters) else PlainView(model, drawn_modules(model))
     completed = copy.copy(config)
     completed.check_new()
     completed.complete(model.get_base_model() if isinstance(model, Adapters) else model)
-    return {path: view.linear(path) for path in target_paths(view, completed)}
+    layers = {path: view.linear(path) for path in target_paths(view, completed)}
+    for path, layer in layers.items():
+        if not isinstance(layer, Linear):
+            raise ValueError(
+                f"init_lora_weights={config.init_lora_weights!r} is for linear layers, and {path} is a "
+                f"{type(layer).__name__}: give it an adapter of its own, with init_lora_weights=True"
+            )
+    return layers
 
 
 @contextmanager

@@ -234,6 +234,17 @@ def test_what_a_start_cannot_begin_with_is_refused_with_what_to_do() -> None:
         ("eva_config must be a EvaConfig, or a dict", lambda: config("eva", eva_config=3)),
         ("use_dora=True with init_lora_weights='lora_ga'", lambda: config("lora_ga", use_dora=True)),
     ]
+    words = {"target_modules": ["word_embeddings"]}
+    refused += [
+        (
+            "is for linear layers, and .*word_embeddings is a",
+            lambda: preprocess_corda(tiny_bert(), config("corda", **words), texts()),
+        ),
+        (
+            "'eva' begins with directions of a matrix, and .*word_embeddings is an",
+            lambda: get_peft_model(tiny_bert(), config("eva", **words)),
+        ),
+    ]
     for message, call in refused:
         with pytest.raises(ValueError, match=message):
             call()

@@ -103,3 +103,11 @@ def test_eva_takes_rows_that_have_a_label_and_no_padding() -> None:
         X = embedded[keep]
         best = np.linalg.svd(X - X.mean(axis=0))[2][0]
         assert abs(A[0] @ best) == pytest.approx(1, abs=1e-7)  # of four turns
+
+
+def test_trained_tokens_beside_it_begin_as_ever() -> None:
+    model = get_peft_model(tiny_bert(), config("eva", target_modules=["query"], trainable_token_indices=[3, 5]))
+    rng = np.random.default_rng(0)
+    initialize_lora_eva_weights(model, [{"input_ids": rng.integers(3, 31, (4, 6))} for _ in range(2)])
+    assert not any(layer.adapters["default"].B.data.any() for path, layer in model.lora_layers() if "query" in path)
+    assert sum("word_embeddings" in path for path, _ in model.lora_layers()) == 1

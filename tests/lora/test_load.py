@@ -127,7 +127,7 @@ def test_a_start_that_is_not_known_or_trains_a_part_is_named(tmp_path: Path) -> 
 def test_new_adapters_are_taken_at_their_word(tmp_path: Path) -> None:
     as_peft_saves(tmp_path)
     refused = {
-        "is not supported": {"init_lora_weights": "loftq"},
+        "is not supported": {"init_lora_weights": "mica"},
         "belongs to init_lora_weights='eva'": {"eva_config": {"rho": 2.0}},
     }
     for message, changes in refused.items():

@@ -151,8 +151,8 @@ def test_what_was_saved_of_a_started_adapter_is_not_read_under_another_rank(tmp_
         ({"init_lora_weights": "orthogonal", "r": 3}, "needs even ranks; got 3"),
         ({"init_lora_weights": "orthogonal", "rank_pattern": {"query": 5}}, "needs even ranks; got 8, 5"),
         (
-            {"init_lora_weights": "loftq"},
-            "'loftq' is not supported: use True, False or one of 'gaussian', 'orthogonal'",
+            {"init_lora_weights": "mica"},
+            "'mica' is not supported: use True, False or one of 'gaussian', 'orthogonal'",
         ),
         ({"init_lora_weights": "pissa_niter_"}, "'pissa_niter_' is not supported"),
         ({"init_lora_weights": "PiSSA"}, "'PiSSA' is not supported"),

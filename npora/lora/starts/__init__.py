@@ -17,6 +17,7 @@ import numpy as np
 from npora.files.refusal import naming
 from npora.lora.starts.corda import CordaConfig, corda
 from npora.lora.starts.eva import EvaConfig
+from npora.lora.starts.loftq import loftq
 from npora.lora.starts.lora_ga import LoraGAConfig, lora_ga
 from npora.lora.starts.olora import olora
 from npora.lora.starts.orthogonal import orthogonal
@@ -33,7 +34,8 @@ class Start(NamedTuple):
     """A Start makes (A, B) of (W, r, s, rng).    W [o,i] → A [r,i], B [o,r]
 
     begin : the function; one of data takes these and its settings before
-    is_kept : whether s B A is no zero: A₀ and B₀ are then kept, so that the new layer is the old one
+    is_kept : whether s B A is no zero and taken away from W: A₀ and B₀ are then kept, so that the new layer is the old
+        one
     needs : what is to be called before, where it is made of data
     """
 
@@ -55,10 +57,11 @@ STARTS = {
     "orthogonal": Start(orthogonal, False),
     "pissa": Start(pissa, True),
     "olora": Start(olora, True),
+    "loftq": Start(loftq, False),
     "corda": Start(corda, True, "preprocess_corda(model, config, batches)"),
     "lora_ga": Start(lora_ga, True, "preprocess_loraga(model, config, batches)"),
 }
-NAMES = ("orthogonal", "pissa", "pissa_niter_N", "olora", "eva", "corda", "lora_ga")
+NAMES = ("orthogonal", "pissa", "pissa_niter_N", "olora", "loftq", "eva", "corda", "lora_ga")
 SETTINGS: dict[str, tuple[str, type[Settings]]] = {  # of LoraConfig, by the start that they are for
     "eva": ("eva_config", EvaConfig),
     "corda": ("corda_config", CordaConfig),
