@@ -24,6 +24,8 @@ from npora.lora import (
 )
 from npora.lora.recording import seeing_inputs
 from npora.lora.starts import corda
+from npora.nn import Parameter
+from npora.stored import FORMS
 from tests.lora.two_layers import Two, config, data, flat
 from tests.tiny import tiny_bert
 
@@ -142,6 +144,20 @@ def test_the_gradient_is_the_same_of_a_frozen_model_and_leaves_all_as_it_was() -
         assert model.first.weight.grad is mine and model.second.weight.grad is None and model.first.bias.grad is None
         found.append([p.data for p in get_peft_model(model, chosen).parameters() if p.requires_grad])
     assert len(found[0]) == 4
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("start", PREPARE)
+def test_a_base_in_a_form_of_its_own_begins_as_its_floats_do(start: str) -> None:
+    found = []
+    for is_stored in (False, True):
+        model, chosen = Two(np.float32), config(start)
+        matrix = FORMS["bfloat16"](model.first.weight.data)
+        model.first.weight = Parameter(matrix if is_stored else matrix[:], requires_grad=False)
+        PREPARE[start](model, chosen, data(dtype=np.float32))
+        assert model.first.weight.grad is None and not model.first.weight.requires_grad
+        found.append([p.data for p in get_peft_model(model, chosen).parameters() if p.requires_grad])
     for one, other in zip(*found, strict=True):
         assert np.array_equal(one, other)
 

@@ -13,8 +13,8 @@ from npora.nn import Conv1D, Linear, Module
 class Two(Module):
     """z = Conv1D(tanh(Linear(x))), with ℓ = Σ z · labels: a model that knows no padding."""
 
-    def __init__(self) -> None:
-        self.first, self.second = Linear(7, 6, rng=1, dtype=np.float64), Conv1D(6, 5, rng=2, dtype=np.float64)
+    def __init__(self, dtype: Any = np.float64) -> None:
+        self.first, self.second = Linear(7, 6, rng=1, dtype=dtype), Conv1D(6, 5, rng=2, dtype=dtype)
 
     def forward(self, x: Any, labels: Any = 0.0) -> Any:
         u, back_first = self.first(x)
@@ -30,11 +30,14 @@ class Output:
         self.loss = loss
 
 
-def data(number: int = 3, rows: int = 9) -> list[dict[str, Any]]:
+def data(number: int = 3, rows: int = 9, dtype: Any = np.float64) -> list[dict[str, Any]]:
     """Rows of unequal variances, so that their directions are told apart."""
     rng, sizes = np.random.default_rng(3), 3 * 0.6 ** np.arange(7)
     return [
-        {"x": sizes * rng.standard_normal((rows, 7)) + 0.3, "labels": rng.standard_normal((rows, 5))}
+        {
+            "x": (sizes * rng.standard_normal((rows, 7)) + 0.3).astype(dtype),
+            "labels": rng.standard_normal((rows, 5)).astype(dtype),
+        }
         for _ in range(number)
     ]
 

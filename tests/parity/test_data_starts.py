@@ -39,7 +39,10 @@ from tests.parity.test_starts import adapted
 if importlib.util.find_spec("attr") is None:  # which PEFT takes a dataclass from, and does not depend on
     sys.modules["attr"] = types.ModuleType("attr")
     vars(sys.modules["attr"])["dataclass"] = dataclasses.dataclass
-corda_of_peft = importlib.import_module("peft.tuners.lora.corda")
+    corda_of_peft = importlib.import_module("peft.tuners.lora.corda")
+    del sys.modules["attr"]
+else:
+    corda_of_peft = importlib.import_module("peft.tuners.lora.corda")
 RANKS: dict[str, Any] = {"rank_pattern": {"query": 2}, "alpha_pattern": {"value": 7}}
 LAYERS = ["query", "value", "intermediate.dense"]
 
