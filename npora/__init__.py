@@ -56,7 +56,9 @@ from npora.models import (
 from npora.nn import no_grad
 from npora.train import (
     DefaultFlowCallback,
+    DPOTrainer,
     EarlyStoppingCallback,
+    ORPOTrainer,
     ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -77,14 +79,14 @@ __all__ = [
     "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
     "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
     "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
-    "CordaConfig", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
-    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "EvaConfig", "FourierFTConfig",
-    "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoraConfig", "LoraGAConfig",
-    "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
-    "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig", "Trainer", "TrainerCallback", "TrainerControl",
-    "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck",
-    "initialize_lora_eva_weights", "learning_rate_finder", "no_grad", "preprocess_corda", "preprocess_loraga",
-    "set_num_threads",
+    "CordaConfig", "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
+    "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
+    "LoKrConfig", "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "ORPOTrainer", "PeftModel",
+    "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig",
+    "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad",
+    "preprocess_corda", "preprocess_loraga", "set_num_threads",
 ]  # fmt: skip
 
 

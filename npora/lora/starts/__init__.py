@@ -27,8 +27,6 @@ from npora.machine.blas import on_one_thread
 from npora.nn.linear import Linear
 from npora.nn.module import Array
 
-Begin = Callable[[Array, int, float, np.random.Generator], tuple[Array, Array]]
-
 
 class Start(NamedTuple):
     """A Start makes (A, B) of (W, r, s, rng).    W [o,i] → A [r,i], B [o,r]
