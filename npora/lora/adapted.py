@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npora.lora import several
+from npora.lora import by_rows, several
 from npora.lora.adapter import Adapter
 from npora.lora.mixed import acting
 from npora.lora.names import renamed
@@ -66,6 +66,8 @@ class Adapted(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self._merged is not None and not self.disable_adapters:
             return self._merged_forward(x, self._merged)
+        if acting.rows is not None and not self.disable_adapters:
+            return by_rows.adapted(x, self.base_layer, self.adapters)
         names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
         if self.disable_adapters or not names:
             return self.base_layer(x)

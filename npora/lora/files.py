@@ -136,7 +136,7 @@ def warn_of_another_base(config: PeftConfig, base_name: str | None, directory: s
 
 def check_same(existing: PeftConfig, loaded: PeftConfig, directory: str) -> None:
     """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
-    for name in existing.meaning:
+    for name in (name for name in existing.meaning if name not in existing.found):
         mine, theirs = getattr(existing, name), getattr(loaded, name, None)
         if mine != theirs:
             raise ValueError(f"the adapter in {directory} has {name}={theirs!r}, this one {name}={mine!r}")
