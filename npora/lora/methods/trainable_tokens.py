@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -166,7 +167,7 @@ def checked_ids(name: str, ids: Any) -> list[int]:
     found = [int(token) for token in ids]
     if min(found, default=0) < 0:
         raise ValueError(f"{name} holds ids of tokens, from 0 on; got {min(found)}")
-    if twice := [token for token in dict.fromkeys(found) if found.count(token) > 1]:
+    if twice := [token for token, count in Counter(found).items() if count > 1]:
         raise ValueError(f"{name} holds each token once; got {shortened(twice)} several times")
     return found
 
