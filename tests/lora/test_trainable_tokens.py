@@ -15,6 +15,7 @@ from npora.nn import Linear
 from npora.nn.module import Array
 from tests.lora.test_embeddings import IDS, Net, moved
 from tests.lora.test_methods import drawn
+from tests.tiny import tiny_bert
 from tests.tiny_encoders import tiny_encoder
 
 LORA: dict[str, Any] = {"r": 2, "target_modules": ["head"]}
@@ -132,9 +133,14 @@ def test_what_has_no_meaning_is_refused_and_changes_nothing(fields: Any, message
     assert type(base.table).__name__ == "Embedding" and type(base.head).__name__ == "Linear"
 
 
-def test_tokens_of_a_module_that_is_trained_whole_or_of_a_tied_target_are_refused() -> None:
+def test_tokens_where_something_else_is_trained_are_refused() -> None:
     with pytest.raises(ValueError, match="rows of table that modules_to_save trains whole"):
         get_peft_model(Net(), LoraConfig(**LORA, modules_to_save=["table"], **TABLE))
+    for bias in ("all", "lora_only"):
+        config = LoraConfig(r=2, target_modules=["query"], trainable_token_indices=[5], bias=bias)
+        get_peft_model(tiny_bert(), config)
+        with pytest.raises(ValueError, match=f"bias='{bias}' do not go together where cls.predictions.decoder"):
+            get_peft_model(tiny_encoder("bert", "MaskedLM"), config)
     with pytest.raises(ValueError, match="rows of head, which shares the matrix of table, that target_modules"):
         get_peft_model(tied(), LoraConfig(**LORA, **TABLE))
 
