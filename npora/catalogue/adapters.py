@@ -12,7 +12,8 @@ from npora.catalogue.row import Draw, Drawn, Draws, Row, call
 from npora.lora import HiraConfig, LoraConfig, PeftConfig
 from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS, method_of
-from npora.nn import Conv1D, Embedding, LayerNorm, Linear, Module, RMSNorm
+from npora.nn import Conv1D, Embedding, LayerNorm, Linear, Module, Parameter, RMSNorm
+from npora.stored import FORMS
 
 CONFIGS: dict[str, PeftConfig] = {
     **{name: method.config_class(**fields) for method in METHODS if Embedding not in method.adapts
@@ -58,6 +59,15 @@ def on_conv1d(i: int, o: int) -> Linear:
     return Conv1D(i, o, bias=False, rng=0)
 
 
+def stored(form: str) -> Callable[[int, int], Linear]:
+    def base(i: int, o: int) -> Linear:
+        layer = on_linear(i, o)
+        layer.weight = Parameter(FORMS[form](layer.weight.data), requires_grad=False)
+        return layer
+
+    return base
+
+
 def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Any] = on_linear) -> Draws:
     """A layer at the path `dense` with an adapter of this config, of sizes that are none of the config's own; with one
     of the dropouts, where it can have any."""
@@ -98,7 +108,13 @@ def adapted_table(config: PeftConfig, padding_idx: int | None = None) -> Draws:
     return drawn
 
 
-ROWS = [row for name, config in CONFIGS.items() for row in rows_of(name, config)]
+ROWS = [
+    *(row for name, config in CONFIGS.items() for row in rows_of(name, config)),
+    *(
+        Row(f"lora_linear, on a base in {form}", adapted(CONFIGS["lora_linear"], 0.0, base=stored(form)), row_wise=True)
+        for form in FORMS
+    ),
+]
 ROWS.append(Row("trainable_tokens, of a head", adapted(OF_TABLES["trainable_tokens"]), row_wise=True))
 for _name, _config in OF_TABLES.items():
     ROWS += [Row(_name, adapted_table(_config)), Row(f"{_name}, padding", adapted_table(_config, 8))]

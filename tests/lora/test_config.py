@@ -22,7 +22,7 @@ from npora import LoHaConfig, LoraConfig
         ({"lora_alpha": float("nan")}, "lora_alpha must be a finite number; got nan for lora_alpha"),
         ({"use_rslora": "false"}, "use_rslora must be True or False; got 'false'"),
         ({"bias": "some"}, "bias must be 'none', 'all' or 'lora_only'; got 'some'"),
-        ({"init_lora_weights": "loftq"}, "init_lora_weights='loftq' is not supported"),
+        ({"init_lora_weights": "mica"}, "init_lora_weights='mica' is not supported"),
         ({"task_type": "CHAT"}, "task_type 'CHAT' is not one of CAUSAL_LM"),
         ({"peft_type": "LOHA"}, "peft_type 'LOHA' is not supported"),
         ({"lora_bias": 1}, "lora_bias must be True or False; got 1"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
 from npora.lora.methods.trainable_tokens import checked_ids
 from npora.lora.names import by_pattern
 from npora.lora.starts import start_of
+from npora.lora.starts.loftq import check_loftq
 
 
 @dataclass
@@ -22,7 +23,9 @@ class LoraConfig(UnsupportedFields):
     lora_dropout : probability of dropping an input of the adapter, in training
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
-        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`
+        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora", "loftq" (on a quantised
+        base): see `starts/`
+    loftq_config : of "loftq": {"loftq_bits": 4 or 8, "loftq_iter": 1}
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     lora_bias : B has a bias, which is merged into the layer's own; not with use_dora, nor on an embedding, and on a
         layer that has none itself it cannot be merged
@@ -67,6 +70,7 @@ class LoraConfig(UnsupportedFields):
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
     _: KW_ONLY
+    loftq_config: dict[str, Any] | None = field(default_factory=dict)
     lora_bias: bool = False
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     peft_type: str = "LORA"
@@ -83,6 +87,9 @@ class LoraConfig(UnsupportedFields):
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
+        if self.loftq_config and self.init_lora_weights != "loftq":
+            raise ValueError("loftq_config is for init_lora_weights='loftq'; leave it out")
+        check_loftq(self.loftq_config)
         start = start_of(self.init_lora_weights)
         if self.lora_bias and (self.use_dora or self.init_lora_weights not in (True, False)):
             other = "use_dora=True" if self.use_dora else f"init_lora_weights={self.init_lora_weights!r}"
@@ -97,6 +104,10 @@ class LoraConfig(UnsupportedFields):
         ranks = (self.r, *(self.rank_pattern.values() if isinstance(self.rank_pattern, dict) else ()))
         if self.init_lora_weights == "orthogonal" and any(isinstance(r, int) and r % 2 for r in ranks):
             raise ValueError(f"init_lora_weights='orthogonal' needs even ranks; got {', '.join(map(str, ranks))}")
+
+    def complete(self, model: Any) -> None:
+        super().complete(model)
+        check_loftq(self.loftq_config, model)
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)
