@@ -105,17 +105,17 @@ class TrainableTokens(Adapter):
         y, back_base = base(ids)  # [...,m]
         T = np.array(self.tokens)[self.order]
         at = np.minimum(np.searchsorted(T, ids), len(T) - 1)  # [...]
-        here, j = (T[at] == ids)[..., None], self.order[at]  # [...] → [...,1]
+        here, j = T[at] == ids, self.order[at]  # [...]
 
         def backward(dy: Array) -> None:
             dD = np.zeros(D.shape, dy.dtype)
-            np.add.at(dD, j, np.where(here, dy, 0))  # (1) [k,m]
+            np.add.at(dD, j[here], dy[here])  # (1) [k,m]
             if base.padding_idx in self.tokens:
                 dD[self.tokens.index(base.padding_idx)] = 0
             self.accumulate(dD)
-            back_base(np.where(here, 0, dy))
+            back_base(np.where(here[..., None], 0, dy))
 
-        return np.where(here, D[j], y), backward
+        return np.where(here[..., None], D[j], y), backward
 
     def projected(self, x: Array, base: Linear) -> tuple[Array, Any]:
         D, T, bias = self.D.data, list(self.tokens), base.bias
