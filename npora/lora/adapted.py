@@ -144,7 +144,9 @@ class Adapted(Module):
 
     def check_that_none_replaces(self, names: Sequence[str]) -> None:
         """Raise ValueError where one of several adapters stands in the place of W and b, or two in that of one row."""
-        if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
+        if len(names) < 2:
+            return
+        if first := next((name for name in names if self.adapters[name].replaces), None):
             raise ValueError(f"adapter '{first}' replaces what it is on, and cannot be there with others: use it alone")
         owners: dict[int, str] = {}
         for name in names:
