@@ -28,11 +28,13 @@ from npora import (
 )
 from npora.data import read_csv, read_json, read_jsonl, read_texts, read_tsv
 from npora.files import load_file, load_metadata, load_weights, save_file, write_json
+from npora.files.gguf import load_gguf
 from npora.lora import read_record
 from npora.models import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 from npora.models.generate.generation_config import chosen_options
 from npora.train.manifest import write_manifest
 from npora.train.runs import read_run
+from tests.files.test_gguf import floats, raw, written
 from tests.made_tokenizers import made
 from tests.tiny import tiny_bert
 from tests.tiny_encoders import SIZES as ENCODERS
@@ -85,12 +87,22 @@ def _tensors(folder: Path) -> Iterator[Subject]:
         places[name] = shard
     write_json(place / "model.safetensors.index.json", {"metadata": {"total_size": 1}, "weight_map": places})
     yield Subject("shards", _of(place), ("model.safetensors.index.json", "model-1.safetensors"), load_weights)
+    place = _new(folder, "gguf")
+    written(place, w=floats(arrays["a"]), blocks=raw("Q8_0", (2, 32), bytes(range(68))), last=floats([1.5]))
+    yield Subject("gguf", _of(place), ("x.gguf",), _read_gguf)
 
 
 def _read_tensors(folder: Path) -> None:
     load_metadata(folder / "x.safetensors")
     for array in load_file(folder / "x.safetensors").values():
         np.asarray(array).sum()
+
+
+def _read_gguf(folder: Path) -> None:
+    header, tensors = load_gguf(folder / "x.gguf", {"Q8_0": np.asarray})
+    repr(header)
+    for array in tensors.values():
+        array.sum()
 
 
 def _models(folder: Path) -> Iterator[Subject]:
