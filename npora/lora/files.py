@@ -18,7 +18,7 @@ from npora.lora.config import PeftConfig
 from npora.lora.folder import CONFIG_NAME, WEIGHTS_NAME, own_record, weights_path
 from npora.lora.record import head_size
 from npora.lora.starts.doubled import doubled, kept_start
-from npora.machine.stored import in_pieces
+from npora.machine.stored import in_pieces, is_quantized
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
@@ -151,11 +151,16 @@ def take_labels(model_config: Any, record: Mapping[str, Any]) -> None:
 
 def digest(arrays: Mapping[str, Array]) -> str:
     """Return the SHA-256 of names and values, the values as float32: a base has the same in whichever dtype it is read,
-    and in whichever form it is stored."""
+    and in whichever exact form it is stored. Of what is quantised it is over the form's name and the bytes."""
     sha = hashlib.sha256()
     for name in sorted(arrays):
-        sha.update(f"{name} {arrays[name].shape}\n".encode())
-        for piece in in_pieces(arrays[name]):
+        array: Any = arrays[name]
+        sha.update(f"{name} {array.shape}\n".encode())
+        if is_quantized(array):
+            sha.update(f"{array.form}\n".encode())
+            sha.update(np.ascontiguousarray(array.bits).data)
+            continue
+        for piece in in_pieces(array):
             sha.update(np.ascontiguousarray(piece.real, dtype="<f4").data)
     return sha.hexdigest()
 

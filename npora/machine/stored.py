@@ -21,12 +21,14 @@ class Stored(NDArrayOperatorsMixin):
     formed for that and not kept: np.asarray(W), W + 1, np.isfinite(W).
 
     It cannot be changed, so that a copy of it is itself.
-    A form of storage writes `form`, `kind`, `__init__` and `__getitem__`.
+    A form of storage writes `form`, `kind`, `__init__` and `__getitem__`; one that is in blocks also `grain`.
     """
 
     form: str  # its name for people
-    kind: str  # safetensors' name for it
+    kind: str | None  # safetensors' name for it; None where that has none, and the floats that it gives are written
+    is_exact = True  # whether it is known by its floats, and so is the same matrix in any exact form; else by its bits
     dtype = np.dtype(np.float32)  # of what it gives, and so of its products
+    grain = (1, 1)  # rows and columns that are widened together: parts whose edges are multiples waste nothing
     bits: _Array  # what it is made of
     shape: tuple[int, ...]
 
@@ -94,7 +96,7 @@ class Transposed(Stored):
 
     def __init__(self, of: Stored) -> None:
         self.of, self.bits, self.shape, self.dtype = of, of.bits.T, of.shape[::-1], of.dtype
-        self.form, self.kind = of.form, of.kind
+        self.form, self.kind, self.is_exact, self.grain = of.form, of.kind, of.is_exact, of.grain[::-1]
 
     @property
     def T(self) -> Stored:
@@ -120,6 +122,11 @@ def same_values(one: _Array | Stored, other: _Array | Stored) -> bool:
     if not isinstance(one, Stored) or not isinstance(other, Stored):
         return np.array_equal(one, other)
     return one.shape == other.shape and all(map(np.array_equal, in_pieces(one), in_pieces(other)))
+
+
+def is_quantized(matrix: _Array | Stored) -> bool:
+    """Say whether a matrix lies in a form that has not all floats, and is known by its bytes."""
+    return isinstance(matrix, Stored) and not matrix.is_exact
 
 
 def form_of(matrix: _Array | Stored) -> str:
