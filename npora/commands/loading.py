@@ -16,9 +16,10 @@ from npora.files import resolve
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
-from npora.models.config import CONFIG_NAME, read_config
+from npora.models.config import CONFIG_NAME
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generate.generation_config import text_end
+from npora.models.source import read_config
 
 
 @dataclass

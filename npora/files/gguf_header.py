@@ -44,7 +44,9 @@ _KINDS = (
     (29, "IQ1_M", 256, 56), (30, "BF16", 1, 2), (34, "TQ1_0", 256, 54), (35, "TQ2_0", 256, 66),
     (39, "MXFP4", 32, 17), (40, "NVFP4", 64, 36), (41, "Q1_0", 128, 18),
 )  # fmt: skip
-KINDS = {number: Kind(name, length, size) for number, name, length, size in _KINDS}  # ggml's, by the numbers that stand in the file
+KINDS = {
+    number: Kind(name, length, size) for number, name, length, size in _KINDS
+}  # ggml's, by the numbers that stand in the file
 
 
 class GGUFError(ValueError):

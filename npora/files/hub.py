@@ -7,6 +7,7 @@ import os
 import re
 from fnmatch import fnmatch
 
+from npora.files.gguf_header import is_gguf
 from npora.files.hashes import check_hashes, is_snapshot
 
 logger = logging.getLogger("npora")
@@ -25,7 +26,8 @@ def resolve(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> str:
-    """The directory of a checkpoint: `name_or_path` itself where it is one, else the hub's snapshot of that name.
+    """The directory of a checkpoint: `name_or_path` itself where it is one, or is a GGUF file, which holds a whole
+    model; else the hub's snapshot of that name.
 
     `org/name`, `name` and `org/name@revision` are names on the hub. Of the files there only .json, .txt, .model, .jinja
     and .safetensors are fetched, and none of a folder. The package's environment variables hold: HF_HUB_OFFLINE,
@@ -53,6 +55,10 @@ def resolve(
             check_hashes(path, _wanted(path, weights))
         return path
     missing = f"there is no directory {path}"
+    if is_gguf(path):
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"there is no file {path}")
+        return path
     if os.path.exists(path):
         raise NotADirectoryError(f"{path} is a file; pass the directory that holds it")
     name, _, tag = path.partition("@")

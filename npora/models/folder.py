@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from npora.files import read_json
+from npora.files.gguf_header import is_gguf
 from npora.files.weights import INDEX, SINGLE
 from npora.models.config import CONFIG_NAME
 
@@ -28,6 +29,8 @@ def check_is_model(folder: str) -> None:
     FileNotFoundError: names the base, and what to call.
     """
     path = Path(folder)
+    if is_gguf(folder):
+        return
     weights = [name for pattern in (SINGLE, INDEX, "pytorch_model*.bin") for name in path.glob(pattern)]
     if (path / CONFIG_NAME).is_file() and weights:
         if (path / ADAPTER_CONFIG).is_file():

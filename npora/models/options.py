@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.files.gguf_header import is_gguf
 from npora.files.refusal import shortened
 from npora.models.config import PretrainedConfig
-from npora.models.numbers import NUMBERS, numbers_of
+from npora.models.numbers import AS_IT_LIES, NUMBERS, numbers_of
 
 logger = logging.getLogger("npora")
 
@@ -182,10 +183,10 @@ def asked_numbers(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder: s
     asked = {_name(value) for value in (dtype, torch_dtype) if value is not None}
     if len(asked) > 1:
         raise ValueError(f"dtype={dtype!r} and its older name torch_dtype={torch_dtype!r} ask for different ones")
-    name = asked.pop() if asked else "float32"
+    name = asked.pop() if asked else "auto" if is_gguf(folder) else "float32"
     if name == "auto":
         name = numbers_of(folder)
-    if name not in NUMBERS:
+    if name not in (*NUMBERS, AS_IT_LIES):
         half = ": npora computes in no other. Leave dtype out: half precision is read, and becomes float32"
         raise ValueError(f"dtype must be float32, float64 or bfloat16; got {name}{half if name == 'float16' else ''}")
     return name

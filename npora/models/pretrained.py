@@ -14,11 +14,12 @@ from npora.files import resolve, save_file, write_json
 from npora.files.refusal import naming
 from npora.files.together import together
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names
-from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
+from npora.models.config import CONFIG_NAME, PretrainedConfig
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
 from npora.models.numbers import are_stored, dtype_of, narrowed, read_numbers, widest
 from npora.models.options import asked_numbers, config_fields, overruled, refuse_of_saving
+from npora.models.source import config_path, read_config
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
 from npora.nn.module import Array, Backward
@@ -73,7 +74,8 @@ class PretrainedModel(Module):
     ) -> _Model:
         """Read `config.json`, `generation_config.json` and the weights, in one file or in shards.
 
-        name_or_path : the directory of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
+        name_or_path : the directory of a checkpoint, a GGUF file, or a name on the hub (`org/name`), which needs the
+            extra `hf`
         num_labels : the size of a classifier's head; what the config says (else 2) unless given
         dtype : float32 (unless given), float64 or bfloat16, as NumPy or torch name them, or "auto": what the weights
             are. In float32 the weights stay read-only memory maps until something trains them. In bfloat16 the matrices
@@ -97,17 +99,17 @@ class PretrainedModel(Module):
         """
         folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only, token=token)
         check_is_model(folder)
-        values = read_config(folder)
+        values = read_config(folder, cls.config_class.model_type)
         chosen = config_fields(cls.config_class, fields, values)
         asked = {*chosen, *(["num_labels"] if num_labels is not None else [])}
         own = f" with the {', '.join(sorted(asked))} of this call" if asked else ""
         plain = cls.config_class.plain
-        with naming(os.path.join(folder, CONFIG_NAME) + own):
+        with naming(config_path(folder) + own):
             values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
         tensors = read_numbers(folder, numbers)
         cls.adjust(values, tensors)
-        with naming(os.path.join(folder, CONFIG_NAME) + own):
+        with naming(config_path(folder) + own):
             config = cls.config_class.from_dict(values)
             room = room_for(tensors, config.num_labels if asked & {"num_labels", "id2label", "label2id"} else 0)
             model = cls(config, rng=room, dtype=dtype_of(numbers))  # type: ignore[call-arg]

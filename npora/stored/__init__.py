@@ -13,6 +13,13 @@ from npora.machine.stored import Stored
 from npora.stored.bfloat16 import BFloat16
 from npora.stored.blocks import Blocked
 from npora.stored.float16 import Float16
+from npora.stored.q4_0 import Q4_0
+from npora.stored.q4_1 import Q4_1
+from npora.stored.q4_k import Q4_K
+from npora.stored.q5_0 import Q5_0
+from npora.stored.q5_1 import Q5_1
+from npora.stored.q5_k import Q5_K
+from npora.stored.q6_k import Q6_K
 from npora.stored.q8_0 import Q8_0
 
-__all__ = ["Q8_0", "BFloat16", "Blocked", "Float16", "Stored"]
+__all__ = ["Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "BFloat16", "Blocked", "Float16", "Stored"]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from npora.files.gguf import load_gguf
+from npora.stored import Q8_0, Blocked
 from tests.files.test_gguf import METADATA, floats, raw, written
+from tests.stored.test_ggml import FORMATS, drawn
 
 package = pytest.importorskip("gguf", reason="needs the extra `parity`")
 
@@ -51,3 +53,17 @@ def test_we_read_what_the_package_writes(tmp_path: Path, alignment: int) -> None
         "a.texts": ["", "é"], **({} if alignment == 32 else {"general.alignment": alignment}),
     }  # fmt: skip
     assert np.array_equal(tensors["w"], matrix[:, :5]) and np.array_equal(tensors["q"], blocks)
+
+
+@pytest.mark.parametrize(("form", "halves"), [(form, halves) for form, _, halves in FORMATS])
+def test_blocks_are_unpacked_to_the_package_s_bits(form: type[Blocked], halves: tuple[int, ...]) -> None:
+    blocks = drawn(form, halves, 30, 5).reshape(30, -1)
+    expected = package.dequantize(blocks, package.GGMLQuantizationType[form.__name__])
+    assert np.array_equal(form(blocks, (30, 5 * form.block))[:].view(np.uint32), expected.view(np.uint32))
+
+
+def test_what_is_quantised_here_is_within_a_step_of_the_package_s() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    kind = package.GGMLQuantizationType.Q8_0
+    theirs = package.dequantize(package.quants.quantize(x, kind), kind)
+    assert np.abs(Q8_0.quantized(x)[:] - theirs).max() <= np.abs(x).max() / 127

@@ -27,7 +27,6 @@ class Architecture:
     model_types : those of config.json that it may be; the first one unless a class of another asks
     fields : the fields of a config, by their keys behind "NAME."
     optional : those of them that a file may leave out, where the family's default is llama.cpp's too
-    fixed : what else a config.json says of every such model
     layers : the path of the layers, "model.layers"; tensors : the paths of modules by their names in GGUF, "blk.{}.…"
         below that of their layer
     heads : the names of those whose rows are two halves of each head there, and pairs that are turned together here,
@@ -44,7 +43,6 @@ class Architecture:
     layers: str
     tensors: Mapping[str, str]
     optional: tuple[str, ...] = ()
-    fixed: Mapping[str, Any] = field(default_factory=dict)
     heads: Mapping[str, str] = field(default_factory=dict)
     turned: tuple[str, ...] = ()
     one_less: tuple[str, ...] = ()

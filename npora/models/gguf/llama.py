@@ -62,6 +62,8 @@ def _read(values: Values, metadata: Mapping[str, Any], tensors: Mapping[str, Any
     read_rotation(values, metadata, tensors)
     values["attention_bias"] = "blk.0.attn_q.bias" in tensors
     values["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
+    if values["model_type"] == "mistral":
+        values["sliding_window"] = None  # which llama.cpp has not
 
 
 def write_rotation(config: Any) -> Values:
@@ -86,5 +88,5 @@ def _write(config: Any) -> Values:
 LLAMA = Architecture(
     "llama", ("llama", "mistral"), FIELDS, "model.layers", TENSORS, OPTIONAL,
     heads={"blk.{}.attn_q": "num_attention_heads", "blk.{}.attn_k": "num_key_value_heads"},
-    fixed={"sliding_window": None}, read=_read, write=_write,
+    read=_read, write=_write,
 )  # fmt: skip
