@@ -23,6 +23,7 @@ ROLE_KEYS: Mapping[str, str] = {
     "cls_token": "cls", "mask_token": "mask",
 }  # fmt: skip
 _OF_BERT = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_KINDS = ("gpt2", "llama", "bert")
 _LONGEST = 256  # characters of a token of which a pair is looked for at each place
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -52,6 +53,8 @@ def read_gguf_tokenizer(path: str | os.PathLike[str]) -> tuple[Any, str | None, 
     """
     metadata = read_gguf_header(path).metadata
     kind, tokens = metadata.get(f"{KEY}model"), _texts(metadata, "tokens")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"{KEY}model {shortened(kind)} is not supported; npora reads {', '.join(_KINDS)}")
     if not tokens:
         raise ValueError(f"{os.fspath(path)} holds no tokenizer ({KEY}tokens)")
     types = _numbers(metadata, "token_type", len(tokens), NORMAL)
@@ -66,12 +69,10 @@ def read_gguf_tokenizer(path: str | os.PathLike[str]) -> tuple[Any, str | None, 
         backend, bos = _byte_level(vocabulary, _pairs(metadata), pre), pre in _WHOLE
     elif kind == "llama":
         backend, bos = _sentencepiece(tokens, vocabulary, types, metadata, config.get("unk_token")), True
-    elif kind == "bert":
+    else:
         config = {role: token for role, token in config.items() if role in _OF_BERT}
         family, vocabulary = "bert", {_word_piece(token): number for token, number in vocabulary.items()}
         backend = CLASSES["bert"].build(Parts("WordPiece", vocabulary), config)
-    else:
-        raise ValueError(f"{KEY}model {shortened(kind)} is not supported; npora reads gpt2, llama and bert")
     if family is None:
         for role, added in (
             ("bos_token", _flag(metadata, "add_bos_token", bos)),

@@ -31,8 +31,10 @@ class Architecture:
         below that of their layer
     heads : the names of those whose rows are two halves of each head there, and pairs that are turned together here,
         with the field that counts the heads
+    biases : the names of those that may have a bias
     turned : the names of those that are the other way round here (Conv1D)
     one_less : the names of norms of which GGUF has 1 + w, and the family w
+    left_out : beginnings of the paths of what llama.cpp knows nothing of and computes without
     read : what the table cannot say, from the metadata (keys without "NAME.") and the tensors into the config's values
     write : the same the other way, from a config; Raises ValueError for what GGUF cannot say of it
     """
@@ -44,8 +46,10 @@ class Architecture:
     tensors: Mapping[str, str]
     optional: tuple[str, ...] = ()
     heads: Mapping[str, str] = field(default_factory=dict)
+    biases: tuple[str, ...] = ()
     turned: tuple[str, ...] = ()
     one_less: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     read: Callable[[Values, Mapping[str, Any], Mapping[str, Any]], None] = _unchanged
     write: Callable[[Any], Values] = lambda config: {}
 
@@ -61,13 +65,14 @@ class Architecture:
         return f"{self.layers}.{numbers[0]}.{path}.{ending}" if numbers else f"{path}.{ending}"
 
     def name_of(self, path: str) -> str | None:
-        """The other way; None for a parameter that GGUF has no name for."""
+        """The other way; None for a parameter that llama.cpp reads none of."""
         inner, layer = path, None
         if path.startswith(self.layers + "."):
             layer, _, inner = path[len(self.layers) + 1 :].partition(".")
         module, _, ending = inner.rpartition(".")
         for name, known in self.tensors.items():
-            if known == module and ("{}" in name) == (layer is not None) and ending in ("weight", "bias"):
+            is_read = ending == "weight" or (ending == "bias" and name in self.biases)
+            if known == module and ("{}" in name) == (layer is not None) and is_read:
                 return f"{name.replace('{}', layer or '')}.{ending}"
         return None
 

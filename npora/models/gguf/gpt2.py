@@ -7,21 +7,23 @@ from typing import Any
 
 from npora.models.gguf.architecture import Architecture, Values
 
+_NORMS = {"output_norm": "transformer.ln_f", "blk.{}.attn_norm": "ln_1", "blk.{}.ffn_norm": "ln_2"}
 _MATRICES = {
     "blk.{}.attn_qkv": "attn.c_attn", "blk.{}.attn_output": "attn.c_proj", "blk.{}.ffn_up": "mlp.c_fc",
     "blk.{}.ffn_down": "mlp.c_proj",
 }  # fmt: skip
 
 
-def _write(config: Any) -> Values:
-    if not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx:
-        raise ValueError("scale_attn_weights and scale_attn_by_inverse_layer_idx are not what llama.cpp computes")
-    inner = config.n_inner or 4 * config.n_embd
-    return {"feed_forward_length": inner}
-
-
 def _read(values: Values, metadata: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
     values["n_inner"] = metadata.get("feed_forward_length")
+
+
+def _write(config: Any) -> Values:
+    if not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx:
+        raise ValueError(
+            "llama.cpp divides a GPT-2's scores by √d in every layer, and this model's are not (GPT2Config)"
+        )
+    return {"feed_forward_length": config.n_inner or 4 * config.n_embd}
 
 
 GPT2 = Architecture(
@@ -32,8 +34,7 @@ GPT2 = Architecture(
     },
     "transformer.h",
     {
-        "token_embd": "transformer.wte", "position_embd": "transformer.wpe", "output_norm": "transformer.ln_f",
-        "output": "lm_head", "blk.{}.attn_norm": "ln_1", "blk.{}.ffn_norm": "ln_2", **_MATRICES,
+        "token_embd": "transformer.wte", "position_embd": "transformer.wpe", "output": "lm_head", **_NORMS, **_MATRICES,
     },
-    turned=tuple(_MATRICES), read=_read, write=_write,
+    biases=(*_NORMS, *_MATRICES), turned=tuple(_MATRICES), read=_read, write=_write,
 )  # fmt: skip
