@@ -13,6 +13,7 @@ from npora.models import (
     AutoModelForTokenClassification,
 )
 from npora.models.auto import AutoModel
+from npora.models.quantized import quantize_for
 
 
 class _AutoPeftModel:
@@ -38,7 +39,8 @@ class _AutoPeftModel:
         """Return a PeftModel of the base that the adapter was trained on, with as many classes as its head has.
 
         revision, cache_dir, local_files_only, subfolder : of the adapter; the base's revision is in its config
-        options : of the base, as of AutoModelFor….from_pretrained: dtype, num_labels, …
+        options : of the base, as of AutoModelFor….from_pretrained: dtype, num_labels, …; quantize is what the adapter
+            was trained on unless given
 
         Raises
         ------
@@ -54,9 +56,12 @@ class _AutoPeftModel:
         if not name:
             raise ValueError(f"{directory} does not say which model it was trained on: load that one with "
                              f"{cls.base_class.__name__}, and then PeftModel.from_pretrained(model, …)")  # fmt: skip
-        if "num_labels" not in options and (classes := read_record(directory)["num_labels"]) is not None:
-            options["num_labels"] = classes
-        if not os.path.isdir(name):
+        record = read_record(directory)
+        if "num_labels" not in options and record["num_labels"] is not None:
+            options["num_labels"] = record["num_labels"]
+        if "quantize" not in options:
+            options["quantize"] = quantize_for(record["base_forms"], name)
+        if not os.path.exists(name):
             options |= {"revision": config.revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         model = cls.base_class.from_pretrained(name, **options)
         return PeftModel.from_pretrained(model, directory, adapter_name, is_trainable, config)

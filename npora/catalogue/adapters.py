@@ -12,7 +12,8 @@ from npora.catalogue.row import Draw, Drawn, Draws, Row, call
 from npora.lora import HiraConfig, LoraConfig, PeftConfig
 from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS, method_of
-from npora.nn import Conv1D, LayerNorm, Linear, Module, RMSNorm
+from npora.nn import Conv1D, LayerNorm, Linear, Module, Parameter, RMSNorm
+from npora.stored import FORMS
 
 CONFIGS: dict[str, PeftConfig] = {
     **{name: method.config_class(**fields) for method in METHODS for name, fields in method.samples.items()},
@@ -51,6 +52,15 @@ def on_conv1d(i: int, o: int) -> Linear:
     return Conv1D(i, o, bias=False, rng=0)
 
 
+def stored(form: str) -> Callable[[int, int], Linear]:
+    def base(i: int, o: int) -> Linear:
+        layer = on_linear(i, o)
+        layer.weight = Parameter(FORMS[form](layer.weight.data), requires_grad=False)
+        return layer
+
+    return base
+
+
 def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Any] = on_linear) -> Draws:
     """A layer at the path `dense` with an adapter of this config, of sizes that are none of the config's own; with one
     of the dropouts, where it can have any."""
@@ -80,4 +90,10 @@ def rows_of(name: str, config: PeftConfig) -> Iterator[Row]:
         yield Row(f"{name}, on a Conv1D", adapted(config, 0.0, base=on_conv1d), row_wise=True)
 
 
-ROWS = [row for name, config in CONFIGS.items() for row in rows_of(name, config)]
+ROWS = [
+    *(row for name, config in CONFIGS.items() for row in rows_of(name, config)),
+    *(
+        Row(f"lora_linear, on a base in {form}", adapted(CONFIGS["lora_linear"], 0.0, base=stored(form)), row_wise=True)
+        for form in FORMS
+    ),
+]

@@ -20,6 +20,7 @@ from npora.lora.record import head_size
 from npora.lora.starts.doubled import doubled, kept_start
 from npora.machine.stored import in_pieces, is_quantized
 from npora.nn.module import Array, Module, Parameter
+from npora.stored import QUANTIZED
 
 logger = logging.getLogger("npora")
 
@@ -57,6 +58,8 @@ def save_adapter(
     else:
         name = config.base_model_name_or_path
         record = {**_meaning(config), "base_model_name_or_path": name, "base_sha256": digest(base), **said}
+        if forms := _forms(base):
+            record["base_forms"] = forms
         if start := kept_start(config):
             record["start"] = start
         metadata = {"format": "pt", "npora": _json(record)}
@@ -87,7 +90,8 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> None:
-    """Raise ValueError where the file was saved with another config than is beside it now, or on another base."""
+    """Raise ValueError where the file was saved with another config than is beside it now, or on another base, or on
+    this one quantised to another form."""
     recorded = own_record(path)
     for name in config.meaning:
         if name in recorded and recorded[name] != getattr(config, name):
@@ -95,6 +99,14 @@ def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> N
                 f"adapter_config.json says {name}={getattr(config, name)!r}, but {path} was saved with "
                 f"{name}={recorded[name]!r}: the two files do not belong together"
             )
+    theirs, own = recorded.get("base_forms", []), _forms(base)
+    if "base_sha256" in recorded and theirs != own:
+        said, found = (" and ".join(forms) or "plain floats" for forms in (theirs, own))
+        way = f"with quantize={theirs[0]!r}" if theirs and {*theirs} <= {*QUANTIZED} else "from the GGUF file it was in"
+        raise ValueError(
+            f"{path} was trained on a base in {said}, and this one is in {found}: load the base "
+            + (way if theirs else "without quantize")
+        )
     if "base_sha256" in recorded and recorded["base_sha256"] != digest(base):
         raise ValueError(
             f"{path} was trained on another base model ({recorded.get('base_model_name_or_path')}): the SHA-256 of its "
@@ -163,6 +175,11 @@ def digest(arrays: Mapping[str, Array]) -> str:
         for piece in in_pieces(array):
             sha.update(np.ascontiguousarray(piece.real, dtype="<f4").data)
     return sha.hexdigest()
+
+
+def _forms(base: Mapping[str, Any]) -> list[str]:
+    """The quantised forms of a base's matrices."""
+    return sorted({array.form for array in base.values() if is_quantized(array)})
 
 
 def _last_part(name: str) -> str:

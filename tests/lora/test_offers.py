@@ -36,7 +36,7 @@ NEEDED: dict[str, set[str]] = {
     "LoRA": {"forward"}, "StartedLoRA": {"forward", "constants", "start"},
     "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
-    "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},
+    "MiCA": {"matrix", "constants"}, "LoftQ": {"matrix"}, "DoRA": {"forward", "matrix", "held"},
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
     "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "constants", "saved", "after_step"}, "VeRA": {"forward", "shared"},
     "PVeRA": {"forward", "shared"}, "RandLoRA": {"forward", "shared"}, "LoHa": set(), "LoKr": {"forward"},

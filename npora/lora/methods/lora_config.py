@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
 from npora.lora.names import by_pattern
 from npora.lora.starts import start_of
+from npora.lora.starts.loftq import check_loftq
 
 
 @dataclass
@@ -20,7 +21,9 @@ class LoraConfig(UnsupportedFields):
     lora_dropout : probability of dropping an input of the adapter, in training
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
-        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`
+        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora", "loftq" (on a quantised
+        base): see `starts/`
+    loftq_config : of "loftq": {"loftq_bits": 4 or 8, "loftq_iter": 1}
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
@@ -59,12 +62,16 @@ class LoraConfig(UnsupportedFields):
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
+    loftq_config: dict[str, Any] | None = field(default_factory=dict)
     _: KW_ONLY
     peft_type: str = "LORA"
 
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
+        if self.loftq_config and self.init_lora_weights != "loftq":
+            raise ValueError("loftq_config is for init_lora_weights='loftq'; leave it out")
+        check_loftq(self.loftq_config)
         start = start_of(self.init_lora_weights)
         if start is not None and start.is_kept and self.use_dora:
             raise ValueError(
@@ -74,6 +81,10 @@ class LoraConfig(UnsupportedFields):
         ranks = (self.r, *(self.rank_pattern.values() if isinstance(self.rank_pattern, dict) else ()))
         if self.init_lora_weights == "orthogonal" and any(isinstance(r, int) and r % 2 for r in ranks):
             raise ValueError(f"init_lora_weights='orthogonal' needs even ranks; got {', '.join(map(str, ranks))}")
+
+    def complete(self, model: Any) -> None:
+        super().complete(model)
+        check_loftq(self.loftq_config, model)
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)

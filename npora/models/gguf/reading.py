@@ -14,11 +14,8 @@ from npora.files.refusal import naming, shortened
 from npora.models.gguf.architecture import Architecture, Values, general, in_pairs
 from npora.models.gguf.table import ARCHITECTURES
 from npora.nn.module import Array
-from npora.stored import Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, BFloat16, Blocked, Float16
+from npora.stored import GGML, BFloat16, Float16
 
-_BLOCKED: Mapping[str, type[Blocked]] = {
-    form.__name__: form for form in (Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)
-}
 _HALF: Mapping[str, Callable[[Array], Any]] = {
     "F16": lambda raw: Float16(raw.view("<f2")), "BF16": lambda raw: BFloat16(raw.view("<u2")),
 }  # fmt: skip
@@ -95,7 +92,7 @@ def _tensor(
     elif kind in _HALF:
         tensor = _HALF[kind](raw)
     elif len(shape) == 2:
-        tensor = _BLOCKED[kind](raw, (shape[0], shape[1]))
+        tensor = GGML[kind](raw, (shape[0], shape[1]))
     else:
         raise ValueError(f"tensor {name} of shape {shape} is {kind}, in which npora reads matrices alone")
     if tensor.ndim == 1:
@@ -106,7 +103,7 @@ def _tensor(
 
 
 def _raw() -> Mapping[str, Callable[[Array], Array]]:
-    return dict.fromkeys([*_HALF, *_BLOCKED], lambda raw: raw)
+    return dict.fromkeys([*_HALF, *GGML], lambda raw: raw)
 
 
 def _architecture(path: str | os.PathLike[str], header: GGUFHeader) -> Architecture:
