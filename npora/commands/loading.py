@@ -56,10 +56,11 @@ def add_quantize(parser: argparse.ArgumentParser, unless: str) -> None:
         f"four, 0.27 or 0.13 of float32's memory (default: {unless})")  # fmt: skip
 
 
-def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
+def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None) -> Loaded:
     """Load what `--model` and `--adapter` name.
 
     tasks : the names of those that the command can do, the first ones preferred where a model may be for several
+    dtype : of the base, as of from_pretrained
 
     Raises
     ------
@@ -71,7 +72,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
         task = _task_of_model(read_config(folder), tasks)
-        model = task.auto.from_pretrained(name, quantize=options.quantize)
+        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
@@ -89,7 +90,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
     quantize = options.quantize or quantize_for(record["base_forms"], name)
-    base = task.auto.from_pretrained(name, quantize=quantize, **classes)
+    base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AutoTokenizer
+from npora import AutoTokenizer, LoraConfig, get_peft_model
 from npora.data.gguf_tokenizer import KEY, SPLITS
 from npora.data.gguf_vocabulary import gguf_vocabulary
+from npora.gguf_adapter import write_gguf_adapter
 from npora.models.auto import tasks_of
 from npora.models.gguf.writing import write_gguf
 from tests.made_tokenizers import as_llama_cpp_has_it as made_tokenizer
 from tests.parity import llama_cpp
+from tests.test_cli_export import drawn
 from tests.tiny_gguf import DECODERS, VOCABULARY, tiny_gguf
 
 pytest.importorskip("xllamacpp", reason="needs the extra `parity`")
@@ -92,3 +94,21 @@ def test_llama_cpp_makes_the_same_ids_of_a_text(tmp_path: Path, kind: str | None
             assert llama_cpp.tokens_of(server, text) == len(ids), text
             found = llama_cpp.log_probabilities(server, text, 600)
             np.testing.assert_array_equal(found, llama_cpp.log_probabilities(server, ids, 600), text)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_adapter_in_gguf_does_in_llama_cpp_what_it_does_here(tmp_path: Path, family: str, scaled: bool) -> None:
+    base = tiny_gguf(family)
+    path = written(tmp_path, base)
+    before = log_probabilities(base)
+    other = "c_attn" if family == "gpt2" else "v_proj"
+    options: dict[str, Any] = {"rank_pattern": {other: 2}, "use_rslora": True} if scaled else {}
+    targets = ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"] if family == "gpt2" else r".*\.\w+_proj"
+    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=5, target_modules=targets, **options))
+    drawn(model)
+    write_gguf_adapter(model, tmp_path / "adapter.gguf")
+    with llama_cpp.server(path, tmp_path / "adapter.gguf") as server:
+        found = llama_cpp.log_probabilities(server, IDS, VOCABULARY)
+    np.testing.assert_allclose(found, log_probabilities(model), rtol=0, atol=0.02 if family == "gpt2" else 1e-3)
+    assert np.abs(log_probabilities(model) - before).max() > 0.5

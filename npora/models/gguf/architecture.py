@@ -24,7 +24,8 @@ class Architecture:
     """An architecture of llama.cpp's, as one of npora's families has it.
 
     name : `general.architecture`
-    model_types : those of config.json that it may be; the first one unless a class of another asks
+    model_types : those of config.json that it may be, with the class that a file holds; the first one unless a class of
+        another asks
     fields : the fields of a config, by their keys behind "NAME."
     optional : those of them that a file may leave out, where the family's default is llama.cpp's too
     layers : the path of the layers, "model.layers"; tensors : the paths of modules by their names in GGUF, "blk.{}.…"
@@ -40,7 +41,7 @@ class Architecture:
     """
 
     name: str
-    model_types: tuple[str, ...]
+    model_types: Mapping[str, str]
     fields: Mapping[str, str]
     layers: str
     tensors: Mapping[str, str]

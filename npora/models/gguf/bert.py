@@ -35,7 +35,7 @@ def _write(config: Any) -> Values:
 
 
 BERT = Architecture(
-    "bert", ("bert",),
+    "bert", {"bert": "BertModel"},
     {
         "num_hidden_layers": "block_count", "hidden_size": "embedding_length",
         "intermediate_size": "feed_forward_length", "num_attention_heads": "attention.head_count",

@@ -46,6 +46,6 @@ def _write(config: Any) -> Values:
 
 
 GEMMA3 = Architecture(
-    "gemma3", ("gemma3_text",), {**FIELDS, "sliding_window": "attention.sliding_window"}, "model.layers",
-    {**TENSORS, **_NORMS}, ("num_key_value_heads",), one_less=tuple(_NORMS), read=_read, write=_write,
+    "gemma3", {"gemma3_text": "Gemma3ForCausalLM"}, {**FIELDS, "sliding_window": "attention.sliding_window"},
+    "model.layers", {**TENSORS, **_NORMS}, ("num_key_value_heads",), one_less=tuple(_NORMS), read=_read, write=_write,
 )  # fmt: skip

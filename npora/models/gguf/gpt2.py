@@ -27,7 +27,7 @@ def _write(config: Any) -> Values:
 
 
 GPT2 = Architecture(
-    "gpt2", ("gpt2",),
+    "gpt2", {"gpt2": "GPT2LMHeadModel"},
     {
         "n_layer": "block_count", "n_embd": "embedding_length", "n_head": "attention.head_count",
         "n_positions": "context_length", "layer_norm_epsilon": "attention.layer_norm_epsilon",

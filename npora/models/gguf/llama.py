@@ -86,7 +86,7 @@ def _write(config: Any) -> Values:
 
 
 LLAMA = Architecture(
-    "llama", ("llama", "mistral"), FIELDS, "model.layers", TENSORS, OPTIONAL,
+    "llama", {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}, FIELDS, "model.layers", TENSORS, OPTIONAL,
     heads={"blk.{}.attn_q": "num_attention_heads", "blk.{}.attn_k": "num_key_value_heads"},
     biases=tuple(f"blk.{{}}.{name}" for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
                                                  "ffn_down")),

@@ -15,11 +15,11 @@ def _write(config: Any) -> Values:
 
 
 QWEN2 = Architecture(
-    "qwen2", ("qwen2",), FIELDS, "model.layers", TENSORS, OPTIONAL,
+    "qwen2", {"qwen2": "Qwen2ForCausalLM"}, FIELDS, "model.layers", TENSORS, OPTIONAL,
     biases=("blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v"), read=read_rotation, write=_write,
 )  # fmt: skip
 QWEN3 = Architecture(
-    "qwen3", ("qwen3",), FIELDS, "model.layers",
+    "qwen3", {"qwen3": "Qwen3ForCausalLM"}, FIELDS, "model.layers",
     {**TENSORS, "blk.{}.attn_q_norm": "self_attn.q_norm", "blk.{}.attn_k_norm": "self_attn.k_norm"},
     ("num_key_value_heads",), read=read_rotation, write=_write,
 )  # fmt: skip

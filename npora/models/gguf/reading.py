@@ -49,8 +49,11 @@ def read_gguf_config(path: str | os.PathLike[str], model_type: str | None = None
                         f"got {shortened(values[name])}")  # fmt: skip
     if "token_embd.weight" not in tensors:
         raise GGUFError(f"{os.fspath(path)} has no tensor token_embd.weight")
+    if model_type is None or model_type not in architecture.model_types:
+        model_type = next(iter(architecture.model_types))
     values |= {
-        "model_type": model_type if model_type in architecture.model_types else architecture.model_types[0],
+        "model_type": model_type,
+        "architectures": [architecture.model_types[model_type]],
         "vocab_size": header.tensors["token_embd.weight"].shape[0],
         "tie_word_embeddings": "output.weight" not in tensors,
         **_token_ids(header.metadata),

@@ -56,7 +56,7 @@ def write_gguf(
         if not _is_tensor(value)
     }
     tensors = {key: _blocks(value, "F32", slice(None)) for key, value in said.items() if _is_tensor(value)}
-    left_out, lost = [], []
+    left_out, lost = list[str](), list[str]()
     for parameter, value in _state(model).items():
         name = architecture.name_of(parameter)
         if name is not None:
