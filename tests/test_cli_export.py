@@ -77,8 +77,9 @@ def test_a_merged_model_in_gguf_computes_what_the_adapter_does(
     assert header.metadata["general.name"] == "base" and header.metadata["tokenizer.chat_template"] == TEMPLATE
     assert "Modelfile, model.gguf" in capsys.readouterr().out
     assert (out / "Modelfile").read_text() == (
-        'FROM ./model.gguf\nTEMPLATE """{{ if .System }}<|sys|>{{ .System }}<|end|>\n<|usr|>{{ else }}<|usr|>{{ end }}'
-        '{{ .Prompt }}<|end|>\n<|ans|>{{ .Response }}<|end|>\n"""\nSYSTEM """Be good."""\nPARAMETER stop "<pad>"\n'
+        'FROM ./model.gguf\nTEMPLATE """{{ if .System }}<s><|sys|>{{ .System }}<|end|>\n<|usr|>{{ else }}<|usr|>'
+        '{{ end }}{{ .Prompt }}<|end|>\n<|ans|>{{ .Response }}<|end|>\n"""\n'
+        'SYSTEM """Be good."""\nPARAMETER stop "<pad>"\n'
     )
     assert main(["info", str(out / "model.gguf")]) == 0
     said = capsys.readouterr().out

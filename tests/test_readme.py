@@ -132,7 +132,7 @@ def test_an_example_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [*WITH_FILES, "gguf_to_hugging_face.py"])
+@pytest.mark.parametrize("name", WITH_FILES)
 def test_an_example_without_its_files_ends_with_a_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +140,6 @@ def test_an_example_without_its_files_ends_with_a_sentence(
         WITH_FILES[0]: [[], ["nowhere", "train.tsv", "dev.tsv", "out"]],
         WITH_FILES[1]: [["--data", "nowhere"]],
         WITH_FILES[2]: [[], ["./nowhere"]],
-        "gguf_to_hugging_face.py": [[]],
     }
     for arguments in calls[name]:
         with pytest.raises(SystemExit) as stop:

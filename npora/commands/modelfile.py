@@ -48,7 +48,8 @@ def modelfile(name: str, tokenizer: Tokenizer, ends: Sequence[int]) -> tuple[str
     lines, missing = [f"FROM ./{name}"], None
     template = tokenizer.chat_template
     if isinstance(template, str):
-        found = pieces_of(renderer(template, tokenizer), tokenizer.bos_token or "")
+        puts_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        found = pieces_of(renderer(template, tokenizer), str(tokenizer.bos_token) if puts_bos else "")
         if found is None or _QUOTES in "".join(filter(None, found)):
             missing = (
                 "the Modelfile has no TEMPLATE: what the model's chat template writes is not the same text around each "
@@ -94,7 +95,7 @@ def renderer(template: str, tokenizer: Tokenizer) -> Render:
 def pieces_of(render: Render, bos: str) -> Pieces | None:
     """What a template puts around texts, from what it makes of a few; None where that is not the same every time.
 
-    bos : the token with which a text begins in any case, which the program that runs the model puts there
+    bos : what the program that runs the model puts before a text by itself
     """
     system, user, answer, more = (
         {"role": role, "content": text}

@@ -39,6 +39,8 @@ def check_is_model(folder: str) -> None:
                 "(transformers would load it, onto the base that it names)", folder,
             )  # fmt: skip
         return
+    if not (path / CONFIG_NAME).is_file() and (files := sorted(path.glob("*.gguf"))):
+        raise FileNotFoundError(f"{folder} has no {CONFIG_NAME}, and GGUF files: pass one of them, as {files[0]}")
     for adapter in (path, path / "adapter"):
         if (adapter / ADAPTER_CONFIG).is_file():
             base = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")

@@ -30,7 +30,7 @@ _MEANINGLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "from_flax": ((None, False), "npora reads safetensors alone"),
     "from_tf": ((None, False), "npora reads safetensors alone"),
     "generation_config": ((None,), "assign model.generation_config's attributes, or pass them to generate"),
-    "gguf_file": ((None,), "npora reads safetensors alone"),
+    "gguf_file": ((None,), "pass the file's own path in the place of its folder's"),
     "load_in_4bit": ((None, False), "pass quantize='nf4'"),
     "load_in_8bit": ((None, False), "pass quantize='int8'"),
     "low_cpu_mem_usage": ((None, False, True), ""),  # weights are read-only maps of their file in any case

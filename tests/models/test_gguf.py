@@ -166,6 +166,10 @@ def test_a_model_type_that_a_file_is_not_is_refused(tmp_path: Path) -> None:
         tasks_of("qwen3")["CausalLM"].from_pretrained(path)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.gguf"):
         AutoModelForCausalLM.from_pretrained(tmp_path / "none.gguf")
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json, and GGUF files: pass one of them, as .*x\.gguf"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="pass the file's own path in the place of its folder's"):
+        AutoModelForCausalLM.from_pretrained(path, gguf_file="x.gguf")
 
 
 def test_rows_in_pairs_and_in_halves_are_each_others_inverse() -> None:
