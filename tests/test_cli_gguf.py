@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from npora import AutoPeftModelForCausalLM
+from npora import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from npora.cli import main
 from npora.commands.modelfile import Pieces, pieces_of, renderer
 from npora.data import Tokenizer
@@ -16,6 +17,7 @@ from npora.files import read_json
 from npora.lora import read_record
 from npora.models import AutoModelForCausalLM
 from npora.models.gguf.writing import write_gguf
+from npora.stored import Q4_1
 from tests.made_tokenizers import as_llama_cpp_has_it
 from tests.tiny_gguf import VOCABULARY, tiny_gguf
 
@@ -96,6 +98,7 @@ def test_the_pieces_of_a_template_are_what_stands_around_its_texts() -> None:
         "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
         "{% for m in messages %}[{{ loop.index }}]{{ m.content }}{% endfor %}",
         "{{ messages[0].content }}{{ undefined.nothing }}",
+        REFUSING.replace("prompt %}[a]", "prompt %}[a]<think>"),
         "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}",
     ],
@@ -109,3 +112,17 @@ def test_a_template_that_is_none_of_jinjas_is_refused() -> None:
         pieces("{% for %}")
     with pytest.raises(ValueError, match="the chat template: "):
         renderer("{{ ''.__class__.__mro__ }}", as_llama_cpp_has_it("byte-level"))([], True)
+
+
+def test_an_adapter_of_a_base_in_forms_of_gguf_says_where_it_belongs(tmp_path: Path) -> None:
+    def model() -> PeftModel:
+        return get_peft_model(tiny_gguf("qwen2"), LoraConfig(r=2, target_modules=["q_proj"]))
+
+    trained = model()
+    base: Any = trained.get_base_model()
+    own = base.model.layers[0].self_attn.k_proj.weight
+    own.data = Q4_1(np.zeros((len(own.data), 2 * 20), np.uint8), own.shape)
+    trained.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"a base in Q4_1, and this one is in plain floats: load the base from the GG"):
+        model().load_adapter(tmp_path)
+    PeftModel.from_pretrained(trained.unload(), tmp_path)

@@ -16,7 +16,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True}, "mistral": {"sliding_window": None}, "qwen2": _PLAIN,
     "qwen3": _PLAIN,
     "gemma3_text": {
-        "num_hidden_layers": 6, "query_pre_attn_scalar": 16, "layer_types": None, "sliding_window": 4,
+        "num_hidden_layers": 6, "query_pre_attn_scalar": 32, "layer_types": None, "sliding_window": 4, "head_dim": 32,
         "rope_scaling": {"rope_type": "linear", "factor": 2.0},
     },
 }  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from npora import AutoTokenizer
 from npora.data import Tokenizer
-from npora.data.gguf_tokenizer import SPLITS
+from npora.data.gguf_tokenizer import KEY, SPLITS
 from npora.data.gguf_vocabulary import gguf_vocabulary
 from npora.files.gguf_writer import save_gguf
 from tests.made_tokenizers import TEMPLATE, texts
@@ -65,6 +65,14 @@ def test_each_way_to_split_has_its_name_and_is_found_by_it(tmp_path: Path, pre: 
     )
 
 
+def test_what_is_a_token_as_it_stands_is_one_where_the_way_to_split_says_so(tmp_path: Path) -> None:
+    keys = gguf_vocabulary(tokenizer("byte-level"), ROWS)
+    keys[KEY + "tokens"][ROWS - 1], keys[KEY + "token_type"][ROWS - 1] = "qzq", 1  # which no merge makes
+    for pre, is_one in (("llama-bpe", True), ("qwen2", False)):
+        ids = read(tmp_path, {**keys, KEY + "pre": pre, KEY + "add_bos_token": False})("qzq")["input_ids"]
+        assert (ids == [ROWS - 1]) == is_one
+
+
 def test_what_stands_around_a_text_is_said(tmp_path: Path) -> None:
     before = tokenizer("byte-level")
     first, last = before.bos_token_id, before.eos_token_id
@@ -115,7 +123,6 @@ def test_a_model_with_fewer_rows_than_tokens_is_refused() -> None:
         gguf_vocabulary(tokenizer("byte-level"), 300)
 
 
-KEY = "tokenizer.ggml."
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tokens": []}, "holds no tokenizer"),
     ({"tokens": np.zeros(3)}, "tokens must be a list of texts"),

@@ -99,7 +99,7 @@ def test_what_gguf_has_no_place_for_is_refused(tmp_path: Path) -> None:
         (tiny_gguf("bert"), "no place for classifier.weight, classifier.bias"),
         (tiny_gguf("qwen2", use_sliding_window=True), "use_sliding_window lets layers see a window"),
         (tiny_gguf("mistral", sliding_window=3), "a window of 3: GGUF cannot say that"),
-        (tiny_gguf("gemma3_text", query_pre_attn_scalar=9), "query_pre_attn_scalar is 9, and llama.cpp divides by √16"),
+        (tiny_gguf("gemma3_text", query_pre_attn_scalar=9), "query_pre_attn_scalar is 9, and llama.cpp divides by √32"),
         (tiny_gguf("gemma3_text", sliding_window_pattern=2), "lets each 6th layer see all"),
         (tiny_gguf("gemma3_text", rope_local_base_freq=9.0), "rope_local_base_freq is 9.0"),
     ):
