@@ -28,7 +28,7 @@ TEMPLATE = (
 )
 
 
-def saved(folder: Path, family: str = "llama", config: Any = None, words: bool = True) -> tuple[str, str, Any]:
+def saved(folder: Path, family: str = "llama", config: Any = None, words: bool = False) -> tuple[str, str, Any]:
     """(base, adapter, the model with the adapter)"""
     base = tiny_gguf(family)
     base.save_pretrained(folder / "base")
@@ -69,7 +69,7 @@ def test_a_merged_model_in_gguf_computes_what_the_adapter_does(
 ) -> None:
     pytest.importorskip("tokenizers", reason="needs the extra `hf`")
     pytest.importorskip("jinja2", reason="needs the extra `hf`")
-    _, adapter, model = saved(tmp_path, family)
+    _, adapter, model = saved(tmp_path, family, words=True)
     out = exported(tmp_path, "--adapter", adapter, "--to", "gguf", "--numbers", "F32")
     again = AutoModelForCausalLM.from_pretrained(out / "model.gguf")
     np.testing.assert_allclose(logits(again), logits(model), rtol=0, atol=1e-4)
@@ -92,7 +92,7 @@ def test_matrices_are_written_as_asked_and_a_gguf_base_is_exported_too(
 ) -> None:
     pytest.importorskip("tokenizers", reason="needs the extra `hf`")
     pytest.importorskip("jinja2", reason="needs the extra `hf`")
-    base, _, _ = saved(tmp_path)
+    base, _, _ = saved(tmp_path, words=True)
     first = exported(tmp_path, "--model", base, "--to", "gguf", *(["--numbers", numbers] if numbers else []))
     header = read_gguf_header(first / "model.gguf")
     assert {t.kind.name for t in header.tensors.values() if len(t.shape) == 2} == {kind}
@@ -163,7 +163,7 @@ def test_a_lora_goes_to_peft_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_merged_checkpoint_has_the_bases_dtype_and_its_other_files(tmp_path: Path, half: bool) -> None:
-    base, adapter, model = saved(tmp_path, words=False)
+    base, adapter, model = saved(tmp_path)
     if half:
         narrow: Any = AutoModelForCausalLM.from_pretrained(base, dtype="bfloat16")
         for parameter in narrow.parameters():
@@ -189,7 +189,7 @@ def adapter_of_any_base(adapter: str) -> str:
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base, adapter, _ = saved(tmp_path, words=False)
+    base, adapter, _ = saved(tmp_path)
     out = ["--output", str(tmp_path / "out")]
     for options, said in (
         (["--model", base, "--to", "peft"], "--to peft writes an adapter: pass --adapter"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.data.backend import package
 from npora.data.classes import CLASSES, Parts
 from npora.files.gguf import read_gguf_header
 from npora.files.refusal import shortened
@@ -51,6 +52,7 @@ def read_gguf_tokenizer(path: str | os.PathLike[str]) -> tuple[Any, str | None, 
     ------
     ValueError: a file without a tokenizer, or one that npora does not read.  ImportError: no `tokenizers` package.
     """
+    package()
     metadata = read_gguf_header(path).metadata
     kind, tokens = metadata.get(f"{KEY}model"), _texts(metadata, "tokens")
     if not isinstance(kind, str) or kind not in _KINDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,13 @@ def test_a_token_too_long_to_be_cut_everywhere_is_refused(tmp_path: Path) -> Non
     tokens = [f"[PAD{number}]" for number in range(3)]
     keys = {f"{KEY}model": "llama", f"{KEY}tokens": [*tokens, "x" * 300], f"{KEY}token_type": np.ones(4, np.int32)}
     with pytest.raises(ValueError, match="a token has 300 characters; at most 256"):
+        read(tmp_path, keys)
+
+
+def test_without_the_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = gguf_vocabulary(tokenizer("byte-level"), ROWS)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ImportError, match=r"needs the tokenizers package: pip install .npora\[hf\]"):
         read(tmp_path, keys)
 
 

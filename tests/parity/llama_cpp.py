@@ -50,9 +50,9 @@ def greedy(server: Any, prompt: Any, count: int) -> list[int]:
     return [entry["id"] for entry in found["choices"][0]["logprobs"]["content"]]
 
 
-def embedded(server: Any, ids: list[int]) -> Any:
-    """The mean of the last rows, of length 1.    →  [m]"""
-    answer = server.handle_embeddings({"input": ids})
+def embedded(server: Any, prompt: Any) -> Any:
+    """The mean of the last rows of ids or of a text, of length 1.    →  [m]"""
+    answer = server.handle_embeddings({"input": prompt})
     assert "data" in answer, answer
     return np.array(answer["data"][0]["embedding"])
 

@@ -24,7 +24,7 @@ def theirs(model: Any) -> Any:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_transformers_loads_a_merged_checkpoint(tmp_path: Path, family: str) -> None:
-    _, adapter, model = saved(tmp_path, family)
+    _, adapter, model = saved(tmp_path, family, words=True)
     out = exported(tmp_path, "--adapter", adapter, "--to", "hf")
     again = transformers.AutoModelForCausalLM.from_pretrained(out)
     np.testing.assert_allclose(theirs(again), logits(model), rtol=0, atol=1e-4)
@@ -32,7 +32,7 @@ def test_transformers_loads_a_merged_checkpoint(tmp_path: Path, family: str) -> 
 
 
 def test_transformers_loads_what_was_in_gguf(tmp_path: Path) -> None:
-    base, _, _ = saved(tmp_path)
+    base, _, _ = saved(tmp_path, words=True)
     (tmp_path / "1").mkdir()
     path = exported(tmp_path / "1", "--model", base, "--to", "gguf", "--numbers", "Q8_0") / "model.gguf"
     out = exported(tmp_path, "--model", str(path), "--to", "hf")

