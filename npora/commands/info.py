@@ -84,8 +84,8 @@ def _print_gguf(path: str) -> None:
 
 
 def _print_tensors(path: str) -> tuple[int, int, int]:
-    print(path)
     tensors = read_header(path).tensors
+    print(path)
     return _print_infos(path, {name: (info.dtype, info.shape, info.end - info.begin) for name, info in tensors.items()})
 
 

@@ -72,6 +72,22 @@ def test_matrices_lie_as_they_lie_in_the_file_and_are_what_their_floats_are(
         }
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_an_adapter_has_the_gradients_that_it_has_on_the_floats(tmp_path: Path, family: str) -> None:
+    path, gradients = written(tmp_path, tiny_gguf(family), "Q8_0"), []
+    for dtype in (None, "float32"):
+        base = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        model = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False), seed=1)
+        _, backward = model(IDS, labels=IDS)
+        backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    stored, wide = gradients
+    assert stored.keys() == wide.keys() and len(stored) >= 16
+    for name, gradient in stored.items():
+        scale = np.abs(wide[name]).max()
+        np.testing.assert_allclose(gradient, wide[name], rtol=0, atol=1e-4 * scale, err_msg=name)
+
+
 def test_a_bert_is_read_without_its_head_which_is_drawn(tmp_path: Path) -> None:
     model = tiny_gguf("bert")
     left_out = write_gguf(model.bert, tmp_path / "x.gguf", "F32")
