@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from npora import AutoPeftModelForCausalLM, AutoTokenizer, LoraConfig, PeftModel, get_peft_model
 from npora.cli import main
 from npora.commands.modelfile import Pieces, pieces_of, renderer
 from npora.data import Tokenizer
@@ -44,6 +44,11 @@ def test_lora_trains_on_a_quantised_base_whose_bytes_stay(tmp_path: Path, capsys
     assert f"{losses[0]:.4f}" in found[0]
     assert main(["generate", "--adapter", str(out), "--max-new-tokens", "3", "the film"]) == 0
     assert capsys.readouterr().out.startswith("the film")
+    assert main(["merge", "--adapter", str(out), "--output", str(tmp_path / "merged")]) == 0
+    words = "the quick film"
+    ids = AutoTokenizer.from_pretrained(path)(words)["input_ids"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")(words)["input_ids"] == ids
+    capsys.readouterr()
     model = AutoPeftModelForCausalLM.from_pretrained(out / "adapter")
     assert all(not p.requires_grad for p in model.get_base_model().parameters())
     wide = ["--model", str(tmp_path / "wide.gguf"), "--adapter", str(out)]

@@ -48,17 +48,16 @@ def resolve(
     ImportError: the `huggingface_hub` package is missing.
     """
     path = os.fspath(name_or_path)
-    if os.path.isdir(path):
+    if is_gguf(path) and not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    if os.path.isdir(path) or is_gguf(path):
         if revision not in (None, "main"):
-            logger.warning("%s is a directory, which has no revision %r: it is read as it is", path, revision)
+            what = "file" if is_gguf(path) else "directory"
+            logger.warning("%s is a %s, which has no revision %r: it is read as it is", path, what, revision)
         if is_snapshot(path):
             check_hashes(path, _wanted(path, weights))
         return path
     missing = f"there is no directory {path}"
-    if is_gguf(path):
-        if not os.path.exists(path):
-            raise FileNotFoundError(f"there is no file {path}")
-        return path
     if os.path.exists(path):
         raise NotADirectoryError(f"{path} is a file; pass the directory that holds it")
     name, _, tag = path.partition("@")

@@ -130,6 +130,10 @@ def test_what_gguf_has_no_place_for_is_refused(tmp_path: Path) -> None:
         write_gguf(model, tmp_path / "x.gguf")
     with pytest.raises(ValueError, match="numbers must be one of F32, F16, Q8_0, BF16; got 'Q4_K'"):
         write_gguf(tiny_gguf("llama"), tmp_path / "x.gguf", "Q4_K")
+    model = tiny_gguf("llama")
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"blk\.1\.ffn_up\.weight: float16 has no number near 1e\+06"):
+        write_gguf(model, tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())
 
 
@@ -176,8 +180,10 @@ def test_factors_that_are_not_those_of_llama_3_are_refused(tmp_path: Path, monke
         AutoModelForCausalLM.from_pretrained(written(tmp_path, tiny_gguf("llama")))
 
 
-def test_a_model_type_that_a_file_is_not_is_refused(tmp_path: Path) -> None:
+def test_a_model_type_that_a_file_is_not_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = written(tmp_path, tiny_gguf("qwen2"))
+    AutoModelForCausalLM.from_pretrained(path, revision="other")
+    assert "x.gguf is a file, which has no revision other" in caplog.text
     with pytest.raises(ValueError, match="the checkpoint does not fit Qwen3ForCausalLM"):
         tasks_of("qwen3")["CausalLM"].from_pretrained(path)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.gguf"):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npora.files.gguf_writer import Blocks, save_gguf
+from npora.files.refusal import naming
 from npora.models.checkpoint import tied_names
 from npora.models.gguf.architecture import Architecture, Values, general, in_halves
 from npora.models.gguf.table import ARCHITECTURES, architecture_of
@@ -55,7 +56,7 @@ def write_gguf(
         for key, value in said.items()
         if not _is_tensor(value)
     }
-    tensors = {key: _blocks(value, "F32", slice(None)) for key, value in said.items() if _is_tensor(value)}
+    tensors = {key: _blocks(key, value, "F32", slice(None)) for key, value in said.items() if _is_tensor(value)}
     left_out, lost = list[str](), list[str]()
     for parameter, value in _state(model).items():
         name = architecture.name_of(parameter)
@@ -116,19 +117,21 @@ def _tensor(architecture: Architecture, name: str, value: Any, numbers: str, con
         kind = "F32"
     else:
         kind = "F16" if numbers == "Q8_0" and value.shape[1] % Q8_0.block else numbers
-    return _blocks(value, kind, rows)
+    return _blocks(name, value, kind, rows)
 
 
-def _blocks(value: Any, kind: str, rows: Any) -> Blocks:
-    return Blocks(kind, value.shape, partial(_pieces, value, kind, rows))
+def _blocks(name: str, value: Any, kind: str, rows: Any) -> Blocks:
+    return Blocks(kind, value.shape, partial(_pieces, name, value, kind, rows))
 
 
-def _pieces(value: Any, kind: str, rows: Any) -> Iterator[Array]:
+def _pieces(name: str, value: Any, kind: str, rows: Any) -> Iterator[Array]:
     """The rows in this order, some at a time."""
     at_once = max(_PIECE // max(value.size // len(value), 1), 1)
     for start in range(0, len(value), at_once):
         part = slice(start, start + at_once)
-        yield _PACKED[kind](value[part] if isinstance(rows, slice) else value[rows[part]])
+        with naming(name):
+            packed = _PACKED[kind](value[part] if isinstance(rows, slice) else value[rows[part]])
+        yield packed
 
 
 def _is_tensor(value: Any) -> bool:
