@@ -65,7 +65,7 @@ def read_gguf_tokenizer(path: str | os.PathLike[str]) -> tuple[Any, str | None, 
         raise ValueError(f"{len(tokens) - len(vocabulary)} tokens of {KEY}tokens stand there twice")
     roles = {role: _token(metadata, key, tokens) for role, key in ROLE_KEYS.items()}
     config: dict[str, Any] = {role: token for role, token in roles.items() if token is not None}
-    family, bos, eos = None, False, False
+    family, bos = None, False
     if kind == "gpt2":
         pre = _pre(metadata)
         backend, bos = _byte_level(vocabulary, _pairs(metadata), pre), pre in _WHOLE
@@ -76,15 +76,12 @@ def read_gguf_tokenizer(path: str | os.PathLike[str]) -> tuple[Any, str | None, 
         family, vocabulary = "bert", {_word_piece(token): number for token, number in vocabulary.items()}
         backend = CLASSES["bert"].build(Parts("WordPiece", vocabulary), config)
     if family is None:
-        for role, added in (
-            ("bos_token", _flag(metadata, "add_bos_token", bos)),
-            ("eos_token", _flag(metadata, "add_eos_token", eos)),
-        ):
-            config[f"add_{role}"] = added and role in config
+        for role, usual in (("bos_token", bos), ("eos_token", False)):
+            config[f"add_{role}"] = _flag(metadata, f"add_{role}", usual) and role in config
     numbered = {
-        number: {"content": token, "special": kind_ != USER, "normalized": False}
-        for number, (token, kind_) in enumerate(zip(tokens, types, strict=True))
-        if kind_ in (UNKNOWN, CONTROL, USER)
+        number: {"content": token, "special": of_kind != USER, "normalized": False}
+        for number, (token, of_kind) in enumerate(zip(tokens, types, strict=True))
+        if of_kind in (UNKNOWN, CONTROL, USER)
     }
     template = metadata.get("tokenizer.chat_template")
     if isinstance(template, str):

@@ -183,7 +183,7 @@ def test_factors_that_are_not_those_of_llama_3_are_refused(tmp_path: Path, monke
 def test_a_model_type_that_a_file_is_not_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = written(tmp_path, tiny_gguf("qwen2"))
     AutoModelForCausalLM.from_pretrained(path, revision="other")
-    assert "x.gguf is a file, which has no revision other" in caplog.text
+    assert "x.gguf is a file, which has no revision 'other'" in caplog.text
     with pytest.raises(ValueError, match="the checkpoint does not fit Qwen3ForCausalLM"):
         tasks_of("qwen3")["CausalLM"].from_pretrained(path)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.gguf"):
