@@ -39,7 +39,7 @@ def write_gguf_adapter(
     _refuse_what_is_lost(model, adapter_name)
     parts = _factors(model, rank, adapter_name)
     first = next(iter(parts.values()))
-    alpha = float(first.s * len(first.A))
+    alpha = float(first.s * len(first.A)) or 1.0  # an α of 0 divides nothing
     tensors: dict[str, Blocks] = {}
     for layer, (s, B, A) in parts.items():
         name = _name(architecture, base, layer)

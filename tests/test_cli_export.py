@@ -134,6 +134,17 @@ def test_layers_of_other_scales_have_them_in_their_b(tmp_path: Path) -> None:
         np.testing.assert_allclose(alpha / len(A) * B @ A, own.get_delta_weight("default"), rtol=0, atol=1e-5)
 
 
+def test_a_layer_whose_alpha_is_0_has_zeros_for_b(tmp_path: Path) -> None:
+    config = LoraConfig(r=2, lora_alpha=4, alpha_pattern={"q_proj": 0}, target_modules=["q_proj", "v_proj"])
+    model = get_peft_model(tiny_gguf("qwen2"), config)
+    drawn(model)
+    write_gguf_adapter(model, tmp_path / "x.gguf")
+    header, tensors = load_gguf(tmp_path / "x.gguf", {})
+    assert header.metadata["adapter.lora.alpha"] == 1 and not tensors["blk.0.attn_q.weight.lora_b"].any()
+    B = dict(model.lora_layers())["model.layers.0.self_attn.v_proj"].adapters["default"].B.data
+    assert np.array_equal(tensors["blk.0.attn_v.weight.lora_b"], 4 * B)
+
+
 def test_an_adapter_of_another_method_is_cut_to_a_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, adapter, model = saved(tmp_path, config=lambda lora_alpha, **options: HiraConfig(**options))
     for way in ("gguf-lora", "peft"):

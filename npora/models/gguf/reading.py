@@ -58,11 +58,9 @@ def read_gguf_config(path: str | os.PathLike[str], model_type: str | None = None
         "tie_word_embeddings": "output.weight" not in tensors,
         **_token_ids(header.metadata),
     }
-    shapes = {name: tensor for name, tensor in tensors.items() if name != _FACTORS}
-    factors = {name: np.asarray(tensors[_FACTORS]).view("<f4") for name in tensors.keys() & {_FACTORS}}
     with naming(path):
         _check_numbers(values)
-        architecture.read(values, metadata, shapes | factors)
+        architecture.read(values, metadata, tensors)
     return values
 
 
