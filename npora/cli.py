@@ -1,4 +1,4 @@
-"""The commands: npora finetune, evaluate, predict, generate, merge, check-data, inspect, plot, compare, info;
+"""The commands: npora finetune, evaluate, predict, generate, merge, export, check-data, inspect, plot, compare, info;
 gradcheck, vcurve, taylor, exercise."""
 
 from __future__ import annotations
@@ -15,12 +15,25 @@ from typing import NoReturn
 import numpy as np
 
 import npora
-from npora.commands import check_data, compare, evaluate, finetune, generate, info, inspect, merge, plot, predict
+from npora.commands import (
+    check_data,
+    compare,
+    evaluate,
+    export,
+    finetune,
+    generate,
+    info,
+    inspect,
+    merge,
+    plot,
+    predict,
+)
 from npora.train.interruption import Interrupted, Terminated
 
-_WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-                   "check-data": check_data, "inspect": inspect, "plot": plot, "compare": compare,
-                   "info": info}  # fmt: skip
+_WITHOUT_CHECKS = {
+    "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
+    "export": export, "check-data": check_data, "inspect": inspect, "plot": plot, "compare": compare, "info": info,
+}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -33,7 +33,8 @@ from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture
 from npora.lora import PeftModel
-from npora.models.config import PROBLEM_TYPES, read_config
+from npora.models.config import PROBLEM_TYPES
+from npora.models.source import read_config
 from npora.train import Trainer, TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
 from npora.train.folder import checkpoints

@@ -12,6 +12,7 @@ from npora.commands.loading import Loaded, add_model, load
 from npora.commands.output import refuse_file
 from npora.commands.tasks import TASKS
 from npora.files import read_json, write_json
+from npora.files.gguf_header import is_gguf
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,8 @@ def run(options: argparse.Namespace) -> None:
     loaded = load(options, tuple(TASKS))
     merged = loaded.model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(options.output)
+    if is_gguf(loaded.name):
+        loaded.tokenizer.save_pretrained(options.output)
     _keep_length(options.output, loaded)
     size = sum(os.path.getsize(os.path.join(options.output, name)) for name in os.listdir(options.output))
     print(f"{size / 1e6:,.1f} MB in {options.output}: {', '.join(sorted(os.listdir(options.output)))}")

@@ -20,6 +20,7 @@ from npora.lora.record import head_size
 from npora.lora.starts.doubled import doubled, kept_start
 from npora.machine.stored import in_pieces, is_quantized
 from npora.nn.module import Array, Module, Parameter
+from npora.stored import QUANTIZED
 
 logger = logging.getLogger("npora")
 
@@ -101,9 +102,10 @@ def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> N
     theirs, own = recorded.get("base_forms", []), _forms(base)
     if "base_sha256" in recorded and theirs != own:
         said, found = (" and ".join(forms) or "plain floats" for forms in (theirs, own))
+        way = f"with quantize={theirs[0]!r}" if theirs and {*theirs} <= {*QUANTIZED} else "from the GGUF file it was in"
         raise ValueError(
             f"{path} was trained on a base in {said}, and this one is in {found}: load the base "
-            + (f"with quantize={theirs[0]!r}" if theirs else "without quantize")
+            + (way if theirs else "without quantize")
         )
     if "base_sha256" in recorded and recorded["base_sha256"] != digest(base):
         raise ValueError(
