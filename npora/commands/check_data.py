@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         print(error)
 
     classes = settled(Classes(options.num_labels, problem_type=options.problem_type))
-    examples = task.read(options.file, columns(options, task, {}), classes, told)
+    examples = task.read(options.file, columns(options, task, {}, options.file), classes, told)
     summary = f"{options.file}: {len(examples):,} examples"
     if not bad and not len(examples):
         bad = 1

@@ -11,9 +11,11 @@ from npora.commands.examples import is_cut, say_cut
 from npora.commands.messages import say
 from npora.commands.tasks import Task
 from npora.data import Dataset, Tokenizer
+from npora.data.collate import IGNORED
 from npora.data.columns import LazyExamples, examples_at
 from npora.data.completions import window
 from npora.data.dataset import Example
+from npora.data.turns import ASSISTANT
 from npora.train.progress import Progress
 
 AT_ONCE = 20_000  # examples of which no more are encoded before the training begins
@@ -29,16 +31,39 @@ def encoded(task: Task, examples: Dataset, tokenizer: Tokenizer, length: int | N
     if task.name == "causal-lm":
         _say_joined(examples, what)
     if len(examples) > AT_ONCE:
-        return Dataset(EncodedExamples(task, examples, tokenizer, length, what))
+        made = EncodedExamples(task, examples, tokenizer, length, what)
+        some = made.__getitems__(range(min(_BATCH, len(made))))
+        if task.name == "causal-lm" and not any(map(is_learnt, some)):
+            raise _nothing(examples, what)
+        return Dataset(made)
     found: list[Example] = []
-    cut = 0
+    cut = idle = 0
     for start in range(0, len(examples), _BATCH):
         part = examples_at(examples, range(start, min(start + _BATCH, len(examples))))
         for example, parts in zip(part, task.encode_all(part, tokenizer, length), strict=True):
             found += parts
+            idle += task.name == "causal-lm" and not any(map(is_learnt, parts))
             cut += is_cut(task, example, parts, tokenizer, length)
     say_cut(cut, len(examples), length, what)
+    if idle == len(examples):
+        raise _nothing(examples, what)
+    if idle:
+        say(f"{what}: of {idle:,} of {len(examples):,} examples nothing is learnt")
     return Dataset(found)
+
+
+def is_learnt(encoded: Example) -> bool:
+    """Whether a label counts. The first token has none before it that could predict it."""
+    return any(label != IGNORED for label in encoded["labels"][1:])
+
+
+def _nothing(examples: Dataset, what: str) -> ValueError:
+    why = "what is to be learnt is cut off (--max-length), or there is none"
+    if "messages" in examples.column_names:
+        roles = dict.fromkeys(str(message.get("role")) for example in examples for message in example["messages"])
+        if ASSISTANT not in roles:
+            why = f"no message is of the role {ASSISTANT}; there are {', '.join([*roles][:8])}"
+    return ValueError(f"{what}: there is nothing to learn: {why}")
 
 
 class EncodedExamples(LazyExamples):
@@ -54,7 +79,7 @@ class EncodedExamples(LazyExamples):
         self._long: dict[int, Any] = {}  # the ids of texts of several windows
         self._owner: Any = None  # the number of each window's example
         self._first: Any = None  # the number of each example's first window
-        if task.name == "causal-lm" and length is not None and "prompt" not in examples.column_names:
+        if task.name == "causal-lm" and length is not None and not {"prompt", "messages"} & {*examples.column_names}:
             self._count_windows(length)
 
     def _count_windows(self, length: int) -> None:
@@ -97,12 +122,16 @@ class EncodedExamples(LazyExamples):
             self._has_told = True
             say(
                 f"{self.what}: an example has more than {self.length} tokens and is cut to that (--max-length), as are "
-                f"others like it: {example['text'][:40]!r}…"
+                f"others like it: {_beginning(example)!r}…"
             )
         return parts[0]
 
     def take(self, numbers: Iterable[int]) -> LazyExamples:
         raise NotImplementedError("examples are chosen before they are encoded")
+
+
+def _beginning(example: Example) -> str:
+    return str(example["text"] if "text" in example else example["messages"][0].get("content"))[:40]
 
 
 def _may_have_more(text: str, length: int) -> bool:

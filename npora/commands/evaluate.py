@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
+from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
-from npora.commands.loading import add_model, agree_on_the_end, load
+from npora.commands.loading import add_model, load
 from npora.commands.tasks import TASKS, Classes
 from npora.train import Trainer, TrainingArguments
 
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_model(parser)
     add_columns(parser)
+    add_chat_template(parser)
     add("--batch-size", type=int, default=32, help="examples at once")
     add("--max-length", type=int, metavar="N", help="the most tokens of a text (default: what finetune was told, else "
         "what the model takes)")  # fmt: skip
@@ -28,9 +30,10 @@ def run(options: argparse.Namespace) -> None:
     loaded = load(options, tuple(TASKS))
     task, config, tokenizer = loaded.task, loaded.config, loaded.tokenizer
     refuse_idle_options(options, task, options.file)
-    agree_on_the_end(task, loaded.model, tokenizer)
+    found = columns(options, task, loaded.notes, options.file)
+    choose_form(options, task, found, loaded.model, tokenizer, options.file)
     classes = Classes.of(config) if task.name == "classification" else None
-    examples = read(task, options.file, columns(options, task, loaded.notes), classes)
+    examples = read(task, options.file, found, classes)
     usual = None if task.name == "classification" else task.length  # as predict has it, and as finetune
     most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
     arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)

@@ -20,6 +20,11 @@ from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generate.generation_config import text_end
 
+_NOTES = {
+    "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None",
+}  # fmt: skip
+
 
 @dataclass
 class Loaded:
@@ -32,7 +37,9 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.name, self.model)
+        tokenizer = load_tokenizer(self.name, self.model)
+        tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
+        return tokenizer
 
     @property
     def config(self) -> Any:
@@ -70,7 +77,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     name = options.model or _base_of(config, directory)
     base_folder(name)
     notes = record["notes"]
-    for note, kind in (("columns", "dict[str, Any] | None"), ("max_length", "int | None")):
+    for note, kind in _NOTES.items():
         if not is_of_kind(notes.get(note), kind):
             raise ValueError(f"{directory}: the note {note} must be {called(kind)}; got {shortened(notes[note])}")
     task = _task_of_adapter(config, notes, directory, tasks)

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
+from npora.data import (
+    Dataset,
+    Tokenizer,
+    encode_chat,
+    encode_completion,
+    encode_text,
+    read_chats,
+    read_examples,
+    read_texts,
+    windows,
+)
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.files.refusal import Refuse, raise_it
@@ -26,6 +36,7 @@ class Columns:
     label: str = "label"
     prompt: str | None = None
     sample_by: str = "line"
+    conversational: bool = False  # the text is a list of messages, as may be what stands before it
 
 
 @dataclass(frozen=True)
@@ -122,13 +133,18 @@ class Classification(Task):
 
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
-    options = frozenset({"prompt_column", "sample_by"})
+    options = frozenset({"prompt_column", "sample_by", "chat_template_path"})
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+        if columns.conversational:
+            return read_chats(path, columns.text, columns.prompt, refuse)
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have examples of their own
         return read_texts(path, columns.text, columns.prompt, sample_by, refuse)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        if "messages" in example:
+            first, variables = example["first"], example["variables"]
+            return [encode_chat(tokenizer, example["messages"], length, first=first, **variables)]
         if "prompt" in example:
             return [encode_completion(tokenizer, example["prompt"], example["text"], length)]
         whole = encode_text(tokenizer, example["text"])

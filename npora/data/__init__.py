@@ -2,6 +2,7 @@
 
 from npora.data.auto_tokenizer import AutoTokenizer
 from npora.data.bytes import ByteTokenizer
+from npora.data.chats import read_chats
 from npora.data.collate import collate
 from npora.data.collators import (
     DataCollatorForLanguageModeling,
@@ -27,5 +28,6 @@ __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
     "collate", "completion_labels", "default_data_collator", "encode_chat", "encode_completion", "encode_completions",
-    "encode_text", "read_csv", "read_examples", "read_json", "read_jsonl", "read_texts", "read_tsv", "windows",
+    "encode_text", "read_chats", "read_csv", "read_examples", "read_json", "read_jsonl", "read_texts", "read_tsv",
+    "windows",
 ]  # fmt: skip

@@ -84,7 +84,7 @@ def read_examples(
     columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
     labels = Labels(num_labels, label2id, problem_type)
     found: dict[str, Any] = {name: Strings() for name in columns}
-    for where, example in _examples(
+    for where, example in table_examples(
         path, [*columns.values()] + ([] if label_column is None else [label_column]), refuse
     ):
         try:
@@ -136,7 +136,7 @@ def read_texts(
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    return _texts(_columns(_examples(path, [*columns.values()], refuse), columns, refuse), columns)
+    return _texts(_columns(table_examples(path, [*columns.values()], refuse), columns, refuse), columns)
 
 
 def _columns(
@@ -164,7 +164,7 @@ def _suffix(path: Path) -> str:
     return os.path.splitext(name.removesuffix(".gz"))[1]
 
 
-def _examples(path: Path, columns: Sequence[str], refuse: Refuse) -> Iterator[tuple[str, Example]]:
+def table_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """The examples of a file and where they stand, read as the ending of its name says."""
     if _suffix(path) not in _FORMATS:
         raise ValueError(

@@ -138,12 +138,10 @@ class Tokenizer(ChatTemplates, Vocabulary):
             raise ValueError(f"max_length must be a whole number of tokens, 0 or more; got {max_length!r}")
         if max_length is not None and truncation is None and padding is False:
             truncation = True
-        strategy, wanted = _truncation(truncation), _padding(padding)
+        limit = max_length if max_length is not None else self.model_max_length
+        strategy, wanted = _truncation(truncation), _padding(padding, limit)
         if wanted == "longest" and max_length is not None and strategy is None:
             warnings.warn("max_length does nothing here without truncation=True or padding='max_length'", stacklevel=2)
-        limit = max_length if max_length is not None else self.model_max_length
-        if wanted == "max_length" and limit is None:
-            raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
         types = self._has_types if return_token_type_ids is None else return_token_type_ids
         fields = {"input_ids": "ids"} | {
             name: attribute
@@ -186,14 +184,14 @@ class Tokenizer(ChatTemplates, Vocabulary):
 
     def encode_parts(self, text: str) -> tuple[list[int], list[int], list[tuple[int, int]]]:
         """The ids that go before a text, those of the text alone, and from where to where its characters each has."""
-        (text,), _ = as_texts(text, None)
+        ids, places = self.encode_spans(text)
         with _ONE_AT_A_TIME:
             around = self.backend.encode(text)
             masks = [around.special_tokens_mask]
             if 0 not in masks[0]:
                 masks += [self.backend.encode(probe).special_tokens_mask for probe in _PROBES]
             before = around.ids[: next((mask.index(0) for mask in masks if 0 in mask), 0)]
-        return list(before), *self.encode_spans(text)
+        return list(before), ids, places
 
     def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of a text alone, and from where to where its characters each has."""
@@ -271,10 +269,8 @@ class Tokenizer(ChatTemplates, Vocabulary):
         values = {key: [value] for key, value in values.items()} if one else values
         if return_attention_mask is not False and "attention_mask" not in values:
             values["attention_mask"] = [[1] * len(ids) for ids in values["input_ids"]]
-        wanted = _padding(padding)
         limit = max_length if max_length is not None else self.model_max_length
-        if wanted == "max_length" and limit is None:
-            raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
+        wanted = _padding(padding, limit)
         if wanted:
             lists = {key: v for key, v in values.items() if key in _PADDED}
             length = limit if wanted == "max_length" else None
@@ -316,7 +312,9 @@ def _truncation(truncation: bool | str | None) -> str | None:
     return _TRUNCATIONS[truncation]
 
 
-def _padding(padding: bool | str) -> str | None:
+def _padding(padding: bool | str, limit: int | None) -> str | None:
     if padding not in _PADDINGS:
         raise ValueError(f"padding must be True, False, 'longest' or 'max_length'; got {padding!r}")
+    if _PADDINGS[padding] == "max_length" and limit is None:
+        raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
     return _PADDINGS[padding]
