@@ -30,6 +30,7 @@ class Batches:
     def __init__(self, model: Module, tokenizer: Any, collator: Collator | None, remove_unused_columns: bool) -> None:
         inner = base_of(model)
         self.names = set(inputs_of(inner))
+        self.label_names: tuple[str, ...] = getattr(inner, "label_names", LABELS[:1])
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -49,6 +50,7 @@ class Batches:
         ------
         ValueError: as collate; an example without a token.  TypeError: a collator that returns no dict.
         """
+        examples = [self._with_labels(example) for example in examples]
         if self.collator is None:
             names = self.names if labelled or "decoder_input_ids" in self.names else self.names - {"labels"}
             batch = collate(examples, names, self.pad_token_id(), numbers)
@@ -61,6 +63,13 @@ class Batches:
                 f"example {where} has no token, or its attention_mask is all zeros: leave such examples out"
             )
         return batch
+
+    def _with_labels(self, example: Example) -> Example:
+        """The example, with its labels as one column where the task has them in several."""
+        if len(self.label_names) == 1 or not isinstance(example, Mapping) or "labels" in example:
+            return example
+        labels = [example.get(name) for name in self.label_names]
+        return example if None in labels else {**example, "labels": labels}
 
     def _collated(self, examples: list[Example]) -> Batch:
         assert self.collator is not None
