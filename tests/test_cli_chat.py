@@ -159,6 +159,50 @@ def test_what_generate_cannot_do_is_said(
     assert message in capsys.readouterr().err
 
 
+def test_what_is_written_is_compared_with_what_should_be(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    asked = [*CHATS, dialogue("film", "bad"), dialogue("plot", "good plot"), dialogue("film")]
+    file = lines(tmp_path / "x.jsonl", [{"messages": chat} for chat in asked])
+    wanted = ["--metrics", "rouge-l, bleu,exact-match,perplexity", "--predictions", str(tmp_path / "found.jsonl")]
+    capsys.readouterr()
+    assert main(["evaluate", "--adapter", str(folder / "out"), "--batch-size", "3", *wanted, file]) == 0
+    printed = capsys.readouterr()
+    figures = {name: float(value) for name, value in map(str.split, printed.out.splitlines())}
+    assert "x.jsonl: 1 of 5 conversations do not end with a text of the assistant, and are left out" in printed.err
+    assert figures["rouge-l"] == figures["exact-match"] == 0.5 and figures["bleu"] == 0  # no text has four words
+    assert {*figures} == {"rouge-l", "exact-match", "bleu", "perplexity", "loss", "examples"}
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [(one["text"], one["reference"]) for one in found] == [
+        ("good", "good"), ("bad", "bad"), ("good", "bad"), ("bad", "good plot"),
+    ]  # fmt: skip
+    assert found[0]["prompt"] == dialogue("film")
+    prompts = lines(tmp_path / "p.jsonl", [{"prompt": "film", "sentence": "a"}])
+    for model in (("--model", str(folder / "model")), ("--model", save_folder(tmp_path / "t5", "t5"))):
+        options = ["--metrics", "exact-match", "--prompt-column", "prompt", "--max-new-tokens", "2"]
+        assert main(["evaluate", *model, *options, prompts]) == 0
+        assert capsys.readouterr().out.split() == ["exact-match", "0.0000", "examples", "1"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--metrics", "rouge"], "--metrics: there is no 'rouge'; there are rouge-l, bleu, exact-match, perplexity"),
+        (["--metrics", "perplexity", "--predictions", "x"], "--predictions needs --metrics with one of rouge-l, bleu"),
+        (["--max-new-tokens", "3"], "--max-new-tokens needs --metrics with one of rouge-l, bleu, exact-match"),
+        (["--metrics", "bleu"], "texts.jsonl has texts without prompts: there is nothing to answer, and bleu measures"),
+        (["--metrics", "bleu", "asked.jsonl"], "asked.jsonl: no conversation ends with a text of the assistant, with"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folder)
+    lines(folder / "texts.jsonl", [{"text": "film"}])
+    lines(folder / "asked.jsonl", [{"messages": dialogue("film")}])
+    file = [] if options[-1].endswith(".jsonl") else ["texts.jsonl"]
+    assert main(["evaluate", "--model", "model", *options, *file]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_conversation_through_a_pipe(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = " film \n\nplot\n/reset\nplot\n/what\n/exit\nfilm\n"
     out, err = talked(folder, capsys, monkeypatch, typed)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
+from npora.commands import figures
 from npora.data import (
     Dataset,
     Tokenizer,
@@ -23,8 +21,8 @@ from npora.data import (
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.files.refusal import Refuse, raise_it
+from npora.metrics import perplexity
 from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
-from npora.train import EvalPrediction
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ class Task:
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         """What to say of a Trainer's metrics beside the loss."""
-        loss = metrics["eval_loss"]
-        return {"perplexity": f"{math.exp(loss) if loss < 700 else math.inf:.4f}"}
+        return {"perplexity": f"{perplexity(metrics['eval_loss']):.4f}"}
 
 
 class Classification(Task):
@@ -124,11 +121,11 @@ class Classification(Task):
 
     def metrics(self, classes: Classes | None) -> Any:
         problem = None if classes is None else classes.problem_type
-        return {"regression": correlation, "multi_label_classification": f1}.get(problem or "", accuracy)
+        found = {"regression": figures.of_numbers, "multi_label_classification": figures.of_several_classes}
+        return found.get(problem or "", figures.of_classes)
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
-        names = ("accuracy", "f1", "pearson", "rmse")
-        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in names if f"eval_{name}" in metrics}
+        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in figures.NAMES if f"eval_{name}" in metrics}
 
 
 class CausalLM(Task):
@@ -171,28 +168,6 @@ def is_plain(path: str) -> bool:
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM())}
-
-
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """The share of examples whose likeliest class is theirs."""
-    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
-
-
-def f1(prediction: EvalPrediction) -> dict[str, float]:
-    """Of classes that do not exclude each other: the share of examples that are given theirs and no other, and the
-    harmonic mean of precision and recall over all examples and classes."""
-    found, true = prediction.predictions > 0, np.asarray(prediction.label_ids) > 0.5
-    both, either = int((found & true).sum()), int(found.sum() + true.sum())
-    return {"accuracy": float((found == true).all(axis=-1).mean()), "f1": 2 * both / either if either else math.nan}
-
-
-def correlation(prediction: EvalPrediction) -> dict[str, float]:
-    """Of a regression: Pearson's correlation, nan where either side is one value throughout, and the root of the mean
-    squared error."""
-    found, true = prediction.predictions.reshape(-1).astype(float), np.asarray(prediction.label_ids, dtype=float)
-    a, b = found - found.mean(), true - true.mean()
-    size = math.sqrt(float(a @ a) * float(b @ b))
-    return {"pearson": float(a @ b) / size if size else math.nan, "rmse": float(np.sqrt(np.mean((found - true) ** 2)))}
 
 
 def _empty_text(tokenizer: Tokenizer) -> Example:
