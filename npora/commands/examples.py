@@ -23,10 +23,10 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence; of causal-lm else messages, "
         "conversations, completion or chosen with prompt, text). A text may be a list of messages, of which the "
-        "assistant's are learnt")  # fmt: skip
+        "assistant's are learnt. token-classification: of the words, default: tokens")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
-        "(default: label)")  # fmt: skip
+        "(default: label); token-classification: of the words' tags (default: tags)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
         "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
     add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
@@ -46,6 +46,8 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     if task.name == "seq2seq-lm" and chosen["prompt"] is None:
         chosen["prompt"] = "prompt"
+    if task.name == "token-classification":
+        chosen["text"], chosen["label"] = chosen["text"] or "tokens", chosen["label"] or "tags"
     chosen["conversational"] = noted.get("conversational")
     if task.name == "causal-lm" and not is_plain(path) and not noted:
         _recognise(chosen, path)

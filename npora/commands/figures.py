@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from npora.metrics import accuracy, f1, matthews, pearson, rmse, spearman
+from npora.data.collate import IGNORED
+from npora.metrics import accuracy, entity_f1, f1, matthews, pearson, rmse, spearman
 from npora.metrics.classes import Average
 from npora.train import EvalPrediction
 
@@ -34,3 +36,23 @@ def of_several_classes(prediction: EvalPrediction) -> dict[str, float]:
 def of_numbers(prediction: EvalPrediction) -> dict[str, float]:
     predicted, true = prediction.predictions.reshape(-1), np.asarray(prediction.label_ids)
     return {"pearson": pearson(predicted, true), "spearman": spearman(predicted, true), "rmse": rmse(predicted, true)}
+
+
+def of_words(id2label: Mapping[int, str]) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Of the tags of words: accuracy, and F1 of the entities where tags are as B-PER and I-PER, else of all tags."""
+    names = {number: str(name) for number, name in id2label.items()}
+    has_entities = any(name.startswith(("B-", "I-")) for name in names.values())
+
+    def measured(prediction: EvalPrediction) -> dict[str, float]:
+        predicted, true = prediction.predictions.argmax(axis=-1), np.asarray(prediction.label_ids)
+        counted = true != IGNORED
+        found = {"accuracy": accuracy(predicted[counted], true[counted])}
+        if not has_entities:
+            return {**found, "f1": f1(predicted[counted], true[counted], "macro")}
+        tags = [
+            [[names[int(tag)] for tag in row[own]] for row, own in zip(side, counted, strict=True)]
+            for side in (predicted, true)
+        ]
+        return {**found, "f1": entity_f1(*tags)}
+
+    return measured

@@ -3,7 +3,8 @@
 --task classification learns the classes of sentences, or of pairs of them with --text-pair-column: numbers 0, 1, … or
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
-to answer prompts, with an encoder-decoder such as T5.
+to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
+the lists tokens and tags).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -28,7 +29,7 @@ from npora.commands import methods, output
 from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
-from npora.commands.labels import learn_classes
+from npora.commands.labels import learn_classes, tags_of
 from npora.commands.loading import base_folder, load_tokenizer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
@@ -185,6 +186,9 @@ def _prepared(
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     else:
         train = read(task, options.train, found)
+    if task.name == "token-classification":
+        classes = tags_of(options.train, train)
+        fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
     base = task.auto.from_pretrained(options.model, seed=options.seed, **fields)
     tokenizer = load_tokenizer(options.model, base)

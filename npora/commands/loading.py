@@ -82,7 +82,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
             raise ValueError(f"{directory}: the note {note} must be {called(kind)}; got {shortened(notes[note])}")
     task = _task_of_adapter(config, notes, directory, tasks)
     classes: dict[str, Any] = {}
-    if task.name == "classification" and record["num_labels"] is not None:
+    if task.has_classes and record["num_labels"] is not None:
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
@@ -156,7 +156,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
 
 def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
     if task.name not in tasks:
-        other = {"classification": "predict"}.get(task.name, "generate")
+        other = "predict" if task.has_classes else "generate"
         raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
     return task
 

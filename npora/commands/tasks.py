@@ -13,8 +13,10 @@ from npora.data import (
     encode_chat,
     encode_completion,
     encode_text,
+    encode_words,
     read_chats,
     read_examples,
+    read_tagged,
     read_texts,
     windows,
 )
@@ -22,7 +24,12 @@ from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.files.refusal import Refuse, raise_it
 from npora.metrics import perplexity
-from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from npora.models import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class Task:
     auto: ClassVar[Any]
     options: ClassVar[frozenset[str]] = frozenset()
     length: ClassVar[int] = 1024
+    has_classes: ClassVar[bool] = False
     measured: ClassVar[str] = "perplexity"
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
@@ -100,6 +108,7 @@ class Task:
 class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
+    has_classes = True
     length = 128
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
@@ -126,6 +135,25 @@ class Classification(Task):
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         return {name: f"{metrics[f'eval_{name}']:.4f}" for name in figures.NAMES if f"eval_{name}" in metrics}
+
+
+class TokenClassification(Task):
+    name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
+    options = frozenset({"label_column"})
+    has_classes = True
+    length = 512
+
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+        return read_tagged(path, columns.text, columns.label, None if classes is None else classes.label2id, refuse)
+
+    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
+        return [[own] for own in encode_words(tokenizer, examples, length)]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        return figures.of_words(dict((classes and classes.id2label) or {}))
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
 
 
 class CausalLM(Task):
@@ -167,7 +195,9 @@ def is_plain(path: str) -> bool:
     return path.lower().removesuffix(".gz").endswith(".txt")
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification())
+}
 
 
 def _empty_text(tokenizer: Tokenizer) -> Example:
