@@ -30,7 +30,7 @@ from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.labels import learn_classes, tags_of
-from npora.commands.loading import base_folder, load_tokenizer
+from npora.commands.loading import add_quantize, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="DIR", help="a directory with config.json, model.safetensors and tokenizer.json, or org/"
         "name or org/name@revision on the hub")  # fmt: skip
+    add_quantize(parser, "float32")
     add("--train", metavar="FILE", help="training examples: .tsv, .csv, .json, .jsonl or .txt, or one of them in .gz")
     add("--eval", metavar="FILE", help="examples to measure the accuracy or the perplexity on after each epoch")
     add("--output", default="npora-output", metavar="DIR", help="gets adapter/, log.jsonl and the checkpoints")
@@ -190,7 +191,7 @@ def _prepared(
         classes = tags_of(options.train, train)
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
-    base = task.auto.from_pretrained(options.model, seed=options.seed, **fields)
+    base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     tokenizer = load_tokenizer(options.model, base)
     choose_form(options, task, found, base, tokenizer, options.train)
     notes: dict[str, Any] = {}

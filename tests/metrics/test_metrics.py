@@ -22,6 +22,7 @@ def test_classes() -> None:
     three, wanted = [0, 1, 2, 2, 2], [0, 2, 2, 1, 2]  # F1 of 0: 1, of 1: 0, of 2: 2·2/(3 + 3)
     assert metrics.f1(three, wanted, "macro") == (1 + 0 + 2 / 3) / 3
     assert metrics.f1(three, wanted, "weighted") == (1 * 1 + 1 * 0 + 3 * 2 / 3) / 5
+    assert metrics.f1([0, 0, 0], [0, 1, 1], "weighted") == 1 * (2 / 4) / 3
     assert metrics.f1(three, wanted, "micro") == metrics.accuracy(three, wanted) == 3 / 5
     assert metrics.matthews(three, wanted) == (5 * 3 - 11) / (25 - 11)  # p·t = Σ p² = Σ t² = 11
     assert metrics.matthews([0, 0], [0, 1]) == 0.0
@@ -38,7 +39,7 @@ def test_numbers() -> None:
     assert metrics.pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
     assert metrics.pearson([1, 2, 3], [3, 1, 2]) == pytest.approx(-0.5)
     assert metrics.spearman([1, 10, 100], [2, 3, 1]) == pytest.approx(-0.5)
-    assert metrics.spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(1.5 / math.sqrt(1.5 * 2))  # ranks ½ ½ 2
+    assert metrics.spearman([1, 1, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))  # ranks ½ ½ 2 3
     assert math.isnan(metrics.pearson([1, 1], [1, 2]))
     assert metrics.rmse([1, 2], [1, 5]) == math.sqrt(9 / 2)
 
@@ -60,7 +61,7 @@ def test_rouge_l() -> None:
     assert metrics.rouge_l(["police kill the gunman"], ["Police killed the gunman!"]) == 2 * 3 / (4 + 4)
     assert metrics.rouge_l(["the gunman kill police"], ["police killed the gunman"]) == 2 * 2 / (4 + 4)
     assert metrics.rouge_l(["a b", ""], ["a c", "x"]) == (0.5 + 0) / 2
-    assert longest_common("abcbdab", "bdcaba") == 4 and longest_common("", "a") == 0
+    assert longest_common("abcbdab", "bdcaba") == 4 and longest_common("", "a") == 0 and longest_common("a", "aa") == 1
 
 
 def test_bleu() -> None:
