@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npora.cli import main
+from npora.commands.figures import of_words
 from npora.data import encode_words, read_tagged
+from npora.files import read_json
+from npora.train import EvalPrediction
 from tests.chat_templates import chat_tokenizer
 from tests.tiny_folders import save_folder
 
@@ -34,7 +38,22 @@ def finetune(model: str, train: str, output: Path, *more: str) -> int:
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_tags_are_learnt_measured_and_printed(family: str, tmp_path: Path, capsys: Captured) -> None:
     model, file = save_folder(tmp_path / "model", family), tagged(tmp_path / "x.jsonl")
-    assert finetune(model, file, tmp_path / "out", "--eval", file, "--max-steps", "80", "--learning-rate", "2e-2") == 0
+    assert (
+        finetune(
+            model,
+            file,
+            tmp_path / "out",
+            "--eval",
+            file,
+            "--max-steps",
+            "80",
+            "--learning-rate",
+            "2e-2",
+            "--max-length",
+            "9",
+        )
+        == 0
+    )
     figures = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
     assert float(figures["accuracy"]) == float(figures["f1"]) == 1
     taken = ["--adapter", str(tmp_path / "out")]
@@ -43,6 +62,7 @@ def test_tags_are_learnt_measured_and_printed(family: str, tmp_path: Path, capsy
     assert main(["predict", *taken, "the film was good bad", "a  plot"]) == 0
     assert capsys.readouterr().out == "O B-THING O B-MARK I-MARK\tthe film was good bad\nO B-THING\ta  plot\n"
     assert main(["merge", *taken, "--output", str(tmp_path / "merged")]) == 0
+    assert read_json(tmp_path / "merged" / "tokenizer_config.json")["model_max_length"] == 9
     capsys.readouterr()
     assert main(["predict", "--model", str(tmp_path / "merged"), "a plot"]) == 0
     assert capsys.readouterr().out == "O B-THING\ta plot\n"
@@ -105,8 +125,21 @@ def test_what_is_wrong_with_words_and_tags_is_said(
         assert message in capsys.readouterr().out
 
 
+def test_entities_are_counted_whole_and_other_tags_each() -> None:
+    names = ["O", "B-X", "I-X"]
+    true = np.array([[1, 2, 0, -100], [1, -100, -100, -100]])
+    found = np.eye(3)[np.array([[1, 0, 0, 1], [1, 2, 2, 2]])]
+    measured = of_words(dict(enumerate(names)))(EvalPrediction(found, true))
+    assert measured == {"accuracy": 3 / 4, "f1": 2 * 1 / (2 + 2)}
+    measured = of_words(dict(enumerate("abc")))(EvalPrediction(found, true))
+    assert measured == {"accuracy": 3 / 4, "f1": (2 / 3 + 1 + 0) / 3}
+
+
 def test_words_without_tags_are_read_too(tmp_path: Path) -> None:
     file = tagged(tmp_path / "x.jsonl", [{"tokens": ["a", "b"]}, {"tokens": ["c"]}])
     assert [example["words"] for example in read_tagged(file, tags_column=None)] == [["a", "b"], ["c"]]
+    wrong: list[ValueError] = []
+    file = tagged(tmp_path / "z.jsonl", [{"tokens": ["a", "b"], "tags": ["O", 1.5]}, {"tokens": ["c"], "tags": ["O"]}])
+    assert len(read_tagged(file, refuse=wrong.append)) == 0 and "the label 1.5" in str(wrong[-1])
     known = read_tagged(tagged(tmp_path / "y.jsonl"), label2id={"O": 3, "B-MARK": 1, "I-MARK": 0, "B-THING": 2})
     assert known[0]["tags"] == [3, 2, 3, 1, 0]
