@@ -102,6 +102,12 @@ def test_a_template_of_ones_own_reaches_everything(
     assert talked(tmp_path, capsys, monkeypatch, "plot\n")[0] == "bad red\n"
     assert main(["generate", "--adapter", str(tmp_path / "out"), "plot"]) == 0
     assert capsys.readouterr().out == "bad red\n"
+    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / "merged")]) == 0
+    ends = read_json(tmp_path / "merged" / "generation_config.json")["eos_token_id"]
+    assert ends == [WORDS.index("<s>"), WORDS.index("</s>")]
+    capsys.readouterr()
+    assert main(["generate", "--chat", "--model", str(tmp_path / "merged"), "plot"]) == 0
+    assert capsys.readouterr().out == "bad red\n"
     plain = save_folder(tmp_path / "plain", "llama")
     for template in (("--chat-template-path", model), ()):
         capsys.readouterr()
