@@ -10,7 +10,8 @@ text R, and its message i, which is the assistant's, let
 
 The turn begins behind P, where P begins R                                                              (1)
 It ends where F and F′ begin to be equal from behind, where F begins R                                  (2)
-Else R and R′ say it: they differ from the message's first character that is shown up to its last       (3)
+Else R and R′ say it: they differ from the message's first character that is shown up to its last, and the turn begins
+where R last ends as P does, before that                                                                (3)
 What F and F′ have in common from behind is what the template puts behind a message, the end of the turn in it (4)
 """
 
@@ -26,6 +27,7 @@ from npora.data.template import Message, render
 from npora.data.tokenizer import Tokenizer
 
 ASSISTANT = "assistant"
+_CHANCE = 4  # letters at the end of two texts that may be the same by chance
 Show = Callable[[Sequence[Message], bool], str]
 
 
@@ -116,7 +118,7 @@ def assistant_turns(show: Show, messages: Sequence[Message], first: int = 0) -> 
     for i, message in enumerate(messages):
         if i >= first and message.get("role") == ASSISTANT and message.get("weight") != 0:
             turn = _turn(show, messages, i, text, turns[-1].stop if turns else 0)
-            turns += [] if turn is None else [turn]
+            turns += [] if turn is None or turn.start == turn.limit else [turn]
     return text, turns
 
 
@@ -131,9 +133,12 @@ def _turn(show: Show, messages: Sequence[Message], i: int, text: str, after: int
     behind = 0 if upto is None or other is None else _common_start(upto[::-1], other[::-1])
     tail = (upto or "")[len(upto or "") - behind :]  # (4)
     is_prompt = prompt is not None and text.startswith(prompt)
-    if is_prompt and upto is not None and other is not None and mark in other and text.startswith(upto):
+    if is_prompt and upto is not None and text.startswith(upto):
         start, stop = len(prompt or ""), len(upto) - len(tail)  # (1) (2)
-        return Turn(start, max(start, stop), len(upto))
+        if other is not None and mark in other:
+            return Turn(start, max(start, stop), len(upto))
+        if start < len(upto):  # what is shown is nothing that the message says: the id of a call
+            return Turn(start, start, len(upto))
     changed = show([*before, marked, *messages[i + 1 :]], False)
     if mark not in changed:
         return None
@@ -142,20 +147,24 @@ def _turn(show: Show, messages: Sequence[Message], i: int, text: str, after: int
     if is_prompt:
         start = min(start, len(prompt or ""))  # (1)
     else:
-        start = _behind_header(show, before, prompt, text, after, start)
-    if is_last:
-        return Turn(start, stop, len(text))
-    return Turn(start, stop, stop + _common_start(tail, text[stop:]))  # (4)
+        start = _behind_prompt(show, before, prompt, text, after, start)
+    limit = len(text) if is_last else stop + _common_start(tail, text[stop:])  # (4)
+    return Turn(start, stop, limit)
 
 
-def _behind_header(show: Show, before: Sequence[Message], prompt: str | None, text: str, after: int, start: int) -> int:
-    """Where the prompt of the assistant ends that stands next before `start`; `start` itself where there is none."""
+def _behind_prompt(show: Show, before: Sequence[Message], prompt: str | None, text: str, after: int, start: int) -> int:
+    """Where between `after` and `start` what stands before ends as the prompt does, on the longest stretch; `start`
+    where that is no longer than the prompt's own words to the assistant, or than chance."""
     without = _tried(show, before, False)
-    if prompt is None or without is None or not prompt.startswith(without):
+    if not prompt or without is None:
         return start
-    header = prompt[len(without) :]
-    place = text.rfind(header, after, start) if header else -1
-    return start if place < 0 else place + len(header)
+    header = prompt[len(without) :] if prompt.startswith(without) else ""
+    longest, place = max(len(header), _CHANCE), start
+    for end in range(after + 1, start + 1):
+        same = _common_start(text[:end][::-1], prompt[::-1]) if text[end - 1] == prompt[-1] else 0
+        if same >= longest:
+            longest, place = same, end
+    return place
 
 
 def _tried(show: Show, messages: Sequence[Message], prompt: bool) -> str | None:

@@ -92,6 +92,37 @@ def test_what_a_template_leaves_out_is_not_learnt_and_what_it_shows_in_the_last_
     assert without_any == ("2 messages", [])
 
 
+def test_what_a_template_writes_before_the_first_word_of_a_turn_is_the_assistants_too() -> None:
+    def with_tools(m: Chat, prompt: bool) -> str:
+        """Tools stand before the last question; a call is written around its words, and has no header."""
+        last = max(i for i, one in enumerate(m) if one["role"] == "user")
+        shown = [
+            f"[q]{one['content']}[/q]" if one["role"] == "user" else f'{{"call": "{one["content"]}"}}<end>' for one in m
+        ]
+        return "".join(("[tools]" if i == last else "") + text for i, text in enumerate(shown))
+
+    text, turns = assistant_turns(with_tools, dialogue("so", "call", "and so", "", "x", "y"))
+    assert [text[turn.start : turn.limit] for turn in turns] == [
+        '{"call": "call"}<end>', '{"call": ""}<end>', '{"call": "y"}<end>',
+    ]  # fmt: skip
+
+
+def test_an_answer_of_which_nothing_is_shown_at_the_end_is_not_learnt() -> None:
+    text, turns = assistant_turns(lambda m, _: "".join(one["content"] for one in m), dialogue("q", ""))
+    assert (text, turns) == ("q", [])
+
+
+def test_a_turn_of_which_no_word_is_shown_is_all_that_stands_behind_the_prompt() -> None:
+    def numbered(m: Chat, prompt: bool) -> str:
+        return "".join(f"<{one['role']}>{one['id']}<end>\n" for one in m) + "<assistant>" * prompt
+
+    text, turns = assistant_turns(numbered, [said("user", "q", id=1), said("assistant", "a", id=2)])
+    assert [text[turn.start : turn.limit] for turn in turns] == ["2<end>\n"] and turns[0].stop == turns[0].start
+    hidden = assistant_turns(lambda m, prompt: numbered([one for one in m if one["id"] == 1], prompt),
+                             [said("user", "q", id=1), said("assistant", "a", id=2)])  # fmt: skip
+    assert hidden == ("<user>1<end>\n", [])
+
+
 def test_messages_before_the_first_one_and_those_of_no_weight_are_not_learnt() -> None:
     chat = dialogue("q", "one", "q", "two", "q", "three")
     text, turns = assistant_turns(chatml, chat, first=2)
