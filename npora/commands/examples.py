@@ -12,6 +12,7 @@ from npora.data import Dataset, Tokenizer
 from npora.data.chats import usual_columns
 from npora.data.dataset import Example
 from npora.data.readers import table_examples
+from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
@@ -69,7 +70,11 @@ def _recognise(chosen: dict[str, Any], path: str) -> None:
 
 def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
     """The examples of a file. Raises ValueError where there are none, and as the task's reader."""
-    examples = task.read(path, columns, classes)
+    progress = Progress(None, "example")
+    try:
+        examples = task.read(path, columns, classes, progress=progress.step)
+    finally:
+        progress.close()
     if not examples:
         raise ValueError(f"{path} has no examples")
     return examples

@@ -20,6 +20,7 @@ from npora.commands.loading import base_folder, load_tokenizer
 from npora.commands.tasks import TASKS
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
+from npora.data.columns import examples_at
 from npora.data.dataset import Example
 
 _LEARNT, _READ = ("\033[1;32m", "\033[32m"), ("\033[90m", "\033[37m")
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     rows = encoded(task, examples, tokenizer, most, options.file)
     names = {number: name for name, number in (examples.label2id or {}).items()}
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for number, example in enumerate(rows[: options.examples], start=1):
+    for number, example in enumerate(examples_at(rows, range(min(options.examples, len(rows)))), start=1):
         label = example.get("label")
         text = "".join(coloured(tokenizer, example) if is_terminal else marked(tokenizer, example))
         print(

@@ -22,6 +22,7 @@ from npora.data import (
 )
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
+from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
 from npora.metrics import perplexity
 from npora.models import (
@@ -84,7 +85,14 @@ class Task:
     has_classes: ClassVar[bool] = False
     measured: ClassVar[str] = "perplexity"
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
         """The examples of a file, with the texts and the label."""
         raise NotImplementedError
 
@@ -111,11 +119,18 @@ class Classification(Task):
     has_classes = True
     length = 128
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
         classes = classes or Classes(None)
         return read_examples(
             path, columns.text, columns.label, classes.num_labels, pair_column=columns.text_pair,
-            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse,
+            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse, progress=progress,
         )  # fmt: skip
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
@@ -143,8 +158,16 @@ class TokenClassification(Task):
     has_classes = True
     length = 512
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
-        return read_tagged(path, columns.text, columns.label, None if classes is None else classes.label2id, refuse)
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        known = None if classes is None else classes.label2id
+        return read_tagged(path, columns.text, columns.label, known, refuse, progress)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         return [[own] for own in encode_words(tokenizer, examples, length)]
@@ -160,11 +183,18 @@ class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by", "chat_template_path"})
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
         if columns.conversational:
-            return read_chats(path, columns.text, columns.prompt, refuse)
+            return read_chats(path, columns.text, columns.prompt, refuse, progress)
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have examples of their own
-        return read_texts(path, columns.text, columns.prompt, sample_by, refuse)
+        return read_texts(path, columns.text, columns.prompt, sample_by, refuse, progress)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
         if "messages" in example:
@@ -181,8 +211,15 @@ class Seq2SeqLM(Task):
     options = frozenset({"prompt_column"})
     length = 512
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
-        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse)
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse, progress=progress)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from npora.data.columns import Strings, unpacked
+from npora.data.columns import unpacked
 from npora.data.dataset import Dataset, Example
 from npora.data.lines import Path
-from npora.data.readers import table_examples
+from npora.data.readers import Told, table_examples, watched, where_in
+from npora.data.strings import Strings
 from npora.data.texts import has_surrogates
 from npora.files.refusal import Refuse, raise_it, shortened
 
@@ -33,7 +35,13 @@ def usual_columns(names: Sequence[str]) -> tuple[str | None, str | None]:
     return None, None
 
 
-def read_chats(path: Path, column: str, prompt_column: str | None = None, refuse: Refuse = raise_it) -> Dataset:
+def read_chats(
+    path: Path,
+    column: str,
+    prompt_column: str | None = None,
+    refuse: Refuse = raise_it,
+    progress: Told | None = None,
+) -> Dataset:
     """Examples of `messages` and `first`, the number of the first message that is learnt, from a .json or .jsonl file.
 
     A message has `role` and `content`, or ShareGPT's `from` and `value`. Columns of the file called tools, documents
@@ -41,6 +49,7 @@ def read_chats(path: Path, column: str, prompt_column: str | None = None, refuse
 
     prompt_column : messages that come before those of `column`, and are not learnt; a string is one of the user's
     refuse : is given the error of each example that cannot be used; where it returns, the example is left out
+    progress : is told how many are read, each few thousand
 
     Raises
     ------
@@ -48,7 +57,7 @@ def read_chats(path: Path, column: str, prompt_column: str | None = None, refuse
     """
     found = Strings()
     columns = [column] if prompt_column is None else [prompt_column, column]
-    for where, example in table_examples(path, columns, refuse):
+    for where, example in watched(table_examples(path, columns, refuse), progress):
         try:
             before = (
                 [] if prompt_column is None else _conversation(example[prompt_column], where, prompt_column, "user")
@@ -62,7 +71,7 @@ def read_chats(path: Path, column: str, prompt_column: str | None = None, refuse
             refuse(error)
             continue
         found.append(written)
-    return Dataset(unpacked(found, ["messages", "first", "variables"]))
+    return Dataset(unpacked(found, ["messages", "first", "variables"], partial(where_in, path, "line")))
 
 
 def _variables(example: Example, where: str) -> dict[str, Any]:

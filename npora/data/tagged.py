@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from npora.data.collate import IGNORED
-from npora.data.columns import Strings, unpacked
+from npora.data.columns import unpacked
 from npora.data.dataset import Dataset, Example
 from npora.data.labels import Labels
 from npora.data.lines import Path
-from npora.data.readers import table_examples
+from npora.data.readers import Told, table_examples, watched, where_in
+from npora.data.strings import Strings
 from npora.data.texts import has_surrogates
 from npora.data.tokenizer import Tokenizer
 from npora.files.refusal import Refuse, raise_it, shortened
@@ -23,12 +25,14 @@ def read_tagged(
     tags_column: str | None = "tags",
     label2id: Mapping[str, int] | None = None,
     refuse: Refuse = raise_it,
+    progress: Told | None = None,
 ) -> Dataset:
     """Examples of `words`, a list of strings, and `tags`, a number for each, from a .json or .jsonl file.
 
     tags_column : a list of names or of numbers 0, 1, …; None where there are no tags, or none are to be read
     label2id : the numbers of the names. Without it they are numbered in sorted order, and the dataset has the mapping
     refuse : is given the error of each example that cannot be used; where it returns, the example is left out
+    progress : is told how many are read, each few thousand
 
     Raises
     ------
@@ -38,7 +42,7 @@ def read_tagged(
     labels = Labels(None, label2id, None)
     kept: list[tuple[list[str], int]] = []
     columns = [tokens_column] if tags_column is None else [tokens_column, tags_column]
-    for where, example in table_examples(path, columns, refuse):
+    for where, example in watched(table_examples(path, columns, refuse), progress):
         try:
             words, tags = _checked(example, tokens_column, tags_column, where)
         except ValueError as error:
@@ -60,7 +64,9 @@ def read_tagged(
         own = {"words": words, "tags": list(numbers[start : start + count])}
         packed.append(json.dumps(own, ensure_ascii=False))
         start += count
-    dataset = Dataset(unpacked(packed, ["words"] + ["tags"] * (tags_column is not None)))
+    dataset = Dataset(
+        unpacked(packed, ["words"] + ["tags"] * (tags_column is not None), partial(where_in, path, "line"))
+    )
     dataset.label2id = labels.label2id
     return dataset
 
