@@ -1,5 +1,5 @@
 """The commands: npora finetune, evaluate, predict, generate, chat, merge, check-data, show-data, inspect, plot,
-compare, info; gradcheck, vcurve, taylor."""
+compare, info; gradcheck, vcurve, taylor, exercise."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ def commands_for(arguments: Sequence[str]) -> dict[str, ModuleType]:
     for npora.check to be imported."""
     if arguments and arguments[0] in _WITHOUT_CHECKS:
         return _WITHOUT_CHECKS
-    from npora.commands import gradcheck, taylor, vcurve
+    from npora.commands import exercise, gradcheck, taylor, vcurve
 
-    return {**_WITHOUT_CHECKS, "gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor}
+    return {**_WITHOUT_CHECKS, "gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor, "exercise": exercise}
 
 
 def _say_no_more() -> None:

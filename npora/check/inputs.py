@@ -11,6 +11,7 @@ import numpy as np
 from npora.check.trees import leaves, written
 from npora.nn import Module
 
+_OWN = 0x6E706F7261  # what nobody else adds to a seed
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -64,6 +65,12 @@ def positional_names(layer: Any) -> list[str]:
 def is_floating(value: Any) -> bool:
     """Is it an array, or one of NumPy's numbers, by which one can differentiate?"""
     return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Return a Generator for dy and directions: not default_rng(seed), by which the inputs may have been drawn, for dy
+    would be one of them, and a term in which the two are swapped would not show."""
+    return np.random.default_rng([seed, _OWN])
 
 
 def _names_arguments(batch: Mapping[Any, Any], signature: inspect.Signature | None) -> bool:
