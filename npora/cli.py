@@ -1,5 +1,5 @@
-"""The commands: npora finetune, evaluate, predict, generate, merge, export, check-data, inspect, plot, compare, info;
-gradcheck, vcurve, taylor, exercise."""
+"""The commands: npora finetune, evaluate, predict, generate, chat, merge, export, check-data, show-data, inspect, plot,
+compare, info; gradcheck, vcurve, taylor, exercise."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 import npora
 from npora.commands import (
+    chat,
     check_data,
     compare,
     evaluate,
@@ -27,12 +28,14 @@ from npora.commands import (
     merge,
     plot,
     predict,
+    show_data,
 )
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {
-    "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-    "export": export, "check-data": check_data, "inspect": inspect, "plot": plot, "compare": compare, "info": info,
+    "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "chat": chat, "merge": merge,
+    "export": export, "check-data": check_data, "show-data": show_data, "inspect": inspect, "plot": plot,
+    "compare": compare, "info": info,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ ROOT = Path(npora.__file__).parent
 LAYERS = [
     {"machine"},
     {"nn", "files", "stored"},
-    {"optim", "lora", "models", "check"},
+    {"optim", "lora", "models", "check", "metrics"},
     {"data", "train", "catalogue", "auto_peft", "gguf_adapter", "study", "testing"},
     {"commands", "cli"},
 ]

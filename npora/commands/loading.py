@@ -23,6 +23,11 @@ from npora.models.quantized import quantize_for
 from npora.models.source import read_config
 from npora.stored import QUANTIZED
 
+_NOTES = {
+    "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None",
+}  # fmt: skip
+
 
 @dataclass
 class Loaded:
@@ -35,7 +40,9 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.name, self.model)
+        tokenizer = load_tokenizer(self.name, self.model)
+        tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
+        return tokenizer
 
     @property
     def config(self) -> Any:
@@ -80,12 +87,12 @@ def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = 
     name = options.model or _base_of(config, directory)
     base_folder(name)
     notes = record["notes"]
-    for note, kind in (("columns", "dict[str, Any] | None"), ("max_length", "int | None")):
+    for note, kind in _NOTES.items():
         if not is_of_kind(notes.get(note), kind):
             raise ValueError(f"{directory}: the note {note} must be {called(kind)}; got {shortened(notes[note])}")
     task = _task_of_adapter(config, notes, directory, tasks)
     classes: dict[str, Any] = {}
-    if task.name == "classification" and record["num_labels"] is not None:
+    if task.has_classes and record["num_labels"] is not None:
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
@@ -160,7 +167,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
 
 def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
     if task.name not in tasks:
-        other = {"classification": "predict"}.get(task.name, "generate")
+        other = "predict" if task.has_classes else "generate"
         raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
     return task
 
