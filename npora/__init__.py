@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from npora.auto_peft import (
     AutoPeftModelForCausalLM,
+    AutoPeftModelForQuestionAnswering,
     AutoPeftModelForSeq2SeqLM,
     AutoPeftModelForSequenceClassification,
     AutoPeftModelForTokenClassification,
@@ -33,6 +34,7 @@ from npora.lora import (
     PeftModel,
     RoadConfig,
     TaskType,
+    TrainableTokensConfig,
     VeraConfig,
     get_peft_model,
 )
@@ -40,6 +42,7 @@ from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -47,7 +50,9 @@ from npora.models import (
 from npora.nn import no_grad
 from npora.train import (
     DefaultFlowCallback,
+    DPOTrainer,
     EarlyStoppingCallback,
+    ORPOTrainer,
     ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -64,14 +69,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
-    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoPeftModelForCausalLM",
-    "AutoPeftModelForSeq2SeqLM", "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification",
-    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
-    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
-    "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig",
-    "LoraConfig", "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
-    "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
+    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering",
+    "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
+    "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
+    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
+    "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "FourierFTConfig", "HRAConfig",
+    "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoraConfig", "MissConfig", "OFTConfig",
+    "ORPOTrainer", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments",
+    "TaskType", "TrainableTokensConfig", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
     "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder",
     "no_grad", "set_num_threads",
 ]  # fmt: skip

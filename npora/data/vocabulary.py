@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ class Vocabulary(Roles):
     """The tokens and their ids."""
 
     clean_up_tokenization_spaces: bool
+    truncation_side: str
+    _has_types: bool
 
     @property
     def vocab_size(self) -> int:
@@ -24,6 +28,11 @@ class Vocabulary(Roles):
 
     def __len__(self) -> int:
         return int(self.backend.get_vocab_size())
+
+    def digest(self) -> str:
+        """The SHA-256 of all that decides the ids of a text."""
+        parts = [self.backend.to_str(), self.special_tokens_map, self.truncation_side, self._has_types]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def get_vocab(self) -> dict[str, int]:
         return dict(self.backend.get_vocab())
@@ -35,7 +44,7 @@ class Vocabulary(Roles):
 
         Raises
         ------
-        ValueError: several rows, or ids below 0, such as the −100 of labels that are not to be learnt.
+        ValueError: several examples, or ids below 0, such as the −100 of labels that are not to be learnt.
         """
         ids = np.atleast_1d(np.asarray(token_ids))
         if ids.ndim > 1 or (ids.size and ids.dtype.kind not in "iu"):
@@ -59,7 +68,7 @@ class Vocabulary(Roles):
         return self.unk_token_id if number is None else number
 
     def convert_ids_to_tokens(self, ids: Any) -> Any:
-        """The token of an id, or a list of a row's; None for an id that no token has."""
+        """The token of an id, or a list of an example's; None for an id that no token has."""
         if np.ndim(ids) == 0:
             return self.backend.id_to_token(int(ids))
         return [self.convert_ids_to_tokens(number) for number in ids]

@@ -38,18 +38,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_in_a_tsv_quotes_mean_nothing(file) -> None:
-    rows = read_tsv(file("a.tsv", 'sentence\tlabel\nit "works\t1\r\n ünder 5\t0\n'))
-    assert list(rows) == [{"sentence": 'it "works', "label": "1"}, {"sentence": " ünder 5", "label": "0"}]
+    examples = read_tsv(file("a.tsv", 'sentence\tlabel\nit "works\t1\r\n ünder 5\t0\n'))
+    assert list(examples) == [{"sentence": 'it "works', "label": "1"}, {"sentence": " ünder 5", "label": "0"}]
 
 
 def test_in_a_csv_quotes_hold_commas_and_line_ends(file) -> None:
-    rows = read_csv(file("a.csv", '\ufeffsentence,label\n"a, ""b""\nc",1\n'))
-    assert list(rows) == [{"sentence": 'a, "b"\nc', "label": "1"}]
+    examples = read_csv(file("a.csv", '\ufeffsentence,label\n"a, ""b""\nc",1\n'))
+    assert list(examples) == [{"sentence": 'a, "b"\nc', "label": "1"}]
 
 
 def test_json_lines_keep_their_types(file) -> None:
-    rows = read_jsonl(file("a.jsonl", '{"sentence": "a", "label": 1}\n\n{"sentence": "b", "label": 0}\n'))
-    assert rows["label"] == [1, 0]
+    examples = read_jsonl(file("a.jsonl", '{"sentence": "a", "label": 1}\n\n{"sentence": "b", "label": 0}\n'))
+    assert examples["label"] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_whatever_a_file_holds_it_is_rows_or_an_error_that_names_it(folder: Path
         lambda: read_texts(path, "a"),
     ):
         try:
-            assert all(isinstance(row, dict) for row in read())
+            assert all(isinstance(example, dict) for example in read())
         except ValueError as error:
             assert f"drawn{suffix}" in str(error)
 
@@ -150,39 +150,41 @@ def test_a_label_in_json_is_the_whole_number_it_is_or_an_error_with_its_line(
 
 @given(st.lists(st.tuples(TEXT, st.integers(0, 5)), max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
 @example([("a\r", 3), ("b", 0)], "\n", False)
-def test_every_format_gives_the_same_rows(folder: Path, rows: list[tuple[str, int]], end: str, mark: bool) -> None:
+def test_every_format_gives_the_same_rows(folder: Path, examples: list[tuple[str, int]], end: str, mark: bool) -> None:
     """With empty lines anywhere, a byte order mark, either end of a line, and columns that nobody asks for."""
     written = io.StringIO()
     # Python before 3.13 quotes a carriage return only where it is part of the line's end.
-    returns = any("\r" in text for text, _ in rows)
+    returns = any("\r" in text for text, _ in examples)
     writer = csv.writer(written, lineterminator=end, quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
     writer.writerow(["x", "label", "sentence"])
-    for text, label in rows:
+    for text, label in examples:
         written.write(end)
         writer.writerow(["", f"{label}.0" if len(text) % 2 else label, text])
-    objects = [{"sentence": text, "x": None, "label": float(label)} for text, label in rows]
-    plain = {text: " ".join(text.split()) for text, _ in rows}  # a tab-separated value has neither tabs nor line ends
-    tsv = [f"label\tsentence{end}"] + [f"{label}\t{plain[text]}{end}  {end}" for text, label in rows]
+    objects = [{"sentence": text, "x": None, "label": float(label)} for text, label in examples]
+    plain = {
+        text: " ".join(text.split()) for text, _ in examples
+    }  # a tab-separated value has neither tabs nor line ends
+    tsv = [f"label\tsentence{end}"] + [f"{label}\t{plain[text]}{end}  {end}" for text, label in examples]
     files = {
         ".csv": written.getvalue(),
         ".tsv": "".join(tsv),
-        ".jsonl": f"{end} {end}".join(json.dumps(row) for row in objects),
-        ".ndjson": end.join(json.dumps(row, ensure_ascii=False) for row in objects),
+        ".jsonl": f"{end} {end}".join(json.dumps(example) for example in objects),
+        ".ndjson": end.join(json.dumps(example, ensure_ascii=False) for example in objects),
         ".json": json.dumps(objects),
         "-pretty.json": json.dumps(objects, indent=2).replace("\n", end),
         "-data.json": json.dumps({"data": objects, "version": 1}, indent=2),
-        "-several.json": end.join(json.dumps(row, indent=1) for row in objects),
+        "-several.json": end.join(json.dumps(example, indent=1) for example in objects),
     }
     for name, content in files.items():
-        path = folder / f"rows{name}"
+        path = folder / f"examples{name}"
         path.write_bytes(b"\xef\xbb\xbf" * mark + content.encode())
-        packed = folder / f"rows{name}.gz"
+        packed = folder / f"examples{name}.gz"
         packed.write_bytes(gzip.compress(path.read_bytes()))
-        expected = [{"text": plain[text] if name == ".tsv" else text, "label": label} for text, label in rows]
+        expected = [{"text": plain[text] if name == ".tsv" else text, "label": label} for text, label in examples]
         if objects or name not in (".jsonl", ".ndjson", "-several.json"):
             assert list(read_examples(path, "sentence", "label", 6)) == expected, name
             assert list(read_examples(packed, "sentence", "label", 6)) == expected, name
-        assert list(read_texts(path, "sentence")) == [{"text": row["text"]} for row in expected]
+        assert list(read_texts(path, "sentence")) == [{"text": example["text"]} for example in expected]
 
 
 def test_a_value_of_any_length_is_read_and_the_csv_modules_limit_stays(file) -> None:
@@ -289,3 +291,28 @@ def test_of_plain_text_each_line_is_one_or_each_paragraph_or_all(file) -> None:
         read_texts(path, "text", sample_by="word")
     with pytest.raises(ValueError, match=r"sample_by='document' is for \.txt files"):
         read_texts(file("a.csv", "text\na\n"), "text", sample_by="document")
+
+
+@pytest.mark.parametrize(("name", "text", "lines"), [
+    ("a.tsv", "text\tlabel\nx\t0\n\ny\t1\n", (2, 4)), ("a.csv", 'text,label\n"x\nx",0\ny,1\n', (2, 4)),
+    ("a.jsonl", '\n{"text": "x"}\n\n{"text": "y"}\n', (2, 4)), ("a.txt", "\nx\n  \ny\n", (2, 4)),
+    ("paragraph.txt", "\nx\nx\n\ny\nz", (2, 5)), ("document.txt", "x\n", (1,)),
+])  # fmt: skip
+def test_an_example_knows_the_line_on_which_it_begins(tmp_path: Path, name: str, text: str, lines: Any) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    sample = name.partition(".")[0] if len(name) > 7 else "line"
+    data = read_texts(path, "text", sample_by=sample)
+    assert [data.where(i) for i in range(len(data))] == [f"{path}, line {line}" for line in lines]
+    assert data[::-1].where(0) == f"{path}, line {lines[-1]}" and data.map(dict).where(0) == "example 0"
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt"])
+def test_how_many_are_read_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_text("text\n" + "x\n" * 9)
+    monkeypatch.setattr("npora.data.readers._TOLD", 4)
+    told: list[int] = []
+    read_texts(tmp_path / name, "text", progress=told.append)
+    assert told == [4, 8]
+    if name == "a.tsv":
+        assert len(read_examples(tmp_path / name, "text", None, progress=told.append)) == 9 and told == [4, 8] * 2
