@@ -14,6 +14,7 @@ from npora.check.inputs import is_floating, nothing_given, positional_names, rea
 from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.nn import Module, no_grad
+from npora.nn.generator import copied
 from npora.nn.held import Values, holding
 from npora.nn.module import Array
 
@@ -239,7 +240,7 @@ def _view(x: Array) -> Array:
 
 
 def _fresh(value: Any) -> Any:
-    return copy.deepcopy(value) if isinstance(value, np.random.Generator) else value
+    return copied(value) if isinstance(value, np.random.Generator) else value
 
 
 def _name_of(layer: Any) -> str:
