@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "relative_attention_num_buckets": 4, "relative_attention_max_distance": 3,
 }  # fmt: skip
 WHOLE: dict[str, Any] = {
-    "vocab_size": 7, "d_model": 4, "d_kv": 3, "num_heads": 2, "d_ff": 5, "num_layers": 2,
+    "vocab_size": 7, "d_model": 4, "d_kv": 3, "num_heads": 2, "d_ff": 5, "num_layers": 1, "num_decoder_layers": 2,
     "relative_attention_num_buckets": 6, "relative_attention_max_distance": 4, "layer_norm_epsilon": 0.01,
 }  # fmt: skip
 READ = View(PACKING, np.array([1, 4, 7]))  # of sequences of 3, 0, 1 and 4 rows
@@ -85,7 +85,7 @@ def read(kind: Any, **labels: Any) -> Draws:
     """A model of sentences to read."""
     ids, mask = np.array([[3, 5, 1], [4, 1, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
     keywords = {"input_ids": ids, "attention_mask": mask, "rng": np.random.default_rng(16), **labels}
-    return fixed(lambda: kind(T5Config(**WHOLE, classifier_dropout=0.2), rng=1), **keywords)
+    return fixed(lambda: kind(T5Config(**{**WHOLE, "num_layers": 2}, classifier_dropout=0.2), rng=1), **keywords)
 
 
 def written(gated: bool | None = None, *, adapted: bool = False, labelled: bool = True) -> Draws:

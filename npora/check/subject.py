@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Subject:
         """A copy in one precision. shared : it may read the subject's own arrays, where they have that dtype."""
         return Bench(self, np.dtype(dtype), shared)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of elements of every input and parameter, frozen ones included."""
         parameters = self.layer.parameters() if isinstance(self.layer, Module) else ()
