@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from npora.lora import PeftConfig, PeftModel, TaskType, adapter_directory, read_record
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -76,3 +77,7 @@ class AutoPeftModelForSequenceClassification(_AutoPeftModel):
 
 class AutoPeftModelForTokenClassification(_AutoPeftModel):
     base_class, task_type = AutoModelForTokenClassification, TaskType.TOKEN_CLS
+
+
+class AutoPeftModelForQuestionAnswering(_AutoPeftModel):
+    base_class, task_type = AutoModelForQuestionAnswering, TaskType.QUESTION_ANS

@@ -40,13 +40,15 @@ def model(tmp_path: Path) -> str:
 @pytest.fixture
 def examples(tmp_path: Path) -> str:
     rng = np.random.default_rng(0)
-    rows = []
+    examples = []
     for _ in range(24):
         label = int(rng.integers(2))
-        rows.append(f"the {rng.choice(['film', 'plot'])} was {'very ' * int(rng.integers(3))}{['bad', 'good'][label]}")
-        rows[-1] += f"\t{label}"
-    path = tmp_path / "rows.tsv"
-    path.write_text("sentence\tlabel\n" + "\n".join(rows) + "\n")
+        examples.append(
+            f"the {rng.choice(['film', 'plot'])} was {'very ' * int(rng.integers(3))}{['bad', 'good'][label]}"
+        )
+        examples[-1] += f"\t{label}"
+    path = tmp_path / "examples.tsv"
+    path.write_text("sentence\tlabel\n" + "\n".join(examples) + "\n")
     return str(path)
 
 
@@ -92,7 +94,7 @@ def test_predict_reads_standard_input_and_takes_the_adapter_itself(
 
 def test_a_resumed_finetune_gives_the_same_adapter(model: str, examples: str, tmp_path: Path) -> None:
     run_finetune(model, examples, tmp_path / "a", "--epochs", "2", "--save-strategy", "epoch")
-    # The run that stops early is planned for the same steps, and cut by a bad row at the end of its first epoch.
+    # The run that stops early is planned for the same steps, and cut by a bad example at the end of its first epoch.
     whole = (tmp_path / "a" / "adapter" / "adapter_model.safetensors").read_bytes()
     again = tmp_path / "a" / "checkpoint-10"
     for file in again.iterdir():
@@ -106,9 +108,9 @@ def test_packed_batches_give_the_logits_of_sentences_alone(model: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     bert = AutoModelForSequenceClassification.from_pretrained(model)
     sentences = ["good", "the film was very very bad", "a plot"]
-    rows = [tokenizer(sentence) for sentence in sentences]
-    assert [len(row["input_ids"]) for row in rows] == [3, 8, 4]  # the file's padding to 12 is off
-    logits = bert(**collate(rows, {"input_ids", "attention_mask", "token_type_ids"}))[0].logits
+    examples = [tokenizer(sentence) for sentence in sentences]
+    assert [len(example["input_ids"]) for example in examples] == [3, 8, 4]  # the file's padding to 12 is off
+    logits = bert(**collate(examples, {"input_ids", "attention_mask", "token_type_ids"}))[0].logits
     for sentence, together in zip(sentences, logits, strict=True):
         alone = bert(**tokenizer(sentence, return_tensors="np"))[0].logits[0]
         np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)  # float32 through two layers
@@ -172,9 +174,13 @@ def test_errors_of_a_run_are_one_line_too(
     empty.write_text("sentence\tlabel\n")
     for path, more, message in (
         (bad, ["--num-labels", "2"], "bad.tsv, line 3: the label 7 is out of range; labels are 0 … 1"),
-        (bad, [], "bad.tsv: labels count from 0, and no row has the label 1, though one has 7: pass --num-labels 8"),
+        (
+            bad,
+            [],
+            "bad.tsv: labels count from 0, and no example has the label 1, though one has 7: pass --num-labels 8",
+        ),
         (Path(examples), ["--eval", str(bad)], "bad.tsv, line 3: the label 7 is out of range; labels are 0 … 1"),
-        (empty, [], "empty.tsv has no rows"),
+        (empty, [], "empty.tsv has no examples"),
         (Path(examples), ["--r", "0"], "the rank must be a whole number of at least 1; got 0"),
         (Path(examples), ["--target-modules", "qurey"], "'qurey' matches no module; near names: query"),
         (Path(examples), ["--text-column", "review"], "line 1: there is no column 'review'; there are: sentence"),

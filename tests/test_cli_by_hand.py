@@ -47,10 +47,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def encoded(folder: Path, name: str, tokenizer: Any, most: int | None = None) -> Dataset:
-    rows = read_texts(folder / f"{name}.jsonl", "said")
+    examples = read_texts(folder / f"{name}.jsonl", "said")
     if most is not None:
-        rows = rows.shuffle(seed=42).select(range(most))
-    return Dataset(part for row in rows for part in windows(encode_text(tokenizer, row["text"]), 11))
+        examples = examples.shuffle(seed=42).select(range(most))
+    return Dataset(part for example in examples for part in windows(encode_text(tokenizer, example["text"]), 11))
 
 
 def test_finetune_and_evaluate_are_a_trainer_with_the_options_as_its_arguments(
@@ -98,7 +98,7 @@ def figures_by_hand(problem: str, z: Any, labels: Any) -> dict[str, float]:
         pearson = (found * true).sum() / math.sqrt((found**2).sum() * (true**2).sum())
         return {"pearson": pearson, "rmse": math.sqrt(((z[:, 0] - labels) ** 2).mean())}
     if problem == "single_label_classification":
-        return {"accuracy": np.mean([row.argmax() == label for row, label in zip(z, labels, strict=True)])}
+        return {"accuracy": np.mean([example.argmax() == label for example, label in zip(z, labels, strict=True)])}
     given, true = 1 / (1 + np.exp(-z)) > 0.5, labels == 1
     precision, recall = (given & true).sum() / given.sum(), (given & true).sum() / true.sum()
     whole = np.mean([(a == b).all() for a, b in zip(given, true, strict=True)])
@@ -127,9 +127,9 @@ def test_what_evaluate_measures_is_what_the_logits_of_each_text_alone_say(
         "single_label_classification": np.where(rng.random(17) < 0.6, z.argmax(axis=1), rng.integers(0, classes, 17)),
         "multi_label_classification": np.where(rng.random(z.shape) < 0.8, z > 0, rng.random(z.shape) < 0.5).astype(int),
     }[problem]
-    path = tmp_path / "rows.jsonl"
-    rows = [{"sentence": text, "label": label} for text, label in zip(texts, labels.tolist(), strict=True)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "examples.jsonl"
+    examples = [{"sentence": text, "label": label} for text, label in zip(texts, labels.tolist(), strict=True)]
+    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
     expected = figures_by_hand(problem, z, labels)
     assert all(0.05 < value < 0.99 for name, value in expected.items() if name != "rmse")  # nothing is at an edge
     assert main(["evaluate", "--model", str(tmp_path / "model"), "--batch-size", "5", str(path)]) == 0
@@ -139,7 +139,7 @@ def test_what_evaluate_measures_is_what_the_logits_of_each_text_alone_say(
 
 
 def test_a_new_head_begins_where_the_seed_says(folder: Path) -> None:
-    path = folder / "rows.tsv"
+    path = folder / "examples.tsv"
     path.write_text("sentence\tlabel\n" + "".join(f"{'abc'[i]} film\t{'zyx'[i]}\n" for i in (0, 1, 2)))
     heads = []
     for seed in (7, 8):

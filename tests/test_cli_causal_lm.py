@@ -33,26 +33,27 @@ def model(tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
-def finetune(model: str, rows: Path, output: Path, *more: str) -> int:
+def finetune(model: str, examples: Path, output: Path, *more: str) -> int:
     return main(
-        ["finetune", "--task", "causal-lm", "--model", model, "--train", str(rows), "--eval", str(rows), "--output",
+        ["finetune", "--task", "causal-lm", "--model", model, "--train", str(examples), "--eval", str(examples),
+        "--output",
          str(output), "--text-column", "answer", "--learning-rate", "5e-2", "--lora-dropout", "0", "--target-modules",
          "all-linear", "--max-steps", "150", *more]
     )  # fmt: skip
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
+def examples(tmp_path: Path) -> Path:
+    path = tmp_path / "examples.jsonl"
     lines = [{"question": f"a {thing} is", "answer": f" {colour}"} for thing, colour in COLOURS.items()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 
 def test_a_language_model_learns_to_complete_prompts(
-    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert finetune(model, rows, tmp_path / "out", "--prompt-column", "question") == 0
+    assert finetune(model, examples, tmp_path / "out", "--prompt-column", "question") == 0
     summary = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.replace("frozen bytes ", "").splitlines())
     assert 1 <= float(summary["perplexity"]) < 1.1 and summary["before"] == summary["after"]
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -64,30 +65,31 @@ def test_a_language_model_learns_to_complete_prompts(
 
 
 def test_a_text_that_runs_into_its_prompt_is_said(
-    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ("--prompt-column", "question", "--max-steps", "1")
-    assert finetune(model, rows, tmp_path / "a", *more) == 0 and "without a space" not in capsys.readouterr().err
-    rows.write_text(rows.read_text().replace('" red', '"red'))
-    assert finetune(model, rows, tmp_path / "b", *more) == 0
+    assert finetune(model, examples, tmp_path / "a", *more) == 0 and "without a space" not in capsys.readouterr().err
+    examples.write_text(examples.read_text().replace('" red', '"red'))
+    assert finetune(model, examples, tmp_path / "b", *more) == 0
     error = capsys.readouterr().err
     assert (
-        "rows.jsonl: in 1 of 2 rows the text stands behind its prompt without a space, as in 'a apple isred'" in error
+        "examples.jsonl: in 1 of 2 examples the text stands behind its prompt without a space, as in 'a apple isred'"
+        in error
     )
 
 
 def test_without_a_prompt_column_the_texts_are_learnt_whole(
-    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert finetune(model, rows, tmp_path / "out", "--text-column", "question", "--max-steps", "1") == 0
+    assert finetune(model, examples, tmp_path / "out", "--text-column", "question", "--max-steps", "1") == 0
     loss = float(capsys.readouterr().out.split("training loss")[1].split()[0])
     ids = np.array([[WORDS.index(word) for word in (*f"a {thing} is".split(), "</s>")] for thing in COLOURS])
     expected, _ = AutoModelForCausalLM.from_pretrained(model)(ids, labels=ids)
     assert abs(loss - float(expected.loss)) < 1e-4  # printed with four digits
 
 
-def test_the_layers_that_are_adapted_are_the_familys_unless_named(model: str, rows: Path, tmp_path: Path) -> None:
-    arguments = ["finetune", "--task", "causal-lm", "--model", model, "--train", str(rows), "--eval", str(rows),
+def test_the_layers_that_are_adapted_are_the_familys_unless_named(model: str, examples: Path, tmp_path: Path) -> None:
+    arguments = ["finetune", "--task", "causal-lm", "--model", model, "--train", str(examples), "--eval", str(examples),
                  "--output", str(tmp_path / "out"), "--text-column", "answer", "--max-steps", "1"]  # fmt: skip
     assert main(arguments) == 0
     config = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
@@ -95,7 +97,7 @@ def test_the_layers_that_are_adapted_are_the_familys_unless_named(model: str, ro
 
 
 def test_what_a_text_is_in_plain_files_is_no_matter_of_others(
-    model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = tmp_path / "texts.txt"
     plain.write_text("a red apple\n\na green leaf\n")
@@ -103,21 +105,27 @@ def test_what_a_text_is_in_plain_files_is_no_matter_of_others(
     out = str(tmp_path / "out")
     assert main([*taught, "--train", str(plain), "--output", out]) == 0
     assert main(["evaluate", "--adapter", out, str(plain)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["rows", "1"]
-    assert main(["evaluate", "--adapter", out, "--text-column", "answer", str(rows)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["rows", "2"]
-    assert main([*taught, "--train", str(rows), "--output", str(tmp_path / "other")]) == 2
-    assert f"--sample-by is for .txt files, and {rows} is none" in capsys.readouterr().err
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["examples", "1"]
+    assert main(["evaluate", "--adapter", out, "--text-column", "answer", str(examples)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["examples", "2"]
+    assert main([*taught, "--train", str(examples), "--output", str(tmp_path / "other")]) == 2
+    assert f"--sample-by is for .txt files, and {examples} is none" in capsys.readouterr().err
 
 
-def test_what_is_wrong_is_one_line(model: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_is_one_line(
+    model: str, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     numbers = tmp_path / "numbers.jsonl"
     numbers.write_text('{"question": "a", "answer": "red"}\n{"question": 3, "answer": "red"}\n')
     for path, more, message in (
-        (rows, ["--prompt-column", "query"], "line 1: there is no column 'query'; there are: question, answer"),
+        (examples, ["--prompt-column", "query"], "line 1: there is no column 'query'; there are: question, answer"),
         (numbers, ["--prompt-column", "question"], "numbers.jsonl, line 2: question must be a string; got 3"),
-        (rows, ["--prompt-column", "question", "--max-length", "1"], "max_length must be at least 2"),
-        (rows, ["--task", "classification", "--prompt-column", "question"], "--prompt-column needs --task causal-lm"),
+        (examples, ["--prompt-column", "question", "--max-length", "1"], "max_length must be at least 2"),
+        (
+            examples,
+            ["--task", "classification", "--prompt-column", "question"],
+            "--prompt-column needs --task causal-lm",
+        ),
     ):
         assert finetune(model, path, tmp_path / "out", *more) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""npora check-data names every row that finetune would stop at, and no other."""
+"""npora check-data names every example that finetune would stop at, and no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD: dict[str, tuple[bytes, list[str], list[str]]] = {
     ),
     "labels.tsv": (
         b"sentence\tlabel\na\t0\nb\t-1\nc\t7\nd\t-1\ne\t1\nf\t-1\n", ["--num-labels", "2"],
-        ["line 3: the label -1 is out of range; labels are 0 … 1; and so in 2 more rows", "line 4: the label 7 is out"],
+        ["line 3: the label -1 is out of range; labels are 0 … 1; and so in 2 more examples", "line 4: the label 7 is"],
     ),
     "numbers.csv": (
         b"sentence,label\na,0.5\nb,much\nc,nan\nd,1\n", ["--num-labels", "1"],
@@ -72,22 +72,22 @@ def test_a_good_file_is_said_to_be_good_with_its_classes(tmp_path: Path, capsys:
     path = tmp_path / "a.tsv"
     path.write_text("sentence\tlabel\na\tred\nb\tgreen\nc\tred\n")
     assert main(["check-data", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: 3 rows of 2 classes (green: 1, red: 2), all good\n"
+    assert capsys.readouterr().out == f"{path}: 3 examples of 2 classes (green: 1, red: 2), all good\n"
     text = tmp_path / "a.txt"
     text.write_bytes(b"one\n\xff\ntwo\n")
     assert main(["check-data", "--task", "causal-lm", str(text)]) == 1
-    assert capsys.readouterr().out.endswith(f"{text}: 2 rows; 1 faults\n")
+    assert capsys.readouterr().out.endswith(f"{text}: 2 examples; 1 faults\n")
     text.write_bytes(b"\n")
     assert main(["check-data", "--task", "causal-lm", str(text)]) == 1
     assert main(["check-data", str(tmp_path / "none.tsv")]) == 2
-    assert main(["check-data", "--label-column", "kind", str(path)]) == 2  # of the whole file, and no row
+    assert main(["check-data", "--label-column", "kind", str(path)]) == 2  # of the whole file, and no example
 
 
 WHOLE: dict[str, tuple[str, list[str], str]] = {
-    "no rows": ("", [], "0 rows, and so nothing to learn"),
-    "one name": ("a\tred\nb\tred\n", [], "every row has the label red"),
-    "one number": ("a\t0\nb\t0\n", [], "every row has the label 0"),
-    "a gap": ("a\t0\nb\t2\n", [], "no row has the label 1, though one has 2: pass --num-labels 3"),
+    "no examples": ("", [], "0 examples, and so nothing to learn"),
+    "one name": ("a\tred\nb\tred\n", [], "every example has the label red"),
+    "one number": ("a\t0\nb\t0\n", [], "every example has the label 0"),
+    "a gap": ("a\t0\nb\t2\n", [], "no example has the label 1, though one has 2: pass --num-labels 3"),
     "too few names": ("a\tred\nb\tgreen\n", ["--num-labels", "3"], "has 2 classes (green, red), --num-labels 3"),
 }  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_what_is_wrong_with_the_rows_as_a_whole_is_said_as_finetune_says_it(
     assert main(["check-data", str(path), *more]) == 1
     out = capsys.readouterr().out
     assert expected in out and out.endswith("1 faults\n")
-    with pytest.raises(ValueError, match="has no rows" if kind == "no rows" else re.escape(expected)):
+    with pytest.raises(ValueError, match="has no examples" if kind == "no examples" else re.escape(expected)):
         learn_classes(str(path), Columns(), Classes(int(more[1]) if more else None), {})
 
 
@@ -111,7 +111,7 @@ def test_what_is_asked_for_is_what_finetune_can_learn(tmp_path: Path, capsys: An
     path.write_text("sentence\tlabel\na\t0\nb\t2\n")
     assert main(["check-data", str(path), "--num-labels", "3"]) == 0
     assert main(["check-data", str(path), "--problem-type", "regression"]) == 0
-    assert capsys.readouterr().out.endswith(f"{path}: 2 rows, all good\n")
+    assert capsys.readouterr().out.endswith(f"{path}: 2 examples, all good\n")
     for more, message in ((["0"], "must be at least 1"), (["2", "--problem-type", "regression"], "learns one number")):
         assert main(["check-data", str(path), "--num-labels", *more]) == 2
         assert message in capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_what_is_asked_for_is_what_finetune_can_learn(tmp_path: Path, capsys: An
 def test_lines_may_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(b"sentence\tlabel\ra\t1\r\nb\t0\r")
-    assert [row["sentence"] for row in read_tsv(path)] == ["a", "b"]
+    assert [example["sentence"] for example in read_tsv(path)] == ["a", "b"]
     path.rename(tmp_path / "a.txt")
     assert read_texts(tmp_path / "a.txt", "text")["text"] == ["sentence\tlabel", "a\t1", "b\t0"]
 

@@ -57,9 +57,9 @@ def test_two_adapters_are_compared_where_both_are(saved: Path, capsys: Any) -> N
     for more in ((), ("--base", saved / "base")):
         found = lines(capsys, saved / "one", "--with", saved / "two", *more)
         at = found.index(["layer", "similar", "chance"])
-        assert [row[0].rsplit(".", 1)[1] for row in found[at + 1 :]] == ["query", "query"]
+        assert [example[0].rsplit(".", 1)[1] for example in found[at + 1 :]] == ["query", "query"]
         same = lines(capsys, saved / "one", "--with", saved / "one", *more)
-        assert [row[1] for row in same[same.index(["layer", "similar", "chance"]) + 1 :]] == ["1.000"] * 4
+        assert [example[1] for example in same[same.index(["layer", "similar", "chance"]) + 1 :]] == ["1.000"] * 4
 
 
 def test_what_depends_on_the_base_needs_it_and_what_has_nothing_in_common_says_so(saved: Path, capsys: Any) -> None:

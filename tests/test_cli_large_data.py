@@ -1,4 +1,5 @@
-"""A file of many rows: each is encoded when it is needed, and the run is the one of rows that are encoded before."""
+"""A file of many examples: each is encoded when it is needed, and the run is the one of examples that are encoded
+before."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import pytest
 
 from npora.cli import main
 from npora.commands import encoding
-from npora.commands.encoding import EncodedRows
+from npora.commands.encoding import EncodedExamples
 from npora.data import Dataset
 from npora.train import loaders
 from tests.tiny_folders import WORDS, save_folder
@@ -21,8 +22,8 @@ TEXTS = [" ".join(WORDS[4 + (i * j) % 10] for j in range(1, 2 + i % 5)) for i in
 LONG = " ".join(WORDS[4 + i % 10] for i in range(61))
 
 
-def written(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def written(path: Path, examples: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
     return str(path)
 
 
@@ -41,13 +42,13 @@ TASK = {"pairs": "classification", "prompts": "causal-lm"}
 def test_the_run_is_bit_for_bit_that_of_rows_that_are_encoded_before(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family, rows, more = CASES[name]
+    family, examples, more = CASES[name]
     task = TASK.get(name, name)
     heads = {"classification": "ForSequenceClassification"}
     model = save_folder(tmp_path / "model", family, heads.get(task)) if task in heads else save_folder(
         tmp_path / "model", family
     )  # fmt: skip
-    train, logs = written(tmp_path / "train.jsonl", rows), []
+    train, logs = written(tmp_path / "train.jsonl", examples), []
     for at_once in (10**6, 0):
         monkeypatch.setattr(encoding, "AT_ONCE", at_once)
         out = tmp_path / str(at_once)
@@ -72,20 +73,20 @@ def test_long_texts_become_windows_and_short_ones_are_not_read_before(tmp_path: 
             Counting.texts += 1
             return super().encode_parts(text)
 
-    rows = Dataset([{"text": "a" * n} for n in (3, 30, 1, 13, 2)])
+    examples = Dataset([{"text": "a" * n} for n in (3, 30, 1, 13, 2)])
     tokenizer, task = Counting(eos=True), TASKS["causal-lm"]
-    lazy = EncodedRows(task, rows, tokenizer, 14, "it")
+    lazy = EncodedExamples(task, examples, tokenizer, 14, "it")
     assert Counting.texts == 2  # 30; 13, which might be too long with what a tokenizer adds
-    eager = [part for row in rows for part in task.encode(row, tokenizer, 14)]
+    eager = [part for example in examples for part in task.encode(example, tokenizer, 14)]
     assert list(lazy) == eager and len(lazy) == 5 + 2
     assert lazy.__getitems__([6, 2, 0]) == [eager[6], eager[2], eager[0]]
 
 
 def test_what_is_cut_is_told_of_when_it_is_met(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(encoding, "AT_ONCE", 0)
-    rows = [{"sentence": t, "label": i % 2} for i, t in enumerate([*TEXTS, LONG, LONG])]
+    examples = [{"sentence": t, "label": i % 2} for i, t in enumerate([*TEXTS, LONG, LONG])]
     model = save_folder(tmp_path / "model", "bert", "ForSequenceClassification")
-    train = written(tmp_path / "train.jsonl", rows)
+    train = written(tmp_path / "train.jsonl", examples)
     assert (
         main(["finetune", "--model", model, "--train", train, "--output", str(tmp_path / "out"), "--epochs", "1"]) == 0
     )
@@ -100,7 +101,9 @@ def test_rows_are_permuted_once_an_epoch(tmp_path: Path, monkeypatch: pytest.Mon
 
     calls: list[int] = []
     order = loaders.order
-    monkeypatch.setattr(loaders, "order", lambda args, rows, epoch: calls.append(epoch) or order(args, rows, epoch))
+    monkeypatch.setattr(
+        loaders, "order", lambda args, examples, epoch: calls.append(epoch) or order(args, examples, epoch)
+    )
     Trainer(tiny_peft(), arguments(tmp_path, num_train_epochs=3), ROWS).train()
     assert calls == [0, 1, 2]
 

@@ -14,12 +14,12 @@ from tests.tiny_folders import FAMILIES, save_folder
 THINGS = ("film", "plot", "the film", "a very very plot", "the film was a plot")
 
 
-def table(path: Path, rows: list[dict[str, Any]]) -> str:
+def table(path: Path, examples: list[dict[str, Any]]) -> str:
     """A .tsv or a .jsonl file."""
     if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        path.write_text("".join(json.dumps(example) + "\n" for example in examples), encoding="utf-8")
     else:
-        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        lines = ["\t".join(examples[0]), *("\t".join(map(str, example.values())) for example in examples)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
 
@@ -56,14 +56,16 @@ def predicted(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[
 def test_every_family_learns_classes_by_name_and_predicts_what_was_measured(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, rows = save_folder(tmp_path / "model", family), sentences("dull", "fine", "bright")
-    train = table(tmp_path / "train.tsv", rows)
+    model, examples = save_folder(tmp_path / "model", family), sentences("dull", "fine", "bright")
+    train = table(tmp_path / "train.tsv", examples)
     assert finetune(model, train, tmp_path / "out", "--eval", train) == 0
     accuracy = float(summary(capsys)["accuracy"])
-    found = predicted(capsys, "--model", model, "--adapter", str(tmp_path / "out"), *(row["sentence"] for row in rows))
-    right = [line[0] == row["label"] for line, row in zip(found, rows, strict=True)]
-    assert accuracy > 0.5 and abs(sum(right) / len(rows) - accuracy) < 1e-4
-    assert [line[2] for line in found] == [row["sentence"] for row in rows]
+    found = predicted(
+        capsys, "--model", model, "--adapter", str(tmp_path / "out"), *(example["sentence"] for example in examples)
+    )
+    right = [line[0] == example["label"] for line, example in zip(found, examples, strict=True)]
+    assert accuracy > 0.5 and abs(sum(right) / len(examples) - accuracy) < 1e-4
+    assert [line[2] for line in found] == [example["sentence"] for example in examples]
 
 
 def test_names_that_the_head_has_keep_their_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,18 +89,18 @@ def test_a_head_of_another_size_is_replaced(tmp_path: Path, capsys: pytest.Captu
 
 def test_pairs_of_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_folder(tmp_path / "model", "bert")
-    rows = [
+    examples = [
         {"premise": thing, "other": f"{thing} was {word}", "label": label}
         for thing in THINGS for word, label in (("good", "yes"), ("bad", "no"))
     ]  # fmt: skip
-    train = table(tmp_path / "train.jsonl", rows)
+    train = table(tmp_path / "train.jsonl", examples)
     columns = ("--text-column", "premise", "--text-pair-column", "other")
     assert finetune(model, train, tmp_path / "out", "--eval", train, *columns) == 0
     accuracy = float(summary(capsys)["accuracy"])
     taken = ("--model", model, "--adapter", str(tmp_path / "out"))
-    found = predicted(capsys, *taken, *(f"{row['premise']}\t{row['other']}" for row in rows))
-    right = [line[0] == row["label"] for line, row in zip(found, rows, strict=True)]
-    assert accuracy > 0.8 and abs(sum(right) / len(rows) - accuracy) < 1e-4
+    found = predicted(capsys, *taken, *(f"{example['premise']}\t{example['other']}" for example in examples))
+    right = [line[0] == example["label"] for line, example in zip(found, examples, strict=True)]
+    assert accuracy > 0.8 and abs(sum(right) / len(examples) - accuracy) < 1e-4
     assert main(["predict", *taken, "one text"]) == 2
     assert "sentence 1: two texts with a tab between them were expected; got 'one text'" in capsys.readouterr().err
     assert main(["evaluate", *taken, train]) == 0  # the columns are known
@@ -117,8 +119,8 @@ def test_numbers_are_predicted_with_one_label(tmp_path: Path, capsys: pytest.Cap
 def test_texts_of_several_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_folder(tmp_path / "model", "gpt2")
     named = (([], ""), (["fine"], "good"), (["dull"], "bad"), (["dull", "fine"], "good bad"))
-    rows = [{"sentence": f"{thing} was {words}", "label": names} for thing in THINGS for names, words in named]
-    train = table(tmp_path / "train.jsonl", rows)
+    examples = [{"sentence": f"{thing} was {words}", "label": names} for thing in THINGS for names, words in named]
+    train = table(tmp_path / "train.jsonl", examples)
     more = ("--problem-type", "multi_label_classification", "--eval", train, "--epochs", "60")
     assert finetune(model, train, tmp_path / "out", *more) == 0
     printed = summary(capsys)
@@ -132,14 +134,16 @@ def test_texts_of_several_classes(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_an_encoder_decoder_learns_to_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_folder(tmp_path / "model", "t5")
-    rows = [{"prompt": f"{thing} was", "sentence": word} for thing, word in (("film", "red"), ("a plot", "very green"))]
-    train = table(tmp_path / "train.jsonl", rows)
+    examples = [
+        {"prompt": f"{thing} was", "sentence": word} for thing, word in (("film", "red"), ("a plot", "very green"))
+    ]
+    train = table(tmp_path / "train.jsonl", examples)
     more = ("--task", "seq2seq-lm", "--eval", train, "--epochs", "150")
     assert finetune(model, train, tmp_path / "out", *more) == 0
     assert float(summary(capsys)["perplexity"]) < 1.3
-    for row in rows:
-        assert main(["generate", "--adapter", str(tmp_path / "out"), row["prompt"]]) == 0
-        assert capsys.readouterr().out == row["sentence"] + "\n"
+    for example in examples:
+        assert main(["generate", "--adapter", str(tmp_path / "out"), example["prompt"]]) == 0
+        assert capsys.readouterr().out == example["sentence"] + "\n"
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
@@ -161,18 +165,18 @@ def test_a_long_document_is_learnt_in_windows(suffix: str, tmp_path: Path, capsy
 
 def test_what_is_cut_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpt2, bert = save_folder(tmp_path / "gpt2", "gpt2"), save_folder(tmp_path / "bert", "bert")
-    rows = [{"prompt": "the film " * n, "sentence": "was good", "label": n % 2} for n in (1, 4, 8, 30)]
-    train = table(tmp_path / "train.jsonl", rows)
+    examples = [{"prompt": "the film " * n, "sentence": "was good", "label": n % 2} for n in (1, 4, 8, 30)]
+    train = table(tmp_path / "train.jsonl", examples)
     more = ("--task", "causal-lm", "--prompt-column", "prompt", "--max-steps", "1")
     assert finetune(gpt2, train, tmp_path / "a", *more) == 0
-    assert "train.jsonl: 1 of 4 rows have more than 24 tokens and were cut to that" in capsys.readouterr().err
+    assert "train.jsonl: 1 of 4 examples have more than 24 tokens and were cut to that" in capsys.readouterr().err
     assert (
         finetune(bert, train, tmp_path / "b", "--text-column", "prompt", "--max-length", "10", "--max-steps", "1") == 0
     )
-    assert "train.jsonl: 2 of 4 rows have more than 10 tokens and were cut to that" in capsys.readouterr().err
+    assert "train.jsonl: 2 of 4 examples have more than 10 tokens and were cut to that" in capsys.readouterr().err
     taken = ["--model", bert, "--adapter", str(tmp_path / "b")]
     assert main(["predict", *taken, "the film was good " * 3, "the film was good very good film plot"]) == 0
-    assert "the sentences: 1 of 2 rows have more than 10 tokens" in capsys.readouterr().err
+    assert "the sentences: 1 of 2 examples have more than 10 tokens" in capsys.readouterr().err
 
 
 def test_without_eval_nothing_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,14 +185,14 @@ def test_without_eval_nothing_is_measured(tmp_path: Path, capsys: pytest.Capture
     printed = capsys.readouterr()
     assert "accuracy" not in printed.out and "training loss" in printed.out
     assert main(["evaluate", "--model", model, "--adapter", str(tmp_path / "out"), train]) == 0
-    assert set(summary(capsys)) == {"accuracy", "loss", "rows"}
+    assert set(summary(capsys)) == {"accuracy", "loss", "examples"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "more", "message"),
+    ("examples", "more", "message"),
     [
-        (sentences(0, 3), [], "labels count from 0, and no row has the label 1, though one has 3: pass --num-labels 4"),
-        (sentences("x", "x"), [], "every row has the label"),
+        (sentences(0, 3), [], "labels count from 0, and no example has the label 1, though one has 3: pass --num-lab"),
+        (sentences("x", "x"), [], "every example has the label"),
         (sentences("x", "y"), ["--num-labels", "3"], "2 classes (x, y), --num-labels 3"),
         (sentences(0, 1), ["--num-labels", "0"], "--num-labels must be at least 1"),
         (sentences(0, 1), ["--task", "causal-lm", "--num-labels", "2"], "--num-labels needs --task classification"),
@@ -203,9 +207,9 @@ def test_without_eval_nothing_is_measured(tmp_path: Path, capsys: pytest.Capture
     ],
 )  # fmt: skip
 def test_what_would_be_ignored_or_guessed_is_an_error(
-    rows: list[dict[str, Any]], more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    examples: list[dict[str, Any]], more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, train = save_folder(tmp_path / "model", "bert"), table(tmp_path / "train.tsv", rows)
+    model, train = save_folder(tmp_path / "model", "bert"), table(tmp_path / "train.tsv", examples)
     assert finetune(model, train, tmp_path / "out", *more) == 2
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.count("\n") == 1 and not printed.out

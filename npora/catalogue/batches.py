@@ -82,5 +82,13 @@ def of_tokens(classes: int) -> Labels:
     return labels
 
 
+def answers(d: Draw, mask: Array, ids: Array) -> Array:
+    """int [b,2]: the first and the last token of an answer, which for the last text is not there."""
+    spans = np.sort(d.rng.integers(0, mask.sum(axis=1)[:, None], (len(mask), 2)), axis=1)
+    columns = np.array([np.flatnonzero(real)[span] for real, span in zip(mask, spans, strict=True)])
+    columns[-1] = -100
+    return columns
+
+
 def next_tokens(d: Draw, mask: Array, ids: Array) -> Array:
     return np.where(mask, ids, -100)

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from npora.catalogue.batches import WORDS, encoder, of_sentences, of_tokens, part, several
+from npora.catalogue.batches import WORDS, answers, encoder, of_sentences, of_tokens, part, several
 from npora.catalogue.layers import PACKING
 from npora.catalogue.row import Row
 from npora.models.families.bert import (
     BertConfig,
     BertEmbeddings,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
@@ -45,6 +46,7 @@ ROWS = [
     Row("bert, logits", encoder(BertForSequenceClassification, CONFIG, token_type_ids=types)),
     Row("bert_tokens", encoder(BertForTokenClassification, CONFIG, of_tokens(3))),
     Row("bert_tokens, logits", encoder(BertForTokenClassification, CONFIG, token_type_ids=types)),
+    Row("bert_questions", encoder(BertForQuestionAnswering, CONFIG, answers)),
     Row("bert_masked_lm", encoder(BertForMaskedLM, CONFIG, of_tokens(WORDS)), frozen_rounds=True),
     Row("bert_masked_lm, logits", encoder(BertForMaskedLM, CONFIG, token_type_ids=types)),
 ]

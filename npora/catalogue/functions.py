@@ -86,6 +86,39 @@ def attention_with_everything(d: Draw) -> Drawn:
     return call(function, *inputs, mask=mask, scale=0.7, dropout_p=0.3, rng=np.random.default_rng(3))
 
 
+def target_log_probs(d: Draw) -> Drawn:
+    n, v = d.sizes(2)
+    targets = d.rng.integers(0, v, n)
+    targets[1:][d.rng.random(n - 1) < 0.3] = -100
+    return call(F.target_log_probs, d.scaled(n, v), targets=targets)
+
+
+def preferences(d: Draw) -> Drawn:
+    """Log-probabilities of whole answers, in the tens."""
+    (n,) = d.sizes(1)
+    keywords = {"reference_chosen": d.normal(n), "reference_rejected": d.normal(n), "beta": 0.4, "label_smoothing": 0.1}
+    return call(F.dpo_loss, d.scaled(n), d.scaled(n), **keywords)
+
+
+def odds(d: Draw) -> Drawn:
+    (n,) = d.sizes(1)
+    return call(F.odds_ratio_loss, -np.exp(0.5 * d.normal(n)), -np.exp(0.5 * d.normal(n)))
+
+
+def choices(d: Draw) -> Drawn:
+    """More candidates than anchors."""
+    n, more, m = d.sizes(3)
+    return call(F.multiple_negatives_ranking_loss, d.scaled(n, m), d.scaled(n + more, m), scale=3.0)
+
+
+def triplets(d: Draw) -> Drawn:
+    """Some of them are within the margin, and some are not."""
+    n, m = d.sizes(2)
+    anchor, near = d.scaled(n, m), d.scaled(n, m)
+    far = anchor + np.where(np.arange(n) % 3 == 2, 9.0, 0.5)[:, None] * d.scaled(n, m)
+    return call(F.triplet_loss, anchor, near, far, margin=0.7 * d.scale)
+
+
 ROWS = [
     Row("relu", element_wise(F.relu), row_wise=True),
     Row("tanh", element_wise(F.tanh), row_wise=True),
@@ -112,6 +145,13 @@ ROWS = [
     Row("binary_cross_entropy", binary_cross_entropy),
     Row("binary_cross_entropy, certain", certain_truth),
     Row("mse_loss", mse_loss),
+    Row("target_log_probs", target_log_probs),
+    Row("dpo_loss", preferences),
+    Row("odds_ratio_loss", odds),
+    Row("unit", element_wise(F.unit), row_wise=True),
+    Row("cosine_similarity", lambda d: call(F.cosine_similarity, *(d.scaled(*size) for size in [d.sizes(2)] * 2))),
+    Row("multiple_negatives_ranking_loss", choices),
+    Row("triplet_loss", triplets),
     Row("swiglu", swiglu),
     Row("rotary", rotary),
     Row("rotary, in part", part_of_rotary),

@@ -1,7 +1,7 @@
-"""Say what is wrong in a file of examples: each row that finetune could not use, with its line, or else what it could
-not learn from the rows as a whole.
+"""Say what is wrong in a file of examples: each example that finetune could not use, with its line, or else what it
+could not learn from the examples as a whole.
 
-The exit code is 0 where every row is good, and 1 where one is not.
+The exit code is 0 where every example is good, and 1 where one is not.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
+from npora.commands.examples import add_columns, columns, refuse_idle_options
 from npora.commands.labels import count_classes, settled
-from npora.commands.rows import add_columns, columns, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes
 from npora.models.config import PROBLEM_TYPES
 
@@ -37,19 +37,19 @@ def run(options: argparse.Namespace) -> int:
         print(error)
 
     classes = settled(Classes(options.num_labels, problem_type=options.problem_type))
-    rows = task.read(options.file, columns(options, task, {}), classes, told)
-    summary = f"{options.file}: {len(rows):,} rows"
-    if not bad and not len(rows):
+    examples = task.read(options.file, columns(options, task, {}), classes, told)
+    summary = f"{options.file}: {len(examples):,} examples"
+    if not bad and not len(examples):
         bad = 1
         summary += ", and so nothing to learn"
     elif not bad and task.name == "classification" and classes.problem_type != "regression":
         try:
-            count_classes(options.file, rows, classes)
+            count_classes(options.file, examples, classes)
         except ValueError as error:
             told(error)
         if classes.problem_type is None:
-            names = {number: name for name, number in (rows.label2id or {}).items()}
-            counted = sorted(Counter(rows["label"]).items())
+            names = {number: name for name, number in (examples.label2id or {}).items()}
+            counted = sorted(Counter(examples["label"]).items())
             shown = ", ".join(f"{names.get(label, label)}: {count:,}" for label, count in counted[:_MOST_CLASSES])
             summary += f" of {len(counted)} classes ({shown}{', …' if len(counted) > _MOST_CLASSES else ''})"
     print(f"{summary}; {bad:,} faults" if bad else f"{summary}, all good")

@@ -163,12 +163,12 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _train(model: Module, text: Array, **changes: Any) -> None:
-    rows = Dataset({"input_ids": window, "labels": window} for window in _windows(text))
+    examples = Dataset({"input_ids": window, "labels": window} for window in _windows(text))
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, per_device_train_batch_size=BATCH, save_strategy="no", logging_steps=50, **changes
         )
-        Trainer(model, arguments, rows).train()
+        Trainer(model, arguments, examples).train()
 
 
 def _figures(model: PeftModel, held_out: dict[str, Array], before: dict[str, float], sha: str) -> dict[str, Any]:
@@ -188,9 +188,9 @@ def _merged_difference(model: PeftModel, text: Array) -> tuple[float, float]:
     forms W + s B A, and both sides would be one product."""
     some = text[:64].astype(np.int64).reshape(-1, 8)  # [n,t]
     with no_grad():
-        apart = np.concatenate([model(row[None])[0].logits for row in some])
+        apart = np.concatenate([model(ids[None])[0].logits for ids in some])
         model.merge_adapter()
-        merged = np.concatenate([model(row[None])[0].logits for row in some])
+        merged = np.concatenate([model(ids[None])[0].logits for ids in some])
         model.unmerge_adapter()
     return float(np.abs(merged - apart).max()), float(np.abs(apart).max())
 

@@ -25,10 +25,10 @@ from typing import Any
 
 from npora.commands import methods, output
 from npora.commands.encoding import encoded
+from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.labels import learn_classes
 from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
-from npora.commands.rows import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--problem-type", choices=PROBLEM_TYPES, help="classification: regression learns numbers; with multi_label_"
         "classification a label is a list of 0 and 1, or of names, and a text may have several classes (default: one "
         "class each, or regression with --num-labels 1)")  # fmt: skip
-    add("--max-train-rows", type=int, metavar="N", help="train on N rows drawn with the seed 42 (default: all)")
+    add("--max-train-rows", type=int, metavar="N", help="train on N examples drawn with the seed 42 (default: all)")
     lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values())
     add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
         f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods.add_arguments(parser)
     add("--target-modules", nargs="+", metavar="NAME", help="which layers are adapted: names, or all-linear, or one "
         "regular expression for the whole path (default: the family's, as query and value of a BERT)")  # fmt: skip
-    add("--batch-size", type=int, default=16, help="rows a step")
-    add("--eval-batch-size", type=int, default=32, help="rows at once in evaluation")
+    add("--batch-size", type=int, default=16, help="examples a step")
+    add("--eval-batch-size", type=int, default=32, help="examples at once in evaluation")
     add("--gradient-accumulation-steps", type=int, default=1, help="batches a step")
     add("--epochs", type=float, default=3.0, help="passes over the training examples")
     add("--max-steps", type=int, default=-1, help="steps in all; wins over the epochs where it is positive")
@@ -130,10 +130,10 @@ def _train(options: argparse.Namespace, task: Task) -> None:
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     model.print_trainable_parameters()
     before = frozen_sha256(model)
-    args, rows = _arguments(options), encoded(task, chosen, tokenizer, most, options.train)
-    methods.set_length(model.active_peft_config, args.steps(len(rows))[1])
+    args, examples = _arguments(options), encoded(task, chosen, tokenizer, most, options.train)
+    methods.set_length(model.active_peft_config, args.steps(len(examples))[1])
     trainer = Trainer(
-        model, args, rows,
+        model, args, examples,
         None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
     )  # fmt: skip
     if options.find_learning_rate is not None:
@@ -165,7 +165,7 @@ def _saying_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
 def _prepared(
     options: argparse.Namespace, task: Task
 ) -> tuple[PeftModel, Any, Classes | None, Dataset, Dataset | None]:
-    """The model with its adapter and the notes of this run, the tokenizer, the classes, the rows of both files."""
+    """The model with its adapter and the notes of this run, the tokenizer, the classes, the examples of both files."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
         if not os.path.isfile(path):

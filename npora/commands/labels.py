@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from npora.commands.rows import read
+from npora.commands.examples import read
 from npora.commands.tasks import TASKS, Classes, Columns
 from npora.data import Dataset
 
@@ -14,7 +14,7 @@ _SEVERAL = "multi_label_classification"
 
 
 def learn_classes(path: str, columns: Columns, asked: Classes, config: Mapping[str, Any]) -> tuple[Classes, Dataset]:
-    """The classes of a training file, and its rows.
+    """The classes of a training file, and its examples.
 
     asked : what the user says: their number, the problem; the file says the rest
     config : the model's config.json, whose classes keep their numbers where the file's are among them by name
@@ -24,18 +24,18 @@ def learn_classes(path: str, columns: Columns, asked: Classes, config: Mapping[s
     ValueError: as the reader; a file of one class; names in another number than asked for.
     """
     task, asked = TASKS["classification"], settled(asked)
-    rows = read(task, path, columns, asked)
+    examples = read(task, path, columns, asked)
     if asked.problem_type == "regression":
-        return asked, rows
+        return asked, examples
     known = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
-    number = count_classes(path, rows, asked)
-    if rows.label2id is None:
-        return replace(asked, num_labels=number, id2label=known if len(known) == number else None), rows
-    names = list(rows.label2id)
+    number = count_classes(path, examples, asked)
+    if examples.label2id is None:
+        return replace(asked, num_labels=number, id2label=known if len(known) == number else None), examples
+    names = list(examples.label2id)
     if set(names) <= set(known.values()):
         classes = replace(asked, num_labels=len(known), id2label=known)
         return classes, read(task, path, columns, classes)
-    return replace(asked, num_labels=number, id2label=dict(enumerate(names))), rows
+    return replace(asked, num_labels=number, id2label=dict(enumerate(names))), examples
 
 
 def settled(asked: Classes) -> Classes:
@@ -46,16 +46,16 @@ def settled(asked: Classes) -> Classes:
     if asked.num_labels != 1 and asked.problem_type != "regression":
         return asked
     if asked.num_labels not in (None, 1):
-        raise ValueError(f"a regression learns one number a row; --num-labels is {asked.num_labels}")
+        raise ValueError(f"a regression learns one number an example; --num-labels is {asked.num_labels}")
     return Classes(1, problem_type="regression")
 
 
-def count_classes(path: str, rows: Dataset, asked: Classes) -> int:
-    """Return how many classes a file's rows have. Raises ValueError where there is one alone, where a number between
-    theirs is missing, and where names are others in number than asked for."""
-    if rows.label2id is None:
-        return _count(rows, asked, path)
-    names = list(rows.label2id)
+def count_classes(path: str, examples: Dataset, asked: Classes) -> int:
+    """Return how many classes a file's examples have. Raises ValueError where there is one alone, where a number
+    between theirs is missing, and where names are others in number than asked for."""
+    if examples.label2id is None:
+        return _count(examples, asked, path)
+    names = list(examples.label2id)
     if asked.num_labels not in (None, len(names)):
         raise ValueError(f"{path} has {len(names)} classes ({', '.join(names)}), --num-labels {asked.num_labels}")
     if len(names) == 1 and asked.problem_type != _SEVERAL:
@@ -63,22 +63,22 @@ def count_classes(path: str, rows: Dataset, asked: Classes) -> int:
     return len(names)
 
 
-def _count(rows: Dataset, asked: Classes, path: str) -> int:
+def _count(examples: Dataset, asked: Classes, path: str) -> int:
     """How many classes there are where labels are numbers."""
     if asked.problem_type == _SEVERAL:
-        return len(rows[0]["label"])
-    found = sorted(set(rows["label"]))
+        return len(examples[0]["label"])
+    found = sorted(set(examples["label"]))
     number = asked.num_labels or found[-1] + 1
     missing = next((label for label in range(number) if label not in found), None)
     if len(found) == 1:
         raise _single(path, found[0])
     if asked.num_labels is None and missing is not None:
         raise ValueError(
-            f"{path}: labels count from 0, and no row has the label {missing}, though one has {found[-1]}: pass "
+            f"{path}: labels count from 0, and no example has the label {missing}, though one has {found[-1]}: pass "
             f"--num-labels {number} if that is right"
         )
     return int(number)
 
 
 def _single(path: str, label: Any) -> ValueError:
-    return ValueError(f"{path}: every row has the label {label}: there is nothing to tell apart")
+    return ValueError(f"{path}: every example has the label {label}: there is nothing to tell apart")

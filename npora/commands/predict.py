@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from npora.commands import standard_input
+from npora.commands.examples import is_cut, length, say_cut
 from npora.commands.loading import add_model, load
-from npora.commands.rows import is_cut, length, say_cut
-from npora.data.dataset import Row
+from npora.data.dataset import Example
 from npora.machine.heap import keeping_freed_memory
 from npora.nn.functional import softmax
 from npora.nn.module import Array
@@ -48,12 +48,12 @@ def run(options: argparse.Namespace) -> None:
         for sentences in _batches(
             options.sentences or (line.rstrip("\r\n") for line in standard_input.lines()), options.batch_size
         ):
-            encoded: list[Row] = []
+            encoded: list[Example] = []
             for sentence in sentences:
                 done += 1
-                row = _row(sentence, pairs, done)
-                parts = loaded.task.encode(row, loaded.tokenizer, most)
-                cut += is_cut(loaded.task, row, parts, loaded.tokenizer, most)
+                example = _example(sentence, pairs, done)
+                parts = loaded.task.encode(example, loaded.tokenizer, most)
+                cut += is_cut(loaded.task, example, parts, loaded.tokenizer, most)
                 encoded += parts
             for sentence, line in zip(
                 sentences, lines(trainer.predict(encoded).predictions, loaded.config), strict=True
@@ -72,7 +72,7 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _row(sentence: str, pairs: bool, number: int) -> Row:
+def _example(sentence: str, pairs: bool, number: int) -> Example:
     if not pairs:
         return {"text": sentence}
     first, tab, second = sentence.partition("\t")
@@ -82,13 +82,13 @@ def _row(sentence: str, pairs: bool, number: int) -> Row:
 
 
 def lines(logits: Array, config: Any) -> Iterator[str]:
-    """What each row of logits [n,v] says under a model's config."""
+    """What the logits [n,v] of each example say under a model's config."""
     names = [str(i) if name == f"LABEL_{i}" else name for i, name in sorted(config.id2label.items())]
     if config.problem_type == "regression" or config.num_labels == 1:
-        yield from ("\t".join(f"{value:.4f}" for value in row) for row in logits)
+        yield from ("\t".join(f"{value:.4f}" for value in z) for z in logits)
     elif config.problem_type == "multi_label_classification":
-        for row in logits:
-            p = {name: 1 / (1 + math.exp(-z)) for name, z in zip(names, row, strict=True) if z > 0}
+        for example in logits:
+            p = {name: 1 / (1 + math.exp(-z)) for name, z in zip(names, example, strict=True) if z > 0}
             yield ",".join(p) + "\t" + ",".join(f"{value:.4f}" for value in p.values())
     else:
         probabilities, _ = softmax(logits)

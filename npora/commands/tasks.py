@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
-from npora.data.columns import rows_of
-from npora.data.dataset import Row
+from npora.data.columns import examples_of
+from npora.data.dataset import Example
 from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from npora.train import EvalPrediction
@@ -57,7 +57,8 @@ class Classes:
 
 class Task:
     """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
-    among others, understands; length : the most tokens of a row where nobody says it, and the model takes so many"""
+    among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
+    many"""
 
     name: ClassVar[str]
     task_type: ClassVar[str]
@@ -67,16 +68,16 @@ class Task:
     measured: ClassVar[str] = "perplexity"
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
-        """The rows of a file, with the texts and the label."""
+        """The examples of a file, with the texts and the label."""
         raise NotImplementedError
 
-    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
-        """What the model is given for a row: one row, or several where a long text becomes windows."""
-        return self.encode_all([row], tokenizer, length)[0]
+    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        """What the model is given for an example: one example, or several where a long text becomes windows."""
+        return self.encode_all([example], tokenizer, length)[0]
 
-    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
-        """That of each row, in one call of the tokenizer where it takes many."""
-        return [self.encode(row, tokenizer, length) for row in rows]
+    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
+        """That of each example, in one call of the tokenizer where it takes many."""
+        return [self.encode(example, tokenizer, length) for example in examples]
 
     def metrics(self, classes: Classes | None) -> Any:
         """compute_metrics for a Trainer."""
@@ -100,15 +101,15 @@ class Classification(Task):
             label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse,
         )  # fmt: skip
 
-    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
+    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
-        if len(rows) == 1:  # so that an error is of the text, and of no place in a list
-            encoded: list[Row] = [tokenizer(rows[0]["text"], rows[0].get("text_pair"), **options)]
+        if len(examples) == 1:  # so that an error is of the text, and of no place in a list
+            encoded: list[Example] = [tokenizer(examples[0]["text"], examples[0].get("text_pair"), **options)]
         else:
-            pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
-            encoded = rows_of(tokenizer([row["text"] for row in rows], pairs, **options), "a tokenizer")
+            pairs = [example["text_pair"] for example in examples] if "text_pair" in examples[0] else None
+            encoded = examples_of(tokenizer([example["text"] for example in examples], pairs, **options), "a tokenizer")
         encoded = [own if own["input_ids"] else _empty_text(tokenizer) for own in encoded]
-        return [[{**e, "label": r["label"]} if "label" in r else e] for e, r in zip(encoded, rows, strict=True)]
+        return [[{**e, "label": r["label"]} if "label" in r else e] for e, r in zip(encoded, examples, strict=True)]
 
     def metrics(self, classes: Classes | None) -> Any:
         problem = None if classes is None else classes.problem_type
@@ -124,13 +125,13 @@ class CausalLM(Task):
     options = frozenset({"prompt_column", "sample_by"})
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
-        sample_by = columns.sample_by if is_plain(path) else "line"  # other files have rows of their own
+        sample_by = columns.sample_by if is_plain(path) else "line"  # other files have examples of their own
         return read_texts(path, columns.text, columns.prompt, sample_by, refuse)
 
-    def encode(self, row: Row, tokenizer: Tokenizer, length: int | None) -> list[Row]:
-        if "prompt" in row:
-            return [encode_completion(tokenizer, row["prompt"], row["text"], length)]
-        whole = encode_text(tokenizer, row["text"])
+    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        if "prompt" in example:
+            return [encode_completion(tokenizer, example["prompt"], example["text"], length)]
+        whole = encode_text(tokenizer, example["text"])
         return [whole] if length is None else windows(whole, length)
 
 
@@ -142,10 +143,10 @@ class Seq2SeqLM(Task):
     def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
         return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse)
 
-    def encode_all(self, rows: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> list[list[Row]]:
+    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}
-        prompts, texts = ([row[name] for row in rows] for name in ("prompt", "text"))
-        return [[row] for row in rows_of(tokenizer(prompts, text_target=texts, **options), "a tokenizer")]
+        prompts, texts = ([example[name] for example in examples] for name in ("prompt", "text"))
+        return [[example] for example in examples_of(tokenizer(prompts, text_target=texts, **options), "a tokenizer")]
 
 
 def is_plain(path: str) -> bool:
@@ -157,13 +158,13 @@ TASKS: dict[str, Task] = {task.name: task for task in (Classification(), CausalL
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """The share of rows whose likeliest class is theirs."""
+    """The share of examples whose likeliest class is theirs."""
     return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
 
 
 def f1(prediction: EvalPrediction) -> dict[str, float]:
-    """Of classes that do not exclude each other: the share of rows that are given theirs and no other, and the harmonic
-    mean of precision and recall over all rows and classes."""
+    """Of classes that do not exclude each other: the share of examples that are given theirs and no other, and the
+    harmonic mean of precision and recall over all examples and classes."""
     found, true = prediction.predictions > 0, np.asarray(prediction.label_ids) > 0.5
     both, either = int((found & true).sum()), int(found.sum() + true.sum())
     return {"accuracy": float((found == true).all(axis=-1).mean()), "f1": 2 * both / either if either else math.nan}
@@ -178,7 +179,7 @@ def correlation(prediction: EvalPrediction) -> dict[str, float]:
     return {"pearson": float(a @ b) / size if size else math.nan, "rmse": float(np.sqrt(np.mean((found - true) ** 2)))}
 
 
-def _empty_text(tokenizer: Tokenizer) -> Row:
+def _empty_text(tokenizer: Tokenizer) -> Example:
     """A text without words, from a tokenizer that adds nothing to a text: the one token with which texts begin or end.
 
     Raises

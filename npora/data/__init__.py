@@ -1,4 +1,4 @@
-"""Rows, text to ids, and batches."""
+"""Examples, text to ids, and batches."""
 
 from npora.data.auto_tokenizer import AutoTokenizer
 from npora.data.bytes import ByteTokenizer

@@ -70,7 +70,7 @@ def pad_lists(
 
 def as_array(lists: Any) -> Any:
     """int64 [b,t], or [b] of numbers; floats stay floats. Raises ValueError for lists of different lengths."""
-    if len({np.shape(row) and len(row) for row in lists}) > 1:
+    if len({np.shape(example) and len(example) for example in lists}) > 1:
         raise ValueError("texts of different lengths make no array: pass padding=True")
     array = np.array(lists)
     return array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array

@@ -1,4 +1,4 @@
-"""Collators under transformers' names: callables that Trainer takes as data_collator, rows to a batch of arrays.
+"""Collators under transformers' names: callables that Trainer takes as data_collator, examples to a batch of arrays.
 
 Trainer pads by itself, so that a script needs none of these; they are for scripts that have one.
 """
@@ -14,11 +14,12 @@ from npora.data.collate import IGNORED, LABELS, collate
 from npora.nn.module import Array
 from npora.nn.readable import Readable
 
-Rows = Sequence[Mapping[str, Any]]
+Examples = Sequence[Mapping[str, Any]]
 
 
 class DataCollatorWithPadding(Readable):
-    """Pads a batch to its longest row, or with padding="max_length" to max_length, with the tokenizer's pad_token_id.
+    """Pads a batch to its longest example, or with padding="max_length" to max_length, with the tokenizer's
+    pad_token_id.
 
     pad_to_multiple_of : lengths are rounded up to a multiple. Padding costs nothing here: models pack the real tokens
     return_tensors : "np"
@@ -46,8 +47,8 @@ class DataCollatorWithPadding(Readable):
 
     also: tuple[str, ...] = ()  # what the model takes besides: labels beside a decoder's tokens have their own length
 
-    def __call__(self, features: Rows) -> dict[str, Array]:
-        names = {key for row in features for key in row if key not in LABELS}
+    def __call__(self, features: Examples) -> dict[str, Array]:
+        names = {key for example in features for key in example if key not in LABELS}
         pad = self.tokenizer.pad_token_id or 0
         batch = collate(features, {*names, *self.also, "attention_mask", "labels"}, pad)
         longest = max(batch["input_ids"].shape[1], self.length or 0)
@@ -65,11 +66,11 @@ class DataCollatorForTokenClassification(DataCollatorWithPadding):
 
 
 class DataCollatorForLanguageModeling(DataCollatorWithPadding):
-    """Rows of ids become their own labels, −100 at padding: what a causal language model learns.
+    """Examples of ids become their own labels, −100 at padding: what a causal language model learns.
 
     Raises
     ------
-    ValueError: mlm=True, which draws masks: mask the rows of the dataset, and give them labels.
+    ValueError: mlm=True, which draws masks: mask the examples of the dataset, and give them labels.
     """
 
     def __init__(
@@ -77,13 +78,13 @@ class DataCollatorForLanguageModeling(DataCollatorWithPadding):
     ) -> None:
         if mlm:
             raise ValueError(
-                "mlm=True, the default, is not supported: mask the dataset's rows and give them labels, −100 where no "
-                "token is masked; for a causal model pass mlm=False"
+                "mlm=True, the default, is not supported: mask the dataset's examples and give them labels, −100 where "
+                "no token is masked; for a causal model pass mlm=False"
             )
         super().__init__(tokenizer, pad_to_multiple_of=pad_to_multiple_of, return_tensors=return_tensors)
 
-    def __call__(self, features: Rows) -> dict[str, Array]:
-        batch = super().__call__([{k: v for k, v in row.items() if k not in LABELS} for row in features])
+    def __call__(self, features: Examples) -> dict[str, Array]:
+        batch = super().__call__([{k: v for k, v in example.items() if k not in LABELS} for example in features])
         batch["labels"] = np.where(batch["attention_mask"] != 0, batch["input_ids"], IGNORED)
         return batch
 
@@ -108,9 +109,9 @@ class DataCollatorForSeq2Seq(DataCollatorWithPadding):
         super().__init__(tokenizer, padding, max_length, pad_to_multiple_of, return_tensors)
 
 
-def default_data_collator(features: Rows) -> dict[str, Array]:
-    """The batch of all the columns of the rows, padded with 0."""
-    names = {key for row in features for key in row if key not in LABELS}
+def default_data_collator(features: Examples) -> dict[str, Array]:
+    """The batch of all the columns of the examples, padded with 0."""
+    names = {key for example in features for key in example if key not in LABELS}
     return collate(features, {*names, "labels"})
 
 

@@ -1,4 +1,5 @@
-"""Rows that are made when they are asked for: of columns that take little memory, or by a function of other rows."""
+"""Examples that are made when they are asked for: of columns that take little memory, or by a function of other
+examples."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ import numpy as np
 
 from npora.nn.module import Array
 
-Row = dict[str, Any]
+Example = dict[str, Any]
 Transform = Callable[[dict[str, list[Any]]], Mapping[str, Sequence[Any]]]
 
-_AT_ONCE = 256  # rows that are made together where all are gone through
+_AT_ONCE = 256  # examples that are made together where all are gone through
 
 
 class Strings(Sequence[str]):
@@ -43,46 +44,46 @@ class Strings(Sequence[str]):
         return self._bytes[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass")
 
 
-class LazyRows(Sequence[Row]):
-    """Rows by their numbers. Subclasses make several at once."""
+class LazyExamples(Sequence[Example]):
+    """Examples by their numbers. Subclasses make several at once."""
 
     @cached_property
     def names(self) -> list[str]:
-        """What a row holds, as the first one tells, which is made for that."""
+        """What an example holds, as the first one tells, which is made for that."""
         return list(self[0]) if len(self) else []
 
     def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} does not say how many rows it has")
+        raise NotImplementedError(f"{type(self).__name__} does not say how many examples it has")
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
-        """The rows of these numbers: what PyTorch's loaders and Hugging Face's datasets have under this name."""
-        raise NotImplementedError(f"{type(self).__name__} makes no rows")
+    def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
+        """The examples of these numbers: what PyTorch's loaders and Hugging Face's datasets have under this name."""
+        raise NotImplementedError(f"{type(self).__name__} makes no examples")
 
     def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self]
+        return [example.get(name) for example in self]
 
-    def take(self, numbers: Iterable[int]) -> LazyRows:
-        """These rows, in this order, of which none is made."""
+    def take(self, numbers: Iterable[int]) -> LazyExamples:
+        """These examples, in this order, of which none is made."""
         raise NotImplementedError(f"{type(self).__name__} makes no selection")
 
     @overload
-    def __getitem__(self, index: int) -> Row: ...
+    def __getitem__(self, index: int) -> Example: ...
     @overload
-    def __getitem__(self, index: slice) -> LazyRows: ...
+    def __getitem__(self, index: slice) -> LazyExamples: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.take(range(*index.indices(len(self))))
         if not -len(self) <= index < len(self):
-            raise IndexError(f"there is no row {index}; there are {len(self)}")
+            raise IndexError(f"there is no example {index}; there are {len(self)}")
         return self.__getitems__([int(index) % len(self)])[0]
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Example]:
         for start in range(0, len(self), _AT_ONCE):
             yield from self.__getitems__(range(start, min(start + _AT_ONCE, len(self))))
 
 
-class Columns(LazyRows):
-    """The rows of columns of one length, in the order of `order`, or in theirs."""
+class Columns(LazyExamples):
+    """The examples of columns of one length, in the order of `order`, or in theirs."""
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], order: Array | None = None) -> None:
         self.columns, self._order = dict(columns), order
@@ -94,7 +95,7 @@ class Columns(LazyRows):
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ())) if self._order is None else len(self._order)
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
+    def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
         places = numbers if self._order is None else self._order[list(numbers)].tolist()
         return [{name: column[place] for name, column in self.columns.items()} for place in places]
 
@@ -106,43 +107,48 @@ class Columns(LazyRows):
         chosen = np.asarray(numbers if isinstance(numbers, Sequence | np.ndarray) else list(numbers), dtype=np.int64)
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
         if chosen.size and not (0 <= chosen.min() and chosen.max() < len(self)):
-            raise IndexError(f"there are {len(self)} rows, and none beyond")
+            raise IndexError(f"there are {len(self)} examples, and none beyond")
         return Columns(self.columns, chosen if self._order is None else self._order[chosen])
 
 
-class Transformed(LazyRows):
-    """What a function makes of a batch of rows, {name: values} → {name: values}, each time that they are asked for."""
+class Transformed(LazyExamples):
+    """What a function makes of a batch of examples, {name: values} → {name: values}, each time that they are asked
+    for."""
 
-    def __init__(self, rows: Sequence[Row], function: Transform, names: Sequence[str]) -> None:
-        self.rows, self.function, self.given = rows, function, list(names)
+    def __init__(self, examples: Sequence[Example], function: Transform, names: Sequence[str]) -> None:
+        self.examples, self.function, self.given = examples, function, list(names)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[Row]:
-        rows = rows_at(self.rows, numbers)
-        made = self.function({name: [row.get(name) for row in rows] for name in self.given})
+    def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
+        examples = examples_at(self.examples, numbers)
+        made = self.function({name: [example.get(name) for example in examples] for name in self.given})
         if not isinstance(made, Mapping):
             raise TypeError(f"the function of with_transform must return a dict of columns; got {type(made).__name__}")
-        return rows_of(made, "the function of with_transform", len(rows))
+        return examples_of(made, "the function of with_transform", len(examples))
 
     def take(self, numbers: Iterable[int]) -> Transformed:
-        kept = self.rows.take(numbers) if isinstance(self.rows, LazyRows) else [self.rows[int(i)] for i in numbers]
+        kept = (
+            self.examples.take(numbers)
+            if isinstance(self.examples, LazyExamples)
+            else [self.examples[int(i)] for i in numbers]
+        )
         return Transformed(kept, self.function, self.given)
 
 
-def rows_at(data: Any, numbers: Sequence[int]) -> list[Any]:
-    """The rows of these numbers, at once where the data can give several."""
+def examples_at(data: Any, numbers: Sequence[int]) -> list[Any]:
+    """The examples of these numbers, at once where the data can give several."""
     if hasattr(data, "__getitems__"):
         return list(data.__getitems__(list(numbers)))
     return [data[number] for number in numbers]
 
 
-def rows_of(columns: Mapping[str, Sequence[Any]], what: str, number: int | None = None) -> list[Row]:
-    """The rows of columns. Raises ValueError where these are not of one length, or not of `number` rows."""
+def examples_of(columns: Mapping[str, Sequence[Any]], what: str, number: int | None = None) -> list[Example]:
+    """The examples of columns. Raises ValueError where these are not of one length, or not of `number` examples."""
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{what} needs columns of one length; got {lengths}")
     if number is not None and set(lengths.values()) - {number}:
-        raise ValueError(f"{what} must return a value for each of {number} rows; got {lengths}")
+        raise ValueError(f"{what} must return a value for each of {number} examples; got {lengths}")
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -79,29 +79,29 @@ def encode_completion(
 
 def encode_completions(
     tokenizer: Tokenizer,
-    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[Mapping[str, Any]],
     max_length: int | None = None,
     eos_token_id: Ends = None,
 ) -> tuple[Dataset, int]:
-    """encode_completion of each row's `prompt` and `text`, and how many of the rows max_length cut."""
+    """encode_completion of each example's `prompt` and `text`, and how many of the examples max_length cut."""
     encoded, cut = [], 0
-    for row in rows:
-        whole = encode_completion(tokenizer, row["prompt"], row["text"], None, eos_token_id)
+    for example in examples:
+        whole = encode_completion(tokenizer, example["prompt"], example["text"], None, eos_token_id)
         if max_length is not None and len(whole["input_ids"]) > max_length:
-            whole = encode_completion(tokenizer, row["prompt"], row["text"], max_length, eos_token_id)
+            whole = encode_completion(tokenizer, example["prompt"], example["text"], max_length, eos_token_id)
             cut += 1
-        encoded.append({**row, **whole})
+        encoded.append({**example, **whole})
     return Dataset(encoded), cut
 
 
-def windows(row: Mapping[str, Sequence[int]], max_length: int) -> list[dict[str, list[int]]]:
-    """An encoded text as rows of at most max_length tokens, of which each label is learnt once.
+def windows(example: Mapping[str, Sequence[int]], max_length: int) -> list[dict[str, list[int]]]:
+    """An encoded text as examples of at most max_length tokens, of which each label is learnt once.
 
     A window begins with the last token of the one before it, without its label: a model predicts each token from those
-    before it, and so the first of the others too. The labels of the windows that are not −100 are those of the row, in
-    order.
+    before it, and so the first of the others too. The labels of the windows that are not −100 are those of the example,
+    in order.
 
-    row : `input_ids` and `labels`, as of encode_text
+    example : `input_ids` and `labels`, as of encode_text
 
     Raises
     ------
@@ -109,7 +109,7 @@ def windows(row: Mapping[str, Sequence[int]], max_length: int) -> list[dict[str,
     """
     if max_length < 2:
         raise ValueError(f"max_length must be at least 2, for a token and the one before it; got {max_length}")
-    ids, labels = list(row["input_ids"]), list(row["labels"])
+    ids, labels = list(example["input_ids"]), list(example["labels"])
     number = 1 + max(0, -(-(len(ids) - max_length) // (max_length - 1)))
     return [window(ids, labels, max_length, i) for i in range(number)]
 

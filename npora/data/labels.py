@@ -55,7 +55,7 @@ class Labels:
 
     def faults(self) -> Iterator[str]:
         """All that numbers() would refuse: each such label, the first of its places, and how many more there are."""
-        rows, left = Counter(self._places), list(enumerate(self._given))
+        examples, left = Counter(self._places), list(enumerate(self._given))
         while True:
             try:
                 self._numbered([given for _, given in left])
@@ -63,7 +63,11 @@ class Labels:
             except ValueError as error:
                 said = str(error)
             place = next((place for place, (_, where) in left if said.startswith(f"{where}: ")), None)
-            yield said if place is None or rows[place] < 2 else f"{said}; and so in {rows[place] - 1:,} more rows"
+            yield (
+                said
+                if place is None or examples[place] < 2
+                else f"{said}; and so in {examples[place] - 1:,} more examples"
+            )
             if place is None:
                 return
             left = [item for item in left if item[0] != place]

@@ -8,14 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from npora.data.columns import Columns, Strings
-from npora.data.dataset import Dataset, Row
+from npora.data.dataset import Dataset, Example
 from npora.data.labels import Labels
 from npora.data.lines import Path, lines
-from npora.data.tables import csv_rows, json_lines, json_rows, tsv_rows
+from npora.data.tables import csv_examples, json_examples, json_lines, tsv_examples
 from npora.data.texts import has_surrogates
 from npora.files.refusal import Refuse, raise_it, shortened
 
-_FORMATS = {".tsv": tsv_rows, ".csv": csv_rows, ".jsonl": json_lines, ".ndjson": json_lines, ".json": json_rows}
+_FORMATS = {
+    ".tsv": tsv_examples,
+    ".csv": csv_examples,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_examples,
+}
 _SAMPLES = ("line", "paragraph", "document")
 
 
@@ -29,22 +35,22 @@ def read_tsv(path: Path, columns: Sequence[str] = ()) -> Dataset:
     FileNotFoundError; ValueError: a missing column, a line with more or fewer values than the first, text that is not
     UTF-8, each with its line.
     """
-    return Dataset(row for _, row in tsv_rows(path, columns))
+    return Dataset(example for _, example in tsv_examples(path, columns))
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> Dataset:
     """A file of comma-separated values with quotes; the first line names the columns. Otherwise as read_tsv."""
-    return Dataset(row for _, row in csv_rows(path, columns))
+    return Dataset(example for _, example in csv_examples(path, columns))
 
 
 def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Dataset:
     """One JSON object a line; empty lines are skipped. Raises as read_tsv, and for a key that stands twice."""
-    return Dataset(row for _, row in json_lines(path, columns))
+    return Dataset(example for _, example in json_lines(path, columns))
 
 
 def read_json(path: Path, columns: Sequence[str] = ()) -> Dataset:
     """A JSON array of objects, an object whose `data` is one, or objects one after another. Raises as read_jsonl."""
-    return Dataset(row for _, row in json_rows(path, columns))
+    return Dataset(example for _, example in json_examples(path, columns))
 
 
 def read_examples(
@@ -58,7 +64,7 @@ def read_examples(
     problem_type: str | None = None,
     refuse: Refuse = raise_it,
 ) -> Dataset:
-    """Rows of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
+    """Examples of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
 
     A file whose name ends in .gz besides is unpacked. A text may be empty; a value that is no string is an error.
 
@@ -68,8 +74,8 @@ def read_examples(
         are numbered in sorted order, and the dataset has the mapping as its `label2id`
     problem_type : "regression" for labels that are numbers, "multi_label_classification" for JSON lists of 0 and 1, one
         for each class, or of names; both become floats
-    refuse : is given the error of each row that cannot be used, and of each label; where it returns, the rows that it
-        was told of are left out, and labels that are not all good are None
+    refuse : is given the error of each example that cannot be used, and of each label; where it returns, the examples
+        that it was told of are left out, and labels that are not all good are None
 
     Raises
     ------
@@ -78,16 +84,18 @@ def read_examples(
     columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
     labels = Labels(num_labels, label2id, problem_type)
     found: dict[str, Any] = {name: Strings() for name in columns}
-    for where, row in _rows(path, [*columns.values()] + ([] if label_column is None else [label_column]), refuse):
+    for where, example in _examples(
+        path, [*columns.values()] + ([] if label_column is None else [label_column]), refuse
+    ):
         try:
-            texts = [_text(row, column, where) for column in columns.values()]
+            texts = [_text(example, column, where) for column in columns.values()]
         except ValueError as error:
             refuse(error)
             continue
         for column, text in zip(found.values(), texts, strict=True):
             column.append(text)
         if label_column is not None:
-            labels.add(row[label_column], where)
+            labels.add(example[label_column], where)
     if label_column is not None:
         try:
             found["label"] = labels.numbers()
@@ -107,7 +115,7 @@ def read_texts(
     sample_by: str = "line",
     refuse: Refuse = raise_it,
 ) -> Dataset:
-    """Rows of `text`, and of `prompt` where its column is named, from a .tsv, .csv, .json, .jsonl or .txt file.
+    """Examples of `text`, and of `prompt` where its column is named, from a .tsv, .csv, .json, .jsonl or .txt file.
 
     A .txt file has no columns. By default each of its lines is a text, without those that are empty, as
     `datasets.load_dataset("text")` has it; text_column is not looked at.
@@ -128,24 +136,26 @@ def read_texts(
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    return _texts(_columns(_rows(path, [*columns.values()], refuse), columns, refuse), columns)
+    return _texts(_columns(_examples(path, [*columns.values()], refuse), columns, refuse), columns)
 
 
-def _columns(rows: Iterable[tuple[str, Row]], columns: Mapping[str, str], refuse: Refuse) -> Iterator[dict[str, str]]:
-    for where, row in rows:
+def _columns(
+    examples: Iterable[tuple[str, Example]], columns: Mapping[str, str], refuse: Refuse
+) -> Iterator[dict[str, str]]:
+    for where, example in examples:
         try:
-            texts = {name: _text(row, column, where) for name, column in columns.items()}
+            texts = {name: _text(example, column, where) for name, column in columns.items()}
         except ValueError as error:
             refuse(error)
             continue
         yield texts
 
 
-def _texts(rows: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",)) -> Dataset:
+def _texts(examples: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",)) -> Dataset:
     found = {name: Strings() for name in names}
-    for row in rows:
+    for example in examples:
         for name, column in found.items():
-            column.append(row[name])
+            column.append(example[name])
     return Dataset(Columns(found))
 
 
@@ -154,8 +164,8 @@ def _suffix(path: Path) -> str:
     return os.path.splitext(name.removesuffix(".gz"))[1]
 
 
-def _rows(path: Path, columns: Sequence[str], refuse: Refuse) -> Iterator[tuple[str, Row]]:
-    """The rows of a file and where they stand, read as the ending of its name says."""
+def _examples(path: Path, columns: Sequence[str], refuse: Refuse) -> Iterator[tuple[str, Example]]:
+    """The examples of a file and where they stand, read as the ending of its name says."""
     if _suffix(path) not in _FORMATS:
         raise ValueError(
             f"{os.fspath(path)}: a file of examples ends in .tsv, .csv, .json or .jsonl (or .gz after that)"
@@ -163,8 +173,8 @@ def _rows(path: Path, columns: Sequence[str], refuse: Refuse) -> Iterator[tuple[
     return _FORMATS[_suffix(path)](path, columns, refuse)
 
 
-def _text(row: Row, column: str, where: str) -> str:
-    value = row[column]
+def _text(example: Example, column: str, where: str) -> str:
+    value = example[column]
     if not isinstance(value, str):
         raise ValueError(f"{where}: {column} must be a string; got {shortened(value)}")
     if has_surrogates(value):

@@ -1,4 +1,4 @@
-"""Rows from files that name their columns: each row with where it stands."""
+"""Examples from files that name their columns: each example with where it stands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from npora.data.dataset import Row
+from npora.data.dataset import Example
 from npora.data.lines import Path, lines
 from npora.files.json import STRICT
 from npora.files.refusal import Refuse, raise_it, shortened
@@ -18,39 +18,39 @@ _DECODER = json.JSONDecoder(**STRICT)
 _SPACE = " \t\r\n"
 
 
-def tsv_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
+def tsv_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """Tab-separated values; quotes mean nothing."""
     whole = ((number, line) for number, line in lines(path, refuse) if line.strip(" \r\n"))
     values = ((number, line.rstrip("\r\n").split("\t")) for number, line in whole)
     return _named(os.fspath(path), values, columns, refuse)
 
 
-def csv_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
+def csv_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """Comma-separated values, with quotes around those that have commas, quotes or line ends."""
     return _named(os.fspath(path), _csv_values(path, refuse), columns, refuse)
 
 
-def json_lines(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
+def json_lines(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """A JSON object a line."""
     for number, line in lines(path, refuse):
         if line.strip():
             where = f"{os.fspath(path)}, line {number}"
             try:
-                row = _object(line.strip(_SPACE), columns, where)
+                example = _object(line.strip(_SPACE), columns, where)
             except ValueError as error:
                 refuse(error)
                 continue
-            yield where, row
+            yield where, example
 
 
-def _object(line: str, columns: Sequence[str], where: str) -> Row:
+def _object(line: str, columns: Sequence[str], where: str) -> Example:
     value, end = _parsed(line, 0, where)
     if rest := line[end:].strip():
         raise ValueError(f"{where}: not JSON: there is more behind the object: {shortened(rest)}")
     return _checked(value, columns, where, ": a file with an array is named .json" if isinstance(value, list) else "")
 
 
-def json_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Row]]:
+def json_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """A JSON array of objects, an object that has one as its `data`, or objects one after another."""
     name = os.fspath(path)
     text = "".join(line for _, line in lines(path))
@@ -64,11 +64,11 @@ def json_rows(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it
         objects = list(_several(text, start + 1, name, "]"))
     for where, value in objects:
         try:
-            row = _checked(value, columns, where)
+            example = _checked(value, columns, where)
         except ValueError as error:
             refuse(error)
             continue
-        yield where, row
+        yield where, example
 
 
 def _several(text: str, at: int, name: str, close: str) -> Iterator[tuple[str, Any]]:
@@ -110,7 +110,7 @@ def _parsed(text: str, at: int, where: str) -> tuple[Any, int]:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _checked(value: Any, columns: Sequence[str], where: str, hint: str = "") -> Row:
+def _checked(value: Any, columns: Sequence[str], where: str, hint: str = "") -> Example:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: a JSON object was expected, not {type(value).__name__}{hint}")
     _check_columns(list(value), columns, where)
@@ -118,7 +118,7 @@ def _checked(value: Any, columns: Sequence[str], where: str, hint: str = "") -> 
 
 
 def _csv_values(path: Path, refuse: Refuse) -> Iterator[tuple[int, list[str]]]:
-    """The values of each row, and the line on which it begins."""
+    """The values of each example, and the line on which it begins."""
     limit = csv.field_size_limit(_FIELD)
     reader = csv.reader((line for _, line in lines(path, refuse)), strict=True)
     begins = 1
@@ -145,11 +145,11 @@ def _of_a_csv(name: str, begins: int, line: int, error: csv.Error) -> ValueError
 
 
 def _named(
-    name: str, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str], refuse: Refuse
-) -> Iterator[tuple[str, Row]]:
-    first, header = next(rows, (1, []))
+    name: str, examples: Iterator[tuple[int, list[str]]], columns: Sequence[str], refuse: Refuse
+) -> Iterator[tuple[str, Example]]:
+    first, header = next(examples, (1, []))
     _check_columns(header, columns, f"{name}, line {first}", " (the first line names the columns)")
-    for number, values in rows:
+    for number, values in examples:
         if len(values) == 1 and len(header) != 1 and not values[0].strip():
             continue
         if len(values) != len(header):

@@ -248,15 +248,19 @@ class Tokenizer(Vocabulary):
 
         Raises
         ------
-        ValueError: no input_ids; the rows differ in their keys; as a call.
+        ValueError: no input_ids; the examples differ in their keys; as a call.
         """
         _check_tensors(return_tensors)
-        rows = encoded_inputs
-        if not rows:
+        examples = encoded_inputs
+        if not examples:
             raise ValueError("pad takes what calls of the tokenizer gave; got nothing")
-        if not isinstance(rows, Mapping) and any(row.keys() != rows[0].keys() for row in rows):
-            raise ValueError("the rows to pad must have the same keys")
-        values = dict(rows) if isinstance(rows, Mapping) else {key: [row[key] for row in rows] for key in rows[0]}
+        if not isinstance(examples, Mapping) and any(example.keys() != examples[0].keys() for example in examples):
+            raise ValueError("the examples to pad must have the same keys")
+        values = (
+            dict(examples)
+            if isinstance(examples, Mapping)
+            else {key: [example[key] for example in examples] for key in examples[0]}
+        )
         if "input_ids" not in values:
             raise ValueError(f"pad takes what a call of the tokenizer gives, with input_ids; got {', '.join(values)}")
         one = len(values["input_ids"]) > 0 and np.ndim(values["input_ids"][0]) == 0

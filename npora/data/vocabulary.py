@@ -35,7 +35,7 @@ class Vocabulary(Roles):
 
         Raises
         ------
-        ValueError: several rows, or ids below 0, such as the −100 of labels that are not to be learnt.
+        ValueError: several examples, or ids below 0, such as the −100 of labels that are not to be learnt.
         """
         ids = np.atleast_1d(np.asarray(token_ids))
         if ids.ndim > 1 or (ids.size and ids.dtype.kind not in "iu"):
@@ -59,7 +59,7 @@ class Vocabulary(Roles):
         return self.unk_token_id if number is None else number
 
     def convert_ids_to_tokens(self, ids: Any) -> Any:
-        """The token of an id, or a list of a row's; None for an id that no token has."""
+        """The token of an id, or a list of an example's; None for an id that no token has."""
         if np.ndim(ids) == 0:
             return self.backend.id_to_token(int(ids))
         return [self.convert_ids_to_tokens(number) for number in ids]

@@ -9,6 +9,7 @@ from npora.models.auto import (
     FAMILIES,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -18,7 +19,8 @@ from npora.models.auto import (
 from npora.models.differences import DifferenceWarning
 
 __all__ = [
-    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
+    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "DifferenceWarning",
 ]  # fmt: skip
 

@@ -114,6 +114,10 @@ class AutoModelForTokenClassification(AutoModel):
     classes: ClassVar = Classes("TokenClassification")
 
 
+class AutoModelForQuestionAnswering(AutoModel):
+    classes: ClassVar = Classes("QuestionAnswering")
+
+
 class AutoModelForMaskedLM(AutoModel):
     classes: ClassVar = Classes("MaskedLM")
 

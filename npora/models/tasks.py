@@ -56,6 +56,7 @@ class Headed(PretrainedModel):
     inputs: ClassVar[tuple[str, ...]]  # the arrays, by name, that forward takes: the body's, and labels
     body_options: ClassVar[dict[str, Any]] = {}  # what it is made with
     options: ClassVar[tuple[str, ...]] = ()  # of its task
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)  # columns of a data set that are its labels, side by side
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

@@ -100,7 +100,7 @@ class TrainingArguments(Readable):
     train_sampling_strategy : "random", or "sequential" for the order of the dataset
     dataloader_drop_last : leave out an epoch's last batch where it is smaller than the others
     remove_unused_columns : a data_collator is given what the model takes; False: all columns
-    seed : of the order of the rows and of dropout; data_seed, where it is given, of the order alone
+    seed : of the order of the examples and of dropout; data_seed, where it is given, of the order alone
 
     `evaluation_strategy`, `warmup_ratio` and `activation_checkpointing` are taken under these names too. The other
     names that transformers has, all of which are in foreign.py, are taken where they ask for what npora does anyway, or
@@ -295,17 +295,17 @@ class TrainingArguments(Readable):
         greater = not name.endswith("loss") if self.greater_is_better is None else self.greater_is_better
         return name if name.startswith("eval_") else f"eval_{name}", greater
 
-    def steps(self, rows: int) -> tuple[int, int]:
-        """How many steps an epoch of so many rows has, and how many all the training has."""
-        batches = math.ceil(self.rows_of_an_epoch(rows) / self.per_device_train_batch_size)
+    def steps(self, examples: int) -> tuple[int, int]:
+        """How many steps an epoch of so many examples has, and how many all the training has."""
+        batches = math.ceil(self.examples_of_an_epoch(examples) / self.per_device_train_batch_size)
         per_epoch = math.ceil(batches / self.gradient_accumulation_steps)
         return per_epoch, self.max_steps if self.max_steps > 0 else math.ceil(self.num_train_epochs * per_epoch)
 
     def num_warmup_steps(self, steps: int) -> int:
         return math.ceil(self.warmup_steps * steps) if self.warmup_steps < 1 else int(self.warmup_steps)
 
-    def rows_of_an_epoch(self, rows: int) -> int:
-        return rows - rows % self.per_device_train_batch_size if self.dataloader_drop_last else rows
+    def examples_of_an_epoch(self, examples: int) -> int:
+        return examples - examples % self.per_device_train_batch_size if self.dataloader_drop_last else examples
 
     def every(self, name: str, steps: int) -> int:
         """eval_steps, save_steps or logging_steps as a number of steps, where all the training has `steps`."""

@@ -1,4 +1,4 @@
-"""Rows of a dataset as the arrays that a model's forward takes."""
+"""Examples of a dataset as the arrays that a model's forward takes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from npora.data.collate import LABELS, collate
-from npora.data.columns import rows_at
+from npora.data.columns import examples_at
 from npora.nn import Module
 from npora.nn.module import Array
 
 Batch = dict[str, Array]
-Row = Mapping[str, Any]
+Example = Mapping[str, Any]
 Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 
 class Batches:
-    """Makes batches for one model: by `collate`, or by a collator of the user's, a function of a list of rows.
+    """Makes batches for one model: by `collate`, or by a collator of the user's, a function of a list of examples.
 
     Ids are padded with the config's pad_token_id, else the tokenizer's, else 0: models pack by the attention mask, and
     some look for that token besides.
@@ -30,6 +30,7 @@ class Batches:
     def __init__(self, model: Module, tokenizer: Any, collator: Collator | None, remove_unused_columns: bool) -> None:
         inner = base_of(model)
         self.names = set(inputs_of(inner))
+        self.label_names: tuple[str, ...] = getattr(inner, "label_names", LABELS[:1])
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -41,31 +42,41 @@ class Batches:
                 return int(number)
         return 0
 
-    def of(self, rows: list[Row], numbers: Sequence[int], labelled: bool = True) -> Batch:
-        """The batch of these rows, which have these numbers in their dataset; without labels where none are asked for,
-        unless a decoder reads them.
+    def of(self, examples: list[Example], numbers: Sequence[int], labelled: bool = True) -> Batch:
+        """The batch of these examples, which have these numbers in their dataset; without labels where none are asked
+        for, unless a decoder reads them.
 
         Raises
         ------
-        ValueError: as collate; a row without a token.  TypeError: a collator that returns no dict.
+        ValueError: as collate; an example without a token.  TypeError: a collator that returns no dict.
         """
+        examples = [self._with_labels(example) for example in examples]
         if self.collator is None:
             names = self.names if labelled or "decoder_input_ids" in self.names else self.names - {"labels"}
-            batch = collate(rows, names, self.pad_token_id(), numbers)
+            batch = collate(examples, names, self.pad_token_id(), numbers)
         else:
-            batch = self._collated(rows)
+            batch = self._collated(examples)
         mask = batch.get("attention_mask")
         if mask is not None and mask.ndim == 2 and (empty := np.flatnonzero(~mask.any(axis=1))).size:
             where = numbers[empty[0]] if len(mask) == len(numbers) else f"{empty[0]} of a batch"
-            raise ValueError(f"row {where} has no token, or its attention_mask is all zeros: leave such rows out")
+            raise ValueError(
+                f"example {where} has no token, or its attention_mask is all zeros: leave such examples out"
+            )
         return batch
 
-    def _collated(self, rows: list[Row]) -> Batch:
+    def _with_labels(self, example: Example) -> Example:
+        """The example, with its labels as one column where the task has them in several."""
+        if len(self.label_names) == 1 or not isinstance(example, Mapping) or "labels" in example:
+            return example
+        labels = [example.get(name) for name in self.label_names]
+        return example if None in labels else {**example, "labels": labels}
+
+    def _collated(self, examples: list[Example]) -> Batch:
         assert self.collator is not None
         if not self.all_columns:
             wanted = {*self.names, *LABELS}
-            rows = [{k: v for k, v in row.items() if k in wanted and v is not None} for row in rows]
-        found = self.collator(rows)
+            examples = [{k: v for k, v in example.items() if k in wanted and v is not None} for example in examples]
+        found = self.collator(examples)
         if not isinstance(found, Mapping):
             raise TypeError(f"a data_collator must return a dict of arrays; got {type(found).__name__}")
         labels = next((found[key] for key in LABELS if found.get(key) is not None), None)
@@ -74,18 +85,18 @@ class Batches:
             arrays["labels"] = labels
         return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
 
-    def stream(self, data: Iterable[Row], size: int, labelled: bool = True) -> Iterator[Batch]:
-        """The rows of a dataset, or of whatever gives rows, in order, `size` at a time."""
+    def stream(self, data: Iterable[Example], size: int, labelled: bool = True) -> Iterator[Batch]:
+        """The examples of a dataset, or of whatever gives examples, in order, `size` at a time."""
         start = 0
         for chunk in _chunks(data, size):
             yield self.of(chunk, range(start, start + len(chunk)), labelled)
             start += len(chunk)
 
-    def refuse_unlabelled(self, row: Row) -> None:
-        """Raise ValueError: training needs labels, which these rows or this model's forward do not have."""
+    def refuse_unlabelled(self, example: Example) -> None:
+        """Raise ValueError: training needs labels, which these examples or this model's forward do not have."""
         if "labels" not in self.names:
             raise ValueError("this model's forward takes no labels, and has no loss: take an AutoModelFor… with a head")
-        raise ValueError(f"training needs labels; a row of this dataset has: {', '.join(row)}")
+        raise ValueError(f"training needs labels; an example of this dataset has: {', '.join(example)}")
 
 
 def base_of(model: Module) -> Any:
@@ -102,13 +113,14 @@ def inputs_of(model: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def naming_rows(numbers: Sequence[int]) -> Iterator[None]:
-    """Within this block a ValueError, which counts rows within a batch or a part of it, says which rows these are."""
+def naming_examples(numbers: Sequence[int]) -> Iterator[None]:
+    """Within this block a ValueError, which counts examples within a batch or a part of it, says which examples these
+    are."""
     try:
         yield
     except ValueError as error:
         shown = ", ".join(str(number) for number in numbers[:16]) + (", …" if len(numbers) > 16 else "")
-        raise ValueError(f"{error} (in a batch of the dataset's rows {shown})") from error
+        raise ValueError(f"{error} (in a batch of the dataset's examples {shown})") from error
 
 
 def number_of_tokens(batch: Batch) -> int:
@@ -117,26 +129,26 @@ def number_of_tokens(batch: Batch) -> int:
 
 
 def check_dataset(data: Any, name: str) -> Any:
-    """The data itself. Raises ValueError or TypeError where it is no sequence of rows, or an empty one."""
+    """The data itself. Raises ValueError or TypeError where it is no sequence of examples, or an empty one."""
     if data is None:
         raise ValueError(f"there is no {name}: pass one to Trainer")
     if isinstance(data, Mapping):
         keys = ", ".join(map(str, data))
-        raise TypeError(f"{name} is a dict of {keys}: pass a sequence of rows, which of several is data['train']")
+        raise TypeError(f"{name} is a dict of {keys}: pass a sequence of examples, which of several is data['train']")
     if hasattr(data, "iloc"):
-        raise TypeError(f"{name} is a table of pandas: pass its rows, table.to_dict('records')")
+        raise TypeError(f"{name} is a table of pandas: pass its examples, table.to_dict('records')")
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise TypeError(f"{name} must be a sequence of rows, with a length; got {type(data).__name__}")
+        raise TypeError(f"{name} must be a sequence of examples, with a length; got {type(data).__name__}")
     if len(data) == 0:
         raise ValueError(f"{name} is empty")
     return data
 
 
-def _chunks(data: Any, size: int) -> Iterator[list[Row]]:
+def _chunks(data: Any, size: int) -> Iterator[list[Example]]:
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):  # one that has no __iter__ may know no IndexError
         for start in range(0, len(data), size):
-            yield rows_at(data, range(start, min(start + size, len(data))))
+            yield examples_at(data, range(start, min(start + size, len(data))))
         return
-    rows = iter(data)
-    while chunk := list(itertools.islice(rows, size)):
+    examples = iter(data)
+    while chunk := list(itertools.islice(examples, size)):
         yield chunk

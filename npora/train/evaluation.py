@@ -14,11 +14,11 @@ from npora.nn import Module
 from npora.nn.evaluating import evaluating
 from npora.nn.module import Array
 from npora.nn.readable import named_tuple
-from npora.train.batches import Batch, naming_rows
+from npora.train.batches import Batch, naming_examples
 from npora.train.micro_batches import infer
 from npora.train.writing import Writer
 
-NO_LABELS = "no row has labels: name their column labels, label or label_ids"
+NO_LABELS = "no example has labels: name their column labels, label or label_ids"
 
 
 class EvalPrediction(NamedTuple):
@@ -63,31 +63,33 @@ def measure(
     keep_logits: bool = True,
     write: Writer | None = None,
 ) -> tuple[PredictionOutput, float]:
-    """The logits of every row, in order; with labels the mean loss and the metrics. And how many labels that mean is
-    over: with none it is nan, and why_no_loss() tells the cause.
+    """The logits of every example, in order; with labels the mean loss and the metrics. And how many labels that mean
+    is over: with none it is nan, and why_no_loss() tells the cause.
 
-    Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
+    Where examples are sequences of several lengths, predictions are padded with zeros and label_ids with −100.
     preprocess(logits, labels) is kept in the place of a batch's logits, and write(batch), where there is one.
 
     Raises
     ------
     ValueError: labels in some batches and not in others.  TypeError: metrics that are no dict.
     """
-    start, loss_sum, items, rows = time.perf_counter(), 0.0, 0.0, 0
+    start, loss_sum, items, examples = time.perf_counter(), 0.0, 0.0, 0
     logits: list[Array] = []
     labels: list[Array] = []
     count = 0
     with keeping_freed_memory(), evaluating(model):
         for batch in batches:
             count += 1
-            if rows and ("labels" in batch) != bool(labels):
-                raise ValueError(f"some rows have labels, and others do not: from row {rows} on it is the other way")
-            numbers = range(rows, rows + len(batch["input_ids"]))
-            with naming_rows(numbers):
+            if examples and ("labels" in batch) != bool(labels):
+                raise ValueError(
+                    f"some examples have labels, and others do not: from example {examples} on it is the other way"
+                )
+            numbers = range(examples, examples + len(batch["input_ids"]))
+            with naming_examples(numbers):
                 if write is None or "labels" in batch:  # a decoder that writes reads what it wrote
                     found = infer(model, batch, keep_logits and write is None)
                 kept = found.logits if write is None else write(batch)
-            rows = numbers.stop
+            examples = numbers.stop
             if kept is not None:
                 logits.append(kept if preprocess is None else np.asarray(preprocess(kept, batch.get("labels"))))
             if "labels" in batch:
@@ -109,7 +111,7 @@ def measure(
                 raise TypeError(f"compute_metrics must return a dict of names and numbers; got {kind}")
             metrics.update({k: v.tolist() if hasattr(v, "tolist") else v for k, v in computed.items()})
     seconds = time.perf_counter() - start
-    metrics.update(runtime=seconds, samples_per_second=rows / seconds, steps_per_second=count / seconds)
+    metrics.update(runtime=seconds, samples_per_second=examples / seconds, steps_per_second=count / seconds)
     return PredictionOutput(predictions, label_ids, metrics), items
 
 

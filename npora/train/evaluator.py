@@ -11,7 +11,7 @@ from typing import Any
 from npora.nn import Module
 from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
-from npora.train.batches import Batches, Row, check_dataset
+from npora.train.batches import Batches, Example, check_dataset
 from npora.train.evaluation import NO_LABELS, Metrics, PredictionOutput, measure, prefixed, stream_logits, why_no_loss
 from npora.train.handler import CallbackHandler
 from npora.train.loaders import Loader
@@ -30,9 +30,9 @@ class Evaluator:
     state: TrainerState
     callback_handler: CallbackHandler
     is_in_train: bool
-    eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None
+    eval_dataset: Sequence[Example] | Mapping[str, Sequence[Example]] | None
     compute_metrics: Metrics | None
-    train_dataset: Sequence[Row] | None
+    train_dataset: Sequence[Example] | None
     _compute_loss: Loss | None
     _objective: Module | None
     _batches: Batches
@@ -40,7 +40,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None = None,
+        eval_dataset: Sequence[Example] | Mapping[str, Sequence[Example]] | None = None,
         metric_key_prefix: str = "eval",
         **gen_kwargs: Any,
     ) -> dict[str, Any]:
@@ -51,7 +51,9 @@ class Evaluator:
         """
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(data, Mapping):
-            found = [self.evaluate(rows, f"{metric_key_prefix}_{name}", **gen_kwargs) for name, rows in data.items()]
+            found = [
+                self.evaluate(examples, f"{metric_key_prefix}_{name}", **gen_kwargs) for name, examples in data.items()
+            ]
             return {name: value for metrics in found for name, value in metrics.items()}
         # Without metrics nobody reads the logits, which are large where the classes are a vocabulary.
         keep = self.compute_metrics is not None and not self.args.prediction_loss_only
@@ -68,24 +70,24 @@ class Evaluator:
         return metrics
 
     def _refuse_a_vain_evaluation(self) -> None:
-        """Raise now what evaluate() would raise after an epoch, as far as the first rows tell."""
+        """Raise now what evaluate() would raise after an epoch, as far as the first examples tell."""
         if self.args.eval_strategy != "no" or self.args.eval_on_start:
             writer(self.model, self.args, {}, self._batches.pad_token_id())
             several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {"": self.eval_dataset}
             for data in several.values():
-                rows = check_dataset(data, "eval_dataset")
-                batch = next(self._batches.stream(rows, self.args.per_device_eval_batch_size))
+                examples = check_dataset(data, "eval_dataset")
+                batch = next(self._batches.stream(examples, self.args.per_device_eval_batch_size))
                 if "labels" not in batch:
                     raise ValueError(f"eval_dataset: there is nothing to evaluate: {NO_LABELS}")
 
     def predict(
-        self, test_dataset: Sequence[Row], metric_key_prefix: str = "test", **gen_kwargs: Any
+        self, test_dataset: Sequence[Example], metric_key_prefix: str = "test", **gen_kwargs: Any
     ) -> PredictionOutput:
-        """The logits of every row, in order; with labels the mean loss and the metrics too. With predict_with_generate
-        the tokens that the model writes, by gen_kwargs.
+        """The logits of every example, in order; with labels the mean loss and the metrics too. With
+        predict_with_generate the tokens that the model writes, by gen_kwargs.
 
-        Where rows are sequences of several lengths, predictions are padded with zeros and label_ids with −100; tokens
-        with the pad token.
+        Where examples are sequences of several lengths, predictions are padded with zeros and label_ids with −100;
+        tokens with the pad token.
         """
         with self._closing():
             data = check_dataset(test_dataset, "test_dataset")
@@ -96,16 +98,16 @@ class Evaluator:
             self._tell("on_predict", metrics=prediction.metrics)
         return prediction
 
-    def predict_batches(self, rows: Iterable[Row]) -> Iterator[Array]:
-        """The logits of per_device_eval_batch_size rows at a time, in order, as soon as they are computed.
+    def predict_batches(self, examples: Iterable[Example]) -> Iterator[Array]:
+        """The logits of per_device_eval_batch_size examples at a time, in order, as soon as they are computed.
 
-        rows : a dataset, or anything that gives rows, which is read a batch ahead of what is printed and no further.
-            Labels are not looked at
+        examples : a dataset, or anything that gives examples, which is read a batch ahead of what is printed and no
+            further. Labels are not looked at
         """
-        return stream_logits(self.model, self._batches.stream(rows, self.args.per_device_eval_batch_size, False))
+        return stream_logits(self.model, self._batches.stream(examples, self.args.per_device_eval_batch_size, False))
 
     def _measure(
-        self, data: Sequence[Row], unit: str, keep_logits: bool, gen_kwargs: Mapping[str, Any]
+        self, data: Sequence[Example], unit: str, keep_logits: bool, gen_kwargs: Mapping[str, Any]
     ) -> tuple[PredictionOutput, float]:
         loader = Loader(self._batches, data, self.args.per_device_eval_batch_size, unit)
         self.callback_handler.given["eval_dataloader"] = loader

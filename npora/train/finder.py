@@ -88,7 +88,7 @@ def learning_rate_finder(
     num_training: int = 100,
     early_stop_threshold: float | None = 4.0,
 ) -> RangeTest:
-    """Take num_training steps on the trainer's rows whose rate grows by a constant factor from min_lr to max_lr.
+    """Take num_training steps on the trainer's examples whose rate grows by a constant factor from min_lr to max_lr.
 
     The optimiser, batches and loss are those of trainer.args; afterwards the model has the values that it had, and
     nothing is written. An optimiser of `optimizers` is not used: its groups would all get one rate.
@@ -136,5 +136,5 @@ def learning_rate_finder(
             parameter.data = values
         model.zero_grad()
     if not found.lr:
-        raise ValueError("no label counts in any of the rows: there is no loss")
+        raise ValueError("no label counts in any of the examples: there is no loss")
     return found

@@ -88,7 +88,7 @@ class FiniteCallback(TrainerCallback):
             model.save_pretrained(path)
             saved = f"; the adapter before it is saved in {path}"
         raise NotFinite(
-            f"step {step}: {wrong}: lower the learning rate, or look at this step's rows{saved}", step, loss
+            f"step {step}: {wrong}: lower the learning rate, or look at this step's examples{saved}", step, loss
         )
 
     def on_close(

@@ -41,7 +41,7 @@ _SAME = Foreign()
 _ONE_PROCESS = "training runs in one process"
 _CPU = "npora computes on the CPU"
 _TORCH = "there is no torch here to make faster"
-_LOADER = "rows are read as they are needed, by the process that trains"
+_LOADER = "examples are read as they are needed, by the process that trains"
 _PRECISION = "npora trains in float32: leave it out"
 _LOG = "npora writes log.jsonl in output_dir, and reports to no service but by a TrainerCallback of yours"
 _UPLOAD = "npora uploads nothing: call save_pretrained, and upload the folder with `hf upload`"
@@ -72,7 +72,7 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
      _no_effect(_TORCH)),
     ("gradient_checkpointing_kwargs activation_checkpointing_kwargs", _no_effect("there is one way to recompute", {})),
     ("auto_find_batch_size", _no_effect("a batch is cut into pieces of tokens_at_once already", False)),
-    ("group_by_length", _no_effect("padding costs nothing here: rows are shuffled whatever their length", False)),
+    ("group_by_length", _no_effect("padding costs nothing here: examples are shuffled whatever their length", False)),
     ("dataloader_num_workers", _no_effect(_LOADER, 0)),
     ("dataloader_persistent_workers", _no_effect(_LOADER, False)),
     ("dataloader_prefetch_factor dataloader_multiprocessing_context", _no_effect(_LOADER)),
@@ -87,7 +87,7 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
     ("skip_memory_metrics", _no_effect("npora.train.measure.peak_memory() tells the memory", True)),
     ("save_only_model", _no_effect("a checkpoint always holds what it takes to resume", False)),
     ("enable_jit_checkpoint", _no_effect("SIGTERM saves a checkpoint without it", False)),
-    ("ignore_data_skip", _no_effect("a resumed run goes on with the rows that are next", False)),
+    ("ignore_data_skip", _no_effect("a resumed run goes on with the examples that are next", False)),
     ("past_index", _no_effect("no model here has such an output", -1)),
     ("use_legacy_prediction_loop", _no_effect("there is one loop", False)),
     ("save_safetensors", _refused("files are safetensors, and nothing is ever pickled: leave it out", True)),
@@ -99,12 +99,12 @@ ARGUMENTS: Mapping[str, Foreign] = _names(
     ("adafactor", _refused("AdamW and SGD are the optimisers of training: use optim='adamw_torch'", False)),
     ("optim_target_modules", _refused("adam_beta1, adam_beta2, adam_epsilon and weight_decay set the optimiser")),
     ("generation_config", _refused("pass generation_max_length, generation_num_beams, or keywords to evaluate()")),
-    ("sortish_sampler", _no_effect("padding costs nothing here: rows are shuffled whatever their length", False)),
+    ("sortish_sampler", _no_effect("padding costs nothing here: examples are shuffled whatever their length", False)),
     ("neftune_noise_alpha", _refused("no noise is added to embeddings here: leave it out", 0)),
     ("batch_eval_metrics include_inputs_for_metrics",
      _refused("compute_metrics is called once, with predictions and label_ids: leave it out", False)),
     ("include_for_metrics", _refused("compute_metrics is given predictions and label_ids: leave it out", [])),
-    ("eval_do_concat_batches", _refused("compute_metrics is given the rows of all batches as one array", True)),
+    ("eval_do_concat_batches", _refused("compute_metrics is given the examples of all batches as one array", True)),
     ("label_names", _refused("labels are read from the column labels, label or label_ids: rename yours",
                              ["labels"], ["label"], ["label_ids"])),
     ("per_gpu_train_batch_size per_gpu_eval_batch_size",

@@ -13,7 +13,7 @@ from npora.lora.files import digest
 from npora.nn.module import Module
 from npora.optim import Optimizer
 from npora.train.arguments import PLATEAU, TrainingArguments
-from npora.train.batches import Row, base_of
+from npora.train.batches import Example, base_of
 from npora.train.plain import plain
 from npora.train.state import trainable
 
@@ -39,7 +39,7 @@ _ROWS = 256  # that are looked at
 def identity(
     model: Module,
     args: TrainingArguments,
-    data: Sequence[Row],
+    data: Sequence[Example],
     optimizer: Optimizer | None = None,
     rates: Sequence[float] = (),
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def identity(
     found: dict[str, Any] = plain({
         "arguments": given, "adapter": _without_idle(adapter),
         "model": {**_without_idle(fields), "trained in": ", ".join(dtypes)},
-        "data": {"rows": len(data), "sha256": _digest(data)}, "base_sha256": base_sha256(model),
+        "data": {"examples": len(data), "sha256": _digest(data)}, "base_sha256": base_sha256(model),
     })  # fmt: skip
     return found
 
@@ -74,10 +74,10 @@ def refuse_another(path: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]
             if one != other:
                 wrong.append(f"with {key}={one!r}, this one has {other!r}")
     one, other = theirs["data"], mine["data"]
-    if one["rows"] != other["rows"]:
-        wrong.append(f"with rows={one['rows']!r}, this one has {other['rows']!r}")
+    if one["examples"] != other["examples"]:
+        wrong.append(f"with examples={one['examples']!r}, this one has {other['examples']!r}")
     elif one["sha256"] != other["sha256"] and None not in (one["sha256"], other["sha256"]):
-        wrong.append("on other training data: there are as many rows, and they are not the same")
+        wrong.append("on other training data: there are as many examples, and they are not the same")
     if theirs["base_sha256"] != mine["base_sha256"]:
         wrong.append(
             f"on another base model: the SHA-256 of its weights was {theirs['base_sha256']}, this base's is "
@@ -100,25 +100,28 @@ def _without_idle(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in _IDLE}
 
 
-def _digest(data: Sequence[Row]) -> str | None:
-    """The SHA-256 of some rows, spread over all; None where a row is not the same when it is asked for again."""
+def _digest(data: Sequence[Example]) -> str | None:
+    """The SHA-256 of some examples, spread over all; None where an example is not the same when it is asked for
+    again."""
     number, sha = min(len(data), _ROWS), hashlib.sha256()
     for i in range(number):
         text = _text(data[i * len(data) // number])
         if i == 0 and text != _text(data[0]):
-            logger.warning("the rows of train_dataset are others each time: a resumed run cannot be told from another")
+            logger.warning(
+                "the examples of train_dataset are others each time: a resumed run cannot be told from another"
+            )
             return None
         sha.update(text)
     return sha.hexdigest()
 
 
-def _text(row: Any) -> bytes:
-    """A row in bytes; a collator may take rows of any kind."""
-    value = dict(row) if isinstance(row, Mapping) else row
+def _text(example: Any) -> bytes:
+    """An example in bytes; a collator may take examples of any kind."""
+    value = dict(example) if isinstance(example, Mapping) else example
     try:
         return json.dumps(value, sort_keys=True, default=_said).encode() + b"\n"
     except (TypeError, ValueError):  # keys that cannot be sorted, or a thing that holds itself
-        return type(row).__qualname__.encode() + b"\n"
+        return type(example).__qualname__.encode() + b"\n"
 
 
 def _said(value: Any) -> Any:

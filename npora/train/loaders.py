@@ -1,4 +1,4 @@
-"""Which rows come when: the batches of a dataset, in order or in the order of an epoch."""
+"""Which examples come when: the batches of a dataset, in order or in the order of an epoch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from npora.data.columns import rows_at
+from npora.data.columns import examples_at
 from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
-from npora.train.batches import Batch, Batches, Row
+from npora.train.batches import Batch, Batches, Example
 
 
 class Loader:
     """The batches of a dataset, in its order.    unit : what one of them is, "evaluation batch" """
 
-    def __init__(self, batches: Batches, data: Sequence[Row], size: int, unit: str) -> None:
+    def __init__(self, batches: Batches, data: Sequence[Example], size: int, unit: str) -> None:
         self._batches, self._data, self.batch_size, self.unit = batches, data, size, unit
 
     def __len__(self) -> int:
@@ -32,7 +32,7 @@ class TrainLoader:
     Iterated over, it gives those of the epoch that was asked for last.
     """
 
-    def __init__(self, batches: Batches, data: Sequence[Row], args: TrainingArguments) -> None:
+    def __init__(self, batches: Batches, data: Sequence[Example], args: TrainingArguments) -> None:
         self._batches, self._data, self._args = batches, data, args
         self.batch_size, self.epoch = args.per_device_train_batch_size, 0
         self._order, self._order_of = np.zeros(0, dtype=np.int64), -1
@@ -43,13 +43,13 @@ class TrainLoader:
         return self._args.steps(len(self._data))[0]
 
     def __len__(self) -> int:
-        return math.ceil(self._args.rows_of_an_epoch(len(self._data)) / self.batch_size)
+        return math.ceil(self._args.examples_of_an_epoch(len(self._data)) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         return (batch for _, batch in self.batches(self.epoch, 0, len(self)))
 
     def step(self, epoch: int, number: int) -> Iterator[tuple[list[int], Batch]]:
-        """The gradient_accumulation_steps batches of a step, each with the numbers of its rows."""
+        """The gradient_accumulation_steps batches of a step, each with the numbers of its examples."""
         each = self._args.gradient_accumulation_steps
         return self.batches(epoch, number * each, min((number + 1) * each, len(self)))
 
@@ -59,15 +59,15 @@ class TrainLoader:
             self._order, self._order_of = order(self._args, len(self._data), epoch), epoch
         for start in range(first * self.batch_size, stop * self.batch_size, self.batch_size):
             numbers = [int(i) for i in self._order[start : start + self.batch_size]]
-            batch = self._batches.of(rows_at(self._data, numbers), numbers)
+            batch = self._batches.of(examples_at(self._data, numbers), numbers)
             if "labels" not in batch:
                 self._batches.refuse_unlabelled(self._data[numbers[0]])
             yield numbers, batch
 
 
-def order(args: TrainingArguments, rows: int, epoch: int) -> Array:
-    """The numbers of an epoch's rows."""
+def order(args: TrainingArguments, examples: int, epoch: int) -> Array:
+    """The numbers of an epoch's examples."""
     if args.train_sampling_strategy == "sequential":
-        return np.arange(args.rows_of_an_epoch(rows))
+        return np.arange(args.examples_of_an_epoch(examples))
     seed = args.seed if args.data_seed is None else args.data_seed
-    return np.random.default_rng([seed, 0, epoch]).permutation(rows)[: args.rows_of_an_epoch(rows)]
+    return np.random.default_rng([seed, 0, epoch]).permutation(examples)[: args.examples_of_an_epoch(examples)]

@@ -17,8 +17,8 @@ class LogHistory(Readable, MutableSequence[Entry]):
     """A list of dicts, as transformers' log_history, but that each is made anew when it is asked for: to change one,
     put another in its place.
 
-    Entries of numbers alone, as nearly all are, are kept as rows of floats, 40 bytes for a step, under their names and
-    kinds; any other is kept as it is.
+    Entries of numbers alone, as nearly all are, are kept as examples of floats, 40 bytes for a step, under their names
+    and kinds; any other is kept as it is.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:

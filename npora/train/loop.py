@@ -22,7 +22,7 @@ from npora.nn import Module
 from npora.nn.module import Parameter
 from npora.optim import Optimizer, clip_grad_norm
 from npora.train.arguments import TrainingArguments
-from npora.train.batches import Batch, naming_rows, number_of_tokens
+from npora.train.batches import Batch, naming_examples, number_of_tokens
 from npora.train.checks import check_reached
 from npora.train.handler import CallbackHandler
 from npora.train.loaders import TrainLoader
@@ -66,10 +66,13 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
     """(Σ ℓ) / N with the adapter's penalty, N and the number of tokens. Its gradient is then the parameters' grad."""
     rng = step_rng(run.args, run.state)
     loss, items, tokens = 0.0, 0.0, 0
-    for i, (rows, batch) in enumerate(batches):
+    for i, (examples, batch) in enumerate(batches):
         if i:
             run.tell("on_substep_end")
-        with np.errstate(over="ignore", invalid="ignore"), naming_rows(rows):  # an overflow shows in the loss or norm
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            naming_examples(examples),
+        ):  # an overflow shows in the loss or norm
             losses, labels = accumulate_gradients(run.model, batch, rng, run.args.tokens_at_once)
         loss, items, tokens = loss + losses, items + labels, tokens + number_of_tokens(batch)
     for parameter in run.parameters:

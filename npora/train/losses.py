@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from npora.data.collate import IGNORED, LABELS
-from npora.data.columns import rows_at
+from npora.data.columns import examples_at
 from npora.models.encoder_decoder import up_to_the_last
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.tasks import ForCausalLM, LanguageModel
@@ -24,7 +24,7 @@ from npora.train.arguments import TrainingArguments
 from npora.train.batches import base_of
 
 Loss = Callable[..., Any]
-_AT_ONCE = 256  # rows that are asked for together
+_AT_ONCE = 256  # examples that are asked for together
 
 
 def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | None, data: Any) -> Module:
@@ -49,8 +49,10 @@ def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | 
                 "give a number for each of its vocabulary"
             )
         starts = range(0, len(data), _AT_ONCE)
-        rows = (row for i in starts for row in rows_at(data, range(i, min(i + _AT_ONCE, len(data)))))
-        found = [next((row[name] for name in LABELS if row.get(name) is not None), None) for row in rows]
+        examples = (example for i in starts for example in examples_at(data, range(i, min(i + _AT_ONCE, len(data)))))
+        found = [
+            next((example[name] for name in LABELS if example.get(name) is not None), None) for example in examples
+        ]
         labels = [label for label in found if label is not None]
         weights = balanced_weights(labels, int(base.config.num_labels))
     return WithLoss(model, ClassificationLoss(args.label_smoothing_factor, weights, isinstance(base, ForCausalLM)))
@@ -110,11 +112,11 @@ class ClassificationLoss:
 
         ℓ = Σₙ w_{yₙ} ℓₙ / Σₙ w_{yₙ},    ℓₙ = −Σ_v ((1 − ε) [v = yₙ] + ε/V) log pₙ_v
 
-    Without weights it is transformers' LabelSmoother, and without ε torch's cross_entropy(weight=w). Rows of a class
-    are taken together, so that ℓ is a mean of means: with N_c rows of it and ℓ_c their mean,
+    Without weights it is transformers' LabelSmoother, and without ε torch's cross_entropy(weight=w). Examples of a
+    class are taken together, so that ℓ is a mean of means: with N_c examples of it and ℓ_c their mean,
 
         ℓ = Σ_c w_c N_c ℓ_c / W,  W = Σ_c w_c N_c      (1)
-        dz = w_c N_c / W · dℓ_c's, in the rows of c    (2)
+        dz = w_c N_c / W · dℓ_c's, in the examples of c    (2)
 
     shifted : whether the logits of a token are for the one after it
     """
@@ -143,24 +145,24 @@ class ClassificationLoss:
             labels = following
         z, targets = logits.reshape(-1, classes), labels.reshape(-1)
         check_targets(z, targets, IGNORED)
-        parts = [np.flatnonzero(targets != IGNORED)] if self.weights is None else _rows_of_classes(targets)
-        weights = [1.0 if self.weights is None else self.weights[targets[rows[0]]] for rows in parts]
-        found = [cross_entropy(z[rows], targets[rows], label_smoothing=self.epsilon) for rows in parts]
-        counts = [weight * len(rows) for weight, rows in zip(weights, parts, strict=True)]
+        parts = [np.flatnonzero(targets != IGNORED)] if self.weights is None else _labels_of_classes(targets)
+        weights = [1.0 if self.weights is None else self.weights[targets[examples[0]]] for examples in parts]
+        found = [cross_entropy(z[examples], targets[examples], label_smoothing=self.epsilon) for examples in parts]
+        counts = [weight * len(examples) for weight, examples in zip(weights, parts, strict=True)]
         total = sum(counts)  # W
         share = [count / (total or 1.0) for count in counts]
 
         def backward(dloss: Any = 1.0) -> Array:
             dz = np.zeros_like(z)
-            for rows, part, (_, back) in zip(parts, share, found, strict=True):
-                dz[rows] = back(dloss * part)  # (2)
+            for examples, part, (_, back) in zip(parts, share, found, strict=True):
+                dz[examples] = back(dloss * part)  # (2)
             return np.reshape(dz, logits.shape)
 
         loss = sum((part * value for part, (value, _) in zip(share, found, strict=True)), np.zeros((), z.dtype))  # (1)
         return loss, backward, total
 
 
-def _rows_of_classes(targets: Array) -> list[Array]:
+def _labels_of_classes(targets: Array) -> list[Array]:
     return [np.flatnonzero(targets == label) for label in np.unique(targets) if label != IGNORED]
 
 

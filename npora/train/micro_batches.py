@@ -1,6 +1,6 @@
 """A batch in pieces, some at a time: less memory, and no core waits for another.
 
-A gradient is a sum over rows, so a batch may be cut anywhere between them. Cut into micro-batches of some hundred
+A gradient is a sum over examples, so a batch may be cut anywhere between them. Cut into micro-batches of some hundred
 tokens it keeps the activations of those alone that are being worked on. And where each core has a micro-batch of its
 own, one does matrix products while another does what NumPy does on a single thread.
 
@@ -39,7 +39,7 @@ def accumulate_gradients(
     """Add the gradient of the *sum* of the labels' losses to the parameters' grad; returns (that sum, their number).
 
     model : forward takes the batch's arrays by name, and returns (output, backward), where output.loss is a mean over
-        output.num_items labels, each of them of one row. Its backward runs under backward_once()
+        output.num_items labels, each of them of one example. Its backward runs under backward_once()
     batch : arrays whose first axis is the batch's. One whose arrays differ there is not cut
     tokens_at_once : of input_ids in a micro-batch, about; 0 never cuts
 
@@ -148,23 +148,23 @@ def _joined(parts: Sequence[Array]) -> Array | None:
 
 
 def cut(batch: Mapping[str, Any], tokens_at_once: int) -> Iterator[dict[str, Any]]:
-    """The rows in order: in pieces of about so many tokens, the first and the last of half as many; or whole."""
-    lengths = _tokens_of_rows(batch)
+    """The examples in order: in pieces of about so many tokens, the first and the last of half as many; or whole."""
+    lengths = _tokens_of_examples(batch)
     total = int(lengths.sum())
     if not tokens_at_once or total <= tokens_at_once:
         yield dict(batch)
         return
     number = 2 * math.ceil(total / (2 * tokens_at_once))  # even, so that of two threads each has as much to do
-    middle = lengths.cumsum() - lengths / 2  # a row is in the piece in which its middle lies
+    middle = lengths.cumsum() - lengths / 2  # an example is in the piece in which its middle lies
     piece = (middle * number / total + 0.5).astype(np.int64)  # half a piece on: 0 and `number` are the halves
-    for i in np.unique(piece):  # a long row leaves a piece beside it empty
-        rows = np.flatnonzero(piece == i)
-        part = slice(rows[0], rows[-1] + 1)
+    for i in np.unique(piece):  # a long example leaves a piece beside it empty
+        examples = np.flatnonzero(piece == i)
+        part = slice(examples[0], examples[-1] + 1)
         yield {name: None if array is None else array[part] for name, array in batch.items()}
 
 
-def _tokens_of_rows(batch: Mapping[str, Any]) -> Array:
-    """How many tokens each row has; nothing where the batch cannot be cut into rows."""
+def _tokens_of_examples(batch: Mapping[str, Any]) -> Array:
+    """How many tokens each example has; nothing where the batch cannot be cut into examples."""
     nothing = np.zeros(0)
     if any(array is not None and not np.ndim(array) for array in batch.values()):
         return nothing

@@ -35,8 +35,8 @@ class Step(NamedTuple):
 
 @dataclass
 class TrainerState(Readable):
-    """How far a training is. Dropout and the order of the rows follow from the seed, the epoch and the step alone, so
-    there is no generator's state to keep."""
+    """How far a training is. Dropout and the order of the examples follow from the seed, the epoch and the step alone,
+    so there is no generator's state to keep."""
 
     global_step: int = 0
     max_steps: int = 0
@@ -74,9 +74,9 @@ class TrainerState(Readable):
         """The number of the step that is next, where every epoch has all of its steps."""
         return self.global_step + self.steps_left_out
 
-    def follow(self, args: TrainingArguments, rows: int) -> None:
-        """Set what follows from the arguments, for a dataset of so many rows."""
-        steps, self.max_steps = args.steps(rows)
+    def follow(self, args: TrainingArguments, examples: int) -> None:
+        """Set what follows from the arguments, for a dataset of so many examples."""
+        steps, self.max_steps = args.steps(examples)
         self.logging_steps, self.eval_steps, self.save_steps = (
             args.every(name, self.max_steps) for name in ("logging_steps", "eval_steps", "save_steps")
         )

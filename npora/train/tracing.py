@@ -38,10 +38,10 @@ def first_not_finite(
         for numbers, batch in batches:
             at = 0
             for piece, own in pieces(batch, rng, tokens_at_once):
-                rows, at = numbers[at : at + len(_first(piece))], at + len(_first(piece))
+                examples, at = numbers[at : at + len(_first(piece))], at + len(_first(piece))
                 if found := _of_a_piece(model, piece, own):
-                    shown = ", ".join(map(str, rows[:16])) + (", …" if len(rows) > 16 else "")
-                    return f"{found} (with the dataset's rows {shown})"
+                    shown = ", ".join(map(str, examples[:16])) + (", …" if len(examples) > 16 else "")
+                    return f"{found} (with the dataset's examples {shown})"
         if any(not is_finite(parameter.grad) for parameter in parameters):
             return "the sum of the gradients of its micro-batches, each of which is finite"
         bad = [name for name, gradient in zip(named, before, strict=True) if not is_finite(gradient)]

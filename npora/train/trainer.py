@@ -18,7 +18,7 @@ from npora.nn.readable import Readable, named_tuple
 from npora.optim import Optimizer
 from npora.optim.schedule import Factor
 from npora.train.arguments import PLATEAU, TrainingArguments
-from npora.train.batches import Batches, Collator, Row, check_dataset
+from npora.train.batches import Batches, Collator, Example, check_dataset
 from npora.train.best import BestModelCallback
 from npora.train.callbacks import TrainerCallback, TrainerControl
 from npora.train.checkpoints import load_checkpoint, refuse_changed_base, save_checkpoint
@@ -72,14 +72,14 @@ class Trainer(Evaluator, Methods, Readable):
 
     model : a Module whose forward takes arrays by name (those of its `inputs`, or of the signature where it has none)
         and `rng` for dropout, and returns (output, backward); with labels, output.loss is a mean over output.num_items
-        labels, each of one row. model_init() makes one, where none is passed
+        labels, each of one example. model_init() makes one, where none is passed
     train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too);
         eval_dataset may be a dict of several by name
     processing_class : the tokenizer, also taken as `tokenizer`: its pad_token_id pads where the config has none, and
         save_model saves it along
     compute_metrics : EvalPrediction → {name: number}
     preprocess_logits_for_metrics : (logits, labels) → what is kept of a batch's logits for it
-    data_collator : rows → a dict of arrays, in place of npora's own padding
+    data_collator : examples → a dict of arrays, in place of npora's own padding
     callbacks : a list of TrainerCallbacks, classes or instances, which hear of each event (see callbacks.py)
     compute_loss_func : (outputs, labels, num_items_in_batch) → (loss, backward) in place of the model's loss: a sum
         over labels divided by num_items_in_batch, how many of them count, and dℓ → dlogits (see losses.py)
@@ -99,8 +99,8 @@ class Trainer(Evaluator, Methods, Readable):
         self,
         model: Module | None = None,
         args: TrainingArguments | None = None,
-        train_dataset: Sequence[Row] | None = None,
-        eval_dataset: Sequence[Row] | Mapping[str, Sequence[Row]] | None = None,
+        train_dataset: Sequence[Example] | None = None,
+        eval_dataset: Sequence[Example] | Mapping[str, Sequence[Example]] | None = None,
         processing_class: Any = None,
         compute_metrics: Metrics | None = None,
         *,
@@ -162,7 +162,7 @@ class Trainer(Evaluator, Methods, Readable):
         check_trainable(model)
         self._refuse_a_vain_evaluation()
         if args.steps(len(data))[0] == 0:
-            raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} rows: the batch is larger")
+            raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} examples: the batch is larger")
         with ExitStack() as stack:
             stack.enter_context(locked(args.output_dir))
             for callback in self.callback_handler.callbacks:
@@ -193,7 +193,7 @@ class Trainer(Evaluator, Methods, Readable):
             self._tell("on_train_end")
         return TrainOutput(state.global_step, mean, metrics)
 
-    def _prepared(self, data: Sequence[Row], resume: Any) -> tuple[Run, str | None]:
+    def _prepared(self, data: Sequence[Example], resume: Any) -> tuple[Run, str | None]:
         """What a training is made of, and the path of the checkpoint that it goes on from."""
         args, model = self.args, self.model
         loader, total = TrainLoader(self._batches, data, args), args.steps(len(data))[1]

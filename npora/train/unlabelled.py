@@ -10,7 +10,7 @@ from npora.train.state import Step
 
 logger = logging.getLogger("npora")
 
-_WHY = "no label of its rows counts: all are −100, or have no token before them"
+_WHY = "no label of its examples counts: all are −100, or have no token before them"
 
 
 class UnlabelledCallback(TrainerCallback):

@@ -1,4 +1,4 @@
-"""What a model writes for the rows of an evaluation, in the place of logits."""
+"""What a model writes for the examples of an evaluation, in the place of logits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def writer(model: Module, args: TrainingArguments, gen_kwargs: Mapping[str, Any]
         return None
     if not getattr(base_of(model), "is_encoder_decoder", False):
         raise ValueError(
-            "predict_with_generate is for encoder-decoders: the rows of other models hold what they should write; "
+            "predict_with_generate is for encoder-decoders: the examples of other models hold what they should write; "
             "call generate with prompts"
         )
     options = {name: value for name, value in gen_kwargs.items() if value is not None}

@@ -113,21 +113,21 @@ def test_pad_makes_of_single_calls_what_one_call_gives(drawn: list[str], side: s
     tokenizer = Tokenizer(made("byte-level"), {"pad_token": "<pad>"}, padding_side=side)
     options: dict[str, Any] = {"padding": True, "pad_to_multiple_of": multiple, "return_tensors": "np"}
     whole = tokenizer(drawn, **options)
-    rows = [tokenizer(text) | {"label": i} for i, text in enumerate(drawn)]
-    padded = tokenizer.pad(rows, **options)
+    examples = [tokenizer(text) | {"label": i} for i, text in enumerate(drawn)]
+    padded = tokenizer.pad(examples, **options)
     assert padded.pop("label").tolist() == list(range(len(drawn)))
-    bare = tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, **options)
+    bare = tokenizer.pad({"input_ids": [example["input_ids"] for example in examples]}, **options)
     for key, array in whole.items():
         np.testing.assert_array_equal(padded[key], array)
         np.testing.assert_array_equal(bare[key], array)
 
 
 def test_pad_leaves_labels_alone_and_takes_one_text_too(tokenizer: Tokenizer) -> None:
-    rows = [{"input_ids": [5], "label": 0.5, "labels": [5]}, {"input_ids": [5, 6], "label": 1.0, "labels": [5, 6]}]
-    padded = tokenizer.pad(rows)
+    examples = [{"input_ids": [5], "label": 0.5, "labels": [5]}, {"input_ids": [5, 6], "label": 1.0, "labels": [5, 6]}]
+    padded = tokenizer.pad(examples)
     assert padded.input_ids == [[5, 0], [5, 6]] and padded.labels == [[5], [5, 6]] and padded.label == [0.5, 1.0]
-    del rows[0]["labels"], rows[1]["labels"]
-    assert tokenizer.pad(rows, return_tensors="np").label.tolist() == [0.5, 1.0]
+    del examples[0]["labels"], examples[1]["labels"]
+    assert tokenizer.pad(examples, return_tensors="np").label.tolist() == [0.5, 1.0]
     one = tokenizer.pad(tokenizer("good"), padding="max_length", max_length=7)
     assert one == tokenizer("good", padding="max_length", max_length=7)
 
@@ -164,7 +164,7 @@ def test_options_without_a_meaning_are_errors(
 def test_pairs_need_as_many_texts_on_both_sides(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="each text needs its text_pair; got 2 and 1"):
         tokenizer(["a", "b"], ["a"])
-    with pytest.raises(ValueError, match="the rows to pad must have the same keys"):
+    with pytest.raises(ValueError, match="the examples to pad must have the same keys"):
         tokenizer.pad([{"input_ids": [1]}, {"input_ids": [1], "label": 1}])
     with pytest.raises(ValueError, match="pad takes what calls of the tokenizer gave; got nothing"):
         tokenizer.pad([])

@@ -24,7 +24,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def labelled(*labels: Any) -> list[dict[str, Any]]:
-    return [{**row, "labels": label} for row, label in zip(ROWS, labels, strict=True)]
+    return [{**example, "labels": label} for example, label in zip(ROWS, labels, strict=True)]
 
 
 def padded(lists: list[list[int]], fill: int, length: int) -> list[list[int]]:
@@ -44,8 +44,8 @@ WIDTHS = [({}, 5), ({"padding": "longest", "max_length": 9}, 5), ({"padding": "m
 @pytest.mark.parametrize(("options", "width"), WIDTHS)
 def test_every_column_is_padded_behind_to_the_width_that_is_asked_for(options: Any, width: int) -> None:
     expected = {
-        "input_ids": padded([row["input_ids"] for row in ROWS], 17, width),
-        "token_type_ids": padded([row["token_type_ids"] for row in ROWS], 0, width),
+        "input_ids": padded([example["input_ids"] for example in ROWS], 17, width),
+        "token_type_ids": padded([example["token_type_ids"] for example in ROWS], 0, width),
         "attention_mask": padded([[1] * 3, [1], [1] * 5], 0, width),
     }
     of_rows, of_tokens = [2, 0, 1], [[3, -100, 1], [2], [1, 1, 0, 2, 4]]
@@ -65,8 +65,8 @@ def test_a_causal_models_labels_are_its_real_tokens_also_those_that_look_like_pa
     multiple: int | None, width: int
 ) -> None:
     collator = DataCollatorForLanguageModeling(TOKENIZER, mlm=False, pad_to_multiple_of=multiple)
-    found = lists(collator([{**row, "label": "a name", "labels": [0] * n} for n, row in enumerate(ROWS)]))
-    ids = [row["input_ids"] for row in ROWS]
+    found = lists(collator([{**example, "label": "a name", "labels": [0] * n} for n, example in enumerate(ROWS)]))
+    ids = [example["input_ids"] for example in ROWS]
     assert found["labels"] == padded(ids, -100, width) and found["input_ids"] == padded(ids, 17, width)
     assert found["attention_mask"] == padded([[1] * 3, [1], [1] * 5], 0, width)
     with pytest.raises(ValueError, match="for a causal model pass mlm=False"):
@@ -74,21 +74,21 @@ def test_a_causal_models_labels_are_its_real_tokens_also_those_that_look_like_pa
 
 
 def test_the_default_collator_has_all_columns_and_the_labels() -> None:
-    rows = [{"input_ids": [5, 6], "label": 0.5, "weight": 3.0}, {"input_ids": [7], "label": 2, "weight": 4.0}]
-    assert lists(default_data_collator(rows)) == {
+    examples = [{"input_ids": [5, 6], "label": 0.5, "weight": 3.0}, {"input_ids": [7], "label": 2, "weight": 4.0}]
+    assert lists(default_data_collator(examples)) == {
         "input_ids": [[5, 6], [7, 0]], "labels": [0.5, 2.0], "weight": [3.0, 4.0],
     }  # fmt: skip
 
 
 def test_a_tokenizer_without_padding_pads_with_0() -> None:
     found = DataCollatorWithPadding(SimpleNamespace(pad_token_id=None))(ROWS)
-    assert found["input_ids"].tolist() == padded([row["input_ids"] for row in ROWS], 0, 5)
+    assert found["input_ids"].tolist() == padded([example["input_ids"] for example in ROWS], 0, 5)
 
 
 def test_a_decoders_ids_are_padded_as_ids_and_its_mask_with_0() -> None:
-    rows = [{"input_ids": [1, 2], "decoder_input_ids": [3], "decoder_attention_mask": [1]},
+    examples = [{"input_ids": [1, 2], "decoder_input_ids": [3], "decoder_attention_mask": [1]},
             {"input_ids": [4], "decoder_input_ids": [5, 6, 7], "decoder_attention_mask": [1, 1, 1]}]  # fmt: skip
-    found = collate(rows, {"input_ids", "decoder_input_ids", "decoder_attention_mask"}, pad_token_id=9)
+    found = collate(examples, {"input_ids", "decoder_input_ids", "decoder_attention_mask"}, pad_token_id=9)
     assert lists(found) == {
         "input_ids": [[1, 2], [4, 9]], "decoder_input_ids": [[3, 9, 9], [5, 6, 7]],
         "decoder_attention_mask": [[1, 0, 0], [1, 1, 1]],
@@ -98,6 +98,6 @@ def test_a_decoders_ids_are_padded_as_ids_and_its_mask_with_0() -> None:
 def test_labels_stand_before_label_and_label_before_label_ids() -> None:
     names = ("label_ids", "label", "labels")
     for count in (1, 2, 3):
-        row = {"input_ids": [5], **{name: number for number, name in enumerate(names[:count], start=1)}}
-        assert collate([row, {**row, "labels": None}][:1], {"labels"})["labels"].tolist() == [count]
+        example = {"input_ids": [5], **{name: number for number, name in enumerate(names[:count], start=1)}}
+        assert collate([example, {**example, "labels": None}][:1], {"labels"})["labels"].tolist() == [count]
     assert collate([{"input_ids": [5], "labels": None, "label": 4, "label_ids": 6}], {"labels"})["labels"] == [4]

@@ -1,4 +1,4 @@
-"""Rows that are made when they are asked for are those that a list would hold."""
+"""Examples that are made when they are asked for are those that a list would hold."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def test_strings_are_a_list_of_them(texts: list[str], start: int, stop: int) -> 
 
 
 def both(number: int) -> tuple[Dataset, Dataset]:
-    """The same rows in columns and in a list."""
+    """The same examples in columns and in a list."""
     texts = [f"text {i % 3}" * (i % 4) for i in range(number)]
-    rows = [{"text": text, "label": i % 2} for i, text in enumerate(texts)]
-    columns = {"text": strings(texts), "label": [row["label"] for row in rows]}
-    return Dataset(Columns(columns)), Dataset(rows)
+    examples = [{"text": text, "label": i % 2} for i, text in enumerate(texts)]
+    columns = {"text": strings(texts), "label": [example["label"] for example in examples]}
+    return Dataset(Columns(columns)), Dataset(examples)
 
 
 OPERATIONS: dict[str, Any] = {
     "select": lambda d: d.select([3, 0, -1, 3]),
-    "no rows": lambda d: d.select([]),
+    "no examples": lambda d: d.select([]),
     "an array": lambda d: d.select(np.array([2, 1])),
     "a generator": lambda d: d.select(i for i in (4, 2)),
     "shuffle": lambda d: d.shuffle(3).shuffle(4),
     "slice": lambda d: d[1:9:2],
     "of a slice": lambda d: d[2:].select([0, 2])[::-1],
     "split": lambda d: d.train_test_split(0.3)["test"],
-    "filter": lambda d: d.filter(lambda row: row["label"]),
+    "filter": lambda d: d.filter(lambda example: example["label"]),
     "sort": lambda d: d.sort("text", reverse=True),
     "rename": lambda d: d.rename_column("text", "sentence"),
     "remove": lambda d: d.remove_columns("text"),
-    "map": lambda d: d.map(lambda row: {"size": len(row["text"])}),
+    "map": lambda d: d.map(lambda example: {"size": len(example["text"])}),
     "batches": lambda d: d.map(lambda b: {"size": [len(t) for t in b["text"]]}, batched=True, batch_size=4),
     "transform": lambda d: d.with_transform(lambda b: {"size": [len(t) for t in b["text"]]}),
     "transform, then select": lambda d: d.with_transform(lambda b: {"n": b["label"]}, ["label"]).select([5, 1]),
@@ -86,7 +86,7 @@ def test_every_method_gives_what_it_gives_of_a_list(name: str) -> None:
         assert lazy.__getitems__(numbers) == [eager[i] for i in numbers] == eager.__getitems__(numbers)
         assert lazy[-1] == eager[-1]
     assert lazy.column_names == eager.column_names or not len(eager)
-    assert all(lazy[column] == eager[column] == [row[column] for row in lazy] for column in eager.column_names)
+    assert all(lazy[column] == eager[column] == [example[column] for example in lazy] for column in eager.column_names)
     with pytest.raises(IndexError):
         lazy[len(lazy)]
 
@@ -104,7 +104,7 @@ def test_a_transform_is_called_for_what_is_asked_for_alone_and_each_time() -> No
     data[7]
     assert calls == [[1, 0], [1]]
     assert len(list(data)) == 1000 and max(map(len, calls)) == 256
-    with pytest.raises(ValueError, match=r"must return a value for each of 1 rows; got {'x': 2}"):
+    with pytest.raises(ValueError, match=r"must return a value for each of 1 examples; got {'x': 2}"):
         both(3)[0].with_transform(lambda batch: {"x": [1, 2]})[0]
     with pytest.raises(TypeError, match="must return a dict of columns; got NoneType"):
         both(3)[0].with_transform(lambda batch: None)[0]  # type: ignore[arg-type, return-value]
@@ -117,5 +117,5 @@ def test_a_transform_is_called_for_what_is_asked_for_alone_and_each_time() -> No
 def test_rows_beyond_the_last_are_an_error() -> None:
     data = both(4)[0]
     for numbers in ([4], [-5]):
-        with pytest.raises(IndexError, match="there are 4 rows, and none beyond"):
+        with pytest.raises(IndexError, match="there are 4 examples, and none beyond"):
             data.select(numbers)

@@ -63,8 +63,8 @@ def tokenizer() -> Tokenizer:
 def test_a_token_with_a_letter_of_the_completion_is_learnt_and_one_end(
     tokenizer: Tokenizer, prompt: str, completion: str, ids: list[int], learnt: int
 ) -> None:
-    row = encode_completion(tokenizer, prompt, completion)
-    assert row == {"input_ids": ids, "labels": [NO] * (len(ids) - learnt) + ids[-learnt:]}
+    example = encode_completion(tokenizer, prompt, completion)
+    assert example == {"input_ids": ids, "labels": [NO] * (len(ids) - learnt) + ids[-learnt:]}
 
 
 CUT = {
@@ -79,15 +79,15 @@ def test_a_prompt_loses_its_beginning_and_last_what_stands_before_it(tokenizer: 
     ids, prompt = CUT[most]
     expected = {"input_ids": ids, "labels": [NO] * prompt + ids[prompt:]}
     assert encode_completion(tokenizer, "aabbccdd", "xxyy", most) == expected
-    rows = [{"prompt": "aabbccdd", "text": "xxyy", "n": 1}, {"prompt": "a", "text": "", "n": 2}] * 3
-    found, cut = encode_completions(tokenizer, rows, most)
+    examples = [{"prompt": "aabbccdd", "text": "xxyy", "n": 1}, {"prompt": "a", "text": "", "n": 2}] * 3
+    found, cut = encode_completions(tokenizer, examples, most)
     assert cut == (3 if most < 8 else 0) + (3 if most < 3 else 0)
-    assert found[4] == {**rows[4], **expected}
+    assert found[4] == {**examples[4], **expected}
 
 
 def test_the_end_that_is_asked_for_ends_rows_that_are_cut_and_those_that_are_not(tokenizer: Tokenizer) -> None:
-    rows = [{"prompt": "aabbcc", "text": "xx"}, {"prompt": "aa", "text": "yy§"}]
-    found, _ = encode_completions(tokenizer, rows, 4, eos_token_id=[OTHER, 5])
+    examples = [{"prompt": "aabbcc", "text": "xx"}, {"prompt": "aa", "text": "yy§"}]
+    found, _ = encode_completions(tokenizer, examples, 4, eos_token_id=[OTHER, 5])
     assert found["input_ids"] == [[START, C, X, OTHER], [A, Y, END, OTHER]]
     assert encode_completion(tokenizer, "aa", "yy§", eos_token_id=[OTHER, END])["labels"][-2:] == [Y, END]
     assert encode_completion(tokenizer, "aa", "yy", eos_token_id=[OTHER, END])["labels"][-2:] == [Y, OTHER]
@@ -102,15 +102,15 @@ def test_a_text_that_is_learnt_whole_has_its_start_and_one_end_where_there_is_ro
 
 
 def test_windows_share_one_token_which_the_first_of_them_learns() -> None:
-    row = {"input_ids": [3, 4, 5, 6, 7, 8, 9, 10], "labels": [NO, 14, 15, 16, 17, 18, 19, 20]}
-    assert windows(row, 4) == [
+    example = {"input_ids": [3, 4, 5, 6, 7, 8, 9, 10], "labels": [NO, 14, 15, 16, 17, 18, 19, 20]}
+    assert windows(example, 4) == [
         {"input_ids": [3, 4, 5, 6], "labels": [NO, 14, 15, 16]},
         {"input_ids": [6, 7, 8, 9], "labels": [NO, 17, 18, 19]},
         {"input_ids": [9, 10], "labels": [NO, 20]},
     ]
-    assert [part["input_ids"] for part in windows(row, 8)] == [row["input_ids"]]
-    assert [part["input_ids"] for part in windows(row, 7)] == [[3, 4, 5, 6, 7, 8, 9], [9, 10]]
-    assert [part["input_ids"] for part in windows({**row, "input_ids": row["input_ids"][:7]}, 4)] == [
+    assert [part["input_ids"] for part in windows(example, 8)] == [example["input_ids"]]
+    assert [part["input_ids"] for part in windows(example, 7)] == [[3, 4, 5, 6, 7, 8, 9], [9, 10]]
+    assert [part["input_ids"] for part in windows({**example, "input_ids": example["input_ids"][:7]}, 4)] == [
         [3, 4, 5, 6], [6, 7, 8, 9],
     ]  # fmt: skip
 

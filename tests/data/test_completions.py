@@ -1,4 +1,4 @@
-"""Rows of a prompt and its completion, of which the completion alone is learnt."""
+"""Examples of a prompt and its completion, of which the completion alone is learnt."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ EOS = 256
 
 def test_a_prompt_has_no_labels_and_a_completion_its_own_ids() -> None:
     assert completion_labels([3, 1, 4], [1, 5]) == [-100, -100, -100, 1, 5]
-    row = encode_completion(ByteTokenizer(eos=True), "ab", " cd")
-    assert row["input_ids"] == [*b"ab cd", EOS]
-    assert row["labels"] == [-100, -100, *b" cd", EOS]
+    example = encode_completion(ByteTokenizer(eos=True), "ab", " cd")
+    assert example["input_ids"] == [*b"ab cd", EOS]
+    assert example["labels"] == [-100, -100, *b" cd", EOS]
 
 
 def test_an_empty_completion_is_its_end_and_an_empty_prompt_has_no_part() -> None:
@@ -54,8 +54,8 @@ def test_an_empty_completion_is_its_end_and_an_empty_prompt_has_no_part() -> Non
     ],
 )
 def test_what_is_too_long_loses_the_prompts_beginning_first(max_length: int, ids: list[int], prompt: int) -> None:
-    row = encode_completion(ByteTokenizer(eos=True), "abcd", "XYZ", max_length)
-    assert row == {"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]}
+    example = encode_completion(ByteTokenizer(eos=True), "abcd", "XYZ", max_length)
+    assert example == {"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]}
 
 
 def test_a_text_alone_is_learnt_whole() -> None:
@@ -84,12 +84,12 @@ def test_the_loss_is_the_mean_over_the_completions_tokens_of_all_rows() -> None:
     model = GPT2LMHeadModel(config, rng=1, dtype=np.float64)
     model.eval()
     pairs = [("question", " yes"), ("q", " certainly"), ("what", "")]
-    rows = [encode_completion(ByteTokenizer(eos=True), prompt, completion) for prompt, completion in pairs]
-    batch = collate(rows, {"input_ids", "labels", "attention_mask"})
+    examples = [encode_completion(ByteTokenizer(eos=True), prompt, completion) for prompt, completion in pairs]
+    batch = collate(examples, {"input_ids", "labels", "attention_mask"})
     output, _ = model(**batch)
     losses = []
-    for (prompt, completion), row in zip(pairs, rows, strict=True):
-        logits = model(np.array([row["input_ids"]]))[0].logits[0]
+    for (prompt, completion), example in zip(pairs, examples, strict=True):
+        logits = model(np.array([example["input_ids"]]))[0].logits[0]
         start = len(prompt)
         predicted = logits[start - 1 : start + len(completion)]  # a token is predicted by the one before it
         scores = log_softmax(predicted)[0]
@@ -143,14 +143,14 @@ def real(*parts: str) -> Tokenizer:
 def check(tokenizer: Tokenizer, prompt: str, completion: str, before: int, after: int) -> None:
     """before, after : how many tokens the tokenizer puts around a text."""
     end, joined = tokenizer.eos_token_id, prompt + completion
-    row = encode_completion(tokenizer, prompt, completion)
+    example = encode_completion(tokenizer, prompt, completion)
     ids = tokenizer(joined)["input_ids"]
     ids = ids[: len(ids) - after]
     spans = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     learnt = [token for token, (_, stop) in zip(ids[before:], spans, strict=True) if stop > len(prompt)]
     ended = learnt[-1:] == [end]  # the completion spells its end out
-    assert row["input_ids"] == (ids if ended else [*ids, end])
-    assert row["labels"] == [-100] * (len(ids) - len(learnt)) + learnt + [end] * (not ended)
+    assert example["input_ids"] == (ids if ended else [*ids, end])
+    assert example["labels"] == [-100] * (len(ids) - len(learnt)) + learnt + [end] * (not ended)
     if not any(start < len(prompt) < stop for start, stop in spans) and type(tokenizer.backend).__name__ == "_Bytes":
         assert tokenizer.decode(learnt) == completion
 
@@ -159,10 +159,10 @@ def check(tokenizer: Tokenizer, prompt: str, completion: str, before: int, after
 def test_what_is_learnt_is_the_completion(prompt: str, completion: str) -> None:
     tokenizer = small("byte-level", "<s> $A </s>")
     tokenizer.backend.encode_special_tokens = True
-    row = encode_completion(tokenizer, prompt, completion)
-    learnt = tokenizer.decode([label for label in row["labels"] if label != -100][:-1])
+    example = encode_completion(tokenizer, prompt, completion)
+    learnt = tokenizer.decode([label for label in example["labels"] if label != -100][:-1])
     assert learnt.endswith(completion)
-    apart = row["input_ids"][: row["labels"].count(-100)]
+    apart = example["input_ids"][: example["labels"].count(-100)]
     if apart == tokenizer(prompt)["input_ids"][:-1]:
         assert learnt == completion
 
@@ -171,36 +171,36 @@ def test_what_is_learnt_is_the_completion(prompt: str, completion: str) -> None:
 def test_windows_lose_nothing_and_learn_each_label_once(ids: list[int], length: int, prompt: int) -> None:
     labels = [-100] * min(prompt, len(ids)) + ids[prompt:]
     cut = windows({"input_ids": ids, "labels": labels}, length)
-    joined = cut[0]["input_ids"] + [i for row in cut[1:] for i in row["input_ids"][1:]]
-    assert joined == ids and cut[0]["labels"] + [i for row in cut[1:] for i in row["labels"][1:]] == labels
-    for row, later in itertools.pairwise(cut):
-        assert len(row["input_ids"]) == length == len(row["labels"])
-        assert later["input_ids"][0] == row["input_ids"][-1] and later["labels"][0] == -100
+    joined = cut[0]["input_ids"] + [i for example in cut[1:] for i in example["input_ids"][1:]]
+    assert joined == ids and cut[0]["labels"] + [i for example in cut[1:] for i in example["labels"][1:]] == labels
+    for example, later in itertools.pairwise(cut):
+        assert len(example["input_ids"]) == length == len(example["labels"])
+        assert later["input_ids"][0] == example["input_ids"][-1] and later["labels"][0] == -100
         assert len(later["input_ids"]) > 1  # each window predicts something
 
 
 def test_a_document_is_learnt_as_the_model_would_read_it_whole() -> None:
     config = GPT2Config(vocab_size=257, n_positions=64, n_embd=6, n_layer=1, n_head=2, initializer_range=0.5)
     model = GPT2LMHeadModel(config, rng=1, dtype=np.float64)
-    row = encode_text(ByteTokenizer(eos=True), "a document that is longer than the window")
-    outputs = [model(**collate([part], {"input_ids", "labels", "attention_mask"}))[0] for part in windows(row, 9)]
-    assert sum(output.num_items for output in outputs) == len(row["input_ids"]) - 1
+    example = encode_text(ByteTokenizer(eos=True), "a document that is longer than the window")
+    outputs = [model(**collate([part], {"input_ids", "labels", "attention_mask"}))[0] for part in windows(example, 9)]
+    assert sum(output.num_items for output in outputs) == len(example["input_ids"]) - 1
 
 
 @given(texts(), st.integers(2, 12))
 def test_cutting_keeps_what_begins_a_text_and_counts_the_rows(text: str, length: int) -> None:
     tokenizer = small("byte-level", "<s> $A")
-    rows = Dataset([{"prompt": text, "text": " good"}, {"prompt": "", "text": ""}])
-    encoded, cut = encode_completions(tokenizer, rows, length)
+    examples = Dataset([{"prompt": text, "text": " good"}, {"prompt": "", "text": ""}])
+    encoded, cut = encode_completions(tokenizer, examples, length)
     whole = encode_completion(tokenizer, text, " good")
     over = len(whole["input_ids"]) - length
     assert cut == (over > 0) and encoded[1]["input_ids"] == [0, 2]
-    row = encoded[0]
-    assert len(row["input_ids"]) == len(row["labels"]) == min(length, len(whole["input_ids"]))
+    example = encoded[0]
+    assert len(example["input_ids"]) == len(example["labels"]) == min(length, len(whole["input_ids"]))
     learnt = [label for label in whole["labels"] if label != -100]
     if len(learnt) + 2 <= length:
-        assert row["input_ids"][0] == 0 and row["input_ids"][-len(learnt) :] == learnt
-        assert row["input_ids"][1 : -len(learnt)] == whole["input_ids"][1 + max(over, 0) : -len(learnt)]
+        assert example["input_ids"][0] == 0 and example["input_ids"][-len(learnt) :] == learnt
+        assert example["input_ids"][1 : -len(learnt)] == whole["input_ids"][1 + max(over, 0) : -len(learnt)]
 
 
 def test_the_end_that_is_learnt_is_the_one_generation_stops_at() -> None:

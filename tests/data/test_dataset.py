@@ -16,7 +16,7 @@ ROWS = [{"text": word, "label": len(word)} for word in ("a", "bbbb", "cc", "dddd
 
 def test_map_adds_keys_and_leaves_the_rows_it_came_from_alone() -> None:
     data = Dataset(ROWS)
-    longer = data.map(lambda row: {"label": row["label"] + 1, "first": row["text"][0]})
+    longer = data.map(lambda example: {"label": example["label"] + 1, "first": example["text"][0]})
     assert longer[1] == {"text": "bbbb", "label": 5, "first": "b"}
     assert data[1] == {"text": "bbbb", "label": 4}
 
@@ -30,13 +30,13 @@ def test_map_takes_columns_of_a_batch_and_gives_them_too() -> None:
 
     mapped = data.map(lengths, batched=True, batch_size=3, remove_columns="text", with_indices=True)
     assert seen[1] == ({"text": ["ddddd"], "label": [5]}, [3])
-    assert list(mapped) == [{"label": 2 * row["label"], "length": row["label"]} for row in ROWS]
+    assert list(mapped) == [{"label": 2 * example["label"], "length": example["label"]} for example in ROWS]
     letters = data.map(lambda b: {"letter": list("".join(b["text"]))}, batched=True, remove_columns=data.column_names)
     assert letters["letter"] == list("abbbbccddddd")
     assert len(data.map(lambda b: {"letter": []}, batched=True, remove_columns=["text", "label"])) == 0
-    assert list(data.map(lambda b: {}, batched=True)) == ROWS == list(data.map(lambda row: {}))
+    assert list(data.map(lambda b: {}, batched=True)) == ROWS == list(data.map(lambda example: {}))
     for function, error, message in (
-        (lambda b: {"x": [1]}, ValueError, r"made 1 rows of 4: pass remove_columns=dataset\.column_names"),
+        (lambda b: {"x": [1]}, ValueError, r"made 1 examples of 4: pass remove_columns=dataset\.column_names"),
         (lambda b: {"x": [1], "y": [1, 2]}, ValueError, r"needs columns of one length; got {'x': 1, 'y': 2}"),
         (lambda b: None, TypeError, "must return a dict of columns; got NoneType"),
     ):
@@ -46,8 +46,12 @@ def test_map_takes_columns_of_a_batch_and_gives_them_too() -> None:
 
 def test_map_takes_the_keywords_that_scripts_pass() -> None:
     data = Dataset.from_list(ROWS)
-    longer = data.map(lambda row, by: {"label": row["label"] + by}, fn_kwargs={"by": 3}, num_proc=4, desc="adding")
-    assert longer["label"] == [row["label"] + 3 for row in ROWS] and data["label"] == [row["label"] for row in ROWS]
+    longer = data.map(
+        lambda example, by: {"label": example["label"] + by}, fn_kwargs={"by": 3}, num_proc=4, desc="adding"
+    )
+    assert longer["label"] == [example["label"] + 3 for example in ROWS] and data["label"] == [
+        example["label"] for example in ROWS
+    ]
     counted = data.map(
         lambda b, places, by: {"label": [by * i for i in places]}, batched=True, with_indices=True, fn_kwargs={"by": 5},
         load_from_cache_file=False,
@@ -71,7 +75,7 @@ def test_columns_are_renamed_removed_chosen_and_sorted_by() -> None:
         (lambda: data.remove_columns("txt"), KeyError, "there is no column 'txt'"),
         (lambda: data.rename_column("text", "label"), ValueError, "there is a column 'label' already"),
         (lambda: data.with_format("torch"), ValueError, "got 'torch': npora is NumPy only"),
-        (lambda: data.train_test_split(9), ValueError, "test_size=9 of 4 rows leaves none"),
+        (lambda: data.train_test_split(9), ValueError, "test_size=9 of 4 examples leaves none"),
     ):
         with pytest.raises(error, match=message):
             call()
@@ -105,7 +109,7 @@ def test_a_split_takes_the_test_from_the_end_and_shuffles_as_it_is_told() -> Non
 
 def test_map_counts_rows_through_the_whole_dataset_and_new_values_win() -> None:
     data = Dataset({"n": 10 * n, "kept": n} for n in range(5))
-    assert data.map(lambda row, place: {"n": row["n"] + place}, with_indices=True)["n"] == [0, 11, 22, 33, 44]
+    assert data.map(lambda example, place: {"n": example["n"] + place}, with_indices=True)["n"] == [0, 11, 22, 33, 44]
     batched = data.map(lambda b, places: {"n": places}, batched=True, batch_size=2, with_indices=True)
     assert list(batched) == [{"n": n, "kept": n} for n in range(5)]
     assert data.sort("n")["n"] == [0, 10, 20, 30, 40] and data.sort("n", reverse=True)["kept"] == [4, 3, 2, 1, 0]
@@ -120,18 +124,18 @@ def test_shuffle_is_a_permutation_that_the_seed_decides() -> None:
 
 def test_rows_slices_and_columns_come_by_index() -> None:
     data = Dataset(ROWS)
-    assert len(data) == 4 and data[-1] is ROWS[3] and [row["label"] for row in data[1:3]] == [4, 2]
+    assert len(data) == 4 and data[-1] is ROWS[3] and [example["label"] for example in data[1:3]] == [4, 2]
     assert data["label"] == [1, 4, 2, 5] and data.column_names == ["text", "label"]
     assert data.select(np.array([3, 0]))["text"] == ["ddddd", "a"]
-    assert data.filter(lambda row: row["label"] > 2)["text"] == ["bbbb", "ddddd"]
+    assert data.filter(lambda example: example["label"] > 2)["text"] == ["bbbb", "ddddd"]
 
 
 def test_a_batch_is_padded_to_its_longest_row_with_a_mask() -> None:
-    rows = [
+    examples = [
         {"input_ids": [5, 6, 7], "attention_mask": [1, 1, 1], "label": 1, "text": "abc"},
         {"input_ids": [8], "attention_mask": [1], "label": 0, "text": "d"},
     ]
-    batch = collate(rows, {"input_ids", "attention_mask", "labels"})
+    batch = collate(examples, {"input_ids", "attention_mask", "labels"})
     assert batch.keys() == {"input_ids", "attention_mask", "labels"}
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
@@ -144,14 +148,14 @@ def test_a_mask_is_made_where_the_rows_have_none() -> None:
 
 
 def test_labels_win_over_label_and_sequences_of_labels_are_padded_with_ignored_ones() -> None:
-    rows = [{"input_ids": [1, 2], "label": "0", "labels": [3, 4]}, {"input_ids": [1], "label": "1", "labels": [5]}]
-    assert collate(rows, {"input_ids", "labels"})["labels"].tolist() == [[3, 4], [5, -100]]
+    examples = [{"input_ids": [1, 2], "label": "0", "labels": [3, 4]}, {"input_ids": [1], "label": "1", "labels": [5]}]
+    assert collate(examples, {"input_ids", "labels"})["labels"].tolist() == [[3, 4], [5, -100]]
 
 
 def test_a_row_that_lacks_something_is_an_error() -> None:
-    with pytest.raises(ValueError, match="a row needs input_ids; this one has: text, label"):
+    with pytest.raises(ValueError, match="an example needs input_ids; this one has: text, label"):
         collate(ROWS, {"input_ids"})
-    with pytest.raises(ValueError, match=r"a row needs input_ids; this one has: labels\. Tokenize"):
+    with pytest.raises(ValueError, match=r"an example needs input_ids; this one has: labels\. Tokenize"):
         collate([{"input_ids": None, "labels": 3}], {"input_ids"})
-    with pytest.raises(ValueError, match="some rows have token_type_ids, and others do not"):
+    with pytest.raises(ValueError, match="some examples have token_type_ids, and others do not"):
         collate([{"input_ids": [1], "token_type_ids": [0]}, {"input_ids": [1]}], {"input_ids", "token_type_ids"})

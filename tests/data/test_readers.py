@@ -38,18 +38,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_in_a_tsv_quotes_mean_nothing(file) -> None:
-    rows = read_tsv(file("a.tsv", 'sentence\tlabel\nit "works\t1\r\n ünder 5\t0\n'))
-    assert list(rows) == [{"sentence": 'it "works', "label": "1"}, {"sentence": " ünder 5", "label": "0"}]
+    examples = read_tsv(file("a.tsv", 'sentence\tlabel\nit "works\t1\r\n ünder 5\t0\n'))
+    assert list(examples) == [{"sentence": 'it "works', "label": "1"}, {"sentence": " ünder 5", "label": "0"}]
 
 
 def test_in_a_csv_quotes_hold_commas_and_line_ends(file) -> None:
-    rows = read_csv(file("a.csv", '\ufeffsentence,label\n"a, ""b""\nc",1\n'))
-    assert list(rows) == [{"sentence": 'a, "b"\nc', "label": "1"}]
+    examples = read_csv(file("a.csv", '\ufeffsentence,label\n"a, ""b""\nc",1\n'))
+    assert list(examples) == [{"sentence": 'a, "b"\nc', "label": "1"}]
 
 
 def test_json_lines_keep_their_types(file) -> None:
-    rows = read_jsonl(file("a.jsonl", '{"sentence": "a", "label": 1}\n\n{"sentence": "b", "label": 0}\n'))
-    assert rows["label"] == [1, 0]
+    examples = read_jsonl(file("a.jsonl", '{"sentence": "a", "label": 1}\n\n{"sentence": "b", "label": 0}\n'))
+    assert examples["label"] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_whatever_a_file_holds_it_is_rows_or_an_error_that_names_it(folder: Path
         lambda: read_texts(path, "a"),
     ):
         try:
-            assert all(isinstance(row, dict) for row in read())
+            assert all(isinstance(example, dict) for example in read())
         except ValueError as error:
             assert f"drawn{suffix}" in str(error)
 
@@ -150,39 +150,41 @@ def test_a_label_in_json_is_the_whole_number_it_is_or_an_error_with_its_line(
 
 @given(st.lists(st.tuples(TEXT, st.integers(0, 5)), max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
 @example([("a\r", 3), ("b", 0)], "\n", False)
-def test_every_format_gives_the_same_rows(folder: Path, rows: list[tuple[str, int]], end: str, mark: bool) -> None:
+def test_every_format_gives_the_same_rows(folder: Path, examples: list[tuple[str, int]], end: str, mark: bool) -> None:
     """With empty lines anywhere, a byte order mark, either end of a line, and columns that nobody asks for."""
     written = io.StringIO()
     # Python before 3.13 quotes a carriage return only where it is part of the line's end.
-    returns = any("\r" in text for text, _ in rows)
+    returns = any("\r" in text for text, _ in examples)
     writer = csv.writer(written, lineterminator=end, quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
     writer.writerow(["x", "label", "sentence"])
-    for text, label in rows:
+    for text, label in examples:
         written.write(end)
         writer.writerow(["", f"{label}.0" if len(text) % 2 else label, text])
-    objects = [{"sentence": text, "x": None, "label": float(label)} for text, label in rows]
-    plain = {text: " ".join(text.split()) for text, _ in rows}  # a tab-separated value has neither tabs nor line ends
-    tsv = [f"label\tsentence{end}"] + [f"{label}\t{plain[text]}{end}  {end}" for text, label in rows]
+    objects = [{"sentence": text, "x": None, "label": float(label)} for text, label in examples]
+    plain = {
+        text: " ".join(text.split()) for text, _ in examples
+    }  # a tab-separated value has neither tabs nor line ends
+    tsv = [f"label\tsentence{end}"] + [f"{label}\t{plain[text]}{end}  {end}" for text, label in examples]
     files = {
         ".csv": written.getvalue(),
         ".tsv": "".join(tsv),
-        ".jsonl": f"{end} {end}".join(json.dumps(row) for row in objects),
-        ".ndjson": end.join(json.dumps(row, ensure_ascii=False) for row in objects),
+        ".jsonl": f"{end} {end}".join(json.dumps(example) for example in objects),
+        ".ndjson": end.join(json.dumps(example, ensure_ascii=False) for example in objects),
         ".json": json.dumps(objects),
         "-pretty.json": json.dumps(objects, indent=2).replace("\n", end),
         "-data.json": json.dumps({"data": objects, "version": 1}, indent=2),
-        "-several.json": end.join(json.dumps(row, indent=1) for row in objects),
+        "-several.json": end.join(json.dumps(example, indent=1) for example in objects),
     }
     for name, content in files.items():
-        path = folder / f"rows{name}"
+        path = folder / f"examples{name}"
         path.write_bytes(b"\xef\xbb\xbf" * mark + content.encode())
-        packed = folder / f"rows{name}.gz"
+        packed = folder / f"examples{name}.gz"
         packed.write_bytes(gzip.compress(path.read_bytes()))
-        expected = [{"text": plain[text] if name == ".tsv" else text, "label": label} for text, label in rows]
+        expected = [{"text": plain[text] if name == ".tsv" else text, "label": label} for text, label in examples]
         if objects or name not in (".jsonl", ".ndjson", "-several.json"):
             assert list(read_examples(path, "sentence", "label", 6)) == expected, name
             assert list(read_examples(packed, "sentence", "label", 6)) == expected, name
-        assert list(read_texts(path, "sentence")) == [{"text": row["text"]} for row in expected]
+        assert list(read_texts(path, "sentence")) == [{"text": example["text"]} for example in expected]
 
 
 def test_a_value_of_any_length_is_read_and_the_csv_modules_limit_stays(file) -> None:

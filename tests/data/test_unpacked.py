@@ -33,8 +33,8 @@ def test_what_text_packs_to_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Also beyond the least bound, where it is not many times the file's size."""
     monkeypatch.setattr(module, "_LEAST", 100)
     path = tmp_path / "a.tsv.gz"
-    rows = "".join(f"{i * 7919 % 1000}\t{i % 2}\n" for i in range(900))
-    path.write_bytes(gzip.compress(f"sentence\tlabel\n{rows}".encode()))
+    examples = "".join(f"{i * 7919 % 1000}\t{i % 2}\n" for i in range(900))
+    path.write_bytes(gzip.compress(f"sentence\tlabel\n{examples}".encode()))
     assert len(read_tsv(path)) == 900
     path.write_bytes(gzip.compress(b"sentence\tlabel\n" + b"a\t1\n" * 9000))
     with pytest.raises(ValueError, match=r"100 times its size"):

@@ -115,7 +115,7 @@ def _header(rng: Random, content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def _rows(rng: Random, content: bytes) -> bytes:
+def _examples(rng: Random, content: bytes) -> bytes:
     """Of lines: one of them, as JSON where it is that."""
     lines = content.split(b"\n")
     at = rng.randrange(len(lines))
@@ -125,5 +125,6 @@ def _rows(rng: Random, content: bytes) -> bytes:
 
 _Way = Callable[[Random, bytes], bytes]
 _WAYS: dict[str, list[_Way]] = {
-    "json": [_bytes, _json, _json, _json], "safetensors": [_bytes, _header, _header], "jsonl": [_bytes, _rows, _rows],
+    "json": [_bytes, _json, _json, _json], "safetensors": [_bytes, _header, _header],
+    "jsonl": [_bytes, _examples, _examples],
 }  # fmt: skip

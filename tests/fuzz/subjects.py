@@ -157,13 +157,13 @@ def _read_adapter(folder: Path) -> None:
 
 def _runs(folder: Path) -> Iterator[Subject]:
     """A run's own files, and its checkpoint: as its digests guard it, and where whoever changed it signed it anew."""
-    place, rows = _new(folder, "run"), [{"input_ids": [3, 5 + i], "labels": i % 3} for i in range(6)]
+    place, examples = _new(folder, "run"), [{"input_ids": [3, 5 + i], "labels": i % 3} for i in range(6)]
 
     def trainer(place: Path, steps: int) -> Trainer:
         model = get_peft_model(tiny_bert(), LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"))
         args = TrainingArguments(str(place), max_steps=steps, save_strategy="steps", save_steps=2, disable_tqdm=True,
                                  logging_steps=1, lr_scheduler_type="constant", num_train_epochs=9)  # fmt: skip
-        return Trainer(model, args, rows)
+        return Trainer(model, args, examples)
 
     trainer(place, 2).train()
     yield Subject("run", _of(place), ("log.jsonl", "run.json"), lambda folder: repr(read_run(folder)))
@@ -189,10 +189,10 @@ def _runs(folder: Path) -> Iterator[Subject]:
 
 
 def _data(folder: Path) -> Iterator[Subject]:
-    rows = [line.split("\t") for line in _TABLE]
-    objects = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-    lines = "\n".join(json.dumps({**row, "ids": [1, 2.5, None], "more": {"a": "ü"}}) for row in objects)
-    quoted = "\n".join(",".join(f'"{value}, ""x"""' for value in row) for row in rows[1:])
+    examples = [line.split("\t") for line in _TABLE]
+    objects = [dict(zip(examples[0], example, strict=True)) for example in examples[1:]]
+    lines = "\n".join(json.dumps({**example, "ids": [1, 2.5, None], "more": {"a": "ü"}}) for example in objects)
+    quoted = "\n".join(",".join(f'"{value}, ""x"""' for value in example) for example in examples[1:])
     paragraphs = partial(read_texts, text_column="text", sample_by="paragraph")
     for name, text, read in (
         ("a.tsv", "\n".join(_TABLE), read_tsv), ("a.csv", f"sentence,label\n{quoted}\n", read_csv),
@@ -201,8 +201,8 @@ def _data(folder: Path) -> Iterator[Subject]:
     ):  # fmt: skip
 
         def use(folder: Path, name: str = name, read: Any = read) -> None:
-            for row in read(folder / name):
-                repr(row)
+            for example in read(folder / name):
+                repr(example)
 
         yield Subject(name, {name: text.encode()}, (name,), use)
 

@@ -55,7 +55,7 @@ def _settings_files() -> list[tuple[int, str, str]]:
         (number, name, key)
         for number, subject in enumerate(every())
         for name in sorted(set(subject.changed))
-        if name.endswith(".json") and name not in ("a.json", "b.json")  # which hold rows
+        if name.endswith(".json") and name not in ("a.json", "b.json")  # which hold examples
         for key in json.loads(subject.files[name])
     ]
 

@@ -1,4 +1,5 @@
-"""Trainings step by step against NumPy: rows, masks, losses, clipping, rates, decay and what the log says of them."""
+"""Trainings step by step against NumPy: examples, masks, losses, clipping, rates, decay and what the log says of
+them."""
 
 from __future__ import annotations
 
@@ -16,20 +17,21 @@ from tests.watched import Call, Watched, losses_and_gradients, numbers, watched_
 
 DECAYING = ("table.weight", "weight")  # neither biases nor norms
 
-# Each shows what the others hide: a last step of fewer batches, a last batch of fewer rows, both dropped, cut batches.
+# Each shows what the others hide: a last step of fewer batches, a last batch of fewer examples, both dropped, cut
+# batches.
 CASES: dict[str, dict[str, Any]] = {
-    "linear": {"rows": 17, "size": 3, "accumulation": 4, "num_train_epochs": 2.4, "warmup_steps": 0.3,
+    "linear": {"examples": 17, "size": 3, "accumulation": 4, "num_train_epochs": 2.4, "warmup_steps": 0.3,
                "lr_scheduler_type": "linear", "max_grad_norm": 0.3},
-    "cosine": {"rows": 13, "size": 4, "accumulation": 1, "max_steps": 7, "warmup_steps": 1, "max_grad_norm": 0.6,
+    "cosine": {"examples": 13, "size": 4, "accumulation": 1, "max_steps": 7, "warmup_steps": 1, "max_grad_norm": 0.6,
                "lr_scheduler_type": "cosine", "data_seed": 5},
-    "sequential": {"rows": 14, "size": 4, "accumulation": 2, "num_train_epochs": 3, "max_grad_norm": 0.0,
+    "sequential": {"examples": 14, "size": 4, "accumulation": 2, "num_train_epochs": 3, "max_grad_norm": 0.0,
                    "train_sampling_strategy": "sequential", "dataloader_drop_last": True, "warmup_steps": 2},
-    "dropped": {"rows": 15, "size": 2, "accumulation": 3, "num_train_epochs": 2, "dataloader_drop_last": True,
+    "dropped": {"examples": 15, "size": 2, "accumulation": 3, "num_train_epochs": 2, "dataloader_drop_last": True,
                 "max_grad_norm": 0.25, "gradient_checkpointing": True},
-    "cut": {"rows": 21, "size": 11, "accumulation": 2, "num_train_epochs": 2, "tokens_at_once": 9,
+    "cut": {"examples": 21, "size": 11, "accumulation": 2, "num_train_epochs": 2, "tokens_at_once": 9,
             "max_grad_norm": 0.2, "activation_checkpointing": True},
-    "sgd": {"rows": 11, "size": 2, "accumulation": 2, "num_train_epochs": 2, "optim": "sgd", "max_grad_norm": 0.4},
-    "singles": {"rows": 9, "size": 1, "accumulation": 1, "num_train_epochs": 1, "max_grad_norm": 0.7,
+    "sgd": {"examples": 11, "size": 2, "accumulation": 2, "num_train_epochs": 2, "optim": "sgd", "max_grad_norm": 0.4},
+    "singles": {"examples": 9, "size": 1, "accumulation": 1, "num_train_epochs": 1, "max_grad_norm": 0.7,
                 "lr_scheduler_type": "cosine"},
 }  # fmt: skip
 
@@ -38,7 +40,7 @@ def drawn(seed: int) -> dict[str, Any]:
     """Settings at random, the same in every run."""
     rng = np.random.default_rng(seed)
     return {
-        "rows": int(rng.integers(5, 30)), "size": int(rng.integers(1, 7)), "accumulation": int(rng.integers(1, 5)),
+        "examples": int(rng.integers(5, 30)), "size": int(rng.integers(1, 7)), "accumulation": int(rng.integers(1, 5)),
         "num_train_epochs": float(rng.uniform(0.7, 2.6)), "warmup_steps": float(rng.choice([0, 0.4, 1, 3])),
         "lr_scheduler_type": str(rng.choice(["linear", "cosine"])), "max_grad_norm": float(rng.choice([0, 0.2, 0.5])),
         "dataloader_drop_last": bool(rng.random() < 0.3), "tokens_at_once": int(rng.choice([0, 6, 512])),
@@ -64,8 +66,8 @@ def log_of(path: Path) -> list[dict[str, Any]]:
 class ByHand:
     """The steps of one training, from the calls that the model saw."""
 
-    def __init__(self, args: TrainingArguments, start: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        self.args, self.values, self.rows = args, start, rows
+    def __init__(self, args: TrainingArguments, start: dict[str, Any], examples: list[dict[str, Any]]) -> None:
+        self.args, self.values, self.examples = args, start, examples
         self.m = {name: np.zeros_like(value) for name, value in start.items()}
         self.v = {name: np.zeros_like(value) for name, value in start.items()}
         self.updates = 0
@@ -90,7 +92,7 @@ class ByHand:
             self.updates += 1
             for name in self.values:
                 self.update(name, scale * g[name], rate)
-        tokens = sum(len(self.rows[i]["input_ids"]) for call in calls for i in numbers(call))
+        tokens = sum(len(self.examples[i]["input_ids"]) for call in calls for i in numbers(call))
         loss = sum(part for _, part, _, _ in found) / items if items else math.nan
         return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "tokens": tokens}
 
@@ -108,10 +110,10 @@ class ByHand:
         self.values[name] = theta * (1 - rate * decay) - rate * m / (np.sqrt(v) + args.adam_epsilon)
 
 
-def rows_of_steps(args: TrainingArguments, rows: int) -> list[list[int]]:
-    """How many rows each batch of each step of one epoch has."""
+def rows_of_steps(args: TrainingArguments, examples: int) -> list[list[int]]:
+    """How many examples each batch of each step of one epoch has."""
     size = args.per_device_train_batch_size
-    kept = rows - rows % size if args.dataloader_drop_last else rows
+    kept = examples - examples % size if args.dataloader_drop_last else examples
     batches = [min(size, kept - first) for first in range(0, kept, size)]
     every = args.gradient_accumulation_steps
     return [batches[first : first + every] for first in range(0, len(batches), every)]
@@ -121,12 +123,12 @@ def rows_of_steps(args: TrainingArguments, rows: int) -> list[list[int]]:
 def test_every_step_is_what_numpy_makes_of_it(tmp_path: Path, case: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings = dict(CASES[case]) if case in CASES else drawn(case)
     recomputes = "gradient_checkpointing" in settings or "activation_checkpointing" in settings
-    model, rows = Watched(), watched_rows(settings.pop("rows"))
+    model, examples = Watched(), watched_rows(settings.pop("examples"))
     args = training_arguments(tmp_path, settings.pop("size"), settings.pop("accumulation"), **settings)
-    epoch = rows_of_steps(args, len(rows))
+    epoch = rows_of_steps(args, len(examples))
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * len(epoch))
-    hand, frozen = ByHand(args, model.values(), rows), model.frozen.data.tobytes()
-    trainer = Trainer(model, args, rows)
+    hand, frozen = ByHand(args, model.values(), examples), model.frozen.data.tobytes()
+    trainer = Trainer(model, args, examples)
     result = trainer.train()
 
     calls, seen, losses, clipped, tokens = iter(model.calls), [], [], 0, 0
@@ -145,7 +147,7 @@ def test_every_step_is_what_numpy_makes_of_it(tmp_path: Path, case: Any, caplog:
             for i, ids, mask, label in zip(
                 numbers(call), call.input_ids, call.attention_mask, call.labels, strict=True
             ):
-                assert ids[mask == 1].tolist() == rows[i]["input_ids"] and label == rows[i]["labels"]
+                assert ids[mask == 1].tolist() == examples[i]["input_ids"] and label == examples[i]["labels"]
             assert call.recomputing == recomputes
         seen.append([i for call in used for i in numbers(call)])
         expected = hand.step(used, hand.rate(step, steps))
@@ -189,7 +191,7 @@ def orders(calls: list[Call]) -> list[list[int]]:
 
 
 def masks(calls: list[Call]) -> list[bytes]:
-    """Of the first row of each call: two calls may have another number of rows, and one generator."""
+    """Of the first example of each call: two calls may have another number of examples, and one generator."""
     return [call.keep[0].tobytes() for call in calls]
 
 
@@ -212,14 +214,16 @@ def test_after_a_nan_every_value_is_that_before_the_update_that_led_there(
 ) -> None:
     """As many steps as were good before the last one give the same values; a gradient of nan is enough."""
     changes: dict[str, Any] = {"lr_scheduler_type": "constant", "max_steps": 9}
-    model, expected, rows = Watched(), Watched(), watched_rows(13)
+    model, expected, examples = Watched(), Watched(), watched_rows(13)
     good = max(updates - 1, 0)
     if good:
-        Trainer(expected, training_arguments(tmp_path / "good", 3, 1, **{**changes, "max_steps": good}), rows).train()
+        Trainer(
+            expected, training_arguments(tmp_path / "good", 3, 1, **{**changes, "max_steps": good}), examples
+        ).train()
     model.poison, model.poison_the_loss = {updates}, the_loss
     frozen = model.frozen.data.tobytes()
     with pytest.raises(FloatingPointError, match=rf"step {updates + 1}: the loss is .* gradient of bias"):
-        Trainer(model, training_arguments(tmp_path / "bad", 3, 1, **changes), rows).train()
+        Trainer(model, training_arguments(tmp_path / "bad", 3, 1, **changes), examples).train()
     for name, value in expected.values().items():
         assert model.values()[name].tobytes() == value.tobytes(), name
     assert model.frozen.data.tobytes() == frozen and all(p.grad is None for p in model.parameters())

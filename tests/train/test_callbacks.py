@@ -135,13 +135,13 @@ def test_a_training_that_is_to_stop_before_it_begins_takes_no_step(tmp_path: Pat
 
 
 def test_an_epoch_that_is_to_stop_gives_way_to_the_next(tmp_path: Path) -> None:
-    """Each epoch draws its rows by its number: the second one's are those of the second one in the whole run."""
+    """Each epoch draws its examples by its number: the second one's are those of the second one in the whole run."""
     whole, cut = Watched(), Watched()
     trainer(tmp_path / "whole", model=whole, max_steps=-1, num_train_epochs=2).train()
     run = trainer(tmp_path / "cut", flag("should_epoch_stop", 2), model=cut, max_steps=-1, num_train_epochs=2)
     result = run.train()
-    rows = [numbers(call) for call in whole.calls]
-    assert [numbers(call) for call in cut.calls] == rows[:2] + rows[5:]
+    examples = [numbers(call) for call in whole.calls]
+    assert [numbers(call) for call in cut.calls] == examples[:2] + examples[5:]
     assert result.global_step == 7 and run.state.max_steps == 10  # no third epoch makes up for it
     assert [line["epoch"] for line in lines(tmp_path / "cut")] == [0.2, 0.4, 1.2, 1.4, 1.6, 1.8, 2.0]
 

@@ -26,8 +26,8 @@ class OfTorch:
         return len(ROWS)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = ROWS[index % len(ROWS)]
-        return {"input_ids": np.array(row["input_ids"], dtype=np.int32), "labels": np.int16(row["labels"])}
+        example = ROWS[index % len(ROWS)]
+        return {"input_ids": np.array(example["input_ids"], dtype=np.int32), "labels": np.int16(example["labels"])}
 
 
 class Table:
@@ -53,9 +53,12 @@ def test_rows_that_are_made_when_asked_for_are_learnt_and_evaluated(tmp_path: Pa
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (iter(ROWS), "train_dataset must be a sequence of rows, with a length; got list_iterator"),
-        (Table(), r"train_dataset is a table of pandas: pass its rows, table.to_dict\('records'\)"),
-        ({"input_ids": [[1]], "labels": [0]}, "train_dataset is a dict of input_ids, labels: pass a sequence of rows"),
+        (iter(ROWS), "train_dataset must be a sequence of examples, with a length; got list_iterator"),
+        (Table(), r"train_dataset is a table of pandas: pass its examples, table.to_dict\('records'\)"),
+        (
+            {"input_ids": [[1]], "labels": [0]},
+            "train_dataset is a dict of input_ids, labels: pass a sequence of examples",
+        ),
     ],
 )
 def test_what_is_no_sequence_of_rows_is_told_what_is(tmp_path: Path, data: Any, message: str) -> None:
@@ -64,16 +67,16 @@ def test_what_is_no_sequence_of_rows_is_told_what_is(tmp_path: Path, data: Any, 
 
 
 def test_a_row_is_called_by_its_number_in_the_dataset(tmp_path: Path) -> None:
-    rows = [*ROWS[:6], {"input_ids": [], "labels": 1}, *ROWS[6:]]
-    with pytest.raises(ValueError, match="row 6 has no token"):
-        Trainer(tiny_peft(), arguments(tmp_path), rows).train()
-    with pytest.raises(ValueError, match="row 6 has no token"):
-        list(Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=4)).predict_batches(rows))
-    rows = [*ROWS[:6], {"input_ids": [3], "labels": 7}, *ROWS[6:]]
-    with pytest.raises(ValueError, match=r"target 7 in row \d is not one of .*dataset's rows (.*, )?6(,|\))"):
-        Trainer(tiny_peft(), arguments(tmp_path), rows).train()
-    with pytest.raises(ValueError, match=r"target 7 in row 2 is not one of .*dataset's rows 4, 5, 6, 7\)"):
-        Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=4)).evaluate(rows)
+    examples = [*ROWS[:6], {"input_ids": [], "labels": 1}, *ROWS[6:]]
+    with pytest.raises(ValueError, match="example 6 has no token"):
+        Trainer(tiny_peft(), arguments(tmp_path), examples).train()
+    with pytest.raises(ValueError, match="example 6 has no token"):
+        list(Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=4)).predict_batches(examples))
+    examples = [*ROWS[:6], {"input_ids": [3], "labels": 7}, *ROWS[6:]]
+    with pytest.raises(ValueError, match=r"target 7 in row \d is not one of .*dataset's examples (.*, )?6(,|\))"):
+        Trainer(tiny_peft(), arguments(tmp_path), examples).train()
+    with pytest.raises(ValueError, match=r"target 7 in row 2 is not one of .*dataset's examples 4, 5, 6, 7\)"):
+        Trainer(tiny_peft(), arguments(tmp_path, per_device_eval_batch_size=4)).evaluate(examples)
 
 
 def test_a_model_without_a_loss_is_not_trained(tmp_path: Path) -> None:
@@ -127,13 +130,13 @@ class Named(Watched):
 
 def test_a_model_is_given_the_columns_that_its_inputs_name(tmp_path: Path) -> None:
     """Whatever its forward's signature says."""
-    rows = [{**row, "token_type_ids": [0] * len(row["input_ids"])} for row in watched_rows(9)]
+    examples = [{**example, "token_type_ids": [0] * len(example["input_ids"])} for example in watched_rows(9)]
     runs = []
     for model in (Named(), Watched()):
-        Trainer(model, arguments(tmp_path, max_steps=2), rows).train()
+        Trainer(model, arguments(tmp_path, max_steps=2), examples).train()
         runs.append(values(model))
     assert runs[0] == runs[1]
     model = Named()
     model.inputs = ("input_ids", "attention_mask")
     with pytest.raises(ValueError, match="this model's forward takes no labels"):
-        Trainer(model, arguments(tmp_path), rows).train()
+        Trainer(model, arguments(tmp_path), examples).train()

@@ -21,8 +21,8 @@ from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
 
 ROWS = tiny_rows(21)
-UNLABELLED = Dataset({"input_ids": row["input_ids"]} for row in ROWS)
-MASKED = Dataset({**row, "labels": -100} for row in ROWS)
+UNLABELLED = Dataset({"input_ids": example["input_ids"]} for example in ROWS)
+MASKED = Dataset({**example, "labels": -100} for example in ROWS)
 
 
 def trainer_of(model: Any, path: Path, **changes: Any) -> Trainer:
@@ -57,7 +57,7 @@ def test_evaluation_and_prediction_are_the_same_after_train_and_change_nothing(t
     for _ in trainer.predict_batches(ROWS):
         assert everything_about(model) == before  # between two batches as well
     assert everything_about(model) == before
-    with pytest.raises(ValueError, match="row 0 has no token"):
+    with pytest.raises(ValueError, match="example 0 has no token"):
         trainer.evaluate([{"input_ids": [], "labels": 0}])
     assert everything_about(model) == before
 
@@ -83,13 +83,13 @@ def test_logits_stream_batch_by_batch_in_the_order_of_the_rows(tmp_path: Path) -
     expected = trainer.predict(ROWS).predictions
     read = []
 
-    def rows() -> Any:
-        for i, row in enumerate(ROWS):
+    def examples() -> Any:
+        for i, example in enumerate(ROWS):
             read.append(i)
-            yield {"input_ids": row["input_ids"], "labels": "not looked at"}
+            yield {"input_ids": example["input_ids"], "labels": "not looked at"}
 
     found = []
-    for logits in trainer.predict_batches(rows()):
+    for logits in trainer.predict_batches(examples()):
         found.append(logits)
         assert len(read) == min(4 * len(found), 21)  # no more was read than is given
     assert [len(logits) for logits in found] == [4, 4, 4, 4, 4, 1]
@@ -99,13 +99,13 @@ def test_logits_stream_batch_by_batch_in_the_order_of_the_rows(tmp_path: Path) -
 
 def test_without_a_label_that_counts_there_is_no_evaluation(tmp_path: Path) -> None:
     trainer = trainer_of(tiny_peft(), tmp_path)
-    with pytest.raises(ValueError, match="nothing to evaluate: no row has labels"):
+    with pytest.raises(ValueError, match="nothing to evaluate: no example has labels"):
         trainer.evaluate(UNLABELLED)
     with pytest.raises(ValueError, match="nothing to evaluate: no label counts: all are −100"):
         trainer.evaluate(MASKED)
     for data in (UNLABELLED, {"first": ROWS, "second": UNLABELLED}):
         before = Trainer(tiny_peft(), arguments(tmp_path / "none", eval_strategy="epoch"), ROWS, data)
-        with pytest.raises(ValueError, match="eval_dataset: there is nothing to evaluate: no row has labels"):
+        with pytest.raises(ValueError, match="eval_dataset: there is nothing to evaluate: no example has labels"):
             before.train()
         assert not (tmp_path / "none").exists()  # before the first step
     causal = Trainer(tiny_gpt2(), arguments(tmp_path))
@@ -128,16 +128,16 @@ def test_labels_in_some_batches_and_not_in_others_are_an_error(tmp_path: Path) -
     trainer = trainer_of(tiny_peft(), tmp_path)
     for first, second in ((ROWS, UNLABELLED), (UNLABELLED, ROWS)):
         for border in (4, 6):  # between two batches, and within one
-            rows = [*first[:border], *second[border:]]
-            with pytest.raises(ValueError, match="some rows have labels, and others do not"):
-                trainer.predict(rows)
-            with pytest.raises(ValueError, match="some rows have labels, and others do not"):
-                trainer.evaluate(rows)
+            examples = [*first[:border], *second[border:]]
+            with pytest.raises(ValueError, match="some examples have labels, and others do not"):
+                trainer.predict(examples)
+            with pytest.raises(ValueError, match="some examples have labels, and others do not"):
+                trainer.evaluate(examples)
 
 
 def test_a_step_without_a_label_changes_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = tiny_peft()
-    rows = [{**row, "labels": -100 if 4 <= i < 8 else row["labels"]} for i, row in enumerate(ROWS[:12])]
+    examples = [{**example, "labels": -100 if 4 <= i < 8 else example["labels"]} for i, example in enumerate(ROWS[:12])]
     seen: list[bytes] = []
 
     class Watch(TrainerCallback):
@@ -145,7 +145,7 @@ def test_a_step_without_a_label_changes_nothing_and_says_so(tmp_path: Path, capl
             seen.append(b"".join(values(model).values()))
 
     changes = {"train_sampling_strategy": "sequential", "num_train_epochs": 2, "weight_decay": 0.1}
-    result = Trainer(model, arguments(tmp_path, **changes), rows, callbacks=[Watch]).train()
+    result = Trainer(model, arguments(tmp_path, **changes), examples, callbacks=[Watch]).train()
     seen.append(b"".join(values(model).values()))
     assert [before == after for before, after in itertools.pairwise(seen)] == [0, 1, 0, 0, 1, 0]
     said = [r.getMessage() for r in caplog.records if "it changes nothing" in r.getMessage()]
@@ -156,12 +156,12 @@ def test_a_step_without_a_label_changes_nothing_and_says_so(tmp_path: Path, capl
 
 
 @pytest.mark.parametrize(
-    ("model", "rows"), [(tiny_peft, MASKED), (tiny_gpt2, [{"input_ids": [i], "labels": [i]} for i in range(9)])]
+    ("model", "examples"), [(tiny_peft, MASKED), (tiny_gpt2, [{"input_ids": [i], "labels": [i]} for i in range(9)])]
 )
-def test_where_no_label_counts_there_is_nothing_to_learn(tmp_path: Path, model: Any, rows: Any) -> None:
+def test_where_no_label_counts_there_is_nothing_to_learn(tmp_path: Path, model: Any, examples: Any) -> None:
     for changes in ({"num_train_epochs": 2}, {"max_steps": 2}):
-        with pytest.raises(ValueError, match=r"there is nothing to learn: in \d steps no label of its rows counts"):
-            Trainer(model(), arguments(tmp_path, **changes), rows).train()
+        with pytest.raises(ValueError, match=r"there is nothing to learn: in \d steps no label of its examples counts"):
+            Trainer(model(), arguments(tmp_path, **changes), examples).train()
 
 
 def test_metrics_are_given_a_pair_and_may_be_numbers_of_any_kind(tmp_path: Path) -> None:
@@ -204,27 +204,32 @@ def test_a_metric_that_is_nan_is_never_the_best(tmp_path: Path, caplog: pytest.L
 def test_a_collator_makes_the_batches_and_is_given_what_the_model_takes(tmp_path: Path) -> None:
     given: list[Any] = []
 
-    def collator(rows: list[Any]) -> dict[str, Any]:
-        given.extend(rows)
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = [row["input_ids"] + [0] * (longest - len(row["input_ids"])) for row in rows]
-        mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
-        return {"input_ids": ids, "attention_mask": mask, "label": [row["labels"] for row in rows], "name": "left out"}
+    def collator(examples: list[Any]) -> dict[str, Any]:
+        given.extend(examples)
+        longest = max(len(example["input_ids"]) for example in examples)
+        ids = [example["input_ids"] + [0] * (longest - len(example["input_ids"])) for example in examples]
+        mask = [[1] * len(example["input_ids"]) + [0] * (longest - len(example["input_ids"])) for example in examples]
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "label": [example["labels"] for example in examples],
+            "name": "left out",
+        }
 
-    rows = [{**row, "text": "a", "nothing": None} for row in ROWS]
+    examples = [{**example, "text": "a", "nothing": None} for example in ROWS]
     runs = []
     for keywords in ({"data_collator": collator}, {}):
         model = tiny_peft()
-        trainer = Trainer(model, arguments(tmp_path, max_steps=3), rows, rows, **keywords)
+        trainer = Trainer(model, arguments(tmp_path, max_steps=3), examples, examples, **keywords)
         trainer.train()
         runs.append((values(model), trainer.evaluate()["eval_loss"]))
-    assert runs[0] == runs[1] and all(row.keys() == {"input_ids", "labels"} for row in given)
+    assert runs[0] == runs[1] and all(example.keys() == {"input_ids", "labels"} for example in given)
     given.clear()
     args = TrainingArguments(str(tmp_path), remove_unused_columns=False)
-    Trainer(tiny_peft(), args, None, rows, data_collator=collator).evaluate()
+    Trainer(tiny_peft(), args, None, examples, data_collator=collator).evaluate()
     assert given[0].keys() == {"input_ids", "labels", "text", "nothing"}
     with pytest.raises(TypeError, match="data_collator must return a dict of arrays; got list"):
-        Trainer(tiny_peft(), args, None, rows, data_collator=lambda rows: rows).evaluate()
+        Trainer(tiny_peft(), args, None, examples, data_collator=lambda examples: examples).evaluate()
 
 
 def test_what_is_kept_of_the_logits_is_for_the_user_to_say(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_shares_delays_and_strategies_say_when_a_run_evaluates_and_logs(tmp_path
 def test_an_epochs_last_small_batch_may_be_left_out(tmp_path: Path) -> None:
     trainer = Trainer(tiny_peft(), arguments(tmp_path, dataloader_drop_last=True, num_train_epochs=2), ROWS)
     assert trainer.train().global_step == 2 * 5
-    with pytest.raises(ValueError, match="dataloader_drop_last leaves none of the 3 rows"):
+    with pytest.raises(ValueError, match="dataloader_drop_last leaves none of the 3 examples"):
         Trainer(tiny_peft(), arguments(tmp_path, dataloader_drop_last=True), ROWS[:3]).train()
 
 
@@ -268,11 +273,11 @@ def test_two_threads_may_evaluate_one_model_at_a_time(tmp_path: Path) -> None:
             met.wait(60)  # the one that begins later is in its first batch when the other ends
         return logits
 
-    def predict(rows: Dataset, found: dict[int, Any]) -> None:
+    def predict(examples: Dataset, found: dict[int, Any]) -> None:
         trainer = Trainer(
             model, arguments(tmp_path, per_device_eval_batch_size=4), preprocess_logits_for_metrics=meeting
         )
-        found[len(rows)] = trainer.predict(rows).predictions
+        found[len(examples)] = trainer.predict(examples).predictions
         met.abort()
 
     found: dict[int, Any] = {}

@@ -30,7 +30,7 @@ def test_rates_grow_by_a_constant_factor_and_the_model_is_as_it_was(tmp_path: Pa
 
 
 def test_its_steps_are_those_of_the_training(tmp_path: Path) -> None:
-    """The rows, dropout and the loss of the first step are, and where the rates are, all of them."""
+    """The examples, dropout and the loss of the first step are, and where the rates are, all of them."""
     options = {"lr_scheduler_type": "constant", "learning_rate": 1e-2, "max_steps": 8, "label_smoothing_factor": 0.1,
                "gradient_accumulation_steps": 2}  # fmt: skip
     found = learning_rate_finder(Trainer(tiny_peft(), arguments(tmp_path, **options), ROWS), 1e-2, 1.0000001e-2, 8)

@@ -87,7 +87,7 @@ def test_a_model_or_what_makes_one_is_needed_and_not_both() -> None:
 
 def test_a_collator_in_the_third_place_is_told_its_name() -> None:
     with pytest.raises(TypeError, match="third argument is train_dataset: pass a data_collator by name"):
-        Trainer(tiny_peft(), TrainingArguments(), lambda rows: rows)
+        Trainer(tiny_peft(), TrainingArguments(), lambda examples: examples)
 
 
 @pytest.mark.parametrize("name", ["compute_loss", "training_step", "create_optimizer", "get_train_dataloader", "log"])

@@ -30,8 +30,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path / "checkpoint-4"
 
 
-def resumed(path: Path, model: Any, rows: Any, checkpoint: Path, **changes: Any) -> Trainer:
-    run = Trainer(model, arguments(path, **{**CHANGES, **changes}), rows, rows)
+def resumed(path: Path, model: Any, examples: Any, checkpoint: Path, **changes: Any) -> Trainer:
+    run = Trainer(model, arguments(path, **{**CHANGES, **changes}), examples, examples)
     run.train(resume_from_checkpoint=checkpoint)
     return run
 
@@ -62,18 +62,16 @@ def test_another_base_and_another_config_of_it_are_refused(saved: Path, tmp_path
 
 @pytest.mark.parametrize("at", [0, 10, 20])
 def test_other_data_of_as_many_rows_is_refused(saved: Path, tmp_path: Path, at: int) -> None:
-    rows = [dict(row) for row in ROWS]
-    rows[at]["labels"] = (rows[at]["labels"] + 1) % 3
-    with pytest.raises(ValueError, match="on other training data: there are as many rows"):
-        resumed(tmp_path, tiny_peft(), rows, saved)
+    examples = [dict(example) for example in ROWS]
+    examples[at]["labels"] = (examples[at]["labels"] + 1) % 3
+    with pytest.raises(ValueError, match="on other training data: there are as many examples"):
+        resumed(tmp_path, tiny_peft(), examples, saved)
     with pytest.raises(ValueError, match="on other training data"):
         resumed(tmp_path, tiny_peft(), tiny_rows(21, seed=1), saved)
 
 
 def test_all_that_differs_is_said_at_once(saved: Path, tmp_path: Path) -> None:
-    said = (
-        r"with learning_rate=0\.01, this one has 0\.3; with seed=42, .* has 1; with lora_alpha=4, .* has 5; with rows"
-    )
+    said = r"with learning_rate=0\.01, this one has 0\.3; with seed=42, .*; with lora_alpha=4, .* has 5; with examples"
     with pytest.raises(ValueError, match=said):
         resumed(tmp_path, tiny_peft(lora_alpha=5), ROWS[:9], saved, seed=1, learning_rate=0.3)
 
@@ -87,11 +85,11 @@ ALLOWED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("change", ALLOWED, ids=str)
 def test_what_changes_no_number_may_change(saved: Path, whole: Trainer, tmp_path: Path, change: dict[str, Any]) -> None:
-    """The same rows in another container too, and any number of threads: the values are the unbroken run's."""
+    """The same examples in another container too, and any number of threads: the values are the unbroken run's."""
     npora.set_num_threads(3)
     try:
-        rows = [{key: np.array(value) for key, value in row.items()} for row in ROWS]
-        again = resumed(tmp_path / "again", tiny_peft(), rows, saved, **change)
+        examples = [{key: np.array(value) for key, value in example.items()} for example in ROWS]
+        again = resumed(tmp_path / "again", tiny_peft(), examples, saved, **change)
     finally:
         npora.set_num_threads(None)
     assert values(again.model) == values(whole.model)
@@ -160,7 +158,7 @@ def test_rows_that_are_drawn_anew_each_time_are_told_by_their_number_alone(tmp_p
     changes = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2}
     Trainer(tiny_peft(), arguments(tmp_path, **changes), Drawn()).train()
     Trainer(tiny_peft(), arguments(tmp_path, **changes), Drawn()).train(resume_from_checkpoint=True)
-    assert "the rows of train_dataset are others each time" in caplog.text
+    assert "the examples of train_dataset are others each time" in caplog.text
 
 
 def test_only_some_rows_of_a_large_dataset_are_looked_at() -> None:
@@ -177,13 +175,13 @@ def test_only_some_rows_of_a_large_dataset_are_looked_at() -> None:
 
     data: Any = Large()
     found = [identity(tiny_peft(), arguments(Path("x")), data)["data"] for _ in range(2)]
-    assert found[0] == found[1] and found[0]["rows"] == 10**6
+    assert found[0] == found[1] and found[0]["examples"] == 10**6
     assert len(data.asked) < 600 and max(data.asked) > 990_000
 
 
 def test_rows_of_any_kind_are_told_apart_as_far_as_they_can_be() -> None:
-    def digest(*rows: Any) -> Any:
-        return identity(tiny_peft(), arguments(Path("x")), list(rows))["data"]["sha256"]
+    def digest(*examples: Any) -> Any:
+        return identity(tiny_peft(), arguments(Path("x")), list(examples))["data"]["sha256"]
 
     told = [({"a": b"1"}, {"a": b"2"}), ((1, 2), (1, 3)), ("a", "b"), ({"a": np.array([1])}, {"a": np.array([2])}),
             ({"a": np.float32(1)}, {"a": np.float32(2)}), ({"a": [np.array(1)]}, {"a": [np.array(3)]})]  # fmt: skip
@@ -191,8 +189,8 @@ def test_rows_of_any_kind_are_told_apart_as_far_as_they_can_be() -> None:
         assert digest(one) != digest(other) and digest(one) == digest(one)
     holding: list[Any] = []
     holding.append(holding)
-    for row in ({"a": object()}, {1: 2, "a": 3}, {"a": {1: 2, "b": 3}}, holding):
-        assert digest(row) == digest(row)
+    for example in ({"a": object()}, {1: 2, "a": 3}, {"a": {1: 2, "b": 3}}, holding):
+        assert digest(example) == digest(example)
 
 
 def test_a_base_that_is_written_over_in_training_is_noticed(tmp_path: Path) -> None:
@@ -227,6 +225,6 @@ def test_a_base_that_is_written_over_in_training_is_noticed(tmp_path: Path) -> N
 
 def test_run_json_says_what_a_run_is(saved: Path) -> None:
     run = json.loads((saved.parent / "run.json").read_text())
-    assert run["arguments"]["max_steps"] == 9 and run["adapter"]["lora_alpha"] == 4 and run["data"]["rows"] == 21
+    assert run["arguments"]["max_steps"] == 9 and run["adapter"]["lora_alpha"] == 4 and run["data"]["examples"] == 21
     assert run["id"] == json.loads((saved / "trainer_state.json").read_text())["run"]["id"]
     assert run["versions"].keys() == {"python", "numpy", "platform", "blas"} and len(run["base_sha256"]) == 64

@@ -74,11 +74,11 @@ def test_class_weights_are_those_of_the_formula() -> None:
 @pytest.mark.parametrize("own", [ClassificationLoss(0.2, [0.5, 3.0, 1.0], False), ClassificationLoss(0.1, None, False)])
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(own: Any) -> None:
     """Though the weights of the pieces differ."""
-    rows, grads, losses = tiny_rows(9), [], []
+    examples, grads, losses = tiny_rows(9), [], []
     ids = np.zeros((9, 9), np.int64)
-    for line, row in zip(ids, rows, strict=True):
-        line[: len(row["input_ids"])] = row["input_ids"]
-    labels = np.array([row["labels"] for row in rows])
+    for line, example in zip(ids, examples, strict=True):
+        line[: len(example["input_ids"])] = example["input_ids"]
+    labels = np.array([example["labels"] for example in examples])
     batch = {"input_ids": ids, "attention_mask": (ids > 0).astype(int), "labels": labels}
     for tokens_at_once in (0, 9):
         model = tiny_peft(dtype=np.float64)
@@ -105,30 +105,32 @@ def test_the_labels_of_rows_that_are_made_when_asked_for_are_counted_many_at_a_t
         calls.append(len(batch["labels"]))
         return batch
 
-    rows = tiny_rows(300)
-    trainer = Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), rows.with_transform(made))
+    examples = tiny_rows(300)
+    trainer = Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), examples.with_transform(made))
     loss: Any = trainer.objective()
-    assert calls == [256, 44] and loss.loss.weights == balanced_weights(rows["labels"], 3)
+    assert calls == [256, 44] and loss.loss.weights == balanced_weights(examples["labels"], 3)
 
 
 def test_a_trainer_learns_and_measures_with_the_loss_that_its_arguments_name(tmp_path: Path) -> None:
     """eval_loss is of the same loss, as in transformers."""
-    rows = [row for row in tiny_rows(60) if row["labels"] != 2 or len(row["input_ids"]) == 1]
-    counts = [sum(row["labels"] == c for row in rows) for c in range(3)]
-    plain = Trainer(tiny_peft(), arguments(tmp_path), rows, rows)
+    examples = [example for example in tiny_rows(60) if example["labels"] != 2 or len(example["input_ids"]) == 1]
+    counts = [sum(example["labels"] == c for example in examples) for c in range(3)]
+    plain = Trainer(tiny_peft(), arguments(tmp_path), examples, examples)
     losses = {"plain": plain.evaluate()["eval_loss"]}
-    logits, labels = plain.predict(rows)[:2]
+    logits, labels = plain.predict(examples)[:2]
     for name, changes in {"balanced": {"class_weights": "balanced"}, "listed": {"class_weights": [3, 2, 0.5]},
                           "smoothed": {"label_smoothing_factor": 0.2}}.items():  # fmt: skip
-        losses[name] = Trainer(tiny_peft(), arguments(tmp_path, **changes), rows, rows).evaluate()["eval_loss"]
+        losses[name] = Trainer(tiny_peft(), arguments(tmp_path, **changes), examples, examples).evaluate()["eval_loss"]
     expected = {
         "plain": weighted(logits, labels, [1, 1, 1])[0],
-        "balanced": weighted(logits, labels, [len(rows) / (3 * count) for count in counts])[0],
+        "balanced": weighted(logits, labels, [len(examples) / (3 * count) for count in counts])[0],
         "listed": weighted(logits, labels, [3, 2, 0.5])[0],
         "smoothed": float(cross_entropy(logits, labels, label_smoothing=0.2)[0]),
     }
     assert losses == pytest.approx(expected, rel=1e-5) and len(set(losses.values())) == 4
-    trainer = Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced", num_train_epochs=9), rows, rows)
+    trainer = Trainer(
+        tiny_peft(), arguments(tmp_path, class_weights="balanced", num_train_epochs=9), examples, examples
+    )
     trainer.train()
     assert trainer.evaluate()["eval_loss"] < losses["balanced"]
 
@@ -182,7 +184,7 @@ def test_what_is_no_loss_is_refused(tmp_path: Path, own: Any, message: str) -> N
 
 
 def test_what_has_no_classes_or_others_is_refused(tmp_path: Path) -> None:
-    numbers = [{**row, "labels": float(row["labels"])} for row in ROWS]
+    numbers = [{**example, "labels": float(example["labels"])} for example in ROWS]
     with pytest.raises(ValueError, match="are for classes: labels float64"):
         Trainer(tiny_peft(), arguments(tmp_path, label_smoothing_factor=0.1), numbers).train()
     with pytest.raises(ValueError, match="class_weights has 2 numbers, and there are 3 classes"):
@@ -191,7 +193,7 @@ def test_what_has_no_classes_or_others_is_refused(tmp_path: Path) -> None:
         Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), ROWS, compute_loss_func=print).train()
     with pytest.raises(ValueError, match="'balanced' counts the labels of train_dataset, and there is none"):
         Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced")).evaluate(ROWS)
-    unlabelled = [{"input_ids": row["input_ids"]} for row in ROWS]
+    unlabelled = [{"input_ids": example["input_ids"]} for example in ROWS]
     with pytest.raises(ValueError, match="training needs labels"):
         Trainer(tiny_peft(), arguments(tmp_path, class_weights="balanced"), unlabelled).train()
     for bad in ({0: 1.0, 1: 2.0, 2: 3.0}, {1.0, 2.0, 3.0}, "equal", [1], [1, -1], [0, 0], [1, float("nan")]):

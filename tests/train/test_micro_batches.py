@@ -20,7 +20,7 @@ from npora.train.micro_batches import cut
 from npora.train.state import trainable
 from tests.tiny import tiny_peft
 
-LENGTHS = np.array([0, 5, 1, 3, 2, 4, 6, 2, 0])  # 23 tokens; rows without any at both ends
+LENGTHS = np.array([0, 5, 1, 3, 2, 4, 6, 2, 0])  # 23 tokens; examples without any at both ends
 MASK = (np.arange(6) < LENGTHS[:, None]).astype(np.int64)
 IDS = np.where(MASK, np.random.default_rng(0).integers(2, 9, MASK.shape), 0)
 LABELS = np.array([-100, 0, 2, -100, 1, 1, 0, 2, 1])
@@ -205,13 +205,15 @@ def test_the_pieces_are_the_rows_in_order() -> None:
     assert [len(piece["labels"]) for piece in cut(lists, 11)] == [1, 2, 2, 1, 1]
 
 
-@pytest.mark.parametrize(("rows", "sizes"), [(8, [2, 4, 2]), (9, [1, 2, 3, 2, 1]), (16, [2, 4, 4, 4, 2])])
+@pytest.mark.parametrize(("examples", "sizes"), [(8, [2, 4, 2]), (9, [1, 2, 3, 2, 1]), (16, [2, 4, 4, 4, 2])])
 def test_the_first_and_the_last_piece_are_halves_and_two_threads_have_as_much_to_do(
-    rows: int, sizes: list[int]
+    examples: int, sizes: list[int]
 ) -> None:
-    found = [len(piece["labels"]) for piece in cut({"input_ids": np.ones((rows, 5)), "labels": np.ones(rows)}, 20)]
+    found = [
+        len(piece["labels"]) for piece in cut({"input_ids": np.ones((examples, 5)), "labels": np.ones(examples)}, 20)
+    ]
     assert found == sizes
-    assert sum(found[::2]) - sum(found[1::2]) == rows % 2
+    assert sum(found[::2]) - sum(found[1::2]) == examples % 2
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -1,4 +1,4 @@
-"""A row means the same alone, in a batch, and as a tokenizer padded it, in every family that classifies."""
+"""An example means the same alone, in a batch, and as a tokenizer padded it, in every family that classifies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tiny(family: str) -> Any:
     return randomized(made(config, rng=1, dtype=np.float64))
 
 
-def rows() -> list[dict[str, Any]]:
+def examples() -> list[dict[str, Any]]:
     """Of 2 to 9 tokens, of which 0 is a real one."""
     rng = np.random.default_rng(5)
     return [
@@ -42,24 +42,24 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def padded(row: dict[str, Any], side: str) -> dict[str, Any]:
+def padded(example: dict[str, Any], side: str) -> dict[str, Any]:
     """As a tokenizer with padding="max_length", max_length=11 gives it."""
-    extra = 11 - len(row["input_ids"])
-    ids, mask = row["input_ids"], [1] * len(row["input_ids"])
+    extra = 11 - len(example["input_ids"])
+    ids, mask = example["input_ids"], [1] * len(example["input_ids"])
     if side == "left":
-        return {"input_ids": [PAD] * extra + ids, "attention_mask": [0] * extra + mask, "label": row["label"]}
-    return {"input_ids": ids + [PAD] * extra, "attention_mask": mask + [0] * extra, "label": row["label"]}
+        return {"input_ids": [PAD] * extra + ids, "attention_mask": [0] * extra + mask, "label": example["label"]}
+    return {"input_ids": ids + [PAD] * extra, "attention_mask": mask + [0] * extra, "label": example["label"]}
 
 
 @pytest.mark.parametrize("family", _TINY)
 def test_a_row_has_the_logits_that_it_has_alone(family: str, tmp_path: Path) -> None:
-    model, data = tiny(family), rows()
-    alone = np.concatenate([model(np.array([row["input_ids"]]))[0].logits for row in data])
+    model, data = tiny(family), examples()
+    alone = np.concatenate([model(np.array([example["input_ids"]]))[0].logits for example in data])
     trainer = Trainer(model, arguments(tmp_path, per_device_eval_batch_size=5))
-    for given in (data, [padded(row, "right") for row in data]):
+    for given in (data, [padded(example, "right") for example in data]):
         np.testing.assert_allclose(trainer.predict(given).predictions, alone, rtol=0, atol=1e-12)
     if family in ("llama", "roberta"):  # the others count positions from the first column, as transformers does
-        left = [padded(row, "left") for row in data]
+        left = [padded(example, "left") for example in data]
         with nullcontext() if family == "llama" else pytest.warns(models.DifferenceWarning, match="column 0"):
             predictions = trainer.predict(left).predictions
         np.testing.assert_allclose(predictions, alone, rtol=0, atol=1e-12)
@@ -68,7 +68,7 @@ def test_a_row_has_the_logits_that_it_has_alone(family: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("family", _TINY)
 def test_sentences_of_unequal_lengths_are_learnt(family: str, tmp_path: Path) -> None:
     losses = []
-    for data in (rows(), [padded(row, "right") for row in rows()]):
+    for data in (examples(), [padded(example, "right") for example in examples()]):
         base = tiny(family)
         head = {"modules_to_save": ["classification_head"]} if family == "t5" else {"task_type": "SEQ_CLS"}
         model = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", **head))

@@ -20,11 +20,11 @@ from tests.train.test_trainer import arguments
 ROWS = tiny_rows(20)
 
 
-def ran(folder: Path, rows: Any = ROWS, seed: int = 0, **changes: Any) -> str:
+def ran(folder: Path, examples: Any = ROWS, seed: int = 0, **changes: Any) -> str:
     """The folder of a run."""
     options = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 3, **changes}
     args = arguments(folder, **options)
-    Trainer(tiny_peft(seed=seed), args, rows, ROWS, compute_metrics=lambda pair: {"share": 0.5}).train()
+    Trainer(tiny_peft(seed=seed), args, examples, ROWS, compute_metrics=lambda pair: {"share": 0.5}).train()
     return str(folder)
 
 
@@ -39,7 +39,7 @@ def test_a_run_that_is_done_again_is_the_same(tmp_path: Path, capsys: Any) -> No
     [
         ({"learning_rate": 2e-2}, "arguments", "learning_rate", "step 1"),
         ({"weight_decay": 0.5}, "arguments", "weight_decay", "step 2"),
-        ({"rows": tiny_rows(20, seed=1)}, "data", "sha256", "step 1"),
+        ({"examples": tiny_rows(20, seed=1)}, "data", "sha256", "step 1"),
         ({"seed": 3}, "model", "base_sha256", "step 1"),
         ({"max_steps": 5, "lr_scheduler_type": "constant"}, "arguments", "max_steps", "step 5"),
     ],

@@ -21,14 +21,14 @@ from tests.watched import IGNORED, Watched, losses_and_gradients, watched_rows
 ROWS = watched_rows(23)
 
 
-def trainer(path: Path, model: Watched | None = None, rows: Any = ROWS, **changes: Any) -> Trainer:
+def trainer(path: Path, model: Watched | None = None, examples: Any = ROWS, **changes: Any) -> Trainer:
     defaults: dict[str, Any] = {
         "per_device_train_batch_size": 4, "per_device_eval_batch_size": 5, "save_strategy": "no", "disable_tqdm": True,
         "learning_rate": 0.05,
     }  # fmt: skip
     keywords = {key: changes.pop(key) for key in list(changes) if not hasattr(TrainingArguments, key)}
     args = TrainingArguments(str(path), **{**defaults, **changes})
-    return Trainer(model or Watched(), args, rows, **{"eval_dataset": ROWS, **keywords})
+    return Trainer(model or Watched(), args, examples, **{"eval_dataset": ROWS, **keywords})
 
 
 def stopped_after(step: int, path: Path, **changes: Any) -> None:
@@ -57,8 +57,8 @@ def test_a_run_is_resumed_with_its_own_arguments_and_rows_alone(tmp_path: Path) 
     for name, value in RUN.items():
         with pytest.raises(ValueError, match=rf"of a run with {name}=.*, this one has {value!r}"):
             trainer(tmp_path, **{"max_steps": 9, name: value}).train(resume_from_checkpoint=True)
-    with pytest.raises(ValueError, match="of a run with rows=23, this one has 22"):
-        trainer(tmp_path, rows=ROWS[:22], max_steps=9).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="of a run with examples=23, this one has 22"):
+        trainer(tmp_path, examples=ROWS[:22], max_steps=9).train(resume_from_checkpoint=True)
 
 
 def test_a_run_goes_on_from_the_newest_checkpoint_and_reports_its_own_steps(tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_a_run_goes_on_from_the_newest_checkpoint_and_reports_its_own_steps(tmp_
 
 
 def test_an_evaluation_is_by_hand_over_batches_of_its_own_size(tmp_path: Path) -> None:
-    """Of any size, also where a batch is cut into pieces: the loss is the mean over the labels, not the rows."""
-    rows = watched_rows(40) * 7  # 280 rows of some 900 tokens
+    """Of any size, also where a batch is cut into pieces: the loss is the mean over the labels, not the examples."""
+    examples = watched_rows(40) * 7  # 280 examples of some 900 tokens
     for count, size in ((23, 5), (280, 280), (280, 3), (7, 7)):
         model = Watched().train()
-        _, loss, items, _ = losses_and_gradients(model.values(), whole(rows[:count]))
-        metrics = trainer(tmp_path, model, rows=None, per_device_eval_batch_size=size).evaluate(rows[:count])
+        _, loss, items, _ = losses_and_gradients(model.values(), whole(examples[:count]))
+        metrics = trainer(tmp_path, model, examples=None, per_device_eval_batch_size=size).evaluate(examples[:count])
         assert metrics["eval_loss"] == pytest.approx(loss / items, rel=1e-12) and 0 < items < count
         assert all(call.keep is None and not call.training for call in model.calls)
         batches = [min(size, count - first) for first in range(0, count, size)]
@@ -100,34 +100,36 @@ def test_an_evaluation_is_by_hand_over_batches_of_its_own_size(tmp_path: Path) -
                                   "epoch"}  # fmt: skip
 
 
-def whole(rows: list[dict[str, Any]]) -> Any:
-    """All rows as one call."""
-    longest = max(len(row["input_ids"]) for row in rows)
-    ids = np.array([row["input_ids"] + [0] * (longest - len(row["input_ids"])) for row in rows])
-    mask = np.array([[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows])
+def whole(examples: list[dict[str, Any]]) -> Any:
+    """All examples as one call."""
+    longest = max(len(example["input_ids"]) for example in examples)
+    ids = np.array([example["input_ids"] + [0] * (longest - len(example["input_ids"])) for example in examples])
+    mask = np.array(
+        [[1] * len(example["input_ids"]) + [0] * (longest - len(example["input_ids"])) for example in examples]
+    )
     return SimpleNamespace(
-        input_ids=ids, attention_mask=mask, labels=np.array([row["labels"] for row in rows]), keep=None
+        input_ids=ids, attention_mask=mask, labels=np.array([example["labels"] for example in examples]), keep=None
     )
 
 
 def test_predictions_and_streams_are_the_logits_in_order(tmp_path: Path) -> None:
-    rows = watched_rows(40) * 5
+    examples = watched_rows(40) * 5
     model = Watched().train()
-    logits, *_ = losses_and_gradients(model.values(), whole(rows))
-    run = trainer(tmp_path, model, rows=None, per_device_eval_batch_size=190, compute_metrics=lambda pair: {
+    logits, *_ = losses_and_gradients(model.values(), whole(examples))
+    run = trainer(tmp_path, model, examples=None, per_device_eval_batch_size=190, compute_metrics=lambda pair: {
         "shift": float(pair.predictions[:, 1].sum() - pair.label_ids.sum()), "final_own": 3,
     })  # fmt: skip
-    found = run.predict(rows, metric_key_prefix="final")
+    found = run.predict(examples, metric_key_prefix="final")
     np.testing.assert_allclose(found.predictions, logits, rtol=0, atol=1e-12)
-    labels = [row["labels"] for row in rows]
+    labels = [example["labels"] for example in examples]
     assert found.label_ids.tolist() == labels and found.metrics["final_own"] == 3
     assert found.metrics["final_shift"] == pytest.approx(logits[:, 1].sum() - sum(labels))
-    streamed = list(run.predict_batches(iter(rows[:191])))
+    streamed = list(run.predict_batches(iter(examples[:191])))
     assert [len(part) for part in streamed] == [190, 1]
     np.testing.assert_allclose(np.concatenate(streamed), logits[:191], rtol=0, atol=1e-12)
     model.calls.clear()
     run.args.per_device_eval_batch_size = 6
-    assert [len(part) for part in run.predict_batches(rows[:20])] == [6, 6, 6, 2]
+    assert [len(part) for part in run.predict_batches(examples[:20])] == [6, 6, 6, 2]
     assert all(call.labels is None and not call.training for call in model.calls)
 
 
@@ -135,26 +137,26 @@ def test_what_is_kept_of_the_logits_may_depend_on_the_labels(tmp_path: Path) -> 
     def keep(logits: Any, labels: Any) -> Any:
         return logits[np.arange(len(labels)), labels]
 
-    rows = [{**row, "labels": i % 4} for i, row in enumerate(ROWS)]
-    logits, *_ = losses_and_gradients(Watched().values(), whole(rows))
+    examples = [{**example, "labels": i % 4} for i, example in enumerate(ROWS)]
+    logits, *_ = losses_and_gradients(Watched().values(), whole(examples))
     run = trainer(tmp_path, preprocess_logits_for_metrics=keep, compute_metrics=lambda p: {"sum": p.predictions.sum()})
-    expected = logits[np.arange(23), [row["labels"] for row in rows]]
-    np.testing.assert_allclose(run.predict(rows).predictions, expected, rtol=0, atol=1e-12)
-    assert run.evaluate(rows)["eval_sum"] == pytest.approx(expected.sum())
+    expected = logits[np.arange(23), [example["labels"] for example in examples]]
+    np.testing.assert_allclose(run.predict(examples).predictions, expected, rtol=0, atol=1e-12)
+    assert run.evaluate(examples)["eval_sum"] == pytest.approx(expected.sum())
 
 
 def test_sequences_are_padded_behind_with_zeros_and_their_labels_with_ignored_ones(tmp_path: Path) -> None:
     model = tiny_encoder("bert", "TokenClassification", dtype=np.float64)
-    rows = [{"input_ids": list(range(3, 3 + n)), "labels": [n % 3] * n} for n in (2, 3, 7, 5, 4)]
+    examples = [{"input_ids": list(range(3, 3 + n)), "labels": [n % 3] * n} for n in (2, 3, 7, 5, 4)]
     args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=2, disable_tqdm=True)
-    found = Trainer(model, args).predict(rows)
+    found = Trainer(model, args).predict(examples)
     assert found.predictions.shape == (5, 7, 3) and found.label_ids.shape == (5, 7)
-    for row, logits, labels in zip(
-        rows[:2] + rows[4:], found.predictions[[0, 1, 4]], found.label_ids[[0, 1, 4]], strict=True
+    for example, logits, labels in zip(
+        examples[:2] + examples[4:], found.predictions[[0, 1, 4]], found.label_ids[[0, 1, 4]], strict=True
     ):
-        n = len(row["input_ids"])
-        np.testing.assert_allclose(logits[:n], model(np.array([row["input_ids"]]))[0].logits[0], rtol=0, atol=1e-12)
-        assert labels.tolist() == row["labels"] + [IGNORED] * (7 - n)
+        n = len(example["input_ids"])
+        np.testing.assert_allclose(logits[:n], model(np.array([example["input_ids"]]))[0].logits[0], rtol=0, atol=1e-12)
+        assert labels.tolist() == example["labels"] + [IGNORED] * (7 - n)
     assert (found.predictions[:2, 3:] == 0).all() and (found.predictions[4, 4:] == 0).all()
 
 
@@ -170,7 +172,7 @@ def test_evaluations_begin_after_the_delay_and_several_datasets_keep_their_names
         run.train()
         assert history(run, "eval_loss") == expected
     found = trainer(tmp_path, eval_dataset={"a": ROWS[:9], "b": ROWS}).evaluate(metric_key_prefix="x")
-    apart = [trainer(tmp_path).evaluate(rows)["eval_loss"] for rows in (ROWS[:9], ROWS)]
+    apart = [trainer(tmp_path).evaluate(examples)["eval_loss"] for examples in (ROWS[:9], ROWS)]
     assert [found["x_a_loss"], found["x_b_loss"]] == apart and apart[0] != apart[1]
 
 
@@ -231,7 +233,7 @@ def test_save_model_saves_the_tokenizer_that_processing_class_names(tmp_path: Pa
 
 
 def test_ids_are_padded_with_the_configs_token_before_the_tokenizers(tmp_path: Path) -> None:
-    rows, names = (
+    examples, names = (
         [{"input_ids": [4], "labels": 1}, {"input_ids": [5, 6], "labels": 0}],
         SimpleNamespace(pad_token_id=17),
     )
@@ -239,24 +241,28 @@ def test_ids_are_padded_with_the_configs_token_before_the_tokenizers(tmp_path: P
         for collator in (None, DataCollatorWithPadding(names)):
             model: Any = Watched()
             model.config = SimpleNamespace(pad_token_id=own, vocab_size=43)
-            trainer(tmp_path, model, rows=rows, max_steps=1, tokenizer=tokenizer, data_collator=collator,
+            trainer(tmp_path, model, examples=examples, max_steps=1, tokenizer=tokenizer, data_collator=collator,
                     train_sampling_strategy="sequential").train()  # fmt: skip
             expected = 17 if collator else pad
             assert model.calls[0].input_ids.tolist() == [[4, expected], [5, 6]]
 
 
 def test_a_step_without_a_label_is_none_of_the_updates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither moments nor decay see it: the run has the values of one without its rows."""
+    """Neither moments nor decay see it: the run has the values of one without its examples."""
     caplog.set_level(logging.ERROR)
-    rows = [{**row, "labels": i % 4} for i, row in enumerate(ROWS[:9])]
+    examples = [{**example, "labels": i % 4} for i, example in enumerate(ROWS[:9])]
     values = []
     for masked in (False, True):
         model = Watched()
-        data = rows if not masked else [*rows[:3], *[{**row, "labels": IGNORED} for row in rows[3:6]], *rows[3:]]
+        data = (
+            examples
+            if not masked
+            else [*examples[:3], *[{**example, "labels": IGNORED} for example in examples[3:6]], *examples[3:]]
+        )
         changes = {"per_device_train_batch_size": 3, "train_sampling_strategy": "sequential", "num_train_epochs": 1,
                    "lr_scheduler_type": "constant", "weight_decay": 0.3}  # fmt: skip
         model.drops = False
-        result = trainer(tmp_path, model, rows=data, **changes).train()
+        result = trainer(tmp_path, model, examples=data, **changes).train()
         values.append((model.values(), result.training_loss))
     for name, value in values[0][0].items():
         np.testing.assert_allclose(values[1][0][name], value, rtol=0, atol=1e-12)

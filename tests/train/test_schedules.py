@@ -115,10 +115,10 @@ class Rates(TrainerCallback):
 def test_b_has_its_own_rate_through_the_whole_schedule(tmp_path: Path, kind: dict[str, Any]) -> None:
     model = get_peft_model(tiny_bert(), LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"))
     arguments = TrainingArguments(str(tmp_path), learning_rate=0.01, optim_args="loraplus_lr_ratio=16", **kind)
-    rates, rows = Rates(), [{"input_ids": [3, 4, 5 + n], "labels": n % 2} for n in range(8)]
+    rates, examples = Rates(), [{"input_ids": [3, 4, 5 + n], "labels": n % 2} for n in range(8)]
     groups = make_optimizer(model, arguments).param_groups
     assert [(len(group["params"]), group["lr"]) for group in groups] == [(3, 0.01), (2, 0.16), (1, 0.16)]
-    Trainer(model, arguments, train_dataset=rows, eval_dataset=rows, callbacks=[rates]).train()
+    Trainer(model, arguments, train_dataset=examples, eval_dataset=examples, callbacks=[rates]).train()
     assert len(rates.seen) == kind["max_steps"] and rates.seen[0] == [0.01, 0.16, 0.16]
     assert all(b == pytest.approx(16 * a) and c == b for a, b, c in rates.seen)
     for name, parameter in model.named_parameters():

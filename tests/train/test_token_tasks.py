@@ -25,7 +25,7 @@ every_family = pytest.mark.parametrize("family", SIZES)
 every_head = pytest.mark.parametrize("head", HEADS)
 
 
-def rows(head: str, count: int = 12) -> Dataset:
+def examples(head: str, count: int = 12) -> Dataset:
     """Sentences of 1 to 9 tokens. A token's class is what it leaves when divided by 3; a masked one follows 3."""
     rng = np.random.default_rng(0)
     found = []
@@ -48,7 +48,7 @@ def adapted(family: str, head: str, **changes: Any) -> Any:
 @every_family
 @every_head
 def test_training_lowers_the_loss_and_leaves_the_frozen_bytes_alone(tmp_path: Path, family: str, head: str) -> None:
-    model, data = adapted(family, head), rows(head)
+    model, data = adapted(family, head), examples(head)
     before = frozen_sha256(model)
     trainer = Trainer(model, arguments(tmp_path, num_train_epochs=20, learning_rate=3e-2), data, data)
     first = trainer.evaluate()["eval_loss"]
@@ -61,7 +61,7 @@ def test_training_lowers_the_loss_and_leaves_the_frozen_bytes_alone(tmp_path: Pa
 @every_head
 def test_small_batches_accumulate_to_the_gradient_of_the_large_one(tmp_path: Path, family: str, head: str) -> None:
     """Each has another number of labels, and one of them none."""
-    data = Dataset([*list(rows(head))[:4], {"input_ids": [7, 8], "labels": [-100, -100]}])
+    data = Dataset([*list(examples(head))[:4], {"input_ids": [7, 8], "labels": [-100, -100]}])
     results = []
     for size, accumulation in ((5, 1), (3, 2), (1, 5)):
         model = adapted(family, head, dtype=np.float64, **NO_DROPOUT[family])
@@ -77,7 +77,7 @@ def test_small_batches_accumulate_to_the_gradient_of_the_large_one(tmp_path: Pat
 
 @every_head
 def test_metrics_see_every_label_and_the_loss_is_their_mean(tmp_path: Path, head: str) -> None:
-    model, data = tiny_encoder("roberta", head), rows(head)
+    model, data = tiny_encoder("roberta", head), examples(head)
 
     def measure(prediction: EvalPrediction) -> dict[str, float]:
         labels = prediction.label_ids
@@ -87,8 +87,8 @@ def test_metrics_see_every_label_and_the_loss_is_their_mean(tmp_path: Path, head
     trainer = Trainer(model, arguments(tmp_path, per_device_eval_batch_size=5), None, data, compute_metrics=measure)
     metrics = trainer.evaluate()
     count, total = 0, 0.0
-    for row in data:
-        output, _ = model(np.array([row["input_ids"]]), labels=np.array([row["labels"]]))
+    for example in data:
+        output, _ = model(np.array([example["input_ids"]]), labels=np.array([example["labels"]]))
         count, total = count + output.num_items, total + float(output.loss) * output.num_items
     assert metrics["eval_labels"] == count
     assert metrics["eval_loss"] == pytest.approx(total / count, rel=1e-5)

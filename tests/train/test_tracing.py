@@ -41,7 +41,7 @@ def test_the_first_module_whose_output_is_not_finite_is_named(tmp_path: Path) ->
         f"step 1: the loss is nan, the gradient's norm nan; the first not finite is the output of {LAYER}."
         "intermediate.dense (Linear), while what it is given is finite, "
     ) in str(error.value)
-    assert "; its weight holds nan or inf (with the dataset's rows " in str(error.value)
+    assert "; its weight holds nan or inf (with the dataset's examples " in str(error.value)
 
 
 def test_a_product_that_overflows_is_named_with_what_it_was_given(tmp_path: Path) -> None:
@@ -125,32 +125,35 @@ def test_a_parameters_own_gradient_is_looked_at_too(tmp_path: Path) -> None:
 
 
 def test_the_rows_are_those_of_the_micro_batch_and_the_generator_is_the_steps(tmp_path: Path) -> None:
-    """One row has an id whose embedding overflows: of the micro-batches, the one with it is found."""
-    rows = [{"input_ids": [number % 5 + 1] * 4, "labels": number % 3} for number in range(8)]
-    rows[5] = {"input_ids": [9, 1, 2, 3], "labels": 1}
+    """One example has an id whose embedding overflows: of the micro-batches, the one with it is found."""
+    examples = [{"input_ids": [number % 5 + 1] * 4, "labels": number % 3} for number in range(8)]
+    examples[5] = {"input_ids": [9, 1, 2, 3], "labels": 1}
     model = poisoned("base_model.model.bert.embeddings.word_embeddings.weight", 1.0)
     table = model.get_parameter("base_model.model.bert.embeddings.word_embeddings.weight")
     table.data = np.where(np.arange(len(table.data))[:, None] == 9, np.float32(np.inf), table.data)
     args = arguments(tmp_path, per_device_train_batch_size=8, tokens_at_once=8, train_sampling_strategy="sequential")
     with pytest.raises(NotFinite) as error:
-        Trainer(model, args, rows).train()
-    (named,) = [part for part in str(error.value).split("(") if part.startswith("with the dataset's rows")]
-    listed = named.removeprefix("with the dataset's rows ").partition(")")[0].split(", ")
+        Trainer(model, args, examples).train()
+    (named,) = [part for part in str(error.value).split("(") if part.startswith("with the dataset's examples")]
+    listed = named.removeprefix("with the dataset's examples ").partition(")")[0].split(", ")
     assert "5" in listed and len(listed) < 8
     assert "word_embeddings (Embedding)" in str(error.value) and "its weight holds nan or inf" in str(error.value)
 
 
 def test_a_step_that_is_skipped_is_told_of_and_nothing_is_left_on_the_model(tmp_path: Path, caplog: Any) -> None:
-    rows = [*(row for row in tiny_rows(11) if 30 not in row["input_ids"]), {"input_ids": [30, 1], "labels": 1}]
+    examples = [
+        *(example for example in tiny_rows(11) if 30 not in example["input_ids"]),
+        {"input_ids": [30, 1], "labels": 1},
+    ]
     model = tiny_peft()
     table = model.get_parameter("base_model.model.bert.embeddings.word_embeddings.weight")
     table.data = np.where(np.arange(len(table.data))[:, None] == 30, np.float32(np.nan), table.data)
     args = arguments(tmp_path, per_device_train_batch_size=3, on_nonfinite="skip")
     with caplog.at_level(logging.WARNING, "npora"):
-        Trainer(model, args, rows).train()
+        Trainer(model, args, examples).train()
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 3 and all("word_embeddings (Embedding); its weight holds nan or inf" in text for text in told)
-    assert all(str(len(rows) - 1) in text.partition("dataset's rows ")[2] for text in told)
+    assert all(str(len(examples) - 1) in text.partition("dataset's examples ")[2] for text in told)
     assert not any("forward" in vars(module) for module in model.modules())
 
 

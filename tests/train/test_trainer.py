@@ -64,8 +64,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: P
 
 
 def test_small_batches_accumulate_to_the_gradient_of_the_large_one(tmp_path: Path) -> None:
-    """Also where the batches have different numbers of labels: 5 rows in threes, one of them without a label."""
-    rows = Dataset([*ROWS[:4], {"input_ids": [3, 4], "labels": -100}])
+    """Also where the batches have different numbers of labels: 5 examples in threes, one of them without a label."""
+    examples = Dataset([*ROWS[:4], {"input_ids": [3, 4], "labels": -100}])
     results = []
     for size, accumulation in ((5, 1), (3, 2), (1, 5)):
         model = tiny_peft(dtype=np.float64, lora_dropout=0.0)
@@ -76,7 +76,7 @@ def test_small_batches_accumulate_to_the_gradient_of_the_large_one(tmp_path: Pat
             if hasattr(module, "heads"):
                 module.dropout = 0.0
         changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation, "max_steps": 2}
-        trainer = Trainer(model, arguments(tmp_path, **changes), rows)
+        trainer = Trainer(model, arguments(tmp_path, **changes), examples)
         result = trainer.train()
         results.append((result.training_loss, [p.data for p in trainable(model).values()]))
     for loss, data in results[1:]:
@@ -109,10 +109,10 @@ def test_biases_and_norms_do_not_decay(tmp_path: Path) -> None:
     model = tiny_bert()
     before = {name: p.data.copy() for name, p in trainable(model).items()}
     unused = "bert.embeddings.word_embeddings.weight"
-    rows = Dataset([{"input_ids": [3, 4], "labels": 1}])
+    examples = Dataset([{"input_ids": [3, 4], "labels": 1}])
     changes = {"weight_decay": 0.5, "max_steps": 1, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
-    Trainer(model, arguments(tmp_path, **changes), rows).train()
-    # A row of the table that no token used has gradient 0: all that moves it is the decay, θ (1 − lr λ).
+    Trainer(model, arguments(tmp_path, **changes), examples).train()
+    # An example of the table that no token used has gradient 0: all that moves it is the decay, θ (1 − lr λ).
     np.testing.assert_allclose(trainable(model)[unused].data[7], before[unused][7] * (1 - 5e-4), rtol=1e-6)
     # A position that no token had: embeddings decay too. A bias moves by lr at most, whatever the decay.
     for name, parameter in trainable(model).items():
@@ -169,20 +169,20 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     frozen = tiny_bert().requires_grad_(False)
     with pytest.raises(ValueError, match="no trainable parameter"):
         Trainer(frozen, arguments(tmp_path), ROWS).train()
-    with pytest.raises(ValueError, match=r"needs labels; a row of this dataset has: input_ids"):
+    with pytest.raises(ValueError, match=r"needs labels; an example of this dataset has: input_ids"):
         Trainer(tiny_peft(), arguments(tmp_path), [{"input_ids": [1, 2]}]).train()
     with pytest.raises(ValueError, match="there is no eval_dataset"):
         Trainer(tiny_peft(), arguments(tmp_path, eval_strategy="epoch"), ROWS)
 
 
 def test_a_label_or_an_id_out_of_range_and_too_long_a_row_are_errors(tmp_path: Path) -> None:
-    for row, message in (
+    for example, message in (
         ({"input_ids": [1], "labels": 3}, "3"),
         ({"input_ids": [31], "labels": 0}, "id 31"),
         ({"input_ids": [1] * 13, "labels": 0}, "13 tokens is longer than the 12 positions"),
     ):
         with pytest.raises(ValueError, match=message):
-            Trainer(tiny_peft(), arguments(tmp_path), [row]).train()
+            Trainer(tiny_peft(), arguments(tmp_path), [example]).train()
 
 
 def test_a_full_model_trains_too(tmp_path: Path) -> None:
@@ -196,10 +196,12 @@ def test_a_full_model_trains_too(tmp_path: Path) -> None:
 @given(st.permutations(range(7)))
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_batch_of_all_rows_is_learnt_alike_in_any_order(tmp_path: Path, order: list[int]) -> None:
-    """Rows are of several lengths, and their labels of several types."""
-    rows = [{**row, "labels": (np.int32, np.uint8, int)[i % 3](row["labels"])} for i, row in enumerate(ROWS[:7])]
+    """Examples are of several lengths, and their labels of several types."""
+    examples = [
+        {**example, "labels": (np.int32, np.uint8, int)[i % 3](example["labels"])} for i, example in enumerate(ROWS[:7])
+    ]
     results = []
-    for data in (rows, [rows[i] for i in order]):
+    for data in (examples, [examples[i] for i in order]):
         model = get_peft_model(
             BertForSequenceClassification(
                 BertConfig(**SIZES, num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
@@ -219,10 +221,10 @@ def test_one_batch_of_all_rows_is_learnt_alike_in_any_order(tmp_path: Path, orde
 )
 def test_labels_of_several_types_have_the_loss_of_the_floats(tmp_path: Path, labels: Any) -> None:
     model = tiny_bert(dtype=np.float64)
-    rows = [{"input_ids": [3, 4, i], "labels": label} for i, label in enumerate(labels)]
+    examples = [{"input_ids": [3, 4, i], "labels": label} for i, label in enumerate(labels)]
     for size in (1, 2):
-        trainer = Trainer(model, arguments(tmp_path, per_device_eval_batch_size=size), None, rows)
-        z, t = trainer.predict(rows).predictions, np.array(labels, dtype=np.float64)
+        trainer = Trainer(model, arguments(tmp_path, per_device_eval_batch_size=size), None, examples)
+        z, t = trainer.predict(examples).predictions, np.array(labels, dtype=np.float64)
         expected = -(t * -np.log1p(np.exp(-z)) + (1 - t) * -np.log1p(np.exp(z))).mean()
         assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-12)
 

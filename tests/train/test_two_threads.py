@@ -15,7 +15,7 @@ from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
 from npora.models import BertConfig, BertForSequenceClassification
 from npora.train.state import trainable
 
-def rows(seed):
+def examples(seed):
     rng = np.random.default_rng(seed)
     return [{"input_ids": rng.integers(1, 99, int(rng.integers(20, 60))).tolist(), "labels": i % 3} for i in range(24)]
 
@@ -27,7 +27,7 @@ def train(seed, folder, found):
     model = get_peft_model(base, LoraConfig(r=3, target_modules="all-linear", task_type="SEQ_CLS"))
     args = TrainingArguments(f"{folder}/{seed}", max_steps=5, eval_strategy="steps", eval_steps=2, learning_rate=1e-2,
                              tokens_at_once=(0, 256)[seed % 2], save_strategy="steps", save_steps=2, disable_tqdm=True)
-    run = Trainer(model, args, rows(seed), rows(seed + 9))
+    run = Trainer(model, args, examples(seed), examples(seed + 9))
     run.train()
     losses = [entry["eval_loss"] for entry in run.state.log_history if "eval_loss" in entry]
     found[seed] = losses, [p.data.tobytes() for p in trainable(model).values()]

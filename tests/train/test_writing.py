@@ -32,10 +32,10 @@ def test_predictions_are_what_generate_gives_and_the_loss_is_that_of_the_labels(
     trainer = evaluator(tmp_path, model, metrics, generation_max_length=7)
     found = trainer.evaluate()
     (pair,) = seen
-    for row, prediction, labels in zip(PAIRS, pair.predictions, pair.label_ids, strict=True):
-        alone = model.generate(np.array([row["input_ids"]]), max_length=7)[0]
+    for example, prediction, labels in zip(PAIRS, pair.predictions, pair.label_ids, strict=True):
+        alone = model.generate(np.array([example["input_ids"]]), max_length=7)[0]
         assert prediction[: len(alone)].tolist() == alone.tolist() and not prediction[len(alone) :].any()
-        assert [label for label in labels if label != -100] == row["labels"]
+        assert [label for label in labels if label != -100] == example["labels"]
     assert pair.predictions.dtype.kind == "i" and found["eval_length"] > 1
     plain = Seq2SeqTrainer(model, Seq2SeqTrainingArguments(str(tmp_path), per_device_eval_batch_size=2))
     assert found["eval_loss"] == plain.evaluate(PAIRS)["eval_loss"]
@@ -47,7 +47,7 @@ def test_rows_without_labels_are_written_for_too(tmp_path: Path) -> None:
     found = trainer.predict([{"input_ids": ids} for ids in SOURCES])
     assert (found.predictions == trainer.predict(PAIRS).predictions).all()
     assert found.label_ids is None and "test_loss" not in found.metrics
-    with pytest.raises(ValueError, match=r"in a batch of the dataset's rows 0, 1"):
+    with pytest.raises(ValueError, match=r"in a batch of the dataset's examples 0, 1"):
         trainer.predict(PAIRS, num_beams=0)
 
 

@@ -19,6 +19,7 @@ from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertLayer
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions, embedded, first_token_rows
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
@@ -244,8 +245,19 @@ class BertTransform(Module):
         return chain(partial(self.dense, rng=rng), self.activation, self.LayerNorm)(h)
 
 
+class BertForQuestionAnswering(ForQuestionAnswering):
+    body_class: ClassVar[type[Body]] = BertModel
+    body_options: ClassVar = {"add_pooling_layer": False}
+
+    def idle_parameters(self) -> dict[str, slice]:
+        """Also the bias of the norm below the head, for the same reason."""
+        last = f"{self.base_model_prefix}.encoder.layer.{self.config.num_hidden_layers - 1}"
+        return {**super().idle_parameters(), f"{last}.output.LayerNorm.bias": slice(None)}
+
+
 TASKS = {
     "MaskedLM": BertForMaskedLM,
+    "QuestionAnswering": BertForQuestionAnswering,
     "SequenceClassification": BertForSequenceClassification,
     "TokenClassification": BertForTokenClassification,
 }

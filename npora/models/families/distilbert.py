@@ -17,6 +17,7 @@ from npora.models.config import PretrainedConfig
 from npora.models.families.bert import BertEncoder, BertModel
 from npora.models.families.bert_layers import BertSelfAttention
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions, embedded
 from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter
@@ -53,6 +54,7 @@ class DistilBertConfig(PretrainedConfig):
     attention_dropout: float = 0.1
     activation: str = "gelu"
     seq_classif_dropout: float = 0.2
+    qa_dropout: float = 0.1
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
 
@@ -203,8 +205,20 @@ class DistilBertForMaskedLM(ForMaskedLM):
         return chain(partial(self.vocab_transform, rng=rng), self.activation, self.vocab_layer_norm)(h)
 
 
+class DistilBertForQuestionAnswering(ForQuestionAnswering):
+    body_class = DistilBertModel
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        super().add_head(config, make)
+        self.dropout = Dropout(config.qa_dropout)
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.dropout, rng=rng), partial(self.qa_outputs, rng=rng))(h)
+
+
 TASKS = {
     "MaskedLM": DistilBertForMaskedLM,
+    "QuestionAnswering": DistilBertForQuestionAnswering,
     "SequenceClassification": DistilBertForSequenceClassification,
     "TokenClassification": DistilBertForTokenClassification,
 }

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Back, Rng
-from npora.models.families.bert import BertConfig, BertEmbeddings, BertModel
+from npora.models.families.bert import BertConfig, BertEmbeddings, BertForQuestionAnswering, BertModel
 from npora.models.families.roberta import RobertaClassificationHead
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
@@ -123,8 +123,14 @@ class ElectraGeneratorPredictions(Module):
         return chain(partial(self.dense, rng=rng), gelu, self.LayerNorm)(h)
 
 
+class ElectraForQuestionAnswering(BertForQuestionAnswering):
+    body_class = ElectraModel
+    body_options: ClassVar = {}
+
+
 TASKS = {
     "MaskedLM": ElectraForMaskedLM,
+    "QuestionAnswering": ElectraForQuestionAnswering,
     "SequenceClassification": ElectraForSequenceClassification,
     "TokenClassification": ElectraForTokenClassification,
 }

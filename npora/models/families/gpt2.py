@@ -17,6 +17,7 @@ import numpy.typing as npt
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.models.tokens import Tokens, check_positions, embedded
 from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module
@@ -192,8 +193,13 @@ class GPT2ForTokenClassification(ScoredTokens):
     score_name = "classifier"
 
 
+class GPT2ForQuestionAnswering(ForQuestionAnswering):
+    body_class = GPT2Model
+
+
 TASKS = {
     "CausalLM": GPT2LMHeadModel,
+    "QuestionAnswering": GPT2ForQuestionAnswering,
     "SequenceClassification": GPT2ForSequenceClassification,
     "TokenClassification": GPT2ForTokenClassification,
 }

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.rope import RotaryConfig
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.models.tokens import Tokens, embedded
@@ -260,8 +261,14 @@ class LlamaForTokenClassification(ScoredTokens):
     body_class = LlamaModel
 
 
+class LlamaForQuestionAnswering(ForQuestionAnswering):
+    body_class = LlamaModel
+    base_model_prefix = "transformer"  # the files' name for the body, in this task alone
+
+
 TASKS = {
     "CausalLM": LlamaForCausalLM,
+    "QuestionAnswering": LlamaForQuestionAnswering,
     "SequenceClassification": LlamaForSequenceClassification,
     "TokenClassification": LlamaForTokenClassification,
 }

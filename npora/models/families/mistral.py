@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaLikeConfig, LlamaModel
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.nn.functional import window
 
@@ -66,8 +67,13 @@ class MistralForTokenClassification(ScoredTokens):
     body_class = MistralModel
 
 
+class MistralForQuestionAnswering(ForQuestionAnswering):
+    body_class = MistralModel
+
+
 TASKS = {
     "CausalLM": MistralForCausalLM,
+    "QuestionAnswering": MistralForQuestionAnswering,
     "SequenceClassification": MistralForSequenceClassification,
     "TokenClassification": MistralForTokenClassification,
 }

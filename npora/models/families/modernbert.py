@@ -20,6 +20,7 @@ from npora.models.families.modernbert_config import ModernBertConfig
 from npora.models.losses import sequence_classification
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ForTokenClassification, Headed, projection
 from npora.models.tokens import Tokens, embedded
 from npora.nn import Cache, Dropout, LayerNorm, Module, Padding, Parameter
@@ -227,8 +228,14 @@ class ModernBertForMaskedLM(ForMaskedLM):
         self.decoder: Module = projection(self.body.embedding(), config.tie_word_embeddings, _out(config, make), bias)
 
 
+class ModernBertForQuestionAnswering(_Classifier, ForQuestionAnswering):
+    body_class = ModernBertModel
+    may_lack = ("head.", "classifier.")
+
+
 TASKS = {
     "MaskedLM": ModernBertForMaskedLM,
+    "QuestionAnswering": ModernBertForQuestionAnswering,
     "SequenceClassification": ModernBertForSequenceClassification,
     "TokenClassification": ModernBertForTokenClassification,
 }

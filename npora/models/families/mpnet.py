@@ -15,6 +15,7 @@ from npora.models.families.bert import BertEmbeddings
 from npora.models.families.bert_layers import BertLayer
 from npora.models.families.roberta import (
     RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
     RobertaModel,
@@ -194,8 +195,13 @@ class MPNetForMaskedLM(RobertaForMaskedLM):
     body_class = MPNetModel
 
 
+class MPNetForQuestionAnswering(RobertaForQuestionAnswering):
+    body_class = MPNetModel
+
+
 TASKS = {
     "MaskedLM": MPNetForMaskedLM,
+    "QuestionAnswering": MPNetForQuestionAnswering,
     "SequenceClassification": MPNetForSequenceClassification,
     "TokenClassification": MPNetForTokenClassification,
 }

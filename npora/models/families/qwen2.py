@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaLikeConfig, LlamaModel
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.models.windows import LayerTypesConfig
 
@@ -67,8 +68,14 @@ class Qwen2ForTokenClassification(ScoredTokens):
     body_class = Qwen2Model
 
 
+class Qwen2ForQuestionAnswering(ForQuestionAnswering):
+    body_class = Qwen2Model
+    base_model_prefix = "transformer"  # the files' name for the body, in this task alone
+
+
 TASKS = {
     "CausalLM": Qwen2ForCausalLM,
+    "QuestionAnswering": Qwen2ForQuestionAnswering,
     "SequenceClassification": Qwen2ForSequenceClassification,
     "TokenClassification": Qwen2ForTokenClassification,
 }

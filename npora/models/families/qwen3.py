@@ -10,6 +10,7 @@ from npora.models.body import Rng
 from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, Projected
 from npora.models.families.qwen2 import Qwen2Config
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.nn import Module, RMSNorm
 from npora.nn.module import Array, Pullback
@@ -74,8 +75,14 @@ class Qwen3ForTokenClassification(ScoredTokens):
     body_class = Qwen3Model
 
 
+class Qwen3ForQuestionAnswering(ForQuestionAnswering):
+    body_class = Qwen3Model
+    base_model_prefix = "transformer"  # the files' name for the body, in this task alone
+
+
 TASKS = {
     "CausalLM": Qwen3ForCausalLM,
+    "QuestionAnswering": Qwen3ForQuestionAnswering,
     "SequenceClassification": Qwen3ForSequenceClassification,
     "TokenClassification": Qwen3ForTokenClassification,
 }

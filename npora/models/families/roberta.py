@@ -10,7 +10,7 @@ import numpy as np
 
 from npora.models.body import Body, Rng
 from npora.models.config import PretrainedConfig
-from npora.models.families.bert import BertConfig, BertModel
+from npora.models.families.bert import BertConfig, BertForQuestionAnswering, BertModel
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions
@@ -135,8 +135,13 @@ class RobertaLMHead(Module):
         return chain(partial(self.dense, rng=rng), gelu, self.layer_norm)(h)
 
 
+class RobertaForQuestionAnswering(BertForQuestionAnswering):
+    body_class: ClassVar[type[Body]] = RobertaModel
+
+
 TASKS = {
     "MaskedLM": RobertaForMaskedLM,
+    "QuestionAnswering": RobertaForQuestionAnswering,
     "SequenceClassification": RobertaForSequenceClassification,
     "TokenClassification": RobertaForTokenClassification,
 }

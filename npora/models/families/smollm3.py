@@ -11,6 +11,7 @@ import numpy.typing as npt
 from npora.files.refusal import shortened
 from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaLikeConfig, LlamaModel, Turn
 from npora.models.pretrained import Factory
+from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.models.windows import LayerTypesConfig
 from npora.nn.module import Array
@@ -98,8 +99,14 @@ class SmolLM3ForTokenClassification(ScoredTokens):
     body_class = SmolLM3Model
 
 
+class SmolLM3ForQuestionAnswering(ForQuestionAnswering):
+    body_class = SmolLM3Model
+    base_model_prefix = "transformer"  # the files' name for the body, in this task alone
+
+
 TASKS = {
     "CausalLM": SmolLM3ForCausalLM,
+    "QuestionAnswering": SmolLM3ForQuestionAnswering,
     "SequenceClassification": SmolLM3ForSequenceClassification,
     "TokenClassification": SmolLM3ForTokenClassification,
 }

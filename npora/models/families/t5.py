@@ -19,7 +19,8 @@ from npora.models.config import PretrainedConfig
 from npora.models.encoder_decoder import EncoderDecoder, ForConditionalGeneration, shifted_right, up_to_the_last
 from npora.models.families.t5_stack import T5Stack
 from npora.models.pretrained import Factory
-from npora.models.tasks import ForSequenceClassification
+from npora.models.question_answering import ForQuestionAnswering
+from npora.models.tasks import ForSequenceClassification, ScoredTokens
 from npora.models.tokens import Memory, Tokens
 from npora.nn import Cache, Dropout, Module, Padding, init
 from npora.nn.functional import tanh
@@ -38,7 +39,7 @@ class T5Config(PretrainedConfig):
         "hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
         "head_dim": "d_kv",
     }  # fmt: skip
-    fixed: ClassVar = {"is_decoder": False, "is_encoder_decoder": True, "is_causal": True}
+    fixed: ClassVar = {"is_decoder": False, "is_causal": True}
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads")
     activation_field = "dense_act_fn"
 
@@ -56,6 +57,7 @@ class T5Config(PretrainedConfig):
     layer_norm_epsilon: float = 1e-6
     initializer_factor: float = 1.0
     feed_forward_proj: str = "relu"
+    is_encoder_decoder: bool = True  # False in the files of its encoder alone
     tie_word_embeddings: bool = True
     scale_decoder_outputs: bool | None = None
     pad_token_id: int | None = 0
@@ -116,7 +118,7 @@ class T5Body(Body):
     default_target_modules = ("q", "v")
     input_embeddings = "shared"
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
-    ignored = ("EncDecAttention.relative_attention_bias.weight",)  # the first T5s held one
+    ignored: ClassVar[tuple[str, ...]] = ("EncDecAttention.relative_attention_bias.weight",)  # the first T5s held one
 
     def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
         make = Factory(rng, dtype, config.initializer_factor)
@@ -248,4 +250,43 @@ class T5ForSequenceClassification(ForSequenceClassification):
         return tokens.packing.last_rows()
 
 
-TASKS = {"Seq2SeqLM": T5ForConditionalGeneration, "SequenceClassification": T5ForSequenceClassification}
+class T5ForTokenClassification(ScoredTokens):
+    """The encoder alone, under the name that the files of this task have for it."""
+
+    body_class = T5EncoderModel
+    base_model_prefix = "transformer"
+    score_name = "classifier"
+    adjust = T5EncoderModel.adjust
+
+
+class T5ForQuestionAnswering(ForQuestionAnswering, T5Model):
+    """The scores are of the decoder's rows, where it reads the same ids as the encoder, shifted to the right. As the
+    files have it, it is a body, and its own."""
+
+    body_class = T5Model
+    base_model_prefix = ""
+    inputs = ("input_ids", "attention_mask", "labels")
+    ignored = (*T5Model.ignored, "lm_head.weight")
+
+    def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
+        rng = init.default_rng(rng)
+        T5Model.__init__(self, config, rng=rng, dtype=dtype)
+        self.add_head(config, Factory(rng, dtype, config.initializer_factor))
+
+    @property
+    def body(self) -> T5Model:
+        return self
+
+    def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
+        if input_ids is None:
+            raise ValueError(f"{type(self).__name__} has its decoder read input_ids: it takes no inputs_embeds")
+        source = self.body.tokens(input_ids, attention_mask, **others)
+        return self.body.tokens(shifted_right(input_ids, self.config), source.of_the_batch.mask, source=source)
+
+
+TASKS = {
+    "QuestionAnswering": T5ForQuestionAnswering,
+    "Seq2SeqLM": T5ForConditionalGeneration,
+    "SequenceClassification": T5ForSequenceClassification,
+    "TokenClassification": T5ForTokenClassification,
+}

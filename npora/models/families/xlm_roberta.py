@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from npora.models.families.roberta import (
     RobertaConfig,
     RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
     RobertaModel,
@@ -42,8 +43,13 @@ class XLMRobertaForMaskedLM(RobertaForMaskedLM):
     body_class = XLMRobertaModel
 
 
+class XLMRobertaForQuestionAnswering(RobertaForQuestionAnswering):
+    body_class = XLMRobertaModel
+
+
 TASKS = {
     "MaskedLM": XLMRobertaForMaskedLM,
+    "QuestionAnswering": XLMRobertaForQuestionAnswering,
     "SequenceClassification": XLMRobertaForSequenceClassification,
     "TokenClassification": XLMRobertaForTokenClassification,
 }

@@ -9,7 +9,7 @@ from typing import Any
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
-from npora.data.dataset import Row
+from npora.data.dataset import Example
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
@@ -40,11 +40,11 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any]) -
 
 
 def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
-    """The rows of a file. Raises ValueError where there are none, and as the task's reader."""
-    rows = task.read(path, columns, classes)
-    if not rows:
-        raise ValueError(f"{path} has no rows")
-    return rows
+    """The examples of a file. Raises ValueError where there are none, and as the task's reader."""
+    examples = task.read(path, columns, classes)
+    if not examples:
+        raise ValueError(f"{path} has no examples")
+    return examples
 
 
 def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | None) -> None:
@@ -62,8 +62,8 @@ def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | N
 def length(
     asked: int | None, noted: int | None, config: Any, tokenizer: Tokenizer, usual: int | None = None
 ) -> int | None:
-    """The most tokens of a row: what is asked for, else what the adapter was trained with, else `usual` where the model
-    takes so many, else what it takes.
+    """The most tokens of an example: what is asked for, else what the adapter was trained with, else `usual` where the
+    model takes so many, else what it takes.
 
     Raises
     ------
@@ -86,14 +86,18 @@ def length(
     return min((limit for limit in (named, usual) if limit is not None), default=None)
 
 
-def is_cut(task: Task, row: Row, parts: Sequence[Row], tokenizer: Tokenizer, length: int | None) -> bool:
-    """Whether tokens of a row are missing from its parts. Only a full row can lack any, and is encoded once more."""
+def is_cut(task: Task, example: Example, parts: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> bool:
+    """Whether tokens of an example are missing from its parts. Only a full example can lack any, and is encoded once
+    more."""
     if length is None or len(parts) > 1 or not any(len(v) >= length for v in parts[0].values() if isinstance(v, list)):
         return False
-    (whole,) = task.encode(row, tokenizer, None)
+    (whole,) = task.encode(example, tokenizer, None)
     return any(len(whole[name]) > len(value) for name, value in parts[0].items() if isinstance(value, list))
 
 
-def say_cut(cut: int, rows: int, length: int | None, what: str) -> None:
+def say_cut(cut: int, examples: int, length: int | None, what: str) -> None:
     if cut:
-        say(f"{what}: {cut:,} of {rows:,} rows have more than {length} tokens and were cut to that (--max-length)")
+        say(
+            f"{what}: {cut:,} of {examples:,} examples have more than {length} tokens and were cut to that "
+            "(--max-length)"
+        )
