@@ -34,6 +34,7 @@ from npora.lora import (
     PeftModel,
     RoadConfig,
     TaskType,
+    TrainableTokensConfig,
     VeraConfig,
     get_peft_model,
 )
@@ -49,7 +50,9 @@ from npora.models import (
 from npora.nn import no_grad
 from npora.train import (
     DefaultFlowCallback,
+    DPOTrainer,
     EarlyStoppingCallback,
+    ORPOTrainer,
     ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -69,12 +72,12 @@ __all__ = [
     "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering",
     "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
     "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
-    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification",
-    "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
-    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
-    "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig",
-    "LoraConfig", "MissConfig", "OFTConfig", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
-    "Seq2SeqTrainingArguments", "TaskType", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
+    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
+    "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "FourierFTConfig", "HRAConfig",
+    "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoraConfig", "MissConfig", "OFTConfig",
+    "ORPOTrainer", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments",
+    "TaskType", "TrainableTokensConfig", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
     "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder",
     "no_grad", "set_num_threads",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from npora.models import (
     AutoModelForTokenClassification,
 )
 from npora.models.auto import AutoModel
+from npora.stored import QUANTIZED
 
 
 class _AutoPeftModel:
@@ -39,7 +40,8 @@ class _AutoPeftModel:
         """Return a PeftModel of the base that the adapter was trained on, with as many classes as its head has.
 
         revision, cache_dir, local_files_only, subfolder : of the adapter; the base's revision is in its config
-        options : of the base, as of AutoModelFor….from_pretrained: dtype, num_labels, …
+        options : of the base, as of AutoModelFor….from_pretrained: dtype, num_labels, …; quantize is what the adapter
+            was trained on unless given
 
         Raises
         ------
@@ -55,8 +57,11 @@ class _AutoPeftModel:
         if not name:
             raise ValueError(f"{directory} does not say which model it was trained on: load that one with "
                              f"{cls.base_class.__name__}, and then PeftModel.from_pretrained(model, …)")  # fmt: skip
-        if "num_labels" not in options and (classes := read_record(directory)["num_labels"]) is not None:
-            options["num_labels"] = classes
+        record = read_record(directory)
+        if "num_labels" not in options and record["num_labels"] is not None:
+            options["num_labels"] = record["num_labels"]
+        if "quantize" not in options:
+            options["quantize"] = next((form for form in record["base_forms"] if form in QUANTIZED), None)
         if not os.path.isdir(name):
             options |= {"revision": config.revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         model = cls.base_class.from_pretrained(name, **options)

@@ -27,6 +27,7 @@ def parts(folder: Path, jobs: int) -> dict[str, list[str]]:
         "self-test": ["-m", "npora", "gradcheck", "--self-test"],
         "corpus": ["-m", "tests.corpus"],
         "kills": ["-m", "tests.kills", "300", "7"],
+        "long": ["-m", "pytest", "-q", "-m", "long"],
         "fuzz": ["-m", "tests.fuzz", "--files", "200000"],
         "holdout": ["-m", "tests.holdout", "--jobs", str(jobs)],
         "mutants": ["-m", "tests.mutate", "--jobs", str(jobs), "--record", str(folder / "mutants.jsonl")],
@@ -37,7 +38,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "out" / "nightly")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of self-test, corpus, kills, fuzz, holdout, mutants")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="of self-test, corpus, kills, long, fuzz, holdout, mutants"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     todo = parts(options.folder, options.jobs)

@@ -248,14 +248,20 @@ def test_what_is_measured_is_bound_to_no_older_instructions(monkeypatch: pytest.
     assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == str(os.cpu_count())
 
 
-def test_a_stored_base_is_measured_beside_the_same_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"hidden_size": 12, "intermediate_size": 20, "num_attention_heads": 2, "vocab_size": 40}
-    monkeypatch.setattr(stored, "SIZES", {**stored.SIZES, **sizes, "num_key_value_heads": 1})
-    stored.prepare(tmp_path, 1)
-    found = {way: stored.run(tmp_path, way, 2, batch=2, length=5) for way in stored.WAYS}
-    losses = [measured.pop("losses") for measured in found.values()]
-    np.testing.assert_allclose(losses, [losses[0]] * len(losses), rtol=1e-5)
-    assert all(number > 0 for measured in found.values() for number in measured.values())
+def test_a_base_in_each_form_is_measured_beside_the_same_losses(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 12, "intermediate_size": 20, "num_attention_heads": 2, "num_key_value_heads": 1}
+    sizes = {**stored.SIZES["small"], **sizes, "vocab_size": 40, "num_hidden_layers": 1}
+    stored.prepare(tmp_path, sizes)
+    ids = np.arange(10).reshape(2, 5)
+    found = {way: stored.Way(tmp_path, way).memory(ids) for way in stored.WAYS}
+    losses = [measured["loss"] for measured in found.values()]
+    np.testing.assert_allclose(losses[:3], losses[0], rtol=1e-5)  # the same numbers, and then such as are near
+    np.testing.assert_allclose(losses[3:], losses[0], rtol=1e-3)
+    assert found["bfloat16"]["base"] == found["float16"]["base"] < 0.52 * found["float32"]["base"]
+    seconds = stored.times(tmp_path, 1, ids)
+    for way in stored.WAYS:
+        for what in ("step", "tokens"):
+            assert len(seconds[way][what]) == 1 and stored.ratio(seconds[way][what], seconds["float32"][what])
 
 
 def test_a_busy_machines_share_is_measured_for_each_piece_of_work(capsys: pytest.CaptureFixture[str]) -> None:

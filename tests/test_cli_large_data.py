@@ -14,7 +14,8 @@ import pytest
 from npora.cli import main
 from npora.commands import encoding
 from npora.commands.encoding import EncodedExamples
-from npora.data import Dataset
+from npora.commands.tasks import TASKS, Columns
+from npora.data import ByteTokenizer, Dataset
 from npora.train import loaders
 from tests.tiny_folders import WORDS, save_folder
 
@@ -49,23 +50,65 @@ def test_the_run_is_bit_for_bit_that_of_rows_that_are_encoded_before(
         tmp_path / "model", family
     )  # fmt: skip
     train, logs = written(tmp_path / "train.jsonl", examples), []
-    for at_once in (10**6, 0):
+    for at_once, cache in ((10**6, []), (0, []), (0, ["--cache", str(tmp_path / "cache")])):
         monkeypatch.setattr(encoding, "AT_ONCE", at_once)
-        out = tmp_path / str(at_once)
+        out = tmp_path / f"{at_once} {len(cache)}"
         given = ["finetune", "--task", task, "--model", model, "--train", train, "--eval", train, "--output", str(out),
-                 "--batch-size", "4", "--epochs", "2", *more]  # fmt: skip
+                 "--batch-size", "4", "--epochs", "2", *more, *cache]  # fmt: skip
         assert main(given) == 0
         log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         logs.append([{k: v for k, v in e.items() if "second" not in k and "runtime" not in k} for e in log])
         adapter = (out / "adapter" / "adapter_model.safetensors").read_bytes()
-        logs[-1].append({"adapter": adapter})
-    assert logs[0] == logs[1]
+        data = json.loads((out / "run.json").read_text())["data"]
+        logs[-1].append({"adapter": adapter, "data": data})
+    assert logs[0] == logs[1] == logs[2] and {path.name for path in (tmp_path / "cache").iterdir()} == {"train", "eval"}
+
+
+def test_a_cache_is_encoded_once_and_one_of_another_length_or_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    model = save_folder(tmp_path / "model", "gpt2")
+    train = written(tmp_path / "train.jsonl", [{"sentence": t} for t in (*TEXTS, LONG)])
+
+    def run(*more: str) -> int:
+        given = ["--model", model, "--train", train, "--output", str(tmp_path / "out"), "--max-steps", "2",
+                 "--save-strategy", "steps", "--save-steps", "1", "--cache", str(tmp_path / "cache")]  # fmt: skip
+        return main(["finetune", "--task", "causal-lm", *given, *more])
+
+    assert run() == 0
+    first = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").read_bytes()
+
+    def encode(*args: Any) -> Any:
+        raise AssertionError("it is in the cache")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TASKS["causal-lm"], "encode", encode)
+        assert run("--overwrite") == 0
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").read_bytes() == first
+    assert run("--overwrite", "--max-length", "9") == 2
+    assert "other examples than these, of max_length=24, and not 9: remove it" in capsys.readouterr().err
+    written(tmp_path / "train.jsonl", [{"sentence": t} for t in (*TEXTS, LONG[1:])])
+    assert run("--overwrite") == 2
+    assert "other examples than these, of sha256=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("at_once", [0, 10**6])
+def test_a_text_that_cannot_be_encoded_is_reported_with_its_line_when_it_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Whatever the order in which the examples are asked for."""
+    monkeypatch.setattr(encoding, "AT_ONCE", at_once)
+    path = written(tmp_path / "a.jsonl", [{"sentence": "a" if i != 7 else "", "label": i % 2} for i in range(9)])
+    examples = TASKS["classification"].read(path, Columns()).shuffle(3)
+    said = r"a\.jsonl, line 8: a text is empty, and this tokenizer has no token"
+    with pytest.raises(ValueError, match=said):
+        list(encoding.encoded(TASKS["classification"], examples, ByteTokenizer(), 5, path))
+    with pytest.raises(ValueError, match=said):
+        encoding.encoded(TASKS["classification"], examples, ByteTokenizer(), 5, path, str(tmp_path / "cache"))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_long_texts_become_windows_and_short_ones_are_not_read_before(tmp_path: Path) -> None:
-    from npora.commands.tasks import TASKS
-    from npora.data import ByteTokenizer
-
     class Counting(ByteTokenizer):
         texts = 0
 
@@ -76,9 +119,10 @@ def test_long_texts_become_windows_and_short_ones_are_not_read_before(tmp_path: 
     examples = Dataset([{"text": "a" * n} for n in (3, 30, 1, 13, 2)])
     tokenizer, task = Counting(eos=True), TASKS["causal-lm"]
     lazy = EncodedExamples(task, examples, tokenizer, 14, "it")
-    assert Counting.texts == 2  # 30; 13, which might be too long with what a tokenizer adds
+    assert len(lazy) == 5 + 2 and Counting.texts == 2  # 30; 13, which might be too long with what a tokenizer adds
     eager = [part for example in examples for part in task.encode(example, tokenizer, 14)]
-    assert list(lazy) == eager and len(lazy) == 5 + 2
+    lengths = [len(part["input_ids"]) for part in eager]
+    assert [len(lazy[i]["input_ids"]) for i in range(7)] == lengths and list(lazy) == eager
     assert lazy.__getitems__([6, 2, 0]) == [eager[6], eager[2], eager[0]]
 
 

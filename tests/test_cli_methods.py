@@ -37,6 +37,7 @@ def arguments(tmp_path: Path, method: str) -> tuple[str, list[str]]:
 OWN = {  # of layers as small as a test's
     "fourierft": ("--method-options", "n_frequency=9"), "road": ("--method-options", "group_size=4", "variant=road_2"),
     "ln_tuning": ("--target-modules", "LayerNorm"), "adalora": ("--r", "2", "--method-options", "tinit=1", "beta1=0.5"),
+    "trainable_tokens": ("--method-options", "token_indices=[5, 4]"),
 }  # fmt: skip
 
 

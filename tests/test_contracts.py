@@ -12,6 +12,7 @@ import pytest
 from npora import gradcheck
 from npora.nn import Module, Parameter, checkpoint, holding
 from npora.nn.module import Array
+from npora.stored import Stored
 from tests.contracts import CASES, Case, draw
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -30,6 +31,8 @@ every_module_that_recomputes_nothing = pytest.mark.parametrize(
 
 
 def read_only(value: Any, dtype: Any = None) -> Any:
+    if isinstance(value, Stored):
+        return value if dtype is None else value.astype(dtype)
     if not isinstance(value, np.ndarray):
         return value
     value = value.astype(dtype) if dtype is not None and value.dtype.kind == "f" else value.copy()

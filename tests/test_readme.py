@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora import set_num_threads
+from npora.lora import PeftConfig
 from tests.shared_data import data
 from tests.tiny_folders import save_folder
 
@@ -132,7 +135,7 @@ def test_an_example_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [*WITH_FILES, "gguf_to_hugging_face.py"])
+@pytest.mark.parametrize("name", [*WITH_FILES, "gguf_to_hugging_face.py", "methods.py"])
 def test_an_example_without_its_files_ends_with_a_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +144,7 @@ def test_an_example_without_its_files_ends_with_a_sentence(
         WITH_FILES[1]: [["--data", "nowhere"]],
         WITH_FILES[2]: [[], ["./nowhere"]],
         "gguf_to_hugging_face.py": [[]],
+        "methods.py": [[], ["nowhere", "train.tsv", "dev.tsv", "out"]],
     }
     for arguments in calls[name]:
         with pytest.raises(SystemExit) as stop:
@@ -149,16 +153,46 @@ def test_an_example_without_its_files_ends_with_a_sentence(
         assert not list(tmp_path.iterdir())
 
 
-def test_the_recipe_runs_on_a_tiny_bert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    folder = save_folder(tmp_path / "model", "bert", max_position_embeddings=128)
+def write_rows(file: Path) -> None:
     rows = "".join(
         f"the {noun} was {word}\t{label}\n" for noun in ("film", "plot") for label, word in enumerate(("bad", "good"))
     )
-    (tmp_path / "rows.tsv").write_text("sentence\tlabel\n" + rows)
+    file.write_text("sentence\tlabel\n" + rows)
+
+
+def test_the_recipe_runs_on_a_tiny_bert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    folder = save_folder(tmp_path / "model", "bert", max_position_embeddings=128)
+    write_rows(tmp_path / "rows.tsv")
     ran(tmp_path, monkeypatch, EXAMPLES / WITH_FILES[0], folder, "rows.tsv", "rows.tsv", "out", "2")
     printed = capsys.readouterr().out
     assert "trainable params: " in printed and "eval_accuracy" in printed
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def test_every_method_is_tried_on_a_tiny_bert_and_what_is_done_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    folder = save_folder(tmp_path / "model", "bert", max_position_embeddings=128, hidden_size=64)
+    write_rows(tmp_path / "rows.tsv")
+    arguments = (folder, "rows.tsv", "rows.tsv", "out", "--steps", "4", "--batch-size", "2", "--seeds", "1")
+    try:
+        left = ran(tmp_path, monkeypatch, EXAMPLES / "methods.py", *arguments)
+        table = capsys.readouterr().out
+        kinds = {left["METHODS"][name].config for name in left["METHODS"]} - {None}
+        every = {kind.__name__ for kind in PeftConfig.kinds.values()}
+        assert kinds == every - {"TrainableTokensConfig"}  # a new method is a row there too
+        assert [line.split(" | ")[0][2:] for line in table.splitlines()[2:]] == list(left["METHODS"])
+        runs = tmp_path / "out" / "runs.jsonl"
+        lines = runs.read_text().splitlines(keepends=True)
+        runs.write_text("".join(lines[:-1]) + lines[-1][:50])  # as a kill leaves it
+        ran(tmp_path, monkeypatch, EXAMPLES / "methods.py", *arguments)
+        captured = capsys.readouterr()
+        assert captured.err.count("seed 0: ") == 1 and captured.out.splitlines()[:-1] == table.splitlines()[:-1]
+        assert runs.read_text().splitlines(keepends=True)[:-1] == lines[:-1] and os.listdir(tmp_path / "out") == [
+            runs.name
+        ]
+    finally:
+        set_num_threads(None)
 
 
 def test_a_tiny_chat_model_learns_and_answers_as_before_where_its_adapter_is_off(

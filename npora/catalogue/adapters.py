@@ -12,13 +12,21 @@ from npora.catalogue.row import Draw, Drawn, Draws, Row, call
 from npora.lora import HiraConfig, LoraConfig, PeftConfig
 from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS, method_of
-from npora.nn import Conv1D, LayerNorm, Linear, Module, RMSNorm
+from npora.nn import Conv1D, Embedding, LayerNorm, Linear, Module, Parameter, RMSNorm
+from npora.stored import FORMS
 
 CONFIGS: dict[str, PeftConfig] = {
-    **{name: method.config_class(**fields) for method in METHODS for name, fields in method.samples.items()},
+    **{name: method.config_class(**fields) for method in METHODS if Embedding not in method.adapts
+       for name, fields in method.samples.items()},
     "hira_linear, from normal numbers": HiraConfig(r=5, init_weights="gaussian"),
     "lora_linear, with patterns": LoraConfig(r=2, rank_pattern={"dense": 4}, alpha_pattern={"dense": 3}),
-}
+}  # fmt: skip
+
+# The config of a table's adapter may mean another method on a Linear.
+OF_TABLES: dict[str, PeftConfig] = {
+    name: method.config_class(**fields) for method in METHODS if Embedding in method.adapts
+    for name, fields in method.samples.items()
+}  # fmt: skip
 
 
 def goes_on(config: PeftConfig, kind: type[Module]) -> bool:
@@ -51,6 +59,15 @@ def on_conv1d(i: int, o: int) -> Linear:
     return Conv1D(i, o, bias=False, rng=0)
 
 
+def stored(form: str) -> Callable[[int, int], Linear]:
+    def base(i: int, o: int) -> Linear:
+        layer = on_linear(i, o)
+        layer.weight = Parameter(FORMS[form](layer.weight.data), requires_grad=False)
+        return layer
+
+    return base
+
+
 def adapted(config: PeftConfig, *dropouts: float, base: Callable[[int, int], Any] = on_linear) -> Draws:
     """A layer at the path `dense` with an adapter of this config, of sizes that are none of the config's own; with one
     of the dropouts, where it can have any."""
@@ -80,4 +97,24 @@ def rows_of(name: str, config: PeftConfig) -> Iterator[Row]:
         yield Row(f"{name}, on a Conv1D", adapted(config, 0.0, base=on_conv1d), row_wise=True)
 
 
-ROWS = [row for name, config in CONFIGS.items() for row in rows_of(name, config)]
+def adapted_table(config: PeftConfig, padding_idx: int | None = None) -> Draws:
+    """A table of embeddings with an adapter of this config, and ids of which some stand twice."""
+
+    def drawn(d: Draw) -> Drawn:
+        base: Any = Embedding(9, 5, padding_idx, rng=1)
+        layer = adapted_layer(base, config, np.random.default_rng(1), "dense")
+        return call(d.moved(layer), np.concatenate([d.rng.integers(0, 8, 4), [1, 1]]))
+
+    return drawn
+
+
+ROWS = [
+    *(row for name, config in CONFIGS.items() for row in rows_of(name, config)),
+    *(
+        Row(f"lora_linear, on a base in {form}", adapted(CONFIGS["lora_linear"], 0.0, base=stored(form)), row_wise=True)
+        for form in FORMS
+    ),
+]
+ROWS.append(Row("trainable_tokens, of a head", adapted(OF_TABLES["trainable_tokens"]), row_wise=True))
+for _name, _config in OF_TABLES.items():
+    ROWS += [Row(_name, adapted_table(_config)), Row(f"{_name}, padding", adapted_table(_config, 8))]

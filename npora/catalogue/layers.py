@@ -14,6 +14,7 @@ from npora.lora import LoRAAttention, LoRALinear
 from npora.nn.module import Array, Pullback
 from npora.nn.residual import chain, residual
 from npora.nn.view import View, self_attention
+from npora.stored import FORMS
 
 PACKING = nn.Packing.of_lengths([3, 0, 1, 4])  # 8 rows
 READ = np.array([0, 2, 3, 5, 7])  # of PACKING
@@ -24,6 +25,18 @@ def affine(kind: type[nn.Linear], bias: bool = True) -> Draws:
     def drawn(d: Draw) -> Drawn:
         n, i, o = d.sizes(3)
         return call(d.moved(kind(i, o, bias, rng=0)), d.normal(n, i))
+
+    return drawn
+
+
+def stored(form: str) -> Draws:
+    """A linear layer whose matrix lies in a form of its own."""
+
+    def drawn(d: Draw) -> Drawn:
+        n, i, o = d.sizes(3)
+        layer = d.moved(nn.Linear(i, o, rng=0))
+        layer.weight = nn.Parameter(FORMS[form](layer.weight.data), requires_grad=False)
+        return call(layer, d.normal(n, i))
 
     return drawn
 
@@ -137,6 +150,7 @@ ROWS = [
     Row("linear", affine(nn.Linear), row_wise=True),
     Row("linear, without a bias", affine(nn.Linear, bias=False), row_wise=True),
     Row("conv1d", affine(nn.Conv1D), row_wise=True),
+    *(Row(f"linear, in {form}", stored(form), row_wise=True) for form in FORMS),
     Row("embedding", embedding),
     Row("embedding, padding", fixed(lambda: nn.Embedding(7, 3, padding_idx=4, rng=1), np.array([2, 6, 2, 0]))),
     Row("layer_norm", norm(nn.LayerNorm), row_wise=True),

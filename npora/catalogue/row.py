@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from npora.machine.stored import Stored
 from npora.nn import Module, Packing
 from npora.nn.module import Array
 
@@ -34,8 +35,11 @@ class Draw:
         return self.scale * self.normal(*shape)
 
     def moved(self, layer: Layer) -> Layer:
-        """The layer with parameters of size `scale` around where they start, none of them special."""
+        """The layer with parameters of size `scale` around where they start, none of them special; what is stored
+        stays."""
         for parameter in layer.parameters():
+            if isinstance(parameter.data, Stored):
+                continue
             base = parameter.data if self.scale >= 1 else parameter.data * self.scale
             parameter.data = (base + 0.5 * self.scale * self.normal(*parameter.shape)).astype(parameter.dtype)
         return layer

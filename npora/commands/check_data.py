@@ -13,6 +13,7 @@ from npora.commands.examples import add_columns, columns, refuse_idle_options
 from npora.commands.labels import count_classes, settled
 from npora.commands.tasks import TASKS, Classes
 from npora.models.config import PROBLEM_TYPES
+from npora.train.progress import Progress
 
 _MOST_CLASSES = 20  # that are listed
 
@@ -37,7 +38,9 @@ def run(options: argparse.Namespace) -> int:
         print(error)
 
     classes = settled(Classes(options.num_labels, problem_type=options.problem_type))
-    examples = task.read(options.file, columns(options, task, {}), classes, told)
+    progress = Progress(None, "example")
+    examples = task.read(options.file, columns(options, task, {}), classes, told, progress.step)
+    progress.close()
     summary = f"{options.file}: {len(examples):,} examples"
     if not bad and not len(examples):
         bad = 1

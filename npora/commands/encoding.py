@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,49 +20,91 @@ AT_ONCE = 20_000  # examples of which no more are encoded before the training be
 _BATCH = 256
 
 
-def encoded(task: Task, examples: Dataset, tokenizer: Tokenizer, length: int | None, what: str) -> Dataset:
+def encoded(
+    task: Task, examples: Dataset, tokenizer: Tokenizer, length: int | None, what: str, cache: str | None = None
+) -> Dataset:
     """The examples as the model is given them. Says of how many the end, or of a prompt the beginning, is cut off, and
     where a prompt and the text behind it run into each other.
 
     Of more than AT_ONCE examples each is encoded when it is asked for, and the first that is cut is told of then.
+
+    cache : a folder that gets them all, once, or has them
     """
     if task.name == "causal-lm":
         _say_joined(examples, what)
-    if len(examples) > AT_ONCE:
-        return Dataset(EncodedExamples(task, examples, tokenizer, length, what))
-    found: list[Example] = []
-    cut = 0
-    for start in range(0, len(examples), _BATCH):
-        part = examples_at(examples, range(start, min(start + _BATCH, len(examples))))
-        for example, parts in zip(part, task.encode_all(part, tokenizer, length), strict=True):
-            found += parts
-            cut += is_cut(task, example, parts, tokenizer, length)
-    say_cut(cut, len(examples), length, what)
-    return Dataset(found)
+    made = EncodedExamples(task, examples, tokenizer, length, what)
+    if cache is not None:
+        progress = Progress(None, "example")
+        try:
+            return Dataset(made).cached(cache, progress.step)
+        finally:
+            progress.close()
+    if len(examples) <= AT_ONCE:
+        made.make_all()
+    return Dataset(made)
 
 
 class EncodedExamples(LazyExamples):
-    """Examples that are encoded each time that they are asked for, many in one call of the tokenizer.
+    """Examples that are encoded each time that they are asked for, many in one call of the tokenizer, or all at once.
 
     Where long texts become windows, how many there are must be known beforehand: the texts that may be too long for one
-    are encoded at the beginning, and their ids alone are kept.
+    are encoded before the first example is made, and their ids alone are kept.
     """
 
     def __init__(self, task: Task, examples: Dataset, tokenizer: Tokenizer, length: int | None, what: str) -> None:
         self.task, self.examples, self.tokenizer, self.length, self.what = task, examples, tokenizer, length, what
         self._has_told = False
+        self._made: list[Example] | None = None
+        self._is_counted = task.name != "causal-lm" or length is None or "prompt" in examples.column_names
         self._long: dict[int, Any] = {}  # the ids of texts of several windows
         self._owner: Any = None  # the number of each window's example
         self._first: Any = None  # the number of each example's first window
-        if task.name == "causal-lm" and length is not None and "prompt" not in examples.column_names:
-            self._count_windows(length)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the texts and labels, the tokenizer, and how they are cut."""
+        how = {"task": self.task.name, "tokenizer": self.tokenizer.digest(), "max_length": self.length}
+        return {**self.examples.fingerprint(), **how}
+
+    def make_all(self) -> None:
+        """Encode all of them now, and keep them."""
+        self._made = list(self)
+
+    def __iter__(self) -> Iterator[Example]:
+        """All in order, each encoded once. Says at the end how many were cut."""
+        if self._made is not None:
+            yield from self._made
+            return
+        cut = 0
+        for start in range(0, len(self.examples), _BATCH):
+            numbers = range(start, min(start + _BATCH, len(self.examples)))
+            for example, parts in self._encoded(numbers):
+                cut += is_cut(self.task, example, parts, self.tokenizer, self.length)
+                yield from parts
+        say_cut(cut, len(self.examples), self.length, self.what)
+
+    def _encoded(self, numbers: Sequence[int]) -> list[tuple[Example, list[Example]]]:
+        """The examples of these numbers, each with what it becomes. A ValueError says where in the file it stands."""
+        examples = examples_at(self.examples, numbers) if len(numbers) else []
+        try:
+            made = self.task.encode_all(examples, self.tokenizer, self.length) if examples else []
+        except ValueError:
+            for number, example in zip(numbers, examples, strict=True):
+                try:
+                    self.task.encode(example, self.tokenizer, self.length)
+                except ValueError as error:
+                    raise ValueError(f"{self.examples.where(number)}: {error}") from None
+            raise
+        for number, parts in zip(numbers, made, strict=True):
+            if not all(part["input_ids"] for part in parts):
+                raise ValueError(f"{self.examples.where(number)}: there is no token in the text")
+        return list(zip(examples, made, strict=True))
 
     def _count_windows(self, length: int) -> None:
         counts = np.ones(len(self.examples), np.int64)
         progress = Progress(len(self.examples), "example")
         for number, example in enumerate(self.examples):
             if _may_have_more(example["text"], length):
-                (whole,) = self.task.encode(example, self.tokenizer, None)
+                whole = self._whole_text(number, example)
                 counts[number] = 1 + max(0, -(-(len(whole["input_ids"]) - length) // (length - 1)))
                 if counts[number] > 1:
                     self._long[number] = np.array(whole["input_ids"], np.int32)
@@ -73,17 +115,31 @@ class EncodedExamples(LazyExamples):
             self._owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
             self._first = np.cumsum(counts) - counts
 
+    def _whole_text(self, number: int, example: Example) -> Example:
+        try:
+            return self.task.encode(example, self.tokenizer, None)[0]
+        except ValueError as error:
+            raise ValueError(f"{self.examples.where(number)}: {error}") from None
+
     def __len__(self) -> int:
+        if self._made is not None:
+            return len(self._made)
+        if not self._is_counted:
+            assert self.length is not None, "windows of no length"
+            self._count_windows(self.length)
+            self._is_counted = True
         return len(self.examples) if self._owner is None else len(self._owner)
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
+        if self._made is not None:
+            return [self._made[number] for number in numbers]
+        if not self._is_counted:
+            len(self)
         owners = [int(n) if self._owner is None else int(self._owner[n]) for n in numbers]
         short = [owner for owner in owners if owner not in self._long]
-        examples = examples_at(self.examples, short)
-        made = iter(self.task.encode_all(examples, self.tokenizer, self.length) if examples else [])
-        source = iter(examples)
+        made = iter(self._encoded(short))
         return [
-            self._window(owner, number) if owner in self._long else self._whole(next(source), next(made), owner)
+            self._window(owner, number) if owner in self._long else self._whole(*next(made))
             for owner, number in zip(owners, numbers, strict=True)
         ]
 
@@ -92,7 +148,7 @@ class EncodedExamples(LazyExamples):
         ids = self._long[owner].tolist()
         return dict(window(ids, ids, self.length, int(number - self._first[owner])))
 
-    def _whole(self, example: Example, parts: Sequence[Example], number: int) -> Example:
+    def _whole(self, example: Example, parts: Sequence[Example]) -> Example:
         if not self._has_told and (len(parts) > 1 or is_cut(self.task, example, parts, self.tokenizer, self.length)):
             self._has_told = True
             say(

@@ -10,6 +10,7 @@ from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
 from npora.data.dataset import Example
+from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
@@ -41,7 +42,11 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any]) -
 
 def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
     """The examples of a file. Raises ValueError where there are none, and as the task's reader."""
-    examples = task.read(path, columns, classes)
+    progress = Progress(None, "example")
+    try:
+        examples = task.read(path, columns, classes, progress=progress.step)
+    finally:
+        progress.close()
     if not examples:
         raise ValueError(f"{path} has no examples")
     return examples

@@ -27,7 +27,7 @@ from npora.commands import methods, output
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.labels import learn_classes
-from npora.commands.loading import agree_on_the_end, base_folder, load_tokenizer
+from npora.commands.loading import add_quantize, agree_on_the_end, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
@@ -36,6 +36,7 @@ from npora.lora import PeftModel, get_peft_model
 from npora.models.config import PROBLEM_TYPES, read_config
 from npora.train import Trainer, TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
+from npora.train.folder import checkpoints
 from npora.train.interruption import Interrupted, Terminated
 from npora.train.measure import frozen_sha256, peak_memory
 
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="DIR", help="a directory with config.json, model.safetensors and tokenizer.json, or org/"
         "name or org/name@revision on the hub")  # fmt: skip
+    add_quantize(parser, "float32")
     add("--train", metavar="FILE", help="training examples: .tsv, .csv, .json, .jsonl or .txt, or one of them in .gz")
     add("--eval", metavar="FILE", help="examples to measure the accuracy or the perplexity on after each epoch")
     add("--output", default="npora-output", metavar="DIR", help="gets adapter/, log.jsonl and the checkpoints")
@@ -62,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
         f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
         "if that is less)")  # fmt: skip
+    add("--cache", metavar="DIR", help="encode all examples once, into files in DIR, and read those as they are "
+        "needed, in this run and in others of the same examples, tokenizer and length")  # fmt: skip
     methods.add_arguments(parser)
     add("--target-modules", nargs="+", metavar="NAME", help="which layers are adapted: names, or all-linear, or one "
         "regular expression for the whole path (default: the family's, as query and value of a BERT)")  # fmt: skip
@@ -130,12 +134,12 @@ def _train(options: argparse.Namespace, task: Task) -> None:
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     model.print_trainable_parameters()
     before = frozen_sha256(model)
-    args, examples = _arguments(options), encoded(task, chosen, tokenizer, most, options.train)
+    cache = options.cache and os.path.join(options.cache, "train")
+    args, examples = _arguments(options), encoded(task, chosen, tokenizer, most, options.train, cache)
+    if dev is not None:
+        dev = encoded(task, dev, tokenizer, most, options.eval, options.cache and os.path.join(options.cache, "eval"))
     methods.set_length(model.active_peft_config, args.steps(len(examples))[1])
-    trainer = Trainer(
-        model, args, examples,
-        None if dev is None else encoded(task, dev, tokenizer, most, options.eval), tokenizer, task.metrics(classes),
-    )  # fmt: skip
+    trainer = Trainer(model, args, examples, dev, tokenizer, task.metrics(classes))
     if options.find_learning_rate is not None:
         found = learning_rate_finder(trainer)
         found.plot(options.find_learning_rate)
@@ -158,7 +162,10 @@ def _saying_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
     except (Interrupted, Terminated) as stop:
         rest = [argument for argument in options.arguments if argument not in ("--resume", "--overwrite")]
         what = f"interrupted; {stop.saved} is saved" if stop.saved else "interrupted at once"
-        say(f"npora: {what}. To go on from the newest checkpoint: {shlex.join(['npora', *rest, '--resume'])}")
+        if checkpoints(options.output):
+            say(f"npora: {what}. To go on from the newest checkpoint: {shlex.join(['npora', *rest, '--resume'])}")
+        else:
+            say(f"npora: {what}, and nothing was saved. To begin anew: {shlex.join(['npora', *rest, '--overwrite'])}")
         raise
 
 
@@ -183,7 +190,7 @@ def _prepared(
     else:
         train = read(task, options.train, found)
     dev = None if options.eval is None else read(task, options.eval, found, classes)
-    base = task.auto.from_pretrained(options.model, seed=options.seed, **fields)
+    base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     tokenizer = load_tokenizer(options.model, base)
     agree_on_the_end(task, base, tokenizer)
     # One name may also be a pattern, or all-linear.

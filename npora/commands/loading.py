@@ -19,6 +19,7 @@ from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
 from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generate.generation_config import text_end
+from npora.stored import QUANTIZED
 
 
 @dataclass
@@ -45,6 +46,12 @@ def add_model(parser: argparse.ArgumentParser, adapter_required: bool = False) -
         "org/name or org/name@revision on the hub (default: the one that the adapter names)")  # fmt: skip
     add("--adapter", metavar="DIR", required=adapter_required,
         help="an adapter, the --output of finetune, or org/name on the hub")  # fmt: skip
+    add_quantize(parser, "the adapter's base is as it was in training")
+
+
+def add_quantize(parser: argparse.ArgumentParser, unless: str) -> None:
+    parser.add_argument("--quantize", choices=QUANTIZED, help="keep the base's matrices in eight bits a number or in "
+        f"four, 0.27 or 0.13 of float32's memory (default: {unless})")  # fmt: skip
 
 
 def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
@@ -62,7 +69,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
         task = _task_of_model(read_config(folder), tasks)
-        model = task.auto.from_pretrained(name)
+        model = task.auto.from_pretrained(name, quantize=options.quantize)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
@@ -79,7 +86,8 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
-    base = task.auto.from_pretrained(name, **classes)
+    forms = [form for form in record["base_forms"] if form in QUANTIZED]
+    base = task.auto.from_pretrained(name, quantize=options.quantize or next(iter(forms), None), **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)

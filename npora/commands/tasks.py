@@ -12,6 +12,7 @@ import numpy as np
 from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
+from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from npora.train import EvalPrediction
@@ -67,7 +68,14 @@ class Task:
     length: ClassVar[int] = 1024
     measured: ClassVar[str] = "perplexity"
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
         """The examples of a file, with the texts and the label."""
         raise NotImplementedError
 
@@ -94,11 +102,18 @@ class Classification(Task):
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
     length = 128
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
         classes = classes or Classes(None)
         return read_examples(
             path, columns.text, columns.label, classes.num_labels, pair_column=columns.text_pair,
-            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse,
+            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse, progress=progress,
         )  # fmt: skip
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
@@ -124,9 +139,16 @@ class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by"})
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have examples of their own
-        return read_texts(path, columns.text, columns.prompt, sample_by, refuse)
+        return read_texts(path, columns.text, columns.prompt, sample_by, refuse, progress)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
         if "prompt" in example:
@@ -140,8 +162,15 @@ class Seq2SeqLM(Task):
     options = frozenset({"prompt_column"})
     length = 512
 
-    def read(self, path: str, columns: Columns, classes: Classes | None = None, refuse: Refuse = raise_it) -> Dataset:
-        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse)
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse, progress=progress)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}

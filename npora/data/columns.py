@@ -3,6 +3,7 @@ examples."""
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -10,38 +11,15 @@ from typing import Any, overload
 
 import numpy as np
 
+from npora.data.fingerprint import fingerprint as fingerprint_of
+from npora.data.fingerprint import sha256_of, spread, text_of
+from npora.data.strings import Strings
 from npora.nn.module import Array
 
 Example = dict[str, Any]
 Transform = Callable[[dict[str, list[Any]]], Mapping[str, Sequence[Any]]]
 
 _AT_ONCE = 256  # examples that are made together where all are gone through
-
-
-class Strings(Sequence[str]):
-    """Strings one behind the other in UTF-8: a million short ones take little more than a file of them."""
-
-    def __init__(self) -> None:
-        self._bytes, self._ends = bytearray(), array("q", [0])
-
-    def append(self, text: str) -> None:
-        self._bytes += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._bytes))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"there is no string {index}; there are {len(self)}")
-        place = index % len(self)
-        return self._bytes[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass")
 
 
 class LazyExamples(Sequence[Example]):
@@ -66,6 +44,15 @@ class LazyExamples(Sequence[Example]):
         """These examples, in this order, of which none is made."""
         raise NotImplementedError(f"{type(self).__name__} makes no selection")
 
+    def where(self, number: int) -> str:
+        """Where an example stands, for an error."""
+        return f"example {number}"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these examples from others, as far as that costs less than to make them all: a SHA-256 of what
+        they are made from, and what else decides what they are."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it is")
+
     @overload
     def __getitem__(self, index: int) -> Example: ...
     @overload
@@ -83,10 +70,20 @@ class LazyExamples(Sequence[Example]):
 
 
 class Columns(LazyExamples):
-    """The examples of columns of one length, in the order of `order`, or in theirs."""
+    """The examples of columns of one length, in the order of `order`, or in theirs.
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], order: Array | None = None) -> None:
-        self.columns, self._order = dict(columns), order
+    of : the fingerprint of these columns, where it is known
+    where : says of a place in the columns where it stands in a file
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        order: Array | None = None,
+        of: Mapping[str, Any] | None = None,
+        where: Callable[[int], str] | None = None,
+    ) -> None:
+        self.columns, self._order, self._of, self._where = dict(columns), order, of, where
 
     @cached_property
     def names(self) -> list[str]:
@@ -103,12 +100,32 @@ class Columns(LazyExamples):
         column = self.columns[name]
         return list(column) if self._order is None else [column[place] for place in self._order.tolist()]
 
+    def fingerprint(self) -> dict[str, Any]:
+        """{"sha256": of every value of every column, in order}, or what is known of the columns, with their order."""
+        sha = hashlib.sha256()
+        if self._of is not None:
+            if self._order is None:
+                return dict(self._of)
+            sha.update(text_of(self._of) + self._order.tobytes())
+            return {**self._of, "sha256": sha.hexdigest()}
+        for name, column in self.columns.items():
+            sha.update(text_of(name))
+            for piece in _pieces(column, self._order):
+                sha.update(piece)
+        return {"sha256": sha.hexdigest()}
+
+    def where(self, number: int) -> str:
+        if self._where is None:
+            return super().where(number)
+        return self._where(number if self._order is None else int(self._order[number]))
+
     def take(self, numbers: Iterable[int]) -> Columns:
         chosen = np.asarray(numbers if isinstance(numbers, Sequence | np.ndarray) else list(numbers), dtype=np.int64)
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
         if chosen.size and not (0 <= chosen.min() and chosen.max() < len(self)):
             raise IndexError(f"there are {len(self)} examples, and none beyond")
-        return Columns(self.columns, chosen if self._order is None else self._order[chosen])
+        order = chosen if self._order is None else self._order[chosen]
+        return Columns(self.columns, order, self._of, self._where)
 
 
 class Transformed(LazyExamples):
@@ -127,6 +144,13 @@ class Transformed(LazyExamples):
         if not isinstance(made, Mapping):
             raise TypeError(f"the function of with_transform must return a dict of columns; got {type(made).__name__}")
         return examples_of(made, "the function of with_transform", len(examples))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the examples that they are made of, and "made", the SHA-256 of what is made of 256 of these, spread
+        over all; None where that is another each time."""
+        places = list(spread(len(self)))
+        made = [sha256_of(self.__getitems__(places)) if places else "" for _ in range(2)]
+        return {**fingerprint_of(self.examples), "made": made[0] if made[0] == made[1] else None}
 
     def take(self, numbers: Iterable[int]) -> Transformed:
         kept = (
@@ -152,3 +176,14 @@ def examples_of(columns: Mapping[str, Sequence[Any]], what: str, number: int | N
     if number is not None and set(lengths.values()) - {number}:
         raise ValueError(f"{what} must return a value for each of {number} examples; got {lengths}")
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _pieces(column: Sequence[Any], order: Array | None) -> Iterator[bytes]:
+    """The values of a column in this order, in bytes."""
+    if isinstance(column, Strings):
+        yield from column.pieces(order)
+    elif isinstance(column, array):
+        values = np.frombuffer(column, column.typecode)
+        yield (values if order is None else values[order]).tobytes()
+    else:
+        yield from map(text_of, column if order is None else (column[place] for place in order.tolist()))

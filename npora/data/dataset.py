@@ -7,8 +7,10 @@ from typing import Any, overload
 
 import numpy as np
 
+from npora.data.cache import Path, cached
 from npora.data.columns import Example as Example
 from npora.data.columns import LazyExamples, Transform, Transformed, examples_at, examples_of
+from npora.data.fingerprint import fingerprint
 
 
 class Dataset(Sequence[Example]):
@@ -54,6 +56,15 @@ class Dataset(Sequence[Example]):
     def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
         """The examples of these numbers, made at once where they are made when they are asked for."""
         return examples_at(self._examples, numbers)
+
+    def where(self, number: int) -> str:
+        """Where an example stands: of those of a file its line, which is looked up there."""
+        return self._examples.where(number) if isinstance(self._examples, LazyExamples) else f"example {number}"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these examples from others: a resumed training must have the same. {"sha256": of all of them};
+        where they are made when they are asked for, that of what they are made from, and what makes them."""
+        return fingerprint(self._examples)
 
     @property
     def column_names(self) -> list[str]:
@@ -183,6 +194,19 @@ class Dataset(Sequence[Example]):
         """
         self._check(list(columns or ()))
         return self._with(Transformed(self._examples, transform, self.column_names if columns is None else columns))
+
+    def cached(self, directory: Path, progress: Callable[[int], None] | None = None) -> Dataset:
+        """The same examples, of numbers and lists of numbers, from a folder whose files are mapped into memory; where
+        there is none they are all made once and written to it. A folder that holds other examples, by the fingerprint
+        of these, is refused.
+
+        progress : is told how many are written
+
+        Raises
+        ------
+        ValueError: other examples, by name; files that are not those that were written; a value that is no number.
+        """
+        return self._with(cached(directory, self._examples, self.fingerprint(), progress))
 
     def to_list(self) -> list[Example]:
         return list(self._examples)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
-from npora.data.columns import Columns, Strings
+from npora.data.columns import Columns
 from npora.data.dataset import Dataset, Example
 from npora.data.labels import Labels
 from npora.data.lines import Path, lines
+from npora.data.strings import Strings
 from npora.data.tables import csv_examples, json_examples, json_lines, tsv_examples
 from npora.data.texts import has_surrogates
 from npora.files.refusal import Refuse, raise_it, shortened
@@ -23,6 +25,9 @@ _FORMATS = {
     ".json": json_examples,
 }
 _SAMPLES = ("line", "paragraph", "document")
+_TOLD = 4096  # examples, from one time that progress is told to the next
+Told = Callable[[int], None]
+_Item = TypeVar("_Item")
 
 
 def read_tsv(path: Path, columns: Sequence[str] = ()) -> Dataset:
@@ -63,6 +68,7 @@ def read_examples(
     label2id: Mapping[str, int] | None = None,
     problem_type: str | None = None,
     refuse: Refuse = raise_it,
+    progress: Told | None = None,
 ) -> Dataset:
     """Examples of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
 
@@ -76,6 +82,7 @@ def read_examples(
         for each class, or of names; both become floats
     refuse : is given the error of each example that cannot be used, and of each label; where it returns, the examples
         that it was told of are left out, and labels that are not all good are None
+    progress : is told how many are read, each few thousand
 
     Raises
     ------
@@ -84,9 +91,8 @@ def read_examples(
     columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
     labels = Labels(num_labels, label2id, problem_type)
     found: dict[str, Any] = {name: Strings() for name in columns}
-    for where, example in _examples(
-        path, [*columns.values()] + ([] if label_column is None else [label_column]), refuse
-    ):
+    named = [*columns.values()] + ([] if label_column is None else [label_column])
+    for where, example in _watched(_examples(path, named, refuse), progress):
         try:
             texts = [_text(example, column, where) for column in columns.values()]
         except ValueError as error:
@@ -103,7 +109,7 @@ def read_examples(
             for fault in labels.faults():
                 refuse(ValueError(fault))
             found["label"] = [None] * len(found["text"])
-    dataset = Dataset(Columns(found))
+    dataset = Dataset(Columns(found, where=partial(_where, path, "line")))
     dataset.label2id = labels.label2id
     return dataset
 
@@ -114,6 +120,7 @@ def read_texts(
     prompt_column: str | None = None,
     sample_by: str = "line",
     refuse: Refuse = raise_it,
+    progress: Told | None = None,
 ) -> Dataset:
     """Examples of `text`, and of `prompt` where its column is named, from a .tsv, .csv, .json, .jsonl or .txt file.
 
@@ -121,7 +128,7 @@ def read_texts(
     `datasets.load_dataset("text")` has it; text_column is not looked at.
 
     sample_by : of a .txt file: "line", "paragraph" (what empty lines separate) or "document" (all of it)
-    refuse : as in read_examples
+    refuse, progress : as in read_examples
 
     Raises
     ------
@@ -132,11 +139,20 @@ def read_texts(
     if _suffix(path) == ".txt":
         if prompt_column is not None:
             raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
-        return _texts({"text": text} for text in _plain(path, sample_by, refuse))
+        texts = ({"text": text} for _, text in _watched(_plain(path, sample_by, refuse), progress))
+        return _texts(texts, where=partial(_where, path, sample_by))
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    return _texts(_columns(_examples(path, [*columns.values()], refuse), columns, refuse), columns)
+    found = _columns(_watched(_examples(path, [*columns.values()], refuse), progress), columns, refuse)
+    return _texts(found, columns, where=partial(_where, path, "line"))
+
+
+def _watched(found: Iterable[_Item], progress: Told | None) -> Iterator[_Item]:
+    for number, item in enumerate(found):
+        if progress is not None and number % _TOLD == 0 and number:
+            progress(number)
+        yield item
 
 
 def _columns(
@@ -151,12 +167,20 @@ def _columns(
         yield texts
 
 
-def _texts(examples: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",)) -> Dataset:
+def _where(path: Path, sample_by: str, number: int) -> str:
+    """Where the example of this number stands in a file that was read without an error: it is read once more."""
+    rest = _plain(path, sample_by, raise_it) if _suffix(path) == ".txt" else _examples(path, (), raise_it)
+    return next(itertools.islice((where for where, _ in rest), number, None), os.fspath(path))
+
+
+def _texts(
+    examples: Iterable[Mapping[str, str]], names: Iterable[str] = ("text",), *, where: Callable[[int], str]
+) -> Dataset:
     found = {name: Strings() for name in names}
     for example in examples:
         for name, column in found.items():
             column.append(example[name])
-    return Dataset(Columns(found))
+    return Dataset(Columns(found, where=where))
 
 
 def _suffix(path: Path) -> str:
@@ -184,16 +208,19 @@ def _text(example: Example, column: str, where: str) -> str:
     return value
 
 
-def _plain(path: Path, sample_by: str, refuse: Refuse) -> Iterator[str]:
-    text = (line for _, line in lines(path, refuse))
+def _plain(path: Path, sample_by: str, refuse: Refuse) -> Iterator[tuple[str, str]]:
+    """The texts, and the line on which each begins."""
+    name = os.fspath(path)
     if sample_by == "document":
-        whole = "".join(text)
-        yield from [whole] if whole.strip() else []
+        whole = "".join(line for _, line in lines(path, refuse))
+        yield from [(f"{name}, line 1", whole)] if whole.strip() else []
         return
     paragraph: list[str] = []
-    for line in itertools.chain(text, [""]):
+    begins = 0
+    for number, line in itertools.chain(lines(path, refuse), [(0, "")]):
         if line.strip():
+            begins = begins if paragraph else number
             paragraph.append(line)
         if paragraph and (sample_by == "line" or not line.strip()):
-            yield "".join(paragraph).rstrip("\r\n")
+            yield f"{name}, line {begins}", "".join(paragraph).rstrip("\r\n")
             paragraph = []

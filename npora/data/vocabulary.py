@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ class Vocabulary(Roles):
     """The tokens and their ids."""
 
     clean_up_tokenization_spaces: bool
+    truncation_side: str
+    _has_types: bool
 
     @property
     def vocab_size(self) -> int:
@@ -24,6 +28,11 @@ class Vocabulary(Roles):
 
     def __len__(self) -> int:
         return int(self.backend.get_vocab_size())
+
+    def digest(self) -> str:
+        """The SHA-256 of all that decides the ids of a text."""
+        parts = [self.backend.to_str(), self.special_tokens_map, self.truncation_side, self._has_types]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def get_vocab(self) -> dict[str, int]:
         return dict(self.backend.get_vocab())

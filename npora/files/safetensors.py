@@ -16,7 +16,7 @@ import numpy.typing as npt
 from npora.files.atomic import write_atomically
 from npora.files.header import BITS, Header, SafetensorsError, TensorInfo, header_of, read_header
 from npora.files.regular import open_regular
-from npora.machine.stored import Stored
+from npora.machine.stored import Stored, in_pieces
 
 Array = npt.NDArray[Any]
 Forms = Mapping[str, Callable[[Array], Any]]
@@ -89,13 +89,13 @@ def save_file(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write the tensors atomically, byte for byte as the `safetensors` package does. Any strides, any byte order; a
-    stored tensor as it lies in memory.
+    stored tensor as it lies in memory, or as the floats that it gives where safetensors has no name for its form.
 
     Raises
     ------
     SafetensorsError: a name that the format reserves, a dtype that it has no name for, metadata that are not strings.
     """
-    arrays = {name: value.bits if isinstance(value, Stored) else np.asarray(value) for name, value in tensors.items()}
+    arrays = {name: _written(value) for name, value in tensors.items()}
     if "__metadata__" in arrays:
         raise SafetensorsError("'__metadata__' cannot be a tensor's name: the format reserves it")
     if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
@@ -104,12 +104,12 @@ def save_file(
         if array.dtype.newbyteorder("<") not in _NAMES:
             raise SafetensorsError(f"tensor {name!r} is {array.dtype}, for which safetensors has no name")
     kind = {name: _NAMES[array.dtype.newbyteorder("<")] for name, array in arrays.items()}
-    kind |= {name: value.kind for name, value in tensors.items() if isinstance(value, Stored)}
+    kind |= {name: value.kind for name, value in tensors.items() if isinstance(value, Stored) and value.kind}
     names = sorted(arrays, key=lambda name: (_ORDER.index(kind[name]), name))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     position = 0
     for name in names:
-        end = position + arrays[name].nbytes
+        end = position + arrays[name].size * arrays[name].dtype.itemsize
         header[name] = {"dtype": kind[name], "shape": list(arrays[name].shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -119,8 +119,15 @@ def save_file(
         yield len(text).to_bytes(8, "little")
         yield text
         for name in names:
-            array = arrays[name]
-            flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
-            yield flat.view("u1").data
+            for piece in in_pieces(arrays[name]):
+                flat = np.ascontiguousarray(piece, dtype=piece.dtype.newbyteorder("<")).reshape(-1)
+                yield flat.view("u1").data
 
     write_atomically(path, chunks())
+
+
+def _written(value: Any) -> Any:
+    """What is written of a tensor: an array, or a stored matrix that is to be widened."""
+    if isinstance(value, Stored):
+        return value.bits if value.kind else value
+    return np.asarray(value)

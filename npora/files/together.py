@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from npora.files.atomic import sync_directory
+from npora.files.atomic import flushed_once, sync_directory
 
 
 @contextmanager
@@ -28,7 +28,8 @@ def together(directory: str | os.PathLike[str], key: str) -> Iterator[str]:
     os.mkdir(fresh)
     done: list[tuple[str, str]] = []  # (where a file was, where it is now)
     try:
-        yield fresh
+        with flushed_once(fresh):
+            yield fresh
         names = sorted(os.listdir(fresh), key=lambda name: name == key)  # the key comes last
         old = os.path.join(fresh, "old")
         os.mkdir(old)

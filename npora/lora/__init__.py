@@ -18,6 +18,7 @@ from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.methods.miss import MissConfig
 from npora.lora.methods.oft import OFTConfig
 from npora.lora.methods.road import RoadConfig
+from npora.lora.methods.trainable_tokens import TrainableTokensConfig
 from npora.lora.methods.vera import VeraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
@@ -27,6 +28,7 @@ from npora.lora.status import get_layer_status, get_model_status
 __all__ = [
     "AdaLoraConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
     "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "MissConfig", "OFTConfig", "PeftConfig", "PeftModel",
-    "PeftType", "RoadConfig", "TaskType", "VeraConfig", "adapter_directory", "convert_to_lora", "get_layer_status",
-    "get_model_status", "get_peft_model", "hotswap_adapter", "read_record", "save_as_lora",
+    "PeftType", "RoadConfig", "TaskType", "TrainableTokensConfig", "VeraConfig", "adapter_directory",
+    "convert_to_lora", "get_layer_status", "get_model_status", "get_peft_model", "hotswap_adapter", "read_record",
+    "save_as_lora",
 ]  # fmt: skip

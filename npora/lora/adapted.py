@@ -55,7 +55,10 @@ class Adapted(Module):
             for tensor, parameter in adapter.named():
                 first, _, leaf = tensor.live.partition(".{}")
                 if first == name:
-                    found[adapter_name] = SimpleNamespace(**{leaf[1:]: parameter}) if leaf else parameter
+                    if leaf:
+                        vars(found.setdefault(adapter_name, SimpleNamespace()))[leaf[1:]] = parameter
+                    else:
+                        found[adapter_name] = parameter
         if not found:
             raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
         return found
@@ -138,9 +141,16 @@ class Adapted(Module):
         return [name for name in dict.fromkeys(names) if name in self.adapters]
 
     def check_that_none_replaces(self, names: Sequence[str]) -> None:
-        """Raise ValueError where one of several adapters stands in the place of W and b."""
+        """Raise ValueError where one of several adapters stands in the place of W and b, or two in that of one row."""
         if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
             raise ValueError(f"adapter '{first}' replaces what it is on, and cannot be there with others: use it alone")
+        owners: dict[int, str] = {}
+        for name in names:
+            for token in self.adapters[name].tokens:
+                if owners.setdefault(token, name) != name:
+                    raise ValueError(
+                        f"adapters '{owners[token]}' and '{name}' both train token {token}: use one of them"
+                    )
 
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
         """Use f(W) and b′ from now on, as one layer; until unmerge() the adapters' tensors are read-only.
@@ -149,18 +159,30 @@ class Adapted(Module):
 
         Raises
         ------
-        RuntimeError: one is merged already, or none of them is here.  ValueError: with safe_merge, not finite.
+        RuntimeError: one is merged already, none of them is here, or the layer has no bias and would get one.
+        ValueError: with safe_merge, not finite.
         """
         names = self.on_this_layer(adapter_names)
         if not names:
             raise RuntimeError("no adapter is active: there is nothing to merge")
         if self._merged is not None:
             raise RuntimeError(f"adapter {_quoted(self._merged.names)} is merged already: call unmerge_adapter() first")
-        layer = self._composed(names, safe_merge)
+        layer = self._to_merge(names, safe_merge)
         parts = [self.base_layer.weight, *(part for name in names for part in self.adapters[name].parameters())]
         self._merged = MergedLayer(layer, names, [(part, part.data, part.data.flags.writeable) for part in parts])
         for part in parts:
             part.data.flags.writeable = False
+
+    def _to_merge(self, names: Sequence[str], safe_merge: bool) -> Linear:
+        """Compose what is to stand in the layer's place, with a bias only where the layer has one: no file of the
+        model has a place for another. Raises RuntimeError."""
+        layer = self._composed(names, safe_merge)
+        if self.base_layer.bias is None and layer.bias is not None:
+            raise RuntimeError(
+                f"adapter {_quoted(names)} adds a bias (lora_bias=True), and the layer that it is on has none to merge "
+                "it into, in PEFT neither: use the adapter as it is, or train one with lora_bias=False"
+            )
+        return layer
 
     def _composed(self, names: Sequence[str], safe_merge: bool = False) -> Linear:
         """Make a layer of its own with f_n(… f_1(W)), or W + ΔW_1 + … + ΔW_n where their method adds.
@@ -197,14 +219,15 @@ class Adapted(Module):
 
         Raises
         ------
-        RuntimeError: what is merged has other values by now.  ValueError: with safe_merge, not finite.
+        RuntimeError: what is merged has other values by now; the layer has no bias and would get one.
+        ValueError: with safe_merge, not finite.
         """
         names = list(dict.fromkeys([*self.merged_adapters, *self.on_this_layer(adapter_names)]))
         if self._merged is not None:
             _refuse_changed(self._merged)
             if names == self._merged.names and not safe_merge:
                 return self._merged.layer
-        return self._composed(names, safe_merge) if names else self.base_layer
+        return self._to_merge(names, safe_merge) if names else self.base_layer
 
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         if len(self.active_adapters) == 1 and not self.disable_adapters and self._merged is None:

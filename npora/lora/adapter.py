@@ -17,6 +17,7 @@ from npora.lora.config import PeftConfig
 from npora.machine.product import product
 from npora.nn.contract import checked_input
 from npora.nn.dropout import dropout
+from npora.nn.embedding import Embedding
 from npora.nn.init import Source
 from npora.nn.linear import Conv1D, Linear, matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback
@@ -28,12 +29,8 @@ Shared = Mapping[str, Parameter]
 MergedPullback = Callable[[Array, Array | None], tuple[Array | None, ...]]
 Merged = tuple[Array, Array | None, MergedPullback]
 
-KINDS: tuple[type[Module], ...] = (
-    Conv1D,
-    Linear,
-    LayerNorm,
-    RMSNorm,
-)  # that there are methods for, a kind of another before that one
+# That there are methods for, a kind of another before that one.
+KINDS: tuple[type[Module], ...] = (Conv1D, Linear, Embedding, LayerNorm, RMSNorm)
 
 
 class Tensor(NamedTuple):
@@ -82,6 +79,7 @@ class Adapter(Readable):
     adds : whether several that are merged add up, each with the ΔW that it makes of the base's own W; else each changes
         what those before it made
     replaces : whether it stands in the place of W and b, so that of several on one layer only one can be merged
+    tokens : the rows of a vocabulary that it puts in the place of the layer's own; no two that are on have the same one
     calls_alone : whether forward asks its base for base(x), and beside that for sizes and dtype alone. A layer with
         adapters on it can then be its base, and of several that are active no matrix is formed
 
@@ -97,6 +95,7 @@ class Adapter(Readable):
     adds: ClassVar[bool] = False
     replaces: ClassVar[bool] = False
     calls_alone: ClassVar[bool] = False
+    tokens: tuple[int, ...] = ()
 
     dropout_p: float = 0.0
 
@@ -132,8 +131,8 @@ class Adapter(Readable):
         """Return (W′, b′, pullback): the layer's matrix with the adapter in it, as a pure function of arrays.
 
         W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. Where a method leaves b alone, b′ is b
-        itself. The pullback takes (dW′, db′), of which
-        db′ is None where there is no bias, and returns (dW, db, *dtheta). dW is dW′ itself only where ΔW does not
+        itself. The pullback takes (dW′, db′), of which db′ is None where b′ is, and returns (dW, db, *dtheta), of which
+        db is None where b is. dW is dW′ itself only where ΔW does not
         depend on W. None of the arrays that are given may be written to.
         """
         raise NotImplementedError

@@ -152,8 +152,7 @@ class Adapters(Module):
         peft_config.check_new()
         view, completed = self._view(), copy.copy(peft_config)
         completed.complete(self.get_base_model())
-        planned = Plan(target_paths(view, completed), saved_paths(view, completed))
-        view.refuse_overlap(*planned)
+        planned = Plan.of(view, completed, target_paths(view, completed), saved_paths(view, completed))
         vars(peft_config).update(vars(completed))  # written out, since PEFT may know no default for this model
         heads = PEFTS_HEADS if peft_config.task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") else ()
         named = (*heads, *(peft_config.modules_to_save or ()))
@@ -179,7 +178,7 @@ class Adapters(Module):
         if shared:
             self.base_model.shared[adapter_name] = shared
             self.base_model.keep_equal_arrays_once()
-        inject(model, config, adapter_name, seed, planned.targets, planned.saved, shared)
+        inject(model, config, adapter_name, seed, planned.targets, planned.saved, planned.tokens, shared)
         if not self.peft_config:
             model.requires_grad_(False)
         self.peft_config[adapter_name] = config

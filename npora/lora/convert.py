@@ -17,8 +17,10 @@ from npora.lora.config import PeftConfig
 from npora.lora.files import save_adapter
 from npora.lora.folder import PREFIX
 from npora.lora.match import bias_mode, target_paths
+from npora.lora.methods import method_of
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.model import PeftModel
+from npora.nn.embedding import Embedding
 from npora.nn.linear import Linear
 from npora.nn.module import Array, Parameter
 
@@ -64,7 +66,7 @@ def convert_to_lora(model: PeftModel, rank: float, adapter_name: str = "default"
         raise ValueError(
             f"the rank is a whole number of at least 1, or a share of the energy in (0.0, 1.0]; got {rank!r}"
         )
-    state, errors, biases = dict[str, Array](), dict[str, float](), dict[str, float]()
+    state, errors, biases, ranks = dict[str, Array](), dict[str, float](), dict[str, float](), dict[str, int]()
     for path, layer in model.lora_layers():
         if adapter_name in layer.adapters:
             found = decomposed(layer, adapter_name)
@@ -72,10 +74,12 @@ def convert_to_lora(model: PeftModel, rank: float, adapter_name: str = "default"
             if r > min(layer.base_layer.matrix.shape):
                 o, i = layer.base_layer.matrix.shape
                 raise ValueError(f"{path} has a matrix of {o} × {i}, and no update of it has the rank {r}")
-            cut = found.cut(r)
-            state[f"{PREFIX}{path}.lora_A.weight"] = np.ascontiguousarray(cut.A, layer.base_layer.dtype)
-            state[f"{PREFIX}{path}.lora_B.weight"] = np.ascontiguousarray(cut.B, layer.base_layer.dtype)
-            errors[path] = _share_left(found.values, r)
+            cut, plain = found.cut(r), method_of(LoraConfig(), layer.base_layer)
+            assert plain is not None
+            for name, factor in (("A", cut.A), ("B", cut.B)):
+                key = f"{PREFIX}{path}.{plain.tensors[name].file_name}"
+                state[key] = np.ascontiguousarray(factor, layer.base_layer.dtype)
+            errors[path], ranks[path] = _share_left(found.values, r), r
             if (change := layer.bias_change(adapter_name)) is not None:
                 biases[path] = change
     with model._biases.on():
@@ -88,7 +92,7 @@ def convert_to_lora(model: PeftModel, rank: float, adapter_name: str = "default"
             "adapter '%s' changes the biases of %d layers, by up to %.1f %% (%s): LoRA has no place for that, and the "
             "converted adapter leaves them as they are", adapter_name, len(biases), 100 * biases[worst], worst,
         )  # fmt: skip
-    return Conversion(_config(model, adapter_name, state, errors), state, errors, biases)
+    return Conversion(_config(model, adapter_name, ranks), state, errors, biases)
 
 
 def save_as_lora(
@@ -104,7 +108,7 @@ def save_as_lora(
 
 def decomposed(layer: Adapted, adapter_name: str) -> Singular:
     """Return ΔW as U diag(σ) V; of a plain LoRA, from its A and B alone. Raises ValueError where W is no matrix."""
-    if not isinstance(layer.base_layer, Linear):
+    if not isinstance(layer.base_layer, Linear | Embedding):
         raise ValueError(
             f"adapter '{adapter_name}' is on a {type(layer.base_layer).__name__}, whose weight is no matrix: it has no "
             "singular values, and LoRA does not go there"
@@ -142,10 +146,9 @@ def _is_of_an_adapter(name: str, paths: Mapping[str, float]) -> bool:
     )
 
 
-def _config(model: PeftModel, name: str, state: Mapping[str, Array], errors: Mapping[str, float]) -> LoraConfig:
+def _config(model: PeftModel, name: str, ranks: Mapping[str, int]) -> LoraConfig:
     """Return the config with the targets that the adapter has, and each layer's own rank where these differ."""
     old: PeftConfig = model.peft_config[name]
-    ranks = {path: len(state[f"{PREFIX}{path}.lora_A.weight"]) for path in errors}
     r = max(ranks.values())
     longest_first = sorted(ranks, key=lambda path: (-path.count("."), path))  # since a pattern fits the end of a path
     pattern = {path: ranks[path] for path in longest_first} if len(set(ranks.values())) > 1 else {}

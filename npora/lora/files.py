@@ -18,7 +18,7 @@ from npora.lora.config import PeftConfig
 from npora.lora.folder import CONFIG_NAME, WEIGHTS_NAME, own_record, weights_path
 from npora.lora.record import head_size
 from npora.lora.starts.doubled import doubled, kept_start
-from npora.machine.stored import in_pieces
+from npora.machine.stored import in_pieces, is_quantized
 from npora.nn.module import Array, Module, Parameter
 
 logger = logging.getLogger("npora")
@@ -57,6 +57,8 @@ def save_adapter(
     else:
         name = config.base_model_name_or_path
         record = {**_meaning(config), "base_model_name_or_path": name, "base_sha256": digest(base), **said}
+        if forms := _forms(base):
+            record["base_forms"] = forms
         if start := kept_start(config):
             record["start"] = start
         metadata = {"format": "pt", "npora": _json(record)}
@@ -87,7 +89,8 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> None:
-    """Raise ValueError where the file was saved with another config than is beside it now, or on another base."""
+    """Raise ValueError where the file was saved with another config than is beside it now, or on another base, or on
+    this one quantised to another form."""
     recorded = own_record(path)
     for name in config.meaning:
         if name in recorded and recorded[name] != getattr(config, name):
@@ -95,6 +98,13 @@ def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> N
                 f"adapter_config.json says {name}={getattr(config, name)!r}, but {path} was saved with "
                 f"{name}={recorded[name]!r}: the two files do not belong together"
             )
+    theirs, own = recorded.get("base_forms", []), _forms(base)
+    if "base_sha256" in recorded and theirs != own:
+        said, found = (" and ".join(forms) or "plain floats" for forms in (theirs, own))
+        raise ValueError(
+            f"{path} was trained on a base in {said}, and this one is in {found}: load the base "
+            + (f"with quantize={theirs[0]!r}" if theirs else "without quantize")
+        )
     if "base_sha256" in recorded and recorded["base_sha256"] != digest(base):
         raise ValueError(
             f"{path} was trained on another base model ({recorded.get('base_model_name_or_path')}): the SHA-256 of its "
@@ -151,13 +161,23 @@ def take_labels(model_config: Any, record: Mapping[str, Any]) -> None:
 
 def digest(arrays: Mapping[str, Array]) -> str:
     """Return the SHA-256 of names and values, the values as float32: a base has the same in whichever dtype it is read,
-    and in whichever form it is stored."""
+    and in whichever exact form it is stored. Of what is quantised it is over the form's name and the bytes."""
     sha = hashlib.sha256()
     for name in sorted(arrays):
-        sha.update(f"{name} {arrays[name].shape}\n".encode())
-        for piece in in_pieces(arrays[name]):
+        array: Any = arrays[name]
+        sha.update(f"{name} {array.shape}\n".encode())
+        if is_quantized(array):
+            sha.update(f"{array.form}\n".encode())
+            sha.update(np.ascontiguousarray(array.bits).data)
+            continue
+        for piece in in_pieces(array):
             sha.update(np.ascontiguousarray(piece.real, dtype="<f4").data)
     return sha.hexdigest()
+
+
+def _forms(base: Mapping[str, Any]) -> list[str]:
+    """The quantised forms of a base's matrices."""
+    return sorted({array.form for array in base.values() if is_quantized(array)})
 
 
 def _last_part(name: str) -> str:

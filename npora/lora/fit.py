@@ -16,6 +16,7 @@ from npora.lora.match import PEFTS_HEADS, bias_mode, saved_paths, target_paths
 from npora.lora.methods import METHODS, methods_of
 from npora.lora.names import ends, is_named
 from npora.lora.record import canonical, head_size
+from npora.lora.tokens import Tokens, make_token_adapters, token_layers
 from npora.nn.embedding import Embedding
 from npora.nn.init import Unset
 from npora.nn.misfit import Misfit, some
@@ -27,10 +28,19 @@ _ANY_RANK = 4096  # patterns may give modules that this model has not any usual 
 
 
 class Plan(NamedTuple):
-    """A Plan says which modules an adapter's tensors are for: those with an adapter, and those saved whole."""
+    """A Plan says which modules an adapter's tensors are for: those with an adapter, those saved whole, and those with
+    trained tokens that are no targets."""
 
     targets: list[str]
     saved: list[str]
+    tokens: Mapping[str, Tokens] = {}
+
+    @classmethod
+    def of(cls, view: PlainView, config: PeftConfig, targets: list[str], saved: list[str]) -> Plan:
+        """Raises ValueError, as token_layers does, and where another adapter of the model is in the way."""
+        tokens = token_layers(view, config, targets, saved)
+        view.refuse_overlap([*targets, *(path for path in tokens if path not in targets)], saved)
+        return cls(targets, saved, tokens)
 
 
 def read_tensors(directory: str) -> dict[str, Array]:
@@ -63,18 +73,19 @@ def plan(view: PlainView, config: PeftConfig, tensors: Mapping[str, Array]) -> P
     ]  # fmt: skip
     saved += [path for path in _brought(view, tensors) if not _is_below(path, saved)]
     if config.target_modules is None:  # PEFT of that day had a default, and npora may have another
-        return Plan([path for path in adapted if path in view.modules_by_path], saved)
+        return Plan.of(view, config, [path for path in adapted if path in view.modules_by_path], saved)
     targets = target_paths(view, config, lenient=True)
     fitting = {end for path in view.modules_by_path for end in ends(path)}
     named = config.target_modules if isinstance(config.target_modules, list) else []
     if idle := [name for name in named if name not in fitting]:
         logger.info("target_modules: %s match nothing in this model, and the tensors need none of it", ", ".join(idle))
-    return Plan([path for path in targets if not _is_below(path, saved)], saved)
+    return Plan.of(view, config, [path for path in targets if not _is_below(path, saved)], saved)
 
 
 def _is_demanded(path: str, config: PeftConfig) -> bool:
     """Say whether PEFT would miss this module's tensors."""
-    heads = PEFTS_HEADS if config.task_type is not None else ()
+    knows_heads = config.task_type is not None and "modules_to_save" not in config.lacks
+    heads = PEFTS_HEADS if knows_heads else ()
     return is_named((*(config.modules_to_save or ()), *heads), path)
 
 
@@ -103,6 +114,21 @@ def _is_copy_of_base(name: str, tensor: Array, view: PlainView) -> bool:
     return np.array_equal(tensor.astype(parameter.dtype), parameter.data)
 
 
+def _is_copy_of_tied(
+    name: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], view: PlainView
+) -> bool:
+    """Say whether a tensor is one that is expected, once more, for a layer with the same matrix: PEFT saves trained
+    tokens of a tied head too."""
+    path, _, leaf = name.removeprefix(PREFIX).rpartition(".")
+    weight = getattr(view.module(path), "weight", None)
+    same = [other for other in expected if other in tensors and other.endswith(f".{leaf}")]
+    places = {other: view.module(other.removeprefix(PREFIX).rpartition(".")[0]) for other in same}
+    return weight is not None and any(
+        getattr(module, "weight", None) is weight and np.array_equal(tensors[other], tensors[name])
+        for other, module in places.items()
+    )
+
+
 def shapes_of(
     view: PlainView, config: PeftConfig, planned: Plan, biases: Sequence[str], numbers: int
 ) -> dict[str, tuple[int, ...]]:
@@ -121,8 +147,9 @@ def shapes_of(
         if id(parameter) not in below and (is_target or mode == "all") and mode != "none":
             shapes[f"{PREFIX}{path}.base_layer.bias" if is_target else PREFIX + name] = parameter.shape
     shared = make_shared(view, config, planned.targets, unset)
-    for path in planned.targets:
-        adapter = make_adapter(view.linear(path), config, unset, path, shared)
+    made = {path: make_adapter(view.linear(path), config, unset, path, shared) for path in planned.targets}
+    made |= make_token_adapters(view, planned.tokens, made, unset)
+    for path, adapter in made.items():
         shapes |= {name: parameter.shape for name, parameter in adapter.in_file(PREFIX + path, config)}
     for path in planned.saved:
         module: Any = view.module(path)
@@ -158,6 +185,7 @@ def check_fit(
         )
     misfit = Misfit.of(tensors, expected)
     others = [name for name in misfit.unexpected if not _is_copy_of_base(name, tensors[name], view)]
+    others = [name for name in others if not _is_copy_of_tied(name, tensors, expected, view)]
     altered = [name for name in others if ".base_layer." in name]
     misfit = misfit._replace(unexpected=[name for name in others if name not in altered])
     problems = some(f"{name} is not this base's" for name in altered)
@@ -176,8 +204,6 @@ def check_fit(
 
 def _why(name: str, view: PlainView) -> str:
     plain = name.removeprefix(PREFIX)
-    if "_embedding_" in name.rpartition(".")[2]:
-        return " (an adapter on an embedding, which npora does not have)"
     if plain.startswith("base_model."):
         return " (an array of the whole model, which save_projection=False in the config says is not in the file)"
     parameter = view.parameter(plain)

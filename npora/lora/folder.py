@@ -16,7 +16,7 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 _RECORD = {
     "id2label": "dict[str, Any]", "problem_type": "str", "notes": "dict[str, Any]", "base_sha256": "str",
-    "start": "str",
+    "start": "str", "base_forms": "list[str]",
 }  # fmt: skip
 _PICKLE = "adapter_model.bin"
 _CONVERT = (

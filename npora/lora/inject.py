@@ -12,8 +12,10 @@ from npora.lora.adapted import Adapted
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods import method_of
+from npora.lora.methods.trainable_tokens import input_embedding
 from npora.lora.mixed import BASE
 from npora.lora.saved import ModulesToSaveWrapper
+from npora.lora.tokens import Tokens, make_token_adapters
 from npora.nn.init import Source, Unset
 from npora.nn.linear import Conv1D, Linear
 from npora.nn.module import Module, Parameter
@@ -34,9 +36,11 @@ def inject(
     seed: int | None,
     targets: Sequence[str],
     saved: Sequence[str],
+    tokens: Mapping[str, Tokens],
     shared: Mapping[str, Parameter],
 ) -> None:
-    """Give each target an adapter, and each module to save a trained copy; none of them is active yet.
+    """Give each target an adapter, each layer with trained tokens its own, and each module to save a trained copy; none
+    of them is active yet.
 
     What is drawn comes from `seed` and the module's path, nothing else: neither the order of the modules nor other
     adapters change it. With None for it nothing is drawn, since values will be loaded. `shared` holds the arrays of the
@@ -49,6 +53,8 @@ def inject(
     for path in targets:
         rng = Unset() if seed is None else np.random.default_rng([seed, zlib.crc32(path.encode())])
         made[path] = make_adapter(plain.linear(path), config, rng, path, shared)
+    rng = Unset() if seed is None else np.random.default_rng(seed)
+    made |= make_token_adapters(plain, tokens, made, rng)
     for path, adapter in made.items():  # none is refused any more
         module = plain.modules_by_path[path]
         if not isinstance(module, Adapted):
@@ -105,6 +111,7 @@ class PlainView(Module):
     def __init__(self, model: Module, drawn: Sequence[str] = ()) -> None:
         self.modules_by_path: dict[str, Module] = {}
         self.output_embeddings = getattr(model, "output_embeddings", None)
+        self.input_embeddings = input_embedding(model)
         self.saved_along = getattr(model, "saved_along", {})
         self.drawn = tuple(drawn)
         self.below_saved: set[str] = set()  # parts of what an adapter trains whole

@@ -134,9 +134,10 @@ def _layer_of(path: str, names: list[str]) -> int | None:
 def _refuse_others(chosen: Iterable[str], paths: Mapping[str, Module], config: PeftConfig) -> None:
     for path in chosen:
         if method_of(config, paths[path]) is None:
+            kinds = adaptable(config)
             raise ValueError(
                 f"target_modules: '{path}' is a {type(paths[path]).__name__}; an adapter of a {type(config).__name__} "
-                f"goes on {' or '.join(adaptable(config))} modules"
+                f"goes on {' or '.join(filter(None, (', '.join(kinds[:-1]), kinds[-1])))} modules"
             )
 
 

@@ -14,6 +14,7 @@ from npora.lora.fit import read_tensors
 from npora.lora.folder import PREFIX
 from npora.lora.methods.lora import LoRA
 from npora.lora.methods.lora_config import LoraConfig
+from npora.lora.methods.lora_embedding import LoRAEmbedding
 from npora.lora.model import PeftModel
 from npora.nn.module import Array
 
@@ -94,10 +95,11 @@ def of_file(directory: str, config: PeftConfig) -> Iterator[tuple[str, Measures]
     if not isinstance(config, LoraConfig) or config.use_dora:
         raise ValueError(f"what the adapter in {directory} does depends on the base's weights: pass --base")
     tensors = read_tensors(directory)
-    a, b = (f".{LoRA.tensors[name].file_name}" for name in "AB")
+    ends = [[f".{method.tensors[name].file_name}" for name in "AB"] for method in (LoRA, LoRAEmbedding)]
     for name, A in tensors.items():
-        if name.endswith(a) and (B := tensors.get(name.removesuffix(a) + b)) is not None:
-            path = name.removeprefix(PREFIX).removesuffix(a)
-            _, s = config.rank_and_scaling(path)
-            wide = [np.asarray(part, np.result_type(part, np.float32)) for part in (B, A)]
-            yield path, measured(singular_of(Factors(s, *wide)))
+        for a, b in ends:
+            if name.endswith(a) and (B := tensors.get(name.removesuffix(a) + b)) is not None:
+                path = name.removeprefix(PREFIX).removesuffix(a)
+                _, s = config.rank_and_scaling(path)
+                wide = [np.asarray(part, np.result_type(part, np.float32)) for part in (B, A)]
+                yield path, measured(singular_of(Factors(s, *wide)))

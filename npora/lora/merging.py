@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from npora.lora.adapted import Adapted
 from npora.lora.saved import ModulesToSaveWrapper
@@ -64,9 +67,19 @@ class Merging(Switching):
                 plain[path] = module.merged_linear(safe_merge, adapter_names)
             elif isinstance(module, ModulesToSaveWrapper):
                 plain[path] = module.trained_module()
+        self._keep_tied(plain)
         self._biases.switch_on()
         self._biases.let_go()
         return self._unload(plain)
+
+    def _keep_tied(self, plain: dict[str, Module]) -> None:
+        """Let layers whose base has one matrix have one still, where the same was made of it."""
+        first: dict[int, Any] = {}
+        for path, layer in self.lora_layers():
+            found: Any = plain[path]
+            one = first.setdefault(id(layer.base_layer.weight), found)
+            if one is not found and np.array_equal(one.weight.data, found.weight.data):
+                found.weight = one.weight
 
     def unload(self) -> Module:
         """Return the base model as it was, without its adapters; all of it is frozen, as in PEFT."""

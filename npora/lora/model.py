@@ -104,7 +104,8 @@ class PeftModel(Weighted):
         """Write each adapter as PEFT does: `default` into the directory, any other into a directory of its name.
 
         selected_adapters : these alone
-        save_embedding_layers : "auto" or False: npora trains no embedding beside an adapter, and so saves none
+        save_embedding_layers : "auto" or False: the base's embeddings stay as they are, below an adapter too, and are
+            not saved; PEFT reads such files, and npora those in which its "auto" has put them
         is_main_process : False writes nothing
         """
         idle = {"safe_serialization": safe_serialization, "save_embedding_layers": save_embedding_layers}
@@ -174,7 +175,6 @@ class PeftModel(Weighted):
             with naming(directory):
                 refuse_large_ranks(path, config, tensors)
                 planned = plan(view, config, tensors)
-                view.refuse_overlap(*planned)
                 expected = shapes_of(view, config, planned, biases, numbers)
             saved = planned.saved
         else:

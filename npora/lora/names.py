@@ -39,6 +39,7 @@ class PeftType(str, Enum):
     HRA = "HRA"
     LN_TUNING = "LN_TUNING"
     ROAD = "ROAD"
+    TRAINABLE_TOKENS = "TRAINABLE_TOKENS"
 
 
 def renamed(by_name: Mapping[str, _Value], old: str, new: str) -> dict[str, _Value]:

@@ -80,6 +80,7 @@ def read_record(
     num_labels : the number of classes of the head that it brings, by the head's tensor; None where it brings none
     id2label, problem_type : as the base's config had them, or None where the file does not say, as PEFT's do not
     notes : what the program that saved it added
+    base_forms : the quantised forms that matrices of its base were in, as ["nf4"]: it belongs on those
     """
     path = weights_path(adapter_directory(name_or_path, revision, cache_dir, local_files_only))
     record = own_record(path)
@@ -90,6 +91,7 @@ def read_record(
         "id2label": {int(key): name for key, name in labels.items()} if labels else None,
         "problem_type": record.get("problem_type"),
         "notes": record.get("notes", {}),
+        "base_forms": record.get("base_forms", []),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from npora.lora.adapter import Adapter, Rng
 from npora.machine.product import product
 from npora.nn.contract import checked_input
+from npora.nn.embedding import Embedding
 from npora.nn.held import Values, holding
 from npora.nn.linear import Linear, matmul, rows
 from npora.nn.module import Array, Pullback
@@ -59,7 +60,7 @@ def forward(x: Array, base: Linear, adapters: Sequence[tuple[Adapter, Rng]]) -> 
     layer, and no matrix is formed: with LoRA alone, y = W x + b + Σₖ sₖ Bₖ Aₖ x.
     """
     if not all(adapter.calls_alone for adapter, _ in adapters[1:]):
-        return formed(x, base, adapters)
+        return formed_table(x, base, adapters) if isinstance(base, Embedding) else formed(x, base, adapters)
     for adapter, rng in adapters[:-1]:
         base = Below(base, adapter, rng)
     adapter, rng = adapters[-1]
@@ -118,7 +119,7 @@ def formed(x: Array, base: Linear, adapters: Sequence[tuple[Adapter, Rng]]) -> t
                 dx = dx if d is None else dx + sign * back(d)  # (3)
         if kept:
             dW: Any = np.zeros_like(W, dtype=dy.dtype)  # [o,i]
-            db = None if b is None else rows(dy).sum(axis=0)  # (5) [o]
+            db = None if last is None else rows(dy).sum(axis=0)  # (5) [o]
             for part, step in zip(z[:0:-1], reversed(steps), strict=True):
                 if part is not None:
                     dW = dW + product(rows(dy).T, rows(part))  # (4) [o,i]
@@ -127,5 +128,27 @@ def formed(x: Array, base: Linear, adapters: Sequence[tuple[Adapter, Rng]]) -> t
             if bias is not None and bias.requires_grad and db is not None:
                 bias.accumulate(db)
         return dx
+
+    return y, backward
+
+
+def formed_table(ids: Array, base: Embedding, adapters: Sequence[tuple[Adapter, Rng]]) -> tuple[Array, Any]:
+    """y = E_n[ids] with E_n = W_nᵀ, formed here and again in backward, and kept by neither. Nothing is dropped.
+
+    dW_n = dE_nᵀ, which is the embedding's own, and dW_{k−1} is what f_k sends back    (1)
+    """
+    only = [adapter for adapter, _ in adapters]
+    y, _ = base.with_matrix(list(composed(base.matrix, None, only, base.dtype))[-1].matrix)(ids)
+
+    def backward(dy: Array) -> None:
+        steps = list(composed(base.matrix, None, only, base.dtype))
+        table = base.with_matrix(steps[-1].matrix).requires_grad_()
+        table(ids)[1](dy)
+        assert table.weight.grad is not None
+        dW: Array | None = table.weight.grad.T  # [m,v]
+        for step in reversed(steps):
+            assert dW is not None
+            dW, _, *dtheta = step.back(dW, None)  # (1) [m,v]
+            step.adapter.accumulate(*dtheta)
 
     return y, backward

@@ -33,6 +33,7 @@ from npora.lora.merging import Merging
 from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.lora.starts.doubled import kept_start
+from npora.nn.embedding import Embedding
 from npora.nn.linear import Linear
 
 
@@ -131,7 +132,8 @@ class Weighted(Merging):
         shared = {key: value for key, value in vars(configs[0]).items() if key in known}
         saved = sorted({module for config in configs for module in config.modules_to_save or ()})
         plain = {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
-                 "use_dora": False, "init_lora_weights": True, "modules_to_save": saved or None}  # fmt: skip
+                 "use_dora": False, "lora_bias": False, "trainable_token_indices": None, "init_lora_weights": True,
+                 "modules_to_save": saved or None}  # fmt: skip
         targets = [config.target_modules for config in configs]
         if all(isinstance(target, list) for target in targets):
             union: Any = sorted({name for target in targets for name in target or ()})
@@ -182,7 +184,7 @@ def _of_layer(
     if combination == "svd" and len(parts) == len(factors):
         cut = singular_of(side_by_side(parts, weights)).cut(rank)
     else:
-        if not isinstance(layer.base_layer, Linear):
+        if not isinstance(layer.base_layer, Linear | Embedding):
             raise ValueError(f"{path} is a {type(layer.base_layer).__name__}, where LoRA does not go")
         updates = [layer.get_delta_weight(name) for name, _ in chosen]
         for name, _ in chosen:

@@ -21,17 +21,23 @@ class Stored(NDArrayOperatorsMixin):
     formed for that and not kept: np.asarray(W), W + 1, np.isfinite(W).
 
     It cannot be changed, so that a copy of it is itself.
-    A form of storage writes `form`, `kind`, `__init__` and `__getitem__`.
+    A form of storage writes `form`, `kind`, `__init__` and `__getitem__`; one that is in blocks also `grain`.
     """
 
     form: str  # its name for people
-    kind: str  # safetensors' name for it
+    kind: str | None  # safetensors' name for it; None where that has none, and the floats that it gives are written
+    is_exact = True  # whether it is known by its floats, and so is the same matrix in any exact form; else by its bits
     dtype = np.dtype(np.float32)  # of what it gives, and so of its products
+    grain = (1, 1)  # rows and columns that are widened together: parts whose edges are multiples waste nothing
     bits: _Array  # what it is made of
     shape: tuple[int, ...]
+    original: Any = None  # what it was before it was quantised, where that is still in its file
 
     def __getitem__(self, index: Any) -> _Array:
         raise NotImplementedError(f"{type(self).__name__} does not say what its parts are")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise ValueError(f"a matrix in {self.form} is read-only")
 
     @property
     def T(self) -> Stored:
@@ -69,9 +75,9 @@ class Stored(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
         return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Stored) else x for x in inputs), **keywords)
 
-    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Any:
-        """Return its floats in this dtype, or itself where it has that and no copy is asked for."""
-        return self if self.dtype == dtype and not copy else np.asarray(self, dtype)
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Stored:
+        """Return the matrix that gives its floats in this dtype, and is stored as this one is."""
+        return self if self.dtype == dtype else InDtype(self, np.dtype(dtype))
 
     def view(self) -> Stored:
         return self
@@ -81,6 +87,9 @@ class Stored(NDArrayOperatorsMixin):
 
     def __deepcopy__(self, memo: object) -> Stored:
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "original": None}  # a pickle would have all of its numbers
 
     def tobytes(self) -> bytes:
         return self.bits.tobytes()
@@ -94,7 +103,8 @@ class Transposed(Stored):
 
     def __init__(self, of: Stored) -> None:
         self.of, self.bits, self.shape, self.dtype = of, of.bits.T, of.shape[::-1], of.dtype
-        self.form, self.kind = of.form, of.kind
+        self.form, self.kind, self.is_exact, self.grain = of.form, of.kind, of.is_exact, of.grain[::-1]
+        self.original = None if of.original is None else of.original.T
 
     @property
     def T(self) -> Stored:
@@ -103,6 +113,19 @@ class Transposed(Stored):
     def __getitem__(self, index: Any) -> _Array:
         first, second = index if isinstance(index, tuple) else (index, slice(None))
         return self.of[second, first].T
+
+
+class InDtype(Stored):
+    """An InDtype is the same matrix, whose floats are another dtype's: so a check computes in float64 with what is
+    stored, and by the same way."""
+
+    def __init__(self, of: Stored, dtype: np.dtype[Any]) -> None:
+        self.of, self.bits, self.shape, self.dtype = of, of.bits, of.shape, dtype
+        self.form, self.kind, self.is_exact, self.grain = of.form, of.kind, of.is_exact, of.grain
+        self.original = of.original
+
+    def __getitem__(self, index: Any) -> _Array:
+        return self.of[index].astype(self.dtype)
 
 
 def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:
@@ -120,6 +143,11 @@ def same_values(one: _Array | Stored, other: _Array | Stored) -> bool:
     if not isinstance(one, Stored) or not isinstance(other, Stored):
         return np.array_equal(one, other)
     return one.shape == other.shape and all(map(np.array_equal, in_pieces(one), in_pieces(other)))
+
+
+def is_quantized(matrix: _Array | Stored) -> bool:
+    """Say whether a matrix lies in a form that has not all floats, and is known by its bytes."""
+    return isinstance(matrix, Stored) and not matrix.is_exact
 
 
 def form_of(matrix: _Array | Stored) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -30,14 +31,15 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
     """
     (n, i), o = a.shape, W.shape[1]
     y = np.empty((n, o), np.result_type(a, W.dtype))
-    depths = _cut(i, _DEEPEST)
+    deep, wide = W.grain
+    depths = _cut(i, _DEEPEST, deep)
 
     def fill(columns: slice) -> None:
         np.matmul(a[:, depths[0]], W[depths[0], columns], y[:, columns])
         for depth in depths[1:]:
             y[:, columns] += a[:, depth] @ W[depth, columns]
 
-    tasks = [partial(fill, columns) for columns in _cut(o, min(max(o // 4, _NARROWEST), _WIDEST))]
+    tasks = [partial(fill, columns) for columns in _cut(o, min(max(o // 4, _NARROWEST), _WIDEST), wide)]
     if i * o * (n + _READING) >= _LEAST:
         in_parallel(tasks)
     else:
@@ -47,8 +49,9 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
     return y
 
 
-def _cut(width: int, most: int) -> Sequence[slice]:
-    """Cut an axis into parts that are equal up to a step: at least one part, of at most about `most`."""
-    parts = max(-(-width // most), 1)
-    size = max(-(-width // parts // _STEP) * _STEP, _STEP)
+def _cut(width: int, most: int, grain: int) -> Sequence[slice]:
+    """Cut an axis into parts that are equal up to a step: at least one part, of at most about `most`, and whole grains
+    but for the last."""
+    parts, step = max(-(-width // most), 1), math.lcm(_STEP, grain)
+    size = max(-(-width // parts // step) * step, step)
     return [slice(start, min(start + size, width)) for start in range(0, max(width, 1), size)]

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_weights
-from npora.machine.stored import Stored, form_of
-from npora.nn.module import Array
-from npora.stored import BFloat16
+from npora.files.refusal import naming
+from npora.machine.stored import Stored, form_of, is_quantized
+from npora.nn.module import Array, Module
+from npora.stored import HALF
 
-NUMBERS = ("float32", "float64", "bfloat16")
-_FORMS = {"BF16": BFloat16}
+_FORMS = {form.kind: form for form in HALF.values()}
+NUMBERS = ("float32", "float64", *HALF)
 
 
 def are_stored(numbers: str) -> bool:
     """Whether a model's matrices stay as they lie in the file."""
-    return numbers == "bfloat16"
+    return numbers in HALF
 
 
 def dtype_of(numbers: str) -> np.dtype[Any]:
@@ -27,36 +28,59 @@ def dtype_of(numbers: str) -> np.dtype[Any]:
 
 
 def numbers_of(folder: str) -> str:
-    """What a folder's weights are: bfloat16 where all are, float64 where one is, and float32 otherwise."""
+    """What a folder's weights are: one half precision where all are, float64 where one is, and float32 otherwise."""
     return widest(load_weights(folder, forms=_FORMS))
 
 
-def read_numbers(folder: str, numbers: str) -> dict[str, Any]:
+def read_numbers(folder: str, numbers: str, as_they_lie: bool = False) -> dict[str, Any]:
     """A folder's tensors by name. Where they are to be stored, those of two axes are, as they lie in the file, or
-    rounded where they are others there; vectors, which are small, are rounded alike and are float32."""
-    if not are_stored(numbers):
+    rounded where they are others there; vectors, which are small, are rounded alike and are float32.
+
+    as_they_lie : let matrices be as in the file, whatever they are to be: some will be quantised first
+    """
+    if not are_stored(numbers) and not as_they_lie:
         return load_weights(folder)
-    return {name: _stored(tensor) for name, tensor in load_weights(folder, forms=_FORMS).items()}
+    tensors = load_weights(folder, forms=_FORMS)
+    if as_they_lie:
+        return {name: tensor if tensor.ndim == 2 else np.asarray(tensor) for name, tensor in tensors.items()}
+    found = {}
+    for name, tensor in tensors.items():
+        with naming(f"{folder}: {name}"):
+            found[name] = _in_numbers(tensor, numbers)
+    return found
 
 
-def _stored(tensor: Any) -> Any:
+def become(model: Module, numbers: str) -> None:
+    """Let what was read as it lies, and is not quantised by now, be what was asked for."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and not is_quantized(parameter.data):
+            with naming(name):
+                parameter.data = _in_numbers(parameter.data, numbers)
+
+
+def _in_numbers(tensor: Any, numbers: str) -> Any:
     if tensor.dtype.kind != "f":
         return tensor  # to be refused by its name
-    narrow = tensor if isinstance(tensor, Stored) else BFloat16.rounded(tensor)
+    if numbers not in HALF:
+        return np.asarray(tensor)
+    narrow = tensor if isinstance(tensor, HALF[numbers]) else HALF[numbers].rounded(tensor)
     return narrow if narrow.ndim == 2 else np.asarray(narrow)
 
 
 def narrowed(state: Mapping[str, Array]) -> dict[str, Any]:
-    """What is written of a state: where some of it is stored in bfloat16, all is whose numbers bfloat16 has."""
+    """What is written of a state: where some of it is stored in half precision, all is whose numbers that has."""
     result: dict[str, Any] = dict(state)
-    if any(isinstance(value, BFloat16) for value in state.values()):
+    half = next((HALF[form] for value in state.values() if (form := form_of(value)) in HALF), None)
+    if half is not None:
         for name, value in state.items():
-            narrow = value if isinstance(value, Stored) else BFloat16.exactly(value)
+            narrow = value if isinstance(value, Stored) else half.exactly(value)
             result[name] = value if narrow is None else narrow
     return result
 
 
 def widest(tensors: Mapping[str, Any]) -> str:
-    """What floating-point tensors are together: bfloat16 where all are, float64 where one is, and float32 otherwise."""
+    """What floating-point tensors are together: one half precision where all are, float64 where one is, and float32
+    otherwise."""
     found = {form_of(tensor) for tensor in tensors.values() if tensor.dtype.kind == "f"}
-    return "bfloat16" if found == {"bfloat16"} else "float64" if "float64" in found else "float32"
+    half = next((name for name in HALF if found == {name}), "float32")
+    return "float64" if "float64" in found else half

@@ -30,8 +30,8 @@ _MEANINGLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "from_tf": ((None, False), "npora reads safetensors alone"),
     "generation_config": ((None,), "assign model.generation_config's attributes, or pass them to generate"),
     "gguf_file": ((None,), "npora reads safetensors alone"),
-    "load_in_4bit": ((None, False), "npora computes with weights of floating point"),
-    "load_in_8bit": ((None, False), "npora computes with weights of floating point"),
+    "load_in_4bit": ((None, False), "pass quantize='nf4'"),
+    "load_in_8bit": ((None, False), "pass quantize='int8'"),
     "low_cpu_mem_usage": ((None, False, True), ""),  # weights are read-only maps of their file in any case
     "max_memory": ((None,), "npora maps the weights from their file"),
     "offload_folder": ((None,), "npora maps the weights from their file"),
@@ -40,7 +40,7 @@ _MEANINGLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "output_hidden_states": ((None, False), "ask for them in the call: model(…, output_hidden_states=True)"),
     "output_loading_info": ((None, False), "model.newly_initialized names what the checkpoint lacked"),
     "proxies": ((None,), "set the environment variable HTTPS_PROXY"),
-    "quantization_config": ((None,), "npora computes with weights of floating point"),
+    "quantization_config": ((None,), "pass quantize='nf4' or quantize='int8'"),
     "resume_download": ((None, False, True), ""),  # downloads are resumed in any case
     "return_dict": ((None, True), "npora returns an output with names, and its pullback"),
     "state_dict": ((None,), "call model.load_state_dict afterwards"),
@@ -74,7 +74,8 @@ _OF_CALLING: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "use_cache": ((None, False), _CACHED),
 }
 _HARMLESS = ("use_cache",)  # fields of transformers' configs that people set, and that are kept
-_OWN = ("dtype", "seed", "revision", "cache_dir", "local_files_only", "token", "torch_dtype", "ignore_mismatched_sizes")
+_OWN = ("dtype", "seed", "revision", "cache_dir", "local_files_only", "token", "torch_dtype", "ignore_mismatched_sizes",
+        "quantize")  # fmt: skip
 _CLASSES = ("num_labels", "id2label", "label2id")
 _TORCH = {"float": "float32", "half": "float16", "double": "float64"}  # torch's other names, where NumPy's differ
 
@@ -172,8 +173,8 @@ def _say_where_names_contradict(id2label: Mapping[str, Any], label2id: Mapping[s
 
 
 def asked_numbers(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder: str) -> str:
-    """float32, float64 or bfloat16, of NumPy's names, torch's, or "auto": the widest of them that the folder's weights
-    are in.
+    """float32, float64, bfloat16 or float16, of NumPy's names, torch's, or "auto": the widest of them that the folder's
+    weights are in.
 
     Raises
     ------
@@ -186,8 +187,7 @@ def asked_numbers(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder: s
     if name == "auto":
         name = numbers_of(folder)
     if name not in NUMBERS:
-        half = ": npora computes in no other. Leave dtype out: half precision is read, and becomes float32"
-        raise ValueError(f"dtype must be float32, float64 or bfloat16; got {name}{half if name == 'float16' else ''}")
+        raise ValueError(f"dtype must be {', '.join(NUMBERS[:-1])} or {NUMBERS[-1]}; got {name}")
     return name
 
 

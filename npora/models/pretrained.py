@@ -17,8 +17,9 @@ from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint,
 from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
-from npora.models.numbers import are_stored, dtype_of, narrowed, read_numbers, widest
+from npora.models.numbers import are_stored, become, dtype_of, narrowed, read_numbers, widest
 from npora.models.options import asked_numbers, config_fields, overruled, refuse_of_saving
+from npora.models.quantized import check_quantize, quantize_model
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
 from npora.nn.module import Array, Backward
@@ -69,22 +70,26 @@ class PretrainedModel(Module):
         token: str | bool | None = None,
         torch_dtype: Any = None,
         ignore_mismatched_sizes: bool = False,
+        quantize: str | None = None,
         **fields: Any,
     ) -> _Model:
         """Read `config.json`, `generation_config.json` and the weights, in one file or in shards.
 
         name_or_path : the directory of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
         num_labels : the size of a classifier's head; what the config says (else 2) unless given
-        dtype : float32 (unless given), float64 or bfloat16, as NumPy or torch name them, or "auto": what the weights
-            are. In float32 the weights stay read-only memory maps until something trains them. In bfloat16 the matrices
-            stay as they lie in the file, and are widened part by part as products ask for them: half the memory. What
-            is read is frozen then, computed with in float32, and rounded where the file has it in another dtype;
-            thawing makes a float32 copy. An adapter, and what is newly drawn, is float32
+        dtype : float32 (unless given), float64, bfloat16 or float16, as NumPy or torch name them, or "auto": what the
+            weights are. In float32 the weights stay read-only memory maps until something trains them. In half
+            precision the matrices stay as they lie in the file, and are widened part by part as products ask for them:
+            half the memory. What is read is frozen then, computed with in float32, and rounded where the file has it in
+            another dtype; thawing makes a float32 copy. An adapter, and what is newly drawn, is float32
         seed : draws a head that the checkpoint lacks
         revision, cache_dir, local_files_only, token : of the hub: a branch, tag or commit; another cache; fetch
             nothing; for a model that not all may read
         torch_dtype : dtype's older name
         ignore_mismatched_sizes : draw tensors anew that the checkpoint has in another shape, as a head of other classes
+        quantize : "int8" or "nf4": matrices are quantised as they are read, and widened part by part as products ask
+            for them: 0.27 or 0.13 of float32's memory. `models.quantized.quantize_model` says which; the others are as
+            dtype says, and what is read is frozen
         fields : of the config, to be another than the file says: problem_type, id2label, label2id, hidden_dropout_prob…
 
         What is newly drawn stands in `newly_initialized`.
@@ -105,7 +110,8 @@ class PretrainedModel(Module):
         with naming(os.path.join(folder, CONFIG_NAME) + own):
             values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
-        tensors = read_numbers(folder, numbers)
+        check_quantize(quantize, numbers)
+        tensors = read_numbers(folder, numbers, as_they_lie=quantize is not None)
         cls.adjust(values, tensors)
         with naming(os.path.join(folder, CONFIG_NAME) + own):
             config = cls.config_class.from_dict(values)
@@ -114,8 +120,11 @@ class PretrainedModel(Module):
         with naming(folder):
             model._drawn = load_checkpoint(
                 model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes,
-                frozen=are_stored(numbers),
+                frozen=are_stored(numbers) or quantize is not None,
             )  # fmt: skip
+            if quantize is not None:
+                quantize_model(model, quantize, leaving=model._drawn)
+                become(model, numbers)
         model._drawn_modules, model._unsaid = drawn_modules(model, model._drawn), bool(model._drawn)
         model.name_or_path, model.folder = os.fspath(name_or_path), folder
         model.generation_config = GenerationConfig.from_pretrained(folder, values)
@@ -131,8 +140,9 @@ class PretrainedModel(Module):
 
         A tied parameter is written once. A projection that an adapter has been merged into is tied no longer: the
         config then says so, and its bias is written under both of its names. The config says the dtype that is written
-        too. A model that is stored in bfloat16 is written so as far as that has its numbers, and in float32 what it has
-        not, such as matrices that an adapter was merged into.
+        too. A model that is stored in half precision is written so as far as that has its numbers, and in float32 what
+        it has not, such as matrices that an adapter was merged into. Quantised matrices are written as the float32
+        numbers that they stand for.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +23,12 @@ class Embedding(Module):
     Raises
     ------
     ValueError: an id outside [0, v); it names the place. (NumPy would take −1 as the last row.)
+
+    What goes on a Linear finds the same here: the layer is y = x Wᵀ of W = Eᵀ [m,v] and of x [...,v], whose rows are 1
+    at the id and 0 elsewhere.
     """
+
+    bias: None = None
 
     def __init__(
         self,
@@ -54,3 +60,27 @@ class Embedding(Module):
                 weight.accumulate(dE)
 
         return E[ids], backward  # [...] → [...,m]
+
+    @property
+    def matrix(self) -> Array:
+        """W = Eᵀ [m,v]."""
+        return self.weight.data.T
+
+    def with_matrix(self, W: Array) -> Embedding:
+        """Return an embedding like this one with E = Wᵀ, frozen, as a table of its own."""
+        embedding = copy.copy(self)
+        embedding.weight = Parameter(np.ascontiguousarray(W.T), requires_grad=False)
+        return embedding
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self.weight.dtype
+
+    @property
+    def in_features(self) -> int:
+        """v: the ids that there are."""
+        return int(self.weight.shape[0])
+
+    @property
+    def out_features(self) -> int:
+        return int(self.weight.shape[1])

@@ -17,6 +17,7 @@ def create_loraplus_optimizer(
     lr: float,
     loraplus_lr_ratio: float,
     loraplus_weight_decay: float = 0.0,
+    loraplus_lr_embedding: float = 1e-6,
     **options: Any,
 ) -> Optimizer:
     """Make an optimiser in which the learning rate of B is λ times that of A.    (Hayou, Ghosh and Yu, 2024)
@@ -32,6 +33,8 @@ def create_loraplus_optimizer(
     biases and DoRA's lengths; biases and norms do not decay. A schedule that sets one rate for all groups undoes λ;
     one that multiplies each group's own, as torch's do, does not.
 
+    loraplus_lr_embedding : the rate of both matrices on an embedding, whose x is no sum of i terms
+
     optimizer_cls, options : SGD, Adam, AdamW, and what else it takes
 
     Raises
@@ -46,12 +49,16 @@ def create_loraplus_optimizer(
     of_A: list[Parameter] = []
     of_B: list[Parameter] = []
     kept: list[Parameter] = []
+    tables: list[Parameter] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and "lora_embedding_" in name:
+            tables.append(parameter)
+        elif parameter.requires_grad:
             is_B = takes_ratio(name, parameter)
             (of_A if not is_B else kept if "bias" in name or id(parameter) in norms else of_B).append(parameter)
     groups = [
         {"params": of_A, "lr": lr, "weight_decay": loraplus_weight_decay},
+        {"params": tables, "lr": loraplus_lr_embedding, "weight_decay": loraplus_weight_decay},
         {"params": of_B, "lr": lr * loraplus_lr_ratio, "weight_decay": loraplus_weight_decay},
         {"params": kept, "lr": lr * loraplus_lr_ratio, "weight_decay": 0.0},
     ]

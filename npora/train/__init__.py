@@ -7,6 +7,7 @@ from npora.train.evaluation import EvalPrediction, PredictionOutput
 from npora.train.finder import learning_rate_finder
 from npora.train.flow import DefaultFlowCallback
 from npora.train.micro_batches import accumulate_gradients
+from npora.train.preferences import DPOTrainer, ORPOTrainer
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState
 from npora.train.trainer import Trainer, TrainOutput
@@ -16,7 +17,8 @@ Seq2SeqTrainer = Trainer
 Seq2SeqTrainingArguments = TrainingArguments
 
 __all__ = [
-    "DefaultFlowCallback", "EarlyStoppingCallback", "EvalPrediction", "ExportableState", "PredictionOutput",
-    "ProgressCallback", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TrainOutput", "Trainer", "TrainerCallback",
-    "TrainerControl", "TrainerState", "TrainingArguments", "accumulate_gradients", "learning_rate_finder",
+    "DPOTrainer", "DefaultFlowCallback", "EarlyStoppingCallback", "EvalPrediction", "ExportableState", "ORPOTrainer",
+    "PredictionOutput", "ProgressCallback", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TrainOutput", "Trainer",
+    "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "accumulate_gradients",
+    "learning_rate_finder",
 ]  # fmt: skip

@@ -15,19 +15,20 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from npora.files import load_file, save_file
-from npora.files.atomic import sync_directory
+from npora.files.atomic import flushed_once, sync_directory
 from npora.files.refusal import naming, shortened
 from npora.lora.folder import WEIGHTS_NAME, own_record
 from npora.lora.whole import load_states, states
 from npora.nn.misfit import Misfit
 from npora.nn.module import Array, Module
 from npora.optim import SGD, Adam, AdamW, Optimizer
+from npora.train.callbacks import TrainerControl
 from npora.train.finite import NotFinite, not_finite
 from npora.train.identity import base_sha256, refuse_another
 from npora.train.manifest import read_manifest, verified, write_manifest
@@ -39,7 +40,7 @@ logger = logging.getLogger("npora")
 _TENSORS = "trainer_state.safetensors"
 _NAME = re.compile(r"checkpoint-\d{1,18}")
 # Fields of TrainerState that a checkpoint has where they say something alone, and those that it never has.
-_SELDOM = ("steps_left_out", "ending", "stateful_callbacks")
+_SELDOM = ("steps_left_out", "ending", "unanswered", "stateful_callbacks")
 _ELSEWHERE = (
     "logging_steps", "eval_steps", "save_steps", "train_batch_size", "num_train_epochs",  # follow from the arguments
     "log_history",  # grows
@@ -69,13 +70,14 @@ def save_checkpoint(
     temporary = os.path.join(output_dir, f"{name}.tmp-{secrets.token_hex(4)}")
     os.makedirs(temporary)
     try:
-        if hasattr(model, "save_pretrained"):
-            model.save_pretrained(temporary)
-        refuse_changed_base(_recorded_base(temporary, model) or base_sha256(model), run)
-        save_file(tensors, os.path.join(temporary, _TENSORS))
-        optimiser = {"numbers": numbers, "param_groups": optimizer.state_dict()["param_groups"]}
-        content = plain({"state": _kept(state), "run": run, "optimizer": optimiser})
-        write_manifest(temporary, content)  # last: without it the folder is no checkpoint
+        with flushed_once(temporary):
+            if hasattr(model, "save_pretrained"):
+                model.save_pretrained(temporary)
+            refuse_changed_base(_recorded_base(temporary, model) or base_sha256(model), run)
+            save_file(tensors, os.path.join(temporary, _TENSORS))
+            optimiser = {"numbers": numbers, "param_groups": optimizer.state_dict()["param_groups"]}
+            content = plain({"state": _kept(state), "run": run, "optimizer": optimiser})
+            write_manifest(temporary, content)  # last: without it the folder is no checkpoint
         _read_back(temporary, tensors, content)
         _put(temporary, os.path.join(output_dir, name), run)
     except BaseException:
@@ -163,7 +165,19 @@ def _state(values: Mapping[str, Any]) -> TrainerState:
         if not (isinstance(ending, dict) and ending.keys() == set(Step._fields)
                 and all(isinstance(value, int | float) for value in ending.values())):  # fmt: skip
             raise ValueError(f"ending cannot be {shortened(ending)}")
+    if state.unanswered is not None and not (state.ending is not None and _is_left(state.unanswered)):
+        raise ValueError(f"unanswered cannot be {shortened(state.unanswered)}")
     return state
+
+
+def _is_left(left: Any) -> bool:
+    """Whether this is what a checkpoint says of an evaluation that was broken off."""
+    if not isinstance(left, dict) or left.keys() != {"asked", "epoch_is_over", "metrics"}:
+        return False
+    asked, metrics = left["asked"], left["metrics"]
+    flags = isinstance(asked, dict) and asked.keys() == asdict(TrainerControl()).keys()
+    of_datasets = isinstance(metrics, dict) and all(isinstance(found, dict) for found in metrics.values())
+    return flags and of_datasets and all(type(flag) is bool for flag in (*asked.values(), left["epoch_is_over"]))
 
 
 def load_trained(path: str, model: Module) -> None:

@@ -110,7 +110,7 @@ def learning_rate_finder(
     before = [(parameter, parameter.data.copy()) for parameter in named.values()]
     loader, optimizer, state = TrainLoader(trainer._batches, data, args), make_optimizer(model, args), TrainerState()
     run = Run(trainer.objective(), list(named.values()), optimizer, Schedule(args, optimizer, num_training), loader,
-              args, state, CallbackHandler([]), lambda: None, lambda state: None)  # fmt: skip
+              args, state, CallbackHandler([]), lambda metrics: None, lambda state: None)  # fmt: skip
     found, lately = RangeTest([], []), list[float]()
     try:
         with keeping_freed_memory():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from npora.files.journal import Journal
+from npora.files.refusal import naming
 from npora.train.callbacks import Args, Control, ExportableState, State, TrainerCallback
 from npora.train.plain import plain, unplain
 
@@ -28,7 +29,8 @@ class HistoryCallback(TrainerCallback, ExportableState):
         resumed, path = kwargs["resume_from_checkpoint"], os.path.join(args.output_dir, HISTORY_NAME)
         if resumed and self.mark:
             before = os.path.join(os.path.dirname(resumed), HISTORY_NAME)
-            self._journal = Journal.resume(path, before, self.mark)
+            with naming(resumed):
+                self._journal = Journal.resume(path, before, self.mark)
             with open(path, "rb") as file:
                 state.log_history.extend(entry for line in file if (entry := _entry(line)) is not None)
         else:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from npora.data.fingerprint import fingerprint
 from npora.lora import PeftModel
 from npora.lora.files import digest
 from npora.nn.module import Module
-from npora.optim import Optimizer
 from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.plain import plain
@@ -33,26 +32,27 @@ _OF_PLATEAUS = ("eval_strategy", "eval_steps", "eval_delay", "metric_for_best_mo
 _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "id2label",
          "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
          "gradient_checkpointing"}  # fmt: skip
-_ROWS = 256  # that are looked at
+
+# Of data: what a difference is called.
+_DIGESTS = {
+    "sha256": "on other training data: there are as many examples, and they are not the same",
+    "made": "on other training data: what is made of the same examples is not the same",
+}
 
 
 def identity(
     model: Module,
     args: TrainingArguments,
     data: Sequence[Example],
-    optimizer: Optimizer | None = None,
-    rates: Sequence[float] = (),
+    own: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from, in a form that JSON can hold.
 
-    optimizer, rates : where it is the user's, and the rates that its groups came with
+    own : what is the user's own, by name, as it can be told: some of it in the place of arguments
     """
-    optim: Any = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
-    if optimizer is not None:
-        groups = zip(optimizer.param_groups, rates, strict=True)
-        optim = [type(optimizer).__name__, *({**g, "params": len(g["params"]), "lr": rate} for g, rate in groups)]
+    optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
     names = (*_ARGUMENTS, *(_OF_PLATEAUS if args.lr_scheduler_type == PLATEAU else ()))
-    given = {"optim": optim, **{name: getattr(args, name) for name in names}}
+    given = {"optim": optim, **{name: getattr(args, name) for name in names}, **own}
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
     config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}
@@ -60,7 +60,7 @@ def identity(
     found: dict[str, Any] = plain({
         "arguments": given, "adapter": _without_idle(adapter),
         "model": {**_without_idle(fields), "trained in": ", ".join(dtypes)},
-        "data": {"examples": len(data), "sha256": _digest(data)}, "base_sha256": base_sha256(model),
+        "data": {"examples": len(data), **_fingerprint(data)}, "base_sha256": base_sha256(model),
     })  # fmt: skip
     return found
 
@@ -73,11 +73,7 @@ def refuse_another(path: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]
             one, other = theirs[part].get(key), mine[part].get(key)
             if one != other:
                 wrong.append(f"with {key}={one!r}, this one has {other!r}")
-    one, other = theirs["data"], mine["data"]
-    if one["examples"] != other["examples"]:
-        wrong.append(f"with examples={one['examples']!r}, this one has {other['examples']!r}")
-    elif one["sha256"] != other["sha256"] and None not in (one["sha256"], other["sha256"]):
-        wrong.append("on other training data: there are as many examples, and they are not the same")
+    wrong += _other_data(theirs["data"], mine["data"])
     if theirs["base_sha256"] != mine["base_sha256"]:
         wrong.append(
             f"on another base model: the SHA-256 of its weights was {theirs['base_sha256']}, this base's is "
@@ -100,32 +96,27 @@ def _without_idle(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in _IDLE}
 
 
-def _digest(data: Sequence[Example]) -> str | None:
-    """The SHA-256 of some examples, spread over all; None where an example is not the same when it is asked for
-    again."""
-    number, sha = min(len(data), _ROWS), hashlib.sha256()
-    for i in range(number):
-        text = _text(data[i * len(data) // number])
-        if i == 0 and text != _text(data[0]):
-            logger.warning(
-                "the examples of train_dataset are others each time: a resumed run cannot be told from another"
-            )
-            return None
-        sha.update(text)
-    return sha.hexdigest()
+def _other_data(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
+    if theirs.get("examples") != mine["examples"]:
+        yield f"with examples={theirs.get('examples')!r}, this one has {mine['examples']!r}"
+        return
+    for key in sorted(theirs.keys() | mine.keys()):
+        one, other = theirs.get(key), mine.get(key)
+        drawn = key in _DIGESTS and key in theirs and key in mine and None in (one, other)  # others each time
+        if drawn or (one == other and (key in theirs) == (key in mine)):
+            continue
+        yield _DIGESTS.get(key) or f"with {key}={one!r}, this one has {other!r}"
 
 
-def _text(example: Any) -> bytes:
-    """An example in bytes; a collator may take examples of any kind."""
-    value = dict(example) if isinstance(example, Mapping) else example
-    try:
-        return json.dumps(value, sort_keys=True, default=_said).encode() + b"\n"
-    except (TypeError, ValueError):  # keys that cannot be sorted, or a thing that holds itself
-        return type(example).__qualname__.encode() + b"\n"
-
-
-def _said(value: Any) -> Any:
-    """Of what JSON lacks: an array's numbers; of a thing without numbers its type, since its name may be an address."""
-    if isinstance(value, bytes):
-        return value.hex()
-    return value.tolist() if hasattr(value, "tolist") else type(value).__qualname__
+def _fingerprint(data: Sequence[Example]) -> dict[str, Any]:
+    """That of the data. Says where it is not of all of them."""
+    found = fingerprint(data)
+    if not all(found.get(name, "") is not None for name in _DIGESTS):
+        logger.warning("the examples of train_dataset are others each time: a resumed run cannot be told from another")
+    elif "looked at" in found:
+        logger.warning(
+            "train_dataset is a %s of %d examples: %d of them, spread over all, tell it from others when a run is "
+            "resumed. A list, a Dataset, or a method fingerprint() that returns a dict tells all",
+            type(data).__qualname__, len(data), found["looked at"],
+        )  # fmt: skip
+    return found

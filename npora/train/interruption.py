@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,8 +29,16 @@ class Terminated(SystemExit):
     saved: str | None = None
 
 
+class BrokenOff(Exception):
+    """An evaluation ended after a batch that is not its last.    metrics : of the datasets that were done before"""
+
+    metrics: Mapping[str, Any] = {}
+
+
 class InterruptionCallback(TrainerCallback):
     """Asks for a checkpoint after the step in which a signal came, and ends the training when it is saved.
+
+    An evaluation is broken off after a batch; the checkpoint says so, and a run that resumes begins with it.
 
     A second signal ends it at once. Handlers are set where a training saves at all, in the main thread alone, and where
     the program has none of its own; they are given back when the training ends.
@@ -38,6 +46,7 @@ class InterruptionCallback(TrainerCallback):
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._may_break_off = False
 
     @contextmanager
     def listening(self, args: Args) -> Iterator[None]:
@@ -59,13 +68,31 @@ class InterruptionCallback(TrainerCallback):
         if self.signal is not None:
             raise _ending(number, "interrupted at once: nothing was saved since the last checkpoint")
         self.signal = number
+        what = b"the evaluation is broken off" if self._may_break_off else b"this step is finished"
         # Not print(), in whose midst the signal may have come.
-        os.write(2, b"\ninterrupted: this step is finished, and then saved; once more stops at once\n")
+        os.write(2, b"\ninterrupted: " + what + b", and then saved; once more stops at once\n")
+
+    @contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """Within this block, an evaluation of the training's own, a signal raises BrokenOff after the batch in which it
+        came; before the first step, when there is nothing to save, it ends the training."""
+        self._may_break_off = True
+        try:
+            yield
+        finally:
+            self._may_break_off = False
+
+    def on_prediction_step(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        if self.signal is not None and self._may_break_off:
+            if state.global_step:
+                raise BrokenOff
+            number, self.signal = self.signal, None
+            raise _ending(number, "interrupted before the first step, when there was nothing to save")
 
     def on_step_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         self._ask(control)
 
-    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+    def on_evaluate_all(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         self._ask(control)
 
     def on_epoch_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:

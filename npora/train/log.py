@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npora.files.journal import Journal
+from npora.files.refusal import naming
 from npora.train.callbacks import Args, Control, ExportableState, State, TrainerCallback
 from npora.train.finite import NotFinite
 from npora.train.plain import plain
@@ -33,7 +34,8 @@ class StepLogCallback(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         resumed, path = kwargs["resume_from_checkpoint"], os.path.join(args.output_dir, LOG_NAME)
         if resumed and self.mark:
-            self._journal = Journal.resume(path, os.path.join(os.path.dirname(resumed), LOG_NAME), self.mark)
+            with naming(resumed):
+                self._journal = Journal.resume(path, os.path.join(os.path.dirname(resumed), LOG_NAME), self.mark)
         else:
             self._journal = Journal(path)
 

@@ -11,8 +11,9 @@ Over the batches of a step, which have N labels with the losses ℓ, with the ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,22 @@ from npora.train.arguments import TrainingArguments
 from npora.train.batches import Batch, naming_examples, number_of_tokens
 from npora.train.checks import check_reached
 from npora.train.handler import CallbackHandler
+from npora.train.interruption import BrokenOff
 from npora.train.loaders import TrainLoader
-from npora.train.losses import inner
 from npora.train.micro_batches import accumulate_gradients
+from npora.train.objective import inner
 from npora.train.optimizer import Schedule
 from npora.train.state import Step, TrainerState, step_rng
 
 
 @dataclass
 class Run:
-    """What a training is made of.    model : with the loss that is learnt    save : writes a checkpoint of a state"""
+    """What a training is made of.
+
+    model : with the loss that is learnt
+    evaluate : given what an evaluation that was broken off has measured
+    save : writes a checkpoint of a state
+    """
 
     model: Module
     parameters: list[Parameter]
@@ -44,7 +51,7 @@ class Run:
     args: TrainingArguments
     state: TrainerState
     callbacks: CallbackHandler
-    evaluate: Callable[[], None]
+    evaluate: Callable[[Mapping[str, Any]], None]
     save: Callable[[TrainerState], None]
 
     def tell(self, event: str, **more: Any) -> None:
@@ -69,10 +76,8 @@ def forward_and_backward(run: Run, batches: Iterable[tuple[list[int], Batch]]) -
     for i, (examples, batch) in enumerate(batches):
         if i:
             run.tell("on_substep_end")
-        with (
-            np.errstate(over="ignore", invalid="ignore"),
-            naming_examples(examples),
-        ):  # an overflow shows in the loss or norm
+        # An overflow shows in the loss or the norm.
+        with np.errstate(over="ignore", invalid="ignore"), naming_examples(examples):
             losses, labels = accumulate_gradients(run.model, batch, rng, run.args.tokens_at_once)
         loss, items, tokens = loss + losses, items + labels, tokens + number_of_tokens(batch)
     for parameter in run.parameters:
@@ -98,6 +103,9 @@ def update(run: Run, step: Step) -> None:
 def train(run: Run) -> None:
     """Epochs of steps, and the events of each (see callbacks.py)."""
     step = None if run.state.ending is None else Step(**run.state.ending)
+    if run.state.unanswered is not None:
+        assert step is not None, "an evaluation after no step"
+        go_on_answering(run, step)
     for epoch, numbers in epochs(run):
         run.tell("on_epoch_begin")
         for number in numbers:
@@ -113,8 +121,13 @@ def train(run: Run) -> None:
         answer(run, step, epoch_is_over=True)
 
 
-def answer(run: Run, step: Step, epoch_is_over: bool = False) -> None:
-    """What callbacks have asked for: a log, an evaluation and a checkpoint, in this order."""
+def answer(
+    run: Run, step: Step, epoch_is_over: bool = False, metrics: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """What callbacks have asked for: a log, an evaluation and a checkpoint, in this order.
+
+    metrics : what has been measured of this evaluation
+    """
     state, steps = run.state, run.loader.steps
     logged = next((entry["step"] for entry in reversed(state.log_history) if "loss" in entry), 0)
     if run.callbacks.control.should_log and state.global_step > logged:
@@ -122,13 +135,31 @@ def answer(run: Run, step: Step, epoch_is_over: bool = False) -> None:
         state.log_history.append({"step": state.global_step, **logs})
         run.tell("on_log", logs=logs)
     if run.callbacks.control.should_evaluate:
-        run.evaluate()
+        try:
+            run.evaluate(metrics)
+        except BrokenOff as stop:
+            asked = {**asdict(run.callbacks.control), "should_evaluate": True}
+            left = {"asked": asked, "epoch_is_over": epoch_is_over, "metrics": stop.metrics}
+            run.save(replace(state, ending=step._asdict(), unanswered=left))
+            run.tell("on_save")
+            raise
     if run.callbacks.control.should_epoch_stop:
         state.steps_left_out += -state.place % steps  # the rest of this epoch
     if run.callbacks.control.should_save:
         ending = step._asdict() if not epoch_is_over and is_last(run) else None
         run.save(replace(state, ending=ending))
         run.tell("on_save")
+
+
+def go_on_answering(run: Run, step: Step) -> None:
+    """Do what was left to do after a step whose evaluation was broken off."""
+    left, run.state.unanswered = run.state.unanswered, None
+    assert left is not None, "nothing was left"
+    for flag, value in left["asked"].items():
+        setattr(run.callbacks.control, flag, value)
+    if left["epoch_is_over"]:
+        run.state.ending = None
+    answer(run, step, left["epoch_is_over"], left["metrics"])
 
 
 def is_last(run: Run) -> bool:

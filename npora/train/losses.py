@@ -22,6 +22,7 @@ from npora.nn.module import Array
 from npora.nn.targets import check_targets
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import base_of
+from npora.train.objective import Objective
 
 Loss = Callable[..., Any]
 _AT_ONCE = 256  # examples that are asked for together
@@ -58,11 +59,12 @@ def with_loss(model: Module, args: TrainingArguments, compute_loss_func: Loss | 
     return WithLoss(model, ClassificationLoss(args.label_smoothing_factor, weights, isinstance(base, ForCausalLM)))
 
 
-class WithLoss(Module):
+class WithLoss(Objective):
     """model(…, labels) → (output, backward) with another loss. Without labels it is the model."""
 
     def __init__(self, model: Module, loss: Loss) -> None:
-        self.model, self.loss = model, loss
+        super().__init__(model)
+        self.loss = loss
 
     def forward(self, labels: Any = None, rng: Any = None, **inputs: Any) -> tuple[Any, Callable[..., Any]]:
         if labels is None:
@@ -100,11 +102,6 @@ class WithLoss(Module):
                 f"and the function that takes dℓ and returns dlogits; got {type(found).__name__}"
             )
         return found if len(found) == 3 else (*found, number)
-
-
-def inner(objective: Module) -> Module:
-    """The model itself of one with a loss, whose modules have the names that its user knows."""
-    return objective.model if isinstance(objective, WithLoss) else objective
 
 
 class ClassificationLoss:

@@ -15,7 +15,7 @@ from npora.files.refusal import shortened
 from npora.files.regular import read_regular
 
 NAME = "trainer_state.json"
-_FORMAT = 2
+_FORMAT = 3
 _BLANK = "0" * 64
 _MOST_BYTES = 50_000_000  # it has a line for each pattern of an adapter, and does not grow with a run
 
@@ -46,17 +46,24 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     content = parse_json(text, path)
     own = content.get("sha256")
     if "format" not in content and isinstance(own, Mapping):
-        raise ValueError(
-            f"{os.fspath(folder)} is of an earlier version of npora, which did not note the base, the adapter and the "
-            "data that it belongs to: it cannot be gone on from. PeftModel.from_pretrained(base, folder, "
-            "is_trainable=True) loads its adapter, to begin another run with"
-        )
+        raise _earlier(folder)
     if not isinstance(own, str) or hashlib.sha256(text.replace(_said(own), _said(_BLANK), 1)).hexdigest() != own:
         raise ValueError(f"{path} is not the file that was saved: its SHA-256 differs from the one in it")
-    if content["format"] != _FORMAT:
-        raise ValueError(f"{path} has the format {content['format']}; this version of npora reads {_FORMAT}")
+    if content.get("format") == 2:
+        raise _earlier(folder)
+    if content.get("format") != _FORMAT:
+        said = shortened(content.get("format"))
+        raise ValueError(f"{path} has the format {said}; this version of npora reads {_FORMAT}")
     _check_parts(content, path)
     return content
+
+
+def _earlier(folder: str | os.PathLike[str]) -> ValueError:
+    return ValueError(
+        f"{os.fspath(folder)} is of an earlier version of npora, which did not note all of the base, the adapter and "
+        "the data that it belongs to: it cannot be gone on from. PeftModel.from_pretrained(base, folder, "
+        "is_trainable=True) loads its adapter, to begin another run with"
+    )
 
 
 def _check_parts(content: Mapping[str, Any], path: str) -> None:

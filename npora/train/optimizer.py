@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
+import struct
 from typing import Any
 
 from npora.nn import LayerNorm, Module, RMSNorm
@@ -62,7 +64,8 @@ class Schedule:
         rates: list[float] | None = None,
         factor: Factor | None = None,
     ) -> None:
-        self._optimizer, self._factor = optimizer, factor
+        self._optimizer, self._factor, self._own = optimizer, factor, factor is not None
+        self._given, self._counted = hashlib.sha256(), 0
         self._rates = [group["lr"] for group in optimizer.param_groups] if rates is None else rates
         if factor is None and args.lr_scheduler_type != PLATEAU:
             options: Any = args.lr_scheduler_kwargs or {}
@@ -83,6 +86,28 @@ class Schedule:
 
     def get_last_lr(self) -> list[float]:
         return [group["lr"] for group in self._optimizer.param_groups]
+
+    def given(self, steps: int) -> str | None:
+        """The SHA-256 of the factors of the first steps, where the schedule is the user's: what such a function is
+        cannot be told, but what it gives can."""
+        if not self._own:
+            return None
+        assert self._factor is not None, "a schedule without factors"
+        if steps < self._counted:
+            self._given, self._counted = hashlib.sha256(), 0
+        for step in range(self._counted, steps):  # those that are new since it was asked for last
+            self._given.update(struct.pack("<d", self._factor(step)))
+        self._counted = steps
+        return self._given.hexdigest()
+
+    def refuse_another(self, path: str, given: Any, steps: int) -> None:
+        """Raise ValueError where the schedule of the run that a checkpoint is of has given its steps other factors."""
+        if given != self.given(steps):
+            raise ValueError(
+                f"{path} is of a run whose own schedule gave its first {steps} steps other factors than this one does: "
+                "a resumed run can equal an uninterrupted one only where they agree. A schedule is a function of the "
+                "step alone"
+            )
 
 
 def lr_ratio(group: dict[str, Any]) -> float:

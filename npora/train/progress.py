@@ -48,12 +48,13 @@ class Progress:
         if self.bar is not None:
             if loss is not None:
                 self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            self.bar.update()
+            self.bar.update(step - self.bar.n)
         elif not self.disable and self._is_due(step):
             self.last_line = time.perf_counter()
             rate = (step - self.first) / max(self.last_line - self.start, 1e-9)
             shown = f"{self.unit} {step}" if self.total is None else f"{self.unit} {step}/{self.total}"
-            parts = [shown, f"{rate:.2f} {self.unit}s/s" if rate >= 0.1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"]
+            units = f"{self.unit}es" if self.unit.endswith("ch") else f"{self.unit}s"
+            parts = [shown, f"{rate:.2f} {units}/s" if rate >= 0.1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"]
             if loss is not None:
                 parts.insert(1, f"loss {loss:.4f}")
             if self.total is not None:

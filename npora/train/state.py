@@ -51,6 +51,7 @@ class TrainerState(Readable):
     # In a checkpoint where they say something alone.
     steps_left_out: int = 0  # of epochs that a callback stopped
     ending: dict[str, Any] | None = None  # the last Step of an epoch whose end the callbacks have not been told of
+    unanswered: dict[str, Any] | None = None  # what was left to do where an evaluation was broken off
     stateful_callbacks: dict[str, Any] = field(default_factory=dict)
 
     # Of the run's arguments, and in no checkpoint.

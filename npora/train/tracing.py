@@ -12,8 +12,8 @@ from npora.nn import Module
 from npora.nn.module import Array, Parameter
 from npora.nn.watching import Seen, watching
 from npora.train.batches import Batch
-from npora.train.losses import inner
 from npora.train.micro_batches import losses_and_gradient, pieces
+from npora.train.objective import inner
 from npora.train.state import trainable
 
 

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from npora.files.refusal import naming
 from npora.machine.heap import keeping_freed_memory
 from npora.nn import Module
 from npora.nn.module import Array
@@ -32,7 +34,7 @@ from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.handler import CallbackHandler
 from npora.train.history import HistoryCallback
 from npora.train.identity import base_sha256, identity
-from npora.train.interruption import InterruptionCallback
+from npora.train.interruption import BrokenOff, InterruptionCallback
 from npora.train.loaders import TrainLoader
 from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
@@ -40,6 +42,7 @@ from npora.train.losses import Loss
 from npora.train.manifest import read_manifest
 from npora.train.modes import recomputing
 from npora.train.optimizer import Schedule, check_optimizer, make_optimizer
+from npora.train.own import all_told, told_evaluation
 from npora.train.plateau import PlateauCallback
 from npora.train.progress import ProgressCallback
 from npora.train.state import TrainerState, trainable
@@ -74,7 +77,8 @@ class Trainer(Evaluator, Methods, Readable):
         and `rng` for dropout, and returns (output, backward); with labels, output.loss is a mean over output.num_items
         labels, each of one example. model_init() makes one, where none is passed
     train_dataset, eval_dataset : any sequence of dicts with input_ids and labels (a Hugging Face Dataset too);
-        eval_dataset may be a dict of several by name
+        eval_dataset may be a dict of several by name. Where a sequence has a method fingerprint() → dict, that tells
+        it from others when a run is resumed
     processing_class : the tokenizer, also taken as `tokenizer`: its pad_token_id pads where the config has none, and
         save_model saves it along
     compute_metrics : EvalPrediction → {name: number}
@@ -84,7 +88,7 @@ class Trainer(Evaluator, Methods, Readable):
     compute_loss_func : (outputs, labels, num_items_in_batch) → (loss, backward) in place of the model's loss: a sum
         over labels divided by num_items_in_batch, how many of them count, and dℓ → dlogits (see losses.py)
     optimizers : an optimiser of npora.optim, whose groups may have rates and decays of their own, and step ↦ factor as
-        of get_schedule; either may be None, and is then made by args
+        of get_schedule, a function of the step alone; either may be None, and is then made by args
 
     Other keywords and methods of transformers' Trainer are refused by name, with what to do instead.
 
@@ -125,6 +129,7 @@ class Trainer(Evaluator, Methods, Readable):
         self.processing_class = tokenizer if processing_class is None else processing_class
         self.compute_metrics, self._preprocess = compute_metrics, preprocess_logits_for_metrics
         self._optimizer, self._factor = optimizers
+        self._rates: list[float] | None = None  # that an optimiser of the user's came with
         if self._optimizer is not None:
             check_optimizer(self.model, self._optimizer)
             self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -165,10 +170,9 @@ class Trainer(Evaluator, Methods, Readable):
             raise ValueError(f"dataloader_drop_last leaves none of the {len(data)} examples: the batch is larger")
         with ExitStack() as stack:
             stack.enter_context(locked(args.output_dir))
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, InterruptionCallback):
-                    stack.enter_context(callback.listening(args))
             run, path = self._prepared(data, resume_from_checkpoint)
+            for callback in self._interruptions():
+                stack.enter_context(callback.listening(args))
             stack.enter_context(keeping_freed_memory())
             stack.callback(model.zero_grad)
             if args.gradient_checkpointing:
@@ -197,46 +201,50 @@ class Trainer(Evaluator, Methods, Readable):
         """What a training is made of, and the path of the checkpoint that it goes on from."""
         args, model = self.args, self.model
         loader, total = TrainLoader(self._batches, data, args), args.steps(len(data))[1]
-        if self._optimizer is None:
-            optimizer = make_optimizer(model, args)
-            schedule, own = Schedule(args, optimizer, total, None, self._factor), identity(model, args, data)
-        else:
-            optimizer = self._optimizer
-            schedule = Schedule(args, optimizer, total, self._rates, self._factor)
-            own = identity(model, args, data, optimizer, self._rates)
+        optimizer = self._optimizer or make_optimizer(model, args)
+        schedule = Schedule(args, optimizer, total, self._rates, self._factor)
+        told = all_told(self._batches.collator, self._compute_loss, self._optimizer, self._rates, self._factor)
+        if args.lr_scheduler_type == PLATEAU:  # evaluations decide the rates
+            told |= told_evaluation(self.eval_dataset, self.compute_metrics)
+        own = identity(model, args, data, told)
         self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:
             path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
             self.state = load_checkpoint(path, model, optimizer, own)
-            run_id = read_manifest(path)["run"]["id"]
-            self._go_on(path, run_id, total)
+            run_id = self._go_on(path, schedule, total)
         self._identity = {"id": run_id, **own}
         write_run(args.output_dir, args, self._identity)
         self.state.follow(args, len(data))
         self.callback_handler.given |= {"optimizer": optimizer, "lr_scheduler": schedule, "train_dataloader": loader}
-        parameters, save = list(trainable(model).values()), partial(self._save, optimizer)
+        parameters, save = list(trainable(model).values()), partial(self._save, optimizer, schedule)
         self.callback_handler.given["objective"] = objective = self.objective()
         run = Run(objective, parameters, optimizer, schedule, loader, args, self.state, self.callback_handler,
                   self._evaluate, save)  # fmt: skip
         return run, path
 
-    def _go_on(self, path: str, run_id: str, total: int) -> None:
-        """Give back what a checkpoint has beside values, for a training of so many steps in all."""
-        state = self.state
+    def _go_on(self, path: str, schedule: Schedule, total: int) -> str:
+        """Give back what a checkpoint has beside values, for a training of so many steps; returns the run's id."""
+        state, run = self.state, read_manifest(path)["run"]
         if total < state.global_step:
             raise ValueError(f"{path} is of step {state.global_step}, and this training ends at step {total}")
+        schedule.refuse_another(path, run.get("factors_sha256"), state.global_step)
+        run_id = str(run["id"])
         if total != state.max_steps and self.args.lr_scheduler_type not in _OF_NO_LENGTH:
             logger.warning(
                 "the learning rates from step %d on are those of %d steps in all; those before it were of %d",
                 state.global_step + 1, total, state.max_steps,
             )  # fmt: skip
-        self.callback_handler.restore(state.stateful_callbacks)
+        with naming(path):
+            self.callback_handler.restore(state.stateful_callbacks)
         state.stateful_callbacks = {}
+        if state.unanswered is not None and self.eval_dataset is None:
+            state.unanswered["asked"]["should_evaluate"] = False
         leave_later(self.args.output_dir, path, run_id)
         bring_best(self.args.output_dir, path, state.best_model_checkpoint)
         prune(
             self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint, run_id
         )  # a kill forbore it
+        return run_id
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -249,11 +257,31 @@ class Trainer(Evaluator, Methods, Readable):
             self.is_in_train = False
             self.callback_handler.given |= dict.fromkeys(("optimizer", "lr_scheduler", "train_dataloader", "objective"))
 
-    def _evaluate(self) -> None:
-        self._tell("on_evaluate_all", metrics=self.evaluate())
+    def _evaluate(self, found: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Measure all of the eval_datasets but those of `found`, which has their metrics by their names.
 
-    def _save(self, optimizer: Optimizer, state: TrainerState) -> None:
-        folder, run = self.args.output_dir, self._identity
+        Raises BrokenOff, with all that is found, where a signal came."""
+        several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else None
+        metrics = dict(found)
+        with ExitStack() as stack:
+            for callback in self._interruptions():
+                stack.enter_context(callback.breaking_off())
+            try:
+                metrics = {name: metrics[name] for name in several or [""] if name in metrics}
+                for name in several or [""]:
+                    if name not in metrics:
+                        given = () if several is None else (several[name], f"eval_{name}")
+                        metrics[name] = self.evaluate(*given)
+            except BrokenOff as stop:
+                stop.metrics = metrics
+                raise
+        self._tell("on_evaluate_all", metrics={name: v for each in metrics.values() for name, v in each.items()})
+
+    def _interruptions(self) -> list[InterruptionCallback]:
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, InterruptionCallback)]
+
+    def _save(self, optimizer: Optimizer, schedule: Schedule, state: TrainerState) -> None:
+        folder, run = self.args.output_dir, {**self._identity, "factors_sha256": schedule.given(state.global_step)}
         state.stateful_callbacks = self.callback_handler.states()
         save_checkpoint(folder, self.model, optimizer, state, run)
         prune(folder, self.args.save_total_limit, state.best_model_checkpoint, run["id"])

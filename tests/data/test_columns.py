@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora.data import Dataset
-from npora.data.columns import Columns, Strings
+from npora.data.columns import Columns
+from npora.data.strings import Strings
 
 TEXTS = st.lists(st.text(st.characters(codec=None), max_size=5), max_size=6)
 

@@ -291,3 +291,28 @@ def test_of_plain_text_each_line_is_one_or_each_paragraph_or_all(file) -> None:
         read_texts(path, "text", sample_by="word")
     with pytest.raises(ValueError, match=r"sample_by='document' is for \.txt files"):
         read_texts(file("a.csv", "text\na\n"), "text", sample_by="document")
+
+
+@pytest.mark.parametrize(("name", "text", "lines"), [
+    ("a.tsv", "text\tlabel\nx\t0\n\ny\t1\n", (2, 4)), ("a.csv", 'text,label\n"x\nx",0\ny,1\n', (2, 4)),
+    ("a.jsonl", '\n{"text": "x"}\n\n{"text": "y"}\n', (2, 4)), ("a.txt", "\nx\n  \ny\n", (2, 4)),
+    ("paragraph.txt", "\nx\nx\n\ny\nz", (2, 5)), ("document.txt", "x\n", (1,)),
+])  # fmt: skip
+def test_an_example_knows_the_line_on_which_it_begins(tmp_path: Path, name: str, text: str, lines: Any) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    sample = name.partition(".")[0] if len(name) > 7 else "line"
+    data = read_texts(path, "text", sample_by=sample)
+    assert [data.where(i) for i in range(len(data))] == [f"{path}, line {line}" for line in lines]
+    assert data[::-1].where(0) == f"{path}, line {lines[-1]}" and data.map(dict).where(0) == "example 0"
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt"])
+def test_how_many_are_read_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_text("text\n" + "x\n" * 9)
+    monkeypatch.setattr("npora.data.readers._TOLD", 4)
+    told: list[int] = []
+    read_texts(tmp_path / name, "text", progress=told.append)
+    assert told == [4, 8]
+    if name == "a.tsv":
+        assert len(read_examples(tmp_path / name, "text", None, progress=told.append)) == 9 and told == [4, 8] * 2

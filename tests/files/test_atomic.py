@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from npora.files import write_atomically
+from npora.files.atomic import flushed_once, sync_directory
 
 OLD, NEW = b"old " * 100, [b"new ", b"content " * 50]
 
@@ -93,3 +95,37 @@ def test_a_folder_in_the_files_place_is_an_error_that_leaves_nothing(tmp_path: P
     with pytest.raises(OSError):
         write_atomically(tmp_path / "file", NEW)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_nobody_reads_yet_is_flushed_at_the_end_each_of_its_files_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also within another such block, whose end does it; another thread flushes as ever; what fails flushes nothing."""
+    flushed: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "below").mkdir()
+    with flushed_once(tmp_path):
+        with flushed_once(tmp_path / "below"):
+            write_atomically(tmp_path / "below" / "a", NEW)
+        write_atomically(tmp_path / "b", NEW)
+        sync_directory(tmp_path)
+        assert not flushed
+        thread = threading.Thread(target=lambda: write_atomically(tmp_path / "c", NEW))
+        thread.start()
+        thread.join()
+        assert len(flushed) == 2  # it, and the folder
+        flushed.clear()
+    folders = [] if os.name == "nt" else [tmp_path, tmp_path / "below"]
+    assert sorted(flushed) == sorted(
+        path.stat().st_ino for path in [*folders, tmp_path / "b", tmp_path / "c", tmp_path / "below" / "a"]
+    )
+    flushed.clear()
+    with pytest.raises(KeyError), flushed_once(tmp_path):
+        raise KeyError
+    assert not flushed
+    write_atomically(tmp_path / "b", NEW)
+    assert len(flushed) == (1 if os.name == "nt" else 2)

@@ -26,11 +26,12 @@ from npora import (
     get_peft_model,
     models,
 )
-from npora.data import read_csv, read_json, read_jsonl, read_texts, read_tsv
+from npora.data import Dataset, read_csv, read_json, read_jsonl, read_texts, read_tsv
 from npora.files import load_file, load_metadata, load_weights, save_file, write_json
 from npora.lora import read_record
 from npora.models import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 from npora.models.generate.generation_config import chosen_options
+from npora.train.finite import NotFinite
 from npora.train.manifest import write_manifest
 from npora.train.runs import read_run
 from tests.made_tokenizers import made
@@ -57,7 +58,7 @@ def subjects() -> list[Subject]:
     with tempfile.TemporaryDirectory() as folder:
         return [
             subject
-            for make in (_tensors, _models, _adapters, _data, _tokenizers, _runs)
+            for make in (_tensors, _models, _adapters, _caches, _data, _tokenizers, _runs)
             for subject in make(Path(folder))
         ]
 
@@ -169,7 +170,8 @@ def _runs(folder: Path) -> Iterator[Subject]:
     yield Subject("run", _of(place), ("log.jsonl", "run.json"), lambda folder: repr(read_run(folder)))
 
     def resume(folder: Path) -> None:
-        with tempfile.TemporaryDirectory() as output:
+        # Signed values that are finite, and no step from them is: the step says so, and whose they are does not matter.
+        with tempfile.TemporaryDirectory() as output, suppress(NotFinite):
             trainer(Path(output), 3).train(folder)
 
     def resume_signed(folder: Path) -> None:
@@ -186,6 +188,17 @@ def _runs(folder: Path) -> Iterator[Subject]:
     names = ("trainer_state.json", "trainer_state.json", "trainer_state.safetensors", "adapter_config.json")
     yield Subject("checkpoint", _of(saved), names, resume)
     yield Subject("checkpoint, signed", _of(saved), names, resume_signed)
+
+
+def _caches(folder: Path) -> Iterator[Subject]:
+    place = folder / "cache"
+    examples = Dataset([{"input_ids": [3, 5 + i][: i % 3], "label": i % 3, "score": i / 2} for i in range(6)])
+
+    def use(folder: Path) -> None:
+        list(examples.cached(folder))
+
+    use(place)
+    yield Subject("cache", _of(place), ("about.json", "about.json", "input_ids.bin", "input_ids.ends.bin"), use)
 
 
 def _data(folder: Path) -> Iterator[Subject]:

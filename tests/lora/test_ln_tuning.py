@@ -120,5 +120,5 @@ def test_what_is_no_norm_is_refused_and_so_is_a_model_without_a_default() -> Non
         get_peft_model(tiny_bert(), LNTuningConfig(target_modules=["query"]))
     with pytest.raises(ValueError, match="no default for a model of the type 'bert': name its norms"):
         get_peft_model(tiny_bert(), LNTuningConfig())
-    with pytest.raises(ValueError, match="a LayerNorm; an adapter of a LoraConfig goes on Linear or Conv1D modules"):
+    with pytest.raises(ValueError, match="a LayerNorm; an adapter of a LoraConfig goes on Linear, Conv1D or Embedding"):
         get_peft_model(tiny_bert(), LoraConfig(target_modules=["LayerNorm"]))

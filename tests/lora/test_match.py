@@ -44,8 +44,14 @@ def test_targets_are_names_a_pattern_or_everything_linear() -> None:
         ({"target_modules": ["query", "valeu"]}, "target_modules: 'valeu' matches no module; near names: value"),
         ({"target_modules": ["uery"]}, "target_modules: 'uery' matches no module; near names: query"),
         ({"target_modules": r"gpt\..*"}, "matches no module"),
-        ({"target_modules": ["LayerNorm"]}, "LayerNorm; an adapter of a LoraConfig goes on Linear or Conv1D"),
-        ({"target_modules": ["LayerNorm"], "use_dora": True}, "an adapter of a LoraConfig goes on Linear or Conv1D"),
+        (
+            {"target_modules": ["LayerNorm"]},
+            "LayerNorm; an adapter of a LoraConfig goes on Linear, Conv1D or Embedding",
+        ),
+        (
+            {"target_modules": ["LayerNorm"], "use_dora": True},
+            "an adapter of a LoraConfig goes on Linear, Conv1D or Embedding",
+        ),
         ({"target_modules": ["query"], "layers_to_transform": [0, 7]}, "there is no layer 7 among the targets"),
         ({"target_modules": ["query"], "rank_pattern": {"value": 3}}, "rank_pattern: 'value' matches none of the 2"),
         ({"target_modules": ["query"], "alpha_pattern": {"q": 3}}, "alpha_pattern: 'q' matches none"),

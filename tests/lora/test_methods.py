@@ -89,7 +89,7 @@ def test_the_definitions_pullback_is_that_of_its_forward(case: Method, bias: boo
         changed, c, backward = adapter.merged(W, b, *theta)
 
         def pullback(dy: Any) -> Any:
-            dW, db, *dtheta = backward(dy[:, :-1], dy[:, -1]) if bias else backward(dy, None)
+            dW, db, *dtheta = backward(dy, None) if c is None else backward(dy[:, :-1], dy[:, -1])
             gradients = [dW, *([db] if bias else []), *dtheta]
             return tuple(np.zeros_like(x) if g is None else g for x, g in zip((W, *rest), gradients, strict=True))
 

@@ -17,7 +17,7 @@ from npora.lora import PeftType
 from npora.lora.adapter import Adapter
 from npora.lora.inject import adapted_layer
 from npora.lora.methods import METHODS, method_of
-from npora.nn import Conv1D, LayerNorm, Linear
+from npora.nn import Conv1D, Embedding, LayerNorm, Linear
 
 OFFERS = {
     "forward": "a quicker order of products than forming W′",
@@ -33,10 +33,12 @@ OFFERS = {
     "adds": "several that are merged add up, each with the ΔW that it makes of the base's own W",
 }
 NEEDED: dict[str, set[str]] = {
-    "LoRA": {"forward"}, "StartedLoRA": {"forward", "constants", "start"},
+    "LoRA": {"forward"}, "LoRAEmbedding": {"forward", "layers"},
+    "BiasedLoRA": {"forward", "bias"}, "DoRAEmbedding": {"forward", "layers", "matrix", "held"},
+    "StartedLoRA": {"forward", "constants", "start"},
     "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
-    "MiCA": {"matrix", "constants"}, "LoftQ": {"start", "matrix"}, "DoRA": {"forward", "matrix", "held"},
+    "MiCA": {"matrix", "constants"}, "LoftQ": {"matrix"}, "DoRA": {"forward", "matrix", "held"},
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
     "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "constants", "saved", "after_step"}, "VeRA": {"forward", "shared"},
     "PVeRA": {"forward", "shared"}, "RandLoRA": {"forward", "shared"}, "LoHa": set(), "LoKr": {"forward"},
@@ -46,7 +48,7 @@ NEEDED: dict[str, set[str]] = {
     "PSOFT": {"matrix", "constants"}, "C3A": {"forward"}, "FourierFT": set(), "WaveFT": {"constants"},
     "SHiRA": {"constants"}, "Supertuning": {"matrix", "constants"}, "MiSS": {"forward"}, "MiSSBat": set(),
     "OFT": {"forward"}, "BOFT": {"forward", "bias"}, "HRA": {"forward"}, "RoAd": {"forward", "bias"},
-    "IA3": {"forward", "bias"}, "trained tokens": {"layers"}, "LNTuning": {"forward", "bias", "layers"},
+    "IA3": {"forward", "bias"}, "TrainableTokens": {"forward", "layers"}, "LNTuning": {"forward", "bias", "layers"},
 }  # fmt: skip
 REFUSED = {
     "LILY": "looks at all rows of a batch, so that a row's output depends on its neighbours",
@@ -81,7 +83,7 @@ def test_a_method_uses_the_offers_of_its_row(method: type[Adapter]) -> None:
 
 
 def base_of(method: type[Adapter]) -> Any:
-    return Linear(3, 4) if Linear in method.adapts else LayerNorm(4)
+    return next(base for base in (Linear(3, 4), LayerNorm(4), Embedding(3, 4)) if type(base) in method.adapts)
 
 
 def changes_bias(method: type[Adapter]) -> bool:

@@ -43,7 +43,8 @@ def test_the_classes_are_read_from_every_familys_head(tmp_path: Path, family: st
     get_peft_model(classifier(family, num_labels), LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path)
     assert read_record(tmp_path)["num_labels"] == num_labels
     rename(lambda name: name)(tmp_path)  # without a record, as PEFT saves it
-    assert read_record(tmp_path) == {"num_labels": num_labels, "id2label": None, "problem_type": None, "notes": {}}
+    nothing = {"id2label": None, "problem_type": None, "notes": {}, "base_forms": []}
+    assert read_record(tmp_path) == {"num_labels": num_labels, **nothing}
     other = 4 if family == "t5" else 2
     with pytest.raises(ValueError, match=f"has {num_labels} classes, and this model has {other}: .*num_labels="):
         PeftModel.from_pretrained(classifier(family, other), tmp_path)
@@ -70,6 +71,7 @@ def test_labels_and_notes_are_saved_with_the_adapter_and_found_again(tmp_path: P
     model.save_pretrained(tmp_path)
     assert read_record(tmp_path) == {
         "num_labels": 3, "id2label": NAMES, "problem_type": "single_label_classification", "notes": {"max_length": 256},
+        "base_forms": [],
     }  # fmt: skip
     other = named(id2label={i: f"LABEL_{i}" for i in range(3)}, label2id={})
     again = PeftModel.from_pretrained(other, tmp_path)

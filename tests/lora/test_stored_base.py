@@ -1,4 +1,4 @@
-"""Every method on a base that lies in bfloat16 is that method on the base's floats."""
+"""Every method on a base that lies in a form of its own is that method on the base's floats."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ import pytest
 
 from npora.lora.adapted import Adapted
 from npora.nn import Conv1D, Linear, Parameter
-from npora.stored import BFloat16
+from npora.stored import FORMS, Stored
 from tests.lora.cases import METHODS, Method, adapter_of, goes_on
 
-cases = pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name.replace(" ", "-"))
+# Each method on every form: on each kind of layer, with dropout and without, on another one.
+_FORMS = (*FORMS, *FORMS)
+cases = pytest.mark.parametrize(
+    ("case", "form"), [(case, _FORMS[n % len(FORMS)]) for n, case in enumerate(METHODS)],
+    ids=lambda part: part if isinstance(part, str) else part.name.replace(" ", "-"),
+)  # fmt: skip
 cases_on_kinds = pytest.mark.parametrize(
-    ("case", "kind"),
-    [(case, kind) for case in METHODS for kind in (Linear, Conv1D) if goes_on(case, kind)],
-    ids=lambda part: part.__name__ if isinstance(part, type) else part.name.replace(" ", "-"),
+    ("case", "kind", "seed", "form"),
+    [
+        (case, kind, seed, _FORMS[n % len(FORMS) + m])
+        for n, case in enumerate(METHODS)
+        for kind, seed, m in ((Linear, None, 0), (Linear, 7, 2), (Conv1D, 7, 1), (Conv1D, None, 3))
+        if goes_on(case, kind)
+    ],
+    ids=lambda part: getattr(part, "__name__", None) or str(getattr(part, "name", part)).replace(" ", "-"),
 )
 
 
@@ -27,9 +37,9 @@ def drawn(seed: int, *shape: int) -> Any:
     return array
 
 
-def adapted(case: Method, kind: type[Linear], i: int, o: int, stored: bool) -> Adapted:
+def adapted(case: Method, kind: type[Linear], i: int, o: int, form: str, stored: bool) -> Adapted:
     base = kind(i, o, rng=1)
-    matrix = BFloat16.rounded(base.weight.data)
+    matrix = FORMS[form](base.weight.data)
     base.weight = Parameter(matrix if stored else matrix[:], requires_grad=False)
     base.bias = Parameter(drawn(2, o))
     layer = Adapted(base)
@@ -42,11 +52,10 @@ def adapted(case: Method, kind: type[Linear], i: int, o: int, stored: bool) -> A
 
 
 @cases_on_kinds
-@pytest.mark.parametrize("seed", [None, 7])
 def test_values_gradients_and_merged_weights_are_those_on_the_floats(
-    case: Method, kind: type[Linear], seed: int | None
+    case: Method, kind: type[Linear], seed: int | None, form: str
 ) -> None:
-    layers = [adapted(case, kind, 15, 8, stored) for stored in (True, False)]
+    layers = [adapted(case, kind, 15, 8, form, stored) for stored in (True, False)]
     x, dy, found = drawn(5, 2, 3, 15), drawn(6, 2, 3, 8), []
     for layer in layers:
         y, backward = layer(x, rng=None if seed is None else np.random.default_rng(seed))
@@ -56,13 +65,13 @@ def test_values_gradients_and_merged_weights_are_those_on_the_floats(
     assert len(found[0]) == len(found[1]) > 4
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2**-18 * max(1, np.abs(other).max()), strict=True)
-    assert isinstance(layers[0].base_layer.weight.data, BFloat16)
+    assert isinstance(layers[0].base_layer.weight.data, Stored)
 
 
 @cases
-def test_no_pullback_keeps_a_matrix_of_floats(case: Method) -> None:
+def test_no_pullback_keeps_a_matrix_of_floats(case: Method, form: str) -> None:
     i, o = 300, 400
-    layer, x, dy = adapted(case, Linear, i, o, True), drawn(1, 2, i), drawn(2, 2, o)
+    layer, x, dy = adapted(case, Linear, i, o, form, True), drawn(1, 2, i), drawn(2, 2, o)
     layer(x)[1](dy)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""A model whose matrices stay in bfloat16 is the model of their floats, in everything that one does with it."""
+"""A model whose matrices stay in half precision is the model of their floats, in everything that one does with it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from npora import LoraConfig, PeftModel, Trainer, TrainingArguments, get_peft_mo
 from npora.data import Dataset
 from npora.files import load_file, read_header, save_file
 from npora.nn import Module
-from npora.stored import BFloat16
+from npora.stored import HALF, BFloat16, Float16
 from tests.tiny import spread
 from tests.tiny_folders import BODIES, FAMILIES, WORDS
 
 IDS = np.random.default_rng(0).integers(4, len(WORDS), (2, 7))
-families = pytest.mark.parametrize("family", FAMILIES)
+families = pytest.mark.parametrize(("family", "half"), [(f, [*HALF][n % 2]) for n, f in enumerate(FAMILIES)])
 
 
-def save(directory: Path, family: str, head: str | None = None, **fields: Any) -> Any:
-    """A checkpoint all of whose tensors are bfloat16, and its class."""
+def save(directory: Path, family: str, head: str | None = None, half: str = "bfloat16", **fields: Any) -> Any:
+    """A checkpoint all of whose tensors are in half precision, and its class."""
     name, sizes = FAMILIES[family]
     config = getattr(models, f"{name}Config")(**{"vocab_size": len(WORDS), **sizes, **fields})
     kind = getattr(models, name + (head or BODIES.get(family, "ForMaskedLM")))
     model = spread(kind(config, rng=1), seed=1)
     model.save_pretrained(directory)
-    state = {name: BFloat16.rounded(array) for name, array in model.state_dict().items()}
+    state = {name: HALF[half].rounded(array) for name, array in model.state_dict().items()}
     save_file(state, directory / "model.safetensors", {"format": "pt"})
     path = directory / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "bfloat16"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": half}))
     return kind
 
 
-def both(directory: Path, family: str, **keywords: Any) -> tuple[Any, Any]:
-    kind = save(directory, family, **keywords)
-    return kind.from_pretrained(directory, dtype="bfloat16"), kind.from_pretrained(directory).requires_grad_(False)
+def both(directory: Path, family: str, half: str = "bfloat16", **keywords: Any) -> tuple[Any, Any]:
+    kind = save(directory, family, half=half, **keywords)
+    return kind.from_pretrained(directory, dtype=half), kind.from_pretrained(directory).requires_grad_(False)
 
 
 def adapted(model: Any, **fields: Any) -> PeftModel:
@@ -61,10 +61,10 @@ def assert_same(found: Any, expected: Any, times: float = 200) -> None:
 
 
 @families
-def test_lora_on_it_has_the_gradients_of_lora_on_the_floats(tmp_path: Path, family: str) -> None:
-    stored, wide = map(adapted, both(tmp_path, family))
+def test_lora_on_it_has_the_gradients_of_lora_on_the_floats(tmp_path: Path, family: str, half: str) -> None:
+    stored, wide = map(adapted, both(tmp_path, family, half))
     kinds = {type(p.data) for n, p in stored.named_parameters() if p.data.ndim == 2 and not p.requires_grad}
-    assert kinds == {BFloat16}
+    assert kinds == {HALF[half]}
     loss, gradients = loss_and_gradients(stored)
     expected, theirs = loss_and_gradients(wide)
     assert_same(loss, expected)
@@ -74,12 +74,12 @@ def test_lora_on_it_has_the_gradients_of_lora_on_the_floats(tmp_path: Path, fami
 
 
 @families
-def test_what_is_saved_has_the_bytes_that_were_read(tmp_path: Path, family: str) -> None:
-    kind = save(tmp_path / "a", family)
+def test_what_is_saved_has_the_bytes_that_were_read(tmp_path: Path, family: str, half: str) -> None:
+    kind = save(tmp_path / "a", family, half=half)
     kind.from_pretrained(tmp_path / "a", torch_dtype="auto").save_pretrained(tmp_path / "b")
     one, other = ((tmp_path / place / "model.safetensors").read_bytes() for place in "ab")
     assert one == other
-    assert json.loads((tmp_path / "b" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["dtype"] == half
 
 
 def test_a_step_forms_no_matrix(tmp_path: Path) -> None:
@@ -106,10 +106,11 @@ def test_generation_goes_as_with_the_floats(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored.generate(IDS, **keywords), wide.generate(IDS, **keywords))
 
 
-def test_an_adapter_goes_from_one_form_to_the_other(tmp_path: Path) -> None:
-    stored, wide = both(tmp_path / "base", "llama")
+@pytest.mark.parametrize("half", HALF)
+def test_an_adapter_goes_from_one_form_to_the_other(tmp_path: Path, half: str) -> None:
+    stored, wide = both(tmp_path / "base", "llama", half)
     kind = type(wide)
-    for name, model, dtype in (("a", stored, "float32"), ("b", wide, "bfloat16")):
+    for name, model, dtype in (("a", stored, "float32"), ("b", wide, half)):
         peft = adapted(model)
         peft.save_pretrained(tmp_path / name)
         other = PeftModel.from_pretrained(kind.from_pretrained(tmp_path / "base", dtype=dtype), tmp_path / name)
@@ -117,7 +118,7 @@ def test_an_adapter_goes_from_one_form_to_the_other(tmp_path: Path) -> None:
     files = [load_file(tmp_path / name / "adapter_model.safetensors") for name in "ab"]
     assert files[0].keys() == files[1].keys()
     spread(kind.from_pretrained(tmp_path / "base"), 5).save_pretrained(tmp_path / "another")
-    another = kind.from_pretrained(tmp_path / "another", dtype="bfloat16")
+    another = kind.from_pretrained(tmp_path / "another", dtype=half)
     with pytest.raises(ValueError, match="another base model"):
         PeftModel.from_pretrained(another, tmp_path / "a")
 
@@ -199,6 +200,10 @@ def test_a_checkpoint_in_another_dtype_is_rounded_where_that_is_asked_for(tmp_pa
         np.testing.assert_array_equal(parameter.data, model.get_parameter(name).data)
         assert isinstance(parameter.data, BFloat16) == (parameter.data.ndim == 2) and not parameter.requires_grad
     assert not isinstance(kind.from_pretrained(tmp_path / "wide", dtype="auto").get_parameter(name).data, BFloat16)
+    half = kind.from_pretrained(tmp_path / "wide", dtype="float16")
+    for name, parameter in half.named_parameters():
+        assert isinstance(parameter.data, Float16) == (parameter.data.ndim == 2)
+        np.testing.assert_array_equal(parameter.data, wide[name].astype(np.float16).astype(np.float32))
 
 
 def test_shards_stay_as_they_lie_and_the_whole_is_float32_unless_asked(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "no start at zero": ("bert", {"target_modules": ["key"], "init_lora_weights": False}),
     "Conv1D": ("gpt2", {"target_modules": ["c_attn", "mlp.c_proj"]}),
+    "embeddings": ("bert", {"target_modules": ["word_embeddings", "position_embeddings", "query"]}),
 }  # fmt: skip
 every_config = pytest.mark.parametrize(("kind", "config"), CONFIGS.values(), ids=CONFIGS.keys())
 ON = {"bert": {"target_modules": ["query", "value"]}, "gpt2": {"target_modules": ["c_attn", "mlp.c_proj"]}}

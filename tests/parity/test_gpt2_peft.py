@@ -24,6 +24,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "one output": {"target_modules": ["mlp.c_proj"], "use_rslora": True},
     "biases": {"target_modules": ["c_fc"], "bias": "lora_only"},
     "some layers": {"target_modules": ["c_attn"], "layers_to_transform": [1]},
+    "positions": {"target_modules": ["wpe", "c_fc"]},
+    "a bias of B": {"target_modules": ["c_attn"], "lora_bias": True},
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 every_task = pytest.mark.parametrize("task", ["CAUSAL_LM", "SEQ_CLS"])
@@ -107,7 +109,11 @@ def test_names_counts_and_files_are_pefts(
         assert json.loads((tmp_path / name / "adapter_config.json").read_text())["fan_in_fan_out"] is True
     assert {n: v.shape for n, v in files[0].items()} == {n: v.shape for n, v in files[1].items()}
     for name, value in files[0].items():  # as for a Linear, whichever way the base is stored
-        assert value.shape[0 if name.endswith("lora_A.weight") else -1] == 3 or "lora_" not in name
+        assert (
+            value.shape[0 if name.endswith(("lora_A.weight", "_A")) else -1] == 3
+            or "lora_" not in name
+            or value.ndim == 1
+        )
 
 
 def test_a_model_with_an_adapter_generates_what_pefts_does(tmp_path: Path) -> None:

@@ -36,10 +36,14 @@ def assert_same_steps(ours: Any, theirs: Any, optimizer: Any, reference: Any) ->
     assert moved > 4
 
 
-@pytest.mark.parametrize("fields", [{}, {"use_dora": True, "bias": "lora_only"}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"use_dora": True, "bias": "lora_only"}, {"use_dora": True, "target_modules": ["word_embeddings", "query"]}],
+    ids=str,
+)
 def test_lora_plus_moves_the_weights_as_pefts_does(tmp_path: Path, fields: dict[str, Any]) -> None:
     ours, theirs = pair(tmp_path, **fields)
-    options = {"lr": 1e-3, "loraplus_lr_ratio": 8, "loraplus_weight_decay": 0.1}
+    options = {"lr": 1e-3, "loraplus_lr_ratio": 8, "loraplus_weight_decay": 0.1, "loraplus_lr_embedding": 3e-3}
     reference = optimizers.create_loraplus_optimizer(theirs, torch.optim.AdamW, **options)
     assert_same_steps(ours, theirs, create_loraplus_optimizer(ours, AdamW, **options), reference)
 

@@ -23,14 +23,26 @@ from tests.tiny import tiny_bert
 IDS = np.array([[3, 5, 7, 2], [4, 6, 0, 0]])
 MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
 PREFIX = "base_model.model."
+TOKENS = [7, 2]
 CONFIGS: dict[str, dict[str, Any]] = {
-    "default": {"r": 2, "lora_alpha": 4, "target_modules": ["query", "value"], "task_type": "SEQ_CLS"},
+    "default": {
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["query", "value", "word_embeddings"],
+        "task_type": "SEQ_CLS",
+    },
     "second": {
         "r": 3,
         "lora_alpha": 3,
-        "target_modules": ["key", "value", "pooler.dense"],
+        "target_modules": ["key", "value", "pooler.dense", "word_embeddings"],
     },  # and so not beside the third,
-    "third": {"r": 1, "lora_alpha": 5, "target_modules": ["query"], "modules_to_save": ["pooler", "classifier"]},
+    "third": {
+        "r": 1,
+        "lora_alpha": 5,
+        "target_modules": ["query"],
+        "modules_to_save": ["pooler", "classifier"],
+        "trainable_token_indices": TOKENS,
+    },
 }
 BROKEN = RuntimeError("in the middle of a block")
 
@@ -80,12 +92,20 @@ class States(RuleBasedStateMachine):
         for adapter in dict.fromkeys((*self.merged, self.active)):
             s, held = CONFIGS[adapter]["lora_alpha"] / CONFIGS[adapter]["r"], self.held[adapter]
             for name, value in held.items():
-                plain = name.removeprefix(PREFIX).replace(".base_layer.", ".")
-                if ".lora_A." in name and (adapter in self.merged or name not in changed):
-                    weight = parameters[plain.replace(".lora_A.", ".")]
-                    weight.data = weight.data + s * held[name.replace("lora_A", "lora_B")] @ value
-                    changed.add(name)
-                elif ".lora_" not in name and adapter == self.active:
+                path, plain = name.removeprefix(PREFIX), name.removeprefix(PREFIX).replace(".base_layer.", ".")
+                of_adapter = ".lora_" in name or ".token_adapter." in name
+                layer = path.partition(".lora_")[0].partition(".token_adapter.")[0]
+                if of_adapter and "_B" not in name and (adapter in self.merged or layer not in changed):
+                    weight = parameters[f"{layer}.weight"]
+                    if ".token_adapter." in name:
+                        new = weight.data.copy()
+                        new[TOKENS] = value
+                        weight.data = new
+                    else:
+                        update = s * held[name.replace("_A", "_B")] @ value
+                        weight.data = weight.data + (update.T if name.endswith(".lora_embedding_A") else update)
+                    changed.add(layer)
+                elif not of_adapter and adapter == self.active:
                     parameters[plain].data = value
         return base
 

@@ -119,6 +119,14 @@ def test_where_evaluations_decide_the_rates_they_are_compared_too(tmp_path: Path
     for name, value in (("eval_steps", 1), ("metric_for_best_model", "runtime"), ("eval_delay", 3)):
         with pytest.raises(ValueError, match=f"with {name}=.*, this one has {value!r}"):
             trainer(tmp_path, **{**changes, name: value}).train(resume_from_checkpoint=True)
+    for data, metrics, said in (
+        (ROWS[1:], None, "eval_dataset={'sha256'"), ({"a": ROWS}, None, "eval_dataset={'sha256'"),
+        (ROWS, lambda pair: {}, "compute_metrics=None, this one has '.*lambda"),
+    ):  # fmt: skip
+        args = trainer(tmp_path, **changes).args
+        with pytest.raises(ValueError, match=f"with {said}"):
+            Trainer(tiny_peft(), args, ROWS, data, compute_metrics=metrics).train(resume_from_checkpoint=True)
+    trainer(tmp_path, **changes).train(resume_from_checkpoint=True)
 
 
 def test_more_steps_and_epochs_may_be_asked_for(saved: Path, tmp_path: Path, caplog: Any) -> None:
@@ -161,22 +169,43 @@ def test_rows_that_are_drawn_anew_each_time_are_told_by_their_number_alone(tmp_p
     assert "the examples of train_dataset are others each time" in caplog.text
 
 
-def test_only_some_rows_of_a_large_dataset_are_looked_at() -> None:
+def test_where_not_all_of_the_data_is_compared_this_is_said(caplog: Any) -> None:
     class Large:
-        def __init__(self) -> None:
-            self.asked: list[int] = []
-
         def __len__(self) -> int:
             return 10**6
 
         def __getitem__(self, i: int) -> dict[str, Any]:
-            self.asked.append(i)
             return {"input_ids": [1, i % 30], "labels": i % 3, "what": object()}
 
     data: Any = Large()
     found = [identity(tiny_peft(), arguments(Path("x")), data)["data"] for _ in range(2)]
     assert found[0] == found[1] and found[0]["examples"] == 10**6
-    assert len(data.asked) < 600 and max(data.asked) > 990_000
+    assert "Large of 1000000 examples: 256 of them, spread over all, tell it from others" in caplog.text
+
+
+def test_data_that_say_what_they_are_made_of_are_refused_by_that_name(tmp_path: Path) -> None:
+    first = {"sha256": "a", "tokenizer": "one"}
+
+    class Said(list[Any]):
+        said = first
+
+        def fingerprint(self) -> dict[str, Any]:
+            return self.said
+
+    data, changes = Said(ROWS), {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    Trainer(tiny_peft(), arguments(tmp_path, **changes), data).train()
+    again = Trainer(tiny_peft(), arguments(tmp_path, **changes), data)
+    for said, expected in (
+        ({"sha256": "a", "tokenizer": "two"}, "with tokenizer='one', this one has 'two'"),
+        ({"sha256": "a"}, "with tokenizer='one', this one has None"),
+        ({"sha256": "a", "tokenizer": "one", "made": None}, "on other training data: what is made of the same"),
+        ({"sha256": "b", "tokenizer": "one"}, "on other training data: there are as many"),
+    ):
+        data.said = said
+        with pytest.raises(ValueError, match=expected):
+            again.train(resume_from_checkpoint=True)
+    data.said = first
+    again.train(resume_from_checkpoint=True)
 
 
 def test_rows_of_any_kind_are_told_apart_as_far_as_they_can_be() -> None:

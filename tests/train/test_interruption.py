@@ -9,17 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from npora import Trainer, TrainerCallback
+from npora import EarlyStoppingCallback, Trainer, TrainerCallback
 from npora.train.interruption import Interrupted, Terminated
 from tests.test_cli_tasks import sentences, table
 from tests.tiny_folders import save_folder
-from tests.train.test_callbacks import EVENTS, callback, lines, timeless, trainer
+from tests.train.test_callbacks import EVENTS, ROWS, callback, flag, lines, timeless, trainer
 from tests.watched import Watched
 
 SAVING = {"save_strategy": "steps", "save_steps": 100, "max_steps": 7, "eval_strategy": "epoch", "logging_steps": 2}
@@ -87,6 +88,65 @@ def test_it_goes_on_as_if_nothing_had_been(
     assert lines(tmp_path / "parts") == lines(Path(whole.args.output_dir))
     assert timeless(second.state.log_history) == timeless(whole.state.log_history)
     assert event in EVENTS
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize(("step", "asked"), [(2, "should_save"), (2, "should_epoch_stop"), (4, "should_training_stop"),
+                                             (5, "should_save"), (7, "should_save")])  # fmt: skip
+def test_an_evaluation_is_broken_off_after_a_batch_and_the_run_begins_with_it(
+    tmp_path: Path, step: int, asked: str, batch: int
+) -> None:
+    """Of two datasets with two batches each: what the first had is kept, and what was asked for is still done."""
+    strategy = {"eval_strategy": "epoch"} if step == 5 else {"eval_strategy": "steps", "eval_steps": step}
+    changes = {**SAVING, **strategy, "eval_dataset": {"a": ROWS, "b": ROWS[3:]}, "metric_for_best_model": "b_loss"}
+
+    def run(path: Path, *more: TrainerCallback) -> Any:
+        asking = [flag(asked, step), EarlyStoppingCallback(99)]
+        return trainer(path, *asking, *more, model=Watched(), **changes)
+
+    unbroken = run(tmp_path / "whole")
+    unbroken.train()
+    left = [batch]
+
+    def send(state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == step:
+            left[0] -= 1
+            if left[0] == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    path = tmp_path / "parts"
+    first = run(path, callback(on_prediction_step=send))
+    with pytest.raises(Interrupted) as stop:
+        first.train()
+    assert left == [0] and stop.value.saved == str(path / f"checkpoint-{step}")
+    second = run(path)
+    second.train(resume_from_checkpoint=True)
+    assert timeless(second.state.log_history) == timeless(unbroken.state.log_history)
+    assert replace(second.state, log_history=[]) == replace(unbroken.state, log_history=[])
+    for name, value in unbroken.model.values().items():
+        assert second.model.values()[name].tobytes() == value.tobytes()
+    assert timeless(lines(path)) == timeless(lines(tmp_path / "whole"))
+    counted = [len([call for call in each.model.calls if call.keep is None]) for each in (unbroken, first, second)]
+    assert counted[1] + counted[2] - counted[0] == {1: 1, 2: 2, 3: 1}[batch]  # measured again
+
+
+def test_a_run_that_evaluates_no_more_goes_on_from_a_broken_off_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        trainer(tmp_path, at("on_prediction_step", 5, signal.SIGINT), model=Watched(), **SAVING).train()
+    again = trainer(tmp_path, model=Watched(), eval_dataset=None, **{**SAVING, "eval_strategy": "no"})
+    assert again.train(resume_from_checkpoint=True).global_step == 7
+    assert not [entry for entry in again.state.log_history if "eval_loss" in entry]
+
+
+def test_an_evaluation_before_the_first_step_is_ended_at_once(tmp_path: Path) -> None:
+    model = Watched()
+    run = trainer(
+        tmp_path, at("on_prediction_step", 0, signal.SIGINT), model=model, **{**SAVING, "eval_on_start": True}
+    )
+    with pytest.raises(Interrupted, match="before the first step, when there was nothing to save") as stop:
+        run.train()
+    assert stop.value.saved is None and not list(tmp_path.glob("checkpoint-*"))
+    assert len(model.calls) == 1
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

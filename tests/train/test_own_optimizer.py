@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 
 from npora import Trainer
+from npora.data import default_data_collator
+from npora.nn.functional import cross_entropy
 from npora.optim import SGD, AdamW, get_schedule
 from npora.train.state import trainable
 from tests.tiny import tiny_peft
@@ -66,6 +70,74 @@ def test_another_optimiser_or_other_rates_are_refused_on_resuming(tmp_path: Path
     for other in (lambda m: grouped(m, SGD), lambda m: grouped(m, weight_decay=0.5), one_group):
         with pytest.raises(ValueError, match="is of a run with optim="):
             ran(tmp_path, other, resume=True)
+
+
+def test_another_schedule_is_refused_by_what_it_has_given(tmp_path: Path) -> None:
+    """And one that differs in later steps alone is not, since the run is then the one that was begun with it."""
+
+    def halved(step: int) -> float:
+        return 1.0 if step < 4 else 0.5
+
+    ran(tmp_path, factor=get_schedule("constant", 0, 6), max_steps=4)
+    with pytest.raises(ValueError, match="whose own schedule gave its first 4 steps other factors"):
+        ran(tmp_path, factor=get_schedule("cosine", 2, 6), resume=True)
+    with pytest.raises(ValueError, match="with lr_scheduler_type='a function of the step', this one has 'linear'"):
+        ran(tmp_path, resume=True)
+    assert not list(tmp_path.glob("*.left-*"))
+    parts, whole = ran(tmp_path, factor=halved, resume=True), ran(tmp_path / "whole", factor=halved)
+    assert values(parts.model) == values(whole.model) and parts.state.global_step == 6
+    ran(tmp_path / "saved", save_steps=1)
+    with pytest.raises(ValueError, match="this one has 'a function of the step'"):
+        ran(tmp_path / "saved", factor=halved, resume=True)
+
+
+@dataclass
+class Scaled:
+    """A collator with a setting."""
+
+    scale: float = 1.0
+
+    def __call__(self, examples: Any) -> Any:
+        return default_data_collator(examples)
+
+
+class Other(Scaled):
+    pass
+
+
+def test_another_loss_or_collator_is_refused_by_its_name_and_settings(tmp_path: Path) -> None:
+    def trained(resume: bool, **own: Any) -> None:
+        args = arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=1)
+        Trainer(tiny_peft(), args, ROWS, **own).train(resume_from_checkpoint=resume)
+
+    def halved(outputs: Any, labels: Any, num_items_in_batch: float) -> Any:
+        loss, backward = cross_entropy(outputs.logits, labels)
+        return loss, backward
+
+    trained(False, data_collator=Scaled(), compute_loss_func=halved)
+    trained(True, data_collator=Scaled(), compute_loss_func=halved)
+    for own, said in (
+        ({"data_collator": Scaled()}, "with compute_loss_func='.*halved', this one has None"),
+        (
+            {"data_collator": Scaled(2.0), "compute_loss_func": halved},
+            r"\['Scaled', {'scale': 1\.0}\], this one has .*2",
+        ),
+        ({"data_collator": Other(), "compute_loss_func": halved}, r"this one has \['Other', {'scale'"),
+        ({"compute_loss_func": partial(halved, num_items_in_batch=3)}, r"this one has \['.*halved', {'num_items"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            trained(True, **own)
+
+
+def test_the_settings_of_an_optimiser_of_ones_own_are_compared(tmp_path: Path) -> None:
+    class Scaling(SGD):
+        def __init__(self, groups: Any, lr: float, scale: float) -> None:
+            super().__init__(groups, lr)
+            self.scale = scale
+
+    ran(tmp_path, lambda model: grouped(model, Scaling, scale=1.0))
+    with pytest.raises(ValueError, match=r"with optim=.*'scale': 1\.0.*, this one has .*'scale': 2\.0"):
+        ran(tmp_path, lambda model: grouped(model, Scaling, scale=2.0), resume=True)
 
 
 def test_a_second_training_begins_with_the_rates_that_the_groups_came_with(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_a_slow_training_is_never_silent_for_long(tmp_path: Path, capsys: Any, a
     assert max(later - earlier for earlier, later in zip([0, *shown], shown, strict=False)) <= 2
 
 
+def test_a_rate_is_of_several(capsys: Any, at_the_pace_of: Any) -> None:
+    at_the_pace_of(0.1)
+    for unit, units in (("evaluation batch", "evaluation batches"), ("example", "examples")):
+        progress.Progress(9, unit, every=3).step(3)
+        assert f" {units}/s" in capsys.readouterr().err
+
+
 def test_an_evaluation_and_a_prediction_of_minutes_show_how_far_they_are(
     tmp_path: Path, capsys: Any, at_the_pace_of: Any
 ) -> None:
@@ -68,6 +75,17 @@ def test_disabled_nothing_is_shown(tmp_path: Path, capsys: Any, at_the_pace_of: 
     trainer = Trainer(tiny_peft(), arguments(tmp_path, max_steps=3, eval_strategy="steps", eval_steps=1), ROWS, ROWS)
     trainer.train()
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_counts_what_is_done_and_not_how_often_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm", reason="needs the extra `progress`")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        shown = progress.Progress(9000, "example", done=10)
+    for done in (11, 4096, 8192):
+        shown.step(done)
+        assert shown.bar.n == done
+    shown.close()
 
 
 def test_a_bar_is_closed_when_the_run_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

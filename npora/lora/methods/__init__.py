@@ -21,15 +21,19 @@ from npora.lora.methods.ln_tuning import LNTuning
 from npora.lora.methods.loha import LoHa
 from npora.lora.methods.lokr import LoKr
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.lora_biased import BiasedLoRA
+from npora.lora.methods.lora_embedding import DoRAEmbedding, LoRAEmbedding
 from npora.lora.methods.lora_started import StartedLoRA
 from npora.lora.methods.miss import MiSS, MiSSBat
 from npora.lora.methods.oft import OFT
 from npora.lora.methods.road import RoAd
+from npora.lora.methods.trainable_tokens import TrainableTokens
 from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
 METHODS: tuple[type[Adapter], ...] = (
-    DoRA, StartedLoRA, LoRA, AdaLoRA, VeRA, LoHa, LoKr, HiRA, MiSSBat, MiSS, FourierFT, IA3, OFT, HRA, RoAd, LNTuning,
+    DoRA, StartedLoRA, BiasedLoRA, LoRA, DoRAEmbedding, LoRAEmbedding, AdaLoRA, VeRA, LoHa, LoKr, HiRA, MiSSBat, MiSS,
+    FourierFT, IA3, OFT, HRA, RoAd, LNTuning, TrainableTokens,
 )  # fmt: skip
 
 

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
+from npora.lora.methods.trainable_tokens import checked_ids
 from npora.lora.names import by_pattern
 from npora.lora.starts import start_of
+from npora.lora.starts.loftq import check_loftq
 
 
 @dataclass
 class LoraConfig(UnsupportedFields):
-    """A LoraConfig says which layers a LoRA adapter goes on, its rank and its scale (Hu et al., 2021).
+    """A LoraConfig says which layers a LoRA adapter goes on, its rank and its scale (Hu et al., 2021). They may be
+    embeddings too.
 
     r : the rank
     lora_alpha : the update is scaled by s = lora_alpha / r (by lora_alpha / √r with `use_rslora`, Kalajdzievski 2023)
     lora_dropout : probability of dropping an input of the adapter, in training
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
-        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora": see `starts/`
+        "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora", "loftq" (on a quantised
+        base): see `starts/`
+    loftq_config : of "loftq": {"loftq_bits": 4 or 8, "loftq_iter": 1}
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
+    lora_bias : B has a bias, which is merged into the layer's own; not with use_dora, nor on an embedding, and on a
+        layer that has none itself it cannot be merged
+    trainable_token_indices : the ids of tokens whose embeddings are trained too, as of the page
+        `methods/trainable_tokens.py`: a list for the model's own embedding, or {name of an embedding: list}
     layers_to_transform, layers_pattern : only these layers, counted by the first number in a path, or by the number
         after `layers_pattern`
     rank_pattern, alpha_pattern : {regular expression for the end of a path: r or lora_alpha}; the first that fits wins
@@ -36,6 +45,7 @@ class LoraConfig(UnsupportedFields):
 
     meaning: ClassVar[tuple[str, ...]] = (
         "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern",
+        "trainable_token_indices",
     )  # fmt: skip
     beginning: ClassVar[tuple[str, ...]] = (
         "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
@@ -60,12 +70,32 @@ class LoraConfig(UnsupportedFields):
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
     _: KW_ONLY
+    loftq_config: dict[str, Any] | None = field(default_factory=dict)
+    lora_bias: bool = False
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     peft_type: str = "LORA"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tokens = self.trainable_token_indices
+        if isinstance(tokens, Mapping):
+            named = {name: checked_ids(f"trainable_token_indices[{name!r}]", ids) for name, ids in tokens.items()}
+            self.trainable_token_indices = named
+        elif tokens is not None:
+            self.trainable_token_indices = checked_ids("trainable_token_indices", tokens)
 
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
+        if self.loftq_config and self.init_lora_weights != "loftq":
+            raise ValueError("loftq_config is for init_lora_weights='loftq'; leave it out")
+        check_loftq(self.loftq_config)
         start = start_of(self.init_lora_weights)
+        if self.lora_bias and (self.use_dora or self.init_lora_weights not in (True, False)):
+            other = "use_dora=True" if self.use_dora else f"init_lora_weights={self.init_lora_weights!r}"
+            raise ValueError(
+                f"lora_bias=True is for plain LoRA, as in PEFT; got {other} with it: leave one of them out"
+            )
         if start is not None and start.is_kept and self.use_dora:
             raise ValueError(
                 f"use_dora=True with init_lora_weights={self.init_lora_weights!r}: DoRA's lengths are those of W, of "
@@ -74,6 +104,10 @@ class LoraConfig(UnsupportedFields):
         ranks = (self.r, *(self.rank_pattern.values() if isinstance(self.rank_pattern, dict) else ()))
         if self.init_lora_weights == "orthogonal" and any(isinstance(r, int) and r % 2 for r in ranks):
             raise ValueError(f"init_lora_weights='orthogonal' needs even ranks; got {', '.join(map(str, ranks))}")
+
+    def complete(self, model: Any) -> None:
+        super().complete(model)
+        check_loftq(self.loftq_config, model)
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)

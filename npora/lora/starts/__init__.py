@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npora.lora.starts.loftq import loftq
 from npora.lora.starts.olora import olora
 from npora.lora.starts.orthogonal import orthogonal
 from npora.lora.starts.pissa import pissa, pissa_niter
@@ -24,15 +25,19 @@ Begin = Callable[[Array, int, float, np.random.Generator], tuple[Array, Array]]
 class Start(NamedTuple):
     """A Start makes (A, B) of (W, r, s, rng).    W [o,i] → A [r,i], B [o,r]
 
-    is_kept : whether s B A is no zero: A₀ and B₀ are then kept, so that the new layer is the old one
+    is_kept : whether s B A is no zero and taken away from W: A₀ and B₀ are then kept, so that the new layer is the old
+        one
     """
 
     begin: Begin
     is_kept: bool
 
 
-STARTS = {"orthogonal": Start(orthogonal, False), "pissa": Start(pissa, True), "olora": Start(olora, True)}
-NAMES = ("orthogonal", "pissa", "pissa_niter_N", "olora")
+STARTS = {
+    "orthogonal": Start(orthogonal, False), "pissa": Start(pissa, True), "olora": Start(olora, True),
+    "loftq": Start(loftq, False),
+}  # fmt: skip
+NAMES = ("orthogonal", "pissa", "pissa_niter_N", "olora", "loftq")
 
 
 def start_of(name: object) -> Start | None:

@@ -23,9 +23,10 @@ _SCALE = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
 
 
 def doubled(config: Any, tensors: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
-    """Return the config and the tensors of the plain LoRA; where no start is kept, these themselves."""
+    """Return the config and the tensors of the plain LoRA; where no start is kept, these themselves. LoftQ's is plain
+    LoRA, on a base that PEFT would quantise anew were it told of the start."""
     if kept_start(config) is None:
-        return config, dict(tensors)
+        return _untold(config), dict(tensors)
     found = {}
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".lora_")
@@ -81,6 +82,14 @@ def kept_start(config: Any) -> str | None:
     name = getattr(config, "init_lora_weights", True)
     start = start_of(name)
     return str(name) if start is not None and start.is_kept else None
+
+
+def _untold(config: Any) -> Any:
+    if getattr(config, "init_lora_weights", True) != "loftq":
+        return config
+    plain = copy.copy(config)
+    plain.init_lora_weights, plain.loftq_config = True, {}
+    return plain
 
 
 def _twice(config: Any) -> Any:
