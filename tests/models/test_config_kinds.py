@@ -54,8 +54,8 @@ def test_a_decoder_that_is_not_causal_is_refused(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("said", [
-    {"rope_parameters": "a"}, {"rope_parameters": {"full_attention": "a"}}, {"rope_scaling": "a"}, {"rope_scaling": [1]},
-    {"rope_parameters": {"sliding_attention": 3}},
+    {"rope_parameters": "a"}, {"rope_parameters": {"full_attention": "a"}}, {"rope_scaling": "a"},
+    {"rope_parameters": {"sliding_attention": 3}}, {"rope_scaling": [1]},
 ])  # fmt: skip
 def test_angles_that_are_no_mapping_are_refused_by_name_where_kinds_of_layers_have_their_own(said: Any) -> None:
     with pytest.raises(ValueError, match=rf"config: {next(iter(said))} must"):
