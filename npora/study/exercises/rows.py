@@ -77,7 +77,7 @@ def packing_named(dy: Array, x: Array, *, mask: Array) -> dict[str, Any]:
 
 
 def packed_attention(q: Array, k: Array, v: Array, *, lengths: tuple[int, ...]) -> Array:
-    """y = attention(q, k, v) of each sequence for itself; the n rows hold them one behind the other.
+    """y = softmax(q kᵀ/√d) v of each sequence for itself; the n rows hold them one behind the other.
 
     lengths says how many rows each sequence has.    q, k, v [n,d]  →  y [n,d]
     """
