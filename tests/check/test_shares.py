@@ -61,7 +61,9 @@ def test_a_number_by_name_is_a_factor_and_so_is_one_that_is_given_by_keyword() -
     W = rng.standard_normal(6)
     assert note(lambda dy, x, *, c, w: w * np.cos(x) * dy).endswith("(1/(c))")
     assert note(lambda dy, x, *, c, w: c * np.cos(x) * dy) == "a factor w is missing"
-    assert note(lambda dy, x, *, c, w: 0.3 * c * w * np.cos(x) * dy, named=lambda dy, x, **_: {"k": 0.3}).endswith("(k)")
+    assert note(lambda dy, x, *, c, w: 0.3 * c * w * np.cos(x) * dy, named=lambda dy, x, **_: {"k": 0.3}).endswith(
+        "(k)"
+    )
 
 
 def test_half_a_size_and_a_product_with_dy_and_slices_that_are_zero_are_named() -> None:
