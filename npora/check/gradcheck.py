@@ -63,7 +63,8 @@ def gradcheck(
         One dict in place of the inputs, with a key that names an argument, is a batch, passed as keywords.
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
     named : what a wrong gradient may be told by beside the inputs and the output: `named(dy, *inputs)` returns by name
-        numbers, factors, shares of the right gradient ("the share of the mean"), and wrong gradients that are likely
+        numbers, factors, shares of the right gradient ("the share of the mean"), and likely wrong ones, whose names
+        begin with "the gradient"
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
         where the two contradict each other and there is no kink, differences decide at every element. "central", that
         table at every element, which asks nothing of f; "dot-product", a few forwards for a model of any size, whose

@@ -16,7 +16,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class WrittenTo(ValueError):
-    """A function of another framework has written to what it was given; this names it, as NumPy's error names a line."""
+    """A function of another framework has written to what it was given; this names it. NumPy's error names a line."""
 
 
 def read_call(layer: Callable[..., Any], name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call:
