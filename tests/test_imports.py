@@ -18,7 +18,7 @@ LAYERS = [
     {"machine"},
     {"nn", "files", "stored"},
     {"optim", "lora", "models", "check", "metrics"},
-    {"data", "train", "catalogue", "auto_peft", "study", "testing"},
+    {"data", "train", "catalogue", "auto_peft", "gguf_adapter", "study", "testing"},
     {"commands", "cli"},
 ]
 # Within a row `train` builds on `data`, `check` takes steps of `optim`, `files` is for all, and `cli` on `commands`.

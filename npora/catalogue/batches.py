@@ -13,6 +13,7 @@ from npora.models.pretrained import Factory
 from npora.nn import Module
 from npora.nn.module import Array
 
+WORDS = 8  # in the vocabulary of each
 Labels = Callable[[Draw, Array, Array], Array]  # by the mask and the ids
 OfIds = Callable[[Array], Array]
 
@@ -50,7 +51,7 @@ def _whole(
         lengths = d.rng.integers(shortest, 6, size=3)
         lengths[0] += lengths.max() == 1  # or there would be nothing to weigh, and no gradient of queries and keys
         mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = d.rng.integers(lowest, 11, mask.shape)
+        ids = d.rng.integers(lowest, WORDS, mask.shape)
         keywords: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         if labels is not None:
             keywords["labels"] = labels(d, mask, ids)

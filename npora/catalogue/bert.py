@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.catalogue.batches import answers, encoder, of_sentences, of_tokens, part, several
+from npora.catalogue.batches import WORDS, answers, encoder, of_sentences, of_tokens, part, several
 from npora.catalogue.layers import PACKING
 from npora.catalogue.row import Row
 from npora.models.families.bert import (
@@ -23,7 +23,7 @@ from npora.models.families.bert_layers import BertLayer
 from npora.nn.view import View
 
 CONFIG = BertConfig(
-    vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
+    vocab_size=WORDS, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=4,
     max_position_embeddings=7, num_labels=3,
 )  # fmt: skip
 IDS = np.array([3, 5, 4])
@@ -47,6 +47,6 @@ ROWS = [
     Row("bert_tokens", encoder(BertForTokenClassification, CONFIG, of_tokens(3))),
     Row("bert_tokens, logits", encoder(BertForTokenClassification, CONFIG, token_type_ids=types)),
     Row("bert_questions", encoder(BertForQuestionAnswering, CONFIG, answers)),
-    Row("bert_masked_lm", encoder(BertForMaskedLM, CONFIG, of_tokens(11)), frozen_rounds=True),
+    Row("bert_masked_lm", encoder(BertForMaskedLM, CONFIG, of_tokens(WORDS)), frozen_rounds=True),
     Row("bert_masked_lm, logits", encoder(BertForMaskedLM, CONFIG, token_type_ids=types)),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.catalogue.batches import encoder, of_sentences, of_tokens, part
+from npora.catalogue.batches import WORDS, encoder, of_sentences, of_tokens, part
 from npora.catalogue.layers import PACKING
 from npora.catalogue.row import Row
 from npora.models.families.distilbert import (
@@ -19,7 +19,7 @@ from npora.models.families.distilbert import (
 from npora.nn.view import View
 
 CONFIG = DistilBertConfig(
-    vocab_size=11, dim=6, n_layers=2, n_heads=2, hidden_dim=7, max_position_embeddings=5, num_labels=3
+    vocab_size=WORDS, dim=6, n_layers=2, n_heads=2, hidden_dim=4, max_position_embeddings=5, num_labels=3
 )
 
 ROWS = [
@@ -29,5 +29,5 @@ ROWS = [
     Row("distilbert", encoder(DistilBertForSequenceClassification, CONFIG, of_sentences)),
     Row("lora_distilbert", encoder(DistilBertForSequenceClassification, CONFIG, of_sentences, adapted=True)),
     Row("DistilBertForTokenClassification", encoder(DistilBertForTokenClassification, CONFIG, of_tokens(3))),
-    Row("DistilBertForMaskedLM", encoder(DistilBertForMaskedLM, CONFIG, of_tokens(11)), frozen_rounds=True),
+    Row("DistilBertForMaskedLM", encoder(DistilBertForMaskedLM, CONFIG, of_tokens(WORDS)), frozen_rounds=True),
 ]

@@ -22,11 +22,12 @@ from npora.nn.functional import frequencies, rotation
 from npora.nn.view import View
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 11, "hidden_size": 6, "intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 9, "hidden_size": 5, "intermediate_size": 4, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }  # fmt: skip
 VARIED: dict[str, Any] = {
-    **SIZES, "head_dim": 4, "num_labels": 3, "pad_token_id": 0, "rope_theta": 30.0, "attention_dropout": 0.1,
+    **SIZES, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "num_labels": 3,
+    "pad_token_id": 0, "rope_theta": 30.0, "attention_dropout": 0.1,
 }  # fmt: skip
 UNTIED, TIED = LlamaConfig(**VARIED), LlamaConfig(**VARIED, tie_word_embeddings=True)
 BIASED = LlamaConfig(**SIZES, head_dim=2, attention_bias=True, mlp_bias=True, attention_dropout=0.2)
@@ -37,14 +38,14 @@ def drawn(kind: Any, **fields: Any) -> Callable[[Draw], Any]:
     """The config of a model of Llama's kind."""
 
     def config(d: Draw) -> Any:
-        sizes = {"head_dim": 2 * int(d.rng.integers(1, 4)), "tie_word_embeddings": bool(d.rng.integers(2))}
+        sizes = {"head_dim": 2 * int(d.rng.integers(1, 3)), "tie_word_embeddings": bool(d.rng.integers(2))}
         return kind.config_class(**{**SIZES, **sizes, **fields})
 
     return config
 
 
 ROWS = [
-    Row("LlamaDecoderLayer", part(partial(LlamaDecoderLayer, index=0), BIASED, (8, 6), view=View(PACKING), turn=TURN)),
+    Row("LlamaDecoderLayer", part(partial(LlamaDecoderLayer, index=0), BIASED, (8, 5), view=View(PACKING), turn=TURN)),
     Row("LlamaModel", decoder(LlamaModel, UNTIED, position_ids=lambda ids: 3 * ids)),
     Row("llama", decoder(LlamaForCausalLM, drawn(LlamaForCausalLM), next_tokens)),
     Row("lora_llama", decoder(LlamaForCausalLM, drawn(LlamaForCausalLM), next_tokens, adapted=True)),

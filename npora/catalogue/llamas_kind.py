@@ -37,7 +37,7 @@ LLAMA3 = {
 
 def layer(kind: Any, model: Any, **fields: Any) -> Row:
     config = model.config_class(**{**SIZES, "head_dim": 2, "attention_dropout": 0.2, **fields})
-    return Row(kind.__name__, part(partial(kind, index=0), config, (8, 6), view=View(PACKING), turn=TURN))
+    return Row(kind.__name__, part(partial(kind, index=0), config, (8, 5), view=View(PACKING), turn=TURN))
 
 
 def varied(model: Any, **fields: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from npora.catalogue.batches import encoder, of_sentences, of_tokens, part
+from npora.catalogue.batches import WORDS, encoder, of_sentences, of_tokens, part
 from npora.catalogue.layers import PACKING
 from npora.catalogue.llama import TURN
 from npora.catalogue.row import Draw, Drawn, Row, call
@@ -22,7 +22,7 @@ from npora.nn.pooling import mean_of_sequences
 from npora.nn.view import View
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2, "intermediate_size": 7, "num_labels": 3,
+    "vocab_size": WORDS, "hidden_size": 6, "num_hidden_layers": 2, "intermediate_size": 5, "num_labels": 3,
     "local_attention": 2, "pad_token_id": 0, "attention_dropout": 0.1,
 }  # fmt: skip
 BIASES: dict[str, Any] = {name: True for name in ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias")}
@@ -48,5 +48,5 @@ ROWS = [
     Row("lora_modernbert", encoder(ModernBertForSequenceClassification, PLAIN, of_sentences, adapted=True)),
     Row("modernbert, mean", encoder(ModernBertForSequenceClassification, MEAN, of_sentences)),
     Row("ModernBertForTokenClassification", encoder(ModernBertForTokenClassification, PLAIN, of_tokens(3))),
-    Row("ModernBertForMaskedLM", encoder(ModernBertForMaskedLM, BIASED, of_tokens(11)), frozen_rounds=True),
+    Row("ModernBertForMaskedLM", encoder(ModernBertForMaskedLM, BIASED, of_tokens(WORDS)), frozen_rounds=True),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npora.catalogue.batches import encoder, of_sentences, of_tokens
+from npora.catalogue.batches import WORDS, encoder, of_sentences, of_tokens
 from npora.catalogue.row import Row
 from npora.models.families.mpnet import (
     MPNetConfig,
@@ -13,7 +13,7 @@ from npora.models.families.mpnet import (
 )
 
 CONFIG = MPNetConfig(
-    vocab_size=11, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=7,
+    vocab_size=WORDS, hidden_size=6, num_hidden_layers=2, num_attention_heads=2, intermediate_size=4,
     max_position_embeddings=7, num_labels=3,
 )  # fmt: skip
 
@@ -22,5 +22,5 @@ ROWS = [
     Row("mpnet", encoder(MPNetForSequenceClassification, CONFIG, of_sentences)),
     Row("lora_mpnet", encoder(MPNetForSequenceClassification, CONFIG, of_sentences, adapted=True)),
     Row("MPNetForTokenClassification", encoder(MPNetForTokenClassification, CONFIG, of_tokens(3))),
-    Row("MPNetForMaskedLM", encoder(MPNetForMaskedLM, CONFIG, of_tokens(11)), frozen_rounds=True),
+    Row("MPNetForMaskedLM", encoder(MPNetForMaskedLM, CONFIG, of_tokens(WORDS)), frozen_rounds=True),
 ]

@@ -29,10 +29,9 @@ SMALL: dict[str, Any] = {
     "relative_attention_num_buckets": 4, "relative_attention_max_distance": 3,
 }  # fmt: skip
 WHOLE: dict[str, Any] = {
-    "vocab_size": 11, "d_model": 6, "d_kv": 5, "num_heads": 2, "d_ff": 7, "num_layers": 2,
+    "vocab_size": 7, "d_model": 4, "d_kv": 3, "num_heads": 2, "d_ff": 5, "num_layers": 1, "num_decoder_layers": 2,
     "relative_attention_num_buckets": 6, "relative_attention_max_distance": 4, "layer_norm_epsilon": 0.01,
 }  # fmt: skip
-TINY: dict[str, Any] = {**WHOLE, "d_model": 4, "d_kv": 3, "d_ff": 5}
 READ = View(PACKING, np.array([1, 4, 7]))  # of sequences of 3, 0, 1 and 4 rows
 WRITTEN = np.array([3, 5, 3, 1, 7, 0, 5, 2])
 
@@ -86,21 +85,21 @@ def read(kind: Any, **labels: Any) -> Draws:
     """A model of sentences to read."""
     ids, mask = np.array([[3, 5, 1], [4, 1, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
     keywords = {"input_ids": ids, "attention_mask": mask, "rng": np.random.default_rng(16), **labels}
-    return fixed(lambda: kind(T5Config(**TINY, classifier_dropout=0.2), rng=1), **keywords)
+    return fixed(lambda: kind(T5Config(**{**WHOLE, "num_layers": 2}, classifier_dropout=0.2), rng=1), **keywords)
 
 
-def written(sizes: dict[str, Any], gated: bool | None = None, *, adapted: bool = False, labelled: bool = True) -> Draws:
+def written(gated: bool | None = None, *, adapted: bool = False, labelled: bool = True) -> Draws:
     """A sentence to read and one to write; the gated model's embeddings are not tied to its head."""
 
     def drawn(d: Draw) -> Drawn:
         is_gated = bool(d.rng.integers(2)) if gated is None else gated
         kind = "gated-gelu" if is_gated else "gelu"
-        config = T5Config(**sizes, feed_forward_proj=kind, tie_word_embeddings=not is_gated)
+        config = T5Config(**WHOLE, feed_forward_proj=kind, tie_word_embeddings=not is_gated)
         model: nn.Module = T5ForConditionalGeneration(config, rng=0)
         if adapted:
             model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, task_type="SEQ_2_SEQ_LM"))
         mask, counted = (np.arange(6) < d.rng.integers(1, 7, size=(3, 1)) for _ in range(2))
-        target, ids = d.rng.integers(1, 11, (2, 3, 6))
+        target, ids = d.rng.integers(1, 7, (2, 3, 6))
         said = {"labels": np.where(counted, target, -100)} if labelled else {"decoder_input_ids": target}
         return call(d.moved(model), input_ids=ids, attention_mask=mask, **said, rng=np.random.default_rng(5))
 
@@ -141,8 +140,8 @@ ROWS = [
     ),
     Row("T5EncoderModel", read(T5EncoderModel)),
     Row("T5ForSequenceClassification", read(T5ForSequenceClassification, labels=np.array([0, 1]))),
-    Row("t5", written(WHOLE)),
-    Row("lora_t5", written(WHOLE, adapted=True)),
-    Row("t5, tied", written(TINY, gated=False)),
-    Row("t5, untied, logits", written(TINY, gated=True, labelled=False)),
+    Row("t5", written()),
+    Row("lora_t5", written(adapted=True)),
+    Row("t5, tied", written(gated=False)),
+    Row("t5, untied, logits", written(gated=True, labelled=False)),
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from npora.check.inputs import is_floating, nothing_given, positional_names, rea
 from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.nn import Module, no_grad
+from npora.nn.generator import copied
 from npora.nn.held import Values, holding
 from npora.nn.module import Array
 
@@ -87,7 +89,7 @@ class Subject:
         """A copy in one precision. shared : it may read the subject's own arrays, where they have that dtype."""
         return Bench(self, np.dtype(dtype), shared)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of elements of every input and parameter, frozen ones included."""
         parameters = self.layer.parameters() if isinstance(self.layer, Module) else ()
@@ -239,7 +241,7 @@ def _view(x: Array) -> Array:
 
 
 def _fresh(value: Any) -> Any:
-    return copy.deepcopy(value) if isinstance(value, np.random.Generator) else value
+    return copied(value) if isinstance(value, np.random.Generator) else value
 
 
 def _name_of(layer: Any) -> str:

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from npora.commands import methods, output
+from npora.commands import methods, output, starts
 from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
@@ -35,8 +35,9 @@ from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture
-from npora.lora import PeftModel, get_peft_model
-from npora.models.config import PROBLEM_TYPES, read_config
+from npora.lora import PeftModel
+from npora.models.config import PROBLEM_TYPES
+from npora.models.source import read_config
 from npora.train import Trainer, TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
 from npora.train.folder import checkpoints
@@ -133,13 +134,11 @@ def run(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace, task: Task) -> None:
     refuse_idle_options(options, task, options.train, options.eval)
-    model, tokenizer, classes, train, dev = _prepared(options, task)
+    args = _arguments(options)
+    model, tokenizer, classes, examples, dev = _prepared(options, task, args)
     most = model.notes["max_length"]
-    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     model.print_trainable_parameters()
     before = frozen_sha256(model)
-    cache = options.cache and os.path.join(options.cache, "train")
-    args, examples = _arguments(options), encoded(task, chosen, tokenizer, most, options.train, cache)
     if dev is not None:
         dev = encoded(task, dev, tokenizer, most, options.eval, options.cache and os.path.join(options.cache, "eval"))
     methods.set_length(model.active_peft_config, args.steps(len(examples))[1])
@@ -174,9 +173,10 @@ def _saying_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _prepared(
-    options: argparse.Namespace, task: Task
+    options: argparse.Namespace, task: Task, args: TrainingArguments
 ) -> tuple[PeftModel, Any, Classes | None, Dataset, Dataset | None]:
-    """The model with its adapter and the notes of this run, the tokenizer, the classes, the examples of both files."""
+    """The model with its adapter and the notes of this run, the tokenizer, the classes, what the model is given of the
+    training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
         if not os.path.isfile(path):
@@ -207,9 +207,12 @@ def _prepared(
     targets = options.target_modules
     config = methods.config_of(options, targets[0] if targets and len(targets) == 1 else targets, task.task_type)
     most = length(options.max_length, None, base.config, tokenizer, task.length)
-    model = get_peft_model(base, config, seed=options.seed)
+    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
+    cache = options.cache and os.path.join(options.cache, "train")
+    examples = encoded(task, chosen, tokenizer, most, options.train, cache)
+    model = starts.with_adapter(base, config, examples, tokenizer, args, options.start_batches)
     model.notes.update(task=task.name, max_length=most, columns=asdict(found), **notes)
-    return model, tokenizer, classes, train, dev
+    return model, tokenizer, classes, examples, dev
 
 
 def _arguments(options: argparse.Namespace) -> TrainingArguments:

@@ -16,9 +16,11 @@ from npora.files import resolve
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
-from npora.models.config import CONFIG_NAME, read_config
+from npora.models.config import CONFIG_NAME
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generate.generation_config import text_end
+from npora.models.quantized import quantize_for
+from npora.models.source import read_config
 from npora.stored import QUANTIZED
 
 _NOTES = {
@@ -61,10 +63,11 @@ def add_quantize(parser: argparse.ArgumentParser, unless: str) -> None:
         f"four, 0.27 or 0.13 of float32's memory (default: {unless})")  # fmt: skip
 
 
-def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
+def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None) -> Loaded:
     """Load what `--model` and `--adapter` name.
 
     tasks : the names of those that the command can do, the first ones preferred where a model may be for several
+    dtype : of the base, as of from_pretrained
 
     Raises
     ------
@@ -76,7 +79,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
         task = _task_of_model(read_config(folder), tasks)
-        model = task.auto.from_pretrained(name, quantize=options.quantize)
+        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
@@ -93,8 +96,8 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
-    forms = [form for form in record["base_forms"] if form in QUANTIZED]
-    base = task.auto.from_pretrained(name, quantize=options.quantize or next(iter(forms), None), **classes)
+    quantize = options.quantize or quantize_for(record["base_forms"], name)
+    base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)

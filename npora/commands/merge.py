@@ -13,6 +13,7 @@ from npora.commands.loading import Loaded, add_model, load
 from npora.commands.output import refuse_file
 from npora.commands.tasks import TASKS
 from npora.files import read_json, write_atomically, write_json
+from npora.files.gguf_header import is_gguf
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,8 @@ def run(options: argparse.Namespace) -> None:
     loaded = load(options, tuple(TASKS))
     merged = loaded.model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(options.output)
+    if is_gguf(loaded.name):
+        loaded.tokenizer.save_pretrained(options.output)
     _keep_length(options.output, loaded)
     if loaded.notes.get("end_token_ids"):
         _keep_chats(options.output, loaded)

@@ -71,7 +71,7 @@ def _parts(work: int, width: int) -> Sequence[slice]:
     blocks, least = 1, _LEAST
     while 2 * blocks <= min(_MOST_BLOCKS, work // least, width // _NARROWEST):
         blocks, least = 2 * blocks, _LEAST_OF_MANY
-    ahead = width * _WAKING // max(work, 1) if blocks > 1 else 0
+    ahead = width * _WAKING // work if blocks > 1 else 0
     inner = (ahead + (width - ahead) * block // blocks for block in range(1, blocks))
     edges = [0, *(edge // _TILE * _TILE for edge in inner), width]
     return [slice(*pair) for pair in itertools.pairwise(edges)]

@@ -8,7 +8,6 @@ There is no tape and no cache on the layer: what backward needs, its closure hol
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import numpy as np
 from npora.machine.stored import Stored
 from npora.nn.contract import Array as Array
 from npora.nn.contract import checked_pullback, no_pullback
+from npora.nn.generator import copied
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.misfit import Misfit
 from npora.nn.parameter import Parameter as Parameter
@@ -63,7 +63,10 @@ class Module:
         """Yield the modules and parameters that this one holds, under their names in it: by default its attributes'.
         Whatever walks modules or parameters goes by this, so that a module may give its members other names."""
         for name, value in vars(self).items():
-            yield from _walk(name, value)
+            if isinstance(value, _MEMBERS):
+                yield name, value
+            elif isinstance(value, _HOLDERS):
+                yield from _walk(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         for name, member in self.named_members():
@@ -79,9 +82,12 @@ class Module:
                 yield path, module
 
     def _all_modules(self, prefix: str) -> Iterator[tuple[str, Module]]:
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child._all_modules(f"{prefix}.{name}" if prefix else name)
+        left: list[tuple[str, Module]] = [(prefix, self)]  # the next one last: no generators inside one another
+        while left:
+            path, module = left.pop()
+            yield path, module
+            below = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
+            left += reversed(below)
 
     def modules(self) -> Iterator[Module]:
         for _, module in self.named_modules():
@@ -173,6 +179,10 @@ class Module:
             parameter.data = value if stays else np.array(value, dtype=parameter.dtype)
 
 
+# As tuples: `A | B` would make a type anew for each of the values that are asked.
+_MEMBERS, _SEQUENCES, _HOLDERS = (Module, Parameter), (list, tuple), (list, tuple, dict)
+
+
 def is_trained(*modules: Module) -> bool:
     """Say whether a parameter of these modules requires a gradient."""
     return any(parameter.requires_grad for module in modules for parameter in module.parameters())
@@ -180,9 +190,9 @@ def is_trained(*modules: Module) -> bool:
 
 def _walk(name: str, value: object) -> Iterator[tuple[str, Module | Parameter]]:
     """Yield the modules and parameters in an attribute: itself, or the items of a list or dict."""
-    if isinstance(value, Module | Parameter):
+    if isinstance(value, _MEMBERS):
         yield name, value
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, _SEQUENCES):
         for index, item in enumerate(value):
             yield from _walk(f"{name}.{index}", item)
     elif isinstance(value, dict):
@@ -203,12 +213,12 @@ def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backw
 
     A Generator among the keywords is copied first, so that dropout draws the same mask again: same bits, less memory.
     """
-    replayed = {key: copy.deepcopy(value) if key == "rng" else value for key, value in keywords.items()}
+    replayed = {key: copied(value) if key == "rng" else value for key, value in keywords.items()}
     with no_grad():
         y, _ = layer(*inputs, **keywords)
 
     def backward(*dy: Any) -> Any:
-        same = {key: copy.deepcopy(value) if key == "rng" else value for key, value in replayed.items()}
+        same = {key: copied(value) if key == "rng" else value for key, value in replayed.items()}
         return layer(*inputs, **same)[1](*dy)
 
     return y, backward

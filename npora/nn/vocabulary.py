@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from npora.nn.cross_entropy import cross_entropy
+from npora.nn.generator import copied
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.module import Array, Module, is_trained
 
@@ -53,7 +53,7 @@ def projected_cross_entropy(
             del z  # or it would be there beside its gradient
             kept[rows] = back_head(back_loss(len(rows) / number))  # (1)
         else:
-            drawn.append(copy.deepcopy(rng))
+            drawn.append(copied(rng))
             with no_grad():
                 z, _ = head(h[rows], rng)
                 part, _ = cross_entropy(z, targets[block], ignore_index=ignore_index)
@@ -65,7 +65,7 @@ def projected_cross_entropy(
         dh = np.zeros_like(kept)
         for block, drops in zip(blocks, drawn, strict=True):
             rows = counted[block]
-            z, back_head = head(kept[rows], copy.deepcopy(drops))
+            z, back_head = head(kept[rows], copied(drops))
             _, back_loss = cross_entropy(z, targets[block], ignore_index=ignore_index)
             del z
             dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,m]
@@ -76,5 +76,5 @@ def projected_cross_entropy(
 
 def _rows_at_once(head: Module, h: Array, rng: np.random.Generator | None) -> int:
     with no_grad():
-        z, _ = head(h[:1], copy.deepcopy(rng))
+        z, _ = head(h[:1], copied(rng))
     return max(_LOGITS_AT_ONCE // int(z.shape[-1]), 1)

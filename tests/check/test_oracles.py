@@ -10,7 +10,7 @@ import pytest
 
 from npora.check import taylor_test, v_curve
 from npora.check.oracles.complex_step import complex_slope, complex_step
-from npora.check.oracles.richardson import central, central_slope, extrapolate, noise_level, noise_of
+from npora.check.oracles.richardson import coordinate, direction, extrapolate, noise_level, noise_of
 from npora.check.subject import Subject
 from npora.check.verdict.kinks import kink
 from npora.nn import functional as F
@@ -35,10 +35,11 @@ def test_the_complex_step_is_exact_to_rounding() -> None:
 def test_central_differences_are_within_their_error_bar_which_is_small() -> None:
     bench = Subject(cubic, (X,), {}).at(np.float64)
     noise = noise_of(bench, DY, {"x": np.ones(2)})
-    found, bars = central(bench, DY, "x", [(0,), (1,)], noise)
-    assert (np.abs(found - [6, 60]) <= bars).all() and (bars < 1e-9).all()
-    slope, bar = central_slope(bench, DY, {"x": np.array([1.0, 0.5])}, noise)
-    assert abs(slope - 36) <= bar < 1e-9
+    v = {"x": np.array([1.0, 0.5])}
+    lines = coordinate(bench, DY, "x", (0,)), coordinate(bench, DY, "x", (1,)), direction(bench, DY, v)
+    for line, expected in zip(lines, (6, 60, 36), strict=True):
+        slope, bar = extrapolate(line, noise)
+        assert abs(slope - expected) <= bar < 1e-9
     assert (bench.arrays["x"] == X).all()
 
 

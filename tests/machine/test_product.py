@@ -24,7 +24,7 @@ from npora.train import accumulate_gradients
 THREADS = (1, 2, 3, 8)
 # [n,i] by [i,o]: all that are cut by columns, by rows, along i, and one row by columns; a few that are not.
 SIZES = [(65, 257, 1030), (1031, 258, 66), (1, 1037, 1500), (1, 3001, 519), (517, 1033, 130), (9, 2049, 777), (3, 5, 7),
-         (0, 300, 400), (70, 0, 90), (1, 1, 40_000)]  # fmt: skip
+         (0, 300, 400), (70, 0, 90), (1, 1, 40_000), (2, 1037, 1500)]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,41 @@ def test_blocks_cover_the_axis_once_and_in_order(work: int, width: int) -> None:
     assert parts[0].start == 0 and parts[-1].stop == width
     assert all(one.stop == other.start for one, other in itertools.pairwise(parts))
     assert all(part.start < part.stop for part in parts)
+
+
+CUT: dict[tuple[int, int], list[int]] = {  # (work, width): the edges
+    (0, 9): [0, 9],
+    (12_000_000 - 1, 256): [0, 256],  # two blocks have six millions each at least
+    (12_000_000, 255): [0, 255],  # and 128 rows or columns
+    (12_000_000, 256): [0, 192, 256],  # the caller's is ahead by 149 of 256, as seven of twelve millions are
+    (80_000_000 - 1, 1024): [0, 544, 1024],
+    (80_000_000, 1024): [0, 320, 544, 784, 1024],  # of more blocks each has twenty
+    (56_000_000, 1024): [0, 576, 1024],
+    (56_000_000 + 1, 1024): [0, 560, 1024],
+    (10**12, 100_000): [0, 12496, 24992, 37488, 50000, 62496, 74992, 87488, 100_000],  # there are eight at most
+}
+
+
+@pytest.mark.parametrize(("of", "edges"), CUT.items(), ids=str)
+def test_where_an_axis_is_cut_is_decided_by_sizes_alone(of: tuple[int, int], edges: list[int]) -> None:
+    """In sixteens, by hand."""
+    assert page._parts(*of) == [slice(*pair) for pair in itertools.pairwise(edges)]
+
+
+def test_the_longer_axis_is_cut_and_of_one_row_the_one_that_its_matrix_is_stored_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The work is i n o multiplications, and reading i (n + o) numbers takes as long as 16 each."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(page, "_parts", lambda work, width: asked.append((work, width)) or [slice(0, width)])
+    rng = np.random.default_rng(0)
+    for n, i, o in ((40, 50, 60), (60, 50, 40), (1, 300, 400), (2, 300, 400), (16, 16, 32), (16, 16, 33)):
+        for order in "CF":
+            a, b = rng.standard_normal((n, i)), np.asarray(rng.standard_normal((i, o)), order=order)  # type: ignore[call-overload]
+            np.testing.assert_allclose(product(a, b), np.einsum("ni,io->no", a, b), rtol=0, atol=1e-12)
+    cut_alike = [(200_000, 60), (200_000, 60), (2_044_800, 300), (2_044_800, 400)]
+    assert [asked[k] for k in (0, 2, 4, 5)] == cut_alike and asked[:4] == [(200_000, 60)] * 4
+    assert asked[6:] == [(300 * (800 + 16 * 402), 400)] * 2 + [(16 * (528 + 16 * 49), 33)] * 2  # 8192: no more than one
 
 
 def test_large_products_are_cut_and_none_inside_other_work(monkeypatch: pytest.MonkeyPatch) -> None:

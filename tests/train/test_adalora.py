@@ -37,16 +37,22 @@ def test_ranks_end_at_their_target_and_the_adapter_is_what_is_saved(tmp_path: Pa
     np.testing.assert_allclose(again(input_ids=ids)[0].logits, model(input_ids=ids)[0].logits, rtol=0, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    run = trainer(tmp_path_factory.mktemp("whole"))
+    run.train()
+    return run
+
+
 @pytest.mark.parametrize("at", [1, 4, 7, 8])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, at: int) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(whole: Trainer, tmp_path: Path, at: int) -> None:
     """Before ranks are cut, in the midst of it, where it ends, and behind."""
-    whole, first = trainer(tmp_path / "whole"), trainer(tmp_path / "parts")
-    whole.train()
+    first = trainer(tmp_path / "parts")
     stop_after(first, at)
     second = trainer(tmp_path / "parts")
     second.train(resume_from_checkpoint=True)
     assert values(second.model) == values(whole.model)
-    assert steps(tmp_path / "parts") == steps(tmp_path / "whole")
+    assert steps(tmp_path / "parts") == steps(Path(whole.args.output_dir))
     first.train(resume_from_checkpoint=True)  # a model that has been trained goes on as well as a new one
     assert values(first.model) == values(whole.model)
 

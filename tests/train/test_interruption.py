@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from npora import EarlyStoppingCallback, TrainerCallback
+from npora import EarlyStoppingCallback, Trainer, TrainerCallback
 from npora.commands.finetune import _saying_how_to_go_on
 from npora.train.interruption import Interrupted, Terminated
 from tests.test_cli_tasks import sentences, table
@@ -44,19 +46,37 @@ WHEN = [
 ]  # fmt: skip
 
 
+def accumulating(halves: bool) -> dict[str, Any]:
+    return {
+        **SAVING,
+        "gradient_accumulation_steps": 1 + halves,
+        **({"per_device_train_batch_size": 1} if halves else {}),
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], tuple[Trainer, Watched]]:
+    """A run that nothing interrupts, of whole batches or of halves."""
+
+    @cache
+    def ran(halves: bool) -> tuple[Trainer, Watched]:
+        model = Watched()
+        run = trainer(tmp_path_factory.mktemp("unbroken"), model=model, **accumulating(halves))
+        run.train()
+        return run, model
+
+    return ran
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("event", "step"), WHEN)
-def test_it_goes_on_as_if_nothing_had_been(tmp_path: Path, event: str, step: int, number: signal.Signals) -> None:
+def test_it_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, unbroken: Callable[[bool], Any], event: str, step: int, number: signal.Signals
+) -> None:
     """Whenever the signal comes, and whatever was still to be done at that step: the log is the same too."""
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    whole, parts = Watched(), Watched()
-    unbroken = trainer(tmp_path / "whole", model=whole, gradient_accumulation_steps=1, **SAVING)
-    unbroken.train()
-    changes = {**SAVING, "gradient_accumulation_steps": 1}
-    if event == "on_substep_end":
-        changes |= {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}
-        unbroken = trainer(tmp_path / "halves", model=(whole := Watched()), **changes)
-        unbroken.train()
+    halves = event == "on_substep_end"
+    (whole, values), parts, changes = unbroken(halves), Watched(), accumulating(halves)
     first = trainer(tmp_path / "parts", at(event, step, number), **changes)
     with pytest.raises(Interrupted if number == signal.SIGINT else Terminated) as stop:
         first.train()
@@ -66,9 +86,9 @@ def test_it_goes_on_as_if_nothing_had_been(tmp_path: Path, event: str, step: int
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
     second = trainer(tmp_path / "parts", model=parts, **changes)
     second.train(resume_from_checkpoint=True)
-    assert all(parts.values()[name].tobytes() == value.tobytes() for name, value in whole.values().items())
-    assert lines(tmp_path / "parts") == lines(Path(unbroken.args.output_dir))
-    assert timeless(second.state.log_history) == timeless(unbroken.state.log_history)
+    assert all(parts.values()[name].tobytes() == value.tobytes() for name, value in values.values().items())
+    assert lines(tmp_path / "parts") == lines(Path(whole.args.output_dir))
+    assert timeless(second.state.log_history) == timeless(whole.state.log_history)
     assert event in EVENTS
 
 

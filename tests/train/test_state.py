@@ -28,17 +28,15 @@ def steps(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("at", [2, 6, 8])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, at: int) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(whole: Trainer, tmp_path: Path, at: int) -> None:
     """From the middle of an epoch, its end, and the last step but one: weights, log and state are the same."""
-    whole = trainer(tmp_path / "whole")
-    whole.train()
     first = trainer(tmp_path / "parts")
     stop_after(first, at)
     second = trainer(tmp_path / "parts")
     result = second.train(resume_from_checkpoint=True)
     assert result.global_step == 9
     assert values(second.model) == values(whole.model)
-    assert steps(tmp_path / "parts") == steps(tmp_path / "whole")
+    assert steps(tmp_path / "parts") == steps(Path(whole.args.output_dir))
     assert second.state == whole.state
 
 
@@ -55,7 +53,7 @@ def stop_after(trainer: Trainer, step: int) -> None:
         trainer.train()
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_passed_over(whole: Trainer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stop_after(trainer(tmp_path), 8)
     damaged = tmp_path / "checkpoint-8" / "trainer_state.safetensors"
     content = bytearray(damaged.read_bytes())
@@ -66,8 +64,6 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.WARNING, "npora"):
         again.train(resume_from_checkpoint=True)
     assert "passing over" in caplog.text and "checkpoint-8" in caplog.text and "checkpoint-6" in caplog.text
-    whole = trainer(tmp_path / "whole")
-    whole.train()
     assert values(again.model) == values(whole.model)
 
 

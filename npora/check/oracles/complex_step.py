@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -23,11 +24,12 @@ def complex_step(bench: Bench, dy: Outputs, name: str, indices: Iterable[Index],
     """
     x = bench.arrays[name]
     found = []
-    for index in indices:
-        value = x[index]
-        x[index] = value + 1j * h
-        found.append(slope(bench, dy, h))
-        x[index] = value
+    with _casts_are_errors():
+        for index in indices:
+            value = x[index]
+            x[index] = value + 1j * h
+            found.append(_slope(bench, dy, h))
+            x[index] = value
     return np.array(found)
 
 
@@ -44,7 +46,16 @@ def complex_slope(bench: Bench, dy: Outputs, directions: dict[str, Array]) -> fl
 
 def slope(bench: Bench, dy: Outputs, h: float = STEP) -> float:
     """Im φ / h, wherever the bench has been moved to. Losing an imaginary part in a cast is an error, not a warning."""
+    with _casts_are_errors():
+        return _slope(bench, dy, h)
+
+
+def _slope(bench: Bench, dy: Outputs, h: float) -> float:
+    return sum(float(np.sum(w * y.imag)) for w, y in zip(dy, bench.outputs(), strict=True)) / h
+
+
+@contextmanager
+def _casts_are_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
-        outputs = bench.outputs()
-    return sum(float(np.sum(w * y.imag)) for w, y in zip(dy, outputs, strict=True)) / h
+        yield

@@ -14,11 +14,11 @@ from npora.check.oracles.complex_step import STEP, Index, complex_slope, complex
 from npora.check.oracles.dot_product import DIRECTIONS, Direction
 from npora.check.oracles.richardson import (
     STEPS,
-    central,
-    central_consistent,
-    central_slope,
+    Along,
     consistent,
     coordinate,
+    direction,
+    extrapolate,
     moved,
     noise_of,
     phi,
@@ -53,7 +53,10 @@ class Oracles:
         self.real = subject.at(np.float64)
         self.all_along = {name: unit_of(x) * rng.standard_normal(x.shape) for name, x in subject.point.items()}
         self.noise = noise_of(self.real, dy, self.all_along)
-        self.kinked = self.kink_along(self.all_along) is not None
+        self.here = phi(self.real, dy)
+        self._coordinates: dict[tuple[str, Index], Along] = {}
+        self._along_all = direction(self.real, dy, self.all_along, self.here)
+        self.kinked = self._kink(self._along_all) is not None
         self.complex = None if by_differences else subject.at(np.complex128)
         if by_differences or not self._is_safe():
             self._without_complex_steps()
@@ -82,35 +85,36 @@ class Oracles:
         """
         assert self.complex is not None
         try:
-            complex_slope(self.complex, self.dy, self.all_along)
+            slope = complex_slope(self.complex, self.dy, self.all_along)
         except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
             return self._unsafe(unsafe_operation(self.subject) or f"{type(error).__name__}: {error}")
         if operation := unsafe_operation(self.subject):
             lost = max(lost_slope(self.subject, self.dy, {name: v}) for name, v in self.all_along.items())
             if lost > LOST:
                 return self._unsafe(operation)
-        if doubt := self._contradiction(self.all_along):
+        if doubt := self._contradiction(slope):
             return self._unsafe(operation or doubt)
         return True
 
-    def _contradiction(self, v: dict[str, Array]) -> str:
-        """How differences along v contradict the complex step; "" where they do not. At a kink neither is a derivative,
-        and a point beside it is asked."""
-        if doubt := self._differ(v):
-            if self.kink_along(v) is None:
+    def _contradiction(self, slope: float) -> str:
+        """How differences along all inputs and parameters contradict the complex step; "" where they do not. At a kink
+        neither is a derivative, and a point beside it is asked."""
+        assert self.complex is not None
+        v = self.all_along
+        if doubt := self._differ(slope, self._along_all):
+            if not self.kinked:
                 return doubt
-            beside = {name: BESIDE * v[name] for name in v}
-            with self._moved(beside):
-                if (doubt := self._differ(v)) and self.kink_along(v) is None:
+            with self._moved({name: BESIDE * v[name] for name in v}):
+                along = direction(self.real, self.dy, v)
+                doubt = self._differ(complex_slope(self.complex, self.dy, v), along)
+                if doubt and self._kink(along) is None:
                     return doubt
         return ""
 
-    def _differ(self, v: dict[str, Array]) -> str:
-        assert self.complex is not None
-        slope = complex_slope(self.complex, self.dy, v)
-        differences, bar = central_slope(self.real, self.dy, v, self.noise)
+    def _differ(self, slope: float, along: Along) -> str:
+        differences, bar = extrapolate(along, self.noise)
         if not abs(slope - differences) <= bar <= SHARP * abs(slope):
-            differences, bar = consistent(lambda t: moved(self.real, self.dy, v, t), self.noise)
+            differences, bar = consistent(along, self.noise)
         if abs(slope - differences) > bar:
             return f"along one direction {slope:.9g} against {differences:.9g} ± {bar:.1g}"
         return ""
@@ -144,12 +148,28 @@ class Oracles:
             if not self._doubt(name, indices, a, numeric, bars):
                 return numeric, bars
             self._without_complex_steps()
-        numeric, bars = central(self.real, self.dy, name, indices, self.noise)
+        numeric, bars = map(np.array, zip(*(self._table(name, index) for index in indices), strict=True))
         self._ask_finer_steps(name, indices, a, numeric, bars)
         for k in np.flatnonzero(np.isinf(bars)):
             if slopes := self.kink_at(name, indices[k]):
                 numeric[k], bars[k] = self._mean(slopes, self.reach)
         return numeric, bars
+
+    def _along(self, name: str, index: Index) -> Along:
+        """φ along one coordinate, from the point."""
+        if (name, index) not in self._coordinates:
+            self._coordinates[name, index] = coordinate(self.real, self.dy, name, index, self.here)
+        return self._coordinates[name, index]
+
+    def _table(self, name: str, index: Index, finer: float = 1.0) -> tuple[float, float]:
+        """(∂φ/∂x_i, its error bar), in 15 forwards at most. The largest step is max(1, |x_i|)/16, times `finer`; a
+        tensor whose elements are all tiny has their size for its 1."""
+        reach = reach_of(self.real.arrays[name], index)
+        return extrapolate(self._along(name, index), self.noise, finer * reach)
+
+    def _tables(self, name: str, index: Index, noise: float) -> tuple[float, float]:
+        """The same by steps that agree with finer ones."""
+        return consistent(self._along(name, index), noise, reach_of(self.real.arrays[name], index))
 
     def _mean(self, slopes: Slopes, reach: float) -> tuple[float, float]:
         """What differences say where a kink is shown, and steps never are finer than that: (slope, error bar)"""
@@ -169,9 +189,9 @@ class Oracles:
         if not len(wrong):
             return False
         worst = int(wrong[np.abs(a - numeric)[wrong].argmax()])
-        [differences], [bar] = central(self.real, self.dy, name, [indices[worst]], self.noise)
+        differences, bar = self._table(name, indices[worst])
         if not abs(differences - numeric[worst]) <= bar:
-            differences, bar = central_consistent(self.real, self.dy, name, indices[worst], self.noise)
+            differences, bar = self._tables(name, indices[worst], self.noise)
         if abs(differences - numeric[worst]) > bar and self.kink_at(name, indices[worst]) is None:
             detail = f"at {name}{list(indices[worst])} {numeric[worst]:.9g} against {differences:.9g} ± {bar:.1g}"
             self._unsafe(unsafe_operation(self.subject) or detail)
@@ -181,7 +201,7 @@ class Oracles:
         for k in wrong:
             again = complex_step(self.complex, self.dy, name, [indices[k]], h / 2**20)[0]
             if not abs(again - numeric[k]) <= close / 2**10:
-                numeric[[k]], bars[[k]] = central(self.real, self.dy, name, [indices[k]], self.noise)
+                numeric[k], bars[k] = self._table(name, indices[k])
         return False
 
     def _are_unmoved(self, name: str, indices: list[Index], numeric: Array, h: float, close: float) -> bool:
@@ -207,15 +227,14 @@ class Oracles:
         for finer in (2.0**-8, 2.0**-14):
             wide = max(agreement * float(np.nan_to_num(np.abs(numeric)).max()), 64 * self.noise / STEPS[-1])
             for k in np.flatnonzero((bars > wide) | ~(np.abs(a - numeric) <= bars)):
-                again, bar = central(self.real, self.dy, name, [indices[k]], self.noise, finer)
-                better = bars[k] > max(wide, bar[0])
-                if better or abs(again[0] - numeric[k]) > bar[0] + bars[k]:
-                    numeric[k], bars[k] = again[0], bar[0]
+                again, bar = self._table(name, indices[k], finer)
+                if bars[k] > max(wide, bar) or abs(again - numeric[k]) > bar + bars[k]:
+                    numeric[k], bars[k] = again, bar
         off, wrong = np.abs(a - numeric), False
         for k in np.argsort(-np.nan_to_num(off)):
             if not (math.isinf(bars[k]) or (off[k] > bars[k] and not wrong)):
                 continue
-            slope, error = central_consistent(self.real, self.dy, name, indices[k], self.noise)
+            slope, error = self._tables(name, indices[k], self.noise)
             if abs(slope - numeric[k]) <= error + bars[k] and not abs(slope - a[k]) <= error:
                 wrong = True  # and the others need no closer look, but those of which nothing is known
                 if not error < bars[k]:
@@ -226,11 +245,11 @@ class Oracles:
         """How far the derivative at one coordinate may be off by the rounding of the forward."""
         if self.complex is not None:
             return rounding.spread(rounding.slopes_at(name, index), numeric)
-        noise = rounding.spread(rounding.values, phi(self.real, self.dy))
+        noise = rounding.spread(rounding.values, self.here)
         if slopes := self.kink_at(name, index):
             slope, bar = self._mean(slopes, self.reach)
         else:
-            slope, bar = central_consistent(self.real, self.dy, name, index, max(noise, self.noise))
+            slope, bar = self._tables(name, index, max(noise, self.noise))
         return bar + abs(slope - numeric) if math.isfinite(bar) else math.inf
 
     def along(self, v: Direction) -> tuple[float, float]:
@@ -238,23 +257,24 @@ class Oracles:
         arrays = {name: v[name].astype(np.float64) for name in v.names}
         if self.complex is not None:
             return complex_slope(self.complex, self.dy, arrays), 0.0
-        slope, bar = central_slope(self.real, self.dy, arrays, self.noise)
+        along = direction(self.real, self.dy, arrays, self.here)
+        slope, bar = extrapolate(along, self.noise)
         if math.isfinite(bar):
             return slope, bar
-        if slopes := self.kink_along(arrays):
+        if slopes := self._kink(along):
             return self._mean(slopes, REACH)
-        return consistent(lambda t: moved(self.real, self.dy, arrays, t), self.noise)
+        return consistent(along, self.noise)
 
     def rounding_along(self, v: Direction, numeric: float, rounding: Rounding) -> float:
         """The same along a direction."""
         arrays = {name: v[name].astype(np.float64) for name in v.names}
         if self.complex is not None:
             return rounding.spread(rounding.slopes(arrays), numeric)
-        noise = rounding.spread(rounding.values, phi(self.real, self.dy))
-        if slopes := self.kink_along(arrays):
+        noise, along = rounding.spread(rounding.values, self.here), direction(self.real, self.dy, arrays, self.here)
+        if slopes := self._kink(along):
             slope, bar = self._mean(slopes, REACH)
         else:
-            slope, bar = consistent(lambda t: moved(self.real, self.dy, arrays, t), max(noise, self.noise))
+            slope, bar = consistent(along, max(noise, self.noise))
         return bar + abs(slope - numeric) if math.isfinite(bar) else math.inf
 
     def has_kink(self, v: Direction, slope: float) -> bool:
@@ -263,7 +283,10 @@ class Oracles:
 
     def kink_along(self, v: dict[str, Array]) -> Slopes | None:
         """The two slopes along v, where they differ."""
-        return kink(lambda t: moved(self.real, self.dy, v, t), self.noise)
+        return self._kink(direction(self.real, self.dy, v, self.here))
+
+    def _kink(self, along: Along) -> Slopes | None:
+        return kink(along, self.noise)
 
     @property
     def reach(self) -> float:
@@ -272,11 +295,7 @@ class Oracles:
 
     def kink_at(self, name: str, index: Index) -> Slopes | None:
         """The two slopes along one coordinate, where they differ."""
-        value = self.real.arrays[name][index]
-        along = coordinate(self.real, self.dy, name, index)
-        slopes = kink(along, self.noise, self.reach, reach_of(self.real.arrays[name], index))
-        self.real.arrays[name][index] = value
-        return slopes
+        return kink(self._along(name, index), self.noise, self.reach, reach_of(self.real.arrays[name], index))
 
     def between(self, slopes: Slopes, a: float, reach: float | None = None) -> bool:
         """Is a between the slopes to the left and right, as well as they are known?"""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,12 @@ HOPELESS = 2.0**-7  # noise of that share of φ: what looks like it may as well 
 
 def phi(bench: Bench, dy: Outputs) -> float:
     """φ = ⟨dy, f⟩."""
-    return sum(float(np.sum(w * y)) for w, y in zip(dy, bench.outputs(), strict=True))
+    return inner(dy, bench.outputs())
+
+
+def inner(dy: Outputs, y: Outputs) -> float:
+    """⟨dy, y⟩"""
+    return sum(float(np.sum(w * part)) for w, part in zip(dy, y, strict=True))
 
 
 def phi_or_nan(bench: Bench, dy: Outputs) -> float:
@@ -29,6 +35,41 @@ def phi_or_nan(bench: Bench, dy: Outputs) -> float:
         return phi(bench, dy)
     except (ValueError, ArithmeticError, LookupError):
         return math.nan
+
+
+class Along:
+    """φ along a line, t ↦ φ(x + t v), computed once for each t: tables and kinks ask for many of them again.
+
+    here : φ(x), where that is known
+    """
+
+    def __init__(self, function: Callable[[float], float], here: float | None = None) -> None:
+        self.function = function
+        self.known = {} if here is None else {0.0: here}
+
+    def __call__(self, t: float) -> float:
+        if t not in self.known:
+            self.known[t] = self.function(t)
+        return self.known[t]
+
+
+def coordinate(bench: Bench, dy: Outputs, name: str, index: Index, here: float | None = None) -> Along:
+    """t ↦ φ(x + t e_i)"""
+    x = bench.arrays[name]
+    value = x[index]
+
+    def moved_there(t: float) -> float:
+        x[index] = value + t
+        found = phi_or_nan(bench, dy)
+        x[index] = value
+        return found
+
+    return Along(moved_there, here)
+
+
+def direction(bench: Bench, dy: Outputs, v: dict[str, Array], here: float | None = None) -> Along:
+    """t ↦ φ(x + t v)"""
+    return Along(partial(moved, bench, dy, v), here)
 
 
 def unit_of(x: Array) -> float:
@@ -117,9 +158,10 @@ def noise_of(bench: Bench, dy: Outputs, directions: dict[str, Array], steps: flo
     steps : how high those of a staircase are, which points 1e-13 apart do not see. Then it is no less than that, and
     from points 1e-7 apart; there the smooth part dies out in the higher levels only, so that the least is taken.
     """
-    here, spacing, of_levels = phi(bench, dy), *((1e-13, max) if steps is None else (1e-7, min))
+    outputs, spacing, of_levels = bench.outputs(), *((1e-13, max) if steps is None else (1e-7, min))
+    here = inner(dy, outputs)
     values = [moved(bench, dy, directions, spacing * step) for step in range(1, 8)]
-    size = max(abs(here), *(norm(w * y) for w, y in zip(dy, bench.outputs(), strict=True)))
+    size = max(abs(here), *(norm(w * y) for w, y in zip(dy, outputs, strict=True)))
     if len({here, *values}) == 1:  # rounded to a plateau, like the loss of a certain answer: its terms were of size 1
         size = max(size, *(float(np.abs(w).max(initial=0.0)) for w in dy))
     noise = noise_level([value if math.isfinite(value) else here for value in values], size, of_levels)
@@ -148,46 +190,6 @@ def norm(x: Array) -> float:
     """‖x‖₂, without the squares that overflow or vanish."""
     largest = float(np.abs(x).max(initial=0.0))
     return largest * float(np.linalg.norm(x / largest)) if largest else 0.0
-
-
-def central(
-    bench: Bench, dy: Outputs, name: str, indices: Iterable[Index], noise: float, finer: float = 1.0
-) -> tuple[Array, Array]:
-    """(∂φ/∂x_i, error bars), 14 forwards a coordinate. The largest step is max(1, |x_i|)/16, times `finer`; a tensor
-    whose elements are all tiny has their size for its 1."""
-    found, bars = [], []
-    for index in indices:
-        value = bench.arrays[name][index]
-        slope, bar = extrapolate(coordinate(bench, dy, name, index), noise, finer * reach_of(bench.arrays[name], index))
-        bench.arrays[name][index] = value
-        found.append(slope)
-        bars.append(bar)
-    return np.array(found), np.array(bars)
-
-
-def central_consistent(bench: Bench, dy: Outputs, name: str, index: Index, noise: float) -> tuple[float, float]:
-    """(∂φ/∂x_i, its error bar) by steps that agree with finer ones."""
-    value = bench.arrays[name][index]
-    found = consistent(coordinate(bench, dy, name, index), noise, reach_of(bench.arrays[name], index))
-    bench.arrays[name][index] = value
-    return found
-
-
-def coordinate(bench: Bench, dy: Outputs, name: str, index: Index) -> Callable[[float], float]:
-    """t ↦ φ(x + t e_i), which leaves x there."""
-    x = bench.arrays[name]
-    value = x[index]
-
-    def along(t: float) -> float:
-        x[index] = value + t
-        return phi_or_nan(bench, dy)
-
-    return along
-
-
-def central_slope(bench: Bench, dy: Outputs, directions: dict[str, Array], noise: float) -> tuple[float, float]:
-    """(⟨dy, J v⟩, its error bar) by the same table along v, whose elements are of size 1."""
-    return extrapolate(lambda t: moved(bench, dy, directions, t), noise)
 
 
 def moved(bench: Bench, dy: Outputs, directions: dict[str, Array], t: float) -> float:

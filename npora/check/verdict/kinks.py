@@ -25,10 +25,13 @@ def kink(
     near 0, is smooth all the same: the difference must stay for h as fine as the rounding lets it be seen.
     """
     h = reach * scale
-    wide, near = one_sided(function, h), one_sided(function, h / 16)
+    near = one_sided(function, h / 16)
     jump, rounding = near[1] - near[0], 16 * noise / (h / 16)
+    if not abs(jump) > rounding:
+        return None  # as nearly everywhere
+    wide = one_sided(function, h)
     stays = any(abs(w - n) <= max(abs(jump) / 4, rounding) for w, n in zip(wide, near, strict=True))
-    if not stays or not abs(jump) > max(rounding, abs(wide[1] - wide[0]) / 2):
+    if not stays or not abs(jump) > abs(wide[1] - wide[0]) / 2:
         return None
     left, right = one_sided(function, h / 256)
     if not abs(right - left) + 16 * rounding > abs(jump) / 2:
