@@ -100,7 +100,7 @@ def test_the_template_and_the_end_that_were_taught_go_along(tmp_path: Path) -> N
         out = exported(folder, "--model", name, "--adapter", adapter, "--to", "gguf")
         assert read_gguf_header(out / "model.gguf").metadata["tokenizer.chat_template"] == own
         text = (out / "Modelfile").read_text()
-        assert text.count("PARAMETER stop") == 2 and "<|me|>{{ .Response }}" in text
+        assert 'PARAMETER stop "</s>"' in text and "<|me|>{{ .Response }}" in text
 
 
 @pytest.mark.parametrize(("numbers", "kind"), [(None, "F16"), ("BF16", "BF16"), ("Q8_0", "Q8_0")])
