@@ -1,8 +1,9 @@
-"""Attention of a long sequence never holds all of its scores."""
+"""Attention of a long sequence never holds all of its scores, and none keeps what its backward does not read."""
 
 from __future__ import annotations
 
 import tracemalloc
+import weakref
 
 import numpy as np
 
@@ -21,3 +22,12 @@ def test_neither_forward_nor_backward_holds_memory_that_grows_with_the_square_of
     finally:
         tracemalloc.stop()
     assert peak < t * t * 8 / 4  # bytes; a block has 2¹⁸ scores, and some arrays of that size
+
+
+def test_backward_keeps_no_bias() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v, bias = (rng.standard_normal(shape) for shape in ((3, 2), (4, 2), (4, 2), (3, 4)))
+    gone = weakref.ref(bias)
+    y, backward = F.attention(q, k, v, bias=bias)
+    del bias
+    assert gone() is None and backward(y)[3].shape == (3, 4)
