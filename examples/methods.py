@@ -57,7 +57,7 @@ METHODS = {
     "LoRA-FA": Method("LoraConfig", R8, 4e-3, "A stays, so B makes its way alone"),
     "DoRA": Method("LoraConfig", {**R8, "use_dora": True}, 2e-3, "as LoRA's"),
     "AdaLoRA": Method("AdaLoraConfig", {"init_r": 12, "target_r": 8, "lora_alpha": 16}, 2e-2, "A and B start at 0.02"),
-    "VeRA": Method("VeraConfig", {}, 1e-2, "vectors alone: the paper has ten times LoRA's"),
+    "VeRA": Method("VeraConfig", {}, 3e-2, "vectors alone: the paper has ten times LoRA's"),
     "LoHa": Method("LoHaConfig", {"alpha": 16}, 5e-3, "a product of four small numbers"),
     "LoKr": Method("LoKrConfig", {"alpha": 16}, 5e-3, "a product of two small numbers"),
     "HiRA": Method("HiraConfig", {}, 5e-3, "B A multiplies W's small numbers"),
@@ -202,16 +202,20 @@ def main():
     os.makedirs(options.output, exist_ok=True)
     path = os.path.join(options.output, "runs.jsonl")
     found, results = done(path), {}
-    for seed in range(options.seeds):  # outermost, so that each method has its first seed early
-        for name in options.only:
-            of = repr((name, METHODS[name][:3], seed, options.steps, options.batch_size, options.model, options.train))
-            if of not in found:
-                found[of] = {"of": of, **run(name, seed, options, tokenizer, train, dev)}
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(found[of]) + "\n")
-                print(f"seed {seed}: {name}, {100 * found[of]['accuracy']:.1f} %", file=sys.stderr, flush=True)
-            results.setdefault(name, []).append(found[of])
-    table(results)
+    try:
+        for seed in range(options.seeds):  # outermost, so that each method has its first seed early
+            for name in options.only:
+                of = repr(
+                    (name, METHODS[name][:3], seed, options.steps, options.batch_size, options.model, options.train)
+                )
+                if of not in found:
+                    found[of] = {"of": of, **run(name, seed, options, tokenizer, train, dev)}
+                    with open(path, "a", encoding="utf-8") as file:
+                        file.write(json.dumps(found[of]) + "\n")
+                    print(f"seed {seed}: {name}, {100 * found[of]['accuracy']:.1f} %", file=sys.stderr, flush=True)
+                results.setdefault(name, []).append(found[of])
+    finally:
+        table(results)  # of what is done, after an interruption too
 
 
 if __name__ == "__main__":

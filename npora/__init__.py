@@ -21,6 +21,8 @@ from npora.data import (
 )
 from npora.lora import (
     AdaLoraConfig,
+    CordaConfig,
+    EvaConfig,
     FourierFTConfig,
     HiraConfig,
     HRAConfig,
@@ -29,6 +31,7 @@ from npora.lora import (
     LoHaConfig,
     LoKrConfig,
     LoraConfig,
+    LoraGAConfig,
     MissConfig,
     OFTConfig,
     PeftModel,
@@ -37,6 +40,9 @@ from npora.lora import (
     TrainableTokensConfig,
     VeraConfig,
     get_peft_model,
+    initialize_lora_eva_weights,
+    preprocess_corda,
+    preprocess_loraga,
 )
 from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
@@ -73,13 +79,14 @@ __all__ = [
     "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
     "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
     "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
-    "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
-    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "FourierFTConfig", "HRAConfig",
-    "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoraConfig", "MissConfig", "OFTConfig",
-    "ORPOTrainer", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments",
-    "TaskType", "TrainableTokensConfig", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
-    "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck", "learning_rate_finder",
-    "no_grad", "set_num_threads",
+    "CordaConfig", "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
+    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
+    "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
+    "LoKrConfig", "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "ORPOTrainer", "PeftModel",
+    "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig",
+    "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
+    "get_num_threads", "get_peft_model", "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad",
+    "preprocess_corda", "preprocess_loraga", "set_num_threads",
 ]  # fmt: skip
 
 

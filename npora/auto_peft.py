@@ -14,7 +14,7 @@ from npora.models import (
     AutoModelForTokenClassification,
 )
 from npora.models.auto import AutoModel
-from npora.stored import QUANTIZED
+from npora.models.quantized import quantize_for
 
 
 class _AutoPeftModel:
@@ -61,8 +61,8 @@ class _AutoPeftModel:
         if "num_labels" not in options and record["num_labels"] is not None:
             options["num_labels"] = record["num_labels"]
         if "quantize" not in options:
-            options["quantize"] = next((form for form in record["base_forms"] if form in QUANTIZED), None)
-        if not os.path.isdir(name):
+            options["quantize"] = quantize_for(record["base_forms"], name)
+        if not os.path.exists(name):
             options |= {"revision": config.revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         model = cls.base_class.from_pretrained(name, **options)
         return PeftModel.from_pretrained(model, directory, adapter_name, is_trainable, config)

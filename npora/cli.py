@@ -1,5 +1,5 @@
-"""The commands: npora finetune, evaluate, predict, generate, merge, check-data, inspect, plot, compare, info;
-gradcheck, vcurve, taylor."""
+"""The commands: npora finetune, evaluate, predict, generate, chat, merge, export, check-data, show-data, inspect, plot,
+compare, info; gradcheck, vcurve, taylor, exercise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,28 @@ from typing import NoReturn
 import numpy as np
 
 import npora
-from npora.commands import check_data, compare, evaluate, finetune, generate, info, inspect, merge, plot, predict
+from npora.commands import (
+    chat,
+    check_data,
+    compare,
+    evaluate,
+    export,
+    finetune,
+    generate,
+    info,
+    inspect,
+    merge,
+    plot,
+    predict,
+    show_data,
+)
 from npora.train.interruption import Interrupted, Terminated
 
-_WITHOUT_CHECKS = {"finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "merge": merge,
-                   "check-data": check_data, "inspect": inspect, "plot": plot, "compare": compare,
-                   "info": info}  # fmt: skip
+_WITHOUT_CHECKS = {
+    "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "chat": chat, "merge": merge,
+    "export": export, "check-data": check_data, "show-data": show_data, "inspect": inspect, "plot": plot,
+    "compare": compare, "info": info,
+}  # fmt: skip
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -106,9 +122,9 @@ def commands_for(arguments: Sequence[str]) -> dict[str, ModuleType]:
     for npora.check to be imported."""
     if arguments and arguments[0] in _WITHOUT_CHECKS:
         return _WITHOUT_CHECKS
-    from npora.commands import gradcheck, taylor, vcurve
+    from npora.commands import exercise, gradcheck, taylor, vcurve
 
-    return {**_WITHOUT_CHECKS, "gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor}
+    return {**_WITHOUT_CHECKS, "gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor, "exercise": exercise}
 
 
 def _say_no_more() -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from npora.data import Tokenizer
+from npora.data.gguf_tokenizer import BYTE, NORMAL, byte_level_splits, merges_of
+
 SENTENCES = [
     "the quick brown fox jumps over the lazy dog", "The film's a café, naïve and GOOD", "it isn't 1234 or 56 !",
     "中文字 and emoji 😀 and more", "one two three, four five; six",
@@ -16,6 +19,7 @@ SENTENCES = [
 ]  # fmt: skip
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 SPECIAL = ["<|endoftext|>", *ROBERTA, *BERT, "<extra_id_0>"]
 
 
@@ -79,3 +83,34 @@ def template(backend: Any, single: str, pair: str | None = None) -> Any:
         single=single, pair=pair, special_tokens=[(name, backend.token_to_id(name)) for name in dict.fromkeys(names)]
     )
     return backend
+
+
+def as_llama_cpp_has_it(kind: str, pre: str | None = None, space: bool = True) -> Tokenizer:
+    """One that GGUF can hold, but for a unigram.
+
+    pre : how a byte-level one splits text; space : whether a metaspace one puts a space before it
+    """
+    backend = made(kind)
+    tokenizers = pytest.importorskip("tokenizers")
+    normalizers = tokenizers.normalizers
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    if kind == "unigram":
+        roles = {"eos_token": "</s>"}
+    elif kind == "metaspace":  # as SentencePiece does it, before every part of a text and with every pair
+        ids = backend.get_vocab()
+        tokens = sorted(ids, key=ids.__getitem__)
+        types = [NORMAL if number > 258 else BYTE for number in range(len(tokens))]
+        merges = merges_of(tokens, ids, types, range(0, -len(tokens), -1))
+        backend.model = tokenizers.models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁")] * space + [normalizers.Replace(" ", "▁")])
+        backend.pre_tokenizer = None
+        decoders = tokenizers.decoders
+        steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        backend.decoder = decoders.Sequence([*steps, *[decoders.Strip(" ", 1, 0)] * space])
+    elif kind == "word-pieces":
+        backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        roles = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]"}
+        template(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+    elif pre is not None:
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(byte_level_splits(pre))
+    return Tokenizer(backend, roles, chat_template=TEMPLATE)

@@ -12,7 +12,7 @@ import pytest
 
 from npora import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, LoraConfig, PeftModel, get_peft_model
 from npora.cli import main
-from npora.commands.generate import TextPrinter
+from npora.commands.writing import TextPrinter
 from npora.models import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 from tests.tiny import spread
 

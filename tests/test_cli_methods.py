@@ -16,11 +16,11 @@ from npora.lora.methods import METHODS
 from tests.test_cli_tasks import predicted, sentences, table
 from tests.tiny_folders import save_folder
 
+OPTIONS = ("r", "lora_alpha", "lora_dropout", "init_lora_weights", "method_options")
+
 
 def options(method: str, **given: Any) -> Namespace:
-    return Namespace(
-        **{"method": method, "r": None, "lora_alpha": None, "lora_dropout": None, "method_options": None, **given}
-    )
+    return Namespace(**{"method": method, **dict.fromkeys(OPTIONS), **given})
 
 
 def test_each_config_has_a_name() -> None:
@@ -64,7 +64,11 @@ def test_a_method_learns_and_its_adapter_predicts(
         ("lokr", ("decompose_factor",), "'decompose_factor' is no FIELD=VALUE of this method; its fields: r, alpha"),
         ("adalora", ("total_step=9",), "'total_step=9' is no FIELD=VALUE of this method"),
         ("lokr", ("mini_r=3",), "'mini_r=3' is no FIELD=VALUE of this method"),
-        ("lora", ("r=4", "--r", "2"), "r is said by --method, --r, --lora-alpha or --lora-dropout already"),
+        (
+            "lora",
+            ("r=4", "--r", "2"),
+            "r is said by --method, --r, --lora-alpha, --lora-dropout or --init-lora-weights already",
+        ),
         ("dora", ("use_dora=false",), "use_dora is said by --method"),
         ("adalora", ("init_r=4", "--r", "2"), "init_r is said by --method, --r"),
         ("lokr", ("decompose_factor=half",), "decompose_factor must be a whole number; got 'half'"),
@@ -104,3 +108,47 @@ def test_an_option_that_says_nothing_to_a_method_is_refused(method: str, given: 
     with pytest.raises(ValueError) as error:
         config_of(options(method, **given), ["query"], "SEQ_CLS")
     assert message in str(error.value)
+
+
+def test_adalora_goes_on_for_as_many_steps_as_it_was_begun_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, given = arguments(tmp_path, "adalora")
+    assert main([*given, *OWN["adalora"]]) == 0
+    assert main([*given, *OWN["adalora"], "--max-steps", "5", "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "total_step=3, this one has 5 (AdaLoRA cuts ranks on a schedule of all its steps: ask for as many" in error
+
+
+@pytest.mark.parametrize("start", ["eva", "corda", "lora_ga"])
+def test_a_start_is_made_of_the_first_training_examples_and_a_run_goes_on(
+    start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, given = arguments(tmp_path, "lora")
+    given += ["--init-lora-weights", start, "--r", "1", "--lora-dropout", "0", "--start-batches", "2"]
+    own = {"eva": 'eva_config={"rho": 1}', "corda": 'corda_config={"corda_method": "kpm"}', "lora_ga": "bias=none"}
+    given += ["--target-modules", "value"]
+    given += ["--method-options", own[start], "--save-strategy", "steps", "--save-steps", "2"]
+    assert main(given) == 0
+    assert f"{start} begins with 2 batches of the training examples" in capsys.readouterr().err
+    whole = (tmp_path / "out" / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert main([*given, "--resume"]) == 0
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").read_bytes() == whole
+    assert len(predicted(capsys, "--model", model, "--adapter", str(tmp_path / "out"), "good film")) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "message"),
+    [
+        ("lora", ("--start-batches", "2"), "--start-batches needs --init-lora-weights eva, corda, lora_ga"),
+        ("lora", ("--init-lora-weights", "eva", "--start-batches", "0"), "--start-batches must be at least 1; got 0"),
+        ("vera", ("--init-lora-weights", "eva"), "--init-lora-weights says nothing to --method vera: leave it out"),
+        ("lora", ("--init-lora-weights", "novel"), "init_lora_weights='novel' is not supported"),
+        ("dora", ("--init-lora-weights", "lora_ga"), "use_dora=True with init_lora_weights='lora_ga'"),
+    ],
+)
+def test_a_start_that_cannot_be_is_an_error(
+    method: str, own: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(tmp_path, method)[1], *own]) == 2
+    assert message in capsys.readouterr().err

@@ -35,4 +35,4 @@ def test_finetune_fails_where_no_label_counts(tmp_path: Path, capsys: Any, maske
     )  # fmt: skip
     said = capsys.readouterr()
     assert code != 0 and "perplexity" not in said.out
-    assert ("nothing to learn" if masked == "train" else "nothing to evaluate") in said.err
+    assert f"{masked}.jsonl: there is nothing to learn" in said.err

@@ -185,7 +185,7 @@ def test_without_eval_nothing_is_measured(tmp_path: Path, capsys: pytest.Capture
     printed = capsys.readouterr()
     assert "accuracy" not in printed.out and "training loss" in printed.out
     assert main(["evaluate", "--model", model, "--adapter", str(tmp_path / "out"), train]) == 0
-    assert set(summary(capsys)) == {"accuracy", "loss", "examples"}
+    assert set(summary(capsys)) == {"accuracy", "f1", "matthews", "loss", "examples"}
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ ROOT = Path(npora.__file__).parent
 LAYERS = [
     {"machine"},
     {"nn", "files", "stored"},
-    {"optim", "lora", "models", "check"},
-    {"data", "train", "catalogue", "auto_peft"},
+    {"optim", "lora", "models", "check", "metrics"},
+    {"data", "train", "catalogue", "auto_peft", "gguf_adapter", "study", "testing"},
     {"commands", "cli"},
 ]
 # Within a row `train` builds on `data`, `check` takes steps of `optim`, `files` is for all, and `cli` on `commands`.
@@ -101,12 +101,14 @@ def test_no_file_is_longer_than_one_sitting() -> None:
 
 def test_nothing_is_ever_unpickled() -> None:
     unpickle = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch"}
+    bridge = ROOT / "check" / "bridges" / "torch.py"  # which loads nothing
     for path in ROOT.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         nodes = list(ast.walk(ast.parse(text)))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-        assert not {name.split(".")[0] for name in names} & unpickle, path
+        assert not {name.split(".")[0] for name in names} & unpickle - ({"torch"} if path == bridge else set()), path
+        assert ".load" not in text or path != bridge, path
         assert "allow_pickle" not in text and "__import__" not in text, path
         assert "import_module" not in text or path == ROOT / "models" / "auto.py", path
 

@@ -135,7 +135,7 @@ def test_an_example_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [*WITH_FILES, "gguf_to_hugging_face.py", "methods.py"])
+@pytest.mark.parametrize("name", [*WITH_FILES, "methods.py"])
 def test_an_example_without_its_files_ends_with_a_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +143,6 @@ def test_an_example_without_its_files_ends_with_a_sentence(
         WITH_FILES[0]: [[], ["nowhere", "train.tsv", "dev.tsv", "out"]],
         WITH_FILES[1]: [["--data", "nowhere"]],
         WITH_FILES[2]: [[], ["./nowhere"]],
-        "gguf_to_hugging_face.py": [[]],
         "methods.py": [[], ["nowhere", "train.tsv", "dev.tsv", "out"]],
     }
     for arguments in calls[name]:

@@ -16,9 +16,10 @@ oracles/     What is a derivative measured by?
     identities.py, structure.py         What holds exactly, of a layer and of any pullback?
 verdict/     What follows from the evidence?
     comparison.py, kinks.py             PASS, FAIL, UNRESOLVED, VACUOUS; where no derivative exists, KINK
-    diagnosis.py, causes.py             What is wrong? By evidence.py and context.py, what it may be explained by
+    diagnosis.py, causes.py, shares.py  What is wrong? By evidence.py and context.py, what it may be explained by
     blame.py                            In which module?
     report.py, printed.py, plots.py     How is it told? With replay.py, the line that runs it again
+bridges/     Is the gradient right that torch, JAX or autograd makes?
 planted/     Would it have been caught, and named? kinds.py has the errors that people make
 """
 

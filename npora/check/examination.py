@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +39,15 @@ class Examination:
     """One subject at one dy, and what its oracles need; each is made when first asked for."""
 
     def __init__(
-        self, subject: Subject, rng: np.random.Generator, max_elements: int, by_differences: bool = False
+        self,
+        subject: Subject,
+        rng: np.random.Generator,
+        max_elements: int,
+        by_differences: bool = False,
+        named: Callable[..., Mapping[str, Any]] | None = None,
     ) -> None:
         self.subject, self.rng, self.max_elements, self.by_differences = subject, rng, max_elements, by_differences
+        self.named = named
         self._start()
 
     def _start(self) -> None:
@@ -140,10 +146,18 @@ class Examination:
         keywords = {**self.subject.constants, **bench.keywords}
         context = context_of(bench.layer, bench.arrays, self.subject.places, keywords, self.dy, self.right, name)
         outputs = bench.outputs()
-        arrays = {**context.arrays, "output": outputs[0]} if len(outputs) == 1 else context.arrays
+        arrays = {**context.arrays, "output": outputs[0]} if len(outputs) == 1 else dict(context.arrays)
         returned = {key: g for key, g in self.analytic.items() if key != name}
-        scalar = {"the output": float(outputs[0].flat[0])} if len(outputs) == 1 and outputs[0].size == 1 else {}
-        return replace(context, factors={**context.factors, **scalar}, arrays=arrays, returned=returned)
+        factors, told = dict(context.factors), dict[str, Array]()
+        if len(outputs) == 1 and outputs[0].size == 1:
+            factors["the output"] = float(outputs[0].flat[0])
+        for key, known in (self.named(*self.dy, *bench.inputs, **bench.keywords) if self.named else {}).items():
+            if np.ndim(known):
+                told[key] = known
+            else:
+                factors[key] = float(known)
+        arrays |= told
+        return replace(context, factors=factors, arrays=arrays, returned=returned, told=told)
 
     def _verdict(self, name: str, found: Comparison, indices: list[Index]) -> tuple[str, str]:
         verdict = found.verdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.check.examination import Examination
+from npora.check.inputs import WrittenTo, generator
 from npora.check.oracles.dot_product import LARGE, DotProducts
 from npora.check.oracles.identities import identity_rows
 from npora.check.oracles.large import LargeProbe
@@ -30,6 +31,7 @@ def gradcheck(
     layer: Any,
     *inputs: Any,
     vjp: Callable[..., Any] | None = None,
+    named: Callable[..., Mapping[str, Any]] | None = None,
     method: str = "auto",
     dtype: npt.DTypeLike = np.float64,
     seed: int = 0,
@@ -60,6 +62,9 @@ def gradcheck(
     layer : a Module, or any function that returns `(y, backward)`; y an array, a tuple of arrays, or a model's output.
         One dict in place of the inputs, with a key that names an argument, is a batch, passed as keywords.
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
+    named : what a wrong gradient may be told by beside the inputs and the output: `named(dy, *inputs)` returns by name
+        numbers, factors, shares of the right gradient ("the share of the mean"), and likely wrong ones, whose names
+        begin with "the gradient"
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
         where the two contradict each other and there is no kink, differences decide at every element. "central", that
         table at every element, which asks nothing of f; "dot-product", a few forwards for a model of any size, whose
@@ -81,19 +86,21 @@ def gradcheck(
     precision_of(dtype)
     if vjp is not None and not callable(vjp):
         raise TypeError(f"vjp must be a function, called as vjp(dy, *inputs); got {type(vjp).__name__}")
+    if named is not None and not callable(named):
+        raise TypeError(f"named must be a function, called as named(dy, *inputs); got {type(named).__name__}")
     for name, value, least in (("seed", seed, 0), ("max_elements", max_elements, 1), ("steps", steps, 0)):
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number, {least} or more; got {value!r}")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     subject = Subject(layer, inputs, keywords, vjp, dtype, rng if randomize else None)
     replay = replay_line(layer, inputs, keywords, {
         "method": method, "dtype": np.dtype(dtype).name, "seed": seed, "max_elements": max_elements,
         "randomize": randomize, "steps": steps,
     })  # fmt: skip
     try:
-        check = Examination(subject, rng, max_elements, method == "central")
+        check = Examination(subject, rng, max_elements, method == "central", named)
     except ValueError as error:
-        if "read-only" not in str(error):
+        if "read-only" not in str(error) and not isinstance(error, WrittenTo):
             raise
         return _raised(Report(str(subject), (written_to(error),), replay=replay), raise_exception)
     if steps:

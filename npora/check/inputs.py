@@ -11,7 +11,12 @@ import numpy as np
 from npora.check.trees import leaves, written
 from npora.nn import Module
 
+_OWN = 0x6E706F7261  # what nobody else adds to a seed
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class WrittenTo(ValueError):
+    """A function of another framework has written to what it was given; this names it. NumPy's error names a line."""
 
 
 def read_call(layer: Callable[..., Any], name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call:
@@ -64,6 +69,12 @@ def positional_names(layer: Any) -> list[str]:
 def is_floating(value: Any) -> bool:
     """Is it an array, or one of NumPy's numbers, by which one can differentiate?"""
     return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Return a Generator for dy and directions: not default_rng(seed), by which the inputs may have been drawn, for dy
+    would be one of them, and a term in which the two are swapped would not show."""
+    return np.random.default_rng([seed, _OWN])
 
 
 def _names_arguments(batch: Mapping[Any, Any], signature: inspect.Signature | None) -> bool:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
     classes = settled(Classes(options.num_labels, problem_type=options.problem_type))
     progress = Progress(None, "example")
-    examples = task.read(options.file, columns(options, task, {}), classes, told, progress.step)
+    examples = task.read(options.file, columns(options, task, {}, options.file), classes, told, progress.step)
     progress.close()
     summary = f"{options.file}: {len(examples):,} examples"
     if not bad and not len(examples):

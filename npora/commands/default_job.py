@@ -26,6 +26,7 @@ from npora.commands.output import adapter_of
 from npora.data import ByteTokenizer, Dataset
 from npora.data.stdlib import stdlib_prose, stdlib_source
 from npora.files import load_file, read_json, save_file, write_json
+from npora.files.cache import cache_folder
 from npora.lora import LoraConfig, PeftModel, get_peft_model
 from npora.models import GPT2Config, GPT2LMHeadModel
 from npora.nn import Module, no_grad
@@ -92,13 +93,6 @@ def run(output: str, seed: int, cache: Path | None = None, recipe: Recipe | None
     if not figures["merged_difference"] <= figures["merged_bound"]:
         raise RuntimeError("the merged weights do not compute what W and B A apart do")
     return figures
-
-
-def cache_folder() -> Path:
-    """Where the pretrained model is kept: $NPORA_CACHE, or `npora` in the user's cache folder."""
-    if "NPORA_CACHE" in os.environ:
-        return Path(os.environ["NPORA_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npora"
 
 
 def bits_per_byte(model: Module, text: Array) -> float:

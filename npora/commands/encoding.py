@@ -11,9 +11,11 @@ from npora.commands.examples import is_cut, say_cut
 from npora.commands.messages import say
 from npora.commands.tasks import Task
 from npora.data import Dataset, Tokenizer
+from npora.data.collate import IGNORED
 from npora.data.columns import LazyExamples, examples_at
 from npora.data.completions import window
 from npora.data.dataset import Example
+from npora.data.turns import ASSISTANT
 from npora.train.progress import Progress
 
 AT_ONCE = 20_000  # examples of which no more are encoded before the training begins
@@ -41,7 +43,23 @@ def encoded(
             progress.close()
     if len(examples) <= AT_ONCE:
         made.make_all()
+    elif task.name == "causal-lm" and not any(map(is_learnt, made.__getitems__(range(min(_BATCH, len(made)))))):
+        raise _nothing(examples, what)
     return Dataset(made)
+
+
+def is_learnt(encoded: Example) -> bool:
+    """Whether a label counts. The first token has none before it that could predict it."""
+    return any(label != IGNORED for label in encoded["labels"][1:])
+
+
+def _nothing(examples: Dataset, what: str) -> ValueError:
+    why = "what is to be learnt is cut off (--max-length), or there is none"
+    if "messages" in examples.column_names:
+        roles = dict.fromkeys(str(message.get("role")) for example in examples for message in example["messages"])
+        if ASSISTANT not in roles:
+            why = f"no message is of the role {ASSISTANT}; there are {', '.join([*roles][:8])}"
+    return ValueError(f"{what}: there is nothing to learn: {why}")
 
 
 class EncodedExamples(LazyExamples):
@@ -55,7 +73,8 @@ class EncodedExamples(LazyExamples):
         self.task, self.examples, self.tokenizer, self.length, self.what = task, examples, tokenizer, length, what
         self._has_told = False
         self._made: list[Example] | None = None
-        self._is_counted = task.name != "causal-lm" or length is None or "prompt" in examples.column_names
+        has_windows = not {"prompt", "messages"} & {*examples.column_names}
+        self._is_counted = task.name != "causal-lm" or length is None or not has_windows
         self._long: dict[int, Any] = {}  # the ids of texts of several windows
         self._owner: Any = None  # the number of each window's example
         self._first: Any = None  # the number of each example's first window
@@ -63,6 +82,8 @@ class EncodedExamples(LazyExamples):
     def fingerprint(self) -> dict[str, Any]:
         """That of the texts and labels, the tokenizer, and how they are cut."""
         how = {"task": self.task.name, "tokenizer": self.tokenizer.digest(), "max_length": self.length}
+        if "messages" in self.examples.column_names:
+            how["chat_template"] = self.tokenizer.chat_template
         return {**self.examples.fingerprint(), **how}
 
     def make_all(self) -> None:
@@ -70,17 +91,27 @@ class EncodedExamples(LazyExamples):
         self._made = list(self)
 
     def __iter__(self) -> Iterator[Example]:
-        """All in order, each encoded once. Says at the end how many were cut."""
+        """All in order, each encoded once. Says at the end how many were cut, and of how many nothing is learnt.
+
+        Raises
+        ------
+        ValueError: nothing is learnt of any.
+        """
         if self._made is not None:
             yield from self._made
             return
-        cut = 0
+        cut = idle = 0
         for start in range(0, len(self.examples), _BATCH):
             numbers = range(start, min(start + _BATCH, len(self.examples)))
             for example, parts in self._encoded(numbers):
                 cut += is_cut(self.task, example, parts, self.tokenizer, self.length)
+                idle += self.task.name == "causal-lm" and not any(map(is_learnt, parts))
                 yield from parts
         say_cut(cut, len(self.examples), self.length, self.what)
+        if idle and idle == len(self.examples):
+            raise _nothing(self.examples, self.what)
+        if idle:
+            say(f"{self.what}: of {idle:,} of {len(self.examples):,} examples nothing is learnt")
 
     def _encoded(self, numbers: Sequence[int]) -> list[tuple[Example, list[Example]]]:
         """The examples of these numbers, each with what it becomes. A ValueError says where in the file it stands."""
@@ -153,12 +184,18 @@ class EncodedExamples(LazyExamples):
             self._has_told = True
             say(
                 f"{self.what}: an example has more than {self.length} tokens and is cut to that (--max-length), as are "
-                f"others like it: {example['text'][:40]!r}…"
+                f"others like it: {_beginning(example)!r}…"
             )
         return parts[0]
 
     def take(self, numbers: Iterable[int]) -> LazyExamples:
         raise NotImplementedError("examples are chosen before they are encoded")
+
+
+def _beginning(example: Example) -> str:
+    if "words" in example:
+        return " ".join(example["words"])[:40]
+    return str(example["text"] if "text" in example else example["messages"][0].get("content"))[:40]
 
 
 def _may_have_more(text: str, length: int) -> bool:

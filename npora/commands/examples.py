@@ -9,7 +9,9 @@ from typing import Any
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
+from npora.data.chats import usual_columns
 from npora.data.dataset import Example
+from npora.data.readers import table_examples
 from npora.train.progress import Progress
 
 _COLUMNS = {
@@ -20,24 +22,50 @@ _COLUMNS = {
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--text-column", metavar="NAME", help="the column of the text (default: sentence)")
+    add("--text-column", metavar="NAME", help="the column of the text (default: sentence; of causal-lm else messages, "
+        "conversations, completion or chosen with prompt, text). A text may be a list of messages, of which the "
+        "assistant's are learnt. token-classification: of the words, default: tokens")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
-        "(default: label)")  # fmt: skip
+        "(default: label); token-classification: of the words' tags (default: tags)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
         "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
     add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
         "(default: line)")  # fmt: skip
 
 
-def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any]) -> Columns:
-    """The columns that the options name, else those that the adapter was trained on, else the usual ones."""
+def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], path: str) -> Columns:
+    """The columns that the options name, else those that the adapter was trained on, else the usual ones: of causal-lm
+    those of the file at `path` that hold conversations or texts, where it has no column sentence.
+
+    Raises
+    ------
+    ValueError: the file is broken where it begins.
+    """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     if task.name == "seq2seq-lm" and chosen["prompt"] is None:
         chosen["prompt"] = "prompt"
+    if task.name == "token-classification":
+        chosen["text"], chosen["label"] = chosen["text"] or "tokens", chosen["label"] or "tags"
+    chosen["conversational"] = noted.get("conversational")
+    if task.name == "causal-lm" and not is_plain(path) and not noted:
+        _recognise(chosen, path)
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
+
+
+def _recognise(chosen: dict[str, Any], path: str) -> None:
+    """Fill in which columns hold what, by the first example of the file."""
+    first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
+    if chosen["text"] is None and chosen["prompt"] is None and Columns.text not in first:
+        chosen["text"], chosen["prompt"] = usual_columns(list(first))
+        if chosen["text"] is not None:
+            prompt = f"what stands before it in {chosen['prompt']!r}" if chosen["prompt"] else "no prompt"
+            passed = "; rejected is not looked at" if "rejected" in first else ""
+            say(f"{path}: the text is in the column {chosen['text']!r}, {prompt}{passed}")
+    text = chosen["text"] or Columns.text
+    chosen["conversational"] = text in ("messages", "conversations") or isinstance(first.get(text), list) or None
 
 
 def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:

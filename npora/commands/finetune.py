@@ -2,7 +2,9 @@
 
 --task classification learns the classes of sentences, or of pairs of them with --text-pair-column: numbers 0, 1, … or
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
-complete prompts with them; --task seq2seq-lm learns to answer prompts, with an encoder-decoder such as T5.
+complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
+to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
+the lists tokens and tags).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -23,17 +25,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from npora.commands import methods, output
+from npora.commands import methods, output, starts
+from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
-from npora.commands.labels import learn_classes
-from npora.commands.loading import add_quantize, agree_on_the_end, base_folder, load_tokenizer
+from npora.commands.labels import learn_classes, tags_of
+from npora.commands.loading import add_quantize, base_folder, load_tokenizer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
 from npora.files.picture import check_picture
-from npora.lora import PeftModel, get_peft_model
-from npora.models.config import PROBLEM_TYPES, read_config
+from npora.lora import PeftModel
+from npora.models.config import PROBLEM_TYPES
+from npora.models.source import read_config
 from npora.train import Trainer, TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
 from npora.train.folder import checkpoints
@@ -54,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="remove the run that --output holds")
     add("--task", default="classification", choices=list(TASKS), help="what is learnt")
     add_columns(parser)
+    add_chat_template(parser)
     add("--num-labels", type=int, metavar="N", help="classification: number of classes, 1 for a regression (default: "
         "as many as the training examples have)")  # fmt: skip
     add("--problem-type", choices=PROBLEM_TYPES, help="classification: regression learns numbers; with multi_label_"
@@ -129,13 +134,11 @@ def run(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace, task: Task) -> None:
     refuse_idle_options(options, task, options.train, options.eval)
-    model, tokenizer, classes, train, dev = _prepared(options, task)
+    args = _arguments(options)
+    model, tokenizer, classes, examples, dev = _prepared(options, task, args)
     most = model.notes["max_length"]
-    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     model.print_trainable_parameters()
     before = frozen_sha256(model)
-    cache = options.cache and os.path.join(options.cache, "train")
-    args, examples = _arguments(options), encoded(task, chosen, tokenizer, most, options.train, cache)
     if dev is not None:
         dev = encoded(task, dev, tokenizer, most, options.eval, options.cache and os.path.join(options.cache, "eval"))
     methods.set_length(model.active_peft_config, args.steps(len(examples))[1])
@@ -170,9 +173,10 @@ def _saying_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _prepared(
-    options: argparse.Namespace, task: Task
+    options: argparse.Namespace, task: Task, args: TrainingArguments
 ) -> tuple[PeftModel, Any, Classes | None, Dataset, Dataset | None]:
-    """The model with its adapter and the notes of this run, the tokenizer, the classes, the examples of both files."""
+    """The model with its adapter and the notes of this run, the tokenizer, the classes, what the model is given of the
+    training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
         if not os.path.isfile(path):
@@ -180,7 +184,7 @@ def _prepared(
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
     folder = base_folder(options.model)
-    found = columns(options, task, {})
+    found = columns(options, task, {}, options.train)
     fields: dict[str, Any] = {}
     classes = None
     if task.name == "classification":
@@ -189,17 +193,26 @@ def _prepared(
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     else:
         train = read(task, options.train, found)
+    if task.name == "token-classification":
+        classes = tags_of(options.train, train)
+        fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     tokenizer = load_tokenizer(options.model, base)
-    agree_on_the_end(task, base, tokenizer)
+    choose_form(options, task, found, base, tokenizer, options.train)
+    notes: dict[str, Any] = {}
+    if found.conversational:
+        notes = {"chat_template": tokenizer.chat_template, "end_token_ids": taught_ends(tokenizer, train)}
     # One name may also be a pattern, or all-linear.
     targets = options.target_modules
     config = methods.config_of(options, targets[0] if targets and len(targets) == 1 else targets, task.task_type)
     most = length(options.max_length, None, base.config, tokenizer, task.length)
-    model = get_peft_model(base, config, seed=options.seed)
-    model.notes.update(task=task.name, max_length=most, columns=asdict(found))
-    return model, tokenizer, classes, train, dev
+    chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
+    cache = options.cache and os.path.join(options.cache, "train")
+    examples = encoded(task, chosen, tokenizer, most, options.train, cache)
+    model = starts.with_adapter(base, config, examples, tokenizer, args, options.start_batches)
+    model.notes.update(task=task.name, max_length=most, columns=asdict(found), **notes)
+    return model, tokenizer, classes, examples, dev
 
 
 def _arguments(options: argparse.Namespace) -> TrainingArguments:

@@ -1,4 +1,4 @@
-"""Say what a checkpoint or an adapter holds: config, tensors, shapes, parameters, bytes.
+"""Say what a checkpoint, an adapter or a GGUF file holds: config, tensors, shapes, parameters, bytes.
 
 Of the --output of finetune it says what is in adapter/.
 """
@@ -11,8 +11,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from npora.commands.output import adapter_of
 from npora.files import read_header, read_json
+from npora.files.gguf import read_gguf_header
+from npora.files.gguf_header import is_gguf
+from npora.files.refusal import shortened
 from npora.files.weights import INDEX, read_index
 from npora.lora import read_record
 from npora.lora.folder import WEIGHTS_NAME
@@ -22,12 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory",
         metavar="DIR",
-        help="a directory with .safetensors files, the --output of finetune, or one such file",
+        help="a directory with .safetensors files, the --output of finetune, or one such file, or a .gguf",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     directory = options.directory
+    if is_gguf(directory):
+        _print_gguf(directory)
+        return
     if os.path.isdir(directory):
         names = sorted(os.listdir(directory))
         if not any(name.endswith(".safetensors") for name in names) and os.path.isdir(adapter_of(directory)):
@@ -64,14 +72,30 @@ def _print_values(values: Mapping[str, Any]) -> None:
             print(f"  {key} = {value}")
 
 
-def _print_tensors(path: str) -> tuple[int, int, int]:
-    header = read_header(path)
+def _print_gguf(path: str) -> None:
+    header = read_gguf_header(path)
     print(path)
-    width = max((len(name) for name in header.tensors), default=0)
-    for name, info in sorted(header.tensors.items()):
-        shape = "×".join(str(size) for size in info.shape) or "scalar"
-        print(f"  {name:{width}}  {info.dtype:4}  {shape:>12}  {info.end - info.begin:>12,} bytes")
-    parameters = sum(math.prod(info.shape) for info in header.tensors.values())
+    for key, value in header.metadata.items():
+        if isinstance(value, list | np.ndarray):
+            print(f"  {key} = {len(value):,} values")
+        else:
+            print(f"  {key} = {shortened(value, 100) if isinstance(value, str) and len(value) > 100 else value}")
+    _print_infos(path, {name: (t.kind.name, t.shape, t.end - t.begin) for name, t in header.tensors.items()})
+
+
+def _print_tensors(path: str) -> tuple[int, int, int]:
+    tensors = read_header(path).tensors
+    print(path)
+    return _print_infos(path, {name: (info.dtype, info.shape, info.end - info.begin) for name, info in tensors.items()})
+
+
+def _print_infos(path: str, tensors: Mapping[str, tuple[str, tuple[int, ...], int]]) -> tuple[int, int, int]:
+    """Of each tensor its dtype, shape and bytes. Returns how many there are, and their parameters and bytes."""
+    width = max((len(name) for name in tensors), default=0)
+    for name, (dtype, axes, size) in sorted(tensors.items()):
+        shape = "×".join(str(length) for length in axes) or "scalar"
+        print(f"  {name:{width}}  {dtype:4}  {shape:>12}  {size:>12,} bytes")
+    parameters = sum(math.prod(axes) for _, axes, _ in tensors.values())
     size = os.path.getsize(path)
-    print(f"  {len(header.tensors)} tensors, {parameters:,} parameters, {size:,} bytes")
-    return len(header.tensors), parameters, size
+    print(f"  {len(tensors)} tensors, {parameters:,} parameters, {size:,} bytes")
+    return len(tensors), parameters, size

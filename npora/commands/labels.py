@@ -82,3 +82,13 @@ def _count(examples: Dataset, asked: Classes, path: str) -> int:
 
 def _single(path: str, label: Any) -> ValueError:
     return ValueError(f"{path}: every example has the label {label}: there is nothing to tell apart")
+
+
+def tags_of(path: str, examples: Dataset) -> Classes:
+    """The tags of a training file. Raises ValueError where every word has the same."""
+    found = sorted({tag for example in examples for tag in example["tags"]})
+    if len(found) < 2:
+        raise ValueError(f"{path}: every word has the same tag: there is nothing to tell apart")
+    names = examples.label2id
+    number = found[-1] + 1 if names is None else len(names)
+    return Classes(number, None if names is None else {number: name for name, number in names.items()})

@@ -16,10 +16,17 @@ from npora.files import resolve
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.lora import PeftConfig, PeftModel, adapter_directory, read_record
-from npora.models.config import CONFIG_NAME, read_config
+from npora.models.config import CONFIG_NAME
 from npora.models.folder import ADAPTER_CONFIG
 from npora.models.generate.generation_config import text_end
+from npora.models.quantized import quantize_for
+from npora.models.source import read_config
 from npora.stored import QUANTIZED
+
+_NOTES = {
+    "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None",
+}  # fmt: skip
 
 
 @dataclass
@@ -33,7 +40,9 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.name, self.model)
+        tokenizer = load_tokenizer(self.name, self.model)
+        tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
+        return tokenizer
 
     @property
     def config(self) -> Any:
@@ -54,10 +63,11 @@ def add_quantize(parser: argparse.ArgumentParser, unless: str) -> None:
         f"four, 0.27 or 0.13 of float32's memory (default: {unless})")  # fmt: skip
 
 
-def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
+def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None) -> Loaded:
     """Load what `--model` and `--adapter` name.
 
     tasks : the names of those that the command can do, the first ones preferred where a model may be for several
+    dtype : of the base, as of from_pretrained
 
     Raises
     ------
@@ -69,7 +79,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
         task = _task_of_model(read_config(folder), tasks)
-        model = task.auto.from_pretrained(name, quantize=options.quantize)
+        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
@@ -77,17 +87,17 @@ def load(options: argparse.Namespace, tasks: Sequence[str]) -> Loaded:
     name = options.model or _base_of(config, directory)
     base_folder(name)
     notes = record["notes"]
-    for note, kind in (("columns", "dict[str, Any] | None"), ("max_length", "int | None")):
+    for note, kind in _NOTES.items():
         if not is_of_kind(notes.get(note), kind):
             raise ValueError(f"{directory}: the note {note} must be {called(kind)}; got {shortened(notes[note])}")
     task = _task_of_adapter(config, notes, directory, tasks)
     classes: dict[str, Any] = {}
-    if task.name == "classification" and record["num_labels"] is not None:
+    if task.has_classes and record["num_labels"] is not None:
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
-    forms = [form for form in record["base_forms"] if form in QUANTIZED]
-    base = task.auto.from_pretrained(name, quantize=options.quantize or next(iter(forms), None), **classes)
+    quantize = options.quantize or quantize_for(record["base_forms"], name)
+    base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)
@@ -157,7 +167,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
 
 def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
     if task.name not in tasks:
-        other = {"classification": "predict"}.get(task.name, "generate")
+        other = "predict" if task.has_classes else "generate"
         raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
     return task
 

@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "much again at the beginning")  # fmt: skip
     add("--lora-alpha", type=float, help="the update is scaled by alpha / r (default: 16 for lora and dora)")
     add("--lora-dropout", type=float, help="dropout on the input of the update (default: 0.1 for lora and dora)")
+    add("--init-lora-weights", metavar="START", help="what lora and dora begin with: gaussian, orthogonal, pissa, "
+        "pissa_niter_N, olora, or eva, corda or lora_ga, which are made of the first training examples")  # fmt: skip
+    add("--start-batches", type=int, metavar="N", help="of how many batches eva, corda and lora_ga are made "
+        "(default: 16, or all)")  # fmt: skip
     add("--method-options", nargs="+", metavar="FIELD=VALUE", help="other fields of the method's config, as "
         "decompose_factor=4 of lokr or n_frequency=500 of fourierft")  # fmt: skip
 
@@ -46,13 +50,18 @@ def config_of(options: argparse.Namespace, targets: list[str] | str | None, task
             said |= _fields(option, value, known, options.method)
         elif kind is LoraConfig:
             given[option] = default
+    if options.init_lora_weights is not None:
+        if kind is not LoraConfig:
+            raise ValueError(f"--init-lora-weights says nothing to --method {options.method}: leave it out")
+        said["init_lora_weights"] = options.init_lora_weights
     if "total_step" in known:
         given["total_step"] = sys.maxsize  # until the examples are counted
     shared = {f.name for f in fields(PeftConfig)} | {"total_step"}  # have options of their own, or follow
     named = _named(options.method_options or (), [name for name in known if name not in shared])
     if twice := [name for name in named if name in said]:
         raise ValueError(
-            f"--method-options: {twice[0]} is said by --method, --r, --lora-alpha or --lora-dropout already"
+            f"--method-options: {twice[0]} is said by --method, --r, --lora-alpha, --lora-dropout or "
+            "--init-lora-weights already"
         )
     return kind(target_modules=targets, task_type=task_type, **{**given, **said, **named})
 

@@ -1,8 +1,9 @@
-"""Classify sentences with a model, with or without an adapter.
+"""Classify sentences, or their words, with a model, with or without an adapter.
 
 Prints the class, its probability and the sentence, tab-separated, one line for each sentence, a batch at a time. A
 class is printed by its name where the model has names. Of a regression the number stands there instead; of classes
-that do not exclude each other those above 0.5, with their probabilities, separated by commas.
+that do not exclude each other those above 0.5, with their probabilities, separated by commas. Of a model that tags
+words the tags stand there, with spaces between them, one for each word; words are what spaces separate.
 
 Where the adapter was trained on pairs, or with --pairs, a sentence is two texts with a tab between them.
 """
@@ -13,12 +14,13 @@ import argparse
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from npora.commands import standard_input
 from npora.commands.examples import is_cut, length, say_cut
 from npora.commands.loading import add_model, load
+from npora.data.collate import IGNORED
 from npora.data.dataset import Example
 from npora.machine.heap import keeping_freed_memory
 from npora.nn.functional import softmax
@@ -39,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     if options.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1; got {options.batch_size}")
-    loaded = load(options, ("classification",))
+    loaded = load(options, ("classification", "token-classification"))
+    of_words = loaded.task.name == "token-classification"
+    if of_words and options.pairs:
+        raise ValueError("--pairs: tags are of the words of one text")
     pairs = options.pairs or bool(loaded.notes.get("columns", {}).get("text_pair"))
     most = length(options.max_length, loaded.notes.get("max_length"), loaded.config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
@@ -51,13 +56,14 @@ def run(options: argparse.Namespace) -> None:
             encoded: list[Example] = []
             for sentence in sentences:
                 done += 1
-                example = _example(sentence, pairs, done)
+                example = _words(sentence, done) if of_words else _example(sentence, pairs, done)
                 parts = loaded.task.encode(example, loaded.tokenizer, most)
                 cut += is_cut(loaded.task, example, parts, loaded.tokenizer, most)
                 encoded += parts
-            for sentence, line in zip(
-                sentences, lines(trainer.predict(encoded).predictions, loaded.config), strict=True
-            ):
+            first = [example.pop("labels") for example in encoded] if of_words else []
+            found = trainer.predict(encoded).predictions
+            said = tags(found, first, loaded.config) if of_words else lines(found, loaded.config)
+            for sentence, line in zip(sentences, said, strict=True):
                 print(f"{line}\t{' '.join(sentence.splitlines())}")
             sys.stdout.flush()
     if not done:
@@ -72,6 +78,13 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
+def _words(sentence: str, number: int) -> Example:
+    """The words with a tag each, which is to be predicted: where it comes to stand is where the word's is."""
+    if not (words := sentence.split()):
+        raise ValueError(f"sentence {number} has no words")
+    return {"words": words, "tags": [0] * len(words)}
+
+
 def _example(sentence: str, pairs: bool, number: int) -> Example:
     if not pairs:
         return {"text": sentence}
@@ -81,9 +94,20 @@ def _example(sentence: str, pairs: bool, number: int) -> Example:
     return {"text": first, "text_pair": second}
 
 
+def _names(config: Any) -> list[str]:
+    return [str(i) if name == f"LABEL_{i}" else name for i, name in sorted(config.id2label.items())]
+
+
+def tags(logits: Array, first: Sequence[Sequence[int]], config: Any) -> Iterator[str]:
+    """The tags of each text's words, by the logits [n,t,v] of the first token of each."""
+    names = _names(config)
+    for row, labels in zip(logits.argmax(axis=-1), first, strict=True):
+        yield " ".join(names[tag] for tag, label in zip(row, labels, strict=False) if label != IGNORED)
+
+
 def lines(logits: Array, config: Any) -> Iterator[str]:
     """What the logits [n,v] of each example say under a model's config."""
-    names = [str(i) if name == f"LABEL_{i}" else name for i, name in sorted(config.id2label.items())]
+    names = _names(config)
     if config.problem_type == "regression" or config.num_labels == 1:
         yield from ("\t".join(f"{value:.4f}" for value in z) for z in logits)
     elif config.problem_type == "multi_label_classification":

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from npora.data import Dataset, Tokenizer, encode_completion, encode_text, read_examples, read_texts, windows
+from npora.commands import figures
+from npora.data import (
+    Dataset,
+    Tokenizer,
+    encode_chat,
+    encode_completion,
+    encode_text,
+    encode_words,
+    read_chats,
+    read_examples,
+    read_tagged,
+    read_texts,
+    windows,
+)
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
-from npora.models import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
-from npora.train import EvalPrediction
+from npora.metrics import perplexity
+from npora.models import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Columns:
     label: str = "label"
     prompt: str | None = None
     sample_by: str = "line"
+    conversational: bool = False  # the text is a list of messages, as may be what stands before it
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ class Task:
     auto: ClassVar[Any]
     options: ClassVar[frozenset[str]] = frozenset()
     length: ClassVar[int] = 1024
+    has_classes: ClassVar[bool] = False
     measured: ClassVar[str] = "perplexity"
 
     def read(
@@ -93,13 +110,13 @@ class Task:
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         """What to say of a Trainer's metrics beside the loss."""
-        loss = metrics["eval_loss"]
-        return {"perplexity": f"{math.exp(loss) if loss < 700 else math.inf:.4f}"}
+        return {"perplexity": f"{perplexity(metrics['eval_loss']):.4f}"}
 
 
 class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
+    has_classes = True
     length = 128
 
     def read(
@@ -128,16 +145,18 @@ class Classification(Task):
 
     def metrics(self, classes: Classes | None) -> Any:
         problem = None if classes is None else classes.problem_type
-        return {"regression": correlation, "multi_label_classification": f1}.get(problem or "", accuracy)
+        found = {"regression": figures.of_numbers, "multi_label_classification": figures.of_several_classes}
+        return found.get(problem or "", figures.of_classes)
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
-        names = ("accuracy", "f1", "pearson", "rmse")
-        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in names if f"eval_{name}" in metrics}
+        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in figures.NAMES if f"eval_{name}" in metrics}
 
 
-class CausalLM(Task):
-    name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
-    options = frozenset({"prompt_column", "sample_by"})
+class TokenClassification(Task):
+    name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
+    options = frozenset({"label_column"})
+    has_classes = True
+    length = 512
 
     def read(
         self,
@@ -147,10 +166,40 @@ class CausalLM(Task):
         refuse: Refuse = raise_it,
         progress: Told | None = None,
     ) -> Dataset:
+        known = None if classes is None else classes.label2id
+        return read_tagged(path, columns.text, columns.label, known, refuse, progress)
+
+    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
+        return [[own] for own in encode_words(tokenizer, examples, length)]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        return figures.of_words(dict((classes and classes.id2label) or {}))
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
+
+
+class CausalLM(Task):
+    name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
+    options = frozenset({"prompt_column", "sample_by", "chat_template_path"})
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        if columns.conversational:
+            return read_chats(path, columns.text, columns.prompt, refuse, progress)
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have examples of their own
         return read_texts(path, columns.text, columns.prompt, sample_by, refuse, progress)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        if "messages" in example:
+            first, variables = example["first"], example["variables"]
+            return [encode_chat(tokenizer, example["messages"], length, first=first, **variables)]
         if "prompt" in example:
             return [encode_completion(tokenizer, example["prompt"], example["text"], length)]
         whole = encode_text(tokenizer, example["text"])
@@ -183,29 +232,9 @@ def is_plain(path: str) -> bool:
     return path.lower().removesuffix(".gz").endswith(".txt")
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM())}
-
-
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """The share of examples whose likeliest class is theirs."""
-    return {"accuracy": float(np.mean(prediction.predictions.argmax(axis=-1) == prediction.label_ids))}
-
-
-def f1(prediction: EvalPrediction) -> dict[str, float]:
-    """Of classes that do not exclude each other: the share of examples that are given theirs and no other, and the
-    harmonic mean of precision and recall over all examples and classes."""
-    found, true = prediction.predictions > 0, np.asarray(prediction.label_ids) > 0.5
-    both, either = int((found & true).sum()), int(found.sum() + true.sum())
-    return {"accuracy": float((found == true).all(axis=-1).mean()), "f1": 2 * both / either if either else math.nan}
-
-
-def correlation(prediction: EvalPrediction) -> dict[str, float]:
-    """Of a regression: Pearson's correlation, nan where either side is one value throughout, and the root of the mean
-    squared error."""
-    found, true = prediction.predictions.reshape(-1).astype(float), np.asarray(prediction.label_ids, dtype=float)
-    a, b = found - found.mean(), true - true.mean()
-    size = math.sqrt(float(a @ a) * float(b @ b))
-    return {"pearson": float(a @ b) / size if size else math.nan, "rmse": float(np.sqrt(np.mean((found - true) ** 2)))}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification())
+}
 
 
 def _empty_text(tokenizer: Tokenizer) -> Example:

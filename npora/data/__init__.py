@@ -2,6 +2,7 @@
 
 from npora.data.auto_tokenizer import AutoTokenizer
 from npora.data.bytes import ByteTokenizer
+from npora.data.chats import read_chats
 from npora.data.collate import collate
 from npora.data.collators import (
     DataCollatorForLanguageModeling,
@@ -19,12 +20,15 @@ from npora.data.completions import (
 )
 from npora.data.dataset import Dataset
 from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
+from npora.data.tagged import encode_words, read_tagged
 from npora.data.tokenizer import Tokenizer
+from npora.data.turns import encode_chat
 from npora.data.vocabulary import check_vocabulary
 
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
-    "collate", "completion_labels", "default_data_collator", "encode_completion", "encode_completions", "encode_text",
-    "read_csv", "read_examples", "read_json", "read_jsonl", "read_texts", "read_tsv", "windows",
+    "collate", "completion_labels", "default_data_collator", "encode_chat", "encode_completion", "encode_completions",
+    "encode_text", "encode_words", "read_chats", "read_csv", "read_examples", "read_json", "read_jsonl", "read_tagged",
+    "read_texts", "read_tsv", "windows",
 ]  # fmt: skip

@@ -10,10 +10,12 @@ from typing import Any
 from npora.data.backend import FILE, MOST_BYTES, add_tokens, read_backend, refusing
 from npora.data.bytes import OWN_CLASS, ByteTokenizer
 from npora.data.classes import CLASSES, surround
+from npora.data.gguf_tokenizer import read_gguf_tokenizer
 from npora.data.roles import ROLES
 from npora.data.settings import check_token, read_settings
 from npora.data.tokenizer import Tokenizer
 from npora.files import read_json, resolve
+from npora.files.gguf_header import is_gguf
 from npora.files.refusal import naming
 from npora.files.regular import read_regular
 
@@ -38,7 +40,7 @@ _MEANINGLESS = {
     "padding": "pass it where the tokenizer is called", "truncation": "pass it where the tokenizer is called",
     "max_length": "pass it where the tokenizer is called, or model_max_length here",
     "return_tensors": "pass it where the tokenizer is called", "subfolder": "pass the folder's own path",
-    "gguf_file": "pass a folder with tokenizer.json", "use_auth_token": "it is called token now",
+    "gguf_file": "pass the file's own path", "use_auth_token": "it is called token now",
     "tokenizer_type": "write tokenizer_class into tokenizer_config.json", "config": "the folder's config.json is read",
     "force_download": "clear the hub's cache", "proxies": "set HTTPS_PROXY",
 }  # fmt: skip
@@ -64,7 +66,7 @@ class AutoTokenizer:
     ) -> Tokenizer:
         """Read `tokenizer.json`, or the older vocabulary files, and the settings beside them. Ids are transformers'.
 
-        name_or_path : a directory, or a name on the Hugging Face hub, whose weights are then not fetched
+        name_or_path : a directory, a GGUF file, or a name on the Hugging Face hub, whose weights are then not fetched
         local_files_only, token : of the hub, where the name is one there
         trust_remote_code : code of a checkpoint never runs; where it has a tokenizer's, True is an error
         options : in place of the files' own: pad_token and the like, model_max_length, padding_side, truncation_side,
@@ -81,11 +83,16 @@ class AutoTokenizer:
         directory = resolve(
             name_or_path, revision, cache_dir, weights=False, local_files_only=local_files_only, token=token
         )
+        name = os.fspath(name_or_path)
+        if is_gguf(directory):
+            with refusing(directory):
+                backend, family, said, numbered = read_gguf_tokenizer(directory)
+                return _finished(backend, family, said | options, numbered, directory, family, name)
         config = read_settings(directory, "tokenizer_config.json")
         if trust_remote_code and "auto_map" in config:
             raise ValueError(f"{directory} brings a tokenizer of its own as code, and npora runs no checkpoint's code")
         with refusing(directory):
-            return _of_directory(directory, config, options, os.fspath(name_or_path))
+            return _of_directory(directory, config, options, name)
 
 
 def _of_directory(directory: str, config: dict[str, Any], options: dict[str, Any], name: str) -> Tokenizer:
@@ -102,8 +109,28 @@ def _of_directory(directory: str, config: dict[str, Any], options: dict[str, Any
     for kind, side in (("padding", "padding_side"), ("truncation", "truncation_side")):
         if (fixed := getattr(backend, kind)) is not None:
             config.setdefault(side, fixed["direction"].lower())
-    special = _special_tokens(backend, family, config)
     numbered, where = _numbered(directory, config)
+    if (template := _chat_template(directory, config)) is not None:
+        config["chat_template"] = template
+    return _finished(backend, family, config, numbered, where, wanted, name, whole)
+
+
+def _finished(
+    backend: Any,
+    family: str | None,
+    config: dict[str, Any],
+    numbered: Mapping[int, Any],
+    where: str,
+    wanted: str | None,
+    name: str,
+    whole: bool = True,
+) -> Tokenizer:
+    """The tokenizer of a backend, with its special tokens and settings.
+
+    numbered : the tokens that files number, and `where` they do; wanted : the class that they name, whoever built it
+    whole : the files of the vocabulary have the special tokens too
+    """
+    special = _special_tokens(backend, family, config)
     settings = {token: config[role] for role, token in special.items() if config.get(role) is not None}
     # What tokenizer.json has as a common word stays one, unless a file says that it has a role.
     named = [settings.get(t, t) for r, t in special.items() if r in config or family or not whole]
@@ -128,7 +155,7 @@ def _of_directory(directory: str, config: dict[str, Any], options: dict[str, Any
         extra_special_tokens=[_content(token) for token in extra],
         name_or_path=name,
         config=config | {"tokenizer_class": _class_name(family, config)},
-        chat_template=_chat_template(directory, config),
+        chat_template=config.get("chat_template"),
     )
 
 

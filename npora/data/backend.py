@@ -45,10 +45,7 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
             f"there is no file {os.path.join(directory, FILE)}, and no vocab.json with merges.txt or vocab.txt either"
             + hint
         )
-    try:
-        import tokenizers
-    except ImportError:
-        raise ImportError('reading a tokenizer needs the tokenizers package: pip install "npora[hf]"') from None
+    tokenizers = package()
     path = paths[FILE] if FILE in paths else pairs[0][0] if pairs else paths["vocab.txt"]
     for file in [path] if FILE in paths or not pairs else pairs[0]:  # the package would wait for a pipe
         open_regular(file, MOST_BYTES).close()
@@ -67,6 +64,15 @@ def read_backend(directory: str, family: str | None, config: Mapping[str, Any]) 
         if family in CLASSES and CLASSES[family].takes(parts):
             return CLASSES[family].build(parts, config), family
     raise ValueError(f"{directory} has no {FILE}, and how the vocabulary of a {family} splits text stands only there")
+
+
+def package() -> Any:
+    """The tokenizers package. Raises ImportError where it is missing, with the way to install it."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise ImportError('reading a tokenizer needs the tokenizers package: pip install "npora[hf]"') from None
+    return tokenizers
 
 
 def _refuse_gaps(vocabulary: Mapping[str, int]) -> None:

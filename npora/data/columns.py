@@ -4,6 +4,7 @@ examples."""
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -152,6 +153,9 @@ class Transformed(LazyExamples):
         made = [sha256_of(self.__getitems__(places)) if places else "" for _ in range(2)]
         return {**fingerprint_of(self.examples), "made": made[0] if made[0] == made[1] else None}
 
+    def where(self, number: int) -> str:
+        return self.examples.where(number) if isinstance(self.examples, LazyExamples) else super().where(number)
+
     def take(self, numbers: Iterable[int]) -> Transformed:
         kept = (
             self.examples.take(numbers)
@@ -159,6 +163,16 @@ class Transformed(LazyExamples):
             else [self.examples[int(i)] for i in numbers]
         )
         return Transformed(kept, self.function, self.given)
+
+
+def unpacked(texts: Strings, names: Sequence[str], where: Callable[[int], str]) -> Transformed:
+    """Examples that are kept as JSON, which takes a fraction of the memory of dicts and lists."""
+
+    def read(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        values = [json.loads(text) for text in columns["json"]]
+        return {name: [value[name] for value in values] for name in names}
+
+    return Transformed(Columns({"json": texts}, where=where), read, ["json"])
 
 
 def examples_at(data: Any, numbers: Sequence[int]) -> list[Any]:

@@ -122,12 +122,19 @@ def window(ids: Sequence[int], labels: Sequence[int], max_length: int, number: i
     return {"input_ids": list(ids[start:stop]), "labels": [*first, *labels[start + 1 : stop]]}
 
 
-def _end(tokenizer: Tokenizer, eos_token_id: Ends, ids: Sequence[int]) -> list[int]:
-    """The token to put behind ids; none where they end with an end."""
+def end_ids(tokenizer: Tokenizer, eos_token_id: Ends, needed: bool = True) -> list[int]:
+    """The tokens that end a text: those given, else the tokenizer's. Raises ValueError where one is needed and there is
+    none, and for what is no token's id."""
     given: Any = tokenizer.eos_token_id if eos_token_id is None else eos_token_id
     ends: list[Any] = [end for end in np.ravel(given) if end is not None]
-    if not ends:
+    if needed and not ends:
         raise ValueError("this tokenizer has no token to end a text; give it one, as in tokenizer.eos_token = '</s>'")
     if not all(isinstance(end, int | np.integer) and not isinstance(end, bool) for end in ends):
         raise ValueError(f"eos_token_id must be a token's id, or several; got {eos_token_id!r}")
-    return [] if ids and ids[-1] in ends else [int(ends[0])]
+    return [int(end) for end in ends]
+
+
+def _end(tokenizer: Tokenizer, eos_token_id: Ends, ids: Sequence[int]) -> list[int]:
+    """The token to put behind ids; none where they end with an end."""
+    ends = end_ids(tokenizer, eos_token_id)
+    return [] if ids and ids[-1] in ends else ends[:1]

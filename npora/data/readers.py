@@ -92,7 +92,7 @@ def read_examples(
     labels = Labels(num_labels, label2id, problem_type)
     found: dict[str, Any] = {name: Strings() for name in columns}
     named = [*columns.values()] + ([] if label_column is None else [label_column])
-    for where, example in _watched(_examples(path, named, refuse), progress):
+    for where, example in watched(table_examples(path, named, refuse), progress):
         try:
             texts = [_text(example, column, where) for column in columns.values()]
         except ValueError as error:
@@ -109,7 +109,7 @@ def read_examples(
             for fault in labels.faults():
                 refuse(ValueError(fault))
             found["label"] = [None] * len(found["text"])
-    dataset = Dataset(Columns(found, where=partial(_where, path, "line")))
+    dataset = Dataset(Columns(found, where=partial(where_in, path, "line")))
     dataset.label2id = labels.label2id
     return dataset
 
@@ -139,16 +139,17 @@ def read_texts(
     if _suffix(path) == ".txt":
         if prompt_column is not None:
             raise ValueError(f"{os.fspath(path)}: a .txt file has no columns, and so no {prompt_column!r}")
-        texts = ({"text": text} for _, text in _watched(_plain(path, sample_by, refuse), progress))
-        return _texts(texts, where=partial(_where, path, sample_by))
+        texts = ({"text": text} for _, text in watched(_plain(path, sample_by, refuse), progress))
+        return _texts(texts, where=partial(where_in, path, sample_by))
     if sample_by != "line":
         raise ValueError(f"{os.fspath(path)}: sample_by={sample_by!r} is for .txt files")
     columns = {"text": text_column} if prompt_column is None else {"prompt": prompt_column, "text": text_column}
-    found = _columns(_watched(_examples(path, [*columns.values()], refuse), progress), columns, refuse)
-    return _texts(found, columns, where=partial(_where, path, "line"))
+    found = _columns(watched(table_examples(path, [*columns.values()], refuse), progress), columns, refuse)
+    return _texts(found, columns, where=partial(where_in, path, "line"))
 
 
-def _watched(found: Iterable[_Item], progress: Told | None) -> Iterator[_Item]:
+def watched(found: Iterable[_Item], progress: Told | None) -> Iterator[_Item]:
+    """The same items, of whose number somebody is told now and then."""
     for number, item in enumerate(found):
         if progress is not None and number % _TOLD == 0 and number:
             progress(number)
@@ -167,9 +168,9 @@ def _columns(
         yield texts
 
 
-def _where(path: Path, sample_by: str, number: int) -> str:
+def where_in(path: Path, sample_by: str, number: int) -> str:
     """Where the example of this number stands in a file that was read without an error: it is read once more."""
-    rest = _plain(path, sample_by, raise_it) if _suffix(path) == ".txt" else _examples(path, (), raise_it)
+    rest = _plain(path, sample_by, raise_it) if _suffix(path) == ".txt" else table_examples(path)
     return next(itertools.islice((where for where, _ in rest), number, None), os.fspath(path))
 
 
@@ -188,7 +189,7 @@ def _suffix(path: Path) -> str:
     return os.path.splitext(name.removesuffix(".gz"))[1]
 
 
-def _examples(path: Path, columns: Sequence[str], refuse: Refuse) -> Iterator[tuple[str, Example]]:
+def table_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """The examples of a file and where they stand, read as the ending of its name says."""
     if _suffix(path) not in _FORMATS:
         raise ValueError(

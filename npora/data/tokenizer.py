@@ -13,6 +13,7 @@ import numpy as np
 
 from npora.data.backend import is_panic, said
 from npora.data.batch_encoding import BatchEncoding, as_array, pad_lists
+from npora.data.chat import ChatTemplates
 from npora.data.roles import ROLES
 from npora.data.texts import as_texts
 from npora.data.vocabulary import Vocabulary
@@ -27,7 +28,7 @@ _PROBES = (".", "a", "0")  # an empty text has no token between what goes before
 _PADDINGS = {True: "longest", False: None, "longest": "longest", "max_length": "max_length", "do_not_pad": None}
 
 
-class Tokenizer(Vocabulary):
+class Tokenizer(ChatTemplates, Vocabulary):
     """Calls give a dict: input_ids, attention_mask, and token_type_ids where the model takes them.
 
     Attributes
@@ -35,7 +36,7 @@ class Tokenizer(Vocabulary):
     pad_token, eos_token, … : str or None; pad_token_id, eos_token_id, … : int or None. Both may be assigned
     model_max_length : the most tokens the model takes, or None where its files do not say
     padding_side, truncation_side : "right" or "left"
-    chat_template : as the files have it, and kept when saved
+    chat_template : as the files have it, for apply_chat_template
     """
 
     is_fast = True
@@ -137,12 +138,10 @@ class Tokenizer(Vocabulary):
             raise ValueError(f"max_length must be a whole number of tokens, 0 or more; got {max_length!r}")
         if max_length is not None and truncation is None and padding is False:
             truncation = True
-        strategy, wanted = _truncation(truncation), _padding(padding)
+        limit = max_length if max_length is not None else self.model_max_length
+        strategy, wanted = _truncation(truncation), _padding(padding, limit)
         if wanted == "longest" and max_length is not None and strategy is None:
             warnings.warn("max_length does nothing here without truncation=True or padding='max_length'", stacklevel=2)
-        limit = max_length if max_length is not None else self.model_max_length
-        if wanted == "max_length" and limit is None:
-            raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
         types = self._has_types if return_token_type_ids is None else return_token_type_ids
         fields = {"input_ids": "ids"} | {
             name: attribute
@@ -183,24 +182,27 @@ class Tokenizer(Vocabulary):
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         return self(text, pair, add_special_tokens=add_special_tokens).tokens()
 
-    def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        return int(self.backend.num_special_tokens_to_add(pair))
-
     def encode_parts(self, text: str) -> tuple[list[int], list[int], list[tuple[int, int]]]:
         """The ids that go before a text, those of the text alone, and from where to where its characters each has."""
-        (text,), _ = as_texts(text, None)
+        ids, places = self.encode_spans(text)
         with _ONE_AT_A_TIME:
             around = self.backend.encode(text)
             masks = [around.special_tokens_mask]
             if 0 not in masks[0]:
                 masks += [self.backend.encode(probe).special_tokens_mask for probe in _PROBES]
             before = around.ids[: next((mask.index(0) for mask in masks if 0 in mask), 0)]
+        return list(before), ids, places
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text alone, and from where to where its characters each has."""
+        (text,), _ = as_texts(text, None)
+        with _ONE_AT_A_TIME:
             processor, self.backend.post_processor = self.backend.post_processor, None
             try:  # some processors cut the spaces off the places of tokens
                 encoding = self.backend.encode(text)
             finally:
                 self.backend.post_processor = processor
-        return list(before), list(encoding.ids), list(encoding.offsets)
+        return list(encoding.ids), list(encoding.offsets)
 
     def _encode(self, texts: list[Any], cut: tuple[int, str] | None, special: bool, words: bool) -> list[Any]:
         with _ONE_AT_A_TIME:
@@ -267,10 +269,8 @@ class Tokenizer(Vocabulary):
         values = {key: [value] for key, value in values.items()} if one else values
         if return_attention_mask is not False and "attention_mask" not in values:
             values["attention_mask"] = [[1] * len(ids) for ids in values["input_ids"]]
-        wanted = _padding(padding)
         limit = max_length if max_length is not None else self.model_max_length
-        if wanted == "max_length" and limit is None:
-            raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
+        wanted = _padding(padding, limit)
         if wanted:
             lists = {key: v for key, v in values.items() if key in _PADDED}
             length = limit if wanted == "max_length" else None
@@ -312,7 +312,9 @@ def _truncation(truncation: bool | str | None) -> str | None:
     return _TRUNCATIONS[truncation]
 
 
-def _padding(padding: bool | str) -> str | None:
+def _padding(padding: bool | str, limit: int | None) -> str | None:
     if padding not in _PADDINGS:
         raise ValueError(f"padding must be True, False, 'longest' or 'max_length'; got {padding!r}")
+    if _PADDINGS[padding] == "max_length" and limit is None:
+        raise ValueError("padding='max_length' needs max_length: the tokenizer's files do not say one")
     return _PADDINGS[padding]

@@ -37,6 +37,16 @@ class Vocabulary(Roles):
     def get_vocab(self) -> dict[str, int]:
         return dict(self.backend.get_vocab())
 
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        return int(self.backend.num_special_tokens_to_add(pair))
+
+    @property
+    def special_ids(self) -> set[int]:
+        """The ids of all tokens that are marks and no words: those with a role, and those that its files call special,
+        as a chat's <|im_start|>."""
+        added: dict[int, Any] = getattr(self.backend, "get_added_tokens_decoder", dict)()
+        return {*self.all_special_ids, *(number for number, token in added.items() if token.special)}
+
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> str:

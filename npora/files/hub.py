@@ -7,6 +7,7 @@ import os
 import re
 from fnmatch import fnmatch
 
+from npora.files.gguf_header import is_gguf
 from npora.files.hashes import check_hashes, is_snapshot
 
 logger = logging.getLogger("npora")
@@ -25,7 +26,8 @@ def resolve(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> str:
-    """The directory of a checkpoint: `name_or_path` itself where it is one, else the hub's snapshot of that name.
+    """The directory of a checkpoint: `name_or_path` itself where it is one, or is a GGUF file, which holds a whole
+    model; else the hub's snapshot of that name.
 
     `org/name`, `name` and `org/name@revision` are names on the hub. Of the files there only .json, .txt, .model, .jinja
     and .safetensors are fetched, and none of a folder. The package's environment variables hold: HF_HUB_OFFLINE,
@@ -46,9 +48,12 @@ def resolve(
     ImportError: the `huggingface_hub` package is missing.
     """
     path = os.fspath(name_or_path)
-    if os.path.isdir(path):
+    if is_gguf(path) and not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    if os.path.isdir(path) or is_gguf(path):
         if revision not in (None, "main"):
-            logger.warning("%s is a directory, which has no revision %r: it is read as it is", path, revision)
+            what = "file" if is_gguf(path) else "directory"
+            logger.warning("%s is a %s, which has no revision %r: it is read as it is", path, what, revision)
         if is_snapshot(path):
             check_hashes(path, _wanted(path, weights))
         return path

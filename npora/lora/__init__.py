@@ -3,8 +3,10 @@
 from npora.lora.attention import LoRAAttention
 from npora.lora.config import PeftConfig
 from npora.lora.convert import convert_to_lora, save_as_lora
+from npora.lora.eva_state import get_eva_state_dict
 from npora.lora.folder import adapter_directory
 from npora.lora.hotswap import hotswap_adapter
+from npora.lora.initialize import initialize_lora_eva_weights
 from npora.lora.linear import LoRALinear
 from npora.lora.methods.adalora_config import AdaLoraConfig
 from npora.lora.methods.fourierft import FourierFTConfig
@@ -22,13 +24,18 @@ from npora.lora.methods.trainable_tokens import TrainableTokensConfig
 from npora.lora.methods.vera import VeraConfig
 from npora.lora.model import PeftModel, get_peft_model
 from npora.lora.names import PeftType, TaskType
+from npora.lora.preprocess import preprocess_corda, preprocess_loraga
 from npora.lora.record import read_record
+from npora.lora.starts.corda import CordaConfig
+from npora.lora.starts.eva import EvaConfig
+from npora.lora.starts.lora_ga import LoraGAConfig
 from npora.lora.status import get_layer_status, get_model_status
 
 __all__ = [
-    "AdaLoraConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
-    "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "MissConfig", "OFTConfig", "PeftConfig", "PeftModel",
-    "PeftType", "RoadConfig", "TaskType", "TrainableTokensConfig", "VeraConfig", "adapter_directory",
-    "convert_to_lora", "get_layer_status", "get_model_status", "get_peft_model", "hotswap_adapter", "read_record",
-    "save_as_lora",
+    "AdaLoraConfig", "CordaConfig", "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config",
+    "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoRAAttention", "LoRALinear", "LoraConfig", "LoraGAConfig",
+    "MissConfig", "OFTConfig", "PeftConfig", "PeftModel", "PeftType", "RoadConfig", "TaskType", "TrainableTokensConfig",
+    "VeraConfig", "adapter_directory", "convert_to_lora", "get_eva_state_dict", "get_layer_status", "get_model_status",
+    "get_peft_model", "hotswap_adapter", "initialize_lora_eva_weights", "preprocess_corda", "preprocess_loraga",
+    "read_record", "save_as_lora",
 ]  # fmt: skip

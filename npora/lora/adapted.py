@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npora.lora import several
+from npora.lora import by_rows, several
 from npora.lora.adapter import Adapter
 from npora.lora.mixed import acting
 from npora.lora.names import renamed
@@ -66,6 +66,8 @@ class Adapted(Module):
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self._merged is not None and not self.disable_adapters:
             return self._merged_forward(x, self._merged)
+        if acting.rows is not None and not self.disable_adapters:
+            return by_rows.adapted(x, self.base_layer, self.adapters)
         names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
         if self.disable_adapters or not names:
             return self.base_layer(x)
@@ -142,7 +144,9 @@ class Adapted(Module):
 
     def check_that_none_replaces(self, names: Sequence[str]) -> None:
         """Raise ValueError where one of several adapters stands in the place of W and b, or two in that of one row."""
-        if len(names) > 1 and (first := next((name for name in names if self.adapters[name].replaces), None)):
+        if len(names) < 2:
+            return
+        if first := next((name for name in names if self.adapters[name].replaces), None):
             raise ValueError(f"adapter '{first}' replaces what it is on, and cannot be there with others: use it alone")
         owners: dict[int, str] = {}
         for name in names:

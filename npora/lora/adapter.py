@@ -7,7 +7,7 @@ it goes. Which adapters a model has, which one is on, merged or saved is elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -187,6 +187,11 @@ class Adapter(Readable):
 
         return y, backward
 
+    def steps(self) -> Sequence[Adapter]:
+        """Return what it does to W and b one after another, where not all of it sees x as `drop` leaves it: adapters
+        of these tensors, of which each drops out on its own. It is one step unless a method says otherwise."""
+        return (self,)
+
     @property
     def theta(self) -> list[Array]:
         """The arrays of its tensors, in the order of `tensors`."""
@@ -213,6 +218,14 @@ class Adapter(Readable):
     def saved(self, path: str, config: Any) -> Iterator[tuple[str, Parameter]]:
         """Yield what a file is to hold, as in_file does: its tensors, unless the file's form is not the live one."""
         return self.in_file(path, config)
+
+    def live(self, path: str, config: Any, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Return those of a file's tensors, whose config this is, that this adapter has in another form, in that form;
+        under the names that they have in the file. Raises ValueError where it cannot have them."""
+        return {}
+
+    def loaded(self, path: str, config: Any) -> None:
+        """Take note that its tensors are now those of a file, whose config this is."""
 
     @classmethod
     def recorded(cls, config: Any, adapters: Any) -> Any:

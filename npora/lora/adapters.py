@@ -10,12 +10,13 @@ import numpy as np
 
 from npora.lora.adapted import Adapted
 from npora.lora.biases import TrainedBiases
+from npora.lora.by_rows import together
 from npora.lora.config import PeftConfig
 from npora.lora.files import Origin, base_name, digest
 from npora.lora.fit import Plan
 from npora.lora.inject import PlainView, base_parameters, check_name, inject, make_shared
 from npora.lora.match import PEFTS_HEADS, bias_mode, drawn_modules, saved_paths, target_paths
-from npora.lora.mixed import BASE, by_adapter, joined, refuse_backward
+from npora.lora.mixed import BASE, UnknownRows, by_adapter, joined, refuse_backward
 from npora.lora.names import names_match, renamed
 from npora.lora.saved import ModulesToSaveWrapper
 from npora.lora.shared import LoraModel
@@ -59,6 +60,7 @@ class Adapters(Module):
         ValueError: another number of names than of rows, a name that there is not.  RuntimeError: one is merged, or
         backward is called.
         """
+        self._refuse_waiting(self._active if adapter_names is None else adapter_names)
         if adapter_names is None:
             return self.base_model(*args, **kwargs)
         names = self._checked_rows(adapter_names, args, kwargs)
@@ -68,8 +70,11 @@ class Adapters(Module):
             getattr(output, "logits", None)  # computed now, while its adapter acts
             return output
 
-        rows, outputs = by_adapter(names, call, args, kwargs)
-        return joined(outputs, list(rows.values())), refuse_backward
+        try:
+            return together(names, lambda: call(*args, **kwargs)), refuse_backward
+        except UnknownRows:
+            rows, outputs = by_adapter(names, call, args, kwargs)
+            return joined(outputs, list(rows.values())), refuse_backward
 
     def _checked_rows(self, names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
         if isinstance(names, str):
@@ -133,6 +138,12 @@ class Adapters(Module):
         for name in self._merged_adapters():
             if adapter_name in (None, name):
                 raise RuntimeError(f"adapter '{name}' is merged: call unmerge_adapter() first, and then {what}")
+
+    def _refuse_waiting(self, adapter_names: Sequence[str]) -> None:
+        """Raise RuntimeError where one of these is on, and begins with data that it has not been given."""
+        for name in adapter_names if not self._off else ():
+            if name in self.peft_config and (needed := self.peft_config[name].waits_for):
+                raise RuntimeError(f"adapter '{name}' begins with data: call {needed} before it is used")
 
     def _refuse_unknown(self, adapter_name: str) -> None:
         if adapter_name not in self.peft_config:

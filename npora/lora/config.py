@@ -55,11 +55,14 @@ class PeftConfig(Readable):
 
     kinds: ClassVar[dict[str, type[PeftConfig]]] = {}  # each method's class, by its peft_type
     meaning: ClassVar[tuple[str, ...]] = ()  # the fields that decide what the tensors mean
+    found: ClassVar[tuple[str, ...]] = ()  # those of them that a training finds
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
     lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
+
+    waits_for = ""  # of a new adapter: what is to be called before it is used
 
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None

@@ -20,6 +20,7 @@ from npora.lora.record import head_size
 from npora.lora.starts.doubled import doubled, kept_start
 from npora.machine.stored import in_pieces, is_quantized
 from npora.nn.module import Array, Module, Parameter
+from npora.stored import QUANTIZED
 
 logger = logging.getLogger("npora")
 
@@ -101,9 +102,10 @@ def check_meaning(path: str, config: PeftConfig, base: Mapping[str, Array]) -> N
     theirs, own = recorded.get("base_forms", []), _forms(base)
     if "base_sha256" in recorded and theirs != own:
         said, found = (" and ".join(forms) or "plain floats" for forms in (theirs, own))
+        way = f"with quantize={theirs[0]!r}" if theirs and {*theirs} <= {*QUANTIZED} else "from the GGUF file it was in"
         raise ValueError(
             f"{path} was trained on a base in {said}, and this one is in {found}: load the base "
-            + (f"with quantize={theirs[0]!r}" if theirs else "without quantize")
+            + (way if theirs else "without quantize")
         )
     if "base_sha256" in recorded and recorded["base_sha256"] != digest(base):
         raise ValueError(
@@ -136,7 +138,7 @@ def warn_of_another_base(config: PeftConfig, base_name: str | None, directory: s
 
 def check_same(existing: PeftConfig, loaded: PeftConfig, directory: str) -> None:
     """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
-    for name in existing.meaning:
+    for name in (name for name in existing.meaning if name not in existing.found):
         mine, theirs = getattr(existing, name), getattr(loaded, name, None)
         if mine != theirs:
             raise ValueError(f"the adapter in {directory} has {name}={theirs!r}, this one {name}={mine!r}")

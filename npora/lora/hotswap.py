@@ -8,6 +8,8 @@ from typing import Any
 from npora.lora.adapted import Adapted
 from npora.lora.keywords import refuse_others
 from npora.lora.model import PeftModel
+from npora.lora.saved import ModulesToSaveWrapper
+from npora.nn.module import Parameter
 
 _WHERE = ("revision", "cache_dir", "local_files_only", "subfolder")
 
@@ -20,8 +22,9 @@ def hotswap_adapter(
     **where: Any,
 ) -> None:
     """Put what lies in a directory in the place of an adapter, which keeps its name, its place among the active ones,
-    and whether it is trained. It may be of another rank, scale, method or on other layers. Its tensors are new
-    parameters: an optimiser that is to train them is made afterwards.
+    and whether it is trained. It may be of another rank, scale, method or on other layers. A tensor that has the shape
+    of the one before it is the same parameter, so that an optimiser goes on with it; where others are to be trained it
+    is made afterwards.
 
     where : revision, cache_dir, local_files_only, subfolder
 
@@ -52,6 +55,7 @@ def hotswap_adapter(
     except ValueError:
         model.delete_adapter(new)
         raise
+    _keep_parameters(model, adapter_name, new)
     model._active = others
     model.delete_adapter(adapter_name)
     model.rename_adapter(new, adapter_name)
@@ -62,3 +66,27 @@ def hotswap_adapter(
             module.active_adapters = module.on_this_layer(active)
         else:
             module.active_adapter = next((name for name in active if name in module.modules_to_save), None)
+
+
+def _keep_parameters(model: PeftModel, old: str, new: str) -> None:
+    """Give the new adapter's values to the old one's parameters, where the two are alike, and these to the new one."""
+    for _, layer in model.lora_layers():
+        mine, theirs = layer.adapters.get(old), layer.adapters.get(new)
+        if mine is not None and type(mine) is type(theirs):
+            for attribute, tensor in mine.tensors.items():
+                one, other = getattr(mine, attribute), getattr(theirs, attribute)
+                if not tensor.shared and one is not None and other is not None and one.shape == other.shape:
+                    setattr(theirs, attribute, _with_values(one, other))
+    for module in model._switches():
+        if isinstance(module, ModulesToSaveWrapper) and {old, new} <= module.modules_to_save.keys():
+            whole, other_whole = (module.modules_to_save[name] for name in (old, new))
+            pairs = list(zip(whole.parameters(), other_whole.parameters(), strict=True))
+            if all(one.shape == other.shape for one, other in pairs):
+                for one, other in pairs:
+                    _with_values(one, other)
+                module.modules_to_save[new] = whole
+
+
+def _with_values(one: Parameter, other: Parameter) -> Parameter:
+    one.data, one.grad = other.data.copy(), None
+    return one

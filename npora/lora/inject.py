@@ -61,6 +61,7 @@ def inject(
             module = Adapted(plain.linear(path))
             model.set_submodule(path, module)
         module.adapters[adapter_name] = adapter
+        vars(module.base_layer).pop("_prepared", None)  # what its start was made of
     for path in saved:
         module = plain.modules_by_path[path]
         if isinstance(module, ModulesToSaveWrapper):

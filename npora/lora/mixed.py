@@ -1,7 +1,8 @@
 """Different adapters for different rows of one batch: PEFT's `adapter_names=`.
 
-No row of a batch depends on another, so that the rows of each adapter go through the model by themselves, and what
-comes of them is put together in the order in which they were.
+No row of a batch depends on another. Where each layer can tell whose its rows are, all go through the model at once
+(`by_rows.py`); else those of each adapter by themselves, and what comes of them is put together in the order in which
+they were.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ BASE = "__base__"  # the name, as in PEFT, for rows that no adapter is for
 
 
 class _Acting(threading.local):
-    """The adapters that act in this thread, in place of those that are active; None for those."""
+    """The adapters that act in this thread, in place of those that are active; None for those.
+
+    names : the same for all rows
+    rows : one for each, a Rows
+    """
 
     names: tuple[str, ...] | None = None
+    rows: Any = None
 
 
 acting = _Acting()
@@ -36,6 +42,20 @@ def only(name: str) -> Iterator[None]:
         yield
     finally:
         acting.names = before
+
+
+@contextmanager
+def rows_acting(rows: Any) -> Iterator[None]:
+    """Within this block, and in this thread, each row has the adapter that these Rows say."""
+    before, acting.rows = acting.rows, rows
+    try:
+        yield
+    finally:
+        acting.rows = before
+
+
+class UnknownRows(Exception):
+    """A layer cannot tell whose the rows are that it is given."""
 
 
 def by_adapter(

@@ -21,7 +21,7 @@ from npora.lora.mixed import by_adapter, texts_joined
 from npora.lora.starts.doubled import halved
 from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
 from npora.lora.weighted import Weighted
-from npora.lora.whole import after_step, file_form, penalty
+from npora.lora.whole import after_step, file_form, live_form, loaded, penalty
 from npora.nn.module import Array, Module
 
 _IDLE = (
@@ -180,6 +180,8 @@ class PeftModel(Weighted):
         else:
             self._refuse_merged("load_adapter()", adapter_name)
             files.check_same(self.peft_config[adapter_name], config, directory)
+            with naming(directory):
+                tensors = live_form(self, adapter_name, config, tensors)
             expected = {name: parameter.shape for name, parameter in self.adapter_parameters(adapter_name).items()}
             saved = self._saved_paths(adapter_name)
         values = check_fit(path, with_every_name(tensors, expected, view), expected, view)
@@ -195,6 +197,9 @@ class PeftModel(Weighted):
             parameters = self.adapter_parameters(adapter_name)
             for name, parameter in parameters.items():
                 parameter.data = np.array(values[name], dtype=parameter.dtype)
+            if not is_new:
+                self.peft_config[adapter_name].waits_for = ""
+                loaded(self, adapter_name, config)
             self.base_model.keep_equal_arrays_once()
             self._notes[adapter_name] = dict(record.get("notes", {}))
             files.take_labels(self.config, record)

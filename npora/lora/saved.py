@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from npora.lora import by_rows
 from npora.lora.mixed import acting
 from npora.lora.names import renamed
 from npora.nn.module import Backward, Module
@@ -45,4 +46,6 @@ class ModulesToSaveWrapper(Module):
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Backward]:
+        if acting.rows is not None and not self.disable_adapters:
+            return by_rows.whole(self.original_module, self.modules_to_save, *args, *kwargs.values())
         return self.active_module()(*args, **kwargs)

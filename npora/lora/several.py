@@ -95,6 +95,7 @@ def formed(x: Array, base: Linear, adapters: Sequence[tuple[Adapter, Rng]]) -> t
     """
     W, bias, b = base.matrix, base.bias, None if base.bias is None else base.bias.data
     x = checked_input(base, x, W)
+    adapters = [(step, rng) for adapter, rng in adapters for step in adapter.steps()]
     only = [adapter for adapter, _ in adapters]
     dropped = [adapter.drop(x, rng) for adapter, rng in adapters]
     seen, backs = [x, *(part for part, _ in dropped)], [back for _, back in dropped]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
+from npora.lora.match import bias_mode
 from npora.lora.methods.trainable_tokens import TokensBeside, TrainableTokens, TrainableTokensConfig
 from npora.lora.names import names_match
 from npora.nn.embedding import Embedding
@@ -28,7 +29,8 @@ def token_layers(view: Any, config: PeftConfig, targets: Sequence[str], saved: S
 
     Raises
     ------
-    ValueError: a name that matches no embedding; a layer that the same config adapts or trains whole.
+    ValueError: a name that matches no embedding; a layer that the same config adapts or trains whole; trained biases,
+    where such a layer has one.
     """
     if isinstance(config, TrainableTokensConfig):
         named, found = dict.fromkeys(targets, config.token_indices), dict[str, Tokens]()
@@ -49,6 +51,11 @@ def token_layers(view: Any, config: PeftConfig, targets: Sequence[str], saved: S
             does = "modules_to_save trains whole" if whole else "target_modules adapts too"
             what = path if tokens.tied_to is None else f"{path}, which shares the matrix of {tokens.tied_to},"
             raise ValueError(f"trainable_token_indices names rows of {what} that {does}: name it in one of the two")
+        if bias_mode(config) != "none" and getattr(view.module(path), "bias", None) is not None:
+            raise ValueError(
+                f"trained tokens and bias={getattr(config, 'bias', None)!r} do not go together where {path}, which has "
+                "the tokens' rows, has a bias: leave one of the two out"
+            )
     return found
 
 

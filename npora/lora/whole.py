@@ -50,6 +50,22 @@ def file_form(model: Adapters, adapter_name: str) -> tuple[PeftConfig, dict[str,
     return written, found
 
 
+def live_form(model: Adapters, adapter_name: str, config: PeftConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Return a file's tensors, whose config this is, as an adapter that is there has them: file_form the other way."""
+    found = dict(tensors)
+    for _, layers in _groups(model, adapter_name):
+        for path, adapter in layers.items():
+            found |= adapter.live(f"base_model.model.{path}", config, tensors)
+    return found
+
+
+def loaded(model: Adapters, adapter_name: str, config: PeftConfig) -> None:
+    """Tell an adapter that its tensors are now those of a file, whose config this is."""
+    for _, layers in _groups(model, adapter_name):
+        for path, adapter in layers.items():
+            adapter.loaded(f"base_model.model.{path}", config)
+
+
 def _active(model: Module, frozen: bool = False) -> Iterator[tuple[str, type[Adapter], dict[str, Any]]]:
     if not isinstance(model, Adapters):
         return

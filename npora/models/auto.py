@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from npora.files import resolve
-from npora.models.config import CONFIG_NAME, read_config
 from npora.models.folder import check_is_model
 from npora.models.pretrained import PretrainedModel
+from npora.models.source import config_path, read_config
 
 # model_type: the file in families/, which is read when it is asked for, and how the names of its classes begin. Its
 # TASKS say which class is for what.
@@ -93,12 +93,12 @@ class AutoModel:
     ) -> PretrainedModel:
         """As PretrainedModel.from_pretrained. Raises ValueError for a model type that npora does not know here."""
         folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only, token=token)
-        if not os.path.isfile(os.path.join(folder, CONFIG_NAME)):
+        if not os.path.isfile(config_path(folder)):
             check_is_model(folder)  # the class itself does where there is one
         model_type = str(read_config(folder).get("model_type"))
         if model_type not in cls.classes:
             raise ValueError(
-                f"{os.path.join(folder, CONFIG_NAME)}: model_type {model_type!r} is not supported by {cls.__name__}, "
+                f"{config_path(folder)}: model_type {model_type!r} is not supported by {cls.__name__}, "
                 f"which knows: {', '.join(cls.classes)}"
             )
         model = cls.classes[model_type].from_pretrained(folder, num_labels, dtype, seed, **options)

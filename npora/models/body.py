@@ -14,6 +14,7 @@ from npora.models.outputs import BaseModelOutput, Output
 from npora.models.pretrained import PretrainedModel
 from npora.models.tokens import Tokens
 from npora.nn import Cache, Module, Padding, stack
+from npora.nn.grad_mode import this_thread
 from npora.nn.module import Array
 from npora.nn.view import View, pick_rows
 
@@ -82,12 +83,13 @@ class Body(PretrainedModel):
         return told(output, backward, tokens)
 
     def read_rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None) -> tuple[Array, Back]:
-        """`rows`; where the hidden states are asked for all of them are computed, and those that are read taken then.
-        The last of the hidden states is that behind the last norm."""
-        if tokens.hidden is None:
+        """`rows`; where the hidden states are asked for, or `every_row`, all of them are computed, and those that are
+        read taken then. The last of the hidden states is that behind the last norm."""
+        if tokens.hidden is None and not this_thread.every_row:
             return self.rows(tokens, rng, read)
         h, back_rows = self.rows(tokens, rng)  # [n,m]
-        tokens.hidden[-1] = h
+        if tokens.hidden is not None:
+            tokens.hidden[-1] = h
         picked, back_pick = pick_rows(h, read)  # [k,m]
         return picked, lambda dh: back_rows(back_pick(dh))
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
-from npora.files import read_json
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
 from npora.nn.functional import ACTIVATIONS
@@ -239,8 +237,3 @@ class PretrainedConfig(Readable):
 
 def _short(value: Any) -> str:
     return shortened(value, 200)
-
-
-def read_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """`config.json` of a checkpoint."""
-    return read_json(os.path.join(directory, CONFIG_NAME))

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from npora.files import read_json
+from npora.files.gguf_header import is_gguf
 from npora.files.weights import INDEX, SINGLE
 from npora.models.config import CONFIG_NAME
 
@@ -28,6 +29,8 @@ def check_is_model(folder: str) -> None:
     FileNotFoundError: names the base, and what to call.
     """
     path = Path(folder)
+    if is_gguf(folder):
+        return
     weights = [name for pattern in (SINGLE, INDEX, "pytorch_model*.bin") for name in path.glob(pattern)]
     if (path / CONFIG_NAME).is_file() and weights:
         if (path / ADAPTER_CONFIG).is_file():
@@ -36,6 +39,8 @@ def check_is_model(folder: str) -> None:
                 "(transformers would load it, onto the base that it names)", folder,
             )  # fmt: skip
         return
+    if not (path / CONFIG_NAME).is_file() and (files := sorted(path.glob("*.gguf"))):
+        raise FileNotFoundError(f"{folder} has no {CONFIG_NAME}, and GGUF files: pass one of them, as {files[0]}")
     for adapter in (path, path / "adapter"):
         if (adapter / ADAPTER_CONFIG).is_file():
             base = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")

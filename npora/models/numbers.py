@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_weights
+from npora.files.gguf_header import is_gguf
 from npora.files.refusal import naming
 from npora.machine.stored import Stored, form_of, is_quantized
+from npora.models.gguf.reading import read_gguf_tensors
 from npora.nn.module import Array, Module
 from npora.stored import HALF
 
 _FORMS = {form.kind: form for form in HALF.values()}
 NUMBERS = ("float32", "float64", *HALF)
+AS_IT_LIES = "as it lies"  # in a GGUF file, whose matrices may be in several forms
 
 
 def are_stored(numbers: str) -> bool:
     """Whether a model's matrices stay as they lie in the file."""
-    return numbers in HALF
+    return numbers in (*HALF, AS_IT_LIES)
 
 
 def dtype_of(numbers: str) -> np.dtype[Any]:
@@ -29,7 +32,7 @@ def dtype_of(numbers: str) -> np.dtype[Any]:
 
 def numbers_of(folder: str) -> str:
     """What a folder's weights are: one half precision where all are, float64 where one is, and float32 otherwise."""
-    return widest(load_weights(folder, forms=_FORMS))
+    return AS_IT_LIES if is_gguf(folder) else widest(load_weights(folder, forms=_FORMS))
 
 
 def read_numbers(folder: str, numbers: str, as_they_lie: bool = False) -> dict[str, Any]:
@@ -38,10 +41,14 @@ def read_numbers(folder: str, numbers: str, as_they_lie: bool = False) -> dict[s
 
     as_they_lie : let matrices be as in the file, whatever they are to be: some will be quantised first
     """
-    if not are_stored(numbers) and not as_they_lie:
+    is_wide = not are_stored(numbers) and not as_they_lie
+    if is_gguf(folder):
+        tensors = read_gguf_tensors(folder)
+    elif is_wide:
         return load_weights(folder)
-    tensors = load_weights(folder, forms=_FORMS)
-    if as_they_lie:
+    else:
+        tensors = load_weights(folder, forms=_FORMS)
+    if as_they_lie or numbers == AS_IT_LIES:
         return {name: tensor if tensor.ndim == 2 else np.asarray(tensor) for name, tensor in tensors.items()}
     found = {}
     for name, tensor in tensors.items():

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npora.files.gguf_header import is_gguf
 from npora.files.refusal import shortened
 from npora.models.config import PretrainedConfig
-from npora.models.numbers import NUMBERS, numbers_of
+from npora.models.numbers import AS_IT_LIES, NUMBERS, numbers_of
 
 logger = logging.getLogger("npora")
 
@@ -29,7 +30,7 @@ _MEANINGLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "from_flax": ((None, False), "npora reads safetensors alone"),
     "from_tf": ((None, False), "npora reads safetensors alone"),
     "generation_config": ((None,), "assign model.generation_config's attributes, or pass them to generate"),
-    "gguf_file": ((None,), "npora reads safetensors alone"),
+    "gguf_file": ((None,), "pass the file's own path in the place of its folder's"),
     "load_in_4bit": ((None, False), "pass quantize='nf4'"),
     "load_in_8bit": ((None, False), "pass quantize='int8'"),
     "low_cpu_mem_usage": ((None, False, True), ""),  # weights are read-only maps of their file in any case
@@ -183,10 +184,10 @@ def asked_numbers(dtype: npt.DTypeLike | str | None, torch_dtype: Any, folder: s
     asked = {_name(value) for value in (dtype, torch_dtype) if value is not None}
     if len(asked) > 1:
         raise ValueError(f"dtype={dtype!r} and its older name torch_dtype={torch_dtype!r} ask for different ones")
-    name = asked.pop() if asked else "float32"
+    name = asked.pop() if asked else "auto" if is_gguf(folder) else "float32"
     if name == "auto":
         name = numbers_of(folder)
-    if name not in NUMBERS:
+    if name not in (*NUMBERS, AS_IT_LIES):
         raise ValueError(f"dtype must be {', '.join(NUMBERS[:-1])} or {NUMBERS[-1]}; got {name}")
     return name
 

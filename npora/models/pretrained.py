@@ -14,12 +14,13 @@ from npora.files import resolve, save_file, write_json
 from npora.files.refusal import naming
 from npora.files.together import together
 from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names
-from npora.models.config import CONFIG_NAME, PretrainedConfig, read_config
+from npora.models.config import CONFIG_NAME, PretrainedConfig
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
 from npora.models.numbers import are_stored, become, dtype_of, narrowed, read_numbers, widest
 from npora.models.options import asked_numbers, config_fields, overruled, refuse_of_saving
 from npora.models.quantized import check_quantize, quantize_model
+from npora.models.source import config_path, read_config
 from npora.nn import Conv1D, Embedding, Linear, Module, init
 from npora.nn.init import Source
 from npora.nn.module import Array, Backward
@@ -75,13 +76,15 @@ class PretrainedModel(Module):
     ) -> _Model:
         """Read `config.json`, `generation_config.json` and the weights, in one file or in shards.
 
-        name_or_path : the directory of a checkpoint, or its name on the hub (`org/name`), which needs the extra `hf`
+        name_or_path : the directory of a checkpoint, a GGUF file, or a name on the hub (`org/name`), which needs the
+            extra `hf`
         num_labels : the size of a classifier's head; what the config says (else 2) unless given
         dtype : float32 (unless given), float64, bfloat16 or float16, as NumPy or torch name them, or "auto": what the
             weights are. In float32 the weights stay read-only memory maps until something trains them. In half
             precision the matrices stay as they lie in the file, and are widened part by part as products ask for them:
             half the memory. What is read is frozen then, computed with in float32, and rounded where the file has it in
-            another dtype; thawing makes a float32 copy. An adapter, and what is newly drawn, is float32
+            another dtype; thawing makes a float32 copy. An adapter, and what is newly drawn, is float32. The matrices
+            of a GGUF file stay as they lie there, in whichever forms, unless a dtype is given
         seed : draws a head that the checkpoint lacks
         revision, cache_dir, local_files_only, token : of the hub: a branch, tag or commit; another cache; fetch
             nothing; for a model that not all may read
@@ -102,18 +105,18 @@ class PretrainedModel(Module):
         """
         folder = resolve(name_or_path, revision, cache_dir, local_files_only=local_files_only, token=token)
         check_is_model(folder)
-        values = read_config(folder)
+        values = read_config(folder, cls.config_class.model_type)
         chosen = config_fields(cls.config_class, fields, values)
         asked = {*chosen, *(["num_labels"] if num_labels is not None else [])}
         own = f" with the {', '.join(sorted(asked))} of this call" if asked else ""
         plain = cls.config_class.plain
-        with naming(os.path.join(folder, CONFIG_NAME) + own):
+        with naming(config_path(folder) + own):
             values = overruled(cls.config_class, plain(values), plain({**chosen, "num_labels": num_labels}))
         numbers = asked_numbers(dtype, torch_dtype, folder)
         check_quantize(quantize, numbers)
         tensors = read_numbers(folder, numbers, as_they_lie=quantize is not None)
         cls.adjust(values, tensors)
-        with naming(os.path.join(folder, CONFIG_NAME) + own):
+        with naming(config_path(folder) + own):
             config = cls.config_class.from_dict(values)
             room = room_for(tensors, config.num_labels if asked & {"num_labels", "id2label", "label2id"} else 0)
             model = cls(config, rng=room, dtype=dtype_of(numbers))  # type: ignore[call-arg]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from npora.files.gguf_header import is_gguf
 from npora.files.refusal import naming
 from npora.machine.maps import let_go
 from npora.nn import Embedding, Linear, Module, Parameter
@@ -19,6 +20,12 @@ def check_quantize(quantize: object, numbers: str) -> None:
         raise ValueError(f"quantize must be {' or '.join(map(repr, QUANTIZED))}, or None; got {quantize!r}")
     if numbers == "float64":
         raise ValueError(f"quantize={quantize!r} is for float32, in which what is quantised computes: leave dtype out")
+
+
+def quantize_for(forms: Collection[str], source: str) -> str | None:
+    """What makes of a base the one that an adapter was trained on, whose matrices were in these quantised forms: of a
+    GGUF file nothing, whose matrices are in whatever forms it has."""
+    return None if is_gguf(source) else next((form for form in forms if form in QUANTIZED), None)
 
 
 def quantize_model(model: Module, form: str, leaving: Collection[str] = ()) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,12 +15,14 @@ def copied(rng: Rng) -> Rng:
 
     It is copy.deepcopy(rng). For what default_rng makes, in a third of the time: a check copies one for each forward.
     """
-    if type(rng) is np.random.Generator and type(bits := rng.bit_generator) is np.random.PCG64:
+    given: Any = rng
+    if type(given) is np.random.Generator and type(bits := given.bit_generator) is np.random.PCG64:
         seed = bits.seed_seq
         if type(seed) is np.random.SeedSequence:
             same = type(seed)(seed.entropy, spawn_key=seed.spawn_key, pool_size=seed.pool_size,
                               n_children_spawned=seed.n_children_spawned)  # fmt: skip
-            again = np.random.PCG64(same)
+            again: Any = np.random.PCG64(same)
             again.state = bits.state
-            return np.random.Generator(again)
+            made: Any = np.random.Generator(again)
+            return made
     return copy.deepcopy(rng)

@@ -1,4 +1,5 @@
-"""The settings of a thread: whether there are gradients, how often backward runs, and where gradients are added up."""
+"""The settings of a thread: whether there are gradients, how often backward runs, where gradients are added up, and
+whether rows are computed that nobody reads, and who is told which rows form which sequence."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ class _Settings(threading.local):
     backward_once = False
     gradients: Gradients | None = None
     replay: Callable[[str, Callable[[], Any]], Any] | None = None  # of held values
+    every_row = False
+    packing_made: Callable[[Any], None] | None = None  # is told of each Packing
 
 
 this_thread = _Settings()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from npora.nn.grad_mode import this_thread
 from npora.nn.module import Array
 from npora.nn.readable import Readable, brief
 
@@ -51,6 +52,8 @@ class Packing(Readable):
             end, used = start + length, used + length
         for name, value in (("starts", starts), ("lengths", lengths), ("is_full", used == self.rows)):
             object.__setattr__(self, name, value)
+        if this_thread.packing_made is not None:
+            this_thread.packing_made(self)
 
     @classmethod
     def of_lengths(cls, lengths: npt.ArrayLike) -> Packing:

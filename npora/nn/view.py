@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from npora.nn.cache import LayerCache
+from npora.nn.grad_mode import within
 from npora.nn.module import Array, Pullback
 from npora.nn.packed_attention import AttentionPullback, packed_attention
 from npora.nn.packing import Packing
@@ -81,6 +84,14 @@ def pick_rows(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
         return dx
 
     return x[rows], backward
+
+
+@contextmanager
+def every_row() -> Iterator[None]:
+    """Within this block (in this thread) a model computes all of its rows, and takes those that are read from them: for
+    who looks at its layers, and not at its output alone."""
+    with within(every_row=True):
+        yield
 
 
 def self_attention(

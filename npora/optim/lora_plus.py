@@ -39,12 +39,13 @@ def create_loraplus_optimizer(
 
     Raises
     ------
-    ValueError: a ratio below 1 (PEFT's documentation asks for that, its code does not), or nothing to train.
+    ValueError: a ratio below 1 (PEFT's documentation asks for that, its code does not), or no B to train.
     """
     if not loraplus_lr_ratio >= 1:
         raise ValueError(
             f"loraplus_lr_ratio is how many times the rate of A that of B is, at least 1; got {loraplus_lr_ratio}"
         )
+    check_has_B(model)
     norms = {id(p) for m in model.modules() if isinstance(m, LayerNorm | RMSNorm) for p in m.parameters()}
     of_A: list[Parameter] = []
     of_B: list[Parameter] = []
@@ -63,6 +64,15 @@ def create_loraplus_optimizer(
         {"params": kept, "lr": lr * loraplus_lr_ratio, "weight_decay": 0.0},
     ]
     return optimizer_cls([group for group in groups if group["params"]], lr=lr, **options)
+
+
+def check_has_B(model: Module) -> None:
+    """Raise ValueError where no B is trained, so that a ratio of rates says nothing."""
+    if not any("lora_B" in name and parameter.requires_grad for name, parameter in model.named_parameters()):
+        raise ValueError(
+            "loraplus_lr_ratio is how many times the rate of A that of B is, and this model trains no lora_B: leave it "
+            "out, or train LoRA, DoRA or AdaLoRA"
+        )
 
 
 def takes_ratio(name: str, parameter: Parameter) -> bool:

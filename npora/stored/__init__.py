@@ -17,12 +17,25 @@ from npora.stored.bfloat16 import BFloat16
 from npora.stored.blocks import Blocked
 from npora.stored.float16 import Float16
 from npora.stored.nf4 import NF4
+from npora.stored.q4_0 import Q4_0
+from npora.stored.q4_1 import Q4_1
+from npora.stored.q4_k import Q4_K
+from npora.stored.q5_0 import Q5_0
+from npora.stored.q5_1 import Q5_1
+from npora.stored.q5_k import Q5_K
+from npora.stored.q6_k import Q6_K
 from npora.stored.q8_0 import Q8_0
 
-__all__ = ["FORMS", "HALF", "NF4", "Q8_0", "QUANTIZED", "BFloat16", "Blocked", "Float16", "Stored"]
+__all__ = [
+    "FORMS", "GGML", "HALF", "NF4", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "QUANTIZED",
+    "BFloat16", "Blocked", "Float16", "Stored",
+]  # fmt: skip
 
 HALF: Mapping[str, type[BFloat16 | Float16]] = {"bfloat16": BFloat16, "float16": Float16}
 QUANTIZED: Mapping[str, type[Blocked]] = {"int8": Q8_0, "nf4": NF4}  # the forms that matrices can be quantised to
+GGML: Mapping[str, type[Blocked]] = {  # the forms that GGUF files have, by their names there; but for Q8_0 only read
+    form.__name__: form for form in (Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)
+}
 FORMS: Mapping[str, Callable[[Any], Stored]] = {  # what makes a stored matrix of one of floats
     **{name: form.rounded for name, form in HALF.items()},
     **{name: form.quantized for name, form in QUANTIZED.items()},

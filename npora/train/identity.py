@@ -32,7 +32,10 @@ _OF_PLATEAUS = ("eval_strategy", "eval_steps", "eval_delay", "metric_for_best_mo
 _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "id2label",
          "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
          "gradient_checkpointing"}  # fmt: skip
-
+_REMEDIES = {  # of what an option does not say by its name
+    "total_step": "AdaLoRA cuts ranks on a schedule of all its steps: ask for as many epochs or steps as before, or "
+    "begin a new run",
+}
 # Of data: what a difference is called.
 _DIGESTS = {
     "sha256": "on other training data: there are as many examples, and they are not the same",
@@ -72,7 +75,8 @@ def refuse_another(path: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]
         for key in sorted(theirs[part].keys() | mine[part].keys()):
             one, other = theirs[part].get(key), mine[part].get(key)
             if one != other:
-                wrong.append(f"with {key}={one!r}, this one has {other!r}")
+                remedy = f" ({_REMEDIES[key]})" if key in _REMEDIES else ""
+                wrong.append(f"with {key}={one!r}, this one has {other!r}{remedy}")
     wrong += _other_data(theirs["data"], mine["data"])
     if theirs["base_sha256"] != mine["base_sha256"]:
         wrong.append(

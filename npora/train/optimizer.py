@@ -11,7 +11,7 @@ from typing import Any
 from npora.nn import LayerNorm, Module, RMSNorm
 from npora.nn.module import Parameter
 from npora.optim import SGD, AdamW, Optimizer, get_schedule
-from npora.optim.lora_plus import takes_ratio
+from npora.optim.lora_plus import check_has_B, takes_ratio
 from npora.optim.schedule import Factor
 from npora.train.arguments import PLATEAU, TrainingArguments
 from npora.train.state import trainable
@@ -24,6 +24,8 @@ _EXEMPT = re.compile(r"bias|ln_tuning|layernorm|rmsnorm|(^|[._])norm(\.|$)")
 
 def make_optimizer(model: Module, args: TrainingArguments) -> Optimizer:
     options = args.optim_options()
+    if "loraplus_lr_ratio" in options:
+        check_has_B(model)
     groups = _groups(model, args.weight_decay, args.learning_rate, options.pop("loraplus_lr_ratio", 1))
     if args.optim == "sgd":
         return SGD(groups, args.learning_rate, **options)

@@ -13,6 +13,7 @@ import numpy as np
 
 from npora.data import Dataset
 from npora.data.completions import encode_completion
+from npora.data.turns import encode_chat
 from npora.models.log_probs import sequence_log_probs
 from npora.models.outputs import Output
 from npora.nn import Module
@@ -232,8 +233,7 @@ def _encoded(example: Example, number: int, tokenizer: Any, max_length: int | No
     if not isinstance(example, Mapping) or any(example.get(name) is None for name in _COLUMNS):
         there = ", ".join(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(f"example {number}: preferences are dicts of prompt, chosen and rejected; got {there}")
-    prompt, texts = _texts(example, tokenizer)
-    both = [encode_completion(tokenizer, prompt, text) for text in texts]
+    both = _both(example, tokenizer)
     (one, other), longest = (encoded["input_ids"] for encoded in both), min(map(_first_learnt, both))
     # A token may hold the prompt's last letters and an answer's first: then the texts part before the answers begin.
     begin = next((i for i in range(longest) if one[i] != other[i]), longest)
@@ -252,16 +252,14 @@ def _first_learnt(encoded: Mapping[str, list[int]]) -> int:
     return next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
 
 
-def _texts(example: Example, tokenizer: Any) -> tuple[str, list[str]]:
-    """The prompt and both answers; messages as the tokenizer's chat template writes them."""
-    if isinstance(example["prompt"], str):
-        return example["prompt"], [example["chosen"], example["rejected"]]
-    render = partial(tokenizer.apply_chat_template, tokenize=False)
-    prompt = render(example["prompt"], add_generation_prompt=True)
-    texts = []
+def _both(example: Example, tokenizer: Any) -> list[dict[str, list[int]]]:
+    """The prompt with each answer; messages as the tokenizer's chat template writes them, up to the end of the turn."""
+    prompt = example["prompt"]
+    if isinstance(prompt, str):
+        return [encode_completion(tokenizer, prompt, example[name]) for name in _COLUMNS[1:]]
+    found = []
     for name in _COLUMNS[1:]:
-        whole = render([*example["prompt"], *example[name]])
-        if not whole.startswith(prompt):
-            raise ValueError("the chat template writes a prompt otherwise where an answer follows: pass texts instead")
-        texts.append(whole[len(prompt) :])
-    return prompt, texts
+        encoded = encode_chat(tokenizer, [*prompt, *example[name]], first=len(prompt))
+        last = max((i for i, label in enumerate(encoded["labels"]) if label != IGNORED), default=-1)
+        found.append({key: values[: last + 1] for key, values in encoded.items()})
+    return found

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npora import gradcheck
+from npora.check import taylor_test
 from npora.nn.module import Array
 
 Function = Callable[..., Any]
@@ -32,6 +33,17 @@ def with_norm(complete: bool) -> Function:
         return x + 1e-4 * x / n, backward
 
     return function
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_inputs_that_the_same_seed_draws_are_not_dy(seed: int) -> None:
+    def cubed(x: Array) -> Any:
+        length = (x * x).sum(axis=-1, keepdims=True)
+        return x * length, lambda dy: 3 * dy * length  # right where dy is a multiple of x, and nowhere else
+
+    x = drawn(seed, 3, 5)
+    assert gradcheck(cubed, x, seed=seed)["x"].verdict == "FAIL"
+    assert taylor_test(cubed, x, seed=seed).verdict == "FAIL"
 
 
 @pytest.mark.parametrize(("shape", "seeds"), [((5,), 40), ((3, 7), 10)])

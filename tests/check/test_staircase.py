@@ -107,8 +107,8 @@ def test_nor_is_it_beside_an_input_that_bends(seed: int) -> None:
         ("solve_definite: not symmetrised", 1, "A: a missing or extra term of rank 2"),
         ("solve_definite: one triangular solve of two", 12, "b: a constant factor"),
         ("log_determinant: the determinant multiplied in", 16, "A: a constant factor"),
-        ("cholesky: the diagonal not halved", 11, "A: a missing or extra term of rank 2"),
-        ("gaussian_log_likelihood: the determinant's part lost", 14, "S: a constant factor 1.0000014"),
+        ("cholesky: the diagonal not halved", 11, "A: no known error explains it"),
+        ("gaussian_log_likelihood: the determinant's part lost", 14, "S: a constant factor 1.000001"),
         ("qr_factors: Q's gradient dropped", 8, "A: unlike the right gradient"),  # one of Q's signs turns over nearby
         ("singular_values: of the squares", 19, "times A, and no more"),
         ("nuclear_norm: the matrix over its norm", 5, "times A, and no more"),

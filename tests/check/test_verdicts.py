@@ -184,7 +184,7 @@ def test_an_underflow_in_float32_is_no_lack_of_linearity() -> None:
         a, b, c = (np.array([1, value], np.float32).astype(x.dtype) for value in (1e-33, 1e-10, 1e9))
         return x * a * b * c, lambda dy: dy * a * b * c
 
-    report = gradcheck(thin, np.array([0.3, 0.7]), dtype="float32")
+    report = gradcheck(thin, np.array([0.3, 0.7]), dtype="float32", seed=6)
     assert report["backward(−2 dy) = −2 backward(dy)"].verdict == "PASS" and report.verdict == "UNRESOLVED"
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from npora.data import Dataset
 from npora.data.cache import ABOUT, Lists
 from npora.data.cache import __name__ as CACHE
+from tests.files.test_together import killed
 
 IDS, FLOATS = st.integers(-(2**31), 2**31 - 1), st.floats(allow_nan=False)
 EXAMPLES = st.lists(
@@ -162,6 +163,19 @@ def test_a_disk_that_fails_leaves_nothing_and_the_leftovers_of_a_kill_are_remove
     (tmp_path / "cache.tmp-1234").mkdir()
     (tmp_path / "cache.tmp-1234" / "label.bin").write_bytes(b"x")
     assert list(data().cached(tmp_path / "cache")) == list(data()) and os.listdir(tmp_path) == ["cache"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_process_that_is_killed_at_any_call_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+    for at in range(40):
+        folder = tmp_path / str(at) / "cache"
+        was_killed = killed(at, lambda folder=folder: data().cached(folder))
+        assert list(data().cached(folder)) == list(data())
+        assert set(os.listdir(folder.parent)) <= {"cache", "cache.lock"}  # where it was whole, nobody takes the lock
+        if not was_killed:
+            break
+    assert 8 < at < 39
 
 
 def test_lists_are_a_sequence_of_them() -> None:

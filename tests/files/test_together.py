@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from npora import LoraConfig, PeftModel
+from npora.files import write_json
 from npora.files.together import together
 from npora.models import BertForSequenceClassification
 from tests.files.test_atomic import Fault
@@ -57,6 +58,18 @@ def test_a_fault_at_any_call_leaves_the_old_files_or_the_new_ones(
         if not fault.raised:
             break
     assert found == {(True, True), (True, False), (False, False)}  # only the last flush fails when all is new
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the files were written: each is flushed once, and the folder once more for its names."""
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    with together(tmp_path, "key") as folder:
+        Path(folder, "key").write_text("new")
+        write_json(Path(folder, "a"), {})
+        fresh = Path(folder).stat().st_ino
+    files = [(tmp_path / name).stat().st_ino for name in ("a", "key")]
+    assert sorted(flushed[:3]) == sorted([*files, fresh]) and tmp_path.stat().st_ino in flushed[3:]
 
 
 def test_modes_are_kept(tmp_path: Path) -> None:

@@ -123,8 +123,18 @@ def _examples(rng: Random, content: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+_COUNTS = [0, 1, 2, 3, 7, 8, 9, 10, 255, 10**5, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1]
+
+
+def _counts(rng: Random, content: bytes) -> bytes:
+    """Of GGUF: a number of its header, which begins with them and has them between texts: a count, a kind, a place."""
+    at, length = rng.randrange(min(len(content), rng.choice([400, 1500, 40_000])) + 1), rng.choice([4, 8])
+    number = rng.choice(_COUNTS) % 256**length
+    return content[:at] + number.to_bytes(length, "little") + content[at + length :]
+
+
 _Way = Callable[[Random, bytes], bytes]
 _WAYS: dict[str, list[_Way]] = {
     "json": [_bytes, _json, _json, _json], "safetensors": [_bytes, _header, _header],
-    "jsonl": [_bytes, _examples, _examples],
+    "jsonl": [_bytes, _examples, _examples], "gguf": [_bytes, _counts, _counts],
 }  # fmt: skip

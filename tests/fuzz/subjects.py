@@ -27,17 +27,27 @@ from npora import (
     models,
 )
 from npora.data import Dataset, read_csv, read_json, read_jsonl, read_texts, read_tsv
+from npora.data.gguf_vocabulary import gguf_vocabulary
 from npora.files import load_file, load_metadata, load_weights, save_file, write_json
+from npora.files.gguf import load_gguf
 from npora.lora import read_record
-from npora.models import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from npora.models import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
 from npora.models.generate.generation_config import chosen_options
+from npora.models.gguf.writing import write_gguf
 from npora.train.finite import NotFinite
 from npora.train.manifest import write_manifest
 from npora.train.runs import read_run
-from tests.made_tokenizers import made
+from tests.files.test_gguf import floats, raw, written
+from tests.made_tokenizers import as_llama_cpp_has_it, made
 from tests.tiny import tiny_bert
 from tests.tiny_encoders import SIZES as ENCODERS
 from tests.tiny_folders import FAMILIES, save_folder, save_tokenizer
+from tests.tiny_gguf import tiny_gguf
 
 Files = dict[str, bytes]
 _TABLE = ["sentence\tlabel", "a good film\t1", "a bad plot\t0", "the very red\t1"]
@@ -86,12 +96,31 @@ def _tensors(folder: Path) -> Iterator[Subject]:
         places[name] = shard
     write_json(place / "model.safetensors.index.json", {"metadata": {"total_size": 1}, "weight_map": places})
     yield Subject("shards", _of(place), ("model.safetensors.index.json", "model-1.safetensors"), load_weights)
+    place = _new(folder, "gguf")
+    written(place, w=floats(arrays["a"]), blocks=raw("Q8_0", (2, 32), bytes(range(68))), last=floats([1.5]))
+    yield Subject("gguf", _of(place), ("x.gguf",), _read_gguf)
 
 
 def _read_tensors(folder: Path) -> None:
     load_metadata(folder / "x.safetensors")
     for array in load_file(folder / "x.safetensors").values():
         np.asarray(array).sum()
+
+
+def _read_gguf(folder: Path) -> None:
+    header, tensors = load_gguf(folder / "x.gguf", {"Q8_0": np.asarray})
+    repr(header)
+    for array in tensors.values():
+        array.sum()
+
+
+def _read_gguf_model(folder: Path, auto: Any) -> None:
+    _read_tokenizer(folder / "x.gguf")
+    model = auto.from_pretrained(folder / "x.gguf")
+    json.dumps(model.config.to_dict())
+    for parameter in model.parameters():
+        with np.errstate(all="ignore"):
+            np.asarray(parameter.data).sum()
 
 
 def _models(folder: Path) -> Iterator[Subject]:
@@ -225,6 +254,13 @@ def _tokenizers(folder: Path) -> Iterator[Subject]:
         import tokenizers  # noqa: F401
     except ImportError:
         return
+    for family, kind in (("llama", "metaspace"), ("gpt2", "byte-level"), ("bert", "word-pieces")):
+        place = _new(folder, f"gguf-{family}")
+        model = tiny_gguf(family, **({} if family in ("gpt2", "bert") else {"vocab_size": 560}))
+        body = model.bert if family == "bert" else model
+        write_gguf(body, place / "x.gguf", "Q8_0", gguf_vocabulary(as_llama_cpp_has_it(kind), model.config.vocab_size))
+        auto = AutoModelForSequenceClassification if family == "bert" else AutoModelForCausalLM
+        yield Subject(f"gguf of a {family}", _of(place), ("x.gguf",), partial(_read_gguf_model, auto=auto))
     place = _new(folder, "words")
     save_tokenizer(place, "bert")
     (place / "chat_template.jinja").write_text("{{ messages }}")

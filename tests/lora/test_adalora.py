@@ -183,6 +183,31 @@ def test_a_file_has_the_ranks_that_are_left_and_loads_as_they_are(tmp_path: Path
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
 
 
+def test_a_cut_adapter_loads_its_own_file_under_its_own_name(tmp_path: Path) -> None:
+    model, fresh = cut_model(), get_peft_model(tiny_bert(dtype=np.float64), config())
+    y = outputs(model)
+    model.save_pretrained(tmp_path / "a")
+    for one in (model, fresh):
+        parameters = {id(parameter): parameter.shape for parameter in trained(one)}
+        for parameter in trained(one):
+            parameter.data = parameter.data + 1.0
+        one.load_adapter(tmp_path / "a", is_trainable=True)
+        np.testing.assert_allclose(outputs(one), y, rtol=0, atol=1e-12)
+        assert {id(parameter): parameter.shape for parameter in trained(one)} == parameters  # for an optimiser
+        one.save_pretrained(tmp_path / "b")
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+    cut = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / "a")
+    get_peft_model(tiny_bert(dtype=np.float64), config()).save_pretrained(tmp_path / "whole")
+    with pytest.raises(ValueError, match="has ranks that this adapter has not any more: load it under another name"):
+        cut.load_adapter(tmp_path / "whole")
+    np.testing.assert_allclose(outputs(cut), y, rtol=0, atol=1e-12)
+    model.load_adapter(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "b")
+    files = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("b", "whole")]
+    assert {name: x.shape for name, x in files[0].items()} == {name: x.shape for name, x in files[1].items()}
+
+
 def test_who_goes_on_with_a_cut_adapter_cuts_what_it_has(tmp_path: Path) -> None:
     cut_model().save_pretrained(tmp_path / "a")
     again = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / "a", is_trainable=True)

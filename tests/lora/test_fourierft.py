@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npora import FourierFTConfig, PeftModel, get_peft_model, gradcheck
+from npora.lora import torch_words
 from npora.lora.inject import adapted_layer
 from npora.lora.methods.fourierft import FourierFT, cosines
 from npora.lora.torch_words import TorchWords
@@ -26,8 +27,23 @@ def test_the_first_numbers_of_a_random_order_are_torchs() -> None:
         for k in (n, 4, 1):
             assert TorchWords(seed).permutation(n, k).tolist() == order[:k]
     assert sorted(TorchWords(5).permutation(60, 60)) == list(range(60))
-    with pytest.raises(ValueError, match="a random order of 214,748,364 numbers is not drawn here as torch draws it"):
-        TorchWords(5).permutation(214748364, 3)
+
+
+@pytest.mark.parametrize("k", [37, 9, 1])
+def test_of_very_many_numbers_the_order_is_built_from_its_end_by_64_bits(
+    k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, order = np.random.RandomState(5).randint(0, 2**32, 2 * 37, np.uint32).tolist(), list[int]()
+    for j in range(37):
+        z = (words[2 * j] << 32 | words[2 * j + 1]) % (j + 1)
+        order.append(j)
+        order[j], order[z] = order[z], j
+    for at_once in (5, 1000):
+        monkeypatch.setattr(torch_words, "_AT_ONCE", at_once)
+        assert TorchWords(5)._inside_out(37, k).tolist() == order[:k]
+    monkeypatch.setattr(TorchWords, "_inside_out", lambda self, n, k: (n, k))
+    assert TorchWords(5).permutation(214748364, 3) == (214748364, 3)  # from here on
+    assert len(TorchWords(5).permutation(214748363, 3)) == 3
 
 
 @pytest.mark.parametrize("conv", [False, True])

@@ -10,6 +10,7 @@ import pytest
 from npora import HiraConfig, LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from npora.lora import PeftConfig, hotswap_adapter
 from npora.nn.module import Array
+from npora.optim import SGD
 from tests.lora.test_several import X, without_heads
 from tests.lora.test_two_adapters import Net
 from tests.properties.strategies import normal
@@ -104,3 +105,24 @@ def test_what_replaces_a_layer_is_not_swapped_in_beside_another(tmp_path: Path) 
         hotswap_adapter(model, tmp_path / "norms", "others")
     assert ([name for name, _ in model.named_parameters()], model(input_ids=ids)[0].logits.tobytes()) == before
     assert list(model.peft_config) == ["default", "norms", "others"] and model.active_adapters == ["norms", "others"]
+
+
+def test_what_has_the_same_shape_is_the_same_parameter_and_goes_on_being_trained(tmp_path: Path) -> None:
+    saved(tmp_path, LoraConfig(r=2, lora_alpha=1, target_modules=["lower"], modules_to_save=["head"]))
+    model = get_peft_model(Net(), LoraConfig(r=2, target_modules=["lower"], modules_to_save=["head"]))
+    before = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = SGD(list(before.values()), lr=0.1)
+    model(X)[1](np.ones_like(model(X)[0]))
+    hotswap_adapter(model, tmp_path, "default")
+    assert {name: id(p) for name, p in model.named_parameters() if p.requires_grad} == {
+        n: id(p) for n, p in before.items()
+    }
+    y = model(X)[0].copy()
+    assert len(before) == 4 and all(p.grad is None for p in before.values())
+    model(X)[1](np.ones_like(y))
+    optimizer.step()
+    assert model(X)[0].sum() < y.sum()
+    saved(tmp_path / "wide", LoraConfig(r=3, target_modules=["lower"], modules_to_save=["head"]))
+    hotswap_adapter(model, tmp_path / "wide", "default")
+    after = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {name for name, p in after.items() if p is before[name]} == {name for name in before if "head" in name}

@@ -126,11 +126,15 @@ def test_a_start_that_is_not_known_or_trains_a_part_is_named(tmp_path: Path) -> 
 
 def test_new_adapters_are_taken_at_their_word(tmp_path: Path) -> None:
     as_peft_saves(tmp_path)
-    for changes in ({"init_lora_weights": "eva"}, {"eva_config": {"rho": 2.0}}):
+    refused = {
+        "is not supported": {"init_lora_weights": "mica"},
+        "belongs to init_lora_weights='eva'": {"eva_config": {"rho": 2.0}},
+    }
+    for message, changes in refused.items():
         change_config(init_lora_weights=True, eva_config=None)(tmp_path)
         change_config(**changes)(tmp_path)
         config, base = LoraConfig.from_pretrained(tmp_path), tiny_bert()
-        with pytest.raises(ValueError, match="is not supported"):
+        with pytest.raises(ValueError, match=message):
             get_peft_model(base, config)
         assert all(parameter.requires_grad for parameter in base.parameters())
 

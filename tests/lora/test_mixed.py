@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 from npora import HiraConfig, LoraConfig, PeftModel, get_peft_model
-from npora.lora.mixed import only, texts_joined
+from npora.lora.by_rows import Rows, together
+from npora.lora.mixed import UnknownRows, only, texts_joined
+from npora.nn import Packing
+from npora.nn.watching import watching
+from tests.lora.cases import METHODS, Method, adapted
 from tests.lora.test_several import without_heads
 from tests.lora.test_two_adapters import Net, both, values
+from tests.models.test_t5 import tiny_t5
 from tests.properties.strategies import normal
 from tests.tiny import tiny_bert
 from tests.tiny_decoders import tiny_decoder
@@ -169,3 +174,82 @@ def test_what_has_no_meaning_is_refused() -> None:
     with pytest.raises(ValueError, match="has no rows of its own beside an adapter that trains biases"):
         biased(X, adapter_names=["default", "__base__"] * 3)
     assert both()(X, adapter_names=["other"] * 6)[0].shape == (6, 3)
+
+
+def calls_of(model: PeftModel, path: str, call: Any) -> int:
+    """How often a module of the base is called meanwhile."""
+    seen: list[str] = []
+    with watching(model.get_base_model(), lambda one: seen.append(one.path)):
+        call()
+    return seen.count(path)
+
+
+def test_the_batch_goes_through_the_model_once() -> None:
+    for model, path in ((of_bert(), "bert.embeddings"), (decoder(), "model.embed_tokens")):
+        names = NAMES if "third" in model.peft_config else [name.replace("third", "first") for name in NAMES]
+        assert calls_of(model, path, partial(model, IDS, MASK, adapter_names=names)) == 1
+
+
+def test_a_loss_of_some_rows_is_that_of_each_adapter_alone() -> None:
+    model, names = decoder(), ["second", "first", "__base__", "second", "first", "first"]
+    labels = np.where((np.random.default_rng(1).random(IDS.shape) < 0.4) | (MASK == 0), -100, IDS)
+    labels[2] = -100  # a row without a label
+    found, _ = model(IDS, MASK, labels=labels, adapter_names=names)
+    rows = [
+        alone(
+            model, name, partial(loss_and_logits, model, IDS[row : row + 1], MASK[row : row + 1], labels[row : row + 1])
+        )
+        for row, name in enumerate(names)
+    ]
+    losses, logits = zip(*rows, strict=True)
+    numbers = (labels[:, 1:] != -100).sum(axis=1)
+    np.testing.assert_allclose(found.loss, numbers @ np.nan_to_num(losses) / numbers.sum(), rtol=1e-12)
+    np.testing.assert_allclose(found.logits, np.concatenate(logits), rtol=0, atol=1e-11)
+
+
+def loss_and_logits(model: PeftModel, ids: Any, mask: Any, labels: Any) -> tuple[Any, Any]:
+    output, _ = model(ids, mask, labels=labels)
+    return output.loss, output.logits  # which are computed when they are asked for
+
+
+def test_where_a_layer_cannot_tell_whose_its_rows_are_each_adapter_has_a_forward_of_its_own() -> None:
+    model = get_peft_model(tiny_t5(), LoraConfig(r=2, target_modules=["k", "q", "wo"]), "first")
+    model.add_adapter("second", LoraConfig(r=1, target_modules=["v", "o"]))
+    for name in model.peft_config:
+        for number, parameter in enumerate(model.adapter_parameters(name).values()):
+            parameter.data = parameter.data + normal(number, *parameter.shape)
+    ids, mask = IDS[:2], np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+    names = ["second", "first"]
+    for other, times in ((mask[:, :3], 1), (mask[::-1, :3], 2)):  # as many rows each, of other sequences
+        given = {"decoder_input_ids": ids[:, :3], "decoder_attention_mask": other}
+        call = partial(model, ids, mask, **given, adapter_names=names)
+        assert calls_of(model, "encoder", call) == times
+        logits = call()[0].logits
+        for row, name in enumerate(names):
+            some = {key: value[row : row + 1] for key, value in given.items()}
+            expected, _ = alone(model, name, partial(model, ids[row : row + 1], mask[row : row + 1], **some))
+            np.testing.assert_allclose(logits[row : row + 1], expected.logits, rtol=0, atol=1e-11)
+
+
+def test_rows_are_known_by_the_packings_that_were_made() -> None:
+    rows = Rows(["a", "b", "a"])
+    of = {name: places.tolist() for name, places in rows.of(np.zeros((3, 2))).items()}
+    assert of == {"a": [0, 2], "b": [1]}
+    rows.learn(Packing.of_lengths([2, 0, 3]))
+    assert {name: places.tolist() for name, places in rows.of(np.zeros((5, 2))).items()} == {"a": [0, 1, 2, 3, 4]}
+    assert {name: places.tolist() for name, places in rows.of(np.zeros((3, 5, 2))).items()} == of
+    rows.learn(Packing.of_lengths([1, 1]))  # of another batch
+    rows.learn(Packing.of_lengths([2, 1, 2]))
+    for x in (np.zeros((5, 2)), np.zeros((2, 2)), [1, 2, 3], np.zeros(())):
+        with pytest.raises(UnknownRows):
+            rows.of(x)
+
+
+@pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name)
+def test_a_layer_gives_each_row_its_adapter_of_any_method(case: Method) -> None:
+    layer, names = adapted(case, 5, 4), ["default", "__base__", "default"]
+    x = normal(3, 3, 5)
+    y = together(names, lambda: layer(x)[0])
+    expected = [layer(x[:1])[0], layer.base_layer(x[1:2])[0], layer(x[2:])[0]]
+    np.testing.assert_allclose(y, np.concatenate(expected), rtol=0, atol=1e-12 * max(1, abs(y).max()))
+    assert together(["default"], lambda: layer(x[:1])[0]).tobytes() == expected[0].tobytes()

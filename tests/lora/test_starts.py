@@ -151,8 +151,8 @@ def test_what_was_saved_of_a_started_adapter_is_not_read_under_another_rank(tmp_
         ({"init_lora_weights": "orthogonal", "r": 3}, "needs even ranks; got 3"),
         ({"init_lora_weights": "orthogonal", "rank_pattern": {"query": 5}}, "needs even ranks; got 8, 5"),
         (
-            {"init_lora_weights": "corda"},
-            "'corda' is not supported: use True, False or one of 'gaussian', 'orthogonal'",
+            {"init_lora_weights": "mica"},
+            "'mica' is not supported: use True, False or one of 'gaussian', 'orthogonal'",
         ),
         ({"init_lora_weights": "pissa_niter_"}, "'pissa_niter_' is not supported"),
         ({"init_lora_weights": "PiSSA"}, "'PiSSA' is not supported"),
@@ -181,7 +181,7 @@ def test_a_start_decomposes_on_one_thread_so_that_its_bits_are_those_of_any_numb
         return W, W
 
     monkeypatch.setitem(STARTS, "olora", Start(begin, False))
-    begun("olora", np.zeros((2, 2)), 2, 1.0, np.random.default_rng(0), "")
+    begun(LoraConfig(init_lora_weights="olora"), Linear(2, 2), 2, 1.0, np.random.default_rng(0), "")
     assert seen == [1]
 
 

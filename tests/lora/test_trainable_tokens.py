@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
+from npora import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model, gradcheck
 from npora.files import load_file
+from npora.lora.inject import adapted_layer
 from npora.nn import Linear
 from npora.nn.module import Array
 from tests.lora.test_embeddings import IDS, Net, moved
+from tests.lora.test_methods import drawn
+from tests.tiny import tiny_bert
 from tests.tiny_encoders import tiny_encoder
 
 LORA: dict[str, Any] = {"r": 2, "target_modules": ["head"]}
@@ -130,9 +133,14 @@ def test_what_has_no_meaning_is_refused_and_changes_nothing(fields: Any, message
     assert type(base.table).__name__ == "Embedding" and type(base.head).__name__ == "Linear"
 
 
-def test_tokens_of_a_module_that_is_trained_whole_or_of_a_tied_target_are_refused() -> None:
+def test_tokens_where_something_else_is_trained_are_refused() -> None:
     with pytest.raises(ValueError, match="rows of table that modules_to_save trains whole"):
         get_peft_model(Net(), LoraConfig(**LORA, modules_to_save=["table"], **TABLE))
+    for bias in ("all", "lora_only"):
+        config = LoraConfig(r=2, target_modules=["query"], trainable_token_indices=[5], bias=bias)
+        get_peft_model(tiny_bert(), config)
+        with pytest.raises(ValueError, match=f"bias='{bias}' do not go together where cls.predictions.decoder"):
+            get_peft_model(tiny_encoder("bert", "MaskedLM"), config)
     with pytest.raises(ValueError, match="rows of head, which shares the matrix of table, that target_modules"):
         get_peft_model(tied(), LoraConfig(**LORA, **TABLE))
 
@@ -163,3 +171,42 @@ def test_a_file_of_other_tokens_is_refused(tmp_path: Path) -> None:
     other = get_peft_model(Net(), LoraConfig(**LORA, trainable_token_indices={"table": [1, 6]}))
     with pytest.raises(ValueError, match=r"has trainable_token_indices=\{'table': \[6, 1\]\}, this one"):
         other.load_adapter(tmp_path, "default")
+
+
+@pytest.mark.parametrize("fields", [{"r": 2}, {"r": 2, "use_dora": True}, None], ids=["LoRA", "DoRA", "tokens"])
+def test_what_an_adapter_of_a_table_leaves_goes_to_the_table(fields: Any) -> None:
+    """As where a base is trained, or another adapter is below."""
+    tokens: Any = TrainableTokensConfig(token_indices=[4, 0])
+    layer = adapted_layer(Net().table, tokens if fields is None else LoraConfig(**fields), np.random.default_rng(0))
+    for number, parameter in enumerate(layer.adapters["default"].parameters()):
+        parameter.data = parameter.data + drawn(number, *parameter.shape)
+    layer.base_layer.weight.requires_grad = True
+    report = gradcheck(layer, IDS)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("tokens_last", [True, False])
+@pytest.mark.parametrize("head", [True, False])
+def test_beside_lora_on_one_layer_the_tokens_rows_are_their_own_where_they_come_last(
+    head: bool, tokens_last: bool, bias: bool
+) -> None:
+    base: Any = Linear(5, 7, bias, rng=1, dtype=np.float64) if head else Net().table
+    x = drawn(2, 3, 5) if head else IDS
+    configs = [LoraConfig(r=2), TrainableTokensConfig(token_indices=[4, 0])]
+    layer = adapted_layer(base, configs[not tokens_last], np.random.default_rng(0))
+    second = adapted_layer(base, configs[tokens_last], np.random.default_rng(1))
+    layer.adapters["second"], layer.active_adapters = second.adapters["default"], ["default", "second"]
+    for number, adapter in enumerate(layer.adapters.values()):
+        for parameter in adapter.parameters():
+            parameter.data = parameter.data + drawn(number, *parameter.shape)
+    if base.bias is not None:
+        base.bias.requires_grad = True
+    report = gradcheck(layer, x)
+    assert report.ok, report
+    np.testing.assert_allclose(layer.merged_linear()(x)[0], layer(x)[0], rtol=0, atol=1e-12)
+    if base.bias is not None:  # alone too
+        name = "second" if tokens_last else "default"
+        layer.adapters, layer.active_adapters = {name: layer.adapters[name]}, [name]
+        report = gradcheck(layer, x)
+        assert report.ok, report

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import LoraConfig, get_peft_model
+from npora import HiraConfig, LoraConfig, get_peft_model
 from npora.lora import LoRALinear
 from npora.nn import Linear
 from npora.optim import SGD, AdamW, create_lorafa_optimizer, create_loraplus_optimizer
@@ -46,6 +46,11 @@ def test_a_ratio_below_one_is_refused() -> None:
     for ratio in (0.5, float("nan")):
         with pytest.raises(ValueError, match="that of B is, at least 1; got"):
             create_loraplus_optimizer(model_of(), AdamW, lr=0.1, loraplus_lr_ratio=ratio)
+
+
+def test_a_ratio_for_a_model_without_b_is_refused() -> None:
+    with pytest.raises(ValueError, match="this model trains no lora_B: leave it out, or train LoRA, DoRA or AdaLoRA"):
+        create_loraplus_optimizer(get_peft_model(tiny_bert(), HiraConfig(r=1)), SGD, lr=0.1, loraplus_lr_ratio=4)
 
 
 @pytest.mark.parametrize("use_rslora", [False, True])

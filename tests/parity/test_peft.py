@@ -39,7 +39,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "some excluded": {"target_modules": ["query", "dense"], "exclude_modules": ["pooler.dense"]},
     "ranks and alphas of their own": {"rank_pattern": {"query": 2}, "alpha_pattern": {"layer.0.*value": 7}},
     "no task": {"task_type": None},
-    "a bias of B": {"lora_bias": True, "target_modules": ["query", "dense"]},
+    "a bias of B": {"lora_bias": True, "target_modules": ["query", "dense"], "bias": "all"},
     "embeddings": {"target_modules": ["word_embeddings", "token_type_embeddings", "value"], "use_rslora": True},
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

@@ -96,3 +96,21 @@ def test_a_fresh_adapter_starts_as_pefts_and_is_the_base(tmp_path: Path, tied: b
     with ours.disable_adapter():
         assert ours(**batch())[0].logits.tobytes() == plain
     assert ours.unload()(**batch())[0].logits.tobytes() == plain
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_two_adapters_merged_in_order_are_pefts(tmp_path: Path) -> None:
+    theirs, base = pair(tmp_path / "base", tied=False)
+    fields = {"lora_alpha": 5, "target_modules": ["embed_tokens"], "task_type": "CAUSAL_LM"}
+    ours = moved(get_peft_model(base, LoraConfig(r=3, **fields)))
+    ours.add_adapter("second", LoraConfig(r=2, use_dora=True, **fields))
+    ours.set_adapter("second")
+    moved(ours, seed=4).save_pretrained(tmp_path / "adapter")
+    theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    theirs.load_adapter(tmp_path / "adapter" / "second", "second")
+    for names in (["default", "second"], ["second", "default"]):
+        for model in (ours, theirs):
+            model.merge_adapter(names)
+        assert_same(ours, theirs)
+        for model in (ours, theirs):
+            model.unmerge_adapter()

@@ -82,6 +82,7 @@ def test_outputs_gradients_files_and_merging_are_pefts(
         {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad} for model in (fresh, theirs)
     ]
     assert shapes[0] == shapes[1]
+    assert fresh.get_nb_trainable_parameters() == theirs.get_nb_trainable_parameters()
     np.testing.assert_allclose(fresh(**batch())[0].logits, logits, rtol=0, atol=LOGITS)
 
     randomize(theirs).eval().save_pretrained(tmp_path / "adapter")

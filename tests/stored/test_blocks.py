@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from npora.machine.product import product
 from npora.stored import FORMS, Q8_0, BFloat16, Blocked
 
 QUANTIZED = [form for form in FORMS if not FORMS[form](np.zeros((1, 1), np.float32)).is_exact]
@@ -29,6 +30,7 @@ def blocks_of(x: Any, length: int) -> Any:
 
 
 @given(x=arrays(np.float32, st.tuples(st.integers(0, 3), st.integers(0, 70)), elements=finite))
+@example(x=np.float32([[1.13e-5, -3e-6, 1e-9], [7e-9, 0, -3e-9]]))  # steps between float16's least numbers
 def test_int8_is_within_half_a_step_of_each_block(x: Any) -> None:
     W = Q8_0.quantized(x)
     d = W.bits.reshape(*x.shape[:1], -(-x.shape[1] // 32), 34)[..., :2].copy().view(np.float16).astype(np.float64)
@@ -95,6 +97,22 @@ def test_bits_that_are_not_the_matrixs_are_refused(form: str) -> None:
         type(W)(W.bits.view(np.int8), (2, 40))
     with pytest.raises(ValueError, match=r"a matrix \(3, 40\) in .* takes bytes of shape \(3, "):
         type(W)(W.bits, (3, 40))
+
+
+def test_a_product_unpacks_each_block_once() -> None:
+    class Counted(Q8_0):
+        blocks = 0
+
+        @classmethod
+        def unpack(cls, blocks: Any) -> Any:
+            cls.blocks += blocks[..., 0].size
+            return super().unpack(blocks)
+
+    W: Any = Counted.quantized(drawn(300, 1216))  # 38 blocks in a row, which in even parts would be cut amidst some
+    for b in (W, W.T):
+        Counted.blocks = 0
+        product(drawn(2, b.shape[0]), b)
+        assert Counted.blocks == 300 * 38
 
 
 def test_a_format_that_is_only_read_says_so() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from npora import EarlyStoppingCallback, Trainer, TrainerCallback
+from npora.commands.finetune import _saying_how_to_go_on
 from npora.train.interruption import Interrupted, Terminated
 from tests.test_cli_tasks import sentences, table
 from tests.tiny_folders import save_folder
@@ -147,6 +149,15 @@ def test_an_evaluation_before_the_first_step_is_ended_at_once(tmp_path: Path) ->
         run.train()
     assert stop.value.saved is None and not list(tmp_path.glob("checkpoint-*"))
     assert len(model.calls) == 1
+
+
+def test_where_nothing_was_saved_the_command_line_says_how_to_begin_anew(tmp_path: Path, capsys: Any) -> None:
+    options = Namespace(output=str(tmp_path), arguments=["finetune", "--resume"])
+    for end in ("nothing was saved. To begin anew: npora finetune --overwrite", "checkpoint: npora finetune --resume"):
+        with pytest.raises(Interrupted), _saying_how_to_go_on(options):
+            raise Interrupted
+        assert capsys.readouterr().err.rstrip().endswith(end)
+        (tmp_path / "checkpoint-3").mkdir(exist_ok=True)
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

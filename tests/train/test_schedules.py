@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from npora import LoraConfig, Trainer, TrainerCallback, TrainingArguments, get_peft_model
+from npora import HiraConfig, LoraConfig, Trainer, TrainerCallback, TrainingArguments, get_peft_model
 from npora.train.optimizer import Schedule, make_optimizer
 from tests.tiny import tiny_bert
 from tests.train.test_callbacks import lines, trainer
@@ -132,3 +132,9 @@ def test_b_has_its_own_rate_through_the_whole_schedule(tmp_path: Path, kind: dic
 def test_a_ratio_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"loraplus_lr_ratio must be at least 1; got 'loraplus_lr_ratio=0.5'"):
         TrainingArguments("out", optim_args="loraplus_lr_ratio=0.5")
+
+
+def test_a_ratio_for_a_model_without_b_is_refused(tmp_path: Path) -> None:
+    model = get_peft_model(tiny_bert(), HiraConfig(r=1, target_modules=["query"], task_type="SEQ_CLS"))
+    with pytest.raises(ValueError, match="this model trains no lora_B"):
+        make_optimizer(model, TrainingArguments(str(tmp_path), optim_args="loraplus_lr_ratio=16"))

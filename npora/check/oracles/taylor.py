@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.check.inputs import generator
 from npora.check.oracles.richardson import moved, norm, phi
 from npora.check.subject import Subject
 from npora.check.verdict.comparison import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
@@ -67,7 +68,7 @@ def taylor_test(
     which makes the centred test about a hundred times as sharp as the usual four large steps (pyadjoint's; Farrell et
     al., 2013): those accept most gradients that are wrong by 1e-4.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     subject = Subject(layer, inputs, keywords, vjp, randomize=rng)
     bench = subject.at(np.float64)
     outputs, backward = bench.forward()

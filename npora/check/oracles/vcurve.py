@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.check.inputs import generator
 from npora.check.oracles.complex_safe import unsafe_operation
 from npora.check.oracles.complex_step import complex_step
 from npora.check.oracles.richardson import phi
@@ -56,7 +57,7 @@ def v_curve(layer: Any, *inputs: Any, seed: int = 0, **keywords: Any) -> VCurve:
     between them has its tip near u^(1/2), u^(1/3), u^(1/5), u^(1/7). The complex step has no second branch. float32
     is evaluated in float32 throughout (complex64 for the complex step, nan where a layer does not take that).
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     subject = Subject(layer, inputs, keywords, None, np.float32, rng)
     outputs = subject.at(np.float64).outputs()
     dy = tuple(np.asarray(rng.standard_normal(y.shape)) for y in outputs)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.subject import Subject
+from npora.check.subject import Bench, Subject
 from npora.check.trees import parts, with_leaves
 from npora.check.verdict.report import Report
 from npora.nn import Module
@@ -27,13 +27,8 @@ def culprit(subject: Subject, check: Callable[..., Report]) -> str:
     if not isinstance(subject.layer, Module):
         return f"blame: {subject} is a function, with no modules inside"
     bench = subject.at(np.float64)
-    with _recorded() as calls:
-        bench.forward()
-    paths = {id(module): path for path, module in bench.layer.named_modules()}
     tried = 0
-    for path, (module, inputs, keywords) in sorted(
-        ((paths[id(call[0])], call) for call in calls if id(call[0]) in paths), key=lambda item: -_depth(item[0])
-    ):
+    for path, (module, inputs, keywords) in sorted(_calls(bench), key=lambda item: -_depth(item[0])):
         try:
             report = check(module, *inputs, randomize=False, **keywords)
         except TypeError:  # it has nothing to differentiate by, or does not return one pullback
@@ -50,8 +45,21 @@ def culprit(subject: Subject, check: Callable[..., Report]) -> str:
     return f"blame: each of {tried} modules passes alone: what is wrong is how they are put together in {subject}"
 
 
+def _calls(bench: Bench) -> list[tuple[str, Call]]:
+    """Each module inside, by its path, with what it is called with; a module that stands for another framework's knows
+    its own."""
+    inside = getattr(bench.layer, "calls_inside", None)
+    if inside is not None:
+        found: list[tuple[str, Call]] = inside(bench.inputs, bench.keywords)
+        return found
+    with _recorded() as calls:
+        bench.forward()
+    paths = {id(module): path for path, module in bench.layer.named_modules()}
+    return [(paths[id(call[0])], call) for call in calls if id(call[0]) in paths]
+
+
 def _called(path: str, module: Module) -> str:
-    return f"{path or 'the model itself'} ({type(module).__name__})"
+    return f"{path or 'the model itself'} ({getattr(module, '__name__', type(module).__name__)})"
 
 
 def _depth(path: str) -> int:

@@ -36,6 +36,10 @@ def named_factor(c: float, shape: tuple[int, ...], factors: Mapping[str, float],
         candidates[f"1/√({name.split(':')[0]})"] = 1 / math.sqrt(value)
         candidates[f"({name.split(':')[0]})²"] = value * value
     names = [name for name, value in candidates.items() if value != 1 and abs(c - value) <= close * abs(value)]
+    for name, value in basic.items() if not names else ():
+        for word, multiple in (("half", 0.5), ("twice", 2.0), ("half of 1 over", 0.5), ("twice 1 over", 2.0)):
+            one = multiple / value if word.endswith("over") else multiple * value
+            names += [f"{word} {name.split(':')[0]}"] * (abs(c - one) <= close * one)
     return f" ({', or '.join(names)})" if names else ""
 
 
@@ -59,13 +63,14 @@ def rounded(e: Evidence) -> Iterator[str]:
 def rearranged(e: Evidence) -> Iterator[str]:
     if len(e.shape) >= 2 and e.shape[-1] == e.shape[-2] and e.fits(e.at(e.a.swapaxes(-1, -2)) - e.right):
         yield "the transpose"
-    largest = int(np.abs(e.right).argmax())
     for axis, size in enumerate(e.shape):
         place = e.places[axis]
         if size < 2:
             continue
         if e.fits(e.moved(axis, size - 1 - place) - e.right):
             yield f"reversed along axis {axis}"
+        inner = (place > 0) & (place < size - 1)  # a shift may have moved what is at an end out of the array
+        largest = int(np.where(inner if inner.any() else True, np.abs(e.right), 0).argmax())
         line = e.a[tuple(slice(None) if k == axis else p[largest] for k, p in enumerate(e.places))]
         for to in np.flatnonzero(np.abs(line - e.right[largest]) <= e.close) if size > 2 else ():
             shift = int(to) - int(place[largest])
@@ -187,6 +192,16 @@ def itself(e: Evidence, arrays: Named) -> Iterator[str]:
             yield what + (": the layer's own derivative is missing" if name == "dy" else "")
 
 
+def times_dy(e: Evidence, arrays: Named) -> Iterator[str]:
+    """What came is dy times another array, up to a number."""
+    for name, known in arrays.items():
+        x, w = e.spread(known), e.spread(arrays["dy"]) if "dy" in arrays else None
+        if x is None or w is None or name == "dy" or _is_constant(x):
+            continue
+        if (c := factor(e.came, x * w)) and e.fits(e.came - c * x * w, c):
+            yield f"dy times {name}{_times(c)}, and no more"
+
+
 def known_factor(e: Evidence, arrays: Named) -> Iterator[str]:
     """A factor that is an array, missing or one too many."""
     for name, known in arrays.items():
@@ -227,6 +242,8 @@ def of_slices(e: Evidence, arrays: Named) -> Iterator[str]:
     for axis, size in enumerate(e.shape):
         c = _by_slice(e, e.came, e.right, axis)
         if size > 1 and _outnumber(e, e.right, axis) and e.fits(e.came - c * e.right, float(np.abs(c).max())):
+            if (np.isclose(c, 0) | np.isclose(c, 1)).all():
+                yield f"zero in some slices along axis {axis}, and right in the others"
             yield f"a factor of its own for each slice along axis {axis}: a scale is missing, or on the wrong axis"
     for axis, size in enumerate(e.shape):
         for name, known in arrays.items():

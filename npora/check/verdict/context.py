@@ -49,13 +49,17 @@ def context_of(
                 factors["d, the width of a head"] = first.shape[-1] / heads
             factors.setdefault("N, the number of rows", float(math.prod(first.shape[:-1])))
         factors["the number of elements"] = float(first.size)
+    terms = dict(arrays)
     hidden = {}
     for key, value in keywords.items():
+        if isinstance(value, int | float) and value not in (0, 1) and math.isfinite(value):
+            factors[key] = float(value)
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            terms[key] = value
         if isinstance(value, np.ndarray) and value.dtype == bool:
             hidden[key] = ~value
         elif isinstance(value, np.ndarray) and value.dtype.kind == "i" and (value < 0).any():
             hidden[key] = value < 0
-    terms = dict(arrays)
     if len(dy) == 1:
         terms["dy"] = dy[0]
     terms["a constant"] = np.ones(arrays[name].shape)

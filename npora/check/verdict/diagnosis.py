@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npora.check.verdict import causes
+from npora.check.verdict import causes, shares
 from npora.check.verdict.evidence import Evidence
 from npora.nn.module import Array
 from npora.nn.readable import Readable
@@ -17,7 +17,8 @@ from npora.nn.readable import Readable
 class Context(Readable):
     """What a cause may be named after. factors : numbers by name (α/r, N, …); arrays : the inputs, parameters, output
     and dy; others : the other tensors' right gradients, nan where they are not known; heads : into how many blocks the
-    last axis may fall; hidden : named masks, True where a position takes no part; returned : what came for the others.
+    last axis may fall; hidden : named masks, True where a position takes no part; returned : what came for the others;
+    told : shares of the right gradient, and whole wrong ones, by name.
     """
 
     factors: Mapping[str, float] = field(default_factory=dict)
@@ -26,6 +27,7 @@ class Context(Readable):
     heads: int = 1
     hidden: Mapping[str, Array] = field(default_factory=dict)
     returned: Mapping[str, Array] = field(default_factory=dict)
+    told: Mapping[str, Array] = field(default_factory=dict)
 
 
 def diagnose(a: Array, n: Array, context: Context | None = None, tolerance: float = 1e-9) -> str:
@@ -54,6 +56,7 @@ def _found(e: Evidence, context: Context, tolerance: float) -> Iterator[str]:
     if not e.difference:
         return
     yield from causes.constant_factor(e, context.factors, tolerance)
+    yield from shares.told(e, context.told)
     yield from causes.rearranged(e)
     yield from causes.swapped(e, context.others, context.returned)
     yield from causes.confined(e, context.hidden, context.heads, context.factors)
@@ -65,6 +68,7 @@ def _found(e: Evidence, context: Context, tolerance: float) -> Iterator[str]:
     yield from causes.known_factor(e, context.arrays)
     yield from causes.known_term(e, context.arrays, context.others)
     yield from causes.of_slices(e, context.arrays)
+    yield from causes.times_dy(e, context.arrays)
     yield from causes.low_rank(e)
     yield from causes.in_part(e)
 

@@ -172,6 +172,30 @@ class AdaLoRA(Adapter):
                 parameter = Parameter(values, requires_grad=False)
             yield name, parameter
 
+    def live(self, path: str, config: AdaLoraConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Put the ranks of a file in their places among those here, with an E of zero for the others."""
+        kept, found = self._kept(path, config), dict[str, Array]()
+        for name, parameter in self.in_file(path, config) if not kept.all() else ():
+            whole = np.zeros_like(parameter.data) if parameter is self.E else parameter.data.copy()
+            turned = whole.T if parameter is self.B else whole  # [r,…]
+            value = tensors.get(name, whole)
+            value = value.T if parameter is self.B else value
+            if value.shape == turned[kept].shape:
+                turned[kept] = value
+                found[name] = whole
+        return found
+
+    def loaded(self, path: str, config: AdaLoraConfig) -> None:
+        kept = self._kept(path, config)
+        self._left = None if kept.all() else kept
+
+    def _kept(self, path: str, config: AdaLoraConfig) -> Array:
+        """Return which of the ranks here are in a file of this config."""
+        theirs = pattern_of(config, path.removeprefix("base_model.model."))
+        if any(it and not is_here for it, is_here in zip(theirs, self._pattern, strict=True)):
+            raise ValueError(f"{path} has ranks that this adapter has not any more: load it under another name")
+        return np.array([it for it, is_here in zip(theirs, self._pattern, strict=True) if is_here], bool)
+
     @classmethod
     def recorded(cls, config: AdaLoraConfig, adapters: Mapping[str, AdaLoRA]) -> AdaLoraConfig:
         patterns = {}

@@ -26,6 +26,7 @@ class AdaLoraConfig(UnsupportedFields):
     """
 
     meaning: ClassVar[tuple[str, ...]] = ("init_r", "lora_alpha", "rank_pattern")
+    found: ClassVar[tuple[str, ...]] = ("rank_pattern",)
     beginning: ClassVar[tuple[str, ...]] = (
         "init_lora_weights", "r", "corda_config", "eva_config", "loftq_config", "lora_ga_config",
         "ensure_weight_tying", "megatron_core", "qalora_group_size",

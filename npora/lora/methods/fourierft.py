@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -93,9 +93,7 @@ class FourierFT(Adapter):
     @cached_property
     def places(self) -> tuple[Array, Array]:
         """(p, q), each [k]: the first k numbers of a random order of all o i."""
-        o, i = self._shape
-        p, q = np.divmod(TorchWords(self._seed).permutation(o * i, self.c.size), i)
-        return p, q
+        return _places(self._seed, *self._shape, self.c.size)
 
     def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
         (c,) = theta
@@ -117,6 +115,12 @@ class FourierFT(Adapter):
         if dc is not None and pairs:
             one, other = np.transpose(pairs)
             yield "dc at (p, q) and (o − p, i − q)", np.stack([dc[one], -dc[other]], axis=-1)  # [k,2]
+
+
+@lru_cache(8)  # layers of one shape have the same
+def _places(seed: int, o: int, i: int, k: int) -> tuple[Array, Array]:
+    p, q = np.divmod(TorchWords(seed).permutation(o * i, k), i)
+    return p, q
 
 
 def cosines(F: Array) -> Array:

@@ -49,7 +49,7 @@ class LoRA(Adapter):
         A = init.normal(rng, A.shape, 1 / self.r, dtype) if start == "gaussian" else A
         B = np.zeros_like(B) if start else B
         if isinstance(rng, np.random.Generator) and start_of(start) is not None:
-            A, B = begun(str(start), base.matrix, self.r, self.s, rng, path)
+            A, B = begun(config, base, self.r, self.s, rng, path)
         self.A, self.B = Parameter(A), Parameter(B)
 
     def forward(self, x: Array, base: Linear, rng: Rng = None) -> tuple[Array, Pullback]:

@@ -9,8 +9,11 @@ from typing import Any, ClassVar, Literal
 from npora.lora.methods.lora_unsupported import UnsupportedFields, refuse_altered_base, refuse_new_start
 from npora.lora.methods.trainable_tokens import checked_ids
 from npora.lora.names import by_pattern
-from npora.lora.starts import start_of
+from npora.lora.starts import SETTINGS, start_of
+from npora.lora.starts.corda import CordaConfig
+from npora.lora.starts.eva import EvaConfig
 from npora.lora.starts.loftq import check_loftq
+from npora.lora.starts.lora_ga import LoraGAConfig
 
 
 @dataclass
@@ -24,7 +27,9 @@ class LoraConfig(UnsupportedFields):
     bias : which biases of the base train too: "none", "all", "lora_only" (those of the targets)
     init_lora_weights : True: A ~ U(±1/√in), B = 0; "gaussian": A ~ N(0, 1/r²), B = 0; False: B is drawn like A;
         "orthogonal", "pissa", "pissa_niter_N" (N turns of a randomised decomposition), "olora", "loftq" (on a quantised
-        base): see `starts/`
+        base): see `starts/`; "eva", "corda", "lora_ga", of data: see `initialize_lora_eva_weights`,
+        `preprocess_corda`, `preprocess_loraga`
+    eva_config, corda_config, lora_ga_config : the settings of these three, or dicts of their fields
     loftq_config : of "loftq": {"loftq_bits": 4 or 8, "loftq_iter": 1}
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
     lora_bias : B has a bias, which is merged into the layer's own; not with use_dora, nor on an embedding, and on a
@@ -69,6 +74,9 @@ class LoraConfig(UnsupportedFields):
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_dora: bool = False
+    eva_config: EvaConfig | dict[str, Any] | None = None
+    corda_config: CordaConfig | dict[str, Any] | None = None
+    lora_ga_config: LoraGAConfig | dict[str, Any] | None = None
     _: KW_ONLY
     loftq_config: dict[str, Any] | None = field(default_factory=dict)
     lora_bias: bool = False
@@ -87,6 +95,9 @@ class LoraConfig(UnsupportedFields):
     def check_new(self) -> None:
         super().check_new()
         refuse_new_start(self.init_lora_weights)
+        for name, (field_name, kind) in SETTINGS.items():
+            begins = self.init_lora_weights == name
+            setattr(self, field_name, kind.of(getattr(self, field_name), field_name, name, begins))
         if self.loftq_config and self.init_lora_weights != "loftq":
             raise ValueError("loftq_config is for init_lora_weights='loftq'; leave it out")
         check_loftq(self.loftq_config)
@@ -108,12 +119,17 @@ class LoraConfig(UnsupportedFields):
     def complete(self, model: Any) -> None:
         super().complete(model)
         check_loftq(self.loftq_config, model)
+        waits = self.init_lora_weights == "eva"
+        self.waits_for = "initialize_lora_eva_weights(model, batches)" if waits else ""
 
     def check_loaded(self, directory: str, is_trainable: bool) -> None:
         refuse_altered_base(self.init_lora_weights, directory, is_trainable)
 
     def rank_and_scaling(self, path: str) -> tuple[int, float]:
         """Return r and s of the layer at a path, by the first pattern that fits, else the config's own r and α."""
-        r = by_pattern(self.rank_pattern, path, self.r)
-        alpha = by_pattern(self.alpha_pattern, path, self.lora_alpha)
+        r, alpha = self.rank_and_alpha(path)
         return r, alpha / r**0.5 if self.use_rslora else alpha / r
+
+    def rank_and_alpha(self, path: str) -> tuple[int, float]:
+        """Return r and α of the layer at a path, as rank_and_scaling does."""
+        return by_pattern(self.rank_pattern, path, self.r), by_pattern(self.alpha_pattern, path, self.lora_alpha)

@@ -43,7 +43,7 @@ class LoRAEmbedding(LoRA):
 
     def __init__(self, base: Any, config: Any, rng: Source, path: str, shared: Shared) -> None:
         start = config.init_lora_weights
-        if isinstance(rng, np.random.Generator) and start_of(start) is not None:
+        if isinstance(rng, np.random.Generator) and (start == "eva" or start_of(start) is not None):
             raise ValueError(
                 f"init_lora_weights={start!r} begins with directions of a matrix, and {path or 'this'} is an "
                 "embedding, where PEFT passes over it: give it an adapter of its own, with init_lora_weights=True"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.lora.adapter import Merged, Rng, Shared, Tensor
+from npora.lora.adapter import Adapter, Merged, Rng, Shared, Tensor
 from npora.lora.combine import Factors
 from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
@@ -57,6 +57,10 @@ class StartedLoRA(LoRA):
         start = start_of(getattr(config, "init_lora_weights", True))
         return super().fits(config, base) and start is not None and start.is_kept
 
+    def steps(self) -> tuple[Adapter, Adapter]:
+        """W₁ = W − s B₀ A₀, of which no input is dropped, and W₂ = W₁ + s B A."""
+        return _Away(self), _Onwards(self)
+
     def factored(self) -> Factors:
         """Return s, [B, −B₀], [A; A₀]: the plain LoRA of rank 2r that this is."""
         B = np.concatenate([self.B.data, -self.B0.data], axis=1)  # [o,r] → [o,2r]
@@ -88,3 +92,22 @@ class StartedLoRA(LoRA):
             return dW, db, dA, dB, -s * product(B0.T, dW), -s * product(dW, A0.T)
 
         return W + s * (product(B, A) - product(B0, A0)), b, backward
+
+
+class _Away(Adapter):
+    """W′ = W − s B₀ A₀, constants all."""
+
+    tensors: ClassVar[Mapping[str, Tensor]] = {}
+
+    def __init__(self, started: StartedLoRA) -> None:
+        self.s, self.A0, self.B0 = started.s, started.A0.data, started.B0.data
+
+    def merged(self, W: Array, b: Array | None, *theta: Array) -> Merged:
+        return W - self.s * product(self.B0, self.A0), b, lambda dW, db: (dW, db)
+
+
+class _Onwards(LoRA):
+    """W′ = W + s B A, of another adapter's tensors."""
+
+    def __init__(self, started: StartedLoRA) -> None:
+        self.A, self.B, self.s, self.dropout_p = started.A, started.B, started.s, started.dropout_p

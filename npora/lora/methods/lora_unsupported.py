@@ -19,14 +19,11 @@ class UnsupportedFields(PeftConfig):
 
     alora_invocation_tokens: Unsupported = None
     arrow_config: Unsupported = None
-    corda_config: Unsupported = None
     ensure_weight_tying: Unsupported = False
-    eva_config: Unsupported = None
     kasa_config: Unsupported = None
     layer_replication: Unsupported = None
     loftq_config: Unsupported = field(default_factory=dict)
     lora_bias: Unsupported = False
-    lora_ga_config: Unsupported = None
     megatron_config: Unsupported = None
     megatron_core: Unsupported = "megatron.core"
     monteclora_config: Unsupported = None
@@ -40,7 +37,7 @@ class UnsupportedFields(PeftConfig):
 
 def refuse_new_start(start: object) -> None:
     """Raise ValueError for an `init_lora_weights` that npora cannot begin with."""
-    if start not in (True, False, "gaussian") and start_of(start) is None:
+    if start not in (True, False, "gaussian", "eva") and start_of(start) is None:
         own = ", ".join(map(repr, ("gaussian", *NAMES)))
         raise ValueError(f"init_lora_weights={shortened(start)} is not supported: use True, False or one of {own}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -104,17 +105,17 @@ class TrainableTokens(Adapter):
         y, back_base = base(ids)  # [...,m]
         T = np.array(self.tokens)[self.order]
         at = np.minimum(np.searchsorted(T, ids), len(T) - 1)  # [...]
-        here, j = (T[at] == ids)[..., None], self.order[at]  # [...] → [...,1]
+        here, j = T[at] == ids, self.order[at]  # [...]
 
         def backward(dy: Array) -> None:
             dD = np.zeros(D.shape, dy.dtype)
-            np.add.at(dD, j, np.where(here, dy, 0))  # (1) [k,m]
+            np.add.at(dD, j[here], dy[here])  # (1) [k,m]
             if base.padding_idx in self.tokens:
                 dD[self.tokens.index(base.padding_idx)] = 0
             self.accumulate(dD)
-            back_base(np.where(here, 0, dy))
+            back_base(np.where(here[..., None], 0, dy))
 
-        return np.where(here, D[j], y), backward
+        return np.where(here[..., None], D[j], y), backward
 
     def projected(self, x: Array, base: Linear) -> tuple[Array, Any]:
         D, T, bias = self.D.data, list(self.tokens), base.bias
@@ -166,7 +167,7 @@ def checked_ids(name: str, ids: Any) -> list[int]:
     found = [int(token) for token in ids]
     if min(found, default=0) < 0:
         raise ValueError(f"{name} holds ids of tokens, from 0 on; got {min(found)}")
-    if twice := [token for token in dict.fromkeys(found) if found.count(token) > 1]:
+    if twice := [token for token, count in Counter(found).items() if count > 1]:
         raise ValueError(f"{name} holds each token once; got {shortened(twice)} several times")
     return found
 

@@ -96,6 +96,7 @@ def _twice(config: Any) -> Any:
     twice = copy.copy(config)
     factor = math.sqrt(2) if config.use_rslora else 2
     twice.r, twice.lora_alpha, twice.init_lora_weights = 2 * config.r, factor * config.lora_alpha, True
+    twice.corda_config = twice.lora_ga_config = None
     twice.rank_pattern = {pattern: 2 * r for pattern, r in config.rank_pattern.items()}
     twice.alpha_pattern = {pattern: factor * alpha for pattern, alpha in config.alpha_pattern.items()}
     return twice

@@ -1,0 +1,46 @@
+"""Which of the named shares of a gradient is missing or wrong, or which named gradient came in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+
+from npora.check.verdict.evidence import Evidence, factor
+from npora.nn.module import Array
+
+_SAYS = {-1.0: "missing", 1.0: "there once too often", -2.0: "there with the wrong sign"}
+Known = dict[str, Array]
+
+
+def told(e: Evidence, named: Mapping[str, Array]) -> Iterator[str]:
+    """named : shares of the right gradient, and whole wrong ones, whose names begin with "the gradient". One share is
+    tried, then what came as a whole, then two shares."""
+    shares: Known = {}
+    for name, array in named.items():
+        x = e.spread(array)
+        if x is not None and np.abs(x).max(initial=0.0) > e.close and np.count_nonzero(x) > 1:
+            shares[name] = x
+    parts = {name: x for name, x in shares.items() if not name.startswith("the gradient")}
+    for name, x in parts.items():
+        c = _whole(factor(e.error, x))
+        if c in _SAYS and e.fits(e.error - c * x):
+            yield f"{name} is {_SAYS[c]}"
+    for name, x in shares.items():
+        if e.fits(e.came - x):
+            yield f"this is {name}"
+    for (one, x), (other, y) in combinations(parts.items(), 2):
+        c, d = map(_whole, _both(e.error, x, y))
+        if c in _SAYS and d in _SAYS and len(e.came) > 4 and e.fits(e.error - c * x - d * y):
+            yield f"{one} is {_SAYS[c]}, and {other} is {_SAYS[d]}"
+
+
+def _whole(c: float) -> float:
+    return round(c) if abs(c - round(c)) < 1e-6 else c
+
+
+def _both(error: Array, x: Array, y: Array) -> tuple[float, float]:
+    """The factors by which two arrays together come nearest."""
+    found, *_ = np.linalg.lstsq(np.stack([x, y], axis=1), error, rcond=None)
+    return float(found[0]), float(found[1])

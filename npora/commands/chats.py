@@ -1,0 +1,70 @@
+"""What the commands know of chats: the template, the ends that are taught, a conversation as a prompt."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from npora.commands.loading import agree_on_the_end
+from npora.commands.tasks import Columns, Task
+from npora.data import AutoTokenizer, Dataset, Tokenizer
+from npora.data.turns import learnt_turns
+from npora.files.refusal import naming
+from npora.files.regular import read_regular
+from npora.models.generate.generation_config import text_ends
+
+_SOME = 64  # examples that tell which tokens end a turn
+_MOST_BYTES = 10_000_000  # of a template
+
+
+def add_chat_template(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chat-template-path", metavar="FILE", help="causal-lm: a Jinja template for messages, or a "
+        "folder with a tokenizer that has one (default: the one of finetune, else the model's)")  # fmt: skip
+
+
+def choose_form(
+    options: argparse.Namespace, task: Task, found: Columns, model: Any, tokenizer: Tokenizer, path: str
+) -> None:
+    """Let texts be encoded in the form in which the model writes: conversations by their template, others with an end
+    at which it stops. Raises ValueError for a template where there are no conversations."""
+    if found.conversational:
+        choose_template(tokenizer, options.chat_template_path)
+    elif options.chat_template_path is not None:
+        raise ValueError(f"--chat-template-path is for conversations, and {path} has none")
+    else:
+        agree_on_the_end(task, model, tokenizer)
+
+
+def choose_template(tokenizer: Tokenizer, path: str | None) -> None:
+    """Give the tokenizer the template that the user names. Raises ValueError where there is none at all."""
+    if path is not None and os.path.isdir(path):
+        tokenizer.chat_template = AutoTokenizer.from_pretrained(path).chat_template
+    elif path is not None:
+        with naming(path):
+            tokenizer.chat_template = read_regular(path, _MOST_BYTES).decode("utf-8")
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            f"{path or tokenizer.name_or_path} has no chat template, which says how messages become a text: pass "
+            "--chat-template-path, or take the instruct or chat model of the family"
+        )
+
+
+def taught_ends(tokenizer: Tokenizer, examples: Dataset) -> list[int]:
+    """The tokens that end the assistant's turns, as the first examples tell."""
+    found: set[int] = set()
+    for example in examples[:_SOME]:
+        found |= learnt_turns(tokenizer, example["messages"], None, example["first"], None, example["variables"])[2]
+    return sorted(found)
+
+
+def stops(model: Any, tokenizer: Tokenizer, notes: Mapping[str, Any]) -> list[int]:
+    """Where generation stops: at the model's own ends, and at those that it was taught."""
+    return sorted({*text_ends(model, tokenizer), *(notes.get("end_token_ids") or ())})
+
+
+def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], **variables: Any) -> list[int]:
+    """The ids of a conversation up to where the assistant is to begin."""
+    found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **variables)
+    return list(found)

@@ -1,0 +1,33 @@
+"""Q6_K: six bits a number, and a step of a byte for each 16."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npora.stored.blocks import Array, Blocked
+from npora.stored.nibbles import half, nibbles
+
+
+class Q6_K(Blocked):
+    """w = (d s) (q − 32),  d a float16 for 256 numbers of a row,  s in −128 … 127 for each 16 of them,  q in 0 … 63.
+    210 bytes for 256 numbers
+
+    A block is 128 bytes with four bits of each q, 64 bytes with the two above, the 16 s, and d. Of each 64 of the first
+    the lower halves are 64 numbers' and the upper ones those of the next 64; of each 32 of the others the bits 2 k and
+    2 k + 1 are those of the k-th of four times 32 numbers.
+    """
+
+    form, block, block_bytes = "Q6_K", 256, 210
+
+    @classmethod
+    def unpack(cls, blocks: Array) -> Array:
+        lead = blocks.shape[:-1]
+        w = nibbles(blocks[..., :128].reshape(*lead, 2, 64)).reshape(*lead, 2, 4, 32)
+        high = blocks[..., 128:192].reshape(*lead, 2, 32)
+        for k in range(4):
+            w[..., k, :] += (high >> 2 * k & 3) << 4
+        w -= np.float32(32)
+        s = blocks[..., 192:208].view(np.int8) * half(blocks[..., 208:])  # [...,16]
+        w = w.reshape(*lead, 16, 16)
+        w *= s[..., None]
+        return w.reshape(*lead, 256)

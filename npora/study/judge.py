@@ -1,0 +1,197 @@
+"""Is an answer right? By npora.check where it is a backward, and by its values where it is not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npora.check import Context, diagnose, gradcheck
+from npora.check.oracles.structure import written_to
+from npora.check.verdict.printed import wrapped
+from npora.nn.module import Array
+from npora.study.attempt import NotRun, code_of, told_of, where
+from npora.study.exercises import Exercise
+from npora.study.sheet import page
+
+DRAWS = 2  # that an answer is judged on
+_CLOSE = 2.0**-40  # of the largest value: 8,192 roundings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an answer came to, true where it is right.
+
+    says : what is wrong, or why it could not be run; code : 0 right, 1 wrong, 2 not to be run
+    """
+
+    exercise: str
+    code: int
+    says: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.code == 0
+
+    def __str__(self) -> str:
+        word = ("right", "wrong", "not to be run")[self.code]
+        return "\n".join([f"{self.exercise}: {word}", *(f"  {line}" for says in self.says for line in wrapped(says))])
+
+    __repr__ = __str__
+
+
+def judge(exercise: Exercise, function: Callable[..., Any]) -> Outcome:
+    """Judge a function as the answer to an exercise, on each draw until it is found wrong."""
+    code = code_of(function)
+    filename = code.co_filename if code else ""
+    try:
+        _check_signature(exercise, function)
+        for k in range(DRAWS):
+            with told_of(filename), np.errstate(all="ignore"):
+                found = (_wrong_gradients if exercise.forward else _wrong_values)(exercise, function, k, filename)
+            if found:
+                return Outcome(exercise.name, 1, tuple(found))
+    except NotRun as error:
+        return Outcome(exercise.name, 2, (str(error),))
+    place = page(exercise)
+    return Outcome(exercise.name, 0, (f"npora has it in {place}",) if place else ())
+
+
+def _check_signature(exercise: Exercise, function: Callable[..., Any]) -> None:
+    if not callable(function):
+        raise NotRun(f"expected the function {exercise.hole}; got a {type(function).__name__}")
+    inputs, constants = exercise.draw(0)
+    upstream = (None,) if exercise.forward else ()
+    try:
+        inspect.signature(function).bind(*upstream, *inputs, **constants)
+    except TypeError as error:
+        wanted = str(inspect.signature(exercise.solution)).partition(" -> ")[0]
+        names = ", ".join(part.partition(":")[0] for part in wanted.strip("()").split(", "))
+        raise NotRun(f"{exercise.hole} is called as {exercise.hole}({names}): {error}") from None
+    except ValueError:  # a callable that has no signature may be called with anything
+        pass
+
+
+def _wrong_gradients(exercise: Exercise, function: Callable[..., Any], k: int, filename: str) -> list[str]:
+    inputs, constants = exercise.draw(k)
+    assert exercise.forward is not None
+
+    def backward(*arguments: Any, **keywords: Any) -> Any:
+        return _checked(exercise, function(*arguments, **keywords))
+
+    try:
+        report = gradcheck(exercise.forward, *inputs, vjp=backward, named=exercise.named, seed=k, **constants)
+    except _Misfit as error:
+        return [str(error)]
+    found = []
+    for row in report.rows:
+        if row.verdict == "PASS":
+            continue
+        name = f"d{row.name}" if row.name in exercise.inputs else row.name
+        found.append(f"{name}: {row.note or row.verdict}")
+    if found:
+        found += _first_wrong(exercise, function, k, filename)
+    return found
+
+
+class _Misfit(Exception):
+    """What was returned is not what was asked for, whatever its values."""
+
+
+def _checked(exercise: Exercise, returned: Any) -> Any:
+    """What was returned, if it is as many arrays as were asked for, each of its shape."""
+    names = exercise.wanted
+    several = isinstance(returned, tuple | list)
+    items = list(returned) if several and (len(names) > 1 or len(returned) != 1) else [returned]
+    listed = f"({', '.join(names)})" if len(names) > 1 else names[0]
+    if returned is None or any(item is None for item in items):
+        raise _Misfit(f"None was returned, expected {listed}")
+    if len(items) != len(names):
+        raise _Misfit(f"{len(items)} arrays were returned, expected {len(names)}: {listed}")
+    shapes = [np.shape(x) for x in exercise.draw(0)[0]] if exercise.forward else []
+    for name, item, shape in zip(names, items, shapes, strict=False):
+        array = np.asarray(item)
+        if array.dtype.kind not in "fiubc":
+            raise _Misfit(f"{name} is a {type(item).__name__}, expected an array of numbers")
+        if array.shape != shape:
+            hint = (
+                ": it has the shape of the transpose" if array.shape[::-1] == shape else _unsummed(array.shape, shape)
+            )
+            raise _Misfit(f"{name} has shape {list(array.shape)}, expected {list(shape)}{hint}")
+    return returned
+
+
+def _unsummed(came: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    if len(came) > len(wanted) and came[len(came) - len(wanted) :] == wanted:
+        return ": is it not summed over the leading axes, along which it is shared?"
+    return ""
+
+
+def _wrong_values(exercise: Exercise, function: Callable[..., Any], k: int, filename: str) -> list[str]:
+    inputs, constants = exercise.draw(k)
+    try:
+        came = _as_tuple(exercise, _checked(exercise, function(*inputs, **constants)))
+    except _Misfit as error:
+        return [str(error)]
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        return [written_to(error).note]
+    known = exercise.named(*inputs, **constants) if exercise.named else {}
+    told = {name: x for name, x in known.items() if np.ndim(x)}
+    factors = {name: float(x) for name, x in known.items() if not np.ndim(x)}
+    context = Context(factors, {**told, **dict(zip(exercise.inputs, inputs, strict=True))}, told=told)
+    found = []
+    for name, a, n in zip(
+        exercise.wanted, came, _as_tuple(exercise, exercise.solution(*inputs, **constants)), strict=True
+    ):
+        a = np.asarray(a)
+        if a.shape != n.shape:
+            return [f"{name} has shape {list(a.shape)}, expected {list(n.shape)}"]
+        if not (np.abs(a - n) <= _CLOSE * np.abs(n).max()).all():
+            found.append(f"{name}: {diagnose(a, n, context, 1e-10)}")
+    return found + (_first_wrong(exercise, function, k, filename) if found else [])
+
+
+def _first_wrong(exercise: Exercise, function: Callable[..., Any], k: int, filename: str) -> list[str]:
+    """The first element that is not right, in the order of what is returned; and where nan or inf arises."""
+    inputs, constants = exercise.draw(k)
+    upstream: tuple[Any, ...] = ()
+    if exercise.forward:
+        shape = np.shape(exercise.forward(*inputs, **constants))
+        upstream = (np.asarray(np.random.default_rng(k).standard_normal(shape)),)
+    try:
+        came = _as_tuple(exercise, function(*(x.copy() for x in upstream), *inputs, **constants))
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        return []
+    right = _as_tuple(exercise, exercise.solution(*upstream, *inputs, **constants))
+    for name, a, n in zip(exercise.wanted, came, right, strict=True):
+        n = np.asarray(n)
+        bad = np.argwhere(~(np.abs(np.asarray(a) - n) <= _CLOSE * max(float(np.abs(n).max()), 1e-300)))
+        if len(bad):
+            at = tuple(int(i) for i in bad[0])
+            place = f"{name}{list(at) if at else ''}"
+            found = [f"first at {place}: yours is {np.asarray(a)[at]:.6g}, the right one {n[at]:.6g}"]
+            return found + (
+                [] if np.isfinite(a).all() else _raising(function, (*upstream, *inputs), constants, filename)
+            )
+    return []
+
+
+def _raising(function: Callable[..., Any], arguments: Any, constants: Any, filename: str) -> list[str]:
+    """The line in which nan or inf arises, as far as NumPy notices."""
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            function(*arguments, **constants)
+    except FloatingPointError as error:
+        return [f"{where(error, filename)}: {error}"]
+    return []
+
+
+def _as_tuple(exercise: Exercise, returned: Any) -> tuple[Array, ...]:
+    one = len(exercise.wanted) == 1 and not (isinstance(returned, tuple | list) and len(returned) == 1)
+    return (returned,) if one else tuple(returned)

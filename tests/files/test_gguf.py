@@ -1,0 +1,145 @@
+"""The GGUF reader and writer: what goes in comes out, and a file that lies is an error, never anything else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npora.files.gguf import load_gguf, read_gguf_header
+from npora.files.gguf_header import GGUFError
+from npora.files.gguf_writer import Blocks, save_gguf
+
+METADATA: dict[str, Any] = {
+    "general.architecture": "llama", "a.whole": 7, "a.below": -3, "a.large": 2**33, "a.share": 0.5, "a.yes": True,
+    "a.texts": ["", "é", "Ġ t"], "a.bytes": np.array([1, 255], np.uint8), "a.longs": np.array([-1, 2**40]),
+    "a.floats": np.array([0.25], np.float32), "a.flags": np.array([True, False]),
+}  # fmt: skip
+
+
+def floats(array: Any) -> Blocks:
+    array = np.asarray(array, np.float32)
+    return Blocks("F32", array.shape, lambda: [array])
+
+
+def raw(kind: str, shape: tuple[int, ...], data: bytes) -> Blocks:
+    return Blocks(kind, shape, lambda: [np.frombuffer(data, np.uint8)])
+
+
+def written(path: Path, **tensors: Blocks) -> Path:
+    save_gguf(path / "x.gguf", METADATA, tensors)
+    return path / "x.gguf"
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    matrix, data = np.arange(15).reshape(3, 5), bytes(range(68))
+    path = written(tmp_path, w=floats(matrix), blocks=raw("Q8_0", (2, 32), data), last=floats([1.5]))
+    header, tensors = load_gguf(path, {"Q8_0": lambda bits: bits})
+    assert header.metadata.keys() == METADATA.keys()
+    for key, value in METADATA.items():
+        found = header.metadata[key]
+        assert type(found) is type(value) and np.array_equal(found, value)
+        assert not isinstance(value, np.ndarray) or found.dtype == value.dtype
+    assert tensors["w"].tolist() == matrix.tolist() and not tensors["w"].flags.writeable
+    assert tensors["blocks"].shape == (2, 34) and tensors["blocks"].tobytes() == data
+    assert tensors["last"].tolist() == [1.5] and header.tensors["last"].begin % 32 == 0
+
+
+def test_a_file_without_tensors_is_read(tmp_path: Path) -> None:
+    header, tensors = load_gguf(written(tmp_path), {})
+    assert header.metadata["a.whole"] == 7 and not tensors
+
+
+def test_a_kind_that_no_form_is_for_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path, w=raw("Q2_K", (256,), bytes(84)))
+    with pytest.raises(GGUFError, match=r"x\.gguf: tensor 'w' is Q2_K, which npora does not read; it reads F32, Q8_0"):
+        load_gguf(path, {"Q8_0": lambda bits: bits})
+
+
+def test_a_tensor_that_gives_other_bytes_than_it_says_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tensor 'w' gives 3 bytes, and needs 34"):
+        written(tmp_path, w=raw("Q8_0", (32,), bytes(3)))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TypeError, match="a is a dict"):
+        save_gguf(tmp_path / "x.gguf", {"a": {}}, {})
+
+
+def string(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text
+
+
+def header(*parts: bytes, tensors: int = 0, fields: int = 0, version: int = 3) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, fields) + b"".join(parts)
+
+
+def tensor(name: bytes, shape: tuple[int, ...], kind: int = 0, offset: int = 0) -> bytes:
+    return string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def padded(data: bytes, more: int) -> bytes:
+    return data + bytes(-len(data) % 32 + more)
+
+
+KEY = string(b"k")
+LIES: list[tuple[bytes, str]] = [
+    (b"", "its beginning needs 4 bytes"),
+    (b"GGML" + bytes(40), "must begin with b'GGUF', not b'GGML'"),
+    (header(version=1), "version 1 of GGUF is not read; npora reads 2 and 3"),
+    (header(version=3 << 24), "the other way round"),
+    (header()[:-1], "needs 8 bytes from byte 16 on, and the file has 23"),
+    (header(tensors=10**6), "has 1,000,000 of tensor; at most 100,000"),
+    (header(tensors=2), "2 of tensor; at most 100,000 are read, and the file has 0 bytes for them"),
+    (header(fields=2**60), "of field; at most"),
+    (header(string(b"k" * 70_000), bytes(20), fields=1), "the name of field 0 has 70,000 of key"),
+    (header(struct.pack("<Q", 2**63), bytes(20), fields=1), "the name of field 0 has 9,223,372,036,854,775,808"),
+    (header(KEY, struct.pack("<Ib", 1, -1), KEY, struct.pack("<Ib", 1, -1), fields=2), "field 'k' stands twice"),
+    (header(KEY, struct.pack("<I", 13), bytes(9), fields=1), "the field 'k' is of the unknown kind 13"),
+    (header(KEY, struct.pack("<I", 10), bytes(3), fields=1), "the field 'k' needs 8 bytes"),
+    (header(KEY, struct.pack("<I", 8), string(b"\xff\xfe"), fields=1), "the field 'k' holds a text that is not UTF-8"),
+    (header(KEY, struct.pack("<IIQ", 9, 9, 1), bytes(20), fields=1), "'k' is an array of arrays"),
+    (header(KEY, struct.pack("<IIQ", 9, 99, 1), bytes(20), fields=1), "'k' is an array of the unknown kind 99"),
+    (header(KEY, struct.pack("<IIQ", 9, 0, 2**62), bytes(20), fields=1), "the field 'k' needs 4,611,686,018,427"),
+    (header(KEY, struct.pack("<IIQ", 9, 8, 10**7), bytes(20), fields=1), "10,000,000 of array of strings"),
+    (header(string(b"general.alignment"), struct.pack("<II", 4, 48), fields=1), "a power of 2 from 8 on; got 48"),
+    (header(string(b"general.alignment"), struct.pack("<I?", 7, True), fields=1), "a power of 2 from 8 on; got True"),
+    (padded(header(tensor(b"w", (2,) * 5), tensors=1), 999), "tensor 'w' has 5 axes"),
+    (padded(header(tensor(b"w", (2,), 77), tensors=1), 99), "tensor 'w' is of the unknown kind 77"),
+    (padded(header(tensor(b"w", (4, 0)), tensors=1), 99), "tensor 'w' has the shape (0, 4), which no file has room"),
+    (padded(header(tensor(b"w", (2**40, 2**40)), tensors=1), 99), "which no file has room for"),
+    (padded(header(tensor(b"w", (33,), 8), tensors=1), 99), "tensor 'w' of shape (33,) is Q8_0, whose rows are blocks"),
+    (padded(header(tensor(b"w", (8,)), tensors=1), 31), "tensor 'w' of shape (8,) and kind F32 ends at byte"),
+    (padded(header(tensor(b"w", (8,), 0, 32), tensors=1), 99), "tensor 'w' lies at 32; it must lie at 0"),
+    (padded(header(tensor(b"v", (8,)), tensor(b"w", (8,), 0, 16), tensors=2), 99), "'w' lies at 16; it must lie at 32"),
+    (padded(header(tensor(b"w", (8,)), tensor(b"w", (8,), 0, 32), tensors=2), 99), "tensor 'w' stands twice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "said"), LIES, ids=[said for _, said in LIES])
+def test_a_file_that_lies_is_refused_with_its_name_and_the_place(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(content)
+    with pytest.raises(GGUFError) as error:
+        read_gguf_header(path)
+    assert said in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, w=floats([1.0, 2.0]))
+    content = path.read_bytes()
+    for end in range(0, len(content) - 24, 7):  # its last bytes only fill up
+        path.write_bytes(content[:end])
+        with pytest.raises(GGUFError):
+            read_gguf_header(path)
+
+
+def test_what_is_no_regular_file_is_an_os_error(tmp_path: Path) -> None:
+    readers: list[Callable[[Any], Any]] = [read_gguf_header, lambda path: load_gguf(path, {})]
+    for read in readers:
+        with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.gguf"):
+            read(tmp_path / "none.gguf")
+        with pytest.raises(IsADirectoryError):
+            read(tmp_path)
