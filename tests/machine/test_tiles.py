@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npora.machine import stored, tiles
-from npora.machine.stored import Stored, bits_of, form_of, in_pieces, same_values
+from npora.machine.stored import Stored, bits_of, form_of, in_pieces, is_quantized, same_values
 from npora.machine.tiles import tiled_product
 
 
@@ -83,6 +83,9 @@ def test_a_stored_matrix_is_its_floats() -> None:
     assert np.array_equal(np.asarray(narrow), W.bits.astype(np.float32))
     assert (form_of(W), form_of(W.bits)) == ("an open form", "float64")
     assert bits_of(W) is W.bits and bits_of(W.bits) is W.bits
+    assert not is_quantized(W) and not is_quantized(W.bits)
+    W.is_exact = False
+    assert is_quantized(W)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,6 @@ def test_two_matrices_are_compared_by_their_floats(monkeypatch: pytest.MonkeyPat
     other[2, 3] += 1
     for one in (W, Seen(W)):
         for same in (W.copy(), Seen(W.copy())):
-            assert same_values(one, same)
+            assert same_values(one, same) is True
         for differs in (other, Seen(other), W[:2], Seen(W[:2])):
-            assert not same_values(one, differs) and not same_values(differs, one)
+            assert same_values(one, differs) is same_values(differs, one) is False
