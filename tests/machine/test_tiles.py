@@ -37,10 +37,11 @@ def edges(parts: Any) -> list[int]:
 @pytest.mark.parametrize(
     ("width", "most", "grain", "expected"),
     [(0, 256, 1, [0, 0]), (1, 64, 1, [0, 1]), (5, 64, 1, [0, 5]), (256, 256, 1, [0, 256]), (257, 256, 1, [0, 144, 257]),
-     (600, 256, 4, [0, 208, 416, 600]), (1025, 1024, 1, [0, 528, 1025]), (600, 256, 24, [0, 240, 480, 600]),
-     (40, 64, 32, [0, 40]), (40, 32, 32, [0, 32, 40])],
+     (600, 256, 1, [0, 208, 416, 600]), (1025, 1024, 1, [0, 528, 1025]), (600, 256, 24, [0, 240, 480, 600]),
+     (40, 64, 32, [0, 40]), (40, 32, 32, [0, 32, 40]),
+     (600, 256, 32, [0, 224, 448, 600]), (1025, 1024, 64, [0, 576, 1025]), (300, 144, 256, [0, 256, 300])],
 )  # fmt: skip
-def test_an_axis_is_cut_into_equal_sixteens_that_are_whole_grains(
+def test_an_axis_is_cut_into_equal_sixteens_and_whole_grains(
     width: int, most: int, grain: int, expected: list[int]
 ) -> None:
     parts = tiles._cut(width, most, grain)
@@ -78,9 +79,9 @@ def test_a_stored_matrix_is_its_floats() -> None:
     W = Seen(drawn(3, 5))
     assert (W.ndim, W.size, len(W), W.T.shape, W.T.T) == (2, 15, 3, (5, 3), W)
     assert W.tobytes() == W.bits.tobytes() and np.array_equal(np.asarray(W.T), W.bits.T)
-    narrow = W.astype(np.float32)
-    assert W.astype(np.float64) is W and narrow.dtype == np.float32
-    assert np.array_equal(np.asarray(narrow), W.bits.astype(np.float32))
+    assert W.astype(np.float64, copy=False) is W and np.array_equal(W.astype(np.float64), W.bits)
+    narrow = W.astype(np.float32, copy=False)
+    assert narrow.bits is W.bits and narrow.dtype == narrow[:].dtype == narrow.T[:].dtype == np.float32
     assert (form_of(W), form_of(W.bits)) == ("an open form", "float64")
     assert bits_of(W) is W.bits and bits_of(W.bits) is W.bits
     assert not is_quantized(W) and not is_quantized(W.bits)
