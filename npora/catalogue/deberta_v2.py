@@ -27,7 +27,7 @@ def config(**fields: Any) -> DebertaV2Config:
 
 
 SHARED = config(share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False)  # as DeBERTa v3
-NARROW = config(embedding_size=4, type_vocab_size=2)
+NARROW = config(embedding_size=4, type_vocab_size=2, num_hidden_layers=1)
 
 ROWS = [
     Row("ContextPooler", part(ContextPooler, SHARED, (5, 6))),
@@ -36,7 +36,7 @@ ROWS = [
     Row("lora_deberta-v2", encoder(DebertaV2ForSequenceClassification, SHARED, of_sentences, adapted=True)),
     Row(
         "deberta-v2, contents ask distances",
-        encoder(DebertaV2ForTokenClassification, config(pos_att_type="c2p"), of_tokens(3)),
+        encoder(DebertaV2ForTokenClassification, config(pos_att_type="c2p", num_hidden_layers=1), of_tokens(3)),
     ),
     Row("DebertaV2ForMaskedLM", encoder(DebertaV2ForMaskedLM, NARROW, of_tokens(WORDS)), frozen_rounds=True),
 ]

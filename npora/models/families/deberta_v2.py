@@ -215,11 +215,9 @@ class DebertaV2ForSequenceClassification(ForSequenceClassification):
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
         """Raises ValueError for labels that mean one thing in this family of transformers, and another elsewhere."""
-        several = self.config.num_labels > 1 and np.shape(labels) == (
-            len(tokens.packing.lengths),
-            self.config.num_labels,
-        )
-        if several and self.config.problem_type is None:
+        every = (len(tokens.packing.lengths), self.config.num_labels)
+        several = labels is not None and np.asarray(labels).shape == every
+        if several and self.config.num_labels > 1 and self.config.problem_type is None:
             raise ValueError(
                 "labels are a number for each text and class, and the config has no problem_type: transformers takes "
                 "them as shares that sum to 1 in DeBERTa, and elsewhere as yes or no: say problem_type="

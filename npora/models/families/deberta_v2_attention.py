@@ -40,14 +40,14 @@ def disentangled_attention(
 ) -> tuple[Array, DisentangledPullback]:
     """y = dropout(softmax(c · (q_t k_s + q_t κ_δ + k_s χ_δ))) v, where δ = distance[t,s] and c = scale.
 
-    q [h,t,d]  k, v [h,s,d]  κ, χ [h,k,d]  distance int [t,s], in [0, k)  →  y [h,t,d]. A distance δ has a key κ_δ, to
-    which contents ask (content-to-position), and a query χ_δ, which asks contents (position-to-content); either may be
-    None. The second term and the third are the bias of a plain attention:
+    q [h,t,d]  k, v [h,s,d]  κ, χ [h,k,d]  distance int [t,s]  →  y [h,t,d]. A distance δ has a key κ_δ, which contents
+    ask (content-to-position), and a query χ_δ, which asks contents (position-to-content); either may be None. The
+    second term and the third are the bias of a plain attention:
 
         C = c · q κᵀ,   P = c · k χᵀ,   bias[t,s] = C[t,δ] + P[s,δ]        (1)
 
-    A row t of C gives each of its numbers to one s at most, and a row s of P to one t, since no two keys stand equally
-    far to the same side of a query. So with the dbias of that attention, and its dq and dk:
+    Distances differ along a row and along a column: no two keys stand equally far to one side of a query. So a row t of
+    C gives each of its numbers to one s at most, and a row s of P to one t. With that attention's dbias, dq and dk:
 
         dC[t,δ] = dbias[t,s]            (2)   0 where nothing stands that far
         dP[s,δ] = dbias[t,s]            (3)
