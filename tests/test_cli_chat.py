@@ -102,12 +102,13 @@ def test_a_template_of_ones_own_reaches_everything(
     assert talked(tmp_path, capsys, monkeypatch, "plot\n")[0] == "bad red\n"
     assert main(["generate", "--adapter", str(tmp_path / "out"), "plot"]) == 0
     assert capsys.readouterr().out == "bad red\n"
-    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / "merged")]) == 0
-    ends = read_json(tmp_path / "merged" / "generation_config.json")["eos_token_id"]
-    assert ends == [WORDS.index("<s>"), WORDS.index("</s>")]
-    capsys.readouterr()
-    assert main(["generate", "--chat", "--model", str(tmp_path / "merged"), "plot"]) == 0
-    assert capsys.readouterr().out == "bad red\n"
+    for name, command in {"merged": ["merge"], "exported": ["export", "--to", "hf"]}.items():
+        assert main([*command, "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / name)]) == 0
+        ends = read_json(tmp_path / name / "generation_config.json")["eos_token_id"]
+        assert ends == [WORDS.index("<s>"), WORDS.index("</s>")]
+        capsys.readouterr()
+        assert main(["generate", "--chat", "--model", str(tmp_path / name), "plot"]) == 0
+        assert capsys.readouterr().out == "bad red\n"
     plain = save_folder(tmp_path / "plain", "llama")
     for template in (("--chat-template-path", model), ()):
         capsys.readouterr()

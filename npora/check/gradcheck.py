@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.check.examination import Examination
-from npora.check.inputs import generator
+from npora.check.inputs import WrittenTo, generator
 from npora.check.oracles.dot_product import LARGE, DotProducts
 from npora.check.oracles.identities import identity_rows
 from npora.check.oracles.large import LargeProbe
@@ -63,7 +63,8 @@ def gradcheck(
         One dict in place of the inputs, with a key that names an argument, is a batch, passed as keywords.
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
     named : what a wrong gradient may be told by beside the inputs and the output: `named(dy, *inputs)` returns by name
-        numbers, factors, shares of the right gradient ("the share of the mean"), and wrong gradients that are likely
+        numbers, factors, shares of the right gradient ("the share of the mean"), and likely wrong ones, whose names
+        begin with "the gradient"
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;
         where the two contradict each other and there is no kink, differences decide at every element. "central", that
         table at every element, which asks nothing of f; "dot-product", a few forwards for a model of any size, whose
@@ -99,7 +100,7 @@ def gradcheck(
     try:
         check = Examination(subject, rng, max_elements, method == "central", named)
     except ValueError as error:
-        if "read-only" not in str(error):
+        if "read-only" not in str(error) and not isinstance(error, WrittenTo):
             raise
         return _raised(Report(str(subject), (written_to(error),), replay=replay), raise_exception)
     if steps:

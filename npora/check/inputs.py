@@ -15,6 +15,10 @@ _OWN = 0x6E706F7261  # what nobody else adds to a seed
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
+class WrittenTo(ValueError):
+    """A function of another framework has written to what it was given; this names it. NumPy's error names a line."""
+
+
 def read_call(layer: Callable[..., Any], name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call:
     """Inputs and keywords. Python floats are constants beside an array, and alone they are arrays without axes.
 

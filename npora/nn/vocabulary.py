@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from npora.machine.stored import Stored
 from npora.nn.cross_entropy import cross_entropy
 from npora.nn.generator import copied
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.module import Array, Module, is_trained
 
 _LOGITS_AT_ONCE = 3 << 21  # 25 MB of float32: a product with the vocabulary keeps most of its speed
+_ROWS_OF_STORED = 256  # at least, where each block of rows widens the whole of the vocabulary's matrix, twice
 
 
 def projected_cross_entropy(
@@ -77,4 +79,5 @@ def projected_cross_entropy(
 def _rows_at_once(head: Module, h: Array, rng: np.random.Generator | None) -> int:
     with no_grad():
         z, _ = head(h[:1], copied(rng))
-    return max(_LOGITS_AT_ONCE // int(z.shape[-1]), 1)
+    is_stored = any(isinstance(parameter.data, Stored) for parameter in head.parameters())
+    return max(_LOGITS_AT_ONCE // int(z.shape[-1]), _ROWS_OF_STORED if is_stored else 1)

@@ -98,7 +98,20 @@ def test_what_torch_draws_or_writes_is_found() -> None:
     assert gradcheck(torch_function(model, seed=3), X)
     assert gradcheck(torch_function(model), X)["two forwards give the same bits"].verdict == "FAIL"
     written = gradcheck(torch_function(lambda x: x.mul_(2) * 3), X)
-    assert "writes to its input" in written["nothing given is changed"].note
+    assert written["nothing given is changed"].note == "<lambda> writes to its input"
+
+    class Doubled(torch.autograd.Function):  # type: ignore[misc,name-defined]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return dy.mul_(2)
+
+    assert gradcheck(torch_function(Doubled), X)["nothing given is changed"].note == (
+        "the backward of Doubled writes to dy"
+    )
     assert gradcheck(torch_function(torch.nn.Embedding(6, 4)), np.array([1, 2, 1]))
     with pytest.raises(TypeError, match=r"expected a torch\.autograd\.Function, .* or a function; got int"):
         torch_function(3)

@@ -11,7 +11,7 @@ from npora.nn import LayerNorm, Linear, RMSNorm
 from npora.nn import functional as F
 from npora.study import exercise
 from npora.study.exercises import EXERCISES, THEMES, Exercise
-from npora.study.exercises.declared import SIZES
+from npora.study.exercises.declared import LEGEND, LETTERS, SIZES
 from npora.study.sheet import page
 from tests.study import wrong_attention, wrong_elements, wrong_rows, wrong_training
 from tests.study.answers import WRONG, Wrong
@@ -66,6 +66,10 @@ def test_a_file_of_it_is_python_that_says_all_that_it_takes(member: Exercise) ->
         assert all(argument.shape.strip() in shapes for argument in member.arguments.values()), "a shape is not said"
         assert f"def backward({member.solution.__code__.co_varnames[0]}, {member.inputs[0]}" in text
     assert len(member.hints) == exercise.HINTS and len(set(member.hints)) == exercise.HINTS
+
+
+def test_axes_have_the_letters_of_the_legend() -> None:
+    assert set(SIZES) <= set(LEGEND) == set(LETTERS) and LEGEND["s"].startswith("key position")
 
 
 def test_a_theme_names_each_exercise_once() -> None:

@@ -84,7 +84,7 @@ def _turn(x, positions, sign=1, second=1, theta=10000.0, pairs=True):
     return np.concatenate([a * c - b * s, b * c + second * a * s], -1)
 
 
-wrong("rotary", "turned forwards", lambda dy, x, *, positions: _turn(dy, positions), "the rotation forwards")
+wrong("rotary", "turned forwards", lambda dy, x, *, positions: _turn(dy, positions), "turned forwards")
 wrong("rotary", "the second half's sign", lambda dy, x, *, positions: _turn(dy, positions, -1, -1), "second half")
 wrong("rotary", "no sines", lambda dy, x, *, positions: (
     _turn(dy, positions) + _turn(dy, positions, -1)) / 2, "without sin φ")

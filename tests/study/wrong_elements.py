@@ -92,7 +92,7 @@ wrong("linear", "x's own gradient forgotten", lambda dy, x, W, b: (
 
 wrong("positions", "not summed", lambda dy, x, P: (dy, dy), "not summed")
 wrong("positions", "a mean", lambda dy, x, P: (dy, dy.mean(0)), "1/2", "mean", "(b)")
-wrong("positions", "the first sequence alone", lambda dy, x, P: (dy, dy[0]), "the last sequence")
+wrong("positions", "the first sequence alone", lambda dy, x, P: (dy, dy[0]), "the first sequence alone")
 wrong("positions", "summed over t", lambda dy, x, P: (dy, dy.sum(1)), "shape")
 wrong("positions", "the same for all positions", lambda dy, x, P: (dy, np.broadcast_to(dy.sum((0, 1)), P.shape)),
       "the sum over axis 0", "the same all along axis 0")

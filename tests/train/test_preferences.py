@@ -15,8 +15,6 @@ from npora.models import GPT2LMHeadModel
 from npora.models.families.gpt2 import GPT2Config
 from npora.models.log_probs import sequence_log_probs
 from npora.train import DPOTrainer, ORPOTrainer, accumulate_gradients
-from npora.train.preferences import _encoded
-from tests.chat_templates import CHATML, chat_tokenizer, dialogue, said
 from tests.tiny import tiny_bert
 
 TOKENIZER = ByteTokenizer(eos=True, pad=True)
@@ -205,17 +203,3 @@ def test_what_two_answers_share_stands_once_and_a_long_prompt_loses_its_beginnin
 def test_what_is_no_preference_is_refused(example: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         DPOTrainer(model(), arguments(tmp_path), [PAIRS[0], example], None, TOKENIZER)
-
-
-def test_of_messages_the_answers_are_what_the_assistant_writes_to_the_end_of_its_turn() -> None:
-    tokenizer = chat_tokenizer(CHATML)
-    chosen, rejected = ([said("assistant", text)] for text in ("good film", "bad"))
-    pair = _encoded({"prompt": dialogue("film"), "chosen": chosen, "rejected": rejected}, 0, tokenizer, None)
-    begin, end = pair["labels"]
-    ids = pair["input_ids"]
-    prompt = tokenizer.apply_chat_template(dialogue("film"), add_generation_prompt=True, return_dict=False)
-    assert ids[:begin] == prompt
-    assert [tokenizer.decode(part) for part in (ids[begin:end], ids[end:])] == ["good film<|im_end|>", "bad<|im_end|>"]
-    nothing = {"prompt": dialogue("film"), "chosen": chosen, "rejected": [said("user", "x")]}
-    with pytest.raises(ValueError, match="example 3: a prompt and both answers have a token at least"):
-        _encoded(nothing, 3, tokenizer, None)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npora.check.bridges.need import need
+from npora.check.inputs import WrittenTo
 from npora.check.trees import leaves, with_leaves
 from npora.check.verdict.blame import Call
 from npora.nn import Module, Parameter
@@ -166,7 +167,7 @@ def _differentiated(
         raise
     for (_, x), (_, seen) in zip(leaves(inputs), leaves(given), strict=True):
         if isinstance(x, np.ndarray) and not np.array_equal(x, seen.detach().numpy(), equal_nan=True):
-            raise ValueError(f"{name} writes to its input, and an array that is given is read-only")
+            raise WrittenTo(f"{name} writes to its input")
     outputs = [x for _, x in leaves(y) if isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex())]
     if not outputs:
         raise TypeError(f"{name} returned a {type(y).__name__}, expected tensors of floating-point numbers")
@@ -181,7 +182,7 @@ def _differentiated(
             kept = [w.clone() for w in upstream]
             found = torch.autograd.grad(ends, wanted, upstream, retain_graph=True, allow_unused=True)
             if not all(torch.equal(w, k) or w.isnan().any() for w, k in zip(upstream, kept, strict=True)):
-                raise ValueError(f"the backward of {name} writes to dy, and an array that is given is read-only")
+                raise WrittenTo(f"the backward of {name} writes to dy")
         arrays = iter([None if g is None else g.detach().numpy() for g in found])
         of_inputs = tuple(with_leaves(tensors, lambda _, x: next(arrays) if _is_wanted(x) else None))
         return of_inputs, {key: next(arrays) for key in parameters}

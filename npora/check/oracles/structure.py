@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.check.inputs import WrittenTo
 from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Bench, Outputs, Subject
 from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
@@ -81,6 +82,8 @@ def structure(
 
 def written_to(error: BaseException) -> Row:
     """The row for code that wrote to an array it was given, all of which are read-only, with the line that did it."""
+    if isinstance(error, WrittenTo):
+        return Row("nothing given is changed", "structure", FAIL, str(error))
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code

@@ -15,21 +15,22 @@ Known = dict[str, Array]
 
 
 def told(e: Evidence, named: Mapping[str, Array]) -> Iterator[str]:
-    """named : shares of the right gradient, and whole wrong ones. One share is tried, then what came as a whole, then
-    two shares."""
+    """named : shares of the right gradient, and whole wrong ones, whose names begin with "the gradient". One share is
+    tried, then what came as a whole, then two shares."""
     shares: Known = {}
     for name, array in named.items():
         x = e.spread(array)
         if x is not None and np.abs(x).max(initial=0.0) > e.close and np.count_nonzero(x) > 1:
             shares[name] = x
-    for name, x in shares.items():
+    parts = {name: x for name, x in shares.items() if not name.startswith("the gradient")}
+    for name, x in parts.items():
         c = _whole(factor(e.error, x))
         if c in _SAYS and e.fits(e.error - c * x):
             yield f"{name} is {_SAYS[c]}"
     for name, x in shares.items():
         if e.fits(e.came - x):
             yield f"this is {name}"
-    for (one, x), (other, y) in combinations(shares.items(), 2):
+    for (one, x), (other, y) in combinations(parts.items(), 2):
         c, d = map(_whole, _both(e.error, x, y))
         if c in _SAYS and d in _SAYS and len(e.came) > 4 and e.fits(e.error - c * x - d * y):
             yield f"{one} is {_SAYS[c]}, and {other} is {_SAYS[d]}"

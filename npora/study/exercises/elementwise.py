@@ -34,9 +34,9 @@ def tanh_backward(dy: Array, x: Array) -> Array:
 def tanh_named(dy: Array, x: Array) -> dict[str, Any]:
     y = np.tanh(x)
     return {
-        "the share of y²": -dy * y * y, "dy times 1 − y, with y not squared": dy * (1 - y),
-        "dy times 1/cosh x, not squared": dy / np.cosh(x),
-        "dy times 1 − x², with x in the place of y": dy * (1 - x * x), "y²": y * y, "1 − y²": 1 - y * y,
+        "the share of y²": -dy * y * y, "the gradient with y not squared": dy * (1 - y),
+        "the gradient with 1/cosh x, not squared": dy / np.cosh(x),
+        "the gradient with 1 − x², with x in the place of y": dy * (1 - x * x), "y²": y * y, "1 − y²": 1 - y * y,
     }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def gelu_tanh_named(dy: Array, x: Array) -> dict[str, Any]:
         "the gradient with x³ in u's slope, where x² is meant":
             dy * 0.5 * (1 + t) + inner * (1 + 0.134145 * x**3),
         "the gradient with tanh u not squared": dy * 0.5 * (1 + t) + dy * 0.5 * x * (1 - t) * c * (1 + 0.134145 * x**2),
-        "dy times Φ's approximation and the slope, without its factor x":
+        "the gradient with the slope of tanh u without its factor x":
             dy * 0.5 * (1 + t) + dy * 0.5 * (1 - t**2) * c * (1 + 0.134145 * x**2),
     }  # fmt: skip
 

@@ -22,8 +22,8 @@ def linear_backward(dy: Array, x: Array, W: Array, b: Array) -> tuple[Array, Arr
 
 def linear_named(dy: Array, x: Array, W: Array, b: Array) -> dict[str, Any]:
     return {
-        "the sum over the first b alone": np.einsum("to,ti->oi", dy[0], x[0]), "b·t": x.shape[0] * x.shape[1],
-        "dy's sum over b alone, at the first t,": dy.sum(axis=0)[0],
+        "the gradient of the first sequence alone (dW)": np.einsum("to,ti->oi", dy[0], x[0]),
+        "the gradient of the first sequence alone (db)": dy[0].sum(axis=0), "b·t": x.shape[0] * x.shape[1],
     }  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def positions_backward(dy: Array, x: Array, P: Array) -> tuple[Array, Array]:
 
 def positions_named(dy: Array, x: Array, P: Array) -> dict[str, Any]:
     return {
-        "b": len(x), "dy of the first sequence": dy[0], "dy of the last sequence": dy[-1], "dy's mean over b":
-        dy.mean(axis=0), "t": x.shape[1],
+        "the gradient of the first sequence alone": dy[0], "the gradient of the last sequence alone": dy[-1],
+        "b": len(x), "t": x.shape[1],
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def embedding_named(dy: Array, E: Array, *, ids: Array) -> dict[str, Any]:
     times = np.maximum(np.bincount(ids, minlength=len(E)), 1)[:, None]
     return {
         "the sum over all occurrences of a token, but the last,": all_of_them - last,
-        "the mean over the occurrences of a token": all_of_them / times,
+        "the gradient with the mean over the occurrences of a token": all_of_them / times,
         "1/(how often a token occurs)": np.broadcast_to(1 / times, E.shape),
         "how often a token occurs": np.broadcast_to(times, E.shape) + 0.0,
     }  # fmt: skip

@@ -26,10 +26,10 @@ def softmax_named(dp: Array, x: Array) -> dict[str, Any]:
     p = softmax(x)
     return {
         "p": p, "1 − p": 1 - p, "the share of the sum": -p * (dp * p).sum(axis=-1, keepdims=True),
-        "dp times p (1 − p), as if each p depended on its own x alone": dp * p * (1 - p),
+        "the gradient as if each p depended on its own x alone": dp * p * (1 - p),
         "the gradient with the sum over the other axis, that of the rows": p * (dp - (dp * p).sum(axis=0)),
         "the gradient with a sum of dp, not times p": p * (dp - dp.sum(axis=-1, keepdims=True)),
-        "the sum without p before it": p * dp - (dp * p).sum(axis=-1, keepdims=True),
+        "the gradient with the sum without p before it": p * dp - (dp * p).sum(axis=-1, keepdims=True),
     }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def log_softmax_named(dl: Array, x: Array) -> dict[str, Any]:
     p = softmax(x)
     return {
         "p = e^l": p, "the share of log Σ e^x": -p * dl.sum(axis=-1, keepdims=True),
-        "softmax's pullback, not log_softmax's": p * (dl - (dl * p).sum(axis=-1, keepdims=True)),
+        "the gradient of softmax, not of log_softmax": p * (dl - (dl * p).sum(axis=-1, keepdims=True)),
         "the gradient with dl at its own place, not summed": dl - p * dl,
         "the gradient with the sum over the other axis, that of the rows": dl - p * dl.sum(axis=0),
     }  # fmt: skip

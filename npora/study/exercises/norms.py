@@ -24,8 +24,8 @@ def centre_backward(dy: Array, x: Array) -> Array:
 def centre_named(dy: Array, x: Array) -> dict[str, Any]:
     return {
         "the share of the mean": np.broadcast_to(-dy.mean(axis=-1, keepdims=True), x.shape),
-        "dy less its mean over the other axis, that of the rows": dy - dy.mean(axis=0),
-        "dy less the mean of all of it": dy - dy.mean(),
+        "the gradient with the mean over the other axis, that of the rows,": dy - dy.mean(axis=0),
+        "the gradient with the mean of all rows": dy - dy.mean(),
     }  # fmt: skip
 
 

@@ -39,12 +39,13 @@ def rotary_named(dy: Array, x: Array, *, positions: Array) -> dict[str, Any]:
         rotary(np.concatenate([dy[:, 0::2], dy[:, 1::2]], axis=1), positions=-positions), 2, axis=1
     )
     return {
-        "the rotation by one position too many": rotary(dy, positions=-positions - 1),
-        "the rotation by one position too few": rotary(dy, positions=1 - positions), "the rotation forwards": forth,
+        "the gradient turned by one position too many": rotary(dy, positions=-positions - 1),
+        "the gradient turned by one position too few": rotary(dy, positions=1 - positions),
+        "the gradient turned forwards": forth,
         "the gradient without sin φ": (back + forth) / 2,
         "the gradient with the wrong sign of sin φ in the first half": first,
         "the gradient with the wrong sign of sin φ in the second half": second,
-        "the rotation of neighbours, where the pairs are x_j and x_(j+d/2)": pairs,
+        "the gradient turned in pairs of neighbours, where the pairs are x_j and x_(j+d/2)": pairs,
     }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def packing_named(dy: Array, x: Array, *, mask: Array) -> dict[str, Any]:
 
 
 def packed_attention(q: Array, k: Array, v: Array, *, lengths: tuple[int, ...]) -> Array:
-    """y = attention(q, k, v) of each sequence for itself; the n rows hold them one behind the other.
+    """y = softmax(q kᵀ/√d) v of each sequence for itself; the n rows hold them one behind the other.
 
     lengths says how many rows each sequence has.    q, k, v [n,d]  →  y [n,d]
     """
