@@ -189,6 +189,17 @@ def test_what_is_written_is_compared_with_what_should_be(folder: Path, tmp_path:
         assert capsys.readouterr().out.split() == ["exact-match", "0.0000", "examples", "1"]
 
 
+def test_what_is_measured_is_written_greedily_whatever_the_model_says_of_itself(tmp_path: Path) -> None:
+    model = save_folder(tmp_path / "t5", "t5")
+    prompts = lines(tmp_path / "p.jsonl", [{"prompt": "film", "sentence": "a"}])
+    wanted = ["--metrics", "bleu", "--prompt-column", "prompt", "--max-new-tokens", "12", "--predictions"]
+    for name in ("one", "other"):
+        assert main(["evaluate", "--model", model, *wanted, str(tmp_path / name), prompts]) == 0
+        said = {"do_sample": True, "temperature": 9.0, "num_beams": 2, "decoder_start_token_id": 0}
+        Path(model, "generation_config.json").write_text(json.dumps(said))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

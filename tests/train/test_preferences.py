@@ -84,6 +84,20 @@ def test_a_texts_log_probability_is_the_sum_of_its_labels() -> None:
         assert (values[0] - values[1]) / 2e-6 == pytest.approx((parameter.grad * step).sum(), rel=1e-6)
 
 
+def test_a_text_without_a_label_has_the_log_probability_0_wherever_it_stands() -> None:
+    ids = np.array([[3, 9, 4], [5, 6, 8]])
+    y, counts, backward = sequence_log_probs(model(), ids, None, np.where([[0, 1, 1], [0, 0, 0]], ids, -100))
+    assert counts.tolist() == [2, 0] and y[0] < 0 == y[1]
+    backward(np.ones(2))
+
+
+def test_an_adapter_on_the_projection_drops_out_too() -> None:
+    made, ids = adapted(target_modules=["lm_head"], lora_dropout=0.5), np.array([[3, 9, 4, 7]])
+    drops = (None, *map(np.random.default_rng, (0, 0, 1)))
+    found = [sequence_log_probs(made.get_base_model(), ids, None, ids, rng)[0][0] for rng in drops]
+    assert found[1] == found[2] and len(set(found)) == 3
+
+
 def test_only_a_causal_model_finds_texts_likely() -> None:
     with pytest.raises(TypeError, match="a causal language model; got a BertForSequenceClassification"):
         sequence_log_probs(tiny_bert(), np.zeros((1, 2), int), None, np.zeros((1, 2), int))
@@ -111,7 +125,7 @@ def test_the_reference_is_the_base_and_the_loss_dpos(tmp_path: Path) -> None:
 def test_orpos_loss_is_its_formula(tmp_path: Path) -> None:
     made = adapted()
     trainer = ORPOTrainer(made, arguments(tmp_path), PAIRS, PAIRS[2:6], TOKENIZER, beta=0.4)
-    terms = []
+    terms, margins = [], []
     for pair in PAIRS[2:6]:
         means = []
         for name in ("chosen", "rejected"):
@@ -119,7 +133,10 @@ def test_orpos_loss_is_its_formula(tmp_path: Path) -> None:
             means.append(total / count)
         odds = [m - math.log(1 - math.exp(m)) for m in means]
         terms.append(-means[0] + 0.4 * math.log1p(math.exp(odds[1] - odds[0])))
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(terms) / 4, rel=1e-12)
+        margins.append(means[0] - means[1])
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(sum(terms) / 4, rel=1e-12)
+    assert found["eval_rewards/margins"] == pytest.approx(sum(margins) / 4, rel=1e-12)
     assert "reference" not in trainer.train_dataset[0]
 
 
