@@ -9,6 +9,7 @@ import pytest
 
 from npora.models import (
     BertConfig,
+    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
     Gemma3TextConfig,
@@ -29,7 +30,15 @@ DECODERS: list[Any] = [
     Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config, Qwen2Config, Qwen3Config,
     SmolLM3Config, T5Config,
 ]  # fmt: skip
-CONFIGS: list[Any] = [BertConfig, DistilBertConfig, ElectraConfig, MPNetConfig, ModernBertConfig, *DECODERS]
+CONFIGS: list[Any] = [
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    ModernBertConfig,
+    *DECODERS,
+]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}
 _TYPED = [
     (kind, f.name, value)
