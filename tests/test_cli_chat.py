@@ -167,14 +167,14 @@ def test_what_generate_cannot_do_is_said(
 
 
 def test_what_is_written_is_compared_with_what_should_be(folder: Path, tmp_path: Path, capsys: Captured) -> None:
-    asked = [*CHATS, dialogue("film", "bad"), dialogue("plot", "good plot"), dialogue("film")]
+    asked = [*CHATS, dialogue("film", "bad"), dialogue("plot", "good plot"), dialogue("film"), dialogue("", "good")[1:]]
     file = lines(tmp_path / "x.jsonl", [{"messages": chat} for chat in asked])
     wanted = ["--metrics", "rouge-l, bleu,exact-match,perplexity", "--predictions", str(tmp_path / "found.jsonl")]
     capsys.readouterr()
     assert main(["evaluate", "--adapter", str(folder / "out"), "--batch-size", "3", *wanted, file]) == 0
     printed = capsys.readouterr()
     figures = {name: float(value) for name, value in map(str.split, printed.out.splitlines())}
-    assert "x.jsonl: 1 of 5 conversations do not end with a text of the assistant, and are left out" in printed.err
+    assert "x.jsonl: 2 of 6 conversations do not end with a text of the assistant, and are left out" in printed.err
     assert figures["rouge-l"] == figures["exact-match"] == 0.5 and figures["bleu"] == 0  # no text has four words
     assert {*figures} == {"rouge-l", "exact-match", "bleu", "perplexity", "loss", "examples"}
     found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]

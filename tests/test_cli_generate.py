@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ def test_a_text_ends_where_the_positions_of_the_model_do(
     assert f"at most 64 tokens: the text ends after {65 - prompt} new ones, if not before" in said
 
 
+@pytest.mark.parametrize(("given", "parts"), [([], [2, 1, 1, 1]), (["--stream"], [2, 1, 1, 1]), (["--no-stream"], [5])])
+def test_tokens_are_printed_as_they_come_unless_that_is_not_wanted(
+    model: str, given: list[str], parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[int] = []
+    monkeypatch.setattr(TextPrinter, "put", lambda self, ids: came.append(np.size(ids)))
+    assert main(["generate", "--model", model, "--max-new-tokens", "3", "--min-new-tokens", "3", *given, "aa"]) == 0
+    assert came == parts
+
+
 def test_of_several_prompts_the_longest_says_how_much_room_there_is(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,12 +171,17 @@ def test_of_several_prompts_the_longest_says_how_much_room_there_is(
     assert "at most 64 tokens: the text ends after 5 new ones, if not before" in capsys.readouterr().err
 
 
-def test_an_option_of_beams_is_taken_where_the_model_itself_says_that_there_are_some(
-    model: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("said", "given", "options"),
+    [({"num_beams": 2}, ["--length-penalty", "0.5"], {"length_penalty": 0.5}),
+     ({"do_sample": True}, ["--top-k", "3", "--seed", "5"], {"top_k": 3, "seed": 5})],
+)  # fmt: skip
+def test_an_option_of_a_way_of_writing_is_taken_where_the_model_itself_says_that_it_is_taken(
+    model: str, said: dict[str, Any], given: list[str], options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(model, "generation_config.json").write_text('{"num_beams": 2, "eos_token_id": 256}')
-    assert main(["generate", "--model", model, "--length-penalty", "0.5", "aa"]) == 0
-    assert capsys.readouterr().out == text_of(model, "aa", num_beams=2, length_penalty=0.5)
+    Path(model, "generation_config.json").write_text(json.dumps({"eos_token_id": 256, **said}))
+    assert main(["generate", "--model", model, *given, "aa"]) == 0
+    assert capsys.readouterr().out == text_of(model, "aa", **options)
 
 
 def test_a_text_within_the_positions_of_the_model_ends_as_it_does(

@@ -14,6 +14,7 @@ from npora.catalogue import draw
 from npora.check import Context, diagnose
 from npora.check.planted.kinds import KINDS
 from npora.check.planted.planting import planted, plantings
+from npora.check.verdict.evidence import Evidence
 from npora.nn import Module, Parameter
 from npora.nn.module import Array
 from tests.tiny import tiny_bert
@@ -59,6 +60,11 @@ def changed(index: Any, value: Any) -> Array:
 )  # fmt: skip
 def test_a_cause_is_named(a: Array, said: str) -> None:
     assert diagnose(a, N, CONTEXT).startswith(said)
+
+
+def test_no_claim_fits_that_leaves_more_than_an_eighth_of_the_difference() -> None:
+    evidence = Evidence(np.array([1.0, 1.0]), np.array([1.0, 0.9]), tolerance=0.05)
+    assert evidence.fits(np.array([0.0, 0.012]), 100.0) and not evidence.fits(np.array([0.0, 0.013]), 100.0)
 
 
 def test_a_share_of_the_gradient_is_missing_there_twice_or_turned_round() -> None:

@@ -108,3 +108,8 @@ def test_a_failed_check_raises_where_it_is_asked_to() -> None:
 
     with pytest.raises(AssertionError, match="mutates an array"):
         gradcheck(writes, X, raise_exception=True)
+
+
+def test_a_batch_with_a_name_that_is_no_argument_is_a_batch_all_the_same() -> None:
+    with pytest.raises(TypeError, match="cannot be called with 0 inputs, x, y, z: got an unexpected keyword"):
+        gradcheck(product, {"x": X, "y": X, "z": X})

@@ -79,6 +79,11 @@ def test_of_a_pair_the_text_is_cut_that_the_strategy_names(strategy: Any, most: 
             assert tokenizer.encode("abcdexyz") == list(b"abcdexyz")  # the next call is cut by what it says itself
 
 
+def test_a_text_that_would_be_cut_to_nothing_is_none_to_cut() -> None:
+    with pytest.raises(ValueError, match="max_length=5 leaves nothing of the text that only_second cuts"):
+        ByteTokenizer()("abcde", "xyz", truncation="only_second", max_length=5)
+
+
 def test_a_call_cuts_its_target_pads_on_its_side_and_says_where_letters_stand() -> None:
     tokenizer = ByteTokenizer(eos=True, pad=True)
     found = tokenizer(["abcd", "x"], text_target=["efg", "y"], max_length=2)

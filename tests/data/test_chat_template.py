@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,23 @@ def test_a_tokenizer_of_bytes_has_chats_too() -> None:
     text = "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\né<|im_end|>\n<|im_start|>assistant\n"
     found = tokenizer.apply_chat_template(dialogue("é"), add_generation_prompt=True)
     assert found["input_ids"] == list(text.encode()) and found["attention_mask"] == [1] * len(text.encode())
+
+
+def test_the_assistants_tokens_of_one_chat_are_told_as_a_list_and_as_a_row() -> None:
+    pytest.importorskip("jinja2", reason="needs the extra `hf`")
+    (tokenizer := ByteTokenizer(eos=True)).chat_template = GENERATION
+    call = partial(tokenizer.apply_chat_template, dialogue("ab", "cd"), return_assistant_tokens_mask=True)
+    found = call()
+    assert sum(found["assistant_masks"]) >= 2 and len(found["assistant_masks"]) == len(found["input_ids"])
+    assert call(return_tensors="np")["assistant_masks"].tolist() == [found["assistant_masks"]]
+
+
+def test_thoughts_have_each_of_their_names_and_the_one_that_is_said_its_own_text() -> None:
+    pytest.importorskip("jinja2", reason="needs the extra `hf`")
+    show = "{{ messages[0].thinking }} {{ messages[0].reasoning_content }}"
+    for message, seen in (({"reasoning": "a"}, "a a"), ({"thinking": "a"}, "a a"),
+                          ({"reasoning_content": "a", "thinking": "b"}, "b a")):  # fmt: skip
+        assert template.render(show, [{"role": "assistant", **message}])[0] == seen
 
 
 @pytest.mark.parametrize(

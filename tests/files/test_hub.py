@@ -209,3 +209,11 @@ def test_it_is_said_where_a_file_cannot_be_checked(tmp_path: Path, caplog: pytes
     assert [record.message for record in caplog.records] == [
         f"{tmp_path / 'model.safetensors'} is not checked against the hub's hash, which the cache does not tell"
     ]
+
+
+def test_of_a_directory_no_revision_is_asked_but_the_usual_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert resolve(tmp_path, "main") == resolve(tmp_path) == str(tmp_path) and not caplog.messages
+    resolve(tmp_path, "v2")
+    assert caplog.messages == [f"{tmp_path} is a directory, which has no revision 'v2': it is read as it is"]

@@ -125,6 +125,10 @@ def test_the_links_of_the_hubs_cache_are_followed(tmp_path: Path) -> None:
         assert {k: v.tobytes() for k, v in load_weights(directory).items()} == {
             k: v.tobytes() for k, v in tensors.items()
         }
+    snapshot.parent.rename(others := tmp_path / "models--org--tiny" / "others")
+    with pytest.raises(ValueError, match="leads out of the directory"):  # of no snapshot
+        load_weights(others / "c0ffee")
+    others.rename(snapshot.parent)
     (blobs / "1").rename(tmp_path / "outside")
     link(snapshot / B, Path("../../../outside"))
     with pytest.raises(ValueError, match="leads out of the directory"):

@@ -134,3 +134,12 @@ def test_nothing_of_a_table_is_dropped_and_starts_from_a_matrix_are_refused() ->
         ):
             adapted(init_lora_weights=start)
     adapted(init_lora_weights="pissa", target_modules=["head"])
+
+
+def test_of_two_layers_that_share_a_matrix_each_keeps_what_is_merged_into_it() -> None:
+    net = Net()
+    net.head = Linear(5, 7, bias=False, dtype=np.float64)
+    net.head.weight = net.table.weight
+    model = moved(get_peft_model(net, LoraConfig(r=2, target_modules=TARGETS)))
+    y = model(IDS)[0]
+    np.testing.assert_allclose(model.merge_and_unload()(IDS)[0], y, rtol=0, atol=1e-12)

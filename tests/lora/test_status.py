@@ -77,3 +77,5 @@ def test_several_that_are_active_are_told_in_their_order_where_they_are_not_too(
     model.set_adapter(["second", "default"])
     assert {tuple(layer.active_adapters) for layer in model.get_layer_status()} == {("second", "default")}
     assert model.get_model_status().active_adapters == ["second", "default"]
+    model.merge_adapter()  # each where it is
+    assert model.get_model_status().merged_adapters == ["default", "second"]

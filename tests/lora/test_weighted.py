@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import HiraConfig, IA3Config, LoraConfig, PeftModel, VeraConfig
+from npora import HiraConfig, IA3Config, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from npora.nn.module import Array
 from tests.lora.test_two_adapters import Net, values
 from tests.properties.strategies import normal
+from tests.tiny import tiny_bert
 
 X = values(7, 6, 5)
 PRUNED = {"density": 0.4}
@@ -79,6 +80,14 @@ def test_what_is_exact_is_the_weighted_sum_and_the_head_is_that_of_the_one_that_
     for kind in KINDS:  # one alone is scaled
         model.add_weighted_adapter(["b"], [-3], f"one_{kind}", kind, **KINDS[kind])
         np.testing.assert_allclose(deltas(model, f"one_{kind}")["upper"], -3 * b["upper"], rtol=0, atol=1e-12)
+
+
+def test_what_is_dropped_is_drawn_for_each_layer_anew() -> None:
+    model = get_peft_model(tiny_bert(), LoraConfig(r=3, target_modules=["query", "key"], init_lora_weights=False), "a")
+    model.add_adapter("b", LoraConfig(r=3, target_modules=["query", "key"], init_lora_weights=False))
+    model.add_weighted_adapter(["a", "b"], [1.0, 1.0], "c", "dare_linear", density=0.3)
+    kept = [(layer.adapters["c"].A.data != 0).tobytes() for _, layer in model.lora_layers()]
+    assert len(set(kept)) == len(kept) > 1
 
 
 def test_whole_updates_may_be_of_any_methods() -> None:

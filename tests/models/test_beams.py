@@ -26,6 +26,7 @@ def finished(log_p: list[float], early_stopping: Any, penalty: float = 1.0, n: i
     [
         (False, 1.0, -2.9, True),  # −2.9/3 is above −2/2
         (False, 1.0, -3.1, False),
+        (False, 1.0, -3.0, False),  # no better
         (False, 0.0, -1.9, True),  # as they are, above −2
         (False, 0.0, -2.1, False),
         (True, 1.0, -0.1, False),  # one that has ended is enough

@@ -14,6 +14,7 @@ from npora.files.gguf_writer import Blocks, save_gguf
 from npora.models import AutoModelForCausalLM, AutoModelForSequenceClassification
 from npora.models.auto import tasks_of
 from npora.models.gguf.architecture import in_halves, in_pairs
+from npora.models.gguf.reading import read_gguf_config
 from npora.models.gguf.table import ARCHITECTURES
 from npora.models.gguf.writing import NUMBERS, write_gguf
 from npora.stored import Q8_0, BFloat16, Float16, Stored
@@ -71,6 +72,12 @@ def test_matrices_lie_as_they_lie_in_the_file_and_are_what_their_floats_are(
             BFloat16,
             type(BFloat16.rounded([[1.0]]).T),
         }
+
+
+def test_a_model_ends_at_each_token_that_its_file_calls_an_end(tmp_path: Path) -> None:
+    for ends, found in (({"eos": 4}, 4), ({"eos": 4, "eot": 4}, 4), ({"eos": 4, "eot": 7}, [4, 7])):
+        keys = {f"tokenizer.ggml.{name}_token_id": number for name, number in ends.items()}
+        assert read_gguf_config(written(tmp_path, tiny_gguf("qwen3"), **keys))["eos_token_id"] == found
 
 
 def test_a_matrix_is_in_blocks_where_its_rows_are_made_of_them(tmp_path: Path) -> None:

@@ -120,6 +120,13 @@ def test_heads_learn_beside_b_and_the_state_is_saved_without_the_model() -> None
     assert len(head) == 2
 
 
+def test_the_scale_of_an_adapter_that_is_not_active_is_none_of_the_models() -> None:
+    model = model_of()
+    model.add_adapter("other", LoraConfig(r=2, lora_alpha=10, target_modules=["query"]))
+    with pytest.raises(ValueError, match=r"the scales of this model's LoRA layers are \[3.0\]"):
+        create_lorafa_optimizer(model, 2, 10, lr=0.1)
+
+
 @pytest.mark.parametrize("options", [{"r": 5, "lora_alpha": 6}, {"r": 2, "lora_alpha": 6, "use_rslora": True}])
 def test_another_scale_than_the_models_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"the scales of this model's LoRA layers are \[3.0\]"):

@@ -213,6 +213,9 @@ def test_groups_have_options_of_their_own() -> None:
     slow.grad = fast.grad = np.ones(1)
     optimizer.step()
     assert slow.data == -0.5 and fast.data == -2.0
+    optimizer.param_groups[1]["maximize"] = True
+    optimizer.step()
+    assert slow.data == -1.0 and fast.data == 0.0
     optimizer.zero_grad()
     assert slow.grad is None and fast.grad is None
 

@@ -11,6 +11,7 @@ import pytest
 
 from npora import Trainer, learning_rate_finder
 from npora.cli import main
+from npora.train import finder
 from npora.train.finder import RangeTest
 from tests.test_cli_tasks import sentences, table
 from tests.tiny import tiny_peft, tiny_rows
@@ -54,6 +55,15 @@ def test_it_ends_where_the_loss_is_lost(tmp_path: Path) -> None:
     assert 6 < len(found.lr) < 60 and not np.mean(found.loss[-5:]) <= 4 * min(found.loss)
     with pytest.raises(ValueError, match="0 < min_lr < max_lr"):
         learning_rate_finder(trainer, 1, 1e-3)
+
+
+def test_the_loss_is_lost_by_the_least_that_there_was_and_not_by_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([10.0] * 6 + [1.0] * 6 + [9.0] * 48)
+    monkeypatch.setattr(finder, "forward_and_backward", lambda run, batches: (next(losses), 1.0, 0))
+    found = learning_rate_finder(Trainer(tiny_peft(), arguments(tmp_path), ROWS), num_training=60)
+    assert len(found.loss) == 14  # (9 + 9 + 1 + 1 + 1)/5 is the first mean above 4
 
 
 def test_the_command_draws_it_and_trains_nothing(tmp_path: Path, capsys: Any) -> None:

@@ -93,6 +93,7 @@ def test_the_tokenizer_pads_where_the_config_names_no_token(tmp_path: Path) -> N
         (None, Names, 17),
         (-1, None, 0),
         (99, Names, 17),
+        (31, Names, 17),  # as many as there are
         (None, None, 0),
     ):
         model.config.pad_token_id = token

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npora import HiraConfig, LoraConfig, Trainer, TrainerCallback, TrainingArguments, get_peft_model
+from npora.nn import Parameter
+from npora.optim import SGD
 from npora.train.optimizer import Schedule, make_optimizer
 from tests.tiny import tiny_bert
 from tests.train.test_callbacks import lines, trainer
@@ -127,6 +130,13 @@ def test_b_has_its_own_rate_through_the_whole_schedule(tmp_path: Path, kind: dic
     schedule = Schedule(arguments, make_optimizer(model, arguments), 4)
     schedule.set(0)
     assert schedule.get_last_lr() == [0.16, 0.16] and schedule(0) == 0.01
+
+
+def test_what_a_schedule_gave_its_first_steps_can_be_asked_again() -> None:
+    optimizer = SGD([Parameter(np.zeros(1))], 1.0)
+    one, other = (Schedule(TrainingArguments("out"), optimizer, 9, factor=lambda step: 0.5**step) for _ in range(2))
+    later = one.given(7)
+    assert one.given(3) == other.given(3) and one.given(7) == other.given(7) == later
 
 
 def test_a_ratio_below_one_is_refused() -> None:
