@@ -1,0 +1,122 @@
+"""The verdicts of gradcheck on the catalogue's rows, computed when the pages are made, and kept until a source changes.
+
+A verdict depends on the files that its layer's modules import, one through another, on the bench, the catalogue,
+NumPy and Python: the digest of all these stands beside it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npora.catalogue import TABLE, Drawn, Row
+from npora.check import gradcheck
+from npora.files.atomic import write_atomically
+from npora.lora import PeftModel
+from npora.lora.adapted import Adapted
+from npora.nn import Module
+from npora.study.site.sources import ROOT, Page
+
+Verdict = dict[str, Any]  # a Report as JSON
+Verdicts = dict[tuple[str, str], list[tuple[str, Verdict]]]  # (page, definition) → (row, verdict)
+_BENCH = ("check", "catalogue")
+
+
+def verdicts_of(pages: Iterable[Page], folder: Path, step: Callable[[str], None], only: set[str] | None = None) -> Verdicts:
+    """The verdicts of all rows, or of those on the pages `only`. folder: where they are kept; step: told of each row
+    that is computed."""
+    homes = {(page.module, definition.name): page.name for page in pages for definition in page.outer}
+    named = {definition.name: (page.name, definition.name) for page in pages for definition in page.outer}
+    found: Verdicts = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in TABLE:
+        drawn = row.draw()
+        subject = subject_of(drawn[0])
+        place = homes.get((subject.__module__, subject.__name__))
+        home = named.get(row.name.split(",")[0].split()[0]) if place is None else (place, subject.__name__)
+        home = home or _base_home(row, found)
+        if home is not None and (only is None or home[0] in only):
+            found.setdefault(home, []).append((row.name, _kept(row, drawn, folder, step)))
+    return found
+
+
+def subject_of(layer: Any) -> Any:
+    """The class or function that a row is about: of an adapted layer its adapter, of an adapted model its base."""
+    if isinstance(layer, Adapted) and layer.adapters:
+        return type(next(iter(layer.adapters.values())))
+    if isinstance(layer, PeftModel):
+        return type(layer.get_base_model())
+    return type(layer) if isinstance(layer, Module) else layer
+
+
+def _base_home(row: Row, found: Verdicts) -> tuple[str, str] | None:
+    """Where the row is that this one varies."""
+    base = row.name.split(",")[0]
+    return next((home for home, rows in found.items() if any(name == base for name, _ in rows)), None)
+
+
+def _kept(row: Row, drawn: Drawn, folder: Path, step: Callable[[str], None]) -> Verdict:
+    path = folder / f"{hashlib.sha256(row.name.encode()).hexdigest()[:16]}.json"
+    digest = _digest(row, drawn[0])
+    if path.is_file():
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            kept = {}
+        if kept.get("digest") == digest:
+            return dict(kept["verdict"])
+    step(row.name)
+    layer, inputs, keywords = drawn
+    verdict: Verdict = json.loads(gradcheck(layer, *inputs, **keywords).to_json())
+    write_atomically(path, [json.dumps({"digest": digest, "verdict": verdict}).encode()])
+    return verdict
+
+
+def _digest(row: Row, layer: Any) -> str:
+    modules = {type(m).__module__ for _, m in layer.named_modules()} if isinstance(layer, Module) else set()
+    modules |= {subject_of(layer).__module__, type(layer).__module__}
+    files = {file for module in modules if module.startswith("npora.") for file in closure(file_of(module) or ROOT)}
+    files |= {file for folder in _BENCH for file in (ROOT / folder).rglob("*.py")}
+    sha = hashlib.sha256(f"{row.name} {np.__version__} {platform.python_version()}".encode())
+    for file in sorted(files):
+        sha.update(f"{file.relative_to(ROOT)} {_digest_of(file)}".encode())
+    return sha.hexdigest()
+
+
+@cache
+def _digest_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of npora, where there is one."""
+    place = ROOT.parent.joinpath(*module.split("."))
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def closure(file: Path) -> frozenset[Path]:
+    """The file, and all files of npora that it imports, one through another."""
+    found: set[Path] = set()
+    left = [file] if file.is_file() else []
+    while left:
+        found.add(file := left.pop())
+        left += [other for other in _imports(file) if other not in found]
+    return frozenset(found)
+
+
+@cache
+def _imports(file: Path) -> frozenset[Path]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("npora"):
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return frozenset(found for module in modules if (found := file_of(module)) is not None and found.parent != ROOT)
