@@ -17,7 +17,7 @@ _LITERALS = ("FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END")
 def lines_of(page: Page, set_at: Callable[[int], Typesetter], known: Callable[[str], str]) -> list[str]:
     """The HTML of each line. set_at: who sets the comments and docstrings of a line; known: the address of a name."""
     source = page.text.splitlines()
-    docs = {definition.doc_lines.start for definition in page.definitions if definition.doc}
+    docs = {definition.doc_lines.start for definition in page.definitions if definition.doc and definition.is_inner}
     parts: list[list[str]] = [[] for _ in source]
     row, column, before = 1, 0, ""
     for token in tokenize.generate_tokens(io.StringIO(page.text).readline):

@@ -9,7 +9,8 @@ from html import escape
 from npora.study.site.formulas import Typesetter
 from npora.study.site.sources import EQUATION
 
-_ENTRY = re.compile(r"^(\w[\w*, ]*?) ?: (.*)$")
+_ENTRY = re.compile(r"^(\w[\w*, ]*?) : (.*)$")
+_ERROR = re.compile(r"^(\w[\w, ]*?): (.*)$")  # under a heading
 _HEADING = re.compile(r"^-{3,}$")
 
 
@@ -25,8 +26,9 @@ def html_of(doc: str, set_: Typesetter, equation: str = "") -> str:
 def _chunk(lines: list[str], set_: Typesetter, first: bool, equation: str) -> Iterator[str]:
     if len(lines) > 1 and _HEADING.match(lines[1]):
         yield f"<h3>{escape(lines[0])}</h3>"
-        lines = lines[2:]
-    if lines and _ENTRY.match(lines[0]) and not first and not EQUATION.search(lines[0]):
+        yield _entries(lines[2:], set_)
+        return
+    if _ENTRY.match(lines[0]) and not first:
         yield _entries(lines, set_)
         return
     words: list[str] = []
@@ -42,7 +44,8 @@ def _chunk(lines: list[str], set_: Typesetter, first: bool, equation: str) -> It
 
 def _paragraph(words: list[str], set_: Typesetter, first: bool) -> Iterator[str]:
     if words:
-        yield f'<p{" class=lead" if first else ""}>{set_.line(" ".join(words), formula=first)}</p>'
+        start = '<p class="lead">' if first else "<p>"
+        yield f"{start}{set_.line(' '.join(words), formula=first)}</p>"
 
 
 def _equation(line: str, set_: Typesetter, equation: str) -> str:
@@ -61,7 +64,7 @@ def _equation(line: str, set_: Typesetter, equation: str) -> str:
 def _entries(lines: list[str], set_: Typesetter) -> str:
     parts: list[list[str]] = []
     for line in lines:
-        if (match := _ENTRY.match(line)) is not None:
+        if (match := _ENTRY.match(line) or _ERROR.match(line)) is not None:
             parts.append([match[1], match[2]])
         elif parts:
             parts[-1][1] += " " + line.strip()

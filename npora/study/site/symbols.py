@@ -21,7 +21,7 @@ _LONGEST = 6  # letters of a symbol; longer ones are words
 def legend(root: Path) -> dict[str, str]:
     """What each axis letter means, by the legend in nn/functional.py."""
     doc = ast.get_docstring(ast.parse((root / "nn" / "functional.py").read_text(encoding="utf-8"))) or ""
-    return {letter: " ".join(says.split()) for letter, says in re.findall(r"`([a-z])` ([^`.]+?)(?:, (?=`)|\.)", doc)}
+    return {letter: " ".join(says.split()) for letter, says in re.findall(r"`([a-z])`\s([^`.]+?)(?:,\s(?=`)|\.)", doc)}
 
 
 def is_shape(inside: str) -> bool:
