@@ -13,10 +13,11 @@ from npora.study.site.symbols import NAME, SHAPE, is_shape
 
 _TOKEN = re.compile(
     rf"`(?P<code>[^`\n]+)`|(?P<shape>{SHAPE.pattern})|(?<![\w)])\((?P<number>\d+)\)(?!\w)"
-    rf"|(?P<word>{NAME}(?:_(?:\{{[^}}]*\}}|\w+))?)|(?P<gap> {{2,}})"
+    rf"|(?<!')(?P<word>{NAME}(?:_(?:\{{[^}}]*\}}|\w+))?)"
 )
 _MARKED = re.compile(r"[\u0300-\u036f′]")
-_ARTICLE = re.compile(r" [a-z]{2,}")
+_ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[a-z]{2,}")
+_UNBROKEN = 24  # letters
 
 
 @dataclass
@@ -36,15 +37,22 @@ class Typesetter:
     reached: set[str] = field(default_factory=set)
 
     def line(self, text: str, formula: bool = False, gaps: bool = True) -> str:
-        """formula: its letters are symbols, and an underscore lowers what follows; gaps: spaces in a row are one gap."""
+        """formula: its letters are symbols, and an underscore lowers what follows; gaps: spaces in a row are one gap,
+        and what is short between two of them stays on a line."""
+        if gaps and "  " in text:
+            pieces = re.split(" {2,}", text)
+            lines = [(self.line(piece, formula), len(piece) <= _UNBROKEN) for piece in pieces]
+            return '<span class="gap"> </span>'.join(
+                f'<span class="w">{x}</span>' if short else x for x, short in lines
+            )
         parts, end = [], 0
         for match in _TOKEN.finditer(text):
             parts.append(scripts(text[end : match.start()]))
-            parts.append(self._token(match, text, formula, gaps))
+            parts.append(self._token(match, text, formula))
             end = match.end()
         return "".join([*parts, scripts(text[end:])])
 
-    def _token(self, match: re.Match[str], text: str, formula: bool, gaps: bool) -> str:
+    def _token(self, match: re.Match[str], text: str, formula: bool) -> str:
         if (code := match["code"]) is not None:
             address = self.known(code)
             inner = f"<code>{escape(code)}</code>"
@@ -53,8 +61,6 @@ class Typesetter:
             return self.shape(shape) if is_shape(shape[1:-1]) else scripts(shape)
         if match["number"] is not None:
             return self.number(int(match["number"]))
-        if match["gap"] is not None:
-            return '<span class="gap"> </span>' if gaps else match["gap"]
         return self._word(match["word"], text[match.end() :], formula)
 
     def shape(self, shape: str) -> str:
@@ -76,8 +82,8 @@ class Typesetter:
             return scripts(word)
         name = _plain(base)
         says = self.symbol(base) or self.symbol(name)
-        if not formula and word in ("A", "a", "I") and _ARTICLE.match(after):
-            says = ""
+        if word in ("A", "a", "I") and _ARTICLE.match(after):
+            return word
         rest = scripts(base[len(name) :]) + (f"<sub>{escape(low.strip('{}'))}</sub>" if low else "")
         shown = f"<i>{escape(name)}</i>" if says or (formula and letters == 1) else escape(name)
         return (self._said(shown, says, name) if says else shown) + rest

@@ -70,7 +70,9 @@ class Numbers:
         ]  # fmt: skip
         for definition in self.page.definitions:
             own = self.of(definition)
-            lines += [f"{self.page.name}.py: {name} has two equations ({n})" for name, n in {*own} if own.count((name, n)) > 1]
+            lines += [
+                f"{self.page.name}.py: {name} has two equations ({n})" for name, n in {*own} if own.count((name, n)) > 1
+            ]
         return lines
 
     def _first(self, definitions: list[Definition], number: int) -> Definition | None:

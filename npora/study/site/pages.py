@@ -18,6 +18,7 @@ from npora.study.site.symbols import symbols_of
 from npora.study.site.tables import verdict_html
 from npora.study.site.verdicts import Verdict
 
+_SHORT = 40  # characters of a line that is not broken
 DOCUMENT = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -120,7 +121,7 @@ class _Writer:
         depth = self.page.name.count("/")
         plain = Typesetter(self.letters, {}, lambda n: f"({n})", lambda name: self.known.anywhere(self.page, name))
         path = f"npora/{self.page.name}.py"
-        listed = "".join(f'<li><a href="#{d.name}">{d.name}</a></li>' for d in self.page.outer if d.doc)
+        listed = "".join(f'<li><a href="#{d.name}">{d.name}</a></li>' for d in self.page.outer if d.is_public)
         return DOCUMENT.substitute(
             title=escape(f"{self.page.name}: npora study"), up="../" * depth, style=self._pointed(),
             trail=f' <span aria-hidden="true">/</span> {escape(self.page.group)}',
@@ -134,16 +135,15 @@ class _Writer:
         set_ = self._set(definition)
         doc = html_of(definition.doc, set_, f"e-{_slug(name)}-") if definition.doc else "<p>It has no docstring.</p>"
         symbols = self.symbols[name]
-        table = "".join(
-            f"<dt><i>{escape(symbol)}</i></dt><dd>{escape(says)}</dd>" for symbol, says in symbols.items()
-        )
+        table = "".join(f"<dt><i>{escape(symbol)}</i></dt><dd>{escape(says)}</dd>" for symbol, says in symbols.items())
         legend = f"<details><summary>Symbols</summary><dl>{table}</dl></details>" if table else ""
         shown = [n for n in range(definition.first, definition.last + 1) if n not in definition.doc_lines]
         checks = "\n".join(verdict_html(row, verdict, at == 0) for at, (row, verdict) in enumerate(verdicts))
         checks = f'<div class="verdicts"><h3>Gradient checks of {escape(name)}</h3>{checks}</div>' if checks else ""
         return (
             f'<section id="{name}" aria-labelledby="h-{name}">\n<h2 id="h-{name}">{name}</h2>\n<div class="pair">\n'
-            f'<div class="derivation">{doc}\n{legend}</div>\n{self._lines(shown, f"Code of {name}")}\n</div>\n{checks}</section>'
+            f'<div class="derivation">{doc}\n{legend}</div>\n'
+            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{checks}</section>"
         )
 
     def _between(self, first: int, end: int, left_out: range) -> str:
@@ -162,8 +162,11 @@ class _Writer:
         lines = []
         for number in shown:
             classes = "".join(f" e-{_slug(name)}-{n}" for name, n in self._on_line(number))
-            lines.append(f'<span class="l{classes}" id="L{number}" data-n="{number}">{self.code[number - 1]}\n</span>')
-        return f'<pre class="code" tabindex="0" role="region" aria-label="{escape(label)}"><code>{"".join(lines)}</code></pre>'
+            text = self.page.text.splitlines()[number - 1]
+            own = f' style="--i:{len(text) - len(text.lstrip())}"' if len(text) > _SHORT else ""
+            code = self.code[number - 1]
+            lines.append(f'<span class="l{classes}" id="L{number}" data-n="{number}"{own}>{code}\n</span>')
+        return f'<pre class="code" role="region" aria-label="{escape(label)}"><code>{"".join(lines)}</code></pre>'
 
     def _on_line(self, line: int) -> list[tuple[str, int]]:
         return [key for key, lines in self.numbers.equations.items() if line in lines]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 from npora.files.atomic import flushed_once, write_atomically
 from npora.study.site import pages as page_of
 from npora.study.site.formulas import Typesetter
-from npora.study.site.sources import FOLDERS, ROOT, Page, pages
+from npora.study.site.sources import BESIDE, FOLDERS, LOSSES, ROOT, Page, pages
 from npora.study.site.symbols import legend
 from npora.study.site.verdicts import Verdicts, verdicts_of
 
 STYLE = "style.css"
-_GROUPS = ("Layers and functions", "Losses", *list(FOLDERS.values())[1:], "Beside them")
+_GROUPS = (FOLDERS["nn"], LOSSES, *list(FOLDERS.values())[1:], BESIDE)
 
 
 def build(
@@ -37,7 +37,7 @@ def build(
             target.parent.mkdir(parents=True, exist_ok=True)
             own = {name: rows for (home, name), rows in verdicts.items() if home == page.name}
             write_atomically(target, [page_of.html(page, known, letters, own).encode()])
-        write_atomically(folder / "index.html", [_index(found, verdicts, letters).encode()])
+        write_atomically(folder / "index.html", [_index(found, verdicts).encode()])
         write_atomically(folder / STYLE, [(Path(__file__).parent / STYLE).read_bytes()])
     return [page.name for page in chosen]
 
@@ -57,10 +57,10 @@ def found_page(name: str) -> str:
     raise ValueError(f"no page is called {name!r}, and none defines it; npora study without a name opens the index")
 
 
-def _index(found: list[Page], verdicts: Verdicts, letters: Mapping[str, str]) -> str:
+def _index(found: Sequence[Page], verdicts: Verdicts) -> str:
     by_page: dict[str, list[str]] = {}
-    for (page, _), rows in verdicts.items():
-        by_page.setdefault(page, []).extend(verdict["verdict"] for _, verdict in rows)
+    for (name, _), rows in verdicts.items():
+        by_page.setdefault(name, []).extend(verdict["verdict"] for _, verdict in rows)
     set_ = Typesetter({}, {}, lambda n: f"({n})", lambda name: "")
     parts = []
     for group in _GROUPS:
@@ -68,8 +68,7 @@ def _index(found: list[Page], verdicts: Verdicts, letters: Mapping[str, str]) ->
         items = []
         for page in members:
             names = ", ".join(
-                f'<a href="{page.name}.html#{d.name}">{escape(d.name)}</a>' for d in page.outer
-                if d.doc and not d.name.startswith("_")
+                f'<a href="{page.name}.html#{d.name}">{escape(d.name)}</a>' for d in page.outer if d.is_public
             )  # fmt: skip
             summary = set_.line(" ".join(page.doc.split("\n\n")[0].split()))
             items.append(
@@ -78,14 +77,15 @@ def _index(found: list[Page], verdicts: Verdicts, letters: Mapping[str, str]) ->
             )
         slug = group.split()[0].lower()
         parts.append(
-            f'<section aria-labelledby="{slug}"><h2 id="{slug}">{group}</h2><ul class="index">{"".join(items)}</ul></section>'
+            f'<section aria-labelledby="{slug}"><h2 id="{slug}">{group}</h2>'
+            f'<ul class="index">{"".join(items)}</ul></section>'
         )
     return page_of.DOCUMENT.substitute(
         title="npora study", up="", style="", trail="", heading="The derivations of npora, each beside its code",
         lead=(
-            "<p>An equation's number leads to the line that computes it, and the number on the line back. Pointing at a "
-            "letter shows what it is. Each page has the verdicts of <code>npora gradcheck</code>, computed when it was "
-            "made.</p>"
+            "<p>An equation's number leads to the line that computes it, and the number on the line back. Pointing at "
+            "a letter shows what it is. Each page has the verdicts of <code>npora gradcheck</code>, computed when it "
+            "was made.</p>"
         ),
         main="\n".join(parts), footer="<footer><p>Made by <code>npora study</code> from the sources.</p></footer>",
     )  # fmt: skip

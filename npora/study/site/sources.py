@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import npora
@@ -18,6 +18,7 @@ FOLDERS = {
     "optim": "Optimisers", "models/families": "Model families",
 }  # fmt: skip
 OTHERS = ("lora", "models", "stored")
+LOSSES, BESIDE = "Losses", "Beside them"
 EQUATION = re.compile(r"(?<=  )\((\d+)\)(?=\s|$)")
 
 Node = ast.ClassDef | ast.FunctionDef
@@ -47,6 +48,10 @@ class Definition:
     def is_inner(self) -> bool:
         return "." in self.name
 
+    @property
+    def is_public(self) -> bool:
+        return bool(self.doc) and not self.name.startswith("_")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -71,8 +76,10 @@ class Page:
     def group(self) -> str:
         """What the index lists it under."""
         folder = self.name.rpartition("/")[0]
+        if folder == "nn" and not any(d.name in public_names() for d in self.definitions):
+            return BESIDE
         losses = folder == "nn" and any(re.search(r"_loss|entropy", d.name) for d in self.definitions)
-        return "Losses" if losses else FOLDERS.get(folder, "Beside them")
+        return LOSSES if losses else FOLDERS.get(folder, BESIDE)
 
     @cached_property
     def definitions(self) -> tuple[Definition, ...]:
@@ -117,9 +124,10 @@ def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
         yield from _definitions(child, f"{name}.")
 
 
-def pages(root: Path = ROOT) -> list[Page]:
+@cache
+def pages(root: Path = ROOT) -> tuple[Page, ...]:
     """The pages, by folder and name."""
-    found = []
+    found: list[Page] = []
     for folder in FOLDERS:
         for path in sorted((root / folder).glob("*.py")):
             page = read(path, root)
@@ -131,8 +139,17 @@ def pages(root: Path = ROOT) -> list[Page]:
             page = read(path, root)
             if page.name not in known and any(EQUATION.search(d.doc) for d in page.definitions):
                 found.append(page)
-    return found
+    return tuple(found)
 
 
-def read(path: Path, root: Path) -> Page:
+@cache
+def public_names(root: Path = ROOT) -> frozenset[str]:
+    """What npora.nn and npora.nn.functional offer."""
+    return frozenset(
+        name for file in ("__init__", "functional") for name in read(root / "nn" / f"{file}.py", root).imported
+    )
+
+
+@cache
+def read(path: Path, root: Path = ROOT) -> Page:
     return Page(path.relative_to(root).with_suffix("").as_posix(), path.read_text(encoding="utf-8"))

@@ -57,9 +57,12 @@ def symbols_of(page: Page, definition: Definition, letters: Mapping[str, str]) -
 
 
 def _formulas(doc: str) -> Iterator[str]:
-    """The first paragraph, and the lines that are indented."""
+    """The first paragraph, those with an arrow, and the lines that are indented."""
     first, _, rest = doc.partition("\n\n")
     yield " ".join(first.split("\n"))
+    for paragraph in rest.split("\n\n"):
+        if "→" in paragraph and not paragraph.startswith("    "):
+            yield " ".join(paragraph.split("\n"))
     for line in rest.splitlines():
         if line.startswith("    "):
             yield re.sub(r"\s+\(\d+\)", "  ", line.strip())

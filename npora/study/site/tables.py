@@ -18,7 +18,9 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
     for r in rows:
         if r["worst"] is None and r["verdict"] == "PASS":
             held.setdefault(r["method"], []).append(r["name"])
-    notes = [f"<li>{_badge('PASS')} {escape(_PLURAL.get(m, m))}: {', '.join(map(scripts, n))}</li>" for m, n in held.items()]
+    notes = [
+        f"<li>{_badge('PASS')} {escape(_PLURAL.get(m, m))}: {', '.join(map(scripts, n))}</li>" for m, n in held.items()
+    ]
     notes += [
         f"<li>{_badge(r['verdict'])} {scripts(r['name'])}: {scripts(r['note'] or '')}</li>"
         for r in rows if r["verdict"] != "PASS"
@@ -31,7 +33,7 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
     return (
         f"<details{opened}><summary>{_badge(verdict['verdict'])} {escape(row)}</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(row)}">{table}</div>'
-        f"<ul>{''.join(notes)}</ul><p class=\"again\"><code>npora gradcheck {escape(_quoted(row))}</code></p></details>"
+        f'<ul>{"".join(notes)}</ul><p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p></details>'
     )
 
 

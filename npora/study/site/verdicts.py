@@ -6,7 +6,6 @@ NumPy and Python: the digest of all these stands beside it.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import platform
@@ -23,14 +22,16 @@ from npora.files.atomic import write_atomically
 from npora.lora import PeftModel
 from npora.lora.adapted import Adapted
 from npora.nn import Module
-from npora.study.site.sources import ROOT, Page
+from npora.study.site.sources import ROOT, Page, read
 
 Verdict = dict[str, Any]  # a Report as JSON
 Verdicts = dict[tuple[str, str], list[tuple[str, Verdict]]]  # (page, definition) → (row, verdict)
 _BENCH = ("check", "catalogue")
 
 
-def verdicts_of(pages: Iterable[Page], folder: Path, step: Callable[[str], None], only: set[str] | None = None) -> Verdicts:
+def verdicts_of(
+    pages: Iterable[Page], folder: Path, step: Callable[[str], None], only: set[str] | None = None
+) -> Verdicts:
     """The verdicts of all rows, or of those on the pages `only`. folder: where they are kept; step: told of each row
     that is computed."""
     homes = {(page.module, definition.name): page.name for page in pages for definition in page.outer}
@@ -45,7 +46,7 @@ def verdicts_of(pages: Iterable[Page], folder: Path, step: Callable[[str], None]
         home = home or _base_home(row, found)
         if home is not None and (only is None or home[0] in only):
             found.setdefault(home, []).append((row.name, _kept(row, drawn, folder, step)))
-    return found
+    return {home: sorted(rows, key=lambda row: "," in row[0]) for home, rows in found.items()}
 
 
 def subject_of(layer: Any) -> Any:
@@ -115,8 +116,6 @@ def closure(file: Path) -> frozenset[Path]:
 
 @cache
 def _imports(file: Path) -> frozenset[Path]:
-    modules: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("npora"):
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    imported = read(file).imported.values()
+    modules = {module for module, _ in imported} | {f"{module}.{name}" for module, name in imported}
     return frozenset(found for module in modules if (found := file_of(module)) is not None and found.parent != ROOT)
