@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from npora.commands import study
 from npora.lora.methods import METHODS
 from npora.models import auto
 from npora.nn import functional
-from npora.study.site import verdicts
+from npora.study.site import tables, verdicts
 from npora.study.site.numbers import Numbers
 from npora.study.site.pages import Known
 from npora.study.site.site import build
@@ -108,6 +109,7 @@ def test_what_is_public_has_a_page() -> None:
     public = [*functional.__all__, *nn.__all__, *optim.__all__, *(method.__name__ for method in METHODS)]
     names = {name for name in [*public, *families] if name not in ("ACTIVATIONS", "functional")}
     assert not names - known.names.keys() and len(names) > 100
+    assert {page.name for page in files_with_equations() if Numbers(page).equations} <= known.pages.keys()
 
 
 def test_pages_are_well_formed_and_each_link_leads_somewhere(site: Mapping[str, Parsed]) -> None:
@@ -148,11 +150,15 @@ def test_a_symbol_says_its_shape_or_its_equation() -> None:
 
 
 def test_a_row_of_the_catalogue_is_on_the_page_of_what_it_checks() -> None:
-    known = [(page.module, definition.name) for page in pages() for definition in page.outer]
-    for name in ("linear", "lora_linear", "bert", "lora_bert", "softmax"):
-        drawn = next(row for row in TABLE if row.name == name).draw()
-        subject = verdicts.subject_of(drawn[0])
-        assert (subject.__module__, subject.__name__) in known
+    places = verdicts.Homes(pages())
+    homes = {row.name: places.of(row, row.draw()[0]) for row in TABLE}
+    assert homes["linear, in nf4"] == ("nn/linear", "Linear")
+    assert homes["scaled_attention, everything"] == ("nn/scaled_attention", "attention")
+    assert homes["residual, of a chain"] == ("nn/residual", "residual")
+    assert homes["lora_linear, with dropout"] == ("lora/methods/lora", "LoRA")
+    assert homes["lora_bert"] == ("models/families/bert", "BertForSequenceClassification")
+    methods = {definition for page, definition in homes.values() if page.startswith("lora/methods/")}
+    assert methods == {method.__name__ for method in METHODS}
 
 
 def test_verdicts_are_kept_until_a_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +167,12 @@ def test_verdicts_are_kept_until_a_source_changes(tmp_path: Path, monkeypatch: p
     first = verdicts.verdicts_of(pages(), tmp_path, asked.append)
     again = verdicts.verdicts_of(pages(), tmp_path, asked.append)
     assert asked == ["tanh"] and first == again and first["nn/activation", "tanh"][0][1]["verdict"] == "PASS"
+    planted = first["nn/activation", "tanh"][0][1]["planted"]
+    assert len(planted) > 10 and {found["verdict"] for found in planted} == {"FAIL"}
+    assert planted[0] == {"error": "the sign is wrong", "in": "x", "verdict": "FAIL", "said": planted[0]["said"]}
+    assert "the sign" in planted[0]["said"]
+    page = tables.verdict_html("tanh", first["nn/activation", "tanh"][0][1], True)
+    assert not Parsed(page).wrong and f"Break it: {len(planted)} errors" in page
     monkeypatch.setattr(verdicts, "_digest_of", lambda file: "changed")
     verdicts.verdicts_of(pages(), tmp_path, asked.append)
     assert asked == ["tanh", "tanh"]
@@ -184,8 +196,10 @@ def test_an_error_in_a_copy_of_the_sources_is_on_its_page(tmp_path: Path) -> Non
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
     page = (tmp_path / "out" / "nn" / "gated.html").read_text(encoding="utf-8")
-    assert '<b class="FAIL">FAIL</b> swiglu' in page and "the sign" in page
-    assert "FAIL</b>" not in (tmp_path / "out" / "nn" / "activation.html").read_text(encoding="utf-8")
+    assert '<summary><b class="FAIL">FAIL</b> swiglu</summary>' in page
+    assert re.search(r'<li><b class="FAIL">FAIL</b> up: [^<]*the sign', page)
+    other = (tmp_path / "out" / "nn" / "activation.html").read_text(encoding="utf-8")
+    assert '<summary><b class="PASS">PASS</b> tanh</summary>' in other
 
 
 def test_the_command_writes_a_folder_or_opens_a_page(

@@ -12,7 +12,7 @@ from pathlib import Path
 import npora
 
 ROOT = Path(npora.__file__).parent
-# Whole folders; of other files those that have an equation with a number.
+# Whole folders; of other files those that have a layer, or an equation with a number.
 FOLDERS = {
     "nn": "Layers and functions", "lora/methods": "Adapter methods", "lora/starts": "Where adapters start",
     "optim": "Optimisers", "models/families": "Model families",
@@ -137,9 +137,14 @@ def pages(root: Path = ROOT) -> tuple[Page, ...]:
     for folder in OTHERS:
         for path in sorted((root / folder).rglob("*.py")):
             page = read(path, root)
-            if page.name not in known and any(EQUATION.search(d.doc) for d in page.definitions):
+            if page.name not in known and any(_derives(definition, page) for definition in page.definitions):
                 found.append(page)
     return tuple(found)
+
+
+def _derives(definition: Definition, page: Page) -> bool:
+    is_layer = any(page.imported.get(base, ("", ""))[0].startswith("npora.nn.") for base in definition.bases)
+    return is_layer or definition.name.endswith(".forward") or EQUATION.search(definition.doc) is not None
 
 
 @cache

@@ -33,11 +33,31 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
     return (
         f"<details{opened}><summary>{_badge(verdict['verdict'])} {escape(row)}</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(row)}">{table}</div>'
-        f'<ul>{"".join(notes)}</ul><p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p></details>'
+        f'<ul>{"".join(notes)}</ul><p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p>'
+        f"{_planted(row, verdict.get('planted', []))}</details>"
     )
 
 
 _PLURAL = {"identity": "identities", "property": "properties"}
+
+
+def _planted(row: str, found: list[dict[str, str]]) -> str:
+    """Break it: each kind of error that can be planted here, and what the check says of it."""
+    if not found:
+        return ""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("error", "in the gradient of", "verdict", "it says"))
+    body = "".join(
+        f'<tr><th scope="row">{scripts(p["error"])}</th><td>{scripts(p["in"])}</td><td>{_badge(p["verdict"])}</td>'
+        f"<td>{scripts(p['said'])}</td></tr>" for p in found
+    )  # fmt: skip
+    caught = sum(p["verdict"] == "FAIL" for p in found)
+    title = f"Break it: {len(found)} errors planted in {escape(row)}, {caught} found"
+    return (
+        f'<details><summary>{title}</summary><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+        "<table><caption>Each is planted in a copy of the layer, and is checked as your own code would be: "
+        f"<code>npora gradcheck {escape(_quoted(row))} --break KIND</code></caption>"
+        f'<thead><tr>{head}</tr></thead><tbody class="words">{body}</tbody></table></div></details>'
+    )
 
 
 def _cells(row: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ import numpy as np
 
 from npora.catalogue import TABLE, Drawn, Row
 from npora.check import gradcheck
+from npora.check.planted.kinds import KINDS
+from npora.check.planted.planting import plantings
+from npora.check.verdict.comparison import PASS
 from npora.files.atomic import write_atomically
 from npora.lora import PeftModel
 from npora.lora.adapted import Adapted
 from npora.nn import Module
 from npora.study.site.sources import ROOT, Page, read
 
-Verdict = dict[str, Any]  # a Report as JSON
+Verdict = dict[str, Any]  # a Report as JSON; under "planted" what is said of errors that are planted
 Verdicts = dict[tuple[str, str], list[tuple[str, Verdict]]]  # (page, definition) → (row, verdict)
 _BENCH = ("check", "catalogue")
 
@@ -34,17 +37,13 @@ def verdicts_of(
 ) -> Verdicts:
     """The verdicts of all rows, or of those on the pages `only`. folder: where they are kept; step: told of each row
     that is computed."""
-    homes = {(page.module, definition.name): page.name for page in pages for definition in page.outer}
-    named = {definition.name: (page.name, definition.name) for page in pages for definition in page.outer}
+    homes = Homes(pages)
     found: Verdicts = {}
     folder.mkdir(parents=True, exist_ok=True)
     for row in TABLE:
         drawn = row.draw()
-        subject = subject_of(drawn[0])
-        place = homes.get((subject.__module__, subject.__name__))
-        home = named.get(row.name.split(",")[0].split()[0]) if place is None else (place, subject.__name__)
-        home = home or _base_home(row, found)
-        if home is not None and (only is None or home[0] in only):
+        home = homes.of(row, drawn[0])
+        if only is None or home[0] in only:
             found.setdefault(home, []).append((row.name, _kept(row, drawn, folder, step)))
     return {home: sorted(rows, key=lambda row: "," in row[0]) for home, rows in found.items()}
 
@@ -58,10 +57,26 @@ def subject_of(layer: Any) -> Any:
     return type(layer) if isinstance(layer, Module) else layer
 
 
-def _base_home(row: Row, found: Verdicts) -> tuple[str, str] | None:
-    """Where the row is that this one varies."""
-    base = row.name.split(",")[0]
-    return next((home for home, rows in found.items() if any(name == base for name, _ in rows)), None)
+class Homes:
+    """Where the verdict of a row stands: with its class or function, or, where the catalogue wraps that, with the one
+    that it is named after or the row that it varies."""
+
+    def __init__(self, pages: Iterable[Page]) -> None:
+        places = [(page, definition) for page in pages for definition in page.outer]
+        self._defined = {(page.module, d.name): (page.name, d.name) for page, d in places}
+        self._named = {d.name: (page.name, d.name) for page, d in places}
+        self._rows: dict[str, tuple[str, str]] = {}
+
+    def of(self, row: Row, layer: Any) -> tuple[str, str]:
+        """(page, definition). Raises LookupError for a row that has none."""
+        subject, base = subject_of(layer), row.name.split(",")[0]
+        found = [self._defined.get((subject.__module__, subject.__name__)), self._rows.get(base)]
+        found += [self._named.get(word) for word in base.split()]
+        home = next((home for home in found if home is not None), None)
+        if home is None:
+            raise LookupError(f"no page defines what {row.name!r} of the catalogue checks, {subject.__name__}")
+        self._rows[row.name] = home
+        return home
 
 
 def _kept(row: Row, drawn: Drawn, folder: Path, step: Callable[[str], None]) -> Verdict:
@@ -77,15 +92,29 @@ def _kept(row: Row, drawn: Drawn, folder: Path, step: Callable[[str], None]) -> 
     step(row.name)
     layer, inputs, keywords = drawn
     verdict: Verdict = json.loads(gradcheck(layer, *inputs, **keywords).to_json())
+    if row.listed and not subject_of(layer).__module__.startswith("npora.models."):  # whole models take too long
+        verdict["planted"] = list(planted(drawn))
     write_atomically(path, [json.dumps({"digest": digest, "verdict": verdict}).encode()])
     return verdict
+
+
+def planted(drawn: Drawn) -> Iterator[dict[str, str]]:
+    """What gradcheck says of each kind of error, planted in the first gradient where it can be."""
+    layer, inputs, keywords = drawn
+    for kind, error in KINDS.items():
+        for target, broken in plantings(kind, layer, inputs, keywords):
+            report = gradcheck(broken, *inputs, **keywords)
+            wrong = [found for found in report.rows if found.verdict == report.verdict != PASS]
+            said = next((f"{found.name}: {found.note}" for found in wrong if found.note), "")
+            yield {"error": error.says, "in": target, "verdict": report.verdict, "said": said}
+            break
 
 
 def _digest(row: Row, layer: Any) -> str:
     modules = {type(m).__module__ for _, m in layer.named_modules()} if isinstance(layer, Module) else set()
     modules |= {subject_of(layer).__module__, type(layer).__module__}
     files = {file for module in modules if module.startswith("npora.") for file in closure(file_of(module) or ROOT)}
-    files |= {file for folder in _BENCH for file in (ROOT / folder).rglob("*.py")}
+    files |= {file for folder in _BENCH for file in (ROOT / folder).rglob("*.py")} | {Path(__file__)}
     sha = hashlib.sha256(f"{row.name} {np.__version__} {platform.python_version()}".encode())
     for file in sorted(files):
         sha.update(f"{file.relative_to(ROOT)} {_digest_of(file)}".encode())
