@@ -102,12 +102,13 @@ def test_a_template_of_ones_own_reaches_everything(
     assert talked(tmp_path, capsys, monkeypatch, "plot\n")[0] == "bad red\n"
     assert main(["generate", "--adapter", str(tmp_path / "out"), "plot"]) == 0
     assert capsys.readouterr().out == "bad red\n"
-    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / "merged")]) == 0
-    ends = read_json(tmp_path / "merged" / "generation_config.json")["eos_token_id"]
-    assert ends == [WORDS.index("<s>"), WORDS.index("</s>")]
-    capsys.readouterr()
-    assert main(["generate", "--chat", "--model", str(tmp_path / "merged"), "plot"]) == 0
-    assert capsys.readouterr().out == "bad red\n"
+    for name, command in {"merged": ["merge"], "exported": ["export", "--to", "hf"]}.items():
+        assert main([*command, "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / name)]) == 0
+        ends = read_json(tmp_path / name / "generation_config.json")["eos_token_id"]
+        assert ends == [WORDS.index("<s>"), WORDS.index("</s>")]
+        capsys.readouterr()
+        assert main(["generate", "--chat", "--model", str(tmp_path / name), "plot"]) == 0
+        assert capsys.readouterr().out == "bad red\n"
     plain = save_folder(tmp_path / "plain", "llama")
     for template in (("--chat-template-path", model), ()):
         capsys.readouterr()
@@ -186,6 +187,17 @@ def test_what_is_written_is_compared_with_what_should_be(folder: Path, tmp_path:
         options = ["--metrics", "exact-match", "--prompt-column", "prompt", "--max-new-tokens", "2"]
         assert main(["evaluate", *model, *options, prompts]) == 0
         assert capsys.readouterr().out.split() == ["exact-match", "0.0000", "examples", "1"]
+
+
+def test_what_is_measured_is_written_greedily_whatever_the_model_says_of_itself(tmp_path: Path) -> None:
+    model = save_folder(tmp_path / "t5", "t5")
+    prompts = lines(tmp_path / "p.jsonl", [{"prompt": "film", "sentence": "a"}])
+    wanted = ["--metrics", "bleu", "--prompt-column", "prompt", "--max-new-tokens", "12", "--predictions"]
+    for name in ("one", "other"):
+        assert main(["evaluate", "--model", model, *wanted, str(tmp_path / name), prompts]) == 0
+        said = {"do_sample": True, "temperature": 9.0, "num_beams": 2, "decoder_start_token_id": 0}
+        Path(model, "generation_config.json").write_text(json.dumps(said))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,23 @@ def test_a_merged_model_in_gguf_computes_what_the_adapter_does(
     assert "token_embd.weight" in said and "430×64" in said and f"general.architecture = {family}" in said
 
 
+def test_the_template_and_the_end_that_were_taught_go_along(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="needs the extra `hf`")
+    pytest.importorskip("jinja2", reason="needs the extra `hf`")
+    base, adapter, model = saved(tmp_path, words=True)
+    own = TEMPLATE.replace("ans", "me")
+    model.notes.update(task="causal-lm", chat_template=own, end_token_ids=[2])
+    model.save_pretrained(adapter)
+    gguf = exported(tmp_path, "--model", base, "--to", "gguf", "--numbers", "F32") / "model.gguf"
+    for name in (base, str(gguf)):
+        folder = tmp_path / f"of {Path(name).name}"
+        folder.mkdir()
+        out = exported(folder, "--model", name, "--adapter", adapter, "--to", "gguf")
+        assert read_gguf_header(out / "model.gguf").metadata["tokenizer.chat_template"] == own
+        text = (out / "Modelfile").read_text()
+        assert 'PARAMETER stop "</s>"' in text and "<|me|>{{ .Response }}" in text
+
+
 @pytest.mark.parametrize(("numbers", "kind"), [(None, "F16"), ("BF16", "BF16"), ("Q8_0", "Q8_0")])
 def test_matrices_are_written_as_asked_and_a_gguf_base_is_exported_too(
     tmp_path: Path, numbers: str | None, kind: str

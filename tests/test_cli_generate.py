@@ -152,6 +152,22 @@ def test_a_text_ends_where_the_positions_of_the_model_do(
     assert f"at most 64 tokens: the text ends after {65 - prompt} new ones, if not before" in said
 
 
+def test_of_several_prompts_the_longest_says_how_much_room_there_is(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (prompts := tmp_path / "p.txt").write_text("aa\n" + "a" * 60 + "\na\n")
+    assert main(["generate", "--model", model, "--max-new-tokens", "7", "--prompts", str(prompts)]) == 0
+    assert "at most 64 tokens: the text ends after 5 new ones, if not before" in capsys.readouterr().err
+
+
+def test_an_option_of_beams_is_taken_where_the_model_itself_says_that_there_are_some(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(model, "generation_config.json").write_text('{"num_beams": 2, "eos_token_id": 256}')
+    assert main(["generate", "--model", model, "--length-penalty", "0.5", "aa"]) == 0
+    assert capsys.readouterr().out == text_of(model, "aa", num_beams=2, length_penalty=0.5)
+
+
 def test_a_text_within_the_positions_of_the_model_ends_as_it_does(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

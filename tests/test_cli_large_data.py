@@ -116,13 +116,13 @@ def test_long_texts_become_windows_and_short_ones_are_not_read_before(tmp_path: 
             Counting.texts += 1
             return super().encode_parts(text)
 
-    examples = Dataset([{"text": "a" * n} for n in (3, 30, 1, 13, 2)])
+    examples = Dataset([{"text": "a" * n} for n in (3, 40, 1, 13, 2)])
     tokenizer, task = Counting(eos=True), TASKS["causal-lm"]
     lazy = EncodedExamples(task, examples, tokenizer, 14, "it")
-    assert len(lazy) == 5 + 2 and Counting.texts == 2  # 30; 13, which might be too long with what a tokenizer adds
+    assert len(lazy) == 5 + 3 and Counting.texts == 2  # 40; 13, which might be too long with what a tokenizer adds
     eager = [part for example in examples for part in task.encode(example, tokenizer, 14)]
     lengths = [len(part["input_ids"]) for part in eager]
-    assert [len(lazy[i]["input_ids"]) for i in range(7)] == lengths and list(lazy) == eager
+    assert [len(lazy[i]["input_ids"]) for i in range(8)] == lengths and list(lazy) == eager
     assert lazy.__getitems__([6, 2, 0]) == [eager[6], eager[2], eager[0]]
 
 

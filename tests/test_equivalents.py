@@ -85,9 +85,9 @@ def masked_rows(rng: np.random.Generator) -> Callable[[Any], Any]:
 
 
 @of(
-    "_softmax: -1: without the sign",
-    "cross_entropy: -1: without the sign",
-    "cross_entropy: -1: without the sign #2",
+    "nn/cross_entropy.py: _softmax: -1: without the sign",
+    "nn/cross_entropy.py: cross_entropy: -1: without the sign",
+    "nn/cross_entropy.py: cross_entropy: -1: without the sign #2",
     "cross_entropy: z[counted].mean(axis=-1): axis=None",
 )
 def classes(rng: np.random.Generator) -> Callable[[Any], Any]:

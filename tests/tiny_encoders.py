@@ -19,6 +19,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "xlm-roberta": {**_BERT, "max_position_embeddings": 14, "intermediate_size": 5},
     "electra": {**_BERT, "embedding_size": 4},
     "mpnet": {**_BERT, "max_position_embeddings": 14},
+    "deberta-v2": {
+        **_BERT, "relative_attention": True, "position_buckets": 4, "pos_att_type": "p2c|c2p", "type_vocab_size": 2,
+        "norm_rel_ebd": "layer_norm", "embedding_size": 4,
+    },
     "modernbert": {
         "vocab_size": 31, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 7,
         "local_attention": 2, "pad_token_id": 0, "attention_dropout": 0.1, "embedding_dropout": 0.1,

@@ -23,6 +23,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("XLMRoberta", {**_ENCODER, **_ENDS, "max_position_embeddings": 25}),
     "electra": ("Electra", {**_ENCODER, "embedding_size": 24, "pad_token_id": 0}),
     "mpnet": ("MPNet", {**_ENCODER, **_ENDS, "pad_token_id": 1, "max_position_embeddings": 26}),
+    "deberta-v2": (
+        "DebertaV2",
+        {**_ENCODER, "pad_token_id": 0, "relative_attention": True, "position_buckets": 4, "pos_att_type": "p2c|c2p",
+         "share_att_key": True, "position_biased_input": False},
+    ),
     "modernbert": (
         "ModernBert",
         {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 28,
@@ -61,6 +66,7 @@ _ENDED = (
     "xlm-roberta",
     "electra",
     "mpnet",
+    "deberta-v2",
     "modernbert",
     "distilbert",
     "t5",

@@ -16,6 +16,7 @@ from __future__ import annotations
 from npora.catalogue import (
     adapters,
     bert,
+    deberta_v2,
     distilbert,
     electra,
     functions,
@@ -40,6 +41,7 @@ TABLE: tuple[Row, ...] = tuple(
         roberta,
         electra,
         mpnet,
+        deberta_v2,
         modernbert,
         distilbert,
         gpt2,

@@ -81,11 +81,12 @@ class RelativeBias(nn.Module):
         return relative_bias(self.table, lambda r: relative_buckets(r, bidirectional, 6, 5), view)
 
 
-def read(kind: Any, **labels: Any) -> Draws:
+def read(kind: Any, layers: int, **labels: Any) -> Draws:
     """A model of sentences to read."""
     ids, mask = np.array([[3, 5, 1], [4, 1, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
     keywords = {"input_ids": ids, "attention_mask": mask, "rng": np.random.default_rng(16), **labels}
-    return fixed(lambda: kind(T5Config(**{**WHOLE, "num_layers": 2}, classifier_dropout=0.2), rng=1), **keywords)
+    config = T5Config(**{**WHOLE, "num_layers": layers}, classifier_dropout=0.2)
+    return fixed(lambda: kind(config, rng=1), **keywords)
 
 
 def written(gated: bool | None = None, *, adapted: bool = False, labelled: bool = True) -> Draws:
@@ -138,8 +139,8 @@ ROWS = [
         "T5Stack of a decoder, of which some rows are read",
         fixed(Stack, (11, 6), WRITTEN, packing=PACKING, memory_packing=KEYS, dmemory_is_read=True, read=READ.read),
     ),
-    Row("T5EncoderModel", read(T5EncoderModel)),
-    Row("T5ForSequenceClassification", read(T5ForSequenceClassification, labels=np.array([0, 1]))),
+    Row("T5EncoderModel", read(T5EncoderModel, 2)),
+    Row("T5ForSequenceClassification", read(T5ForSequenceClassification, 1, labels=np.array([0, 1]))),
     Row("t5", written()),
     Row("lora_t5", written(adapted=True)),
     Row("t5, tied", written(gated=False)),

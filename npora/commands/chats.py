@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from npora.commands.loading import agree_on_the_end
+from npora.commands.loading import Loaded, agree_on_the_end
 from npora.commands.tasks import Columns, Task
 from npora.data import AutoTokenizer, Dataset, Tokenizer
 from npora.data.turns import learnt_turns
+from npora.files import read_json, write_atomically, write_json
 from npora.files.refusal import naming
 from npora.files.regular import read_regular
 from npora.models.generate.generation_config import text_ends
@@ -62,6 +63,17 @@ def taught_ends(tokenizer: Tokenizer, examples: Dataset) -> list[int]:
 def stops(model: Any, tokenizer: Tokenizer, notes: Mapping[str, Any]) -> list[int]:
     """Where generation stops: at the model's own ends, and at those that it was taught."""
     return sorted({*text_ends(model, tokenizer), *(notes.get("end_token_ids") or ())})
+
+
+def keep_chats(folder: str, loaded: Loaded) -> None:
+    """Let a merged model be talked with in the form that it was taught, and stop where it was taught."""
+    if not loaded.notes.get("end_token_ids"):
+        return
+    path = os.path.join(folder, "generation_config.json")
+    settings = read_json(path) if os.path.isfile(path) else {}
+    write_json(path, {**settings, "eos_token_id": stops(loaded.model, loaded.tokenizer, loaded.notes)})
+    if isinstance(template := loaded.notes.get("chat_template"), str):
+        write_atomically(os.path.join(folder, "chat_template.jinja"), [template.encode()])
 
 
 def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], **variables: Any) -> list[int]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.commands.chats import keep_chats
 from npora.commands.loading import Loaded, add_model, load
 from npora.commands.messages import say
 from npora.commands.modelfile import modelfile, stop_ids
@@ -88,7 +89,7 @@ def _to_gguf(options: argparse.Namespace, loaded: Loaded) -> None:
     left_out = write_gguf(model, os.path.join(options.output, _MODEL), options.numbers or "F16", more)
     if left_out:
         say(f"without {', '.join(left_out)}: GGUF has no place for these, and llama.cpp computes without them")
-    text, missing = modelfile(_MODEL, tokenizer, stop_ids(model))
+    text, missing = modelfile(_MODEL, tokenizer, [*stop_ids(model), *(loaded.notes.get("end_token_ids") or ())])
     with open(os.path.join(options.output, _MODELFILE), "w", encoding="utf-8") as file:
         file.write(text)
     if missing:
@@ -98,7 +99,10 @@ def _to_gguf(options: argparse.Namespace, loaded: Loaded) -> None:
 def _tokenizer(loaded: Loaded, source: str) -> Mapping[str, Any]:
     """The keys of the tokenizer; those of a GGUF file as they are there."""
     if is_gguf(source):
-        return {k: v for k, v in read_gguf_header(source).metadata.items() if k.startswith("tokenizer.")}
+        own = {k: v for k, v in read_gguf_header(source).metadata.items() if k.startswith("tokenizer.")}
+        if isinstance(template := loaded.notes.get("chat_template"), str):
+            own["tokenizer.chat_template"] = template
+        return own
     return gguf_vocabulary(loaded.tokenizer, loaded.config.vocab_size)
 
 
@@ -118,11 +122,11 @@ def _to_hf(options: argparse.Namespace, loaded: Loaded) -> None:
     model.save_pretrained(options.output)
     if is_gguf(source):
         loaded.tokenizer.save_pretrained(options.output)
-        return
-    for name in sorted(os.listdir(source)):
+    for name in [] if is_gguf(source) else sorted(os.listdir(source)):
         path, target = os.path.join(source, name), os.path.join(options.output, name)
         if os.path.isfile(path) and not os.path.exists(target) and not any(fnmatch(name, part) for part in _WEIGHTS):
             shutil.copyfile(path, target)
+    keep_chats(options.output, loaded)
 
 
 def _to_peft(options: argparse.Namespace, loaded: Loaded) -> None:

@@ -62,7 +62,7 @@ def _measured(options: argparse.Namespace) -> tuple[Mapping[str, Measures], Mapp
     if options.base is None:
         both = [dict(of_file(directory, PeftConfig.from_pretrained(directory))) for directory in directories]
     else:
-        options.model = options.base
+        options.model, options.quantize = options.base, None  # in the form that it was trained on
         model = load(options, tuple(TASKS)).model
         both = [dict(of_model(model))]
         if options.other is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from npora.commands.chats import stops
+from npora.commands.chats import keep_chats
 from npora.commands.loading import Loaded, add_model, load
 from npora.commands.output import refuse_file
 from npora.commands.tasks import TASKS
-from npora.files import read_json, write_atomically, write_json
+from npora.files import read_json, write_json
 from npora.files.gguf_header import is_gguf
 
 
@@ -32,19 +32,9 @@ def run(options: argparse.Namespace) -> None:
     if is_gguf(loaded.name):
         loaded.tokenizer.save_pretrained(options.output)
     _keep_length(options.output, loaded)
-    if loaded.notes.get("end_token_ids"):
-        _keep_chats(options.output, loaded)
+    keep_chats(options.output, loaded)
     size = sum(os.path.getsize(os.path.join(options.output, name)) for name in os.listdir(options.output))
     print(f"{size / 1e6:,.1f} MB in {options.output}: {', '.join(sorted(os.listdir(options.output)))}")
-
-
-def _keep_chats(folder: str, loaded: Loaded) -> None:
-    """Whoever talks with the merged model does so in the form that it was taught, and it stops where it was taught."""
-    path = os.path.join(folder, "generation_config.json")
-    settings = read_json(path) if os.path.isfile(path) else {}
-    write_json(path, {**settings, "eos_token_id": stops(loaded.model, loaded.tokenizer, loaded.notes)})
-    if isinstance(template := loaded.notes.get("chat_template"), str):
-        write_atomically(os.path.join(folder, "chat_template.jinja"), [template.encode()])
 
 
 def _keep_length(folder: str, loaded: Loaded) -> None:

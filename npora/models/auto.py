@@ -18,6 +18,7 @@ from npora.models.source import config_path, read_config
 # TASKS say which class is for what.
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "bert": ("bert", "Bert"),
+    "deberta-v2": ("deberta_v2", "DebertaV2"),
     "distilbert": ("distilbert", "DistilBert"),
     "electra": ("electra", "Electra"),
     "gemma3_text": ("gemma3", "Gemma3"),

@@ -75,3 +75,18 @@ def relative_bias(
         back_table(np.moveaxis(dbias, 1, -1))  # (1) [1|b,h,t,s] → [1|b,t,s,h]
 
     return np.ascontiguousarray(np.moveaxis(values, -1, 1)), backward  # [1|b,t,s,h] → [1|b,h,t,s]
+
+
+def log_buckets(distance: Array, buckets: int, max_distance: int) -> Array:
+    """int, the bucket of a distance (He et al., 2021): of n = buckets, as many for either direction, with its sign.
+
+        bucket(r) = r                                                               for |r| ≤ n/2
+        bucket(r) = ±(n/2 + ⌈(n/2 − 1) · ln(|r|/(n/2)) / ln((max_distance − 1)/(n/2))⌉)    above
+
+    It does not fall as r grows, and bucket(−r) = −bucket(r). A distance from max_distance on has n or more.
+    """
+    exact = buckets // 2
+    r = np.maximum(np.abs(distance), exact)
+    share = np.log((r / exact).astype(np.float32)) / np.log(np.float32((max_distance - 1) / exact))
+    far = np.ceil(share * np.float32(exact - 1)).astype(np.int64) + exact
+    return np.where(r <= exact, distance, np.sign(distance) * far)

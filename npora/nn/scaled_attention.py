@@ -50,6 +50,7 @@ def attention(
     z = (q * scale) @ k.swapaxes(-1, -2)  # [...,t,s]
     if bias is not None:
         z = z + bias
+    of_bias = None if bias is None else bias.shape  # as large as the scores: it is not kept
     p, back_softmax = softmax(z, mask)
     a, back_dropout = dropout(p, dropout_p, rng) if rng is not None and dropout_p > 0 else (p, None)
 
@@ -57,7 +58,7 @@ def attention(
         dv = a.swapaxes(-1, -2) @ dy  # (1) [...,s,o]
         da = dy @ v.swapaxes(-1, -2)  # (2) [...,t,s]
         dz = back_softmax(da if back_dropout is None else back_dropout(da))  # (3)
-        dbias = None if bias is None else sum_to_shape(dz, bias.shape)  # (4)
+        dbias = None if of_bias is None else sum_to_shape(dz, of_bias)  # (4)
         dq = (dz @ k) * scale  # (5) [...,t,d]
         dk = dz.swapaxes(-1, -2) @ (q * scale)  # (6) [...,s,d]
         return dq, sum_to_shape(dk, k.shape), sum_to_shape(dv, v.shape), dbias

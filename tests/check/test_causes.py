@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from npora.catalogue import draw
 from npora.check import Context, diagnose
 from npora.check.planted.kinds import KINDS
 from npora.check.planted.planting import planted, plantings
+from npora.nn import Module, Parameter
 from npora.nn.module import Array
 from tests.tiny import tiny_bert
 
@@ -57,6 +59,13 @@ def changed(index: Any, value: Any) -> Array:
 )  # fmt: skip
 def test_a_cause_is_named(a: Array, said: str) -> None:
     assert diagnose(a, N, CONTEXT).startswith(said)
+
+
+def test_a_share_of_the_gradient_is_missing_there_twice_or_turned_round() -> None:
+    share = rng.standard_normal(N.shape)
+    context = replace(CONTEXT, told={"the share of the mean": share})
+    for times, said in ((-1, "missing"), (1, "there once too often"), (-2, "there with the wrong sign")):
+        assert diagnose(N + times * share, N, context) == f"the share of the mean is {said}"
 
 
 @pytest.mark.parametrize("tolerance", [np.inf, np.nan])
@@ -123,3 +132,32 @@ def test_with_every_module_right_the_blame_falls_on_how_they_are_put_together() 
     rows = {"input_ids": rng.integers(1, 9, (2, 3)), "labels": np.array([0, 1])}
     report = gradcheck(model, rows, max_elements=3, blame=True)
     assert "how they are put together" in report.notes[-1] or "the model itself" in report.notes[-1]
+
+
+class Scaled(Module):
+    """y = x + W ⊙ x, whose dx is wrong where W is 0."""
+
+    def __init__(self) -> None:
+        self.W = Parameter(np.zeros(3))
+
+    def forward(self, x: Array) -> Any:
+        W = self.W.data
+
+        def backward(dy: Array) -> Array:
+            self.W.accumulate((dy * x).sum(axis=0))
+            return dy * (1 + W) if W.any() else 3 * dy
+
+        return x + W * x, backward
+
+
+class Outer(Module):
+    def __init__(self, inner: Module) -> None:
+        self.inner = inner
+
+    def forward(self, x: Array) -> Any:
+        return self.inner(x)
+
+
+def test_the_blame_is_laid_at_the_point_that_is_checked() -> None:
+    report = gradcheck(Outer(Scaled()), rng.standard_normal((2, 3)), randomize=False, blame=True)
+    assert report.notes[-1].startswith("blame: inner (Scaled) fails on its own inputs")

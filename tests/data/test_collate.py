@@ -97,6 +97,7 @@ def test_labels_are_floats_where_one_is() -> None:
     assert labels.tolist() == [[0.0, 1.0, 0.0], [0.5, 0.25, 1.0]]
     assert collate(labelled(True, 2), NAMES)["labels"].tolist() == [1, 2]
     assert collate(labelled(np.float16(0.5), 3), NAMES)["labels"].tolist() == [0.5, 3.0]
+    assert collate(labelled(np.float32(0.5), np.float16(3)), NAMES)["labels"].dtype == np.float32  # and no wider
 
 
 def test_an_empty_row_first_leaves_ids_whole_numbers() -> None:

@@ -38,7 +38,8 @@ def lists(batch: dict[str, Any]) -> dict[str, Any]:
 WIDTHS = [({}, 5), ({"padding": "longest", "max_length": 9}, 5), ({"padding": "max_length", "max_length": 7}, 7),
           ({"pad_to_multiple_of": 4}, 8), ({"pad_to_multiple_of": 5}, 5),
           ({"padding": "max_length", "max_length": 2}, 5),
-          ({"padding": "max_length", "max_length": 6, "pad_to_multiple_of": 4}, 8)]  # fmt: skip
+          ({"padding": "max_length", "max_length": 6, "pad_to_multiple_of": 4}, 8),
+          ({"padding": "max_length", "max_length": 9, "pad_to_multiple_of": 4}, 12)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "width"), WIDTHS)

@@ -45,6 +45,7 @@ def test_in_a_tsv_quotes_mean_nothing(file) -> None:
 def test_in_a_csv_quotes_hold_commas_and_line_ends(file) -> None:
     examples = read_csv(file("a.csv", '\ufeffsentence,label\n"a, ""b""\nc",1\n'))
     assert list(examples) == [{"sentence": 'a, "b"\nc', "label": "1"}]
+    assert list(read_csv(file("b.csv", "\ufeff\uff01\n1\n"))) == [{"\uff01": "1"}]  # begins with a byte of the mark's
 
 
 def test_json_lines_keep_their_types(file) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from npora.data import ByteTokenizer, encode_chat
 from npora.data.turns import assistant_turns, learnt_turns
+from npora.train.preferences import _encoded
 from tests.chat_templates import (
     CHATML,
     ENDED,
@@ -239,3 +240,17 @@ def test_the_ids_are_those_of_apply_chat_template(name: str) -> None:
     )  # a space at its end goes to the next word
     assert ids[:last] == prompt[:last] and labels[:last] == [-100] * last
     assert labels[last] != -100
+
+
+def test_of_preferences_in_messages_the_answers_are_what_the_assistant_writes_to_the_end_of_its_turn() -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    chosen, rejected = ([said("assistant", text)] for text in ("good film", "bad"))
+    pair = _encoded({"prompt": dialogue("film"), "chosen": chosen, "rejected": rejected}, 0, tokenizer, None)
+    begin, end = pair["labels"]
+    ids = pair["input_ids"]
+    prompt = tokenizer.apply_chat_template(dialogue("film"), add_generation_prompt=True, return_dict=False)
+    assert ids[:begin] == prompt
+    assert [tokenizer.decode(part) for part in (ids[begin:end], ids[end:])] == ["good film<|im_end|>", "bad<|im_end|>"]
+    nothing = {"prompt": dialogue("film"), "chosen": chosen, "rejected": [said("user", "x")]}
+    with pytest.raises(ValueError, match="example 3: a prompt and both answers have a token at least"):
+        _encoded(nothing, 3, tokenizer, None)

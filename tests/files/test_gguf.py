@@ -127,6 +127,20 @@ def test_a_file_that_lies_is_refused_with_its_name_and_the_place(tmp_path: Path,
     assert said in str(error.value) and str(path) in str(error.value)
 
 
+def test_tensors_lie_as_the_file_says_that_they_are_aligned(tmp_path: Path) -> None:
+    said = header(string(b"general.alignment"), struct.pack("<II", 4, 64), tensor(b"v", (1,)),
+                  tensor(b"w", (1,), 0, 64), tensors=2, fields=1)  # fmt: skip
+    (path := tmp_path / "x.gguf").write_bytes(said + bytes(-len(said) % 64) + struct.pack("<f60xf", 1.5, 2.5))
+    _, tensors = load_gguf(path, {})
+    assert (tensors["v"].tolist(), tensors["w"].tolist()) == ([1.5], [2.5])
+
+
+def test_a_whole_number_is_of_32_bits_while_they_hold_it(tmp_path: Path) -> None:
+    for value, bits in ((2**32 - 1, b"\x04\0\0\0\xff\xff\xff\xff"), (-(2**31), b"\x05\0\0\0\0\0\0\x80")):
+        save_gguf(tmp_path / "x.gguf", {"k": value}, {})
+        assert KEY + bits in (tmp_path / "x.gguf").read_bytes()
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, w=floats([1.0, 2.0]))
     content = path.read_bytes()

@@ -66,6 +66,11 @@ def test_the_same_tensors_give_the_same_bytes_in_whatever_order_they_come(tmp_pa
     assert read_header(tmp_path / "1").start % 8 == 0
 
 
+def test_an_empty_tensor_may_be_named_behind_the_one_that_begins_where_it_does(tmp_path: Path) -> None:
+    path = file_of(tmp_path, {"w": entry(), "empty": entry("F32", [0], 0, 0)}, struct.pack("<2f", 1, 2))
+    assert {name: tensor.tolist() for name, tensor in load_file(path).items()} == {"w": [1, 2], "empty": []}
+
+
 def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
     # 1 = 0x3F80, −2 = 0xC000, 3.140625 = 0x4049, ∞ = 0x7F80
     data = struct.pack("<4H", 0x3F80, 0xC000, 0x4049, 0x7F80)

@@ -38,6 +38,12 @@ def test_shards_give_the_same_read_only_tensors_as_one_file(tmp_path: Path) -> N
     assert list(load_weights(str(tmp_path))) == list(loaded)
 
 
+def test_what_is_made_of_a_dtype_is_made_of_it_in_shards_too(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    loaded = load_weights(tmp_path, forms={"F32": lambda bits: bits.shape})
+    assert loaded == {"wte.weight": (2, 3), "h.0.weight": (2, 4), "h.1.weight": (2, 5)}
+
+
 def test_one_file_wins_over_an_index(tmp_path: Path) -> None:
     sharded(tmp_path, {"wte.weight": "missing.safetensors"})
     save_file({"only": np.ones(2, np.float32)}, tmp_path / "model.safetensors")

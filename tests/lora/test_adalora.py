@@ -12,6 +12,7 @@ import pytest
 from npora import AdaLoraConfig, PeftModel, get_peft_model, gradcheck
 from npora.files import load_file
 from npora.lora.methods.adalora_ranks import Importance, cut, orthogonality
+from npora.lora.whole import load_states, states
 from npora.nn import Parameter
 from tests.lora.cases import Method, adapted
 from tests.lora.test_files import change_config
@@ -118,6 +119,7 @@ def test_the_lowest_scores_of_all_layers_are_cut_and_their_equals() -> None:
 def test_the_budget_falls_by_a_cube_between_the_first_and_the_last_steps(step: int, expected: tuple[int, bool]) -> None:
     schedule = config(init_r=8, target_r=4, total_step=15, tinit=3, tfinal=3, deltaT=2)
     assert schedule.budget(step, 32, 4) == expected
+    assert config(init_r=8, tinit=4, deltaT=2).budget(4, 32, 4) == (32, False)  # the last of those that cut nothing
 
 
 def test_a_step_scores_cuts_and_goes_on_cutting() -> None:
@@ -163,6 +165,17 @@ def cut_model(**changes: Any) -> PeftModel:
     model = with_gradients(**changes)
     model.after_step(9)
     return model
+
+
+def test_the_state_from_before_a_cut_brings_all_ranks_back() -> None:
+    model = with_gradients()
+    before = states(model)
+    model.after_step(9)
+    assert any(not layer.adapters["default"].remaining().all() for _, layer in model.lora_layers())
+    load_states(model, before)
+    for _, layer in model.lora_layers():
+        layer.adapters["default"].E.data = np.zeros((4, 1))  # or what has grown again would be there all the same
+        assert layer.adapters["default"].remaining().all()
 
 
 def test_a_file_has_the_ranks_that_are_left_and_loads_as_they_are(tmp_path: Path) -> None:

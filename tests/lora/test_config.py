@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from npora import LoHaConfig, LoraConfig
+from npora import EvaConfig, LoHaConfig, LoraConfig
+from npora.lora.config import PeftConfig
+from npora.lora.starts.lora_ga import LoraGAConfig
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,20 @@ def test_an_unknown_field_that_says_something_is_refused(tmp_path: Path) -> None
 def test_the_scale_is_alpha_over_r_or_over_its_root() -> None:
     assert LoraConfig(r=4, lora_alpha=6).rank_and_scaling("query") == (4, 1.5)
     assert LoraConfig(r=4, lora_alpha=6, use_rslora=True).rank_and_scaling("query") == (4, 3.0)
+
+
+PEFTS: dict[str, dict[str, float]] = {
+    "LORA": {"r": 8, "lora_alpha": 8, "lora_dropout": 0}, "LOHA": {"r": 8, "alpha": 8},
+    "LOKR": {"r": 8, "alpha": 8, "decompose_factor": -1}, "HIRA": {"r": 32}, "HRA": {"r": 8},
+    "MISS": {"r": 64, "mini_r": 1}, "FOURIERFT": {"n_frequency": 1000, "scaling": 150, "random_loc_seed": 777},
+    "VERA": {"r": 256, "d_initial": 0.1, "projection_prng_key": 0}, "ROAD": {"group_size": 64},
+    "OFT": {"r": 0, "oft_block_size": 32, "eps": 6e-5, "num_cayley_neumann_terms": 5},
+    "ADALORA": {"init_r": 12, "target_r": 8, "tinit": 0, "tfinal": 0, "deltaT": 1, "beta1": 0.85, "beta2": 0.85,
+                "orth_reg_weight": 0.5, "lora_alpha": 8},
+}  # fmt: skip
+
+
+def test_the_numbers_that_a_config_begins_with_are_pefts() -> None:
+    for kind, expected in PEFTS.items():
+        assert {name: getattr(PeftConfig.kinds[kind], name) for name in expected} == expected
+    assert (LoraGAConfig().stable_gamma, EvaConfig().rho, EvaConfig().tau) == (16, 2.0, 0.99)

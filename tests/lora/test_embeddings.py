@@ -57,6 +57,12 @@ def test_the_column_of_the_padding_gets_no_gradient_though_the_token_occurs() ->
         assert not found[0][:, [2, 3, 5]].any()  # which do not occur
 
 
+def test_however_it_is_said_to_begin_a_new_adapter_leaves_the_table_as_it_is() -> None:
+    for start in (True, "gaussian"):
+        model = get_peft_model(Net(), LoraConfig(r=2, target_modules=["table"], init_lora_weights=start))
+        assert model(IDS)[0].tobytes() == Net()(IDS)[0].tobytes()
+
+
 @pytest.mark.parametrize("order", [["default", "second"], ["second", "default"]])
 @pytest.mark.parametrize("dora", [False, True])
 def test_two_adapters_on_a_table_are_what_they_merge_to_and_have_its_gradients(order: list[str], dora: bool) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from npora import HiraConfig, LoraConfig, PeftModel, get_peft_model
 from npora.lora.by_rows import Rows, together
-from npora.lora.mixed import UnknownRows, only, texts_joined
+from npora.lora.mixed import UnknownRows, joined, only, texts_joined
+from npora.models.outputs import SequenceClassifierOutput
 from npora.nn import Packing
 from npora.nn.watching import watching
 from tests.lora.cases import METHODS, Method, adapted
@@ -229,6 +230,12 @@ def test_where_a_layer_cannot_tell_whose_its_rows_are_each_adapter_has_a_forward
             some = {key: value[row : row + 1] for key, value in given.items()}
             expected, _ = alone(model, name, partial(model, ids[row : row + 1], mask[row : row + 1], **some))
             np.testing.assert_allclose(logits[row : row + 1], expected.logits, rtol=0, atol=1e-11)
+
+
+def test_a_loss_put_together_is_the_mean_over_all_labels() -> None:
+    parts = [SequenceClassifierOutput(loss, np.zeros((n, 2)), n) for loss, n in ((1.0, 3), (5.0, 1))]
+    found = joined(parts, [np.array([0, 2, 3]), np.array([1])])
+    assert (found.loss, found.num_items) == (2.0, 4)
 
 
 def test_rows_are_known_by_the_packings_that_were_made() -> None:

@@ -66,3 +66,20 @@ def test_the_blocks_of_a_matrix_are_its_elements_in_their_order_in_memory(shape:
         part.size <= max(blocks.BLOCK, min(shape), 1) or 1 in matrix[at].shape
         for part, at in zip(found, blocks.blocks_of(matrix), strict=True)
     )
+
+
+def test_a_long_column_is_cut_too() -> None:
+    column = np.zeros((2 * blocks.BLOCK + 1, 1))
+    assert [len(column[at]) for at in blocks.blocks_of(column)] == [blocks.BLOCK, blocks.BLOCK, 1]
+
+
+def test_what_fits_a_block_keeps_its_axes() -> None:
+    shapes = []
+
+    def formula(x: Any) -> tuple[Any, Callable[[Any], Any]]:
+        shapes.append(x.shape)
+        return x, lambda dy: dy
+
+    for shape in ((2, blocks.BLOCK // 2), (3, blocks.BLOCK // 2)):
+        blocks.in_blocks(formula)(np.zeros(shape))
+    assert shapes == [(2, blocks.BLOCK // 2), (blocks.BLOCK,), (blocks.BLOCK // 2,)]

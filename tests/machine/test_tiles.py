@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npora.machine import stored, tiles
-from npora.machine.stored import Stored, bits_of, form_of, in_pieces, same_values
+from npora.machine.stored import Stored, bits_of, form_of, in_pieces, is_quantized, same_values
 from npora.machine.tiles import tiled_product
 
 
@@ -35,12 +35,16 @@ def edges(parts: Any) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("width", "most", "expected"),
-    [(0, 256, [0, 0]), (1, 64, [0, 1]), (5, 64, [0, 5]), (256, 256, [0, 256]), (257, 256, [0, 144, 257]),
-     (600, 256, [0, 208, 416, 600]), (1025, 1024, [0, 528, 1025])],
+    ("width", "most", "grain", "expected"),
+    [(0, 256, 1, [0, 0]), (1, 64, 1, [0, 1]), (5, 64, 1, [0, 5]), (256, 256, 1, [0, 256]), (257, 256, 1, [0, 144, 257]),
+     (600, 256, 1, [0, 208, 416, 600]), (1025, 1024, 1, [0, 528, 1025]), (600, 256, 24, [0, 240, 480, 600]),
+     (40, 64, 32, [0, 40]), (40, 32, 32, [0, 32, 40]),
+     (600, 256, 32, [0, 224, 448, 600]), (1025, 1024, 64, [0, 576, 1025]), (300, 144, 256, [0, 256, 300])],
 )  # fmt: skip
-def test_an_axis_is_cut_into_equal_sixteens(width: int, most: int, expected: list[int]) -> None:
-    parts = tiles._cut(width, most)
+def test_an_axis_is_cut_into_equal_sixteens_and_whole_grains(
+    width: int, most: int, grain: int, expected: list[int]
+) -> None:
+    parts = tiles._cut(width, most, grain)
     assert edges(parts) == expected and [part.start for part in parts] == expected[:-1]
 
 
@@ -76,9 +80,13 @@ def test_a_stored_matrix_is_its_floats() -> None:
     assert (W.ndim, W.size, len(W), W.T.shape, W.T.T) == (2, 15, 3, (5, 3), W)
     assert W.tobytes() == W.bits.tobytes() and np.array_equal(np.asarray(W.T), W.bits.T)
     assert W.astype(np.float64, copy=False) is W and np.array_equal(W.astype(np.float64), W.bits)
-    assert isinstance(W.astype(np.float64), np.ndarray) and W.astype(np.float32, copy=False).dtype == np.float32
+    narrow = W.astype(np.float32, copy=False)
+    assert narrow.bits is W.bits and narrow.dtype == narrow[:].dtype == narrow.T[:].dtype == np.float32
     assert (form_of(W), form_of(W.bits)) == ("an open form", "float64")
     assert bits_of(W) is W.bits and bits_of(W.bits) is W.bits
+    assert not is_quantized(W) and not is_quantized(W.bits)
+    W.is_exact = False
+    assert is_quantized(W)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +111,6 @@ def test_two_matrices_are_compared_by_their_floats(monkeypatch: pytest.MonkeyPat
     other[2, 3] += 1
     for one in (W, Seen(W)):
         for same in (W.copy(), Seen(W.copy())):
-            assert same_values(one, same)
+            assert same_values(one, same) is True
         for differs in (other, Seen(other), W[:2], Seen(W[:2])):
-            assert not same_values(one, differs) and not same_values(differs, one)
+            assert same_values(one, differs) is same_values(differs, one) is False

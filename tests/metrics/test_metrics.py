@@ -33,6 +33,8 @@ def test_classes_that_do_not_exclude_each_other() -> None:
     assert metrics.accuracy(found, wanted) == 0.5
     assert metrics.f1(found, wanted, "macro") == pytest.approx((2 / 3 + 1) / 3)
     assert metrics.f1(found, wanted, "micro") == 2 * 2 / (3 + 2)
+    assert metrics.f1(found, wanted, "weighted") == pytest.approx((2 / 3 + 1) / 2)
+    assert metrics.f1(found, [[0, 0, 0]] * 2, "weighted") == 0.0  # of no example's classes
 
 
 def test_numbers() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from npora.models import (
     BertConfig,
+    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
     Gemma3TextConfig,
@@ -29,7 +30,15 @@ DECODERS: list[Any] = [
     Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config, Qwen2Config, Qwen3Config,
     SmolLM3Config, T5Config,
 ]  # fmt: skip
-CONFIGS: list[Any] = [BertConfig, DistilBertConfig, ElectraConfig, MPNetConfig, ModernBertConfig, *DECODERS]
+CONFIGS: list[Any] = [
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    ModernBertConfig,
+    *DECODERS,
+]
 _WRONG = {"float": ["0.1", True, [0.1]], "int": ["3", 3.5, True], "bool": ["false", 0, None]}
 _TYPED = [
     (kind, f.name, value)
@@ -51,3 +60,12 @@ def test_a_decoder_that_is_not_causal_is_refused(kind: Any) -> None:
     kind.from_dict({"is_causal": True})
     with pytest.raises(ValueError, match="is_causal=False is not supported"):
         kind.from_dict({"is_causal": False})
+
+
+@pytest.mark.parametrize("said", [
+    {"rope_parameters": "a"}, {"rope_parameters": {"full_attention": "a"}}, {"rope_scaling": "a"},
+    {"rope_parameters": {"sliding_attention": 3}}, {"rope_scaling": [1]},
+])  # fmt: skip
+def test_angles_that_are_no_mapping_are_refused_by_name_where_kinds_of_layers_have_their_own(said: Any) -> None:
+    with pytest.raises(ValueError, match=rf"config: {next(iter(said))} must"):
+        ModernBertConfig.from_dict(said)

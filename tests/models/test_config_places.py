@@ -13,7 +13,7 @@ from npora.nn import LayerNorm, RMSNorm, no_grad
 from tests.models.test_each_parameter_alone import CASES, IDS, LLAMAS, MASK, batch, tiny
 
 EPS = {
-    **dict.fromkeys(("Bert", "Roberta", "XLMRoberta", "Electra", "MPNet"), "layer_norm_eps"),
+    **dict.fromkeys(("Bert", "Roberta", "XLMRoberta", "Electra", "MPNet", "DebertaV2"), "layer_norm_eps"),
     "GPT2": "layer_norm_epsilon",
     "ModernBert": "norm_eps",
     **dict.fromkeys(("Llama", *LLAMAS, "Gemma3Text"), "rms_norm_eps"),
@@ -26,6 +26,8 @@ DROPOUTS: dict[str, dict[str, int]] = {
     **{family: {**_BERT, "classifier_dropout": 2} for family in ("Roberta", "XLMRoberta", "Electra")},
     "ModernBert": {"embedding_dropout": 1, "attention_dropout": 2 * 2, "mlp_dropout": 2, "classifier_dropout": 1},
     "MPNet": {**_BERT, "hidden_dropout_prob": 1 + 2 * 2 + 2},
+    # Before the layers, in each the embeddings of distances too, and the head's.
+    "DebertaV2": {"hidden_dropout_prob": 1 + 2 * 3 + 1, "attention_probs_dropout_prob": 2, "pooler_dropout": 1},
     "DistilBert": {"dropout": 1 + 2, "attention_dropout": 2, "seq_classif_dropout": 1},
     "GPT2": {"embd_pdrop": 1, "attn_pdrop": 2, "resid_pdrop": 2 * 2},
     **{family: {"attention_dropout": 2} for family in ("Llama", *LLAMAS, "Gemma3Text")},

@@ -70,7 +70,8 @@ def test_the_last_layer_multiplies_keys_and_values_of_all_rows_and_the_rest_of_t
 def test_dropout_drops_the_same_with_gradients_without_and_recomputed(family: str) -> None:
     for task in tasks_of(family):
         labels = {"SequenceClassification": {"labels": np.array([2, 0, 1])},
-                  "TokenClassification": {"labels": np.where(IDS > 5, IDS % 3, -100)}}  # fmt: skip
+                  "TokenClassification": {"labels": np.where(IDS > 5, IDS % 3, -100)},
+                  "QuestionAnswering": {"labels": np.array([[1, 4], [0, 2], [2, 2]])}}  # fmt: skip
         given, losses, gradients = {**BATCH, **labels.get(task, PROMPT_AND_ANSWER)}, set(), []
         for recompute in (False, True):
             model = tiny_decoder(family, task, attention_dropout=0.3)

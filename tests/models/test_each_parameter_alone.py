@@ -30,6 +30,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "XLMRoberta": _BERT,
     "Electra": {**_BERT, "embedding_size": 4},
     "MPNet": {**_BERT, "pad_token_id": 1},
+    "DebertaV2": {
+        **_BERT, "relative_attention": True, "position_buckets": 4, "pos_att_type": "p2c|c2p", "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+    },
     "ModernBert": {
         "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 7,
         "local_attention": 2, "num_labels": 3, "pad_token_id": 0, "norm_bias": True, "mlp_bias": True,
@@ -54,7 +58,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 HEADS = {
     **dict.fromkeys(
-        ("Bert", "Roberta", "Electra", "MPNet", "ModernBert", "DistilBert"),
+        ("Bert", "Roberta", "Electra", "MPNet", "DebertaV2", "ModernBert", "DistilBert"),
         ("SequenceClassification", "TokenClassification", "MaskedLM"),
     ),
     "XLMRoberta": ("SequenceClassification",),

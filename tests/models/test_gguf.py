@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npora import LoraConfig, get_peft_model
+from npora.files.gguf import read_gguf_header
 from npora.files.gguf_writer import Blocks, save_gguf
 from npora.models import AutoModelForCausalLM, AutoModelForSequenceClassification
 from npora.models.auto import tasks_of
@@ -70,6 +71,13 @@ def test_matrices_lie_as_they_lie_in_the_file_and_are_what_their_floats_are(
             BFloat16,
             type(BFloat16.rounded([[1.0]]).T),
         }
+
+
+def test_a_matrix_is_in_blocks_where_its_rows_are_made_of_them(tmp_path: Path) -> None:
+    header = read_gguf_header(written(tmp_path, tiny_gguf("llama", hidden_size=48), "Q8_0"))
+    kinds = {tensor.shape: tensor.kind.name for tensor in header.tensors.values() if len(tensor.shape) == 2}
+    assert kinds == {shape: "F16" if shape[1] % 32 else "Q8_0" for shape in kinds}
+    assert kinds[96, 48] == "F16" and kinds[48, 96] == "Q8_0"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from npora.models.generate import sampling
+from npora.models.generate.generation import _warper
+from npora.models.generate.generation_config import GenerationConfig, chosen_options
 from npora.nn.functional import log_softmax, softmax
 
 NO = -np.inf
@@ -99,3 +101,11 @@ def test_a_warper_takes_min_p_then_typical_p_then_epsilon() -> None:
     np.testing.assert_array_equal(
         sampling.warper(share=0.9, mass=0.1, epsilon=0.9, at_least=2)(SCORES[:1]), kept(SCORES[:1], [[1, 1, 0, 0]])
     )
+
+
+@pytest.mark.parametrize(("beams", "left"), [(1, 1), (2, 3)])
+def test_beams_keep_a_way_to_go_on_beside_every_end(beams: int, left: int) -> None:
+    options = {"do_sample": True, "num_beams": beams}
+    for name, value in (("top_k", 1), ("top_p", 0.1), ("min_p", 0.99), ("typical_p", 0.01), ("epsilon_cutoff", 0.9)):
+        chosen = chosen_options(GenerationConfig(), {"top_k": 0, **options, name: value})
+        assert np.isfinite(_warper(chosen, ends=2)(SCORES[:1])).sum() == left

@@ -171,6 +171,8 @@ def test_dropout_scales_what_it_keeps() -> None:
     assert 0.78 < (some != 0).mean() < 0.82
     for p in (1.0, 1 - 1e-9):
         assert not F.dropout(x, p, np.random.default_rng(0))[0].any()
+    whole = np.ones(2**18, np.float32)
+    assert F.dropout(whole, 2**-18, np.random.default_rng(0))[0].all()  # sixteen bits know no p as small
 
 
 def test_dropout_happens_exactly_when_a_generator_is_given() -> None:

@@ -92,6 +92,14 @@ def test_a_frozen_a_spares_the_layers_input() -> None:
     assert kept[0] > n * i * 4 and n * r * 4 < kept[1] < 1.5 * n * r * 4
 
 
+def test_the_decay_of_lora_fa_is_of_the_rate_that_is_given_and_not_of_the_corrected_one() -> None:
+    optimizer = create_lorafa_optimizer(model := model_of(init_lora_weights=False), 2, 6, lr=0.1, weight_decay=0.5)
+    B = model.get_parameter("base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.default.weight")
+    before, B.grad = B.data.copy(), np.zeros_like(B.data)
+    optimizer.step()
+    np.testing.assert_allclose(B.data, before * (1 - 0.1 * 0.5), rtol=1e-6)
+
+
 def test_heads_learn_beside_b_and_the_state_is_saved_without_the_model() -> None:
     models = [model_of(), model_of()]
     optimizers = [create_lorafa_optimizer(model, 2, 6, lr=0.01, weight_decay=0.1) for model in models]

@@ -40,6 +40,12 @@ SIZES: dict[str, dict[str, Any]] = {
         "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 2,
         "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     },
+    "deberta-v2": {  # 12 · (1 + 2) is a square, whose root transformers takes in float32
+        "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 20, "num_hidden_layers": 2,
+        "max_position_embeddings": 9, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "relative_attention": True, "position_buckets": 4, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm",
+        "embedding_size": 14, "type_vocab_size": 2, "problem_type": "single_label_classification",  # else in float32
+    },
     "modernbert": {
         "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 3,
         "local_attention": 3, "global_attn_every_n_layers": 2, "pad_token_id": 0, "hidden_activation": "relu",
@@ -54,7 +60,8 @@ FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
 # Lengths 5, 1 and 3. RoBERTa's padding token, 1, also stands inside the third sentence.
 IDS = {
     **dict.fromkeys(
-        ("bert", "electra", "modernbert"), np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]])
+        ("bert", "electra", "deberta-v2", "modernbert"),
+        np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 5, 49, 0, 0]]),
     ),
     **dict.fromkeys(FROM_PADDING, np.array([[7, 3, 44, 9, 12], [31, 1, 1, 1, 1], [5, 1, 49, 1, 1]])),
     "distilbert": np.array([[7, 3, 44, 9, 12], [31, 0, 0, 0, 0], [5, 0, 49, 0, 0]]),
@@ -72,7 +79,7 @@ every_head = pytest.mark.parametrize("head", LABELS)
 
 
 def batch(family: str) -> dict[str, Any]:
-    types = {"token_type_ids": TYPES} if family in ("bert", "electra") else {}
+    types = {"token_type_ids": TYPES} if family in ("bert", "electra", "deberta-v2") else {}
     return {"input_ids": IDS[family], "attention_mask": MASK, **types}
 
 

@@ -34,6 +34,7 @@ TARGETS = {
     **{family: ["query", "value"] for family in SIZES},
     "distilbert": ["q_lin", "v_lin"],
     "mpnet": ["q", "v"],
+    "deberta-v2": ["query_proj", "value_proj"],
     "modernbert": ["Wqkv"],
 }
 

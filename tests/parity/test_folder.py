@@ -24,6 +24,8 @@ TINY: dict[str, dict[str, Any]] = {
     "electra": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6,
                 "embedding_size": 5, "summary_type": "mean"},
     "mpnet": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6},
+    "deberta-v2": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 6,
+                   "relative_attention": True, "pos_att_type": "p2c|c2p", "conv_kernel_size": 0, "cls_dropout": 0.3},
     "modernbert": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 6,
                    "pad_token_id": 0, "cls_token_id": 1, "sparse_prediction": True},
     "distilbert": {"dim": 8, "n_heads": 2, "n_layers": 1, "hidden_dim": 6, "qa_dropout": 0.3},

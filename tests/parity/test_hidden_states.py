@@ -23,6 +23,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta": ("Roberta", {**SMALL, **NO_DROPOUT, "max_position_embeddings": 9, "pad_token_id": 2}),
     "electra": ("Electra", {**SMALL, **NO_DROPOUT, "embedding_size": 14, "max_position_embeddings": 9}),
     "mpnet": ("MPNet", {**SMALL, **NO_DROPOUT, "max_position_embeddings": 9}),
+    "deberta-v2": ("DebertaV2", {**SMALL, **NO_DROPOUT, "num_attention_heads": 2, "max_position_embeddings": 9,
+                                 "relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True}),
     "modernbert": ("ModernBert", {**SMALL, "local_attention": 2, "pad_token_id": 2}),
     "distilbert": ("DistilBert", {"dim": 24, "n_heads": 4, "hidden_dim": 20, "n_layers": 3, "dropout": 0.0,
                                   "attention_dropout": 0.0, "max_position_embeddings": 9, "pad_token_id": 2}),
@@ -59,7 +61,7 @@ def assert_same_states(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "task"),
     [("bert", "MaskedLM"), ("bert", "SequenceClassification"), ("roberta", "TokenClassification"),
-     ("electra", "MaskedLM"), ("mpnet", "MaskedLM"), ("modernbert", "TokenClassification"),
+     ("electra", "MaskedLM"), ("mpnet", "MaskedLM"), ("deberta-v2", "MaskedLM"), ("modernbert", "TokenClassification"),
      ("distilbert", "MaskedLM"), ("gpt2", "CausalLM"),
      ("gpt2", "SequenceClassification"), ("llama", "CausalLM"),
      ("llama", "TokenClassification"), ("gemma3", "CausalLM")],

@@ -16,7 +16,7 @@ from tests.parity.test_hidden_states import FAMILIES, IDS, MASK, pair
 
 REAL = MASK == 1
 TASKS = {"bert": "MaskedLM", "roberta": "TokenClassification", "electra": "MaskedLM",
-         "mpnet": "TokenClassification", "modernbert": "MaskedLM",
+         "mpnet": "TokenClassification", "deberta-v2": "MaskedLM", "modernbert": "MaskedLM",
          "distilbert": "SequenceClassification",
          "gpt2": "CausalLM", "llama": "TokenClassification", "gemma3": "CausalLM"}  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 
 from npora import PeftModel, get_peft_model
 from npora.files import load_file
-from npora.lora import FourierFTConfig, LoKrConfig, MissConfig, PeftConfig
+from npora.lora import EvaConfig, FourierFTConfig, LoKrConfig, LoraGAConfig, MissConfig, PeftConfig
 from npora.lora.torch_words import TorchWords
 from npora.nn import Conv1D, Linear
 from tests.lora.cases import METHODS, Method, adapter_of, goes_on
@@ -190,3 +190,11 @@ def test_torchs_random_order_is_drawn_number_by_number(n: int, seed: int) -> Non
     expected = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
     for k in {n, (n + 1) // 2, 1}:
         assert TorchWords(seed).permutation(n, k).tolist() == expected[:k]
+
+
+@pytest.mark.parametrize("kind", [*PeftConfig.kinds.values(), EvaConfig, LoraGAConfig])
+def test_the_defaults_are_pefts(kind: Any) -> None:
+    theirs = {field.name: field.default for field in fields(getattr(peft, kind.__name__))}
+    ours = {field.name: field.default for field in fields(kind) if isinstance(field.default, int | float | str)}
+    for name, value in ours.items():
+        assert name in ("peft_type", "peft_version") or theirs[name] == value, name

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npora.machine.product import product
+from npora.nn import Linear, Parameter, projected_cross_entropy
 from npora.stored import FORMS, Q8_0, BFloat16, Blocked
 
 QUANTIZED = [form for form in FORMS if not FORMS[form](np.zeros((1, 1), np.float32)).is_exact]
@@ -99,15 +100,24 @@ def test_bits_that_are_not_the_matrixs_are_refused(form: str) -> None:
         type(W)(W.bits, (3, 40))
 
 
+class Counted(Q8_0):
+    blocks = 0
+
+    @classmethod
+    def unpack(cls, blocks: Any) -> Any:
+        cls.blocks += blocks[..., 0].size
+        return super().unpack(blocks)
+
+
+def test_a_loss_over_a_large_vocabulary_unpacks_it_twice_for_256_rows() -> None:
+    head = Linear(32, 2, bias=False, rng=0)
+    head.weight = Parameter(Counted.quantized(drawn(40_000, 32)), requires_grad=False)
+    Counted.blocks = 0
+    projected_cross_entropy(drawn(256, 32), np.arange(256), head)
+    assert Counted.blocks == (2 + 1) * 40_000  # and once to see how many words it has
+
+
 def test_a_product_unpacks_each_block_once() -> None:
-    class Counted(Q8_0):
-        blocks = 0
-
-        @classmethod
-        def unpack(cls, blocks: Any) -> Any:
-            cls.blocks += blocks[..., 0].size
-            return super().unpack(blocks)
-
     W: Any = Counted.quantized(drawn(300, 1216))  # 38 blocks in a row, which in even parts would be cut amidst some
     for b in (W, W.T):
         Counted.blocks = 0

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npora import get_num_threads, gradcheck, set_num_threads
+from npora.machine import stored
 from npora.machine.product import product
 from npora.nn import Conv1D, Embedding, Linear, Module, Parameter
 from npora.stored import FORMS
@@ -214,3 +215,12 @@ def test_a_state_dict_goes_from_one_form_into_the_other(form: str) -> None:
     np.testing.assert_array_equal(wide.lower.weight.data, state["lower.weight"])
     other.load_state_dict(wide.state_dict())
     np.testing.assert_array_equal(other.lower.weight.data, state["lower.weight"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_two_matrices_of_which_one_goes_on_are_not_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_PIECE", 8)  # of two rows, which are compared one piece after another
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    one = FORMS[form](x)
+    assert stored.same_values(one, FORMS[form](x))
+    assert not stored.same_values(one, FORMS[form](x[:4])) and not stored.same_values(FORMS[form](x[:0]), one)

@@ -15,8 +15,6 @@ from npora.models import GPT2LMHeadModel
 from npora.models.families.gpt2 import GPT2Config
 from npora.models.log_probs import sequence_log_probs
 from npora.train import DPOTrainer, ORPOTrainer, accumulate_gradients
-from npora.train.preferences import _encoded
-from tests.chat_templates import CHATML, chat_tokenizer, dialogue, said
 from tests.tiny import tiny_bert
 
 TOKENIZER = ByteTokenizer(eos=True, pad=True)
@@ -86,6 +84,20 @@ def test_a_texts_log_probability_is_the_sum_of_its_labels() -> None:
         assert (values[0] - values[1]) / 2e-6 == pytest.approx((parameter.grad * step).sum(), rel=1e-6)
 
 
+def test_a_text_without_a_label_has_the_log_probability_0_wherever_it_stands() -> None:
+    ids = np.array([[3, 9, 4], [5, 6, 8]])
+    y, counts, backward = sequence_log_probs(model(), ids, None, np.where([[0, 1, 1], [0, 0, 0]], ids, -100))
+    assert counts.tolist() == [2, 0] and y[0] < 0 == y[1]
+    backward(np.ones(2))
+
+
+def test_an_adapter_on_the_projection_drops_out_too() -> None:
+    made, ids = adapted(target_modules=["lm_head"], lora_dropout=0.5), np.array([[3, 9, 4, 7]])
+    drops = (None, *map(np.random.default_rng, (0, 0, 1)))
+    found = [sequence_log_probs(made.get_base_model(), ids, None, ids, rng)[0][0] for rng in drops]
+    assert found[1] == found[2] and len(set(found)) == 3
+
+
 def test_only_a_causal_model_finds_texts_likely() -> None:
     with pytest.raises(TypeError, match="a causal language model; got a BertForSequenceClassification"):
         sequence_log_probs(tiny_bert(), np.zeros((1, 2), int), None, np.zeros((1, 2), int))
@@ -113,7 +125,7 @@ def test_the_reference_is_the_base_and_the_loss_dpos(tmp_path: Path) -> None:
 def test_orpos_loss_is_its_formula(tmp_path: Path) -> None:
     made = adapted()
     trainer = ORPOTrainer(made, arguments(tmp_path), PAIRS, PAIRS[2:6], TOKENIZER, beta=0.4)
-    terms = []
+    terms, margins = [], []
     for pair in PAIRS[2:6]:
         means = []
         for name in ("chosen", "rejected"):
@@ -121,7 +133,10 @@ def test_orpos_loss_is_its_formula(tmp_path: Path) -> None:
             means.append(total / count)
         odds = [m - math.log(1 - math.exp(m)) for m in means]
         terms.append(-means[0] + 0.4 * math.log1p(math.exp(odds[1] - odds[0])))
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(terms) / 4, rel=1e-12)
+        margins.append(means[0] - means[1])
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(sum(terms) / 4, rel=1e-12)
+    assert found["eval_rewards/margins"] == pytest.approx(sum(margins) / 4, rel=1e-12)
     assert "reference" not in trainer.train_dataset[0]
 
 
@@ -188,17 +203,3 @@ def test_what_two_answers_share_stands_once_and_a_long_prompt_loses_its_beginnin
 def test_what_is_no_preference_is_refused(example: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         DPOTrainer(model(), arguments(tmp_path), [PAIRS[0], example], None, TOKENIZER)
-
-
-def test_of_messages_the_answers_are_what_the_assistant_writes_to_the_end_of_its_turn() -> None:
-    tokenizer = chat_tokenizer(CHATML)
-    chosen, rejected = ([said("assistant", text)] for text in ("good film", "bad"))
-    pair = _encoded({"prompt": dialogue("film"), "chosen": chosen, "rejected": rejected}, 0, tokenizer, None)
-    begin, end = pair["labels"]
-    ids = pair["input_ids"]
-    prompt = tokenizer.apply_chat_template(dialogue("film"), add_generation_prompt=True, return_dict=False)
-    assert ids[:begin] == prompt
-    assert [tokenizer.decode(part) for part in (ids[begin:end], ids[end:])] == ["good film<|im_end|>", "bad<|im_end|>"]
-    nothing = {"prompt": dialogue("film"), "chosen": chosen, "rejected": [said("user", "x")]}
-    with pytest.raises(ValueError, match="example 3: a prompt and both answers have a token at least"):
-        _encoded(nothing, 3, tokenizer, None)

@@ -57,6 +57,12 @@ def test_what_makes_two_runs_differ_is_named_and_where_they_part(
     assert f"{part}\n  {name}" in printed and f"\n{step}\n" in printed
 
 
+def test_runs_that_were_told_otherwise_and_went_alike_are_not_the_same(tmp_path: Path, capsys: Any) -> None:
+    assert main(["compare", ran(tmp_path / "one"), ran(tmp_path / "two", save_total_limit=1)]) == 1
+    printed = capsys.readouterr().out
+    assert "save_total_limit" in printed and "the logs are the same, as far as both go" in printed
+
+
 def test_time_is_no_difference_and_a_number_is_down_to_its_last_bit(tmp_path: Path) -> None:
     one, other = read_run(ran(tmp_path / "one")), read_run(ran(tmp_path / "two"))
     other.entries[4]["seconds"] += 1.0

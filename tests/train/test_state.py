@@ -103,6 +103,19 @@ def test_only_so_many_checkpoints_are_kept_and_the_best_among_them(tmp_path: Pat
     assert values(run.model) == values(to_four.model)  # the best one's values are in the model
 
 
+def test_a_best_metric_of_0_is_the_best_in_a_resumed_run_too(tmp_path: Path) -> None:
+    def run() -> Trainer:
+        fields = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "none", "save_total_limit": None}
+        made = trainer(tmp_path, max_steps=4, load_best_model_at_end=True, greater_is_better=True, **fields)
+        made.compute_metrics = lambda prediction: {"none": 0.0}
+        return made
+
+    stop_after(run(), 2)
+    second = run()
+    second.train(resume_from_checkpoint=True)
+    assert (second.state.best_metric, second.state.best_model_checkpoint) == (0.0, "checkpoint-2")
+
+
 def test_a_metric_that_is_not_there_is_an_error_that_names_those_that_are(tmp_path: Path) -> None:
     run = trainer(
         tmp_path, save_strategy="epoch", eval_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="f1"

@@ -42,6 +42,20 @@ def test_predictions_are_what_generate_gives_and_the_loss_is_that_of_the_labels(
     assert (trainer.predict(PAIRS).predictions == pair.predictions).all()
 
 
+def test_options_of_generate_are_those_of_each_of_several_datasets(tmp_path: Path) -> None:
+    trainer = evaluator(tmp_path, made("t5"), lambda pair: {"width": pair.predictions.shape[1]})
+    found = trainer.evaluate({"one": PAIRS[:2], "other": PAIRS[2:]}, max_new_tokens=2)
+    assert max(found["eval_one_width"], found["eval_other_width"]) <= 3
+
+
+def test_what_ends_before_others_is_filled_up_with_the_pad_token(tmp_path: Path) -> None:
+    model = made("t5")
+    model.config.pad_token_id = 6
+    vars(model)["generate"] = lambda input_ids, attention_mask: np.full_like(input_ids, 9)  # as long as what is read
+    found = evaluator(tmp_path, model).predict(PAIRS).predictions
+    assert found.tolist() == [[9, 9, 9, 6, 6], [9, 9, 9, 6, 6], [9] * 5, [9] * 5, [9, 9, 9, 6, 6]]
+
+
 def test_rows_without_labels_are_written_for_too(tmp_path: Path) -> None:
     trainer = evaluator(tmp_path, made("t5"), generation_max_length=7)
     found = trainer.predict([{"input_ids": ids} for ids in SOURCES])

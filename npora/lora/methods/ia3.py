@@ -23,6 +23,7 @@ from npora.nn.module import Array, Identities, Named, Parameter, Pullback
 DEFAULTS: Mapping[str, tuple[list[str], list[str]]] = {
     "bert": (["key", "output.dense", "value"], ["output.dense"]),
     "roberta": (["key", "output.dense", "value"], ["output.dense"]),
+    "deberta-v2": (["key_proj", "output.dense", "value_proj"], ["output.dense"]),
     "gpt2": (["c_attn", "mlp.c_proj"], ["mlp.c_proj"]),
     **dict.fromkeys(("llama", "mistral"), (["down_proj", "k_proj", "v_proj"], ["down_proj"])),
     **dict.fromkeys(("gemma3_text", "qwen2", "qwen3"), (["down_proj", "q_proj", "v_proj"], ["down_proj"])),

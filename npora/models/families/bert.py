@@ -206,9 +206,9 @@ class BertForTokenClassification(ScoredTokens):
 
 
 class BertForMaskedLM(ForMaskedLM):
-    body_class = BertModel
+    body_class: ClassVar[type[Body]] = BertModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    may_lack = ("cls.",)
+    may_lack: ClassVar[tuple[str, ...]] = ("cls.",)
     output_embeddings = "cls.predictions.decoder"
 
     def add_head(self, config: Any, make: Factory) -> None:
@@ -228,17 +228,18 @@ class BertPredictions(Module):
     they are not tied."""
 
     def __init__(self, config: Any, make: Factory, embedding: Embedding) -> None:
-        self.transform = BertTransform(config, make)
+        self.transform = BertTransform(config, make, embedding.out_features)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
         self.decoder: Module = masked_projection(embedding, self.bias, config, make)
 
 
 class BertTransform(Module):
-    """z = LN(activation(W h + b)).    h, z [n,m]"""
+    """z = LN(activation(W h + b)), as wide as the embeddings.    h [n,i]  →  z [n,m]"""
 
-    def __init__(self, config: Any, make: Factory) -> None:
-        self.dense: Module = make.linear(config.hidden_size, config.hidden_size)
-        self.LayerNorm = LayerNorm(config.hidden_size, config.layer_norm_eps, dtype=make.dtype)
+    def __init__(self, config: Any, make: Factory, width: int | None = None) -> None:
+        m = config.hidden_size if width is None else width
+        self.dense: Module = make.linear(config.hidden_size, m)
+        self.LayerNorm = LayerNorm(m, config.layer_norm_eps, dtype=make.dtype)
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:

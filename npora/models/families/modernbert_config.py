@@ -108,10 +108,11 @@ class ModernBertConfig(LayerTypesConfig):
             raise ValueError(f"config: rope_parameters must be of {FULL} and {SLIDING}; got {shortened(rope)}")
         said = {"global_rope_theta": rope.get(FULL), "local_rope_theta": rope.get(SLIDING)}
         for name, given in said.items():
-            theta, scaling = unfolded("rope_parameters", {**(given or {}), **(values.get("rope_scaling") or {})})
-            if scaling is not None:
-                raise ValueError(f"config: {shortened(scaling)} is not supported; only rope_type 'default' is")
-            values |= {} if theta is None else {name: theta}
+            for field, part in (("rope_parameters", given), ("rope_scaling", values.get("rope_scaling"))):
+                theta, scaling = unfolded(field, part or {})
+                if scaling is not None:
+                    raise ValueError(f"config: {shortened(scaling)} is not supported; only rope_type 'default' is")
+                values |= {} if theta is None else {name: theta}
         return values
 
     def to_dict(self) -> dict[str, Any]:
