@@ -32,7 +32,7 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
     opened = " open" if is_open or verdict["verdict"] != "PASS" else ""
     return (
         f"<details{opened}><summary>{_badge(verdict['verdict'])} {escape(row)}</summary>"
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(row)}">{table}</div>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Check of {escape(row)}">{table}</div>'
         f'<ul>{"".join(notes)}</ul><p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p>'
         f"{_planted(row, verdict.get('planted', []))}</details>"
     )
