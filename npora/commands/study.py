@@ -3,6 +3,8 @@
 Without --output the pages go to `study` in $NPORA_CACHE, or in `npora` in the user's cache folder, and the browser
 opens them. NAME opens one of them: nn/linear, or what it defines, as LoRA. Nothing is loaded from the network, and
 verdicts are computed again only where a source that they depend on has changed: a minute or two the first time.
+
+Exits with 0, or 1 where a check of npora itself does not pass, which stands on its page; 2 on wrong usage.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
     cache = cache_folder() / "study"
     folder = Path(options.output) if options.output else cache / "pages"
     progress = Countdown(len(TABLE))
-    written = build(folder, cache / "verdicts", lambda row: progress.step("gradient checks", row))
+    written, wrong = build(folder, cache / "verdicts", lambda row: progress.step("gradient checks", row))
     page, _, anchor = start.partition("#")
     address = (folder / page).resolve().as_uri() + (f"#{anchor}" if anchor else "")
-    print(f"{len(written)} pages: {folder / 'index.html'}")
+    print("\n".join([f"{len(written)} pages: {folder / 'index.html'}", *wrong]))
     if not options.output and not webbrowser.open(address):
         print(f"no browser could be opened: open {address}")
-    return 0
+    return 1 if wrong else 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
+from npora.check.verdict.comparison import PASS
 from npora.files.atomic import flushed_once, write_atomically
 from npora.study.site import pages as page_of
 from npora.study.site.formulas import Typesetter
@@ -19,8 +20,9 @@ _GROUPS = (FOLDERS["nn"], LOSSES, *list(FOLDERS.values())[1:], BESIDE)
 
 def build(
     folder: Path, cache: Path, step: Callable[[str], None] = lambda row: None, only: set[str] | None = None
-) -> list[str]:
-    """Write all pages into `folder`, or those that `only` names, as nn/linear, and return the names of those written.
+) -> tuple[list[str], list[str]]:
+    """Write all pages into `folder`, or those that `only` names, as nn/linear. Return the names of those written, and a
+    line for each check that does not pass.
 
     cache : where verdicts are kept
     step : told of each row of the catalogue whose verdict is computed
@@ -39,7 +41,11 @@ def build(
             write_atomically(target, [page_of.html(page, known, letters, own).encode()])
         write_atomically(folder / "index.html", [_index(found, verdicts).encode()])
         write_atomically(folder / STYLE, [(Path(__file__).parent / STYLE).read_bytes()])
-    return [page.name for page in chosen]
+    wrong = [
+        f"{verdict['verdict']} {row}: {page}.html#{name}"
+        for (page, name), rows in verdicts.items() for row, verdict in rows if verdict["verdict"] != PASS
+    ]  # fmt: skip
+    return [page.name for page in chosen], wrong
 
 
 def found_page(name: str) -> str:
