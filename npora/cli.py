@@ -1,5 +1,5 @@
 """The commands: npora finetune, evaluate, predict, generate, chat, merge, export, check-data, show-data, inspect, plot,
-compare, info; gradcheck, vcurve, taylor, exercise."""
+compare, info; gradcheck, vcurve, taylor, exercise, study."""
 
 from __future__ import annotations
 
@@ -122,9 +122,10 @@ def commands_for(arguments: Sequence[str]) -> dict[str, ModuleType]:
     for npora.check to be imported."""
     if arguments and arguments[0] in _WITHOUT_CHECKS:
         return _WITHOUT_CHECKS
-    from npora.commands import exercise, gradcheck, taylor, vcurve
+    from npora.commands import exercise, gradcheck, study, taylor, vcurve
 
-    return {**_WITHOUT_CHECKS, "gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor, "exercise": exercise}
+    checks = {"gradcheck": gradcheck, "vcurve": vcurve, "taylor": taylor, "exercise": exercise, "study": study}
+    return {**_WITHOUT_CHECKS, **checks}
 
 
 def _say_no_more() -> None:

@@ -25,6 +25,7 @@ def parts(folder: Path, jobs: int) -> dict[str, list[str]]:
     """The quickest first. The mutants keep their verdicts themselves, one at a time."""
     return {
         "self-test": ["-m", "npora", "gradcheck", "--self-test"],
+        "study": ["-m", "npora", "study", "--output", str(folder / "study")],
         "corpus": ["-m", "tests.corpus"],
         "kills": ["-m", "tests.kills", "300", "7"],
         "long": ["-m", "pytest", "-q", "-m", "long"],
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "out" / "nightly")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="of self-test, corpus, kills, long, fuzz, holdout, mutants"
+        "--only", nargs="+", metavar="NAME", help="of self-test, study, corpus, kills, long, fuzz, holdout, mutants"
     )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,9 @@ LAYERS = [
     {"data", "train", "catalogue", "auto_peft", "gguf_adapter", "study", "testing"},
     {"commands", "cli"},
 ]
-# Within a row `train` builds on `data`, `check` takes steps of `optim`, `files` is for all, and `cli` on `commands`.
-SIDEWAYS = {("train", "data"), ("cli", "commands"), ("check", "optim")}
+# Within a row `train` builds on `data`, `check` takes steps of `optim`, `study` shows the `catalogue`, `files` is for
+# all, and `cli` builds on `commands`.
+SIDEWAYS = {("train", "data"), ("cli", "commands"), ("check", "optim"), ("study", "catalogue")}
 
 
 def imports(path: Path) -> set[str]:

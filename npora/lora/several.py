@@ -87,11 +87,11 @@ def formed(x: Array, base: Linear, adapters: Sequence[tuple[Adapter, Rng]]) -> t
     The update of adapter k sees x_k = drop_k(x), and the base x₀ = x:  y = x₀ W₀ᵀ + Σₖ x_k (W_k − W_{k−1})ᵀ + b_n.
     Summed the other way round, with z_k = x_k − x_{k+1} and z_n = x_n, which is zero where neither drops anything,
 
-        y = Σₖ z_k W_kᵀ + b_n                            (1)
-        dz_k = dy W_k                                    (2)
-        dx = Σₖ drop_k's pullback of dz_k − dz_{k−1}     (3)
-        dW_k = Σₙ dyₙ z_{k,n}ᵀ + what f_{k+1} sends back (4)
-        db_n = Σₙ dyₙ                                    (5)
+        y = Σₖ z_k W_kᵀ + b_n                             (1)
+        dz_k = dy W_k                                     (2)
+        dx = Σₖ drop_k's pullback of dz_k − dz_{k−1}      (3)
+        dW_k = Σₙ dyₙ z_{k,n}ᵀ + what f_{k+1} sends back  (4)
+        db_n = Σₙ dyₙ                                     (5)
     """
     W, bias, b = base.matrix, base.bias, None if base.bias is None else base.bias.data
     x = checked_input(base, x, W)

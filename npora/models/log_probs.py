@@ -24,7 +24,9 @@ def sequence_log_probs(
     """y_b = Σ log p(label) over the labels of text b that are not −100.    [b,t] each  →  y [b]
 
     Returns y, the number [b] of labels that it is a sum of, and backward(dy [b]), which adds the gradient of every
-    trainable parameter: dz of a row is dy_b times that of its log p (1). Rows without a label are not projected.
+    trainable parameter. Rows without a label are not projected. Of row k, which is of text b:
+
+        dlog p_k = dy_b        (1)
 
     model : a causal language model, or what is below its adapters
 

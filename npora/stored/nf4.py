@@ -42,7 +42,7 @@ class NF4(Blocked):
 
     To quantise w, k is the one whose c is nearest to max |w| in ratio, and ℓ is the level nearest to w / c:
 
-        |w − c ℓ| ≤ c g/2 + |max |w| − c|,  g = 0.304 the widest gap between levels           (2)
+        |w − c ℓ| ≤ c g/2 + |max |w| − c|,  g = 0.304 the widest gap between levels
 
     A row of i numbers takes 32 bytes for each 64 of them, a byte for their c, and 8 for c₀ and c₁: 4.16 bits a number
     where i is 2,048. The paper has 256 constants share their own, through many rows, in an eight-bit float from their
@@ -85,8 +85,8 @@ class NF4(Blocked):
 
 
 def _constants(k: Array, ends: Array) -> Array:
-    """(1)    k uint8 [..., blocks]  c₀, c₁ [...,2]  →  c [..., blocks]"""
-    return ends[..., 1:] * np.exp(_log_ratio(ends[..., :1], ends[..., 1:]) * (k / np.float32(255)))
+    """c of (1).    k uint8 [..., blocks]  c₀, c₁ [...,2]  →  c [..., blocks]"""
+    return ends[..., 1:] * np.exp(_log_ratio(ends[..., :1], ends[..., 1:]) * (k / np.float32(255)))  # (1)
 
 
 def _nearest_constants(most: Array, ends: Array) -> Array:

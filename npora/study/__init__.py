@@ -1,1 +1,5 @@
-"""To study with: exercises whose forward is given, and whose backward is to be written and is judged by npora.check."""
+"""To study with.
+
+exercises/   the forward is given, and the backward is to be written and is judged by npora.check
+site/        the pages of `npora study`: each derivation beside its code
+"""

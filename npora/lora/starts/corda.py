@@ -58,7 +58,7 @@ class Covariance:
     @property
     def mean(self) -> Array:
         assert self.total is not None, "no input was seen"
-        return self.total / self.total.dtype.type(self.count)
+        return self.total / self.total.dtype.type(self.count)  # (1) [i,i]
 
 
 def corda(C: Array, config: CordaConfig, W: Array, r: int, s: float, rng: np.random.Generator) -> tuple[Array, Array]:

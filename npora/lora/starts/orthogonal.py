@@ -12,7 +12,7 @@ def orthogonal(W: Array, r: int, s: float, rng: np.random.Generator) -> tuple[Ar
 
     Q₁ and Q₂ are every other row of an orthogonal matrix, N₁ and N₂ are drawn from N(0, 1), and so
 
-        B A = N₂ (Q₂ Q₁ᵀ) N₁ / 100 = 0      (1)
+        B A = N₂ (Q₂ Q₁ᵀ) N₁ / 100 = 0
 
     to rounding. Both A and B have a gradient at the first step, where with B = 0 that of A is zero. It is PEFT's
     `init_lora_weights="orthogonal"`, which has it from a text of Jaidatta's on the web ("Rethinking LoRA

@@ -1,0 +1,119 @@
+"""A line of a docstring or a comment as HTML: raised and lowered letters, symbols that say what they are, links."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
+
+from npora.study.site.symbols import NAME, SHAPE, is_shape
+
+_TOKEN = re.compile(
+    rf"`(?P<code>[^`\n]+)`|(?P<shape>{SHAPE.pattern})|(?<![\w)])\((?P<number>\d+)\)(?!\w)"
+    rf"|(?<!')(?P<word>{NAME}(?:_(?:\{{[^}}]*\}}|\w+))?)"
+)
+_MARKED = re.compile(r"[\u0300-\u036f′]")
+_ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[a-z]{2,}")
+_UNBROKEN = 24  # letters
+
+
+@dataclass
+class Typesetter:
+    """Sets the text of one definition.
+
+    letters, symbols : what they are
+    number : the HTML of an equation's number
+    known : the address of a name, "" where there is none
+    reached : the symbols that have been set for a keyboard, each once
+    """
+
+    letters: Mapping[str, str]
+    symbols: Mapping[str, str]
+    number: Callable[[int], str]
+    known: Callable[[str], str]
+    reached: set[str] = field(default_factory=set)
+
+    def line(self, text: str, formula: bool = False, gaps: bool = True) -> str:
+        """formula: its letters are symbols, and an underscore lowers what follows; gaps: spaces in a row are one gap,
+        and what is short between two of them stays on a line."""
+        if gaps and "  " in text:
+            pieces = re.split(" {2,}", text)
+            lines = [(self.line(piece, formula), len(piece) <= _UNBROKEN) for piece in pieces]
+            return '<span class="gap"> </span>'.join(
+                f'<span class="w">{x}</span>' if short else x for x, short in lines
+            )
+        parts, end = [], 0
+        for match in _TOKEN.finditer(text):
+            parts.append(scripts(text[end : match.start()]))
+            parts.append(self._token(match, text, formula))
+            end = match.end()
+        return "".join([*parts, scripts(text[end:])])
+
+    def _token(self, match: re.Match[str], text: str, formula: bool) -> str:
+        if (code := match["code"]) is not None:
+            address = self.known(code)
+            inner = f"<code>{escape(code)}</code>"
+            return f'<a href="{escape(address)}">{inner}</a>' if address else inner
+        if (shape := match["shape"]) is not None:
+            return self.shape(shape) if is_shape(shape[1:-1]) else scripts(shape)
+        if match["number"] is not None:
+            return self.number(int(match["number"]))
+        return self._word(match["word"], text[match.end() :], formula)
+
+    def shape(self, shape: str) -> str:
+        """Brackets with axes, each of whose letters says what it is."""
+        return re.sub(r"[a-z]", lambda m: self._said(m[0], f"axis {m[0]}: {self.letters.get(m[0], '')}"), shape)
+
+    def symbol(self, name: str) -> str:
+        """What a name is, and "" where that is not known."""
+        if name in self.symbols:
+            return f"{name} {self.symbols[name]}"
+        if name.startswith("d") and name[1:] in self.symbols:
+            return f"{name}: the gradient of {name[1:]} {self.symbols[name[1:]]}"
+        return ""
+
+    def _word(self, word: str, after: str, formula: bool) -> str:
+        base, underscore, low = word.partition("_")
+        letters = len(_MARKED.sub("", _plain(base)))
+        if underscore and not (formula and letters <= 2 and len(low) <= 9):
+            return scripts(word)
+        name = _plain(base)
+        says = self.symbol(base) or self.symbol(name)
+        if word in ("A", "a", "I") and _ARTICLE.match(after):
+            return word
+        rest = scripts(base[len(name) :]) + (f"<sub>{escape(low.strip('{}'))}</sub>" if low else "")
+        shown = f"<i>{escape(name)}</i>" if says or (formula and letters == 1) else escape(name)
+        return (self._said(shown, says, name) if says else shown) + rest
+
+    def _said(self, shown: str, says: str, name: str | None = None) -> str:
+        """The first of each can be reached by a keyboard."""
+        key = name or shown
+        stop = "" if key in self.reached else ' tabindex="0"'
+        self.reached.add(key)
+        return f'<abbr title="{escape(says)}"{stop}>{shown}</abbr>'
+
+
+def scripts(text: str) -> str:
+    """Escaped, with Unicode's raised and lowered characters as <sup> and <sub>."""
+    parts = []
+    for kind, run in groupby(text, _kind):
+        characters = "".join(run)
+        if kind:
+            plain = "".join(chr(int(unicodedata.decomposition(c).split()[1], 16)) for c in characters)
+            parts.append(f"<{kind}>{escape(plain)}</{kind}>")
+        else:
+            parts.append(escape(characters))
+    return "".join(parts)
+
+
+def _kind(character: str) -> str:
+    decomposed = unicodedata.decomposition(character)
+    return "sup" if decomposed.startswith("<super>") else "sub" if decomposed.startswith("<sub>") else ""
+
+
+def _plain(word: str) -> str:
+    """What stands before the first raised or lowered character."""
+    return next((word[:at] for at, character in enumerate(word) if _kind(character)), word)
