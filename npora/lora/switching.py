@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from npora.lora.adapted import Adapted
 from npora.lora.adapters import Adapters
 
-_SWITCHING = threading.Lock()
+_SWITCHING = threading.RLock()  # a block that was let go of ends when it is collected, maybe within another's
 
 
 class Switching(Adapters):

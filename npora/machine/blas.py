@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy  # noqa: F401  (it loads the BLAS that is asked)
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a block that was let go of ends when it is collected, maybe within another's
 _held = 0  # blocks of on_one_thread() that have not ended
 _of_this_thread = threading.local()  # how many of them are its own
 _before = 1  # the number that the last of them gives back
@@ -80,7 +80,7 @@ def _functions() -> tuple[Any, Any] | None:
 def _forget() -> None:
     """A child process has the thread that forked alone: the blocks of the other threads do not end there."""
     global _held, _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     before, _held = _held, getattr(_of_this_thread, "held", 0)
     library = _functions()
     if before and not _held and library is not None:

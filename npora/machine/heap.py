@@ -21,7 +21,7 @@ _KEPT = {
     _M_TRIM_THRESHOLD: -1,  # whose free end is not given back
 }
 _DEFAULTS = {_M_MMAP_MAX: 65536, _M_ARENA_MAX: 0, _M_TRIM_THRESHOLD: 128 * 1024}  # glibc's
-_lock = threading.Lock()
+_lock = threading.RLock()  # a block that was let go of ends when it is collected, maybe within another's
 _blocks = 0  # that have not ended
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from npora.nn.grad_mode import no_grad
 from npora.nn.module import Module
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a block that was let go of ends when it is collected, maybe within another's
 _modes: dict[Module, tuple[int, bool]] = {}  # of modules that are evaluated: by how many blocks, and their own mode
 
 

@@ -54,6 +54,9 @@ class AdaLoraConfig(UnsupportedFields):
     bias: Literal["none", "all", "lora_only"] = "none"
     use_rslora: Unsupported = False
     use_dora: Unsupported = False
+    corda_config: Unsupported = None
+    eva_config: Unsupported = None
+    lora_ga_config: Unsupported = None
     alpha_pattern: Unsupported = None
     init_lora_weights: bool = True
     layers_to_transform: list[int] | int | None = None
