@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from npora.models.auto import tasks_of
-from npora.models.families.deberta_v2_attention import disentangled_attention
+from npora.models.families.deberta_v2_attention import Distances, attend_apart, disentangled_attention
 from npora.models.relative import log_buckets
+from npora.nn import Packing
+from npora.nn.shared import Shared
+from npora.nn.view import View
 from tests.tiny_encoders import tiny_encoder
 
 CONFIG: Any = tasks_of("deberta-v2")["MaskedLM"].config_class
@@ -77,3 +80,87 @@ def test_without_positions_in_its_input_a_text_may_be_of_any_length() -> None:
     model = tiny_encoder("deberta-v2", "TokenClassification", np.float64, position_biased_input=False)
     assert model.config.most_tokens is None
     assert model(np.full((1, 30), 5))[0].logits.shape == (1, 30, 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"position_buckets": 4, "max_relative_positions": 20},
+        {"position_buckets": -1, "max_relative_positions": 3},
+        {"position_buckets": 4, "max_relative_positions": 20, "norm_rel_ebd": "none"},
+    ],
+)
+def test_each_distance_has_the_row_of_its_bucket(fields: dict[str, Any]) -> None:
+    """In a text of 6 tokens, beside shorter ones; a distance beyond the table has the last row of its side."""
+    encoder = tiny_encoder("deberta-v2", "SequenceClassification", np.float64, **fields).body.encoder
+    for number, parameter in enumerate(encoder.tables()[-1].parameters()):
+        parameter.data = parameter.data + np.random.default_rng(number).standard_normal(parameter.shape)
+    table = encoder.rel_embeddings.weight.data
+    if encoder.LayerNorm is not None:
+        table, _ = encoder.LayerNorm(table)
+    found, _ = encoder.distances(Packing.of_lengths([2, 6, 1]))
+    span, buckets = encoder.span, fields["position_buckets"]
+    for number, distance in enumerate(range(-5, 6)):
+        bucket = int(log_buckets(np.array([distance]), buckets, 20)[0]) if buckets > 0 else distance
+        expected = table[min(max(bucket + span, 0), 2 * span - 1)]
+        np.testing.assert_array_equal(found.rows.value[found.bucket[number]], expected)
+    assert len(found.bucket) == 11
+    for length in (1, 4, 6):
+        assert np.arange(-5, 6)[found.within(length)].tolist() == list(range(1 - length, length))
+
+
+def test_what_several_distances_share_gets_the_sum_of_their_gradients() -> None:
+    rng = np.random.default_rng(1)
+    distances = Distances(Shared(rng.standard_normal((3, 4))), np.array([0, 0, 0, 1, 2, 2, 2]))
+    x, dy = rng.standard_normal((3, 4)), rng.standard_normal((7, 4))
+    y, backward = distances.spread(x)
+    np.testing.assert_array_equal(y, x[[0, 0, 0, 1, 2, 2, 2]])
+    np.testing.assert_allclose(backward(dy), [dy[:3].sum(0), dy[3], dy[4:].sum(0)], atol=1e-15)
+
+
+def test_texts_of_several_lengths_attend_each_for_itself_to_the_rows_of_its_distances() -> None:
+    rng, heads, d = np.random.default_rng(2), 2, 3
+    packing = Packing.of_lengths([3, 1, 5])
+    q, k, v = (rng.standard_normal((9, heads * d)) for _ in range(3))
+    kappa, chi = (rng.standard_normal((9, heads * d)) for _ in range(2))
+    distances = Distances(Shared(np.zeros((9, 1))), np.arange(9))
+    y, _ = attend_apart(
+        q, k, v, [kappa, chi], heads, View(packing), distances, scale=0.4, dropout_p=0.0, rng=None
+    )  # fmt: skip
+    for start, length in ((0, 3), (3, 1), (4, 5)):
+        for h, t in np.ndindex(heads, length):
+            part, far = slice(h * d, h * d + d), lambda s, t=t: t - s + 4
+            scores = np.array([
+                q[start + t, part] @ k[start + s, part] + q[start + t, part] @ kappa[far(s), part]
+                + k[start + s, part] @ chi[far(s), part] for s in range(length)
+            ])  # fmt: skip
+            p = np.exp(0.4 * scores)
+            np.testing.assert_allclose(y[start + t, part], p / p.sum() @ v[start : start + length, part], atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, set()),
+        ({"pos_att_type": "c2p"}, {"LayerNorm.bias"}),
+        ({"pos_att_type": None}, {"LayerNorm.bias", "LayerNorm.weight", "rel_embeddings.weight"}),
+        ({"relative_attention": False}, {"LayerNorm.bias", "LayerNorm.weight"}),
+    ],
+)
+def test_what_no_score_reads_is_said(fields: dict[str, Any], expected: set[str]) -> None:
+    encoder = tiny_encoder("deberta-v2", "SequenceClassification", **fields).body.encoder
+    assert set(encoder.idle_parameters()) == expected
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_head_of_either_form_says_what_it_does_not_read(legacy: bool) -> None:
+    model = tiny_encoder(
+        "deberta-v2", "MaskedLM", legacy=legacy, embedding_size=6, **({"tie_word_embeddings": False} if legacy else {})
+    )
+    assert set(model.idle_parameters()) == ({"cls.predictions.bias"} if legacy else set())
+
+
+def test_the_biases_that_no_answer_depends_on_are_said() -> None:
+    model = tiny_encoder("bert", "QuestionAnswering", num_hidden_layers=2)
+    last = "bert.encoder.layer.1.output.LayerNorm.bias"
+    assert set(model.idle_parameters()) == {"qa_outputs.bias", last} <= {name for name, _ in model.named_parameters()}
