@@ -182,6 +182,24 @@ SURVIVORS: dict[str, str] = {
             "_queries_and_keys_balance: 1 in -1: plus 1 #2",
             "models/generate/beam.py: _ids: 1 in -1: plus 1",
             "Finished.result: 1 in -1: plus 1",
+            "attend_apart.by_head: 1 in -1: plus 1",
+            "attend_apart.by_row: 1 in -1: plus 1",
+        ],
+        "the first distance is in the first bucket, 0": [
+            "Distances.spread: -1: without the sign",
+            "Distances.spread: 1 in -1: plus 1",
+        ],
+        "there are as many distances to either side, and one of 0": [
+            "Distances.within: 1 in len(self.bucket) + 1: plus 1",
+        ],
+        "without distances none of their rows is taken": [
+            "attend_apart.attend: 0 in slice(0): plus 1",
+        ],
+        "a config of one bucket is refused": [
+            "DebertaV2Encoder.distances: 0 in self.buckets > 0: plus 1",
+        ],
+        "a digest is of all bytes, in whichever pieces they come": [
+            "in_pieces: 1 in max(_PIECE // max(matrix.size // max(len(matrix), 1), 1), 1): plus 1",
         ],
         "dropping with p = 0 drops nothing": [
             "attention: dropout_p > 0: edge",

@@ -87,6 +87,7 @@ def test_without_positions_in_its_input_a_text_may_be_of_any_length() -> None:
     [
         {"position_buckets": 4, "max_relative_positions": 20},
         {"position_buckets": -1, "max_relative_positions": 3},
+        {"position_buckets": 0, "max_relative_positions": 3},
         {"position_buckets": 4, "max_relative_positions": 20, "norm_rel_ebd": "none"},
     ],
 )

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
-from npora.models import BertForQuestionAnswering
+from npora.models import BertForQuestionAnswering, T5ForQuestionAnswering, T5Model
 from npora.models.families.bert import BertConfig
+from npora.models.families.t5 import T5Config
+from tests.tiny import randomized
+from tests.tiny_encoders import tiny_encoder
 
 CONFIG = BertConfig(
     vocab_size=11, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=7,
@@ -116,3 +119,26 @@ def test_a_trainer_learns_answers_under_either_name(joined: bool, tmp_path: Path
     spans = np.array([e["labels"] if joined else [e["start_positions"], e["end_positions"]] for e in examples[:5]])
     np.testing.assert_array_equal(found.label_ids, spans)
     np.testing.assert_array_equal(found.predictions.argmax(axis=1), spans)
+
+
+def test_distilberts_head_drops_out_and_reads_every_token() -> None:
+    made = tiny_encoder("distilbert", "QuestionAnswering", np.float64, qa_dropout=0.5)
+    made.eval()
+    h = made.body(IDS, MASK)[0].last_hidden_state  # [b,t,m]
+    z = h @ made.qa_outputs.weight.data.T + made.qa_outputs.bias.data
+    output, _ = made(IDS, MASK)
+    np.testing.assert_allclose(output.logits[MASK == 1], z[MASK == 1], atol=1e-12)
+    made.train()
+    dropped, _ = made(IDS, MASK, rng=np.random.default_rng(1))
+    assert np.abs(dropped.logits - output.logits)[MASK == 1].max() > 0.1
+
+
+def test_t5s_scores_are_of_its_decoder_which_reads_the_same_text_behind_the_start() -> None:
+    config = T5Config(
+        vocab_size=13, d_model=6, d_kv=2, d_ff=7, num_layers=1, num_heads=3, dropout_rate=0.0, decoder_start_token_id=2
+    )  # fmt: skip
+    made = randomized(T5ForQuestionAnswering(config, rng=0, dtype=np.float64))
+    behind = np.concatenate((np.full((3, 1), 2), IDS[:, :-1]), axis=1)
+    h = T5Model.forward(made, IDS, MASK, decoder_input_ids=behind, decoder_attention_mask=MASK)[0].last_hidden_state
+    z = h @ made.qa_outputs.weight.data.T + made.qa_outputs.bias.data
+    np.testing.assert_allclose(made(IDS, MASK)[0].logits[MASK == 1], z[MASK == 1], atol=1e-12)
