@@ -197,6 +197,7 @@ SURVIVORS: dict[str, str] = {
         ],
         "a config of one bucket is refused": [
             "DebertaV2Encoder.distances: 0 in self.buckets > 0: plus 1",
+            "DebertaV2Config.span: 0 in self.position_buckets > 0: plus 1",
         ],
         "a digest is of all bytes, in whichever pieces they come": [
             "in_pieces: 1 in max(_PIECE // max(matrix.size // max(len(matrix), 1), 1), 1): plus 1",

@@ -165,3 +165,11 @@ def test_the_biases_that_no_answer_depends_on_are_said() -> None:
     model = tiny_encoder("bert", "QuestionAnswering", num_hidden_layers=2)
     last = "bert.encoder.layer.1.output.LayerNorm.bias"
     assert set(model.idle_parameters()) == {"qa_outputs.bias", last} <= {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("furthest", "buckets", "expected"), [(-1, -1, (12, 12)), (0, 0, (12, 12)), (1, -1, (1, 1)), (7, 4, (7, 4))]
+)
+def test_what_is_not_above_zero_is_not_said(furthest: int, buckets: int, expected: tuple[int, int]) -> None:
+    config = CONFIG(max_position_embeddings=12, max_relative_positions=furthest, position_buckets=buckets)
+    assert (config.max_distance, config.span) == expected
