@@ -142,3 +142,9 @@ def test_t5s_scores_are_of_its_decoder_which_reads_the_same_text_behind_the_star
     h = T5Model.forward(made, IDS, MASK, decoder_input_ids=behind, decoder_attention_mask=MASK)[0].last_hidden_state
     z = h @ made.qa_outputs.weight.data.T + made.qa_outputs.bias.data
     np.testing.assert_allclose(made(IDS, MASK)[0].logits[MASK == 1], z[MASK == 1], atol=1e-12)
+
+
+def test_the_biases_that_no_answer_depends_on_are_said() -> None:
+    model = tiny_encoder("bert", "QuestionAnswering", num_hidden_layers=3)
+    last = "bert.encoder.layer.2.output.LayerNorm.bias"
+    assert set(model.idle_parameters()) == {"qa_outputs.bias", last} <= {name for name, _ in model.named_parameters()}
