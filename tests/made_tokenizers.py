@@ -91,7 +91,7 @@ def as_llama_cpp_has_it(kind: str, pre: str | None = None, space: bool = True) -
     pre : how a byte-level one splits text; space : whether a metaspace one puts a space before it
     """
     backend = made(kind)
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the extra `hf`")
     normalizers = tokenizers.normalizers
     roles = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     if kind == "unigram":

@@ -122,6 +122,13 @@ class _PreferenceTrainer(Trainer):
         eval_dataset: Any, processing_class: Any, max_length: int | None, keywords: Mapping[str, Any],
         kept: bool,
     ) -> None:  # fmt: skip
+        if keywords.get("compute_loss_func") is not None or (
+            args and (args.label_smoothing_factor or args.class_weights)
+        ):
+            raise ValueError(
+                f"{type(self).__name__} has a loss of its own: leave out compute_loss_func, label_smoothing_factor and "
+                "class_weights"
+            )
         tokenizer = keywords.get("tokenizer") if processing_class is None else processing_class
         prepare = partial(_prepared, model=model, tokenizer=tokenizer, max_length=max_length, kept=kept)
         if isinstance(eval_dataset, Mapping):
@@ -151,8 +158,8 @@ class DPOTrainer(_PreferenceTrainer):
 
     Raises
     ------
-    ValueError: an example without the three columns, or an answer without a token.  TypeError: a model that is no
-    causal language model.
+    ValueError: an example without the three columns, or an answer without a token; another loss besides.  TypeError: a
+    model that is no causal language model.
     """
 
     def __init__(

@@ -112,16 +112,17 @@ def test_what_has_the_same_shape_is_the_same_parameter_and_goes_on_being_trained
     model = get_peft_model(Net(), LoraConfig(r=2, target_modules=["lower"], modules_to_save=["head"]))
     before = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = SGD(list(before.values()), lr=0.1)
-    model(X)[1](np.ones_like(model(X)[0]))
+    model(X)[1](np.random.default_rng(3).standard_normal(model(X)[0].shape))
     hotswap_adapter(model, tmp_path, "default")
     assert {name: id(p) for name, p in model.named_parameters() if p.requires_grad} == {
         n: id(p) for n, p in before.items()
     }
     y = model(X)[0].copy()
     assert len(before) == 4 and all(p.grad is None for p in before.values())
-    model(X)[1](np.ones_like(y))
+    dy = np.random.default_rng(4).standard_normal(y.shape)
+    model(X)[1](dy)
     optimizer.step()
-    assert model(X)[0].sum() < y.sum()
+    assert (model(X)[0] * dy).sum() < (y * dy).sum()
     saved(tmp_path / "wide", LoraConfig(r=3, target_modules=["lower"], modules_to_save=["head"]))
     hotswap_adapter(model, tmp_path / "wide", "default")
     after = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -174,7 +174,7 @@ def test_a_start_decomposes_on_one_thread_so_that_its_bits_are_those_of_any_numb
 ) -> None:
     library, seen = blas._functions(), []
     if library is None:
-        pytest.skip("not OpenBLAS")
+        pytest.skip("needs a NumPy on OpenBLAS: of another library the threads are not known")
 
     def begin(W: Any, r: int, s: float, rng: Any) -> Any:
         seen.append(library[0]())

@@ -203,3 +203,13 @@ def test_what_two_answers_share_stands_once_and_a_long_prompt_loses_its_beginnin
 def test_what_is_no_preference_is_refused(example: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         DPOTrainer(model(), arguments(tmp_path), [PAIRS[0], example], None, TOKENIZER)
+
+
+@pytest.mark.parametrize("kind", [DPOTrainer, ORPOTrainer])
+@pytest.mark.parametrize("where", ["compute_loss_func", "label_smoothing_factor", "class_weights"])
+def test_another_loss_besides_is_refused(kind: Any, where: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"label_smoothing_factor": 0.1, "class_weights": [1.0, 2.0]}
+    args = arguments(tmp_path, **{where: changes[where]} if where in changes else {})
+    keywords: dict[str, Any] = {} if where in changes else {where: lambda *_, **__: None}
+    with pytest.raises(ValueError, match="has a loss of its own: leave out compute_loss_func, label_smoothing_factor"):
+        kind(model(), args, PAIRS, None, TOKENIZER, **keywords)

@@ -38,9 +38,7 @@ class BiasedLoRA(LoRA):
 
     def __init__(self, base: Linear, config: Any, rng: Source, path: str, shared: Shared) -> None:
         super().__init__(base, config, rng, path, shared)
-        c = kaiming_uniform(rng, (base.out_features, self.r), base.dtype)[
-            :, 0
-        ]  # U(±1/√r) [o], as torch's Linear has it
+        c = kaiming_uniform(rng, (base.out_features, self.r), base.dtype)[:, 0]  # U(±1/√r) [o], as torch's Linear
         self.c = Parameter(np.zeros_like(c) if config.init_lora_weights else np.ascontiguousarray(c))
 
     @classmethod
