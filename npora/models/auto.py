@@ -119,6 +119,10 @@ class AutoModelForQuestionAnswering(AutoModel):
     classes: ClassVar = Classes("QuestionAnswering")
 
 
+class AutoModelForMultipleChoice(AutoModel):
+    classes: ClassVar = Classes("MultipleChoice")
+
+
 class AutoModelForMaskedLM(AutoModel):
     classes: ClassVar = Classes("MaskedLM")
 
