@@ -18,16 +18,15 @@ Labels = Callable[[Draw, Array, Array], Array]  # by the mask and the ids
 OfIds = Callable[[Array], Array]
 
 
-def chooser(kind: Any, config: Any, *, labelled: bool = True) -> Draws:
-    """A model of multiple choice over two examples of three choices, of one token to five."""
+def chooser(kind: Any, config: Any) -> Draws:
+    """A model of multiple choice over two examples of three choices, of one token to three."""
 
     def drawn(d: Draw) -> Drawn:
-        lengths = d.rng.integers(1, 6, size=(2, 3))
-        lengths[0, 0] = 4
+        lengths = d.rng.integers(1, 4, size=(2, 3))
+        lengths[0, 0] = 3
         mask = np.arange(lengths.max()) < lengths[..., None]
         keywords: dict[str, Any] = {"input_ids": d.rng.integers(2, WORDS, mask.shape), "attention_mask": mask}
-        if labelled:
-            keywords["labels"] = d.rng.integers(0, 3, 2)
+        keywords["labels"] = d.rng.integers(0, 3, 2)
         return call(d.moved(kind(config, rng=0)), **keywords, rng=np.random.default_rng(4))
 
     return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,7 @@ ROWS = [
     Row("bert_tokens", encoder(BertForTokenClassification, CONFIG, of_tokens(3))),
     Row("bert_tokens, logits", encoder(BertForTokenClassification, CONFIG, token_type_ids=types)),
     Row("bert_questions", encoder(BertForQuestionAnswering, CONFIG, answers)),
-    Row("bert_choices", chooser(BertForMultipleChoice, CONFIG)),
-    Row("bert_choices, logits", chooser(BertForMultipleChoice, CONFIG, labelled=False)),
+    Row("bert_choices", chooser(BertForMultipleChoice, replace(CONFIG, num_hidden_layers=1))),
     Row("bert_masked_lm", encoder(BertForMaskedLM, CONFIG, of_tokens(WORDS)), frozen_rounds=True),
     Row("bert_masked_lm, logits", encoder(BertForMaskedLM, CONFIG, token_type_ids=types)),
 ]

@@ -62,7 +62,7 @@ class Headed(PretrainedModel):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if body := vars(cls).get("body_class"):
-            for name in ("config_class", "base_model_prefix", "default_target_modules", "ignored"):
+            for name in ("config_class", "base_model_prefix", "default_target_modules", "ignored", "renamed"):
                 if name not in vars(cls):
                     setattr(cls, name, getattr(body, name))
             if "inputs" not in vars(cls):
