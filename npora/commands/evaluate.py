@@ -48,7 +48,11 @@ def run(options: argparse.Namespace) -> None:
     figures: dict[str, str] = {}
     if not names or "perplexity" in names:
         usual = None if task.command == "predict" else task.length  # as predict has it, and as finetune
-        most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
+        most = (
+            None
+            if task.reads_images
+            else length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
+        )
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
         trainer = Trainer(loaded.model, arguments, compute_metrics=task.metrics(classes))
         metrics = trainer.evaluate(encoded(task, examples, tokenizer, most, options.file))

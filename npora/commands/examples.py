@@ -20,6 +20,9 @@ _COLUMNS = {
 }  # fmt: skip
 
 
+_OF_TEXTS = frozenset({"text_column", "max_length", "cache"})
+
+
 def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence; of causal-lm else messages, "
@@ -88,6 +91,8 @@ def read(task: Task, path: str, columns: Columns, classes: Classes | None = None
 
 def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | None) -> None:
     """Raise ValueError for an option that would be passed over: another task understands it, or other files."""
+    if task.reads_images and (given := _OF_TEXTS & options.given):
+        raise ValueError(f"--{min(given).replace('_', '-')} is for texts; this is {task.name}")
     plain = [path for path in paths if path is not None and is_plain(path)]
     if plain and "text_column" in options.given:
         raise ValueError(f"--text-column: {plain[0]} has no columns")

@@ -5,7 +5,8 @@ names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns 
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
 to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
 the lists tokens and tags); --task multiple-choice learns which of several texts is right (a question, choices and the
-number of the right one, or SWAG's columns).
+number of the right one, or SWAG's columns); --task image-classification what images show, with a ViT (a folder with a
+folder of images for each class, which needs the extra image, or a .npz with the arrays images and labels).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -31,7 +32,7 @@ from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.labels import learn_classes, tags_of
-from npora.commands.loading import add_quantize, base_folder, load_tokenizer
+from npora.commands.loading import add_quantize, base_folder, load_preparer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
@@ -180,7 +181,7 @@ def _prepared(
     training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
-        if not os.path.isfile(path):
+        if not (os.path.exists(path) if task.reads_images else os.path.isfile(path)):
             raise FileNotFoundError(f"there is no file {path}")
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
@@ -188,9 +189,9 @@ def _prepared(
     found = columns(options, task, {}, options.train)
     fields: dict[str, Any] = {}
     classes = None
-    if task.name == "classification":
+    if task.name in ("classification", "image-classification"):
         asked = Classes(options.num_labels, problem_type=options.problem_type)
-        classes, train = learn_classes(options.train, found, asked, read_config(folder))
+        classes, train = learn_classes(options.train, found, asked, read_config(folder), task)
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     else:
         train = read(task, options.train, found)
@@ -199,15 +200,17 @@ def _prepared(
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
-    tokenizer = load_tokenizer(options.model, base)
+    tokenizer = load_preparer(task, options.model, base)
     choose_form(options, task, found, base, tokenizer, options.train)
     notes: dict[str, Any] = {}
     if found.conversational:
         notes = {"chat_template": tokenizer.chat_template, "end_token_ids": taught_ends(tokenizer, train)}
     # One name may also be a pattern, or all-linear.
     targets = options.target_modules
-    config = methods.config_of(options, targets[0] if targets and len(targets) == 1 else targets, task.task_type)
-    most = length(options.max_length, None, base.config, tokenizer, task.length)
+    config = methods.config_of(
+        options, targets[0] if targets and len(targets) == 1 else targets, task.task_type, task.modules_to_save
+    )
+    most = None if task.reads_images else length(options.max_length, None, base.config, tokenizer, task.length)
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     cache = options.cache and os.path.join(options.cache, "train")
     examples = encoded(task, chosen, tokenizer, most, options.train, cache)
@@ -260,12 +263,13 @@ def _summary(
     after = frozen_sha256(model)
     size = sum(os.path.getsize(os.path.join(adapter, name)) for name in os.listdir(adapter))
     measured = {} if metrics is None else {**task.figures(metrics), "evaluation loss": f"{metrics['eval_loss']:.4f}"}
+    unit = "images" if task.reads_images else "tokens"
     lines = {
         **measured,
         "training loss": f"{training['train_loss']:.4f}",
         "trainable": f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)",
         "training time": f"{training['train_runtime']:.1f} s",
-        "tokens per second": f"{training['train_tokens_per_second']:,.0f}",
+        f"{unit} per second": f"{training['train_tokens_per_second']:,.0f}",
         "peak memory": f"{peak_memory() / 1e6:,.0f} MB",
         "adapter": f"{size / 1e3:,.1f} kB in {adapter}",
         "frozen bytes before": before,

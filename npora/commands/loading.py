@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Task
-from npora.data import AutoTokenizer, Tokenizer, check_vocabulary
+from npora.data import AutoTokenizer, ImageProcessor, Tokenizer, check_vocabulary
+from npora.data.image_processor import CONFIG
 from npora.files import resolve
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
@@ -40,8 +41,9 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        tokenizer = load_tokenizer(self.name, self.model)
-        tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
+        tokenizer: Tokenizer = load_preparer(self.task, self.name, self.model)
+        if not self.task.reads_images:
+            tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
         return tokenizer
 
     @property
@@ -110,6 +112,25 @@ def load_tokenizer(name: str, model: Any) -> Tokenizer:
     return tokenizer
 
 
+def load_images(name: str, model: Any) -> Callable[[Sequence[Any]], Any]:
+    """What makes pixel_values of a model's images: its ImageProcessor, or a ViT's usual one where it has none. Raises
+    ValueError where that makes another size of them than the model reads."""
+    folder, (height, width) = resolve(name), model.config.image
+    if os.path.isfile(os.path.join(folder, CONFIG)):
+        processor = ImageProcessor.from_pretrained(folder)
+    else:
+        processor = ImageProcessor(size={"height": height, "width": width})
+        say(f"{name} has no {CONFIG}: images are taken from 0 … 255 to -1 … 1, and resized to {height} × {width}")
+    if processor.sides != (height, width):
+        raise ValueError(f"{name}: {CONFIG} makes images {processor.sides}, and the model reads {(height, width)}")
+    return partial(processor, channels=model.config.num_channels)
+
+
+def load_preparer(task: Task, name: str, model: Any) -> Any:
+    """What a task's examples are encoded with: a tokenizer, or what prepares images."""
+    return load_images(name, model) if task.reads_images else load_tokenizer(name, model)
+
+
 def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
     """Let a text that is learnt end with a token at which `generate` stops, whatever the tokenizer's own is.
 
@@ -141,12 +162,13 @@ def _base_of(config: PeftConfig, directory: str) -> str:
 
 
 def _task_of_adapter(config: PeftConfig, notes: Mapping[str, Any], directory: str, tasks: Sequence[str]) -> Task:
-    found = next((task for task in TASKS.values() if config.task_type == task.task_type), None)
+    named = (task for task in TASKS.values() if task.task_type is not None)
+    found = next((task for task in named if config.task_type == task.task_type), None)
     found = TASKS.get(str(notes.get("task")), found)
     if found is None:
         if config.task_type is None and len(tasks) == 1:
             return TASKS[tasks[0]]
-        known = ", ".join(task.task_type for task in TASKS.values())
+        known = ", ".join(dict.fromkeys(task.task_type for task in TASKS.values() if task.task_type is not None))
         raise ValueError(f"{directory} is for the task {config.task_type}; this command knows {known}")
     return _possible(found, directory, tasks)
 

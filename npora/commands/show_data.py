@@ -17,7 +17,7 @@ from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.loading import base_folder, load_tokenizer
-from npora.commands.tasks import TASKS, MultipleChoice
+from npora.commands.tasks import TASKS
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
 from npora.data.columns import examples_at
@@ -25,6 +25,7 @@ from npora.data.dataset import Example
 
 _LEARNT, _READ = ("\033[1;32m", "\033[32m"), ("\033[90m", "\033[37m")
 _PLAIN = "\033[0m"
+_NOT_SHOWN = ("multiple-choice", "image-classification")  # which have no one text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--task",
         default="causal-lm",
-        choices=[name for name in TASKS if name != MultipleChoice.name],
+        choices=[name for name in TASKS if name not in _NOT_SHOWN],
         help="what is learnt",
     )
     add_columns(parser)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from npora.commands import figures
+from npora.commands.task import Classes as Classes
+from npora.commands.task import Columns as Columns
+from npora.commands.task import Task as Task
 from npora.data import (
     Dataset,
     Tokenizer,
@@ -15,9 +19,11 @@ from npora.data import (
     encode_completion,
     encode_text,
     encode_words,
+    load_image,
     read_chats,
     read_choices,
     read_examples,
+    read_images,
     read_tagged,
     read_texts,
     windows,
@@ -26,9 +32,9 @@ from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
-from npora.metrics import perplexity
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForMultipleChoice,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -36,89 +42,10 @@ from npora.models import (
 )
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a file hold what, and what a text is where a file has none."""
-
-    text: str = "sentence"
-    text_pair: str | None = None
-    label: str = "label"
-    prompt: str | None = None
-    sample_by: str = "line"
-    choices: str | None = None
-    conversational: bool = False  # the text is a list of messages, as may be what stands before it
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What a classifier tells apart, with transformers' names. In a regression they are numbers, one in general."""
-
-    num_labels: int | None
-    id2label: Mapping[int, str] | None = None
-    problem_type: str | None = None
-
-    @classmethod
-    def of(cls, config: Any) -> Classes:
-        """Those of a model."""
-        regression = config.problem_type == "regression" or config.num_labels == 1
-        if regression:
-            return cls(config.num_labels, problem_type="regression")
-        return cls(config.num_labels, config.id2label, config.problem_type)
-
-    @property
-    def label2id(self) -> dict[str, int] | None:
-        return None if self.id2label is None else {name: number for number, name in self.id2label.items()}
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """For a model's from_pretrained: what is known."""
-        known = {**asdict(self), "label2id": self.label2id}
-        return {name: value for name, value in known.items() if value is not None}
-
-
-class Task:
-    """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
-    among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many; command : what asks such a model"""
-
-    name: ClassVar[str]
-    task_type: ClassVar[str]
-    auto: ClassVar[Any]
-    options: ClassVar[frozenset[str]] = frozenset()
-    length: ClassVar[int] = 1024
-    has_classes: ClassVar[bool] = False
-    command: ClassVar[str] = "generate"
-
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
-        """The examples of a file, with the texts and the label."""
-        raise NotImplementedError
-
-    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
-        """What the model is given for an example: one example, or several where a long text becomes windows."""
-        return self.encode_all([example], tokenizer, length)[0]
-
-    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
-        """That of each example, in one call of the tokenizer where it takes many."""
-        return [self.encode(example, tokenizer, length) for example in examples]
-
-    def metrics(self, classes: Classes | None) -> Any:
-        """compute_metrics for a Trainer."""
-        return None
-
-    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
-        """What to say of a Trainer's metrics beside the loss."""
-        return {"perplexity": f"{perplexity(metrics['eval_loss']):.4f}"}
-
-
 class Classification(Task):
-    name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
+    name = "classification"
+    task_type: ClassVar[str | None] = "SEQ_CLS"
+    auto: ClassVar[Any] = AutoModelForSequenceClassification
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
     has_classes = True
     command = "predict"
@@ -183,6 +110,31 @@ class TokenClassification(Task):
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
+
+
+class ImageClassification(Classification):
+    name, task_type, auto = "image-classification", None, AutoModelForImageClassification
+    options = frozenset({"class_weights"})
+    reads_images = True
+    modules_to_save = ("classifier",)
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_images(path, None if classes is None else classes.label2id, refuse, progress)
+
+    def encode_all(self, examples: Sequence[Example], tokenizer: Any, length: int | None) -> list[list[Example]]:
+        images = [image if isinstance(image := e["image"], np.ndarray) else load_image(image) for e in examples]
+        pixels = tokenizer(images)
+        return [
+            [{"pixel_values": own, **({"label": e["label"]} if "label" in e else {})}]
+            for own, e in zip(pixels, examples, strict=True)
+        ]
 
 
 class MultipleChoice(Task):
@@ -265,7 +217,15 @@ def is_plain(path: str) -> bool:
 
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), MultipleChoice())
+    task.name: task
+    for task in (
+        Classification(),
+        CausalLM(),
+        Seq2SeqLM(),
+        TokenClassification(),
+        MultipleChoice(),
+        ImageClassification(),
+    )
 }
 
 

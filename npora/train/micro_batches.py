@@ -28,6 +28,7 @@ Rng = np.random.Generator | None
 
 # Large enough for the matrix products: half of it costs BERT-base 4 % of a step.
 TOKENS_AT_ONCE = 512
+_PIXELS = 3 * 16 * 16  # numbers of an image that count as a token: a patch of most models
 
 
 def accumulate_gradients(
@@ -41,7 +42,7 @@ def accumulate_gradients(
     model : forward takes the batch's arrays by name, and returns (output, backward), where output.loss is a mean over
         output.num_items labels, each of them of one example. Its backward runs under backward_once()
     batch : arrays whose first axis is the batch's. One whose arrays differ there is not cut
-    tokens_at_once : of input_ids in a micro-batch, about; 0 never cuts
+    tokens_at_once : of input_ids in a micro-batch, or patches of pixel_values, about; 0 never cuts
 
     As many micro-batches as there are threads are worked on at a time. A batch is cut alike on every machine, the masks
     that dropout draws from `rng` are a micro-batch's own, and gradients are added in the order of the micro-batches:
@@ -173,5 +174,7 @@ def _tokens_of_examples(batch: Mapping[str, Any]) -> Array:
     if (mask := batch.get("attention_mask")) is not None:
         mask = np.asarray(mask)
         return np.asarray(mask.sum(axis=tuple(range(1, mask.ndim))))
+    if (pixels := batch.get("pixel_values")) is not None:
+        return np.full(len(pixels), max(1, math.prod(np.shape(pixels)[1:]) // _PIXELS))
     ids = batch.get("input_ids")
     return nothing if ids is None or np.ndim(ids) < 2 else np.full(len(ids), math.prod(np.shape(ids)[1:]))

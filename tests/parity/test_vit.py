@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npora import AutoModelForImageClassification, LoraConfig, PeftModel, get_peft_model
+from npora.data import ImageProcessor
 from npora.files import load_file
 from npora.models import ViTConfig, ViTModel
 from tests.parity.encoders import BACKWARD, FORWARD
@@ -104,6 +105,19 @@ def test_adapters_go_from_peft_and_back(tmp_path: Path) -> None:
     fresh = transformers.ViTForImageClassification.from_pretrained(tmp_path / "base", dtype=torch.float64)
     back = peft.PeftModel.from_pretrained(fresh, tmp_path / "mine").eval()
     assert_close(mine(pixel_values=pixels)[0].logits, back(pixel_values=torch.tensor(pixels)).logits, FORWARD)
+
+
+@pytest.mark.parametrize("resample", [0, 2, 3])
+def test_images_are_prepared_alike(resample: int) -> None:
+    rng, size = np.random.default_rng(0), {"height": 6, "width": 9}
+    images = [rng.integers(0, 256, (*sides, 3)).astype(np.uint8) for sides in ((11, 7), (6, 9), (5, 20))]
+    said: dict[str, Any] = {
+        "size": size, "resample": resample, "image_mean": [0.1, 0.5, 0.3], "image_std": [0.2, 0.4, 1.0],
+    }  # fmt: skip
+    expected = transformers.ViTImageProcessorPil(**said)(images, return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(ImageProcessor(**said)(images), expected, rtol=0, atol=1e-6)
+    usual = transformers.ViTImageProcessorPil()(images, return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(ImageProcessor()(images), usual, rtol=0, atol=1e-6)
 
 
 def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
