@@ -108,7 +108,7 @@ class PeftConfig(Readable):
         """Fill in, for a new adapter, what None leaves to the model. Raises ValueError where it has no default."""
         if self.target_modules is None:
             kind = getattr(getattr(model, "config", None), "model_type", "")
-            names = self.usual.get(kind) or getattr(model, "default_target_modules", ())
+            names: Sequence[str] = self.usual.get(kind, ()) or getattr(model, "default_target_modules", ())
             ends = {path.split(".", k)[-1] for path, _ in model.named_modules() for k in range(path.count(".") + 1)}
             self.target_modules = sorted(name for name in names if name in ends)
             if not self.target_modules:
