@@ -25,7 +25,7 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence, else a usual name: text; of "
         "causal-lm also messages, conversations, completion or chosen with prompt). A text may be a list of messages, "
-        "of which the assistant's are learnt. token-classification: of the words, default: tokens or words")  # fmt: skip
+        "of which the assistant's are learnt. token-classification: of the words: tokens or words")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
         "and sentence2, premise and hypothesis and the like are found)")  # fmt: skip
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
