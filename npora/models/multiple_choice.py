@@ -82,6 +82,7 @@ class ForMultipleChoice(ForSequenceClassification):
         return replace(tokens, choices=np.asarray(given).shape[1])
 
     def task(self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        assert tokens.choices is not None, "the tokens of choices are packed as such"
         z, back_z = self.scores(tokens, rng)  # [b·c,1]
         return multiple_choice(z, back_z, tokens.choices, labels)
 
