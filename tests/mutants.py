@@ -17,8 +17,8 @@ CUTS = {
 # The files that a sample takes mutants of.
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual")  # fmt: skip
-_MODELS = ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
+           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches")  # fmt: skip
+_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
            "generate/continuations", "generate/beam", "generate/generation", "generate/processors",
            "generate/stopping")  # fmt: skip
 SAMPLED = (
