@@ -18,9 +18,9 @@ CUTS = {
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
            "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches")  # fmt: skip
-_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
-           "generate/continuations", "generate/beam", "generate/generation", "generate/processors",
-           "generate/stopping")  # fmt: skip
+_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
+           "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
+           "generate/processors", "generate/stopping")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
