@@ -139,7 +139,7 @@ class _Writer:
         legend = f"<details><summary>Symbols</summary><dl>{table}</dl></details>" if table else ""
         shown = [n for n in range(definition.first, definition.last + 1) if n not in definition.doc_lines]
         checks = "\n".join(verdict_html(row, verdict, at == 0) for at, (row, verdict) in enumerate(verdicts))
-        checks = f'<div class="verdicts"><h3>Gradient checks of {escape(name)}</h3>{checks}</div>' if checks else ""
+        checks = f'<div class="verdicts"><h3>Checks of {escape(name)}</h3>{checks}</div>' if checks else ""
         return (
             f'<section id="{name}" aria-labelledby="h-{name}">\n<h2 id="h-{name}">{name}</h2>\n<div class="pair">\n'
             f'<div class="derivation">{doc}\n{legend}</div>\n'
