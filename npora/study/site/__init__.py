@@ -9,6 +9,8 @@ code.py         code as HTML
 verdicts.py     gradcheck's verdicts, kept as long as the sources that they depend on stay
 experiments.py  V-curves, and training with planted errors
 rules.py        what holds of optimisers, whose gradients are given
+papers.py       from a method's paper to its line, and to PEFT
+claims.py       what is said of LoRA, with lines and numbers
 charts.py       curves as drawings
 tables.py       verdicts as HTML
 pages.py        a page
