@@ -130,6 +130,10 @@ def test_losses_by_hand() -> None:
     np.testing.assert_allclose(sure, math.exp(-30), rtol=1e-12)
     squared, back = F.mse_loss(np.array([1.0, 4.0]), np.array([0.0, 2.0]))
     assert squared == 2.5 and back(2.0).tolist() == [2.0, 4.0]  # (1 + 4)/2; 2 · 2(p − t)/2
+    squared, back = F.mse_loss(np.array([5.0]), np.array([2.0]))
+    assert squared == 9 and back().tolist() == [6.0]
+    yes, back = F.binary_cross_entropy(np.zeros(1), np.ones(1))
+    assert yes == math.log(2) and back().tolist() == [-0.5]
 
 
 def test_attention_by_hand() -> None:
