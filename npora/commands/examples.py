@@ -17,7 +17,7 @@ from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
-    "sample_by": "sample_by",
+    "sample_by": "sample_by", "choices_column": "choices",
 }  # fmt: skip
 
 
@@ -25,11 +25,15 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence, else a usual name: text; of "
         "causal-lm also messages, conversations, completion or chosen with prompt). A text may be a list of messages, "
-        "of which the assistant's are learnt. token-classification: of the words: tokens or words")  # fmt: skip
+        "of which the assistant's are learnt. token-classification: of the words (default: tokens or words); "
+        "multiple-choice: of the question (default: question or sent1)")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
         "and sentence2, premise and hypothesis and the like are found)")  # fmt: skip
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
-        "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags)")  # fmt: skip
+        "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags); "
+        "multiple-choice: of the number of the right choice, from 0")  # fmt: skip
+    add("--choices-column", metavar="NAME", help="multiple-choice: the column of a list of texts (default: choices, or "
+        "a column for each, choice0, … or SWAG's ending0, … behind sent2)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
         "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
     add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
@@ -49,12 +53,14 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     if task.name == "seq2seq-lm" and chosen["prompt"] is None:
         chosen["prompt"] = "prompt"
+    if task.name == "multiple-choice":
+        chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
     chosen["conversational"] = noted.get("conversational")
     if not is_plain(path) and not noted:
         first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
         if task.name == "causal-lm":
             _recognise(chosen, path, first)
-        elif task.has_classes and first:
+        elif task.name in usual.TEXTS and first:
             usual.fill_in(chosen, task.name, path, list(first))
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
 
@@ -125,10 +131,19 @@ def length(
 def is_cut(task: Task, example: Example, parts: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> bool:
     """Whether tokens of an example are missing from its parts. Only a full example can lack any, and is encoded once
     more."""
-    if length is None or len(parts) > 1 or not any(len(v) >= length for v in parts[0].values() if isinstance(v, list)):
+    if length is None or len(parts) > 1 or not any(n >= length for own in _lengths(parts[0]).values() for n in own):
         return False
     (whole,) = task.encode(example, tokenizer, None)
-    return any(len(whole[name]) > len(value) for name, value in parts[0].items() if isinstance(value, list))
+    return _lengths(whole) != _lengths(parts[0])
+
+
+def _lengths(encoded: Example) -> dict[str, list[int]]:
+    """Of each list, or of each choice's."""
+    lists = {name: value for name, value in encoded.items() if isinstance(value, list)}
+    return {
+        name: [len(choice) for choice in value] if value and isinstance(value[0], list) else [len(value)]
+        for name, value in lists.items()
+    }
 
 
 def say_cut(cut: int, examples: int, length: int | None, what: str) -> None:

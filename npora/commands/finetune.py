@@ -4,7 +4,8 @@
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
 to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
-the lists tokens and tags).
+the lists tokens and tags); --task multiple-choice learns which of several texts is right (a question, choices and the
+number of the right one, or SWAG's columns).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 

@@ -167,8 +167,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
 
 def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
     if task.name not in tasks:
-        other = "predict" if task.has_classes else "generate"
-        raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
+        raise ValueError(f"{what} is for {task.name}: npora {task.command} is the command for that")
     return task
 
 

@@ -11,10 +11,12 @@ from npora.data import (
     Dataset,
     Tokenizer,
     encode_chat,
+    encode_choices,
     encode_completion,
     encode_text,
     encode_words,
     read_chats,
+    read_choices,
     read_examples,
     read_tagged,
     read_texts,
@@ -27,6 +29,7 @@ from npora.files.refusal import Refuse, raise_it
 from npora.metrics import perplexity
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -42,6 +45,7 @@ class Columns:
     label: str = "label"
     prompt: str | None = None
     sample_by: str = "line"
+    choices: str | None = None
     conversational: bool = False  # the text is a list of messages, as may be what stands before it
 
 
@@ -75,7 +79,7 @@ class Classes:
 class Task:
     """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
     among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many"""
+    many; command : what asks such a model"""
 
     name: ClassVar[str]
     task_type: ClassVar[str]
@@ -83,7 +87,7 @@ class Task:
     options: ClassVar[frozenset[str]] = frozenset()
     length: ClassVar[int] = 1024
     has_classes: ClassVar[bool] = False
-    measured: ClassVar[str] = "perplexity"
+    command: ClassVar[str] = "generate"
 
     def read(
         self,
@@ -117,6 +121,7 @@ class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
     has_classes = True
+    command = "predict"
     length = 128
 
     def read(
@@ -156,6 +161,7 @@ class TokenClassification(Task):
     name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
     options = frozenset({"label_column"})
     has_classes = True
+    command = "predict"
     length = 512
 
     def read(
@@ -177,6 +183,32 @@ class TokenClassification(Task):
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
+
+
+class MultipleChoice(Task):
+    name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
+    options = frozenset({"label_column", "choices_column"})
+    command = "predict"
+    length = 256
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_choices(path, columns.text or None, columns.choices, columns.label, refuse, progress)
+
+    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        return [encode_choices(tokenizer, example, length)]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        return figures.of_choices
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        return {"accuracy": f"{metrics['eval_accuracy']:.4f}"}
 
 
 class CausalLM(Task):
@@ -233,7 +265,7 @@ def is_plain(path: str) -> bool:
 
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification())
+    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), MultipleChoice())
 }
 
 

@@ -10,7 +10,7 @@ from npora.data.tables import separator_hint, shortened_names
 Found = dict[str, str | None]  # by "text", "text_pair" and "label"
 
 # Of each task the columns of a text, and of a second one, in the order in which they are looked for; and of its label.
-_TEXTS: dict[str, Sequence[tuple[str, str | None]]] = {
+TEXTS: dict[str, Sequence[tuple[str, str | None]]] = {
     "classification": (
         ("sentence", None), ("text", None), ("sentence1", "sentence2"), ("premise", "hypothesis"),
         ("question1", "question2"), ("text1", "text2"),
@@ -30,12 +30,12 @@ def fill_in(chosen: Found, task: str, path: str, names: Sequence[str]) -> None:
     """
     said, is_table = [], path.lower().removesuffix(".gz").endswith((".tsv", ".csv"))
     if chosen["text"] is None:
-        pairs = [(text, second) for text, second in _TEXTS[task] if text in names and second in (None, *names)]
+        pairs = [(text, second) for text, second in TEXTS[task] if text in names and second in (None, *names)]
         if not pairs:
-            raise _unknown(path, names, "the text", "--text-column", *(text for text, _ in _TEXTS[task]))
+            raise _unknown(path, names, "the text", "--text-column", *(text for text, _ in TEXTS[task]))
         text, second = pairs[0]
         chosen["text"], chosen["text_pair"] = text, chosen["text_pair"] or second
-        if text != _TEXTS[task][0][0]:
+        if text != TEXTS[task][0][0]:
             said.append(f"the text is in the column {text!r}" + f", the second in {second!r}" * (second is not None))
     if chosen["label"] is None:
         labels = [label for label in _LABELS[task] if label in names]
