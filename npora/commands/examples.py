@@ -16,7 +16,7 @@ from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
-    "sample_by": "sample_by",
+    "rejected_column": "rejected", "sample_by": "sample_by",
 }  # fmt: skip
 
 
@@ -24,12 +24,16 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence; of causal-lm else messages, "
         "conversations, completion or chosen with prompt, text). A text may be a list of messages, of which the "
-        "assistant's are learnt. token-classification: of the words, default: tokens")  # fmt: skip
+        "assistant's are learnt. token-classification: of the words, default: tokens; dpo, orpo: of the answer that "
+        "was chosen, default: chosen")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
         "(default: label); token-classification: of the words' tags (default: tags)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
-        "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
+        "learnt; seq2seq-lm: of what the encoder reads (default: prompt); dpo, orpo: of what both answers answer "
+        "(default: prompt)")  # fmt: skip
+    add("--rejected-column", metavar="NAME", help="dpo, orpo: the column of the answer that was not chosen (default: "
+        "rejected)")  # fmt: skip
     add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
         "(default: line)")  # fmt: skip
 
@@ -40,7 +44,7 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
 
     Raises
     ------
-    ValueError: the file is broken where it begins.
+    ValueError: the file is broken where it begins, or holds preferences, and no task is named.
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
@@ -50,19 +54,41 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     if task.name == "token-classification":
         chosen["text"], chosen["label"] = chosen["text"] or "tokens", chosen["label"] or "tags"
     chosen["conversational"] = noted.get("conversational")
-    if task.name == "causal-lm" and not is_plain(path) and not noted:
-        _recognise(chosen, path)
+    if not is_plain(path) and not noted:
+        first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
+        if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
+            _refuse_unnamed(first, path)
+        if task.name == "causal-lm":
+            _recognise(chosen, first, path)
+        if task.name in ("dpo", "orpo"):
+            _recognise_preferences(chosen, first)
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
 
 
-def _recognise(chosen: dict[str, Any], path: str) -> None:
+def _refuse_unnamed(first: Mapping[str, Any], path: str) -> None:
+    if {"chosen", "rejected"} <= first.keys():
+        raise ValueError(
+            f"{path} has preferences, the columns chosen and rejected: --task dpo or --task orpo learns from both, and "
+            "--task causal-lm from chosen alone"
+        )
+
+
+def _recognise_preferences(chosen: dict[str, Any], first: Mapping[str, Any]) -> None:
+    """Fill in which columns hold the prompt and both answers, and whether they are messages."""
+    chosen["text"], chosen["rejected"] = chosen["text"] or "chosen", chosen["rejected"] or "rejected"
+    columns = [chosen["prompt"] or "prompt", chosen["text"], chosen["rejected"]]
+    chosen["conversational"] = any(isinstance(first.get(column), list) for column in columns) or None
+    if columns[0] in first or not chosen["conversational"]:
+        chosen["prompt"] = columns[0]
+
+
+def _recognise(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
     """Fill in which columns hold what, by the first example of the file."""
-    first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
     if chosen["text"] is None and chosen["prompt"] is None and Columns.text not in first:
         chosen["text"], chosen["prompt"] = usual_columns(list(first))
         if chosen["text"] is not None:
             prompt = f"what stands before it in {chosen['prompt']!r}" if chosen["prompt"] else "no prompt"
-            passed = "; rejected is not looked at" if "rejected" in first else ""
+            passed = "; rejected is not looked at (--task dpo and orpo do)" if "rejected" in first else ""
             say(f"{path}: the text is in the column {chosen['text']!r}, {prompt}{passed}")
     text = chosen["text"] or Columns.text
     chosen["conversational"] = text in ("messages", "conversations") or isinstance(first.get(text), list) or None
