@@ -20,6 +20,7 @@ from npora.data.completions import (
     windows,
 )
 from npora.data.dataset import Dataset
+from npora.data.preferences import encode_preference, read_preferences
 from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
 from npora.data.tagged import encode_words, read_tagged
 from npora.data.tokenizer import Tokenizer
@@ -30,6 +31,7 @@ __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
     "collate", "collate_choices", "completion_labels", "default_data_collator", "encode_chat", "encode_choices",
-    "encode_completion", "encode_completions", "encode_text", "encode_words", "read_chats", "read_choices", "read_csv",
-    "read_examples", "read_json", "read_jsonl", "read_tagged", "read_texts", "read_tsv", "windows",
+    "encode_completion", "encode_completions", "encode_preference", "encode_text", "encode_words", "read_chats",
+    "read_choices", "read_csv", "read_examples", "read_json", "read_jsonl", "read_preferences", "read_tagged",
+    "read_texts", "read_tsv", "windows",
 ]  # fmt: skip
