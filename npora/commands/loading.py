@@ -26,7 +26,7 @@ from npora.stored import QUANTIZED
 
 _NOTES = {
     "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
-    "chat_template": "str | dict[str, str] | list[Any] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None", "settings": "dict[str, float] | None",
 }  # fmt: skip
 
 
@@ -49,6 +49,14 @@ class Loaded:
     @property
     def config(self) -> Any:
         return self.model.config
+
+    def asked(self, name: str | None) -> Task:
+        """The task of this name, or the model's own unless one is named. Raises ValueError where it needs another kind
+        of model."""
+        task = self.task if name is None else TASKS[name]
+        if task.auto is not self.task.auto:
+            raise ValueError(f"--task {name}: {self.name} is loaded for {self.task.name}")
+        return task
 
 
 def add_model(parser: argparse.ArgumentParser, adapter_required: bool = False) -> None:
@@ -138,7 +146,7 @@ def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
     ------
     ValueError: no token ends a text.
     """
-    if task.name == "causal-lm" and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
+    if "causal-lm" in (task.name, task.used_as) and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
         own, tokenizer.eos_token_id = tokenizer.eos_token, end
         say(f"a text ends with {tokenizer.eos_token!r}, at which this model stops; its tokenizer names {own!r}")
 
@@ -188,6 +196,8 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
 
 
 def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
+    if task.name not in tasks and task.used_as in tasks:
+        return TASKS[str(task.used_as)]
     if task.name not in tasks:
         raise ValueError(f"{what} is for {task.name}: npora {task.command} is the command for that")
     return task

@@ -1,9 +1,10 @@
-"""What a task of the commands is, and what it is told of a file: the columns, and the classes."""
+"""What is to be known of a task: the columns of its files, its classes, how its examples are read and encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from npora.data import Dataset, Tokenizer
@@ -11,6 +12,7 @@ from npora.data.dataset import Example
 from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
 from npora.metrics import perplexity
+from npora.train import Trainer, TrainingArguments
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Columns:
     text_pair: str | None = None
     label: str = "label"
     prompt: str | None = None
+    rejected: str = "rejected"
     sample_by: str = "line"
     choices: str | None = None
     conversational: bool = False  # the text is a list of messages, as may be what stands before it
@@ -56,8 +59,9 @@ class Classes:
 class Task:
     """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
     among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many; command : what asks such a model; reads_images : a model of no texts, whose tokenizer is an ImageProcessor;
-    modules_to_save : what an adapter trains whole where PEFT has no task type for it"""
+    many; command : what asks such a model; used_as : the task as which its models are used; is_of_pairs : the model
+    itself is not given its examples; reads_images : of a model of no texts, in whose tokenizer's place is what prepares
+    images; modules_to_save : what an adapter trains whole where PEFT has no task type for it"""
 
     name: ClassVar[str]
     task_type: ClassVar[str | None]
@@ -66,8 +70,18 @@ class Task:
     length: ClassVar[int] = 1024
     has_classes: ClassVar[bool] = False
     command: ClassVar[str] = "generate"
+    used_as: ClassVar[str | None] = None
+    is_of_pairs: ClassVar[bool] = False
     reads_images: ClassVar[bool] = False
     modules_to_save: ClassVar[tuple[str, ...]] = ()
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        """Add to the fields of Columns that somebody chose, None elsewhere, those that the file's first example tells.
+
+        Raises
+        ------
+        ValueError: it tells nothing of one that is needed.
+        """
 
     def read(
         self,
@@ -92,6 +106,26 @@ class Task:
         """compute_metrics for a Trainer."""
         return None
 
+    def settings(self, options: Any) -> dict[str, Any]:
+        """What the options say of the loss; it is noted with the adapter."""
+        return {}
+
+    def trainer(
+        self, model: Any, args: TrainingArguments, train: Any = None, dev: Any = None, tokenizer: Any = None,
+        classes: Classes | None = None, settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Trainer:  # fmt: skip
+        """A Trainer of examples as `encode` makes them, by whichever loss is the task's."""
+        return Trainer(model, args, train, dev, tokenizer, self.metrics(classes))
+
+    def shown(self, encoded: Example) -> list[Example]:
+        """An encoded example as texts to be looked at, one beside the other."""
+        return [encoded]
+
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         """What to say of a Trainer's metrics beside the loss."""
         return {"perplexity": f"{perplexity(metrics['eval_loss']):.4f}"}
+
+
+def is_plain(path: str) -> bool:
+    """Whether a file has lines and no columns."""
+    return path.lower().removesuffix(".gz").endswith(".txt")

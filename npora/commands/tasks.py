@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.commands import figures
+from npora.commands import figures, usual
+from npora.commands.preferences import DPO, ORPO
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
 from npora.commands.task import Task as Task
+from npora.commands.task import is_plain as is_plain
 from npora.data import (
     Dataset,
     Tokenizer,
@@ -41,15 +43,20 @@ from npora.models import (
     AutoModelForTokenClassification,
 )
 
+LABELLED = frozenset({"label_smoothing_factor"})  # of a model's own loss
+
 
 class Classification(Task):
     name = "classification"
     task_type: ClassVar[str | None] = "SEQ_CLS"
     auto: ClassVar[Any] = AutoModelForSequenceClassification
-    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
+    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights", *LABELLED})
     has_classes = True
     command = "predict"
     length = 128
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.texts_and_labels(chosen, self.name, path, list(first))
 
     def read(
         self,
@@ -86,10 +93,13 @@ class Classification(Task):
 
 class TokenClassification(Task):
     name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
-    options = frozenset({"label_column"})
+    options = frozenset({"label_column", *LABELLED})
     has_classes = True
     command = "predict"
     length = 512
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.texts_and_labels(chosen, self.name, path, list(first))
 
     def read(
         self,
@@ -114,7 +124,7 @@ class TokenClassification(Task):
 
 class ImageClassification(Classification):
     name, task_type, auto = "image-classification", None, AutoModelForImageClassification
-    options = frozenset({"class_weights"})
+    options = frozenset({"class_weights", *LABELLED})
     reads_images = True
     modules_to_save = ("classifier",)
 
@@ -139,9 +149,12 @@ class ImageClassification(Classification):
 
 class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
-    options = frozenset({"label_column", "choices_column"})
+    options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
     length = 256
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
 
     def read(
         self,
@@ -165,7 +178,10 @@ class MultipleChoice(Task):
 
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
-    options = frozenset({"prompt_column", "sample_by", "chat_template_path"})
+    options = frozenset({"prompt_column", "sample_by", "chat_template_path", *LABELLED})
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.conversations(chosen, first, path)
 
     def read(
         self,
@@ -192,8 +208,11 @@ class CausalLM(Task):
 
 class Seq2SeqLM(Task):
     name, task_type, auto = "seq2seq-lm", "SEQ_2_SEQ_LM", AutoModelForSeq2SeqLM
-    options = frozenset({"prompt_column"})
+    options = frozenset({"prompt_column", *LABELLED})
     length = 512
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        chosen["prompt"] = chosen["prompt"] or "prompt"
 
     def read(
         self,
@@ -211,11 +230,6 @@ class Seq2SeqLM(Task):
         return [[example] for example in examples_of(tokenizer(prompts, text_target=texts, **options), "a tokenizer")]
 
 
-def is_plain(path: str) -> bool:
-    """Whether a file has lines and no columns."""
-    return path.lower().removesuffix(".gz").endswith(".txt")
-
-
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -225,6 +239,8 @@ TASKS: dict[str, Task] = {
         TokenClassification(),
         MultipleChoice(),
         ImageClassification(),
+        DPO(),
+        ORPO(),
     )
 }
 

@@ -43,6 +43,14 @@ class Stored(NDArrayOperatorsMixin):
     def T(self) -> Stored:
         return Transposed(self)
 
+    def of_row(self, x: _Array, rows: slice, columns: slice) -> _Array:
+        """x W[rows, columns].    x [1,i] → [1,o].    A form that need not widen each number for one row says so."""
+        return np.asarray(x @ self[rows, columns])
+
+    def of_turned_row(self, x: _Array, rows: slice, columns: slice) -> _Array:
+        """x W[rows, columns]ᵀ.    x [1,i] → [1,o]"""
+        return np.asarray(x @ self[rows, columns].T)
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
@@ -113,6 +121,9 @@ class Transposed(Stored):
     def __getitem__(self, index: Any) -> _Array:
         first, second = index if isinstance(index, tuple) else (index, slice(None))
         return self.of[second, first].T
+
+    def of_row(self, x: _Array, rows: slice, columns: slice) -> _Array:
+        return self.of.of_turned_row(x, columns, rows)
 
 
 class InDtype(Stored):
