@@ -9,6 +9,8 @@ code.py         code as HTML
 verdicts.py     gradcheck's verdicts, kept as long as the sources that they depend on stay
 experiments.py  V-curves, and training with planted errors
 rules.py        what holds of optimisers, whose gradients are given
+flow.py         what a forward and its backward compute, statement by statement
+graph.py        a flow as a drawing
 papers.py       from a method's paper to its line, and to PEFT
 claims.py       what is said of LoRA, with lines and numbers
 charts.py       curves as drawings
