@@ -4,6 +4,7 @@ sources.py      which files are pages, and their definitions
 numbers.py      equations of the docstrings, the lines that carry their numbers, and which of them miss the other
 symbols.py      what a letter or a symbol is
 formulas.py     a line of a docstring as HTML
+mathml.py       a formula as MathML
 prose.py        a docstring as HTML
 code.py         code as HTML
 verdicts.py     gradcheck's verdicts, kept as long as the sources that they depend on stay
