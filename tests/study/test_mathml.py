@@ -132,9 +132,9 @@ def test_a_symbol_in_a_formula_says_what_it_is() -> None:
 
 
 def test_a_long_formula_can_be_broken_in_front_of_what_relates_adds_or_multiplies() -> None:
-    assert parts("dx = Wᵀ dy + m ⊙ (Aᵀ du)") == ["dx = Wᵀ dy + m ⊙ (Aᵀ du)"]
+    assert parts("dB = s Σₙ dyₙ uₙᵀ") == ["dB = s Σₙ dyₙ uₙᵀ"]
     assert parts("dθ = α ⊙ (cos θ ⊙ ds − sin θ ⊙ dc) + β ⊙ dx = 0") == [
-        "dθ = α ⊙ (cos θ ⊙ ds − sin θ ⊙ dc)", "+ β ⊙ dx = 0",
+        "dθ = α ⊙ (cos θ ⊙ ds − sin θ ⊙ dc)", "+ β ⊙ dx", "= 0",
     ]  # fmt: skip
     assert parts("T(F)_jc = 1/(o i) Σ_pq F_pq cos(2π (p j/o + q c/i))") == [
         "T(F)_jc = 1/(o i)", "Σ_pq F_pq", "cos(2π (p j/o + q c/i))",

@@ -67,11 +67,9 @@ def _box(node: Node, x: float, y: float, width: float) -> str:
     centre = x + width / 2
     code = f'<text class="code" x="{centre:.0f}" y="{y + 36}">{escape(_code(node))}</text>' if node.code else ""
     down = 19 if node.code else 27
-    said = f"{_head(node)}{f' = {node.code}' if node.code else ''}, line {node.line}"
     return (
-        f'<a href="#L{node.line}" aria-label="{escape(said)}"><title>{escape(said)}</title>'
-        f'<rect class="{node.kind}" x="{x:.0f}" y="{y}" width="{width:.0f}" height="{_HEIGHT}" rx="5"/>'
-        f'<text x="{centre:.0f}" y="{y + down}">{escape(_head(node))}</text>{code}</a>'
+        f'<a href="#L{node.line}"><rect class="{node.kind}" x="{x:.0f}" y="{y}" width="{width:.0f}" height="{_HEIGHT}" '
+        f'rx="5"/><text x="{centre:.0f}" y="{y + down}">{escape(_head(node))}</text> {code}</a>'
     )
 
 

@@ -23,7 +23,7 @@ _ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[a-z]{2,}")
 _MARKS = re.compile("[\u0300-\u036f]")
 _RELATION = re.compile(r"[=←→↦≤<≥]")
 _PROSE = re.compile(r"(?<![\w`.])[a-z]{2,}(?![\w(`.])")
-_LONG = 28  # letters of a formula that is not broken
+_LONG = 22  # letters of a formula that is not broken
 FUNCTIONS = frozenset("log ln exp cos sin tan tanh max min mean sum sign diag erf softmax dropout mod rank".split())
 
 
