@@ -1,6 +1,6 @@
 """The pages in a real Chromium: no errors, links that lead where they say, keys, telephones, and axe-core's rules.
 
-It needs Playwright (`pip install playwright`) and a Chromium: Playwright's own, or the one that CHROMIUM names, with
+It needs Playwright (the extra `browser`) and a Chromium: Playwright's own, or the one that CHROMIUM names, with
 what its start needs in CHROMIUM_ARGUMENTS; for accessibility the axe-core of npm, whose axe.min.js AXE names. What of
 them is missing is said where a test is skipped.
 """
@@ -18,7 +18,7 @@ import pytest
 from npora.study.site import verdicts
 from npora.study.site.site import build
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="a browser needs Playwright: pip install playwright")
+sync_api = pytest.importorskip("playwright.sync_api", reason='a browser needs Playwright: pip install "npora[browser]"')
 
 # Pages with a graph, a V-curve and planted errors; a table; a long formula; many definitions; a family.
 CHOSEN = (
@@ -30,7 +30,7 @@ THEMES = ("light", "dark")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All pages; those of tanh and SwiGLU with verdicts."""
+    """All pages; those of tanh and LoRA with verdicts."""
     folder = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
         rows = [row for row in verdicts.TABLE if row.name in ("tanh", "lora_linear")]
@@ -77,11 +77,11 @@ def test_pages_keep_axe_cores_rules(browser: Any, folder: Path, theme: str) -> N
 
 def test_no_page_is_wider_than_a_telephone_or_asks_for_the_network(browser: Any, folder: Path) -> None:
     page, told = opened(browser, folder, "index", width=390)
-    files = sorted(folder.rglob("*.html"))
-    assert len(files) > 100
-    for file in files:
-        page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, file
+    methods = [f"lora/methods/{file.stem}" for file in sorted((folder / "lora/methods").glob("*.html"))]
+    assert len(methods) > 15
+    for name in [*CHOSEN, *methods]:
+        page.goto((folder / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     assert not told
 
 

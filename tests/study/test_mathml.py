@@ -137,5 +137,5 @@ def test_a_long_formula_can_be_broken_in_front_of_what_relates_adds_or_multiplie
         "dθ = α ⊙ (cos θ ⊙ ds − sin θ ⊙ dc)", "+ β ⊙ dx", "= 0",
     ]  # fmt: skip
     assert parts("T(F)_jc = 1/(o i) Σ_pq F_pq cos(2π (p j/o + q c/i))") == [
-        "T(F)_jc = 1/(o i)", "Σ_pq F_pq", "cos(2π (p j/o + q c/i))",
+        "T(F)_jc", "= 1/(o i)", "Σ_pq F_pq", "cos(2π (p j/o + q c/i))",
     ]  # fmt: skip
