@@ -21,7 +21,7 @@ _COMPARED: dict[type[ast.cmpop], tuple[ast.cmpop, ...]] = {
 }  # fmt: skip
 
 
-_SISTERS = {"sin": "cos", "cos": "sin", "exp": "log", "log": "exp"}
+SISTERS = {"sin": "cos", "cos": "sin", "exp": "log", "log": "exp"}
 
 
 class Edit(NamedTuple):
@@ -47,51 +47,55 @@ class Replaced(ast.NodeTransformer):
         self.by = by
 
     def visit(self, node: ast.AST) -> ast.AST:
-        while (number := getattr(node, "number", -1)) in self.by:
-            node = self.by.pop(number)
+        while number(node) in self.by:
+            node = self.by.pop(number(node))
         return self.generic_visit(node)
 
 
-def edits(function: ast.FunctionDef) -> Iterator[Edit]:
-    """The usual mistakes at each place of a function, those that put another name there last."""
-    body = [node for statement in function.body for node in ast.walk(statement)]
-    around = {id(child): node for node in body if isinstance(node, ast.expr) for child in ast.iter_child_nodes(node)}
-    for node in body:
-        for words, to in _at(node):
-            parent = around.get(id(node)) if isinstance(node, ast.Constant) else None
-            within = _within(around.get(id(parent)) if isinstance(parent, ast.UnaryOp) else parent)
-            yield Edit(words + within, node.number, to)  # type: ignore[attr-defined]
-    for node in body:
-        yield from _bare(node)
-    yield from _renamed(function, body, around)
+def number(node: ast.AST) -> int:
+    found: int = getattr(node, "number", -1)
+    return found
 
 
-def _within(parent: ast.expr | None) -> str:
+def body_of(function: ast.FunctionDef) -> list[ast.AST]:
+    return [node for statement in function.body for node in ast.walk(statement)]
+
+
+def parents(body: list[ast.AST]) -> dict[int, ast.expr]:
+    """The formula that each node stands in, by the node's id."""
+    return {id(child): node for node in body if isinstance(node, ast.expr) for child in ast.iter_child_nodes(node)}
+
+
+def inside(parent: ast.expr | None) -> str:
+    """' in `x.T @ y`', where that is short"""
     return f" in {text(parent)}" if parent and len(ast.unparse(parent)) <= LONGEST else ""
 
 
-def _bare(node: ast.AST) -> Iterator[Edit]:
-    """A formula's own argument in its place: σ(z) left at z."""
-    if isinstance(node, ast.BinOp | ast.Call | ast.UnaryOp):
-        names = dict.fromkeys(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id not in ("np", "math"))
-        for name in names:
-            words = f"with {name} itself in the place of {text(node)}"
-            yield Edit(words, node.number, _copy_of(ast.Name(name, ast.Load())))  # type: ignore[attr-defined]
+def edits(function: ast.FunctionDef) -> Iterator[Edit]:
+    """The usual mistakes at each place of a function."""
+    body = body_of(function)
+    around = parents(body)
+    for node in body:
+        for words, to in _at(node):
+            parent = around.get(id(node)) if isinstance(node, ast.Constant) else None
+            within = inside(around.get(id(parent)) if isinstance(parent, ast.UnaryOp) else parent)
+            yield Edit(words + within, number(node), to)
 
 
-def _copy_of(node: ast.expr) -> ast.expr:
+def numpy(name: str, argument: ast.expr) -> ast.expr:
+    return ast.Call(ast.Attribute(ast.Name("np", ast.Load()), name, ast.Load()), [argument], [])
+
+
+def copy_of(node: ast.expr) -> ast.expr:
     """An array of its own, which may be written to."""
-    return ast.Call(ast.Attribute(ast.Name("np", ast.Load()), "array", ast.Load()), [node], [])
+    return numpy("array", node)
 
 
 def axes(function: ast.AST) -> Iterator[tuple[str, list[Edit]]]:
     """Every sum and mean of a function over another axis, all at once."""
     calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and _reduction(node)]
     for axis in (0, -1, None):
-        found = [
-            Edit("", node.number, _called(node, axis=ast.Constant(axis)))  # type: ignore[attr-defined]
-            for node in calls
-        ]
+        found = [Edit("", number(node), _called(node, axis=ast.Constant(axis))) for node in calls]
         yield f"with every sum {_over(axis)}", found
 
 
@@ -100,21 +104,8 @@ def augmented(function: ast.FunctionDef) -> Iterator[Edit]:
     for node in ast.walk(function):
         if isinstance(node, ast.AugAssign):
             value = node.value
-            yield Edit(f"without {text(value)} added or taken away", value.number, ast.Constant(0))  # type: ignore[attr-defined]
-            yield Edit(f"with the sign of {text(value)} turned", value.number, ast.UnaryOp(ast.USub(), value))  # type: ignore[attr-defined]
-
-
-def throughout(function: ast.FunctionDef) -> Iterator[tuple[str, list[Edit]]]:
-    """One name in the place of another wherever a function reads it."""
-    loaded = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-    stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    names = [*dict.fromkeys([argument.arg for argument in function.args.args] + sorted(stored))]
-    for one in names:
-        places = [node for node in loaded if node.id == one]
-        for other in names if len(places) > 1 else ():
-            if other != one:
-                found = [Edit("", node.number, ast.Name(other, ast.Load())) for node in places]  # type: ignore[attr-defined]
-                yield f"with {other} in the place of {one} throughout", found
+            yield Edit(f"without {text(value)} added or taken away", number(value), ast.Constant(0))
+            yield Edit(f"with the sign of {text(value)} turned", number(value), ast.UnaryOp(ast.USub(), value))
 
 
 def _at(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -131,8 +122,8 @@ def _at(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             yield f"where {text(other)}, and not {text(node)},", other
     elif isinstance(node, ast.Call):
         yield from _of_a_call(node)
-    elif isinstance(node, ast.Attribute) and node.attr in _SISTERS:
-        yield f"with {_SISTERS[node.attr]}, not {node.attr},", ast.Attribute(node.value, _SISTERS[node.attr], node.ctx)
+    elif isinstance(node, ast.Attribute) and node.attr in SISTERS:
+        yield f"with {SISTERS[node.attr]}, not {node.attr},", ast.Attribute(node.value, SISTERS[node.attr], node.ctx)
     elif isinstance(node, ast.Attribute) and node.attr == "T":
         yield f"with {text(node.value)} not transposed", node.value
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
@@ -146,6 +137,7 @@ def _of_two(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
         yield f"without the factor {text(left)}", right
         yield f"with the factor {text(right)} twice", ast.BinOp(node, op, right)
         yield f"with the factor {text(left)} twice", ast.BinOp(left, op, node)
+        yield f"with +, not a product, before {text(right)}", ast.BinOp(left, ast.Add(), right)
         yield from _doubled(node)
     elif isinstance(op, ast.Div):
         yield f"not divided by {text(right)}", left
@@ -198,7 +190,10 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     elif name == "where" and len(node.args) == 3:
         condition, one, two = node.args
         yield f"with {text(one)} everywhere", one
-        yield f"where it is not so that {text(condition)}", ast.Call(node.func, [condition, two, one], [])
+        yield (
+            f"with the cases of {text(condition)} in each other's place",
+            ast.Call(node.func, [condition, two, one], []),
+        )
     elif name in ("tri", "tril", "triu", "eye"):
         size = node.args[0] if name in ("tri", "eye") else None
         for shift in (1, -1) if size else ():
@@ -208,7 +203,7 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
                 ast.Call(node.func, [*node.args[:1], *(node.args[1:] or node.args[:1]), ast.Constant(shift)], []),
             )
     elif node.args and name not in ("zeros_like", "zeros", "arange", "len", "range", "enumerate", "zip"):
-        yield f"with {text(node.args[0])} itself in the place of {name or 'a function'} of it", _copy_of(node.args[0])
+        yield f"with {text(node.args[0])} itself in the place of {name or 'a function'} of it", copy_of(node.args[0])
     elif method and name in ("repeat", "reshape", "swapaxes", "transpose"):
         yield f"without {name}", method.value
 
@@ -238,38 +233,13 @@ def _taken(node: ast.Call, number: int) -> Iterator[tuple[str, ast.expr]]:
 def _of_a_number(node: ast.Constant) -> Iterator[tuple[str, ast.expr]]:
     value = node.value
     assert isinstance(value, int | float)
-    others = {1, -value, value + 1, value - 1, 2 * value, value / 2} if value else {1, -1}
+    others = {1, -value, value + 1, value - 1, 2 * value, value / 2, 10 * value, value / 10} if value else {1, -1}
     for other in sorted(others - {value}):
         if type(value) is float or float(other).is_integer():
             yield f"with {other:g}, not {value:g},", ast.Constant(type(value)(other))
 
 
-def _renamed(function: ast.FunctionDef, body: list[ast.AST], around: dict[int, ast.expr]) -> Iterator[Edit]:
-    """Another name, or another of the function's expressions, in the place of a name."""
-    given = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]
-    called = {node.func.id for node in body if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    local = [node.id for node in body if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    names = [name for name in dict.fromkeys([*given, *local]) if name not in called]
-    small = {
-        ast.unparse(node): node
-        for node in body
-        if isinstance(node, ast.expr) and not isinstance(node, ast.Constant | ast.Tuple | ast.Starred | ast.Slice)
-        and 1 < sum(isinstance(n, ast.Name | ast.Constant | ast.BinOp) for n in ast.walk(node)) < 9
-        and not isinstance(getattr(node, "ctx", None), ast.Store)
-    }  # fmt: skip
-    for node in body:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
-            within = _within(around.get(id(node)))
-            for name in names:
-                if name != node.id:
-                    words = f"with {name} in the place of {node.id}{within}"
-                    yield Edit(words, node.number, ast.Name(name, ast.Load()))  # type: ignore[attr-defined]
-            for other in small.values():
-                words = f"with {text(other)} in the place of {node.id}{within}"
-                yield Edit(words, node.number, _without_numbers(other))  # type: ignore[attr-defined]
-
-
-def _without_numbers(node: ast.expr) -> ast.expr:
+def without_numbers(node: ast.expr) -> ast.expr:
     """A copy that no further edit touches."""
     copied: ast.expr = ast.parse(ast.unparse(node), mode="eval").body
     return copied

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npora.nn.module import Array
-from npora.study.edits import Edit, Replaced, augmented, axes, edits, numbered, throughout
+from npora.study.edits import Edit, Replaced, augmented, axes, edits, number, numbered
+from npora.study.misread import exchanged, misread, throughout
 
 PAIRS = 1500  # that are tried, over the number of functions
 _CLOSE = 1e-9  # of the largest value
@@ -41,7 +42,7 @@ def mistakes(solution: Function, given: dict[str, Any], came: Sequence[Array], w
     """
     try:
         formula = _Formula(solution)
-    except (OSError, TypeError):  # there is no source of it here
+    except (AttributeError, OSError, TypeError):  # there is no source of it here
         return {}
     found: dict[int, str] = {}
     with np.errstate(all="ignore"):
@@ -77,20 +78,21 @@ class _Formula:
     def __init__(self, solution: Function) -> None:
         self.name, self.namespace = solution.__name__, dict(solution.__globals__)
         self.trees: list[ast.FunctionDef] = []
-        waiting, number = [solution], 0
+        waiting, first = [solution], 0
         while waiting:
             function = waiting.pop()
             tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
             if not isinstance(tree, ast.FunctionDef) or tree.name in [other.name for other in self.trees]:
                 continue
-            number = numbered(tree, number)
+            first = numbered(tree, first)
             self.trees.append(tree)
             self.namespace |= {name: x for name, x in function.__globals__.items() if name not in self.namespace}
             used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             found = [function.__globals__.get(name) for name in sorted(used)]
             waiting += [f for f in found if inspect.isfunction(f) and f.__module__.startswith("npora.study.exercises")]
-        for tree in self.trees:  # the functions see each other in one namespace
-            exec(_compiled(tree), self.namespace)
+        self.made = [(tree, {number(node) for node in ast.walk(tree)}, _compiled(tree)) for tree in self.trees]
+        for _, _, code in self.made:  # the functions see each other in one namespace
+            exec(code, self.namespace)
 
     def run(self, supposed: Supposed, given: dict[str, Any]) -> tuple[Array, ...] | None:
         """What comes, or None where nothing does."""
@@ -99,13 +101,9 @@ class _Formula:
             if supposed.edits:
                 namespace = dict(self.namespace)
                 places = {edit.place: copy.deepcopy(edit.to) for edit in supposed.edits}
-                for tree in self.trees:
-                    if any(getattr(node, "number", -1) in places for node in ast.walk(tree)):
-                        whole = ast.parse(ast.unparse(Replaced(dict(places)).visit(copy.deepcopy(tree)))).body[0]
-                        exec(_compiled(whole), namespace)
-                for tree in self.trees:  # unchanged ones are made again, so that they call the changed ones
-                    if not any(getattr(node, "number", -1) in places for node in ast.walk(tree)):
-                        exec(_compiled(tree), namespace)
+                for tree, numbers, code in self.made:  # unchanged ones too, so that they call the changed ones
+                    changed = not numbers.isdisjoint(places)
+                    exec(_compiled(Replaced(places).visit(copy.deepcopy(tree))) if changed else code, namespace)
             arguments = supposed.arguments(given)
             returned = namespace[self.name](**arguments)
             items = returned if isinstance(returned, tuple) else (returned,)
@@ -116,18 +114,18 @@ class _Formula:
     def single(self, given: dict[str, Any]) -> Iterator[Supposed]:
         yield from mistaken(given)
         for tree in self.trees:
-            for edit in (*edits(tree), *augmented(tree)):
+            for edit in (*edits(tree), *augmented(tree), *misread(tree)):
                 yield Supposed(edit.words, (edit,))
-            for words, together in throughout(tree):
+            for words, together in (*throughout(tree), *exchanged(tree)):
                 yield Supposed(words, tuple(together))
         whole = ast.Module(self.trees, [])  # type: ignore[arg-type]
-        for tree in (*self.trees, whole):
-            for words, together in axes(tree):
+        for tree_or_all in (*self.trees, whole):
+            for words, together in axes(tree_or_all):
                 yield Supposed(words, tuple(together))
 
     def pairs(self) -> Iterator[Supposed]:
-        """Two edits at once, those that put another name anywhere left out."""
-        single = [edit for tree in self.trees for edit in edits(tree) if "in the place of" not in edit.words]
+        """Two edits at once."""
+        single = [edit for tree in self.trees for edit in edits(tree)]
         tried = (pair for pair in combinations(single, 2) if pair[0].place != pair[1].place)
         for _, (one, other) in zip(range(PAIRS // len(self.trees)), tried, strict=False):
             yield Supposed(f"{one.words}, and {other.words}", (one, other))
@@ -137,7 +135,7 @@ def mistaken(given: dict[str, Any]) -> Iterator[Supposed]:
     """Each argument mistaken for something that is near it."""
     for name, value in given.items():
         for other_name, other in given.items():
-            if other_name != name and isinstance(value, np.ndarray) and np.shape(value) == np.shape(other):
+            if other_name != name and isinstance(value, np.ndarray) and _fits_in(np.shape(other), value.shape):
                 for words, x in _mixed(name, value, other_name, other):
                     yield Supposed(f"with {words}", arguments=lambda all_, n=name, x=x: {**all_, n: x})  # type: ignore[misc]
         for words, other in _near(value):
@@ -154,11 +152,16 @@ def mistaken(given: dict[str, Any]) -> Iterator[Supposed]:
 def _mixed(name: str, value: Array, other_name: str, other: Array) -> Iterator[tuple[str, Array]]:
     """What an argument is mistaken for where there is another of its shape."""
     if value.dtype.kind == "b":
-        yield f"{other_name} > 0 in the place of {name}", other > 0
-    else:
-        yield f"{other_name} in the place of {name} throughout", other
+        yield f"{other_name} > 0 in the place of {name}", np.broadcast_to(other > 0, value.shape)
+    elif isinstance(other, np.ndarray):
+        yield f"{other_name} in the place of {name} throughout", np.broadcast_to(other, value.shape)
         yield f"{other_name} added to {name}", value + other
         yield f"{other_name} as a factor of {name}", value * other
+
+
+def _fits_in(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Does an array of the one shape broadcast to the other?"""
+    return 0 < len(one) <= len(other) and other[len(other) - len(one) :] == one
 
 
 def _near(value: Any) -> Iterator[tuple[str, Any]]:
