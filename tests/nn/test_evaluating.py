@@ -26,6 +26,8 @@ def test_each_module_gets_its_own_mode_back_whatever_is_raised() -> None:
         assert modes(model) == [False] * 3 and not is_grad_enabled()
         for _ in range(2):
             with evaluating(model):
+                with evaluating(model):
+                    assert modes(model) == [False] * 3
                 assert modes(model) == [False] * 3
             assert modes(model) == [False] * 3
         raise KeyError

@@ -1,0 +1,47 @@
+"""What a method states of itself: the identities that its gradients keep, and the numbers that they may lack."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.lora.cases import METHODS, Method, adapted, adapter_of_layer
+
+OF_A_PRODUCT = ["Bᵀ dB = dA Aᵀ"]
+ONE_SUM = "W₁ ⊙ dW₁ and W₂ ⊙ dW₂ have one sum"
+IDENTITIES = {
+    "LoRA": OF_A_PRODUCT, "StartedLoRA": OF_A_PRODUCT, "BiasedLoRA": OF_A_PRODUCT, "DoRA": OF_A_PRODUCT,
+    "HiRA": OF_A_PRODUCT, "VeRA": ["bᵀ db = dᵀ dd"], "HRA": ["u·du = 0"],
+    "AdaLoRA": ["E ⊙ dE = Σ B ⊙ dB", "E ⊙ dE = Σ A ⊙ dA"],
+    "LoHa": ["W1aᵀ dW1a = dW1b W1bᵀ", "W2aᵀ dW2a = dW2b W2bᵀ", "rows of W1a ⊙ dW1a = rows of W2a ⊙ dW2a",
+             "columns of W1b ⊙ dW1b = columns of W2b ⊙ dW2b"],
+    "lokr_linear": [ONE_SUM, ONE_SUM, "W₂aᵀ dW₂a = dW₂b W₂bᵀ"],
+    "lokr_linear, of whole matrices": [ONE_SUM],
+    "lokr_linear, of products": [ONE_SUM, ONE_SUM, ONE_SUM, "W₁aᵀ dW₁a = dW₁b W₁bᵀ", "W₂aᵀ dW₂a = dW₂b W₂bᵀ"],
+    "FourierFT": ["dc at (p, q) and (o − p, i − q)"], "ia3_feedforward": ["l ⊙ dl = Σₙ xₙ ⊙ dxₙ"],
+}  # fmt: skip
+FACTORS = {
+    "lora_linear": {"α/r": 7 / 3, "r": 3}, "rslora_linear": {"α/r": 5 / 2**0.5, "r": 2},
+    "adalora_linear": {"α/R": 7 / 3.00001, "R": 3}, "loha_linear": {"α/r": 5 / 2, "r": 2},
+    "lokr_linear": {"α/r": 3, "r": 1}, "fourierft_linear": {"scaling": 11}, "vera_linear": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name)
+def test_each_identity_is_stated_and_holds(case: Method) -> None:
+    layer = adapted(case, 9, 10)
+    adapter, rng = adapter_of_layer(layer), np.random.default_rng(1)
+    x = rng.standard_normal((3, 9))
+    y, backward = layer(x)
+    assert not list(adapter.identities({"x": x}, {}))  # of gradients that are not there
+    gradients = {"x": backward(rng.standard_normal(y.shape))}
+    found = list(adapter.identities({"x": x}, gradients))
+    assert [name for name, _ in found] == IDENTITIES.get(case.name, IDENTITIES.get(type(adapter).__name__, []))
+    for name, terms in found:
+        size = abs(terms).sum(axis=-1)
+        assert (abs(terms.sum(axis=-1)) <= 1e-12 * size).all() and size.all(), name
+
+
+@pytest.mark.parametrize("case", [case for case in METHODS if case.name in FACTORS], ids=lambda case: case.name)
+def test_a_difference_is_told_by_these_numbers(case: Method) -> None:
+    assert adapter_of_layer(adapted(case, 9, 10)).factors() == pytest.approx(FACTORS[case.name], rel=1e-14)
