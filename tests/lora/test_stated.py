@@ -20,6 +20,10 @@ IDENTITIES = {
     "lokr_linear, of products": [ONE_SUM, ONE_SUM, ONE_SUM, "W₁aᵀ dW₁a = dW₁b W₁bᵀ", "W₂aᵀ dW₂a = dW₂b W₂bᵀ"],
     "FourierFT": ["dc at (p, q) and (o − p, i − q)"], "ia3_feedforward": ["l ⊙ dl = Σₙ xₙ ⊙ dxₙ"],
 }  # fmt: skip
+SUMS = {  # how many each is of: a rank's, an input's, an output's
+    "E ⊙ dE = Σ B ⊙ dB": 3, "E ⊙ dE = Σ A ⊙ dA": 3, "rows of W1a ⊙ dW1a = rows of W2a ⊙ dW2a": 10,
+    "columns of W1b ⊙ dW1b = columns of W2b ⊙ dW2b": 9, "l ⊙ dl = Σₙ xₙ ⊙ dxₙ": 9, "u·du = 0": 4,
+}  # fmt: skip
 FACTORS = {
     "lora_linear": {"α/r": 7 / 3, "r": 3}, "rslora_linear": {"α/r": 5 / 2**0.5, "r": 2},
     "adalora_linear": {"α/R": 7 / 3.00001, "R": 3}, "loha_linear": {"α/r": 5 / 2, "r": 2},
@@ -39,6 +43,7 @@ def test_each_identity_is_stated_and_holds(case: Method) -> None:
     assert [name for name, _ in found] == IDENTITIES.get(case.name, IDENTITIES.get(type(adapter).__name__, []))
     for name, terms in found:
         size = abs(terms).sum(axis=-1)
+        assert size.size == SUMS.get(name, size.size)
         assert (abs(terms.sum(axis=-1)) <= 1e-12 * size).all() and size.all(), name
 
 
