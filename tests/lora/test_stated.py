@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,9 +44,28 @@ def test_each_identity_is_stated_and_holds(case: Method) -> None:
     found = list(adapter.identities({"x": x}, gradients))
     assert [name for name, _ in found] == IDENTITIES.get(case.name, IDENTITIES.get(type(adapter).__name__, []))
     for name, terms in found:
-        size = abs(terms).sum(axis=-1)
-        assert size.size == SUMS.get(name, size.size)
-        assert (abs(terms.sum(axis=-1)) <= 1e-12 * size).all() and size.all(), name
+        assert are_zero(terms) and abs(terms).sum(axis=-1).all(), name
+        assert terms[..., 0].size == SUMS.get(name, terms[..., 0].size)
+
+
+@pytest.mark.parametrize("name", ["lora", "adalora", "vera", "hra", "loha", "lokr"])
+def test_no_gradient_is_wrong_and_keeps_them_all(name: str) -> None:
+    for case in METHODS:
+        if case.name.startswith(f"{name}_linear"):
+            layer, rng = adapted(case, 9, 10), np.random.default_rng(1)
+            adapter, x = adapter_of_layer(layer), rng.standard_normal((3, 9))
+            y, backward = layer(x)
+            backward(rng.standard_normal(y.shape))
+            for parameter in adapter.parameters():
+                if parameter.requires_grad:
+                    right, parameter.grad = parameter.grad, rng.standard_normal(parameter.shape)
+                    assert not all(are_zero(terms) for _, terms in adapter.identities({}, {}))
+                    parameter.grad = right
+
+
+def are_zero(terms: Any) -> bool:
+    """The sums of these terms are, to rounding."""
+    return bool((abs(terms.sum(axis=-1)) <= 1e-12 * abs(terms).sum(axis=-1)).all())
 
 
 @pytest.mark.parametrize("case", [case for case in METHODS if case.name in FACTORS], ids=lambda case: case.name)
