@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.stored.blocks import Array, Blocked
+from npora.stored.blocks import Array, Blocked, Terms
+from npora.stored.nibbles import half
 
 _LARGEST = np.float32(np.finfo(np.float16).max)
 
@@ -23,9 +24,8 @@ class Q8_0(Blocked):
     form, block, block_bytes = "int8", 32, 34
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        d = blocks[..., :2].view("<f2").astype(np.float32)
-        return blocks[..., 2:].view(np.int8) * d
+    def terms(cls, blocks: Array) -> Terms:
+        return Terms(blocks[..., None, 2:].view(np.int8), half(blocks[..., :2]))
 
     @classmethod
     def pack(cls, blocks: Array) -> Array:

@@ -105,9 +105,9 @@ class Counted(Q8_0):
     blocks = 0
 
     @classmethod
-    def unpack(cls, blocks: Any) -> Any:
+    def terms(cls, blocks: Any) -> Any:
         cls.blocks += blocks[..., 0].size
-        return super().unpack(blocks)
+        return super().terms(blocks)
 
 
 def test_a_loss_over_a_large_vocabulary_unpacks_it_twice_for_256_rows() -> None:
