@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AdaLoraConfig, PeftModel, get_peft_model, gradcheck
+from npora import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model, gradcheck
 from npora.files import load_file
 from npora.lora.methods.adalora_ranks import Importance, cut, orthogonality
 from npora.lora.whole import load_states, states
@@ -46,6 +46,13 @@ def outputs(model: PeftModel) -> Any:
 def ranks(model: PeftModel) -> list[int]:
     """How many numbers of E each layer has that are not zero."""
     return [int(np.count_nonzero(layer.lora_E["default"].data)) for _, layer in model.lora_layers()]
+
+
+def test_targets_that_are_not_named_are_the_models_own() -> None:
+    of_adalora, of_lora = AdaLoraConfig(total_step=9), LoraConfig()
+    for made in (of_adalora, of_lora):
+        get_peft_model(tiny_bert(), made)
+    assert of_adalora.target_modules == of_lora.target_modules == ["query", "value"]
 
 
 def test_the_layer_adds_a_scaled_sum_of_outer_products() -> None:
