@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AdaLoraConfig, PeftModel, get_peft_model, gradcheck
+from npora import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model, gradcheck
 from npora.files import load_file
 from npora.lora.methods.adalora_ranks import Importance, cut, orthogonality
 from npora.lora.whole import load_states, states
@@ -46,6 +46,13 @@ def outputs(model: PeftModel) -> Any:
 def ranks(model: PeftModel) -> list[int]:
     """How many numbers of E each layer has that are not zero."""
     return [int(np.count_nonzero(layer.lora_E["default"].data)) for _, layer in model.lora_layers()]
+
+
+def test_targets_that_are_not_named_are_the_models_own() -> None:
+    of_adalora, of_lora = AdaLoraConfig(total_step=9), LoraConfig()
+    for made in (of_adalora, of_lora):
+        get_peft_model(tiny_bert(), made)
+    assert of_adalora.target_modules == of_lora.target_modules == ["query", "value"]
 
 
 def test_the_layer_adds_a_scaled_sum_of_outer_products() -> None:
@@ -90,10 +97,10 @@ def test_the_distances_pullback_is_right_and_zero_where_the_rows_are_orthonormal
 def test_importance_is_two_running_means() -> None:
     theta, found = Parameter(np.array([3.0, -2.0])), Importance(np.zeros(2))
     mean = uncertainty = np.zeros(2)
-    for gradient in ([1.0, 5.0], [-2.0, 0.0]):
-        theta.grad = np.array(gradient)
+    for gradient in ([1.0, 5.0], [-2.0, 0.0], None):
+        theta.grad = None if gradient is None else np.array(gradient)
         found.follow(theta, config(beta1=0.7, beta2=0.6))
-        now = np.abs(theta.data * gradient)
+        now = np.abs(theta.data * (gradient or 0.0))
         mean = 0.7 * mean + 0.3 * now
         uncertainty = 0.6 * uncertainty + 0.4 * np.abs(now - mean)
         np.testing.assert_allclose(found.score(), mean * uncertainty, rtol=1e-13)
@@ -120,6 +127,8 @@ def test_the_budget_falls_by_a_cube_between_the_first_and_the_last_steps(step: i
     schedule = config(init_r=8, target_r=4, total_step=15, tinit=3, tfinal=3, deltaT=2)
     assert schedule.budget(step, 32, 4) == expected
     assert config(init_r=8, tinit=4, deltaT=2).budget(4, 32, 4) == (32, False)  # the last of those that cut nothing
+    assert config(init_r=16, target_r=4).budget(1, 64, 4) == (50, True)  # 48 · 0.9³ + 16 = 50.992
+    assert config(init_r=8, target_r=3).budget(5, 32, 4) == (14, True)  # 20 · 0.5³ + 12 = 14.5
 
 
 def test_a_step_scores_cuts_and_goes_on_cutting() -> None:
@@ -145,6 +154,34 @@ def test_the_last_cut_is_by_the_importance_of_the_steps_before_it_which_is_then_
         cuts.append([layer.adapters["default"].state() for _, layer in model.lora_layers()])
     assert all(state.keys() == {"left"} for states in cuts for state in states)
     assert [state["left"].tolist() for state in cuts[0]] == [state["left"].tolist() for state in cuts[1]]
+
+
+def test_the_last_step_cuts_to_the_target_and_what_is_left_stays_as_it_is() -> None:
+    model = with_gradients(tinit=3, tfinal=3, deltaT=4)
+    before = [layer.lora_E["default"].data.copy() for _, layer in model.lora_layers()]
+    found = []
+    for step in range(1, 8):
+        model.after_step(step)
+        found.append(sum(ranks(model)))
+    assert found == [16, 16, 16, 11, 11, 11, 8]  # 8 (3/4)³ + 8 = 11.4
+    for E, (_, layer) in zip(before, model.lora_layers(), strict=True):
+        now = layer.lora_E["default"].data
+        np.testing.assert_array_equal(now, np.where(now == 0, 0, E))
+
+
+def test_a_state_has_the_ranks_that_are_left_and_how_important_each_number_was() -> None:
+    models = [with_gradients(deltaT=4), with_gradients(seed=1)]
+    models[0].after_step(4)
+    for (_, one), (_, other) in zip(*(model.lora_layers() for model in models), strict=True):
+        first, second = (layer.adapters["default"] for layer in (one, other))
+        state = first.state()
+        assert state.keys() == {"left", *(f"{n}.{what}" for n in NAMES for what in ("mean", "uncertainty"))}
+        second.load_state(state)
+        assert second.state().keys() == state.keys()
+        for name, array in second.state().items():
+            np.testing.assert_array_equal(array, state[name])
+        np.testing.assert_array_equal(second.score(), first.score())
+        assert first.score().all()
 
 
 def test_rank_scores_are_of_e_and_the_means_of_a_and_b() -> None:
