@@ -214,6 +214,7 @@ SURVIVORS: dict[str, str] = {
             "pearson: a @ b: operands swapped",
         ],
         "what is measured of numbers is the same either way": [
+            "_ranks: return (np.cumsum(counts) - counts / 2)[places]: negated",
             "metrics/numbers.py: _pair: return (found, wanted): first two swapped",
         ],
         "of a class that one side has alone the F1 is 0, over 1 as over 2": [
