@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npora.files.gguf import load_gguf, read_gguf_header
-from npora.files.gguf_header import KINDS, GGUFError
+from npora.files.gguf_header import KINDS, GGUFError, is_gguf
 from npora.files.gguf_writer import Blocks, save_gguf
 
 METADATA: dict[str, Any] = {
@@ -221,3 +221,8 @@ def test_what_is_no_regular_file_is_an_os_error(tmp_path: Path) -> None:
             read(tmp_path / "none.gguf")
         with pytest.raises(IsADirectoryError):
             read(tmp_path)
+
+
+def test_what_calls_itself_gguf_and_is_no_directory_is_one(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").mkdir()
+    assert is_gguf("nowhere.GGUF") and not is_gguf(tmp_path / "model.gguf") and not is_gguf(tmp_path)
