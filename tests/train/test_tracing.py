@@ -194,15 +194,16 @@ def test_numbers_are_looked_for_three_deep() -> None:
 @pytest.mark.parametrize(
     ("path", "what", "given", "said"),
     [
-        ("a.b", "output", [np.array([0.25, -0.5])], "the output of a.b (Linear), while what it is given is finite, 0.5 at "
-         "the most"),
-        ("", "gradient", np.array([3.0, -2.0]), "the model's (Linear) own gradient, while the gradient that it is given "
-         "is finite, 3 at the most"),
-        ("a", "output", np.array([np.nan]), "the output of a (Linear), and what it is given is not finite either, by what "
-         "stands between it and other modules"),
+        ("a.b", "output", [np.array([0.25, -0.5])],
+         "the output of a.b (Linear), while what it is given is finite, 0.5 at the most"),
+        ("", "gradient", np.array([3.0, -2.0]),
+         "the model's (Linear) own gradient, while the gradient that it is given is finite, 3 at the most"),
+        ("a", "output", np.array([np.nan]),
+         "the output of a (Linear), and what it is given is not finite either, by what stands between it and other "
+         "modules"),
         ("a", "output", np.array([7]), "the output of a (Linear)"),
-        ("a", "output", [np.array([4.0]), np.zeros(0), np.array([0.5])], "the output of a (Linear), while what it is "
-         "given is finite, 4 at the most"),
+        ("a", "output", [np.array([4.0]), np.zeros(0), np.array([0.5])],
+         "the output of a (Linear), while what it is given is finite, 4 at the most"),
     ],
 )  # fmt: skip
 def test_what_is_said_of_the_first(path: str, what: str, given: Any, said: str) -> None:
