@@ -40,6 +40,8 @@ def checked(snapshot: Path, caplog: pytest.LogCaptureFixture) -> int:
 def test_that_a_file_was_checked_is_remembered_beside_the_blobs(
     snapshot: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (snapshot / "snapshots" / "commit").mkdir(parents=True)
+    assert not is_snapshot(str(snapshot / "snapshots" / "commit"))  # there are no blobs
     assert is_snapshot(str(snapshot)) and not is_snapshot(str(snapshot.parent)) and not is_snapshot(str(snapshot / "a"))
     assert checked(snapshot, caplog) == 1 and checked(snapshot, caplog) == 0
     (mark,) = (snapshot.parents[1] / ".npora-checked").iterdir()
