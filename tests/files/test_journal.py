@@ -92,7 +92,10 @@ def test_a_fault_at_any_call_of_a_resume_loses_no_line(tmp_path: Path) -> None:
     assert at > 1 and path.read_bytes() == kept
 
 
-def test_what_a_failed_write_has_left_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_failed_write_has_left_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
     journal, write = Journal(tmp_path / "log.jsonl"), os.write
 
     def half(descriptor: int, data: Any) -> int:
@@ -105,7 +108,18 @@ def test_what_a_failed_write_has_left_is_cut_off(tmp_path: Path, monkeypatch: py
         patch.setattr(os, "write", half)
         with pytest.raises(OSError, match="No space"):
             journal.write("three")
-    assert journal.mark()["bytes"] == 4
+    if marked:
+        assert journal.mark()["bytes"] == 4 and (tmp_path / "log.jsonl").read_text() == "one\n"
     journal.write("two")
     journal.close()
     assert (tmp_path / "log.jsonl").read_text() == "one\ntwo\n"
+
+
+def test_a_mark_is_of_what_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.write("one")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    journal.mark()
+    journal.close()
+    assert flushed == [(tmp_path / "log.jsonl").stat().st_ino]
