@@ -197,6 +197,9 @@ SURVIVORS: dict[str, str] = {
         "behind the last byte there is none": [
             "Journal._ends_a_line: 1 in file.read(1): plus 1",
         ],
+        "the negative of a truth is as true": [
+            "_is_finite: return math.isfinite(value): negated",
+        ],
         "a path is shorter": [
             "_is_known: 10000 in read_regular(_marker(blob), 10000): plus 1",
         ],

@@ -75,6 +75,14 @@ def test_another_runs_file_is_set_aside(tmp_path: Path) -> None:
     assert {path.name: path.read_text().split()[0] for path in tmp_path.iterdir()} == names
 
 
+def test_what_is_in_the_place_of_a_resumed_file_is_set_aside(tmp_path: Path) -> None:
+    mark = begun(tmp_path / "a.jsonl", "one")
+    (tmp_path / "b.jsonl").write_text("another run's\n")
+    Journal.resume(tmp_path / "b.jsonl", tmp_path / "a.jsonl", mark).close()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a.jsonl": "one\nlater\n", "b.jsonl": "one\n", "b-1.jsonl": "another run's\n"}
+
+
 def test_a_fault_at_any_call_of_a_resume_loses_no_line(tmp_path: Path) -> None:
     """Be it the disk or a kill."""
     path, kept = tmp_path / "log.jsonl", b"one\ntwo\n"
@@ -93,9 +101,7 @@ def test_a_fault_at_any_call_of_a_resume_loses_no_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_what_a_failed_write_has_left_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
-) -> None:
+def test_what_a_failed_write_has_left_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool) -> None:
     journal, write = Journal(tmp_path / "log.jsonl"), os.write
 
     def half(descriptor: int, data: Any) -> int:
