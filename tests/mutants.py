@@ -223,6 +223,9 @@ SURVIVORS: dict[str, str] = {
         "behind the last byte there is none": [
             "Journal._ends_a_line: 1 in file.read(1): plus 1",
         ],
+        "the negative of a truth is as true": [
+            "_is_finite: return math.isfinite(value): negated",
+        ],
         "a path is shorter": [
             "_is_known: 10000 in read_regular(_marker(blob), 10000): plus 1",
         ],
@@ -235,6 +238,7 @@ SURVIVORS: dict[str, str] = {
             "pearson: a @ b: operands swapped",
         ],
         "what is measured of numbers is the same either way": [
+            "_ranks: return (np.cumsum(counts) - counts / 2)[places]: negated",
             "metrics/numbers.py: _pair: return (found, wanted): first two swapped",
         ],
         "of a class that one side has alone the F1 is 0, over 1 as over 2": [
