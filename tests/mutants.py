@@ -44,9 +44,6 @@ SURVIVORS: dict[str, str] = {
             "in_blocks.block_by_block: 1.0 in np.result_type(x, 1.0): plus 1",
             "in_blocks.block_by_block: 1.0 in np.result_type(x, 1.0): times 1.0001",
         ],
-        "of one row there is one piece": [
-            "in_pieces: 1 in max(len(matrix), 1): plus 1",
-        ],
         "a grain of two divides the sixteen of a step": [
             "Stored.grain: 1 in (1, 1): plus 1",
             "Stored.grain: 1 in (1, 1): plus 1 #2",
@@ -204,9 +201,6 @@ SURVIVORS: dict[str, str] = {
         "a config of one bucket is refused": [
             "DebertaV2Encoder.distances: 0 in self.buckets > 0: plus 1",
             "DebertaV2Config.span: 0 in self.position_buckets > 0: plus 1",
-        ],
-        "a digest is of all bytes, in whichever pieces they come": [
-            "in_pieces: 1 in max(_PIECE // max(matrix.size // max(len(matrix), 1), 1), 1): plus 1",
         ],
         "dropping with p = 0 drops nothing": [
             "attention: dropout_p > 0: edge",

@@ -140,6 +140,11 @@ def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_fo
     assert survey.judges("npora/nn/a.py", (9, "g"), 9.0, 9.0) == ["tests/x.py::d", "tests/nn/x.py::b"]
     assert set(survey.judges("npora/nn/a.py", None, 9.0, 9.0)) == set(tests)
     assert survey.judges("npora/nn/b.py", (1, "f"), 9.0, 9.0) == []
+    cases = {"tests/nn/x.py::b[1]": (0.3, [0]), "tests/nn/x.py::b[2]": (0.2, [0]), "tests/x.py::a[1]": (0.05, [0]),
+             "tests/x.py::a[2]": (0.04, [0])}  # fmt: skip
+    assert Survey(cases, functions).judges("npora/nn/a.py", (1, "f"), 1.0, 0.58) == [
+        "tests/x.py::a[2]", "tests/nn/x.py::b[2]", "tests/nn/x.py::b[1]"
+    ]  # fmt: skip
 
 
 def test_every_explanation_is_of_one_mutant() -> None:

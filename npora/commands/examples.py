@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from npora.commands import usual
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
@@ -22,12 +23,13 @@ _COLUMNS = {
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--text-column", metavar="NAME", help="the column of the text (default: sentence; of causal-lm else messages, "
-        "conversations, completion or chosen with prompt, text). A text may be a list of messages, of which the "
-        "assistant's are learnt. token-classification: of the words, default: tokens")  # fmt: skip
-    add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs")
+    add("--text-column", metavar="NAME", help="the column of the text (default: sentence, else a usual name: text; of "
+        "causal-lm also messages, conversations, completion or chosen with prompt). A text may be a list of messages, "
+        "of which the assistant's are learnt. token-classification: of the words: tokens or words")  # fmt: skip
+    add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
+        "and sentence2, premise and hypothesis and the like are found)")  # fmt: skip
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
-        "(default: label); token-classification: of the words' tags (default: tags)")  # fmt: skip
+        "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
         "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
     add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
@@ -35,29 +37,30 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
 
 
 def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], path: str) -> Columns:
-    """The columns that the options name, else those that the adapter was trained on, else the usual ones: of causal-lm
-    those of the file at `path` that hold conversations or texts, where it has no column sentence.
+    """The columns that the options name, else those that the adapter was trained on, else those of the file at `path`
+    that have usual names: of causal-lm those that hold conversations or texts, where it has no column sentence.
 
     Raises
     ------
-    ValueError: the file is broken where it begins.
+    ValueError: the file is broken where it begins, or no column has such a name.
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     if task.name == "seq2seq-lm" and chosen["prompt"] is None:
         chosen["prompt"] = "prompt"
-    if task.name == "token-classification":
-        chosen["text"], chosen["label"] = chosen["text"] or "tokens", chosen["label"] or "tags"
     chosen["conversational"] = noted.get("conversational")
-    if task.name == "causal-lm" and not is_plain(path) and not noted:
-        _recognise(chosen, path)
+    if not is_plain(path) and not noted:
+        first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
+        if task.name == "causal-lm":
+            _recognise(chosen, path, first)
+        elif task.has_classes and first:
+            usual.fill_in(chosen, task.name, path, list(first))
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
 
 
-def _recognise(chosen: dict[str, Any], path: str) -> None:
+def _recognise(chosen: dict[str, Any], path: str, first: Mapping[str, Any]) -> None:
     """Fill in which columns hold what, by the first example of the file."""
-    first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
     if chosen["text"] is None and chosen["prompt"] is None and Columns.text not in first:
         chosen["text"], chosen["prompt"] = usual_columns(list(first))
         if chosen["text"] is not None:

@@ -144,7 +144,7 @@ def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:
     if not isinstance(matrix, Stored):
         yield matrix
         return
-    rows = max(_PIECE // max(matrix.size // max(len(matrix), 1), 1), 1)
+    rows = max(_PIECE // max(matrix.shape[1], 1), 1)
     for start in range(0, len(matrix), rows):
         yield matrix[start : start + rows]
 
