@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from npora.auto_peft import (
     AutoPeftModelForCausalLM,
+    AutoPeftModelForFeatureExtraction,
     AutoPeftModelForQuestionAnswering,
     AutoPeftModelForSeq2SeqLM,
     AutoPeftModelForSequenceClassification,
@@ -49,6 +50,7 @@ from npora.models import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
+    AutoModelForSentenceEmbedding,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -58,6 +60,7 @@ from npora.train import (
     DefaultFlowCallback,
     DPOTrainer,
     EarlyStoppingCallback,
+    EmbeddingTrainer,
     ORPOTrainer,
     ProgressCallback,
     Seq2SeqTrainer,
@@ -76,16 +79,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering",
-    "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
-    "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
-    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
-    "CordaConfig", "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
-    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
-    "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
-    "LoKrConfig", "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "ORPOTrainer", "PeftModel",
-    "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig",
-    "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad",
+    "AutoModelForSentenceEmbedding", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification", "AutoPeftModelForCausalLM", "AutoPeftModelForFeatureExtraction",
+    "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM", "AutoPeftModelForSequenceClassification",
+    "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "CordaConfig", "DPOTrainer",
+    "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "EmbeddingTrainer", "EvaConfig",
+    "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig",
+    "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "ORPOTrainer", "PeftModel", "ProgressCallback",
+    "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig", "Trainer",
+    "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads",
+    "get_peft_model", "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad",
     "preprocess_corda", "preprocess_loraga", "set_num_threads",
 ]  # fmt: skip
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from npora.commands.embeddings import recognise
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
@@ -16,7 +17,7 @@ from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
-    "rejected_column": "rejected", "sample_by": "sample_by",
+    "rejected_column": "rejected", "negative_column": "negative", "sample_by": "sample_by",
 }  # fmt: skip
 
 
@@ -26,9 +27,12 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         "conversations, completion or chosen with prompt, text). A text may be a list of messages, of which the "
         "assistant's are learnt. token-classification: of the words, default: tokens; dpo, orpo: of the answer that "
         "was chosen, default: chosen")  # fmt: skip
-    add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs")
+    add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs; "
+        "embedding: of the text that is like the first")  # fmt: skip
+    add("--negative-column", metavar="NAME", help="embedding: the column of a text that is not like the first")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
-        "(default: label); token-classification: of the words' tags (default: tags)")  # fmt: skip
+        "(default: label); token-classification: of the words' tags (default: tags); embedding: how "
+        "alike the texts are, a number")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
         "learnt; seq2seq-lm: of what the encoder reads (default: prompt); dpo, orpo: of what both answers answer "
         "(default: prompt)")  # fmt: skip
@@ -48,6 +52,8 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
+    if task.name == "embedding" and noted.get("text") not in _first(path):
+        noted = {}  # those of a file of another kind, as a model of embeddings is measured on
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     if task.name == "seq2seq-lm" and chosen["prompt"] is None:
         chosen["prompt"] = "prompt"
@@ -55,14 +61,21 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
         chosen["text"], chosen["label"] = chosen["text"] or "tokens", chosen["label"] or "tags"
     chosen["conversational"] = noted.get("conversational")
     if not is_plain(path) and not noted:
-        first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
+        first = _first(path)
         if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
             _refuse_unnamed(first, path)
         if task.name == "causal-lm":
             _recognise(chosen, first, path)
         if task.name in ("dpo", "orpo"):
             _recognise_preferences(chosen, first)
+        if task.name == "embedding":
+            recognise(chosen, first, path)
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
+
+
+def _first(path: str) -> Mapping[str, Any]:
+    """The first example of a file."""
+    return next((example for _, example in table_examples(path, (), lambda error: None)), {})
 
 
 def _refuse_unnamed(first: Mapping[str, Any], path: str) -> None:

@@ -21,6 +21,7 @@ class Columns:
 
     text: str = "sentence"
     text_pair: str | None = None
+    negative: str | None = None
     label: str = "label"
     prompt: str | None = None
     rejected: str = "rejected"
@@ -94,6 +95,10 @@ class Task:
 
     def settings(self, options: Any) -> dict[str, Any]:
         """What the options say of the loss; it is noted with the adapter."""
+        return {}
+
+    def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the settings is the model's, for its from_pretrained."""
         return {}
 
     def trainer(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npora.commands import figures
+from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
@@ -153,7 +154,8 @@ class Seq2SeqLM(Task):
 
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), DPO(), ORPO())
+    task.name: task
+    for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), DPO(), ORPO(), Embedding())
 }
 
 

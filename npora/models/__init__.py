@@ -17,11 +17,12 @@ from npora.models.auto import (
     family,
 )
 from npora.models.differences import DifferenceWarning
+from npora.models.embedding import AutoModelForSentenceEmbedding
 
 __all__ = [
-    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering", "AutoModelForSeq2SeqLM",
-    "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "DifferenceWarning",
+    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering", "AutoModelForSentenceEmbedding",
+    "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
+    "DifferenceWarning",
 ]  # fmt: skip
 
 
