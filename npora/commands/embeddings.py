@@ -26,6 +26,11 @@ class Embedding(Task):
     options = frozenset({"text_pair_column", "negative_column", "label_column", *_LOSS, *_FORM})
     length = 128
     is_of_pairs = True
+    command = "embed"
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        """Raises ValueError where no column is named, and none has a usual name."""
+        _recognise(chosen, first, path)
 
     def read(
         self,
@@ -79,7 +84,7 @@ class Embedding(Task):
         return found
 
 
-def recognise(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
+def _recognise(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
     """Fill in which columns hold the texts and the score, by the first example of the file.
 
     Raises

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     examples = read(task, options.file, found, classes)
     figures: dict[str, str] = {}
     if not names or "perplexity" in names:
-        usual = None if task.has_classes else task.length  # as predict has it, and as finetune
+        usual = None if task.command == "predict" else task.length  # as predict has it, and as finetune
         most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
         given = encoded(task, examples, tokenizer, most, options.file)

@@ -4,9 +4,11 @@
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
 to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
-the lists tokens and tags); --task dpo and --task orpo learn of two answers to a prompt which is the better (the columns
-prompt, chosen and rejected, texts or messages). --task embedding draws sentence embeddings of texts that are alike
-together: the columns anchor and positive, with negative too or not, or sentence1, sentence2 and score.
+the lists tokens and tags); --task multiple-choice learns which of several texts is right (a question, choices and the
+number of the right one, or SWAG's columns); --task dpo and --task orpo learn of two answers to a prompt which is the
+better (the columns prompt, chosen and rejected, texts or messages). --task embedding draws sentence
+embeddings of texts that are alike together: the columns anchor and positive, with negative too or not, or sentence1,
+sentence2 and score.
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 

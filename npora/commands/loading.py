@@ -187,8 +187,7 @@ def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
     if task.name not in tasks and task.used_as in tasks:
         return TASKS[str(task.used_as)]
     if task.name not in tasks:
-        other = "predict" if task.has_classes else "embed" if task.name == "embedding" else "generate"
-        raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
+        raise ValueError(f"{what} is for {task.name}: npora {task.command} is the command for that")
     return task
 
 

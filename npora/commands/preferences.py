@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from npora.commands import usual
 from npora.commands.task import Classes, Columns, Task
 from npora.data import Dataset, Tokenizer, encode_preference, read_preferences
 from npora.data.dataset import Example
@@ -25,6 +26,9 @@ class Preferences(Task):
     options = frozenset({"prompt_column", "rejected_column", "chat_template_path", "beta"})
     used_as, is_of_pairs = "causal-lm", True
     made_by: ClassVar[type[DPOTrainer] | type[ORPOTrainer]]
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.preferences(chosen, first)
 
     def read(
         self,

@@ -18,7 +18,7 @@ from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.loading import base_folder, load_tokenizer
-from npora.commands.tasks import TASKS
+from npora.commands.tasks import TASKS, MultipleChoice
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
 from npora.data.columns import examples_at
@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="whose tokenizer, template and length are taken: a directory, or "
         "org/name on the hub")  # fmt: skip
-    add("--task", default="causal-lm", choices=list(TASKS), help="what is learnt")
+    add(
+        "--task",
+        default="causal-lm",
+        choices=[name for name in TASKS if name != MultipleChoice.name],
+        help="what is learnt",
+    )
     add_columns(parser)
     add_chat_template(parser)
     add("--max-length", type=int, metavar="N", help="the most tokens of a text (default: as for finetune)")

@@ -21,11 +21,12 @@ class Columns:
 
     text: str = "sentence"
     text_pair: str | None = None
-    negative: str | None = None
     label: str = "label"
     prompt: str | None = None
     rejected: str = "rejected"
+    negative: str | None = None
     sample_by: str = "line"
+    choices: str | None = None
     conversational: bool = False  # the text is a list of messages, as may be what stands before it
 
 
@@ -59,7 +60,8 @@ class Classes:
 class Task:
     """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
     among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many; used_as : the task as which its models are used; is_of_pairs : the model itself is not given its examples"""
+    many; command : what asks such a model; used_as : the task as which its models are used; is_of_pairs : the model
+    itself is not given its examples"""
 
     name: ClassVar[str]
     task_type: ClassVar[str]
@@ -67,8 +69,17 @@ class Task:
     options: ClassVar[frozenset[str]] = frozenset()
     length: ClassVar[int] = 1024
     has_classes: ClassVar[bool] = False
+    command: ClassVar[str] = "generate"
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        """Add to the fields of Columns that somebody chose, None elsewhere, those that the file's first example tells.
+
+        Raises
+        ------
+        ValueError: it tells nothing of one that is needed.
+        """
 
     def read(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from npora.commands import figures
+from npora.commands import figures, usual
 from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
 from npora.commands.task import Classes as Classes
@@ -16,10 +16,12 @@ from npora.data import (
     Dataset,
     Tokenizer,
     encode_chat,
+    encode_choices,
     encode_completion,
     encode_text,
     encode_words,
     read_chats,
+    read_choices,
     read_examples,
     read_tagged,
     read_texts,
@@ -31,6 +33,7 @@ from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -43,7 +46,11 @@ class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights", *LABELLED})
     has_classes = True
+    command = "predict"
     length = 128
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.texts_and_labels(chosen, self.name, path, list(first))
 
     def read(
         self,
@@ -82,7 +89,11 @@ class TokenClassification(Task):
     name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
     options = frozenset({"label_column", *LABELLED})
     has_classes = True
+    command = "predict"
     length = 512
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.texts_and_labels(chosen, self.name, path, list(first))
 
     def read(
         self,
@@ -105,9 +116,41 @@ class TokenClassification(Task):
         return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
 
 
+class MultipleChoice(Task):
+    name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
+    options = frozenset({"label_column", "choices_column", *LABELLED})
+    command = "predict"
+    length = 256
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_choices(path, columns.text or None, columns.choices, columns.label, refuse, progress)
+
+    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        return [encode_choices(tokenizer, example, length)]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        return figures.of_choices
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        return {"accuracy": f"{metrics['eval_accuracy']:.4f}"}
+
+
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by", "chat_template_path", *LABELLED})
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.conversations(chosen, first, path)
 
     def read(
         self,
@@ -137,6 +180,9 @@ class Seq2SeqLM(Task):
     options = frozenset({"prompt_column", *LABELLED})
     length = 512
 
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        chosen["prompt"] = chosen["prompt"] or "prompt"
+
     def read(
         self,
         path: str,
@@ -155,7 +201,16 @@ class Seq2SeqLM(Task):
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), DPO(), ORPO(), Embedding())
+    for task in (
+        Classification(),
+        CausalLM(),
+        Seq2SeqLM(),
+        TokenClassification(),
+        MultipleChoice(),
+        DPO(),
+        ORPO(),
+        Embedding(),
+    )
 }
 
 

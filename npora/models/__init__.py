@@ -8,7 +8,9 @@ from typing import Any
 from npora.models.auto import (
     FAMILIES,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -20,9 +22,9 @@ from npora.models.differences import DifferenceWarning
 from npora.models.embedding import AutoModelForSentenceEmbedding
 
 __all__ = [
-    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering", "AutoModelForSentenceEmbedding",
-    "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
-    "DifferenceWarning",
+    "AutoModelForCausalLM", "AutoModelForImageClassification", "AutoModelForMaskedLM", "AutoModelForMultipleChoice",
+    "AutoModelForQuestionAnswering", "AutoModelForSentenceEmbedding", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "DifferenceWarning",
 ]  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from npora.nn.module import Array
 from npora.nn.pooling import mean_of_sequences
 from npora.nn.similarity import unit
 
+_OF_TEXTS = ("TokenClassification", "CausalLM")  # tasks whose body reads every row, the first that a family has
+
 
 @dataclass
 class SentenceEmbeddingOutput(Output):
@@ -128,7 +130,7 @@ def embedding_class(model_type: str) -> type[PretrainedModel]:
     """The class of a family's sentence embeddings: over the body that classifies tokens, under that body's name, which
     is what files are to say of it. An encoder-decoder's is its encoder."""
     tasks: Mapping[str, Any] = tasks_of(model_type)
-    head = tasks.get("TokenClassification") or tasks["CausalLM"]
+    head = next(tasks[task] for task in _OF_TEXTS if task in tasks)
     body, options = head.body_class, dict(head.body_options)
     passed_over = (*body.ignored, "pooler.dense.weight", "pooler.dense.bias")
     own = {"body_options": options, "ignored": passed_over, "__module__": __name__}
@@ -137,15 +139,15 @@ def embedding_class(model_type: str) -> type[PretrainedModel]:
 
 class _Embedders(Mapping[str, type[PretrainedModel]]):
     def __getitem__(self, model_type: str) -> type[PretrainedModel]:
-        if model_type not in FAMILIES:
+        if model_type not in iter(self):
             raise KeyError(model_type)
         return embedding_class(model_type)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(FAMILIES)
+        return (model_type for model_type in FAMILIES if {*tasks_of(model_type)} & {*_OF_TEXTS})
 
     def __len__(self) -> int:
-        return len(FAMILIES)
+        return sum(1 for _ in self)
 
 
 class AutoModelForSentenceEmbedding(AutoModel):
