@@ -40,7 +40,7 @@ class Scaled(Linear):
 
 def flows(text: str) -> tuple[Flow, Flow] | None:
     page = Page("nn/scaled", text)
-    return flows_of(page, page.outer[0], symbols_of(page, page.outer[0], legend(ROOT)))
+    return flows_of(Numbers(page), page.outer[0], symbols_of(page, page.outer[0], legend(ROOT)))
 
 
 def told(flow: Flow) -> list[tuple[str, str, str, list[str], str]]:
@@ -105,14 +105,14 @@ def test_a_function_with_a_lambda_and_several_gradients() -> None:
 def test_each_numbered_line_of_a_pullback_is_in_its_graph() -> None:
     letters, found = legend(ROOT), 0
     for page in pages():
-        comments = Numbers(page).comments
+        numbers = Numbers(page)
         for definition in page.outer:
-            both = flows_of(page, definition, symbols_of(page, definition, letters))
+            both = flows_of(numbers, definition, symbols_of(page, definition, letters))
             if both is None:
                 continue
             function = next(f for f in _functions(page, definition) if _backward_of(f) is not None)
             lines = range(function.lineno, (function.end_lineno or 0) + 1)
-            wanted = {(line, n) for line in lines for n in NUMBER.findall(comments.get(line, ""))}
+            wanted = {(line, n) for line in lines for n in NUMBER.findall(numbers.comments.get(line, ""))}
             here = {(node.line, n) for flow in both for node in flow.nodes for n in node.numbers}
             assert wanted <= here, f"{page.name}: {definition.name}: {wanted - here}"
             found += len(wanted)
@@ -121,8 +121,11 @@ def test_each_numbered_line_of_a_pullback_is_in_its_graph() -> None:
 
 def test_the_drawing_has_each_value_and_leads_to_its_line() -> None:
     page = Page("nn/scaled", TEXT)
-    drawn = graph_html(page, page.outer[0], symbols_of(page, page.outer[0], legend(ROOT)))
+    drawn = graph_html(Numbers(page), page.outer[0], symbols_of(page, page.outer[0], legend(ROOT)))
     parsed = Parsed(drawn)
     assert not parsed.wrong and parsed.tags["rect"] == 15 and parsed.tags["path"] == 13 and parsed.tags["figure"] == 2
     assert 'href="#L24"' in drawn and ">dx [...,i] (2)</text>" in drawn and ">matmul(dz, W)</text>" in drawn
-    assert graph_html(Page("nn/f", "def f(x):\n    return g(x)\n"), Page("nn/f", "def f(x): pass").outer[0], {}) == ""
+    assert (
+        graph_html(Numbers(Page("nn/f", "def f(x):\n    return g(x)\n")), Page("nn/f", "def f(x): pass").outer[0], {})
+        == ""
+    )

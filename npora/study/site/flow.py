@@ -35,13 +35,13 @@ class Flow:
     names: dict[str, int] = field(default_factory=dict)  # the latest node of each name
 
 
-def flows_of(page: Page, definition: Definition, symbols: Mapping[str, str]) -> tuple[Flow, Flow] | None:
+def flows_of(numbers: Numbers, definition: Definition, symbols: Mapping[str, str]) -> tuple[Flow, Flow] | None:
     """(forward, backward) of a function, or of the first method that defines its own backward: `forward`, where it
     does. None where none does."""
-    for outer in _functions(page, definition):
+    for outer in _functions(numbers.page, definition):
         inner = _backward_of(outer)
         if inner is not None:
-            reader = _Reader(page, symbols)
+            reader = _Reader(numbers, symbols)
             forward = reader.forward(outer)
             loops = {
                 line
@@ -88,8 +88,8 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 class _Reader:
-    def __init__(self, page: Page, symbols: Mapping[str, str]) -> None:
-        self.comments, self.symbols = Numbers(page).comments, symbols
+    def __init__(self, numbers: Numbers, symbols: Mapping[str, str]) -> None:
+        self.comments, self.symbols = numbers.comments, symbols
 
     def forward(self, function: ast.FunctionDef) -> Flow:
         flow = Flow()

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from html import escape
 
 from npora.study.site.flow import Flow, Node, depth, flows_of
-from npora.study.site.sources import Definition, Page
+from npora.study.site.numbers import Numbers
+from npora.study.site.sources import Definition
 
 _LETTER, _HEIGHT, _GAP, _DOWN = 7.4, 44, 18, 40  # a letter's width; boxes, and what is between them
 _CODE = 30  # letters of code in a box
 
 
-def graph_html(page: Page, definition: Definition, symbols: Mapping[str, str]) -> str:
+def graph_html(numbers: Numbers, definition: Definition, symbols: Mapping[str, str]) -> str:
     """Both graphs of a definition; "" for what has no backward of its own."""
-    flows = flows_of(page, definition, symbols)
+    flows = flows_of(numbers, definition, symbols)
     if flows is None:
         return ""
     name = escape(definition.name)

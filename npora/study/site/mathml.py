@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from npora.study.site.symbols import NAME, SHAPE, is_shape
-
-if TYPE_CHECKING:
-    from npora.study.site.formulas import Typesetter
 
 _TEXT = re.compile(r'`[^`]+`|"[^"]*"')
 _NUMBERED = re.compile(r"(?<![\w)])\((\d+)\)(?!\w)")
@@ -27,13 +25,23 @@ _LONG = 22  # letters of a formula that is not broken
 FUNCTIONS = frozenset("log ln exp cos sin tan tanh max min mean sum sign diag erf softmax dropout mod rank".split())
 
 
+class Says(Protocol):
+    """What a Typesetter knows: the HTML of shapes and numbers, and what symbols are."""
+
+    @property
+    def number(self) -> Callable[[int], str]: ...
+    def shape(self, shape: str) -> str: ...
+    def symbol(self, name: str) -> str: ...
+    def said(self, shown: str, says: str, name: str | None = None) -> str: ...
+
+
 def is_formula(text: str) -> bool:
     """Is it one, rather than words about one?"""
     words = [word for word in _PROSE.findall(text) if word not in FUNCTIONS and not word.startswith("d")]
     return _RELATION.search(text) is not None and len(words) <= max(3, len(text) // 12)
 
 
-def mathml(text: str, set_: Typesetter) -> str:
+def mathml(text: str, set_: Says) -> str:
     """One `math`, or several of a long formula, which can be broken between them."""
     return " ".join(
         f'<math alttext="{escape(part)}"><mrow>{_Reader(part, set_).row()}</mrow></math>' for part in parts(text)
@@ -59,7 +67,7 @@ def parts(text: str) -> list[str]:
 class _Reader:
     """Reads a formula from the left. `set_` says what symbols are; None for what is raised or lowered."""
 
-    def __init__(self, text: str, set_: Typesetter | None) -> None:
+    def __init__(self, text: str, set_: Says | None) -> None:
         self.text, self.set_, self.at = text, set_, 0
 
     def row(self, closing: str = "") -> str:

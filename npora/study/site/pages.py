@@ -143,7 +143,7 @@ class _Writer:
         shown = [n for n in range(definition.first, definition.last + 1) if n not in definition.doc_lines]
         checks = "\n".join(verdict_html(row, verdict, at == 0) for at, (row, verdict) in enumerate(verdicts))
         checks = f'<div class="verdicts"><h3>Checks of {escape(name)}</h3>{checks}</div>' if checks else ""
-        graph = graph_html(self.page, definition, symbols)
+        graph = graph_html(self.numbers, definition, symbols)
         paper = paper_html(self.page, definition, set_, lambda line: self.code[line - 1]) + self.said.get(name, "")
         return (
             f'<section id="{name}" aria-labelledby="h-{name}">\n<h2 id="h-{name}">{name}</h2>\n<div class="pair">\n'
