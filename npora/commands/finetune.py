@@ -8,7 +8,8 @@ the lists tokens and tags); --task multiple-choice learns which of several texts
 number of the right one, or SWAG's columns); --task image-classification what images show, with a ViT (a folder with a
 folder of images for each class, which needs the extra image, or a .npz with the arrays images and labels); --task dpo
 and --task orpo learn of two answers to a prompt which is the better (the columns prompt, chosen and rejected, texts or
-messages).
+messages); --task embedding draws sentence embeddings of texts that are alike together (the columns anchor and positive,
+with negative too or not, or sentence1, sentence2 and score).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -33,6 +34,7 @@ from npora.commands import methods, output, starts
 from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
+from npora.commands.forms import add_form, form_of
 from npora.commands.labels import learn_classes, tags_of
 from npora.commands.loading import add_quantize, base_folder, load_preparer
 from npora.commands.messages import say, seed
@@ -44,6 +46,7 @@ from npora.models.config import PROBLEM_TYPES
 from npora.models.source import read_config
 from npora.train import TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
+from npora.train.embeddings import LOSSES
 from npora.train.folder import checkpoints
 from npora.train.interruption import Interrupted, Terminated
 from npora.train.measure import frozen_sha256, peak_memory
@@ -90,6 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
     add("--beta", type=float, metavar="B", help="dpo: how strongly the model is held to the one that it began as; "
         "orpo: the weight of the odds beside the chosen answer's own loss (default: 0.1)")  # fmt: skip
+    add("--loss", choices=LOSSES, help="embedding: whether the other examples of a batch are the wrong answers, as of "
+        "pairs and triplets; or a score is fitted, or its order alone (default: cosent where there are scores, else "
+        "multiple-negatives-ranking)")  # fmt: skip
+    add("--scale", type=float, metavar="S", help="embedding: of the cosines, but for triplet and cosine (default: 20)")
+    add("--margin", type=float, metavar="M", help="embedding: of triplet (default: 5)")
+    add_form(parser)
     add("--label-smoothing-factor", type=float, default=0.0, help="so much of each label is spread over all classes")
     add("--class-weights", nargs="+", metavar="W", help="classification: how much a label of each class counts: a "
         "number for each in their order, or balanced, for each class as much as any other")  # fmt: skip
@@ -204,7 +213,9 @@ def _prepared(
         classes = tags_of(options.train, train)
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
+    fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
+    settings |= form_of(base)
     tokenizer = load_preparer(task, options.model, base)
     choose_form(options, task, found, base, tokenizer, options.train)
     notes: dict[str, Any] = {}

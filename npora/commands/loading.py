@@ -26,7 +26,7 @@ from npora.stored import QUANTIZED
 
 _NOTES = {
     "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
-    "chat_template": "str | dict[str, str] | list[Any] | None", "settings": "dict[str, float] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None", "settings": "dict[str, Any] | None",
 }  # fmt: skip
 
 
@@ -73,11 +73,14 @@ def add_quantize(parser: argparse.ArgumentParser, unless: str) -> None:
         f"four, 0.27 or 0.13 of float32's memory (default: {unless})")  # fmt: skip
 
 
-def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None) -> Loaded:
+def load(
+    options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None, named: str | None = None
+) -> Loaded:
     """Load what `--model` and `--adapter` name.
 
     tasks : the names of those that the command can do, the first ones preferred where a model may be for several
     dtype : of the base, as of from_pretrained
+    named : the task that a model without an adapter is loaded for, where the user says it
 
     Raises
     ------
@@ -88,8 +91,9 @@ def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = 
         raise ValueError("pass --model, or --adapter, or both")
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
-        task = _task_of_model(read_config(folder), tasks)
-        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize)
+        task = _task_of_model(read_config(folder), tasks) if named is None else TASKS[named]
+        fields = task.fields(_asked_form(options))
+        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize, **fields)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
@@ -106,11 +110,17 @@ def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = 
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
+    classes |= task.fields({**(notes.get("settings") or {}), **_asked_form(options)})
     quantize = options.quantize or quantize_for(record["base_forms"], name)
     base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)
+
+
+def _asked_form(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name, None) for name in ("pooling", "normalize")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def load_tokenizer(name: str, model: Any) -> Tokenizer:
@@ -187,7 +197,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
     kind = str(config.get("model_type"))
     able = [task for task in TASKS.values() if kind in task.auto.classes]
     for task in able:
-        if task.auto.classes[kind].__name__ in named:
+        if task.auto.classes[kind].__name__ in named and (task.name != "embedding" or task.name in tasks):
             return _possible(task, named[0], tasks)
     able = [task for task in able if task.name in tasks]
     if not able:

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     names = {number: name for name, number in (examples.label2id or {}).items()}
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for number, example in enumerate(examples_at(rows, range(min(options.examples, len(rows)))), start=1):
-        label = example.get("label")
+        label = example.get("label") if example.get("is_scored", True) else None
         parts = task.shown(example)
         print(
             f"── example {number}: {'; '.join(map(_numbers, parts))}"

@@ -24,6 +24,7 @@ class Columns:
     label: str = "label"
     prompt: str | None = None
     rejected: str = "rejected"
+    negative: str | None = None
     sample_by: str = "line"
     choices: str | None = None
     conversational: bool = False  # the text is a list of messages, as may be what stands before it
@@ -108,6 +109,10 @@ class Task:
 
     def settings(self, options: Any) -> dict[str, Any]:
         """What the options say of the loss; it is noted with the adapter."""
+        return {}
+
+    def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the settings is the model's, for its from_pretrained."""
         return {}
 
     def trainer(

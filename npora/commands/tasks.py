@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.commands import figures, usual
+from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
@@ -241,6 +242,7 @@ TASKS: dict[str, Task] = {
         ImageClassification(),
         DPO(),
         ORPO(),
+        Embedding(),
     )
 }
 

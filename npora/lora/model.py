@@ -43,6 +43,11 @@ class PeftModel(Weighted):
         self.add_adapter(adapter_name, peft_config, seed)
         self.set_adapter(adapter_name)
 
+    def encode(self, *args: Any, **options: Any) -> Array:
+        """Call the base model's `encode`, with the active adapters. Raises AttributeError where the base has none."""
+        base: Any = self.base_model.model
+        return np.asarray(base.encode(*args, **options))
+
     def generate(self, *args: Any, **options: Any) -> Array:
         """Call the base model's `generate`, with the active adapters, or with `adapter_names`, one for each prompt.
 
