@@ -17,10 +17,10 @@ CUTS = {
 # The files that a sample takes mutants of.
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual")  # fmt: skip
-_MODELS = ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
-           "generate/continuations", "generate/beam", "generate/generation", "generate/processors",
-           "generate/stopping")  # fmt: skip
+           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches")  # fmt: skip
+_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
+           "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
+           "generate/processors", "generate/stopping")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
@@ -230,6 +230,9 @@ SURVIVORS: dict[str, str] = {
         "behind the last byte there is none": [
             "Journal._ends_a_line: 1 in file.read(1): plus 1",
         ],
+        "the negative of a truth is as true": [
+            "_is_finite: return math.isfinite(value): negated",
+        ],
         "a path is shorter": [
             "_is_known: 10000 in read_regular(_marker(blob), 10000): plus 1",
         ],
@@ -242,6 +245,7 @@ SURVIVORS: dict[str, str] = {
             "pearson: a @ b: operands swapped",
         ],
         "what is measured of numbers is the same either way": [
+            "_ranks: return (np.cumsum(counts) - counts / 2)[places]: negated",
             "metrics/numbers.py: _pair: return (found, wanted): first two swapped",
         ],
         "of a class that one side has alone the F1 is 0, over 1 as over 2": [
