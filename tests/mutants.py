@@ -53,6 +53,13 @@ SURVIVORS: dict[str, str] = {
             "two_factors: factor > 0: edge",
             "two_factors: 0 in factor > 0: plus 1",
         ],
+        "however many rows are quantised at a time": [
+            "Blocked.quantized: 1 in max(_PIECE // max(i, 1), 1): plus 1",
+            "Blocked.quantized: 1 in max(i, 1): plus 1",
+        ],
+        "in float32 1 + 1e-8 is 1": [
+            "Blocked.of_turned_row: m.reshape(o, g) @ x.sum(axis=(1, 2)): times 1 + 1e-8",
+        ],
         "a single block is broadcast": [
             "OFT.rotation.backward: dR.sum(axis=0, keepdims=True): keepdims=False",
         ],
@@ -256,6 +263,9 @@ SURVIVORS: dict[str, str] = {
             "in_blocks.block_by_block: 1 in -1: plus 1",
             "in_blocks.block_by_block.backward: 1 in -1: plus 1",
             "IA3.forward: 1 in -1: plus 1",
+            "BFloat16.rounded: 1 in -1: plus 1",
+            "Float16.rounded: 1 in -1: plus 1",
+            "Blocked.narrowed: 1 in -1: plus 1",
             "OFT.outer: 1 in -1: plus 1",
             "in_blocks: 1 in -1: plus 1",
             "_queries_and_keys_balance: 1 in -1: plus 1",
