@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from npora.check.oracles.rounding import FAR, Rounding
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict.comparison import (
     FAIL,
+    HALVES,
     KINK,
     PASS,
     ROUNDING,
@@ -33,6 +34,22 @@ from npora.check.verdict.report import Element, Row
 from npora.nn import Parameter
 from npora.nn.module import Array
 from npora.optim import Adam
+
+
+@dataclass
+class Found:
+    """What comparing numbers found."""
+
+    rows: list[Row] = field(default_factory=list)
+    elements: list[Element] = field(default_factory=list)
+    ratios: dict[str, Array] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def take(self, judged: Iterable[tuple[Row, list[Element], Array]]) -> None:
+        for row, elements, ratio in judged:
+            self.rows.append(row)
+            self.elements += elements
+            self.ratios[row.name] = ratio
 
 
 class Examination:
@@ -92,12 +109,12 @@ class Examination:
     @property
     def oracles(self) -> Oracles:
         if self._oracles is None:
-            self._oracles = Oracles(self.subject, self.exact_dy, self.rng, self.by_differences)
+            self._oracles = Oracles(self.subject.exact, self.exact_dy, self.rng, self.by_differences)
         return self._oracles
 
     def rows(self) -> Iterator[tuple[Row, list[Element], Array]]:
         """A row for each input and parameter, its worst elements, and |difference| over tolerance of every element."""
-        chosen = {name: self._chosen(a) for name, a in self.analytic.items()}
+        chosen = self.chosen()
         exact = self.oracles.complex
         measured = self._measured(chosen)
         if self.oracles.complex is not exact:  # one of them showed that complex steps are wrong: of all of them
@@ -194,7 +211,7 @@ class Examination:
             try:
                 with np.errstate(all="ignore"):  # of numbers that float32 does not hold
                     self._again = [self._pullback(other, around) for around in range(3 if other == np.float32 else 1)]
-            except (TypeError, ValueError, ArithmeticError):
+            except Exception:  # whatever a kernel of one precision says to another
                 self._again = []
         return self._again
 
@@ -261,6 +278,10 @@ class Examination:
             return None
         return KINK, "; ".join(notes[:3]) + (f"; and {len(notes) - 3} more" if len(notes) > 3 else "")
 
+    def chosen(self) -> dict[str, list[Index]]:
+        """Which elements are looked at, of each."""
+        return {name: self._chosen(a) for name, a in self.analytic.items()}
+
     def _chosen(self, a: Array) -> list[Index]:
         if a.size <= self.max_elements:
             return list(np.ndindex(a.shape))
@@ -284,6 +305,8 @@ def _placed(shape: tuple[int, ...], indices: list[Index], numeric: Array, bars: 
 
 def _upstream(rng: np.random.Generator, outputs: Outputs, dtype: np.dtype[Any]) -> Outputs:
     drawn = tuple(np.asarray(rng.standard_normal(y.shape)).astype(dtype) for y in outputs)
+    if dtype.name in HALVES:  # whose sums may be in another
+        drawn = tuple(w.astype(y.dtype) for w, y in zip(drawn, outputs, strict=True))
     for w in drawn:
         w.flags.writeable = False
     return drawn

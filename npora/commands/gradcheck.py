@@ -24,6 +24,7 @@ from npora.check.gradcheck import METHODS
 from npora.check.oracles.taylor import taylor_test
 from npora.check.planted.kinds import KINDS
 from npora.check.planted.planting import plantings
+from npora.check.verdict.comparison import PRECISIONS
 from npora.check.verdict.printed import wrapped
 from npora.commands.countdown import Countdown
 from npora.commands.messages import seed
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--list", action="store_true", help="name the layers, functions and models, and the kinds of error")
     add("--method", choices=METHODS, default="auto", help="the oracle")
-    add("--dtype", choices=("float64", "float32"), default="float64", help="what the backward computes in")
+    add("--dtype", choices=tuple(PRECISIONS), default="float64", help="what the backward computes in")
     add("--seed", type=seed, default=0, help="of shapes, values, upstream gradients and directions")
     add("--scale", type=float, default=1.0, help="the size of the drawn inputs or parameters")
     add("--shape", action="append", metavar="4,5", help="of your function's inputs, once for each; (4,5) unless given")
