@@ -16,7 +16,7 @@ oracles/     What is a derivative measured by?
     rounding.py                         How much of a difference is rounding?
     identities.py, structure.py         What holds exactly, of a layer and of any pullback?
 verdict/     What follows from the evidence?
-    comparison.py, kinks.py             PASS, FAIL, UNRESOLVED, VACUOUS; where no derivative exists, KINK
+    comparison.py, kinks.py             PASS, FAIL, DETACHED, UNRESOLVED, VACUOUS; KINK
     diagnosis.py, causes.py, shares.py  What is wrong? By evidence.py and context.py, what it may be explained by
     blame.py                            In which module?
     report.py, printed.py, plots.py     How is it told? With replay.py, the line that runs it again

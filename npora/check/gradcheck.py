@@ -20,7 +20,7 @@ from npora.check.oracles.large import LargeProbe
 from npora.check.oracles.structure import structure, written_to
 from npora.check.subject import Subject
 from npora.check.verdict.blame import culprit
-from npora.check.verdict.comparison import FAIL, HALVES
+from npora.check.verdict.comparison import DETACHED, FAIL, HALVES, WRONG
 from npora.check.verdict.replay import replay_line
 from npora.check.verdict.report import Report, Row
 
@@ -117,7 +117,7 @@ def gradcheck(
         if "read-only" not in str(error) and not isinstance(error, WrittenTo):
             raise
         return _raised(Report(str(subject), (written_to(error),), replay=replay), raise_exception)
-    rows = [_unreturned(row, subject) if row.name in check.bench.missing else row for row in found.rows]
+    rows = [_detached(row, check) for row in found.rows]
     if subject.size <= LARGE:
         rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
     notes = [*found.notes, *check.rounding.notes]
@@ -126,7 +126,7 @@ def gradcheck(
         notes.append(f"held constant, as the layer says that its gradient treats it: {names}")
     if subject.randomized:
         notes.append(f"moved off their constant value, on a copy: {', '.join(subject.randomized)}")
-    if blame and any(row.verdict == FAIL for row in rows):
+    if blame and any(row.verdict in WRONG for row in rows):
         notes.append(culprit(subject, partial(gradcheck, seed=seed, dtype=dtype, max_elements=min(max_elements, 50))))
     elements = sorted(found.elements, key=lambda element: -element.ratio)[:10]
     notes = list(dict.fromkeys(notes))
@@ -167,16 +167,17 @@ def _raised(report: Report, raise_exception: bool) -> Report:
     return report
 
 
-def _unreturned(row: Row, subject: Subject) -> Row:
-    """Where no gradient came, that is what is wrong, and no formula."""
-    if row.verdict != FAIL:
+def _detached(row: Row, check: Examination) -> Row:
+    """Where no gradient came, or nothing but zeros, that is what is wrong, and no formula."""
+    if row.verdict != FAIL or row.name not in check.analytic or check.analytic[row.name].any():
         return row
-    came = "returned" if row.name in subject.places else "accumulated"
+    came = "returned" if row.name in check.subject.places else "accumulated"
+    if row.name not in check.bench.missing:
+        return replace(row, verdict=DETACHED, note="all zero: detached, dropped, or never returned or accumulated")
     slope = row.worst.numeric if row.worst else 0.0
     at = f" at {list(row.worst.index)}" if row.worst and row.worst.index else ""
-    return replace(
-        row, note=f"no gradient was {came} for {row.name}, though the right one is not zero: {slope:.6g}{at}"
-    )
+    note = f"no gradient was {came} for {row.name}, though the right one is not zero: {slope:.6g}{at}"
+    return replace(row, verdict=DETACHED, note=note)
 
 
 def _unsampled(rows: list[Row], directions: list[Row]) -> list[Row]:

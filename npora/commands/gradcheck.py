@@ -24,7 +24,7 @@ from npora.check.gradcheck import METHODS
 from npora.check.oracles.taylor import taylor_test
 from npora.check.planted.kinds import KINDS
 from npora.check.planted.planting import plantings
-from npora.check.verdict.comparison import PRECISIONS
+from npora.check.verdict.comparison import PRECISIONS, WRONG
 from npora.check.verdict.printed import wrapped
 from npora.commands.countdown import Countdown
 from npora.commands.messages import seed
@@ -140,7 +140,7 @@ def _raised_in(path: str, error: Exception) -> bool:
 
 def exit_code(reports: list[Report]) -> int:
     verdicts = {report.verdict for report in reports}
-    return 1 if "FAIL" in verdicts else 0 if verdicts == {"PASS"} else 2
+    return 1 if verdicts & {*WRONG} else 0 if verdicts == {"PASS"} else 2
 
 
 def subject(name: str, options: argparse.Namespace) -> Drawn:
@@ -229,11 +229,11 @@ def self_test(names: list[str], options: argparse.Namespace) -> int:
             progress.step(name, kind)
             for target, broken in plantings(kind, layer, inputs, keywords):
                 report = gradcheck(broken, *inputs, seed=options.seed, **keywords)
-                said = " ".join(row.note for row in report.rows if row.verdict == "FAIL")
+                said = " ".join(row.note for row in report.rows if row.verdict in WRONG)
                 planted[kind] += 1
-                failed[kind] += report.verdict == "FAIL"
+                failed[kind] += report.verdict in WRONG
                 named[kind] += any(word in said for word in error.words)
-                if report.verdict != "FAIL":
+                if report.verdict not in WRONG:
                     escaped.append(f"{kind} in {target} of {name}: {report.verdict}")
                 break
     if not planted:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from npora.nn.module import Array
 
 PASS, FAIL, UNRESOLVED, VACUOUS, KINK = "PASS", "FAIL", "UNRESOLVED", "VACUOUS", "KINK"
+DETACHED = "DETACHED"  # a FAIL of which nothing came, or zeros throughout
+WRONG = (FAIL, DETACHED)
 
 ROUNDING = "ill-conditioned: the difference shrinks with the unit roundoff, as rounding does"
 ULPS = "ill-conditioned: an ulp more or less in each operation moves the result as much as the difference"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from npora.check.verdict.comparison import WRONG
 from npora.study.site.formulas import scripts
 
 _HEAD = ("gradient", "shape", "verdict", "worst at", "analytic", "numeric", "diff/tol", "caught")
@@ -50,7 +51,7 @@ def _planted(row: str, found: list[dict[str, str]]) -> str:
         f'<tr><th scope="row">{scripts(p["error"])}</th><td>{scripts(p["in"])}</td><td>{_badge(p["verdict"])}</td>'
         f"<td>{scripts(p['said'])}</td></tr>" for p in found
     )  # fmt: skip
-    caught = sum(p["verdict"] == "FAIL" for p in found)
+    caught = sum(p["verdict"] in WRONG for p in found)
     title = f"Break it: {len(found)} errors planted in {escape(row)}, {caught} found"
     return (
         f'<details><summary>{title}</summary><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
