@@ -12,6 +12,7 @@ oracles/     What is a derivative measured by?
     richardson.py, staircase.py         central differences with an error bar, and what rounding hides of it
     derivatives.py                      Which of the two is to be believed here?
     dot_product.py, large.py            ⟨dy, Jv⟩ = ⟨Jᵀdy, v⟩: for a model of any size
+    second.py                           Is the Hessian symmetric, and a backward's own backward right?
     taylor.py, vcurve.py                How fast does the remainder fall, and how well can a step be chosen?
     rounding.py                         How much of a difference is rounding?
     identities.py, structure.py         What holds exactly, of a layer and of any pullback?

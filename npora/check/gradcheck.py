@@ -17,6 +17,7 @@ from npora.check.inputs import WrittenTo, generator
 from npora.check.oracles.dot_product import LARGE, DotProducts
 from npora.check.oracles.identities import identity_rows
 from npora.check.oracles.large import LargeProbe
+from npora.check.oracles.second import second_rows
 from npora.check.oracles.structure import structure, written_to
 from npora.check.subject import Subject
 from npora.check.verdict.blame import culprit
@@ -40,6 +41,7 @@ def gradcheck(
     max_elements: int = 2000,
     randomize: bool = True,
     steps: int = 0,
+    order: int = 1,
     blame: bool = False,
     raise_exception: bool = False,
     **keywords: Any,
@@ -80,6 +82,8 @@ def gradcheck(
     max_elements : of each array; larger ones are sampled, the extremes and corners always among them
     randomize : move parameters that are zero or constant off that value, on the copy
     steps : first take so many steps of Adam on the copy, away from where everything starts
+    order : 2 looks at second derivatives too: the gradient's own derivative must be symmetric, and right where torch
+        or JAX differentiates a backward, which may have kept as a constant what is none (of functions, not of Modules)
     blame : name the deepest module inside whose own pullback is wrong
     raise_exception : raise AssertionError, with the report as its text, unless every row is PASS
 
@@ -98,13 +102,15 @@ def gradcheck(
     for name, value, least in (("seed", seed, 0), ("max_elements", max_elements, 1), ("steps", steps, 0)):
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number, {least} or more; got {value!r}")
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2; got {order!r}")
     rng = generator(seed)
     subject = Subject(layer, inputs, keywords, vjp, dtype, rng if randomize else None, reference)
     if steps and subject.dtype.name in HALVES:
         raise ValueError(f"steps are taken in float64 or float32, not in {subject.dtype}: pass trained parameters")
     replay = replay_line(layer, inputs, keywords, {
         "method": method, "dtype": subject.dtype.name, "seed": seed, "max_elements": max_elements,
-        "randomize": randomize, "steps": steps, "reference": reference,
+        "randomize": randomize, "steps": steps, "reference": reference, "order": order,
     })  # fmt: skip
     try:
         check = Examination(subject, rng, max_elements, method == "central", named)
@@ -120,6 +126,11 @@ def gradcheck(
     rows = [_detached(row, check) for row in found.rows]
     if subject.size <= LARGE:
         rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
+    if order == 2:
+        if not subject.runs_in(np.float64):
+            raise ValueError(f"order=2 is looked at in float64, in which {subject} does not run")
+        again = partial(gradcheck, method=method, seed=seed, max_elements=max_elements)
+        rows += second_rows(subject, check.exact_dy, again)
     notes = [*found.notes, *check.rounding.notes]
     if subject.held:
         names = ", ".join(dict.fromkeys(name for name, _ in subject.held))

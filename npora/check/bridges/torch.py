@@ -61,7 +61,34 @@ def torch_function(f: Any, *, seed: int | None = None) -> Any:
     function.__name__ = name
     if signature is not None:
         vars(function)["__signature__"] = signature
+    vars(function)["second"] = lambda: torch_function(_gradient_of(apply, signature), seed=seed)
     return function
+
+
+def _gradient_of(f: Callable[..., Any], signature: inspect.Signature | None) -> Callable[..., Any]:
+    """(*inputs, dy) → the inputs' gradients, which torch can differentiate again; dy is a tuple."""
+    import torch
+
+    def gradient(*given: Any, **keywords: Any) -> Any:
+        inputs, upstream = given[:-1], given[-1]
+        tensors = [x for _, x in leaves(inputs) if isinstance(x, torch.Tensor)]
+        if any(x.is_complex() for x in tensors):
+            raise RuntimeError("a gradient is taken at real numbers")
+        wanted = [x if x.requires_grad else x.requires_grad_() for x in tensors if x.is_floating_point()]
+        with torch.enable_grad():
+            outputs = [y for _, y in leaves(f(*inputs, **keywords)) if isinstance(y, torch.Tensor)]
+            pairs = zip([y for y in outputs if y.is_floating_point()], upstream, strict=True)
+            ends, dy = zip(*((y, w) for y, w in pairs if y.requires_grad), strict=True)
+            found = torch.autograd.grad(ends, wanted, dy, create_graph=True, allow_unused=True)
+        return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True))
+
+    if signature is not None:
+        known = signature.parameters.values()
+        names = [p.replace(default=p.empty) for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        vars(gradient)["__signature__"] = signature.replace(
+            parameters=[*names, inspect.Parameter("dy", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+        )
+    return gradient
 
 
 class TorchModule(Module):

@@ -11,7 +11,7 @@ from npora.check.subject import _name_of
 
 DEFAULTS = {
     "method": "auto", "dtype": "float64", "seed": 0, "max_elements": 2000, "randomize": True, "steps": 0,
-    "reference": None,
+    "reference": None, "order": 1,
 }  # fmt: skip
 
 
