@@ -1,4 +1,4 @@
-"""order=2: a gradient's own derivative is symmetric, and a backward that is differentiated kept nothing as a constant."""
+"""order=2: a gradient's own derivative is symmetric, and no backward keeps as a constant what is none."""
 
 from __future__ import annotations
 
