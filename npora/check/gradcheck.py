@@ -164,11 +164,11 @@ def _examined(check: Examination, method: str) -> Found:
     if not large:
         found.rows = [*found.rows, *identity_rows(subject, check.dy)]
     found.notes += probe.notes
-    alone = max((row.alone for row in heard if math.isfinite(row.alone)), default=0.0)
+    alone = [row.alone for row in heard if math.isfinite(row.alone)]
     if alone:
-        found.notes.append(
-            f"directions see an error in one element alone from {alone:.1e} of its tensor's largest gradient on"
-        )
+        said = f"directions see an error in one element alone from {max(alone):.1e} of its tensor's largest gradient on"
+        each = f"; one by one: {', '.join(f'{limit:.1e}' for limit in alone)}" if len(alone) > 1 else ""
+        found.notes.append(said + each)
     return found
 
 
@@ -193,10 +193,10 @@ def _detached(row: Row, check: Examination) -> Row:
 
 def _unsampled(rows: list[Row], directions: list[Row]) -> list[Row]:
     """Where only some elements were compared, directions through all of them may still find a tensor wrong."""
-    wrong = {row.name for row in directions if row.verdict == FAIL}
-    note = "⟨dy, J v⟩ and ⟨Jᵀ dy, v⟩ differ: an element that was not looked at is wrong. Raise max_elements"
+    wrong = {row.name: row.note for row in directions if row.verdict == FAIL}
+    note = ". An element that was not looked at is wrong: raise max_elements"
     alone = max(row.alone for row in directions if not math.isnan(row.alone))
     rows = [replace(row, caught=max(row.caught, alone)) if row.checked < math.prod(row.shape) else row for row in rows]
-    judged = [replace(row, verdict=FAIL, note=note) if row.name in wrong else row for row in rows]
+    judged = [replace(row, verdict=FAIL, note=wrong[row.name] + note) if row.name in wrong else row for row in rows]
     names = {row.name for row in rows}
     return judged + [row for row in directions if row.name not in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,14 @@ class Direction:
         for block, weight in zip(flat_blocks(drawn), self.weights[name], strict=True):
             block *= np.float32(weight)
         return drawn if self.units[name] == 1 else drawn * np.float64(self.units[name])
+
+    def part(self, name: str, start: int, stop: int) -> Direction:
+        """v in some elements of one tensor, and 0 elsewhere."""
+        found = copy.copy(self)
+        kept = np.zeros(self.shapes[name], self[name].dtype)
+        kept.reshape(-1)[start:stop] = self[name].reshape(-1)[start:stop]
+        found.names, found._drawn = [name], {name: kept}
+        return found
 
     def draw_all(self) -> None:
         """At once, on all cores."""
@@ -158,9 +167,28 @@ class DotProducts:
             if failed:
                 row, _ = self._row(name, v, floor)
                 if row.verdict == FAIL:
-                    yield row
+                    yield replace(row, note=f"{row.note}{self._place(name, v)}")
             elif name not in self.idle:
                 yield from self._unheard(name, v, unseen, norm(v.weights[name] * norms[name]))
+
+    def _place(self, name: str, v: Direction) -> str:
+        """Where a sparse error is: of the two halves of a block of elements one alone differs, time after time."""
+        start, stop, u = 0, self.analytic[name].size, precision_of(self.subject.dtype).u
+        while stop - start > 1 and self.subject.size <= LARGE:
+            middle, wrong = (start + stop) // 2, []
+            for ends in ((start, middle), (middle, stop)):
+                part = v.part(name, *ends)
+                numeric, bar = self.probe.along(part)
+                total, scale = _product(self.analytic, part)
+                if not abs(total - numeric) <= max(2.0**10 * u * scale, bar):
+                    wrong.append(ends)
+            if len(wrong) != 1:
+                break
+            [(start, stop)] = wrong
+        first, last = (_index(k, self.analytic[name].shape) for k in (start, stop - 1))
+        if first == last:
+            return f", in one element alone: {first}"
+        return f", between {first} and {last} alone" if 2 * (stop - start) <= self.analytic[name].size else ""
 
     def _unheard(self, name: str, v: Direction, unseen: float, size: float) -> Iterator[Row]:
         """A row for a tensor that the others drown, along a direction of its own, where its own rounding is known."""
@@ -223,6 +251,10 @@ class DotProducts:
         """How far both sides may be off by rounding, from what ulps do to them."""
         moves = {name: self.rounding.of_gradient(name, self.analytic[name]) for name in v.names}
         return _product(moves, v)[1] + self.probe.rounding_along(v, numeric, self.rounding)
+
+
+def _index(k: int, shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(str(int(i)) for i in np.unravel_index(k, shape))}]"
 
 
 def _product(gradients: Mapping[str, Array], v: Direction) -> tuple[float, float]:
