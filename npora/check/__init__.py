@@ -10,7 +10,7 @@ pytest_plugin.py  How does a failed test show the whole report?
 oracles/     What is a derivative measured by?
     complex_step.py, complex_safe.py    Im f(x + ih)/h, and where a forward loses it
     richardson.py, staircase.py         central differences with an error bar, and what rounding hides of it
-    derivatives.py                      Which of the two is to be believed here?
+    derivatives.py, signs.py            Which of the two is to be believed here? What do all elements say together?
     dot_product.py, large.py            ⟨dy, Jv⟩ = ⟨Jᵀdy, v⟩: for a model of any size
     second.py                           Is the Hessian symmetric, and a backward's own backward right?
     taylor.py, vcurve.py                How fast does the remainder fall, and how well can a step be chosen?

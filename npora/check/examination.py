@@ -13,6 +13,7 @@ from npora.check.oracles.derivatives import Oracles
 from npora.check.oracles.dot_product import LARGE
 from npora.check.oracles.identities import idle_parameters
 from npora.check.oracles.rounding import FAR, Rounding
+from npora.check.oracles.signs import contradiction
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict.comparison import (
     FAIL,
@@ -190,6 +191,10 @@ class Examination:
             return UNRESOLVED, ULPS
         if verdict == UNRESOLVED and name in self.idle and self._only_idle(name, found, indices):
             return PASS, "zero in part, as its layer declares"
+        if verdict == UNRESOLVED and self.oracles.complex is None:
+            doubt = contradiction(self.oracles, name, self.analytic[name])
+            if doubt:
+                return FAIL, doubt
         if verdict == UNRESOLVED:
             places = np.flatnonzero(found.unresolved)
             count = f"{len(places)} of {found.unresolved.size} elements"

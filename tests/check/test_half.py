@@ -168,6 +168,25 @@ def test_a_kernel_of_float32_alone_is_judged_by_its_reference() -> None:
     assert report["x"].verdict == "FAIL" and report["x"].note.startswith("a constant factor 3")
 
 
+def test_without_a_reference_all_elements_together_show_what_none_does() -> None:
+    def noisy(factor: float) -> Function:
+        """The kernel for arrays of any precision, rounded inside."""
+
+        def function(x: Array) -> Any:
+            if x.dtype.kind == "c":
+                raise TypeError("single precision alone")
+            y, backward = single(factor)(x.astype(np.float32))
+            return y, lambda dy: backward(np.float32(dy))
+
+        return function
+
+    x = rng.standard_normal((8, 9)).astype(np.float32)
+    for seed in range(3):
+        wrong = gradcheck(noisy(3), x, dtype="float32", seed=seed)["x"]
+        assert wrong.verdict == "FAIL" and "along its own signs the slope is " in wrong.note, wrong
+        assert gradcheck(noisy(1), x, dtype="float32", seed=seed)["x"].verdict == "UNRESOLVED"
+
+
 def test_what_cannot_be_checked_says_what_to_do() -> None:
     with pytest.raises(TypeError, match=r"does not run in float64, .*: pass reference=, the same function in NumPy"):
         gradcheck(in_half_alone(F.softmax), X, dtype="float16")
