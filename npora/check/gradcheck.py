@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npora.check.examination import Examination, Found
+from npora.check.examination import Examination
 from npora.check.half import in_half
 from npora.check.inputs import WrittenTo, generator
 from npora.check.oracles.dot_product import LARGE, DotProducts
@@ -23,7 +23,7 @@ from npora.check.subject import Subject
 from npora.check.verdict.blame import culprit
 from npora.check.verdict.comparison import DETACHED, FAIL, HALVES, WRONG
 from npora.check.verdict.replay import replay_line
-from npora.check.verdict.report import Report, Row
+from npora.check.verdict.report import Found, Report, Row
 
 METHODS = ("auto", "complex", "central", "dot-product")
 MANY = 20_000  # with more elements than these `auto` takes the dot-product test
@@ -151,7 +151,8 @@ def _examined(check: Examination, method: str) -> Found:
     subject, found = check.subject, Found()
     large = subject.size > LARGE
     probe = LargeProbe(subject.exact, check.exact_dy) if large else check.oracles
-    directions = DotProducts(subject, probe, check.analytic, check.again, check.idle, check.rounding)
+    errors = lambda: check.errors  # noqa: E731 - which cost a few runs
+    directions = DotProducts(subject, probe, check.analytic, check.again, check.idle, check.rounding, errors)
     heard: list[Row] = []
     if method == "dot-product" or (method == "auto" and (large or sum(x.size for x in subject.point.values()) > MANY)):
         found.rows = heard = list(directions.rows(check.rng))

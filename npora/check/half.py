@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
-from npora.check.examination import Examination, Found
+from npora.check.examination import Examination
+from npora.check.oracles.around import ERRORS, Gradients, Right, around, by_pullback
 from npora.check.oracles.complex_step import Index
 from npora.check.oracles.derivatives import Oracles
 from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Outputs, Subject
 from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, VACUOUS, Precision, precision_of
 from npora.check.verdict.diagnosis import diagnose
-from npora.check.verdict.report import Element, Row
+from npora.check.verdict.report import Element, Found, Row
 from npora.nn.module import Array
 
 POINTS = (16, 64, 256)  # as many, until a factor is known to FINE
 FINE, ENOUGH = 6e-3, 8e-3  # so that 1.01 is told from 1
-REACH = 2.0**4  # the points are so many u of each number away: every rounding falls otherwise there
 SYSTEMATIC = 4  # u of a tensor's largest gradient: what constants that are rounded do to an element, everywhere alike
-ERRORS = 8  # standard errors of a mean of 16, beyond which no element of thousands lies by chance
 
 Chosen = Mapping[str, list[Index]]
-Gradients = dict[str, Array]
 
 
 @dataclass
@@ -50,7 +47,7 @@ class Stick:
     kernel: Subject
     dy: Outputs  # numbers of the kernel's dtype
     chosen: Chosen
-    right: Callable[[Subject, Outputs, Gradients, Chosen], Gradients]
+    right: Right
     rng: np.random.Generator
     moves: Mapping[str, Array] = field(default_factory=dict)  # [runs, elements]
     _came: dict[str, list[Array]] = field(default_factory=dict)
@@ -59,46 +56,19 @@ class Stick:
 
     def rows(self) -> Iterator[tuple[Row, list[Element], Array]]:
         for fewer, points in pairwise((0, *POINTS)):
-            for _ in range(fewer, points):
-                self._take_a_point()
+            self._take_points(points - fewer)
             self._known = 0.0
             found = [self._judged(name) for name in self.chosen]
             if self._known <= FINE:
                 break
         yield from found
 
-    def _take_a_point(self) -> None:
-        """Both gradients at a point beside the first; none where the function is not defined there."""
-        kernel = self.kernel.at(self.kernel.dtype)
-        exact = self._moved()
-        for name, x in kernel.arrays.items():
-            x[...] = exact.point[name]
-        dy = tuple(self._beside(w).astype(w.dtype) for w in self.dy)
-        try:
-            came = kernel.gradients(kernel.forward()[1], dy)
-            picked = {name: self._picked(name, came[name]) for name in self.chosen}
-            right = self.right(exact, tuple(w.astype(np.float64) for w in dy), picked, self.chosen)
-        except (ValueError, ArithmeticError, LookupError):
-            return
-        if all(np.isfinite(g).all() for g in right.values()):
+    def _take_points(self, count: int) -> None:
+        """Both gradients at points beside the first."""
+        for came, right in around(self.kernel, self.dy, count, self.right, self.rng):
             for name in self.chosen:
-                self._came.setdefault(name, []).append(picked[name])
-                self._right.setdefault(name, []).append(right[name])
-
-    def _moved(self) -> Subject:
-        """The subject in float64 at another point of the kernel's numbers."""
-        moved = copy.copy(self.kernel.exact)
-        vars(moved).pop("exact", None)
-        moved.point = {name: self._beside(x).astype(np.float64) for name, x in self.kernel.point.items()}
-        return moved
-
-    def _beside(self, x: Array) -> Array:
-        wide = x.astype(np.float64)
-        reach = REACH * precision_of(self.kernel.dtype).u
-        return np.asarray(wide * (1 + reach * self.rng.uniform(-1, 1, wide.shape))).astype(self.kernel.dtype)
-
-    def _picked(self, name: str, g: Array) -> Array:
-        return np.array([g[index] for index in self.chosen[name]], np.float64)
+                self._came.setdefault(name, []).append(_picked(came[name], self.chosen[name]))
+                self._right.setdefault(name, []).append(_picked(right[name], self.chosen[name]))
 
     def _judged(self, name: str) -> tuple[Row, list[Element], Array]:
         indices, shape = self.chosen[name], self.kernel.point[name].shape
@@ -183,18 +153,17 @@ def in_half(check: Examination, examined: Callable[[Examination], Found]) -> Fou
             f"{kernel} does not run in float64, in which its gradient in {kernel.dtype} is measured: pass reference=, "
             f"the same function in NumPy"
         )
-    chosen, right, moves = check.chosen(), by_oracles, Gradients()
+    chosen, moves = check.chosen(), Gradients()
+    right: Right = by_oracles(chosen)
     if not exact.is_reference or exact.has_pullback():
         formula = Examination(exact, check.rng, check.max_elements, check.by_differences, check.named)
         found, right = examined(formula), by_pullback
         wrong = {row.name for row in found.rows if row.verdict != PASS}
         chosen = {name: indices for name, indices in chosen.items() if name not in wrong | formula.idle.keys()}
         rounding = Rounding(exact, check.exact_dy)
-        g = right(exact, check.exact_dy, {}, chosen)
+        g = by_pullback(exact, check.exact_dy, {})
         runs = rounding.to(kernel.dtype)
-        moves = {
-            name: np.array([[h[name][i] for i in chosen[name]] - g[name] for h in runs]) for name in chosen if runs
-        }
+        moves = {key: np.array([_picked(h[key] - g[key], at) for h in runs]) for key, at in chosen.items() if runs}
         if not wrong:
             found.notes.append("in float64 its formula passes at the same numbers")
     stick = Stick(kernel, check.dy, chosen, right, check.rng, moves)
@@ -207,17 +176,23 @@ def in_half(check: Examination, examined: Callable[[Examination], Found]) -> Fou
     return found
 
 
-def by_pullback(exact: Subject, dy: Outputs, came: Gradients, chosen: Chosen) -> Gradients:
-    """g as the float64 pullback gives it, which the oracles have found right."""
-    bench = exact.at(np.float64)
-    gradients = bench.gradients(bench.forward()[1], dy)
-    return {name: np.array([gradients[name][index] for index in indices]) for name, indices in chosen.items()}
+def by_oracles(chosen: Chosen) -> Right:
+    """As the oracles give it, at the chosen elements, of a reference that returns its value alone."""
+
+    def right(exact: Subject, dy: Outputs, came: Gradients) -> Gradients:
+        oracles, found = Oracles(exact, dy, np.random.default_rng(0), by_differences=False), {}
+        for name, indices in chosen.items():
+            found[name] = np.zeros(came[name].shape)
+            numeric, _ = oracles.derivatives(name, indices, _picked(came[name], indices))
+            for index, value in zip(indices, numeric, strict=True):
+                found[name][index] = value
+        return found
+
+    return right
 
 
-def by_oracles(exact: Subject, dy: Outputs, came: Gradients, chosen: Chosen) -> Gradients:
-    """g as the oracles give it, of a reference that returns its value alone."""
-    oracles = Oracles(exact, dy, np.random.default_rng(0), by_differences=False)
-    return {name: oracles.derivatives(name, indices, came[name])[0] for name, indices in chosen.items()}
+def _picked(g: Array, indices: list[Index]) -> Array:
+    return np.array([g[index] for index in indices], np.float64)
 
 
 def _placed(shape: tuple[int, ...], indices: list[Index], values: Array) -> Array:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from npora.check.oracles.around import is_systematic
 from npora.check.oracles.richardson import norm, unit_of
 from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Subject
@@ -140,6 +141,7 @@ class DotProducts:
     again: Callable[[], list[dict[str, Array]]]
     idle: Collection[str]
     rounding: Rounding
+    errors: Callable[[], list[dict[str, Array]]]
 
     def rows(self, rng: np.random.Generator) -> Iterator[Row]:
         """A row for each of a few v through all inputs and parameters at once.
@@ -245,7 +247,9 @@ class DotProducts:
                 there = [_product({n: g[n] - self.analytic[n] for n in v.names}, v)[1] for g in self.again()]
             else:
                 there = [abs(_product(g, v)[0] - numeric) for g in self.again()]
-        return bool(there) and is_rounding(self.subject.dtype, error, max(there))
+        if not there or not is_rounding(self.subject.dtype, error, max(there)):
+            return False
+        return not is_systematic(np.array([[_product(e, v)[0]] for e in self.errors()]))
 
     def _moves(self, v: Direction, numeric: float) -> float:
         """How far both sides may be off by rounding, from what ulps do to them."""
