@@ -168,6 +168,22 @@ def test_a_kernel_of_float32_alone_is_judged_by_its_reference() -> None:
     assert report["x"].verdict == "FAIL" and report["x"].note.startswith("a constant factor 3")
 
 
+@pytest.mark.parametrize("method", ["auto", "dot-product"])
+def test_an_error_in_single_precision_alone_is_no_rounding(method: str) -> None:
+    def in_single(factor: float) -> Function:
+        def function(x: Array) -> Any:
+            y, backward = F.softmax(x)
+            return y, lambda dy: backward(dy) * (np.float32(factor) if x.dtype == np.float32 else 1)
+
+        return function
+
+    for factor in (3, 1.01):
+        report = gradcheck(in_single(factor), X, dtype="float32", method=method)
+        assert report.verdict == "FAIL", str(report)
+        assert method != "auto" or report["x"].note.startswith(f"a constant factor {factor}")
+    assert gradcheck(in_single(1), X, dtype="float32", method=method)
+
+
 def test_without_a_reference_all_elements_together_show_what_none_does() -> None:
     def noisy(factor: float) -> Function:
         """The kernel for arrays of any precision, rounded inside."""
