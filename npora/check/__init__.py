@@ -4,7 +4,8 @@ gradcheck.py      Is this gradient right? Everything put together: read it first
 examination.py    Is it right at every element of every input and parameter?
 half.py           Is it right that is computed in float16 or bfloat16?
 subject.py        How is the code a function of named arrays, in any precision? With inputs.py, what it is called with;
-                  returned.py, which gradient is whose; trees.py, arrays in tuples, dicts and dataclasses.
+                  outputs.py, what it returns; returned.py, which gradient is whose; trees.py, arrays in tuples, dicts,
+                  and dataclasses.
 pytest_plugin.py  How does a failed test show the whole report?
 
 oracles/     What is a derivative measured by?

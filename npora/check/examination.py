@@ -16,7 +16,8 @@ from npora.check.oracles.dot_product import LARGE
 from npora.check.oracles.identities import idle_parameters
 from npora.check.oracles.rounding import FAR, Rounding
 from npora.check.oracles.signs import contradiction
-from npora.check.subject import Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Subject
 from npora.check.verdict.comparison import (
     FAIL,
     HALVES,

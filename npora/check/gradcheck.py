@@ -58,8 +58,9 @@ def gradcheck(
     for each that has any; that of a structure is a structure like it. Arrays of integers or truth values, arrays
     without elements, numbers beside an array, and whatever is given by keyword have no gradient: None stands there, or
     nothing. None for any other is an error of the pullback, unless the gradient is zero. Integers among the outputs
-    have none either: backward takes one dy for each floating-point output. What a forward computes by `held` is a
-    constant of the gradient: it is computed once, and stays what it was wherever forward is evaluated.
+    have none either: backward takes one dy for each floating-point output, and for a dict, or a structure in a tuple,
+    one that is built like it. What a forward computes by `held` is a constant of the gradient: it is computed once, and
+    stays what it was wherever forward is evaluated.
 
     Parameters
     ----------

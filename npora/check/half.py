@@ -13,7 +13,8 @@ from npora.check.oracles.around import ERRORS, Gradients, Right, around, by_pull
 from npora.check.oracles.complex_step import Index
 from npora.check.oracles.derivatives import Oracles
 from npora.check.oracles.rounding import Rounding
-from npora.check.subject import Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Subject
 from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, VACUOUS, Precision, precision_of
 from npora.check.verdict.diagnosis import diagnose
 from npora.check.verdict.report import Element, Found, Row

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.check.inputs import is_floating, is_real, nothing_given, positional_names, read_call, signature_of
+from npora.check.outputs import Outputs, describe, is_nested, like, outputs_of
 from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.check.verdict.comparison import HALVES, dtype_of
@@ -19,8 +20,6 @@ from npora.nn import Module, no_grad
 from npora.nn.generator import copied
 from npora.nn.held import Values, holding
 from npora.nn.module import Array
-
-Outputs = tuple[Array, ...]
 
 
 class Subject:
@@ -202,15 +201,16 @@ class Bench:
             ) from error
         vjp = self.subject.vjp
         if vjp is not None:
-            return outputs_of(result), lambda *dy: vjp(*dy, *inputs, **keywords)
+            return outputs_of(result), lambda *dy: vjp(*like(result, dy), *inputs, **keywords)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             if self.subject.is_reference:
                 return outputs_of(result), _unknown
             raise TypeError(
-                f"{self.subject} returned {_describe(result)}, expected (y, backward): return the value and its "
+                f"{self.subject} returned {describe(result)}, expected (y, backward): return the value and its "
                 f"pullback, or pass the pullback as vjp=…, called as vjp(dy, *inputs)"
             )
-        return outputs_of(result[0]), result[1]
+        y, backward = result
+        return outputs_of(y), (lambda *dy: backward(*like(y, dy))) if is_nested(y) else backward
 
     def outputs(self) -> Outputs:
         with no_grad():
@@ -241,27 +241,6 @@ class Bench:
                 hint = ": it has the shape of the transpose" if gradient.shape[::-1] == expected else ""
                 raise ValueError(f"the gradient of {name} has shape {gradient.shape}, expected {expected}{hint}")
         return gradients
-
-
-def outputs_of(y: Any) -> Outputs:
-    """The floating-point arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or
-    else fields. Integers and truth values beside them, as an argmax, have no gradient and get no dy."""
-    if isinstance(y, tuple | list):
-        items = list(y)
-    elif getattr(y, "loss", None) is not None:
-        items = [y.loss]
-    elif dataclasses.is_dataclass(y):
-        fields = [getattr(y, field.name) for field in dataclasses.fields(y)]
-        items = [value for value in fields if value is not None]
-    elif hasattr(y, "logits"):  # computed when they are asked for
-        items = [y.logits]
-    else:
-        items = [y]
-    arrays = tuple(np.asarray(item) for item in items)
-    floating = tuple(array for array in arrays if is_real(array.dtype) or array.dtype.kind == "c")
-    if not floating or any(not is_real(array.dtype) and array.dtype.kind not in "ciub" for array in arrays):
-        raise TypeError(f"the forward returned {_describe(y)}, expected floating-point arrays")
-    return floating
 
 
 def arguments_of(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any], taken: set[str]) -> Arguments:
@@ -299,11 +278,3 @@ def _fresh(value: Any) -> Any:
 
 def _name_of(layer: Any) -> str:
     return str(getattr(layer, "__name__", type(layer).__name__))
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}, shape {value.shape}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}: " + ", ".join(type(item).__name__ for item in value)
-    return f"a {type(value).__name__}"

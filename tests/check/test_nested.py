@@ -202,6 +202,30 @@ def test_none_for_a_gradient_that_is_not_zero_fails_and_says_so(method: str) -> 
     assert zero.verdict == "DETACHED" and zero.note.startswith("all zero: detached")
 
 
+@pytest.mark.parametrize("method", ["auto", "dot-product"])
+def test_outputs_may_be_nested_and_dy_is_built_like_them(method: str) -> None:
+    def named(x: Array, error: float = 0.0) -> Any:
+        y = {"out": np.sin(x), "hidden": [x * x, {"rows": x[:1]}], "best": x.argmax(axis=1)}
+
+        def backward(dy: Any) -> Array:
+            assert list(dy) == list(y) and dy["best"] is None
+            dx: Array = np.cos(x) * dy["out"] + (2 + error) * x * dy["hidden"][0]
+            dx[:1] += dy["hidden"][1]["rows"]
+            return dx
+
+        return y, backward
+
+    def paired(x: Array) -> Any:
+        return (np.sin(x), (x * x, x.argmax()), x > 0), lambda da, db: np.cos(x) * da + 2 * x * db[0]
+
+    for function in (named, paired):
+        report = gradcheck(function, X, method=method)
+        assert report, str(report)
+    assert gradcheck(lambda x: named(x, 1e-3), X, method=method).verdict == "FAIL"
+    back = lambda dy, x: named(x)[1](dy)  # noqa: E731
+    assert gradcheck(lambda x: named(x)[0], X, vjp=back, method=method)
+
+
 def test_what_needs_no_gradient_is_given_by_keyword() -> None:
     for back in (lambda dx, dw: (dx, None), lambda dx, dw: dx, lambda dx, dw: (dx, dw)):
         report = gradcheck(lambda x, w, back=back: (x * w, lambda dy: back(dy * w, dy * x)), X, w=X + 1)

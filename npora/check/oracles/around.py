@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from npora.check.subject import Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Subject
 from npora.check.verdict.comparison import precision_of
 from npora.nn.module import Array
 

@@ -28,7 +28,8 @@ from npora.check.oracles.richardson import (
 )
 from npora.check.oracles.rounding import Rounding
 from npora.check.oracles.staircase import height_of_steps
-from npora.check.subject import Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Subject
 from npora.check.verdict.comparison import precision_of
 from npora.check.verdict.kinks import REACH, kink
 from npora.nn.module import Array

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from npora.check.inputs import positional_names
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
 from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, VACUOUS, is_rounding, other_precision, precision_of
 from npora.check.verdict.report import Row
 from npora.nn import Module

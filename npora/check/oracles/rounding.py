@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from npora.check.oracles.complex_step import STEP, Index, slope
 from npora.check.oracles.richardson import phi, unit_of
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
 from npora.check.verdict.comparison import precision_of
 from npora.nn.module import Array
 

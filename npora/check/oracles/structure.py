@@ -9,7 +9,8 @@ import numpy as np
 
 from npora.check.inputs import WrittenTo
 from npora.check.oracles.rounding import Rounding
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
 from npora.check.verdict.comparison import FAIL, HALVES, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
 from npora.check.verdict.report import Row
 from npora.nn.module import Array
