@@ -47,7 +47,7 @@ from tests.forks import BROKEN, KILLED, SURVIVED, Pool, unwritten_is_nan
 from tests.mutations import ROOT, Mutant, mutants
 from tests.outcomes import Record, reason, report
 from tests.suite import Suite, judged, place, pytest_main
-from tests.survey import MOST, MOST_OF_ALL, SLOW, Survey, digest, kept, survey
+from tests.survey import MOST, SLOW, Survey, digest, kept, survey
 
 Bounds = tuple[float, float]  # seconds of the processor's time, for one judge and for all of a mutant's
 
@@ -136,7 +136,7 @@ def main() -> int:
     left = [mutant for mutant in chosen if mutant.identity not in record.outcomes and mutant not in explained]
     assert not any(name.split(".")[0] == "npora" for name in sys.modules), "npora was imported before the forks"
     with tempfile.TemporaryDirectory() as folder:
-        _judge(left, options.jobs, (SLOW, MOST) if options.sample else (MOST_OF_ALL, MOST_OF_ALL), record, folder)
+        _judge(left, options.jobs, (SLOW if options.sample else MOST, MOST), record, folder)
     return report(chosen, explained, record.outcomes, time.perf_counter() - start)
 
 

@@ -27,7 +27,7 @@ from tests.mutations import ROOT, Key
 from tests.suite import Judge, Suite, own_folder
 
 # Seconds of the processor's time: what one judge of a sample takes less than, and what all judges of one mutant do.
-SLOW, MOST, MOST_OF_ALL = 4.0, 30.0, 60.0
+SLOW, MOST = 4.0, 60.0
 KEPT = ROOT / ".pytest_cache" / "mutants.json"
 
 
@@ -64,8 +64,9 @@ class Survey:
         return found
 
     def judges(self, path: str, function: Key | None, slowest: float, most: float) -> list[str]:
-        """The tests that enter this function, or else any of the file: of each function of tests the quickest case
-        first, those of the file's own folder sooner; as many as take `most` seconds together."""
+        """The tests that enter this function, or else any of the file: all of the file's own folder and, of each
+        function of tests elsewhere, the quickest case; then the rest. The quickest go first, those of the folder
+        sooner; as many as take `most` seconds together."""
         if function is not None:
             tests = self.entering.get((path, function), [])
         else:
@@ -74,7 +75,7 @@ class Survey:
         costs = {test: self.seconds[test] * (1 if test.startswith(folder) else 3) for test in tests}
         tests = sorted((test for test in tests if self.seconds[test] < slowest), key=lambda test: (costs[test], test))
         cases = {test.split("[")[0]: test for test in reversed(tests)}
-        tests.sort(key=lambda test: cases[test.split("[")[0]] != test)
+        tests.sort(key=lambda test: not test.startswith(folder) and cases[test.split("[")[0]] != test)
         total = list(accumulate(self.seconds[test] for test in tests))
         return [test for test, until in zip(tests, total, strict=True) if until < most]
 

@@ -97,6 +97,10 @@ def test_each_way_to_break_a_line(source: str, change: str, expected: str) -> No
     assert expected in broken(source)[change]
 
 
+def test_what_stands_on_both_sides_is_not_swapped() -> None:
+    assert "operands swapped" not in broken("y = a @ a") and "arguments 1 and 2 swapped" not in broken("y = f(a, a)")
+
+
 @pytest.mark.parametrize("source", ["y = f(a)\nz = g(y)", "import a\nimport b", "a = 1\nb = 2"])
 def test_statements_whose_order_shows_nothing_are_not_exchanged(source: str) -> None:
     assert not [name for name in broken(source) if name.startswith("after")]
@@ -140,6 +144,11 @@ def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_fo
     assert survey.judges("npora/nn/a.py", (9, "g"), 9.0, 9.0) == ["tests/x.py::d", "tests/nn/x.py::b"]
     assert set(survey.judges("npora/nn/a.py", None, 9.0, 9.0)) == set(tests)
     assert survey.judges("npora/nn/b.py", (1, "f"), 9.0, 9.0) == []
+    cases = {"tests/nn/x.py::b[1]": (0.3, [0]), "tests/nn/x.py::b[2]": (0.2, [0]), "tests/x.py::a[1]": (0.05, [0]),
+             "tests/x.py::a[2]": (0.04, [0])}  # fmt: skip
+    assert Survey(cases, functions).judges("npora/nn/a.py", (1, "f"), 1.0, 0.58) == [
+        "tests/x.py::a[2]", "tests/nn/x.py::b[2]", "tests/nn/x.py::b[1]"
+    ]  # fmt: skip
 
 
 def test_every_explanation_is_of_one_mutant() -> None:

@@ -24,6 +24,7 @@ from workloads import Batch, Workload, load_batches, plain, prepare
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {
     "npora": ("with_npora", {}),
     "PEFT": ("with_peft", {}),
+    "PEFT bfloat16": ("with_peft", {"form": "bfloat16"}),
     "compiled PEFT": ("with_peft", {"compiled": True}),
     "JAX": ("with_jax", {}),
     "floor": ("floor", {}),

@@ -24,21 +24,15 @@ from typing import Any
 
 import numpy as np
 from process import free_to_run, peak_memory
+from workloads import MODELS, save_rounded
 
 from npora import LoraConfig, get_peft_model
-from npora.files import save_file, write_json
 from npora.machine.heap import keeping_freed_memory
 from npora.models import LlamaConfig, LlamaForCausalLM
 from npora.optim import AdamW
-from npora.stored import HALF, Stored
+from npora.stored import Stored
 
-_SHARED = {"tie_word_embeddings": True, "rope_theta": 100000.0, "rms_norm_eps": 1e-5}
-SIZES: dict[str, dict[str, Any]] = {
-    "small": {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3,
-              "num_hidden_layers": 30, "vocab_size": 49152, **_SHARED},
-    "wide": {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32, "num_key_value_heads": 8,
-             "num_hidden_layers": 16, "vocab_size": 65536, **_SHARED},
-}  # fmt: skip
+SIZES = {"small": MODELS["smollm2-135m"].config, "wide": MODELS["llama-1b"].config}
 # What is read, and how: the numbers of all files are those that bfloat16 has.
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "float32": ("float32", {}),
@@ -51,13 +45,10 @@ TOKENS = 8  # that are generated
 
 
 def prepare(folder: Path, sizes: dict[str, Any]) -> None:
-    model = LlamaForCausalLM(LlamaConfig(**sizes), rng=0)
-    state = {name: HALF["bfloat16"].rounded(array) for name, array in model.state_dict().items()}
-    for place in ("float32", "bfloat16", "float16"):
-        (folder / place).mkdir()
-        write_json(folder / place / "config.json", model.config.to_dict())
-        written = {name: HALF[place].rounded(array) if place in HALF else array[:] for name, array in state.items()}
-        save_file(written, folder / place / "model.safetensors", {"format": "pt"})
+    save_rounded(
+        LlamaForCausalLM(LlamaConfig(**sizes), rng=0),
+        {form: folder / form for form in ("float32", "float16", "bfloat16")},
+    )
 
 
 class Way:

@@ -32,7 +32,9 @@ def load(workload: Workload, folder: Path) -> Any:
     """The model with LoRA, whose values come from their names."""
     from npora.lora import LoraConfig, get_peft_model
 
-    base = npora_class(workload).from_pretrained(workload.weights(folder), **workload.dropouts)
+    base = npora_class(workload).from_pretrained(
+        workload.weights(folder, workload.base), dtype=workload.base, **workload.dropouts
+    )
     targets, task = MODELS[workload.model].targets, MODELS[workload.model].task
     config = LoraConfig(
         r=workload.rank, lora_alpha=ALPHA, lora_dropout=workload.dropout, target_modules=list(targets), task_type=task

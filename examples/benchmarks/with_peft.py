@@ -15,19 +15,20 @@ Check = Callable[[Batch], dict[str, Any]]
 Step = Callable[[Batch], Any]
 
 
-def start(workload: Workload, folder: Path, compiled: bool = False) -> tuple[Check, Step]:
+def start(workload: Workload, folder: Path, compiled: bool = False, form: str = "float32") -> tuple[Check, Step]:
+    """form : of the base's numbers, and of what is computed from them; the adapter is float32, as PEFT has it"""
     if workload.kind == "layer":
         return layer(workload, compiled)
-    model = load(workload, folder)
+    model = load(workload, folder, form)
     if workload.kind == "generate":
         return generation(model, workload)
     called = torch.compile(model) if compiled else model
     return inference(model, called) if workload.kind == "infer" else training(model, called, workload)
 
 
-def load(workload: Workload, folder: Path) -> Any:
+def load(workload: Workload, folder: Path, form: str = "float32") -> Any:
     base = getattr(transformers, MODELS[workload.model].cls).from_pretrained(
-        workload.weights(folder), dtype=torch.float32, **workload.dropouts
+        workload.weights(folder, form), dtype=getattr(torch, form), **workload.dropouts
     )
     targets, task = MODELS[workload.model].targets, MODELS[workload.model].task
     config = peft.LoraConfig(
@@ -143,4 +144,4 @@ def layer(workload: Workload, compiled: bool) -> tuple[Check, Step]:
 
 
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: tensor.detach().numpy() for name, tensor in found.items()}
+    return {name: tensor.detach().float().numpy() for name, tensor in found.items()}

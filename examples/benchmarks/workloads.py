@@ -69,6 +69,15 @@ MODELS = {
          "num_key_value_heads": 3},
         ("attention_dropout",),
     ),
+    "llama-1b": Model(  # 1.1 thousand million parameters: Llama 3.2 1B's layers, and half of its vocabulary
+        "LlamaForCausalLM", ("q_proj", "v_proj"), "CAUSAL_LM",
+        {"vocab_size": 65536, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
+         "max_position_embeddings": 8192, "tie_word_embeddings": True},
+        {"vocab_size": 31, "hidden_size": 16, "intermediate_size": 9, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2},
+        ("attention_dropout",),
+    ),
 }  # fmt: skip
 
 
@@ -83,6 +92,7 @@ class Workload:
     checkpoint, text : a directory and a TSV to be used instead of what is drawn
     dropout : in the steps that are timed; the check of the gradients is always without
     tokens_at_once : of npora's micro-batches; 0 does not cut
+    base : how npora's frozen weights lie in memory. The numbers of all peers' are those that this form has
     tolerance : by what share of its largest element a gradient may differ from a peer's
     """
 
@@ -99,6 +109,7 @@ class Workload:
     rank: int = RANK
     tokens_at_once: int = 512
     tolerance: float = TOLERANCE
+    base: str = "float32"
     config: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     text: str | None = None
@@ -108,9 +119,10 @@ class Workload:
         """The fields of the model's config that say how much it drops."""
         return dict.fromkeys(MODELS[self.model].dropout, self.dropout)
 
-    def weights(self, folder: Path) -> Path:
-        """Where the model is: a checkpoint, or what `prepare` wrote."""
-        return Path(self.checkpoint or folder / f"{self.model}-{zlib.crc32(repr(self.config).encode())}")
+    def weights(self, folder: Path, form: str = "float32") -> Path:
+        """Where the model is, in this form: a checkpoint, or what `prepare` wrote."""
+        made = f"{self.model}-{zlib.crc32(repr((self.config, self.base)).encode())}"
+        return Path(self.checkpoint or folder / (made if form == "float32" else f"{made}-{form}"))
 
 
 def npora_class(workload: Workload) -> Any:
@@ -156,6 +168,10 @@ WORKLOADS = [
     Workload("g-attention", f"self-attention of 12 heads, 768 wide, LoRA on q and v, 16 × 128{PASSES}", "layer",
              "attention", 16, 128, config=LAYER),
     Workload("h", f"a Llama of SmolLM2-135M's shape, 4 × 256 tokens, causal{STEP}", "train", "smollm2-135m", 4, 256),
+    Workload("i", f"a Llama of SmolLM2-135M's shape, its base in bfloat16, 2 × 512 tokens{STEP}", "train",
+             "smollm2-135m", 2, 512, base="bfloat16"),
+    Workload("j", f"a Llama of 1.1 thousand million parameters in bfloat16, 2 × 512 tokens{STEP}", "train", "llama-1b",
+             2, 512, base="bfloat16"),
 ]  # fmt: skip
 
 
@@ -171,12 +187,28 @@ def toy(workload: Workload) -> Workload:
 
 def prepare(workload: Workload, folder: Path, count: int) -> None:
     """Write the model, unless it is there already, and `count` batches."""
-    weights = workload.weights(folder)
-    if workload.kind != "layer" and not weights.exists():
-        npora_class(workload)(config_of(workload), rng=0).save_pretrained(weights)
+    if workload.kind != "layer" and not workload.weights(folder, workload.base).exists():
+        model = npora_class(workload)(config_of(workload), rng=0)
+        if workload.base == "float32":
+            model.save_pretrained(workload.weights(folder))
+        else:
+            save_rounded(model, {form: workload.weights(folder, form) for form in ("float32", workload.base)})
     rng = np.random.default_rng(0)
     arrays = {f"{i} {name}": a for i in range(count) for name, a in _batch(workload, rng, i).items()}
     np.savez(folder / f"{workload.name}.npz", **arrays)
+
+
+def save_rounded(model: Any, places: Mapping[str, Path]) -> None:
+    """Write a model in each of these forms, with the numbers that the last of them has."""
+    from npora.files import save_file, write_json
+    from npora.stored import HALF
+
+    state = {name: HALF[[*places][-1]].rounded(array) for name, array in model.state_dict().items()}
+    for form, place in places.items():
+        place.mkdir()
+        write_json(place / "config.json", model.config.to_dict())
+        written = {name: HALF[form].rounded(array) if form in HALF else array[:] for name, array in state.items()}
+        save_file(written, place / "model.safetensors", {"format": "pt"})
 
 
 def load_batches(workload: Workload, folder: Path) -> list[Batch]:

@@ -179,7 +179,7 @@ def _no_class(value: Any, where: str) -> ValueError:
     if isinstance(value, bool):
         hint = " (write 1 for true and 0 for false)"
     elif isinstance(value, list):
-        hint = " (a text has several classes in a multi_label_classification)"
+        hint = " (a text has several classes in a multi_label_classification: name that as problem_type)"
     elif isinstance(value, float | str):
         hint = ", and no name of a class (num_labels=1, a regression, fits numbers)"
     return ValueError(f"{where}: the label {shortened(value)} is not a whole number{hint}")

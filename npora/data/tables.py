@@ -148,7 +148,8 @@ def _named(
     name: str, examples: Iterator[tuple[int, list[str]]], columns: Sequence[str], refuse: Refuse
 ) -> Iterator[tuple[str, Example]]:
     first, header = next(examples, (1, []))
-    _check_columns(header, columns, f"{name}, line {first}", " (the first line names the columns)")
+    hint = separator_hint(header) or " (the first line names the columns)"
+    _check_columns(header, columns, f"{name}, line {first}", hint)
     for number, values in examples:
         if len(values) == 1 and len(header) != 1 and not values[0].strip():
             continue
@@ -165,6 +166,12 @@ def _check_columns(found: Sequence[str], columns: Sequence[str], where: str, hin
             raise ValueError(f"{where}: there is no column '{column}'; there are: {shortened_names(found)}{hint}")
     if len(set(found)) != len(found):
         raise ValueError(f"{where}: a column stands twice: {shortened_names(found)}")
+
+
+def separator_hint(header: Sequence[str]) -> str:
+    """Say so where a table's one column looks like several, which another sign separates."""
+    found = [sign for sign in ("\t", ";", ",", "|") if len(header) == 1 and sign in header[0]]
+    return f" ({found[0]!r} stands in it: values are separated by tabs in a .tsv, by commas in a .csv)" if found else ""
 
 
 def shortened_names(names: Sequence[str]) -> str:

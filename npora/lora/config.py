@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -62,6 +62,7 @@ class PeftConfig(Readable):
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
 
+    usual: ClassVar[Mapping[str, Sequence[str]]] = {}  # PEFT's own default target_modules, by a model's model_type
     waits_for = ""  # of a new adapter: what is to be called before it is used
 
     target_modules: list[str] | str | None = None
@@ -106,7 +107,10 @@ class PeftConfig(Readable):
     def complete(self, model: Any) -> None:
         """Fill in, for a new adapter, what None leaves to the model. Raises ValueError where it has no default."""
         if self.target_modules is None:
-            self.target_modules = sorted(getattr(model, "default_target_modules", ()))
+            kind = getattr(getattr(model, "config", None), "model_type", "")
+            names: Sequence[str] = self.usual.get(kind, ()) or getattr(model, "default_target_modules", ())
+            ends = {path.split(".", k)[-1] for path, _ in model.named_modules() for k in range(path.count(".") + 1)}
+            self.target_modules = sorted(name for name in names if name in ends)
             if not self.target_modules:
                 raise ValueError("this model has no default target_modules: name them in the config")
 

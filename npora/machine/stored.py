@@ -43,6 +43,14 @@ class Stored(NDArrayOperatorsMixin):
     def T(self) -> Stored:
         return Transposed(self)
 
+    def of_row(self, x: _Array, rows: slice, columns: slice) -> _Array:
+        """x W[rows, columns].    x [1,i] → [1,o].    A form that need not widen each number for one row says so."""
+        return np.asarray(x @ self[rows, columns])
+
+    def of_turned_row(self, x: _Array, rows: slice, columns: slice) -> _Array:
+        """x W[rows, columns]ᵀ.    x [1,i] → [1,o]"""
+        return np.asarray(x @ self[rows, columns].T)
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
@@ -114,6 +122,9 @@ class Transposed(Stored):
         first, second = index if isinstance(index, tuple) else (index, slice(None))
         return self.of[second, first].T
 
+    def of_row(self, x: _Array, rows: slice, columns: slice) -> _Array:
+        return self.of.of_turned_row(x, columns, rows)
+
 
 class InDtype(Stored):
     """An InDtype is the same matrix, whose floats are another dtype's: so a check computes in float64 with what is
@@ -133,7 +144,7 @@ def in_pieces(matrix: _Array | Stored) -> Iterator[_Array]:
     if not isinstance(matrix, Stored):
         yield matrix
         return
-    rows = max(_PIECE // max(matrix.size // max(len(matrix), 1), 1), 1)
+    rows = max(_PIECE // max(matrix.shape[1], 1), 1)
     for start in range(0, len(matrix), rows):
         yield matrix[start : start + rows]
 

@@ -27,7 +27,8 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
     """y = a W, in the same bits for any number of threads.    a [n,i]  W [i,o]  →  y [n,o]
 
     A piece of work is some columns of the result: it widens a tile of W, multiplies, and adds the next tile's product
-    to that. So each tile is widened once, and no sum goes through two threads.
+    to that. So each tile is widened once, and no sum goes through two threads. Of one row W itself says how it is
+    multiplied.
     """
     (n, i), o = a.shape, W.shape[1]
     y = np.empty((n, o), np.result_type(a, W.dtype))
@@ -39,7 +40,13 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
         for depth in depths[1:]:
             y[:, columns] += a[:, depth] @ W[depth, columns]
 
-    tasks = [partial(fill, columns) for columns in _cut(o, min(max(o // 4, _NARROWEST), _WIDEST), wide)]
+    def fill_row(columns: slice) -> None:
+        y[:, columns] = sum(W.of_row(a[:, depth], depth, columns) for depth in depths)
+
+    tasks = [
+        partial(fill_row if n == 1 else fill, columns)
+        for columns in _cut(o, min(max(o // 4, _NARROWEST), _WIDEST), wide)
+    ]
     if i * o * (n + _READING) >= _LEAST:
         in_parallel(tasks)
     else:

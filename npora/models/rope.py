@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from npora.files.kinds import is_of_kind
 from npora.files.refusal import shortened
-from npora.models.config import PretrainedConfig
+from npora.models.config import PretrainedConfig, logger
 from npora.nn import rotary
 from npora.nn.module import Array
 
@@ -138,6 +138,8 @@ def _check(scaling: dict[str, Any], longest: int) -> None:
         )
     if (part := scaling.get("partial_rotary_factor")) not in (None, 1):
         raise ValueError(f"config: partial_rotary_factor={part!r} is not supported; only 1.0 is")
+    if unread := sorted(scaling.keys() - {"rope_type", "partial_rotary_factor", *SCALINGS[kind][1]}):
+        logger.warning("config: rope_type %r does not read %s: not used", kind, ", ".join(map(shortened, unread)))
 
 
 def is_at_least(value: Any, least: float) -> bool:

@@ -39,7 +39,7 @@ def cross_entropy(
     top = rows, logits.real.argmax(axis=-1)
     z = logits - logits[top][:, None]  # [n,v], 0 at the largest of a row
     nll = -(1 - smooth) * z[at_target] - smooth * z[counted].mean(axis=-1) if smooth else -z[at_target]  # −Σ_v q z
-    p, others, log_total = _softmax(z, top)
+    p, others, log_total = _softmax(z, top)  # p is where z was: of a large vocabulary each such array counts
     nll += log_total[counted]  # −Σ_v q log p, as log p = z − log Σ e^z
 
     def backward(dloss: Any = 1.0) -> Array:
@@ -57,12 +57,13 @@ def cross_entropy(
 
 
 def _softmax(z: Array, top: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """Return p [n,v], the others' share 1 − p_top [n], and log Σ e^z [n], of rows z that are 0 at their largest, `top`.
+    """Make z, whose rows are 0 at their largest, `top`, the p [n,v] that is returned; and return the others' share
+    1 − p_top [n] and log Σ e^z [n].
 
     With R = Σ e^z over the others, p_top = 1/(1 + R), 1 − p_top = R/(1 + R) and log Σ e^z = log(1 + R): so written, a
     nearly certain answer keeps its digits.
     """
-    p = np.exp(z)
+    p = np.exp(z, out=z)
     p[top] = 0
     rest = p.sum(axis=-1)  # R [n]
     p[top] = 1

@@ -54,11 +54,13 @@ def projected_cross_entropy(
             part, back_loss = cross_entropy(z, targets[block], ignore_index=ignore_index)
             del z  # or it would be there beside its gradient
             kept[rows] = back_head(back_loss(len(rows) / number))  # (1)
+            del back_head, back_loss  # or its probabilities would be there beside the next block's
         else:
             drawn.append(copied(rng))
             with no_grad():
                 z, _ = head(h[rows], rng)
                 part, _ = cross_entropy(z, targets[block], ignore_index=ignore_index)
+            del z
         loss = loss + part * (len(rows) / number)
 
     def backward(dloss: Any = 1.0) -> Array:
@@ -71,6 +73,7 @@ def projected_cross_entropy(
             _, back_loss = cross_entropy(z, targets[block], ignore_index=ignore_index)
             del z
             dh[rows] = back_head(back_loss(dloss * (len(rows) / number)))  # (1) [n,m]
+            del back_head, back_loss
         return dh
 
     return loss, backward, len(counted)

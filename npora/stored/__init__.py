@@ -6,7 +6,7 @@ A `Stored` matrix knows its `shape`, `dtype` (of what it gives, float32), `[ids]
 `Blocked`: rows of bytes, of which a format says how a block becomes floats; they are known by those bytes.
 
 A new format is a file here: a subclass of `Blocked` with `form`, its name; `block` and `block_bytes`, the numbers and
-the bytes of a block; and `unpack`, from the one to the other. `q8_0.py` is such a page.
+the bytes of a block; and `terms`, from the one to the other. `q8_0.py` is such a page.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,31 @@ _Form = TypeVar("_Form", bound="Blocked")
 _PIECE = 1 << 18  # elements that are quantised at a time
 
 
+class Terms(NamedTuple):
+    """w = d q + m, where k numbers in succession share d and m.    q [...,g,k]  d, m float32 [...,g]
+
+    q is whole numbers of a byte, or float32; there is no m where it is 0.
+    """
+
+    q: Array
+    d: Array
+    m: Array | None = None
+
+
 class Blocked(Stored):
     """The rows of a Blocked matrix are blocks of `block` numbers, of `block_bytes` bytes each.
 
         bits uint8 [o, ⌈i/block⌉ block_bytes]   stand for   W [o,i]
 
-    A format writes `form`, `block`, `block_bytes` and `unpack`, and where matrices are to be quantised to it `pack`. If
-    its blocks share some bytes of their row, it writes `row_bytes`, `widened` and `narrowed` in their place. What the
+    A format writes `form`, `block`, `block_bytes` and `terms`, and where matrices are to be quantised to it `pack`. If
+    its blocks share some bytes of their row, it writes `row_bytes`, `terms_in` and `narrowed` in their place. What the
     last block of a row has beyond the row's end is not read.
+
+    With w = d q + m, of which a group of k numbers shares d and m, the product with one row x is
+
+        y_o = Σ_g d_og (q_og · x_g) + m_og Σ x_g      (1)
+
+    so that no number is scaled but the sums of groups.
 
     Raises
     ------
@@ -44,8 +61,8 @@ class Blocked(Stored):
         self.bits, self.shape, self.grain = bits, shape, (1, self.block)
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        """Return the numbers of some blocks, as a new array.    uint8 [...,block_bytes] → float32 [...,block]
+    def terms(cls, blocks: Array) -> Terms:
+        """Return what the numbers of some blocks are made of.    uint8 [...,block_bytes] → [...,g,k] with g k = block
 
         Of `blocks` the last axis alone is sure to have no gaps, so that a slice of it can be viewed as another dtype.
         """
@@ -71,10 +88,10 @@ class Blocked(Stored):
         return -(-width // cls.block)
 
     @classmethod
-    def widened(cls, rows: Array, blocks: slice) -> Array:
-        """Return the numbers in some blocks of some rows.    uint8 [...,row_bytes] → float32 [..., blocks, block]"""
+    def terms_in(cls, rows: Array, blocks: slice) -> Terms:
+        """Return the terms of some blocks of some rows.    uint8 [...,row_bytes] → [...,blocks,g,k]"""
         part = rows[..., blocks.start * cls.block_bytes : blocks.stop * cls.block_bytes]
-        return cls.unpack(part.reshape(*part.shape[:-1], blocks.stop - blocks.start, cls.block_bytes))
+        return cls.terms(part.reshape(*part.shape[:-1], blocks.stop - blocks.start, cls.block_bytes))
 
     @classmethod
     def narrowed(cls, rows: Array) -> Array:
@@ -110,7 +127,26 @@ class Blocked(Stored):
         first, last, _ = columns.indices(self.shape[1])
         last = max(first, last)
         blocks = slice(first // self.block, self.blocks_in(last))
-        wide = self.widened(self.bits[which], blocks)  # [..., blocks, block]
-        wide = wide.reshape(*wide.shape[:-2], wide.shape[-2] * self.block)
+        q, d, m = self.terms_in(self.bits[which], blocks)  # [...,blocks,g,k]
+        w = q.astype(np.float32, copy=False)
+        w *= d[..., None]
+        if m is not None:
+            w += m[..., None]
+        w = w.reshape(*w.shape[:-3], (blocks.stop - blocks.start) * self.block)
         before = blocks.start * self.block
-        return wide[..., first - before : last - before]
+        return w[..., first - before : last - before]
+
+    def of_turned_row(self, x: Array, rows: slice, columns: slice) -> Array:
+        if columns.start % self.block:
+            return super().of_turned_row(x, rows, columns)
+        blocks = slice(columns.start // self.block, self.blocks_in(columns.stop))
+        q, d, m = self.terms_in(self.bits[rows], blocks)
+        o, k, g = len(q), q.shape[-1], (blocks.stop - blocks.start) * self.block // q.shape[-1]
+        whole = np.zeros(g * k, x.dtype)
+        whole[: x.shape[1]] = x[0]
+        x = whole.reshape(g, k, 1)
+        wide = q.reshape(o, g, k).astype(np.float32, copy=False).swapaxes(0, 1)  # [o,blocks,g,k] → [g,o,k]
+        y = np.einsum("og,go->o", d.reshape(o, g), np.matmul(wide, x)[..., 0])  # (1)
+        if m is not None:
+            y += m.reshape(o, g) @ x.sum(axis=(1, 2))
+        return y[None]

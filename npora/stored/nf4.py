@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from npora.stored.blocks import Array, Blocked
+from npora.stored.blocks import Array, Blocked, Terms
 
 
 def normal_levels() -> Array:
@@ -58,14 +58,12 @@ class NF4(Blocked):
         return cls.blocks_in(width) * 33 + 8
 
     @classmethod
-    def widened(cls, rows: Array, blocks: slice) -> Array:
+    def terms_in(cls, rows: Array, blocks: slice) -> Terms:
         end = (rows.shape[-1] - 8) // 33 * 32
         pairs = rows[..., 32 * blocks.start : 32 * blocks.stop]
         c = _constants(rows[..., end + blocks.start : end + blocks.stop], rows[..., -8:].view("<f4"))
         levels = np.take(_PAIRS, pairs, mode="clip").view(np.float32)
-        levels = levels.reshape(*c.shape, 64)
-        levels *= c[..., None]
-        return levels
+        return Terms(levels.reshape(*c.shape, 1, 64), c[..., None])
 
     @classmethod
     def narrowed(cls, rows: Array) -> Array:

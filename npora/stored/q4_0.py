@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.stored.blocks import Array, Blocked
-from npora.stored.nibbles import half, nibbles, whole
+from npora.stored.blocks import Array, Blocked, Terms
+from npora.stored.nibbles import half, nibbles
 
 
 class Q4_0(Blocked):
@@ -17,8 +17,6 @@ class Q4_0(Blocked):
     form, block, block_bytes = "Q4_0", 32, 18
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        w = whole(nibbles(blocks[..., 2:]))  # [...,32]
-        w -= np.float32(8)
-        w *= half(blocks[..., :2])
-        return w
+    def terms(cls, blocks: Array) -> Terms:
+        q = nibbles(blocks[..., None, 2:]).view(np.int8) - np.int8(8)  # [...,1,32]
+        return Terms(q, half(blocks[..., :2]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from npora.stored.blocks import Array, Blocked
-from npora.stored.nibbles import half, nibbles, whole
+from npora.stored.blocks import Array, Blocked, Terms
+from npora.stored.nibbles import half, nibbles
 
 
 class Q4_1(Blocked):
@@ -15,8 +15,5 @@ class Q4_1(Blocked):
     form, block, block_bytes = "Q4_1", 32, 20
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        w = whole(nibbles(blocks[..., 4:]))  # [...,32]
-        w *= half(blocks[..., :2])
-        w += half(blocks[..., 2:4])
-        return w
+    def terms(cls, blocks: Array) -> Terms:
+        return Terms(nibbles(blocks[..., None, 4:]), half(blocks[..., :2]), half(blocks[..., 2:4]))

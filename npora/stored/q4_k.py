@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.stored.blocks import Array, Blocked
+from npora.stored.blocks import Array, Blocked, Terms
 from npora.stored.nibbles import half, nibbles
 
 
@@ -19,19 +19,16 @@ class Q4_K(Blocked):
     form, block, block_bytes = "Q4_K", 256, 144
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        q = nibbles(blocks[..., 16:].reshape(*blocks.shape[:-1], 4, 32))  # [...,4,2,32]
-        return scaled(q, blocks)
+    def terms(cls, blocks: Array) -> Terms:
+        return scaled(nibbles(blocks[..., 16:].reshape(*blocks.shape[:-1], 4, 32)), blocks)  # [...,4,64]
 
 
-def scaled(q: Array, blocks: Array) -> Array:
-    """(d s) q − (e m), in place, where blocks begin as those of Q4_K do.    q float32 [...,4,2,32] → [...,256]"""
+def scaled(q: Array, blocks: Array) -> Terms:
+    """(d s) q − (e m), where blocks begin as those of Q4_K do.    q [...,4,64] → [...,8,32]"""
     s, m = _sixes(blocks[..., 4:16])
     s *= half(blocks[..., :2])
-    m *= half(blocks[..., 2:4])
-    q *= s.reshape(*q.shape[:-1], 1)
-    q -= m.reshape(*q.shape[:-1], 1)
-    return q.reshape(*blocks.shape[:-1], 256)
+    m *= -half(blocks[..., 2:4])
+    return Terms(q.reshape(*s.shape, 32), s, m)
 
 
 def _sixes(packed: Array) -> tuple[Array, Array]:

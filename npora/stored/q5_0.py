@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.stored.blocks import Array, Blocked
-from npora.stored.nibbles import fifth_bits, half, nibbles, whole
+from npora.stored.blocks import Array, Blocked, Terms
+from npora.stored.nibbles import fifth_bits, half, nibbles
 
 
 class Q5_0(Blocked):
@@ -17,9 +17,7 @@ class Q5_0(Blocked):
     form, block, block_bytes = "Q5_0", 32, 22
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        w = whole(nibbles(blocks[..., 6:]))  # [...,32]
-        w += fifth_bits(blocks[..., 2:6])
-        w -= np.float32(16)
-        w *= half(blocks[..., :2])
-        return w
+    def terms(cls, blocks: Array) -> Terms:
+        q = nibbles(blocks[..., None, 6:])  # [...,1,32]
+        q |= fifth_bits(blocks[..., None, 2:6])
+        return Terms(q.view(np.int8) - np.int8(16), half(blocks[..., :2]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from npora.stored.blocks import Array, Blocked
-from npora.stored.nibbles import fifth_bits, half, nibbles, whole
+from npora.stored.blocks import Array, Blocked, Terms
+from npora.stored.nibbles import fifth_bits, half, nibbles
 
 
 class Q5_1(Blocked):
@@ -15,9 +15,7 @@ class Q5_1(Blocked):
     form, block, block_bytes = "Q5_1", 32, 24
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        w = whole(nibbles(blocks[..., 8:]))  # [...,32]
-        w += fifth_bits(blocks[..., 4:8])
-        w *= half(blocks[..., :2])
-        w += half(blocks[..., 2:4])
-        return w
+    def terms(cls, blocks: Array) -> Terms:
+        q = nibbles(blocks[..., None, 8:])  # [...,1,32]
+        q |= fifth_bits(blocks[..., None, 4:8])
+        return Terms(q, half(blocks[..., :2]), half(blocks[..., 2:4]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from npora.stored.blocks import Array, Blocked
+import numpy as np
+
+from npora.stored.blocks import Array, Blocked, Terms
 from npora.stored.nibbles import nibbles
 from npora.stored.q4_k import scaled
 
@@ -16,9 +18,9 @@ class Q5_K(Blocked):
     form, block, block_bytes = "Q5_K", 256, 176
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
-        q = nibbles(blocks[..., 48:].reshape(*blocks.shape[:-1], 4, 32))  # [...,4,2,32]
-        high = blocks[..., 16:48]
-        for k in range(8):
-            q[..., k // 2, k % 2, :] += (high >> k & 1) << 4
+    def terms(cls, blocks: Array) -> Terms:
+        q = nibbles(blocks[..., 48:].reshape(*blocks.shape[:-1], 4, 32))  # [...,4,64]
+        high = blocks[..., None, 16:48]  # [...,1,32]
+        by_bit = q.reshape(*blocks.shape[:-1], 8, 32)
+        by_bit |= (high >> np.arange(8, dtype=np.uint8)[:, None] & 1) << 4
         return scaled(q, blocks)

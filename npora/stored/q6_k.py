@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.stored.blocks import Array, Blocked
+from npora.stored.blocks import Array, Blocked, Terms
 from npora.stored.nibbles import half, nibbles
 
 
@@ -20,14 +20,10 @@ class Q6_K(Blocked):
     form, block, block_bytes = "Q6_K", 256, 210
 
     @classmethod
-    def unpack(cls, blocks: Array) -> Array:
+    def terms(cls, blocks: Array) -> Terms:
         lead = blocks.shape[:-1]
-        w = nibbles(blocks[..., :128].reshape(*lead, 2, 64)).reshape(*lead, 2, 4, 32)
-        high = blocks[..., 128:192].reshape(*lead, 2, 32)
-        for k in range(4):
-            w[..., k, :] += (high >> 2 * k & 3) << 4
-        w -= np.float32(32)
+        q = nibbles(blocks[..., :128].reshape(*lead, 2, 64)).reshape(*lead, 2, 4, 32)
+        high = blocks[..., 128:192].reshape(*lead, 2, 1, 32)
+        q |= (high >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3) << 4
         s = blocks[..., 192:208].view(np.int8) * half(blocks[..., 208:])  # [...,16]
-        w = w.reshape(*lead, 16, 16)
-        w *= s[..., None]
-        return w.reshape(*lead, 256)
+        return Terms(q.view(np.int8).reshape(*lead, 16, 16) - np.int8(32), s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,20 @@ def test_the_least_and_the_most_that_are_honoured() -> None:
     assert LlamaConfig(**{**SHAPE, "head_dim": 16_384}).head_dim == 16_384
     with pytest.raises(ValueError, match=r"head_dim is 16,386; at most 16,384"):
         LlamaConfig(**{**SHAPE, "head_dim": 16_386})
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({**LINEAR, "own": 1, "beta": 2}, "config: rope_type 'linear' does not read 'beta', 'own': not used"),
+        ({"rope_type": "default", "factor": 3.0}, "config: rope_type 'default' does not read 'factor': not used"),
+        ({**LINEAR, "partial_rotary_factor": 1.0}, None),
+        (LLAMA3, None),
+    ],
+)
+def test_what_a_scaling_does_not_read_is_said(
+    scaling: dict[str, Any], message: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "npora"):
+        LlamaConfig.from_dict({**SHAPE, "rope_scaling": scaling})
+    assert caplog.messages == ([] if message is None else [message])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,26 @@ def test_a_loss_over_a_vocabulary_ignores_the_target_that_it_is_told(frozen: boo
     assert number == 3
     with pytest.raises(ValueError, match="target"):
         projected_cross_entropy(h, np.array([2, -1, -100, 0, 3]), head, ignore_index=-1)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_of_a_block_of_logits_two_arrays_are_there_at_a_time(frozen: bool) -> None:
+    n, v = 4, 40_000
+    h, head = np.ones((3 * n, 1)), Linear(1, v, bias=False, dtype=np.float64, rng=0).requires_grad_(not frozen)
+    loss = [None]
+
+    def run() -> None:
+        loss[0] = projected_cross_entropy(h, np.arange(3 * n), head, rows_at_once=n)[1]()
+
+    run()
+    tracemalloc.start()
+    try:
+        run()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    of_head = 0 if frozen else 2 * v  # a gradient of W, and a block's part of it
+    assert peak < (2.2 * n * v + of_head) * h.itemsize
 
 
 def test_a_seed_gives_the_same_weights_in_every_precision() -> None:

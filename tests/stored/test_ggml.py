@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from npora.machine.product import product
 from npora.stored import Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Blocked
 
 Numbers = list[float]
@@ -105,11 +106,29 @@ def test_blocks_are_unpacked_as_a_loop_unpacks_them(
 ) -> None:
     blocks = drawn(form, halves, 2, 3)
     before = blocks.copy()
-    found = form.unpack(blocks)
+    W = form(blocks.reshape(2, -1), (2, 3 * form.block))
+    found = W[:].reshape(2, 3, form.block)
     expected = np.array([[loop(block.tobytes()) for block in row] for row in blocks])
     assert found.dtype == np.float32 and found.shape == (2, 3, form.block) and np.array_equal(blocks, before)
     # Three products and a difference at most, each rounded once.
     np.testing.assert_allclose(found, expected, rtol=0, atol=8 * 2.0**-24 * np.abs(expected).max())
-    W = form(blocks.reshape(2, -1), (2, 3 * form.block))
     assert np.array_equal(W[1:, form.block :], found[1:, 1:].reshape(1, -1)) and W.bits.nbytes == blocks.nbytes
     assert np.array_equal(W.T[:, 0], found[0].reshape(-1))
+
+
+@pytest.mark.parametrize(("form", "loop", "halves"), FORMATS, ids=[form.__name__ for form, _, _ in FORMATS])
+def test_a_row_times_blocks_is_the_product_with_their_floats(
+    form: type[Blocked], loop: Callable[[bytes], Numbers], halves: tuple[int, ...]
+) -> None:
+    """To the rounding of sums of d q and of m: their parts are some hundred times as large as what is left."""
+    i = 2 * form.block + 5
+    W = form(drawn(form, halves, 7, 3).reshape(7, -1), (7, i))
+    for dtype in (np.float32, np.float64):
+        x = np.random.default_rng(1).standard_normal((1, i)).astype(dtype)
+        y = product(x, W.T)
+        expected = x.astype(np.float64) @ W[:].T.astype(np.float64)
+        assert y.dtype == dtype and y.shape == (1, 7)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    for columns in (slice(form.block, i), slice(3, i - 4)):  # whole blocks, and what is none
+        found, part = W.of_turned_row(x[:, columns], slice(1, 6), columns), W[1:6, columns]
+        np.testing.assert_allclose(found, x[:, columns] @ part.T, rtol=0, atol=1e-5 * np.abs(expected).max())

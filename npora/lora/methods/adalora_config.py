@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +35,12 @@ class AdaLoraConfig(UnsupportedFields):
         **UnsupportedFields.meant, "rank": "init_r", "lora_r": "init_r", "alpha": "lora_alpha",
         "dropout": "lora_dropout", "total_steps": "total_step", "max_steps": "total_step",
     }  # fmt: skip
+
+    usual: ClassVar[Mapping[str, Sequence[str]]] = {
+        "t5": ("q", "k", "v", "o", "wi", "wo"),
+        "roberta": ("query", "key", "value", "dense"),
+        "deberta-v2": ("query_proj", "key_proj", "value_proj", "dense"),
+    }
 
     peft_type: str = "ADALORA"
     target_r: int = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal
@@ -34,6 +34,7 @@ class FourierFTConfig(PeftConfig):
 
     meaning: ClassVar[tuple[str, ...]] = ("n_frequency", "scaling", "random_loc_seed", "n_frequency_pattern")
     beginning: ClassVar[tuple[str, ...]] = ("init_weights",)
+    usual: ClassVar[Mapping[str, Sequence[str]]] = {"gpt2": ("mlp.c_proj",)}
 
     peft_type: str = "FOURIERFT"
     n_frequency: int = 1000
