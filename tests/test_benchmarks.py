@@ -14,6 +14,7 @@ import pytest
 
 from tests.benchmarks import (
     NAMES,
+    bridged,
     busy,
     compare,
     floor,
@@ -175,6 +176,25 @@ def test_what_cannot_be_done_is_said_before_the_work(
 def test_a_checker_that_breaks_down_gives_no_verdict() -> None:
     case = gradcheckers.Case("tanh", lambda x: 1 / 0, (np.ones(2),), True)
     assert gradcheckers.judged(gradcheckers.by_npora, case) == gradcheckers.ERROR
+
+
+def test_the_museum_is_for_every_checker(capsys: pytest.CaptureFixture[str]) -> None:
+    exhibits = gradcheckers.museum()
+    gradcheckers.seen(exhibits[:2], {"npora": gradcheckers.by_npora, "blind": lambda case: ""})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(exhibits) >= 30 and not any(case.right for case in exhibits)
+    assert [line.split()[-2:] for line in lines[1:]] == [["FAIL", "MISSED"]] * 2 + [["2", "0"]]
+
+
+def test_each_framework_gets_the_same_errors_once_for_each_function_and_size() -> None:
+    found = {name: (forward, backward, inputs) for name, forward, backward, inputs in bridged.cases()}
+    assert len(found) == 33 and sum(name.endswith("right") for name in found) == 6
+    for name, (forward, backward, inputs) in found.items():
+        pair = gradcheckers.Case(
+            name, lambda *x, f=forward, b=backward: (f(np, *x), lambda dy: b(np, dy, *x)), inputs, 0
+        )
+        if name.startswith("linear"):
+            assert (gradcheckers.by_npora(pair) == "") is name.endswith("right"), name
 
 
 def test_shares_are_medians_over_the_rounds() -> None:
