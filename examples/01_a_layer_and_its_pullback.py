@@ -1,3 +1,4 @@
+# %% [markdown]
 """A layer returns its value and its own pullback: the whole idea, on numbers small enough for paper.
 
 A linear layer is y = x Wᵀ + b. Let a loss ℓ be computed from y, and write dz for ∂ℓ/∂z, whatever z is. Since
@@ -11,6 +12,7 @@ y_o = Σᵢ W_oi x_i + b_o, the chain rule gives, for rows n of x,
 backward needs it has kept itself, so there is neither a tape nor a graph.
 """
 
+# %%
 import numpy as np
 
 from npora import gradcheck
@@ -30,6 +32,7 @@ print("dW = dyᵀ x    =", layer.weight.grad.tolist())  # (2)
 print("db = dy       =", layer.bias.grad)  # (3)
 assert dx.tolist() == [[531.0, 642.0]]
 
+# %%
 # Layers are composed by hand. Backward calls the pullbacks in the reverse order: that is the chain rule.
 target = np.array([[0.5, 0.0, -0.5]])
 z, back_linear = layer(x)
@@ -42,6 +45,7 @@ dx = back_linear(dz)
 print("loss", loss, "and its gradient for b:", layer.bias.grad)
 assert np.allclose(layer.bias.grad, 2 / 3 * (a - target)[0] * (1 - a[0] ** 2))  # the mean of three squares, and tanh′
 
+# %%
 # Are (1), (2), (3) right? The check compares them with the derivative of the forward, in every coordinate.
 report = gradcheck(layer, np.random.default_rng(0).standard_normal((4, 2)))
 print(report)

@@ -1,3 +1,4 @@
+# %% [markdown]
 """A GPT on one page, trained: it learns to sort.
 
 A row is six letters, a bar, and the same letters sorted: `dabcaf|aabcdf`. The GPT reads t tokens and says, at each
@@ -11,6 +12,7 @@ A sum passes its gradient on to both of its terms, so the pullback of x + f(x) i
 twice, at the bottom and at the top: its gradients add.
 """
 
+# %%
 import numpy as np
 
 from npora import gradcheck, no_grad
@@ -22,6 +24,7 @@ LETTERS = "abcdef"
 BAR, LENGTH = len(LETTERS), 6  # the id of the bar, and how many letters are sorted
 
 
+# %%
 class Block(Module):
     def __init__(self, width, heads, rng):
         self.norm_1, self.attention = LayerNorm(width), MultiHeadAttention(width, heads, causal=True, rng=rng)
@@ -44,6 +47,7 @@ class Block(Module):
         return x + f, backward
 
 
+# %%
 class GPT(Module):
     def __init__(self, vocabulary, positions, width=32, heads=4, layers=2, rng=None):
         self.tokens, self.positions = Embedding(vocabulary, width, rng=rng), Embedding(positions, width, rng=rng)
@@ -73,11 +77,13 @@ class GPT(Module):
         return h @ E.T, backward
 
 
+# %%
 def rows(count, rng):
     letters = rng.integers(0, BAR, (count, LENGTH))
     return np.hstack([letters, np.full((count, 1), BAR), np.sort(letters, axis=1)])  # [b,13]
 
 
+# %%
 rng = np.random.default_rng(0)
 model = GPT(BAR + 1, 2 * LENGTH, rng=rng)
 for table in (model.tokens, model.positions):
@@ -86,6 +92,7 @@ print(model)
 smaller = GPT(7, 3, width=4, heads=2, layers=2, rng=1)
 assert gradcheck(smaller, np.array([[0, 2, 6], [5, 5, 1]]))  # of every parameter, those of E as both of its uses
 
+# %%
 STEPS, RATE = 140, 5e-3
 is_asked = np.arange(2 * LENGTH) >= LENGTH  # [t]: what comes behind the bar
 seen = set()
@@ -103,6 +110,7 @@ for step in range(STEPS + 1):
     if step % 35 == 0:
         print(f"step {step:3}  loss {loss:.4f}")
 
+# %%
 # Words that it has not seen: it writes, letter by letter, the likeliest one each time.
 new = np.array([row for row in rows(300, np.random.default_rng(1)) if row.tobytes() not in seen])
 written = new[:, : LENGTH + 1]

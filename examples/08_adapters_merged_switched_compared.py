@@ -1,3 +1,4 @@
+# %% [markdown]
 """One frozen model, several adapters: switched, compared, merged, saved.
 
 A model with LoRA computes with W + s B A in its target layers. W is the same whichever A and B stand beside it, and its
@@ -7,6 +8,7 @@ be undone exactly.
 The tasks are about two digits a and b, read as `[1, a + 2, b + 2]`: is a the greater, and does a + b carry?
 """
 
+# %%
 import glob
 import os
 import tempfile
@@ -25,6 +27,7 @@ ids = np.stack([np.ones_like(a), a + 2, b + 2], axis=1)  # [b,t]
 TASKS = {"greater": (a > b).astype(np.int64), "carry": (a + b > 9).astype(np.int64)}
 
 
+# %%
 def adapter():
     return LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS")
 
@@ -34,6 +37,7 @@ def logits(ids=ids):
         return model(ids)[0].logits
 
 
+# %%
 base = BertForSequenceClassification(config, rng=0)  # pretend that it was pretrained
 frozen = base.bert.embeddings.word_embeddings.weight.data.tobytes()
 before = base(ids)[0].logits
@@ -41,6 +45,7 @@ model = get_peft_model(base, adapter(), adapter_name="greater")
 model.add_adapter("carry", adapter())
 model.print_trainable_parameters()  # of the active adapter
 
+# %%
 # Each is trained by itself, with its head: what is not active is frozen.
 for name, labels in TASKS.items():
     model.set_adapter(name)
@@ -52,6 +57,7 @@ for name, labels in TASKS.items():
         optimizer.step()
     print(f"{name}: loss {output.loss:.3f}")
 
+# %%
 # Compared: every adapter on every task. An adapter knows its own task, and the base knows neither.
 print("\nright answers  " + "".join(f"{task:>10}" for task in TASKS))
 right = {}
@@ -64,6 +70,7 @@ with model.disable_adapter():
 print("switched off: the base, bit for bit\n")
 assert right["greater"][0] > 0.9 and right["carry"][1] > 0.9
 
+# %%
 # Merged: one matrix W + s B A for each target. Unmerged: the same bits as before, since W was not written to.
 # (Of one short text: a long one is not multiplied by A and by B, but forms the merged matrix anyway.)
 beside = logits(ids[:1])
@@ -73,6 +80,7 @@ model.unmerge_adapter()
 assert logits(ids[:1]).tobytes() == beside.tobytes()
 assert base.bert.embeddings.word_embeddings.weight.data.tobytes() == frozen
 
+# %%
 # Saved: each adapter is two files, which PEFT reads too. They load onto another copy of the base.
 with tempfile.TemporaryDirectory() as folder:
     model.save_pretrained(folder)

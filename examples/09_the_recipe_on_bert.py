@@ -1,3 +1,4 @@
+# %% [markdown]
 """The recipe of a user of PEFT and transformers, with its imports changed and its forward calls unpacked.
 
     python examples/09_the_recipe_on_bert.py MODEL train.tsv dev.tsv OUTPUT_DIR [MAX_STEPS]
@@ -11,6 +12,7 @@ body that computes h is frozen, but for s B A beside the matrices of the queries
 trained whole. It takes two minutes on two cores and ends at about 82 % of the 872 sentences of SST-2's dev.tsv.
 """
 
+# %%
 import os
 import sys
 
@@ -28,6 +30,8 @@ from npora import (
 )
 from npora.data import read_tsv
 
+# %%
+# In a notebook, say first: sys.argv = ["", "MODEL", "train.tsv", "dev.tsv", "out"]
 if len(sys.argv) < 5:
     sys.exit("say which model, which rows and where to: MODEL train.tsv dev.tsv OUTPUT_DIR; see the head of this file")
 directory, train_file, dev_file, output_dir = sys.argv[1:5]
@@ -41,6 +45,7 @@ try:
 except (OSError, ImportError) as error:
     sys.exit(f"the model cannot be read: {error}")
 
+# %%
 config = LoraConfig(
     r=8, lora_alpha=16, target_modules=["query", "value"], lora_dropout=0.1, bias="none", task_type="SEQ_CLS"
 )
@@ -48,6 +53,7 @@ model = get_peft_model(model, config)
 model.print_trainable_parameters()
 
 
+# %%
 def encode(row):
     return {**tokenizer(row["sentence"], truncation=True, max_length=128), "labels": int(row["label"])}
 
@@ -56,6 +62,7 @@ def compute_metrics(prediction):
     return {"accuracy": np.mean(prediction.predictions.argmax(-1) == prediction.label_ids)}
 
 
+# %%
 train, dev = read_tsv(train_file), read_tsv(dev_file)
 arguments = TrainingArguments(
     output_dir=output_dir, per_device_train_batch_size=16, num_train_epochs=3, max_steps=max_steps,
@@ -73,6 +80,7 @@ trainer.train()
 print(trainer.evaluate())
 model.save_pretrained(output_dir)
 
+# %%
 base = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2)
 again = PeftModel.from_pretrained(base, output_dir)
 with no_grad():

@@ -1,3 +1,4 @@
+# %% [markdown]
 """The LoRA paper's GPT-2 task: restaurants described in words (E2E NLG; Novikova et al., 2017; Hu et al., 2021).
 
     python examples/10_e2e_on_gpt2.py [--data DIR] [--tokenizer FOLDER]
@@ -11,6 +12,7 @@ repository, https://github.com/microsoft/LoRA, at examples/NLG/data. FOLDER has 
 the hub, openai-community/gpt2, does too. Takes some minutes on two cores. Needs the extra `hf`.
 """
 
+# %%
 import argparse
 import hashlib
 import os
@@ -23,6 +25,8 @@ from npora import AutoTokenizer, LoraConfig, Trainer, TrainingArguments, get_pef
 from npora.data import Dataset, encode_completion
 from npora.models import GPT2Config, GPT2LMHeadModel
 
+# %%
+# In a notebook, say first: sys.argv = ["", "--data", "DIR"]
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 add = parser.add_argument
 add("--data", default=os.environ.get("NPORA_DATA", "data"), metavar="DIR", help="has e2e/train.txt and e2e/valid.txt")
@@ -39,6 +43,7 @@ add("--seed", type=int, default=0)
 options = parser.parse_args()
 
 
+# %%
 def pairs(name):
     """Lines of a file as (meaning representation, description)."""
     path = os.path.join(options.data, "e2e", name)
@@ -54,6 +59,7 @@ def frozen_sha256(model):
     return hashlib.sha256(b"".join(values.tobytes() for values in frozen)).hexdigest()
 
 
+# %%
 train, valid = pairs("train.txt"), pairs("valid.txt")
 try:
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or os.path.join(options.data, "tokenizers", "gpt2"))
@@ -63,6 +69,7 @@ held_out = [valid[i] for i in np.random.default_rng(options.seed).permutation(le
 START = tokenizer.eos_token  # <|endoftext|> stands before every text and after it, as where GPT-2 was trained
 
 
+# %%
 def plain(pair):
     ids = tokenizer.encode(START + pair[1] + START)
     return {"input_ids": ids, "labels": ids}
@@ -72,6 +79,7 @@ def task(pair):
     return encode_completion(tokenizer, pair[0] + START, pair[1])
 
 
+# %%
 def fit(model, encode, steps, learning_rate):
     """Train, and print the loss on held-out lines before, during and after."""
     with tempfile.TemporaryDirectory() as folder:
@@ -93,6 +101,7 @@ def fit(model, encode, steps, learning_rate):
         print(f"{step:6}  {loss:6.3f}  {'=' * round(6 * loss)}")
 
 
+# %%
 model = GPT2LMHeadModel(
     GPT2Config(
         vocab_size=len(tokenizer), n_positions=128, n_embd=options.width, n_layer=options.layers, n_head=4,
@@ -104,6 +113,7 @@ count = sum(parameter.size for parameter in model.parameters())
 print(f"A GPT-2 of {count:,} parameters learns the descriptions as plain text:")
 fit(model, plain, options.pretraining_steps, 2e-3)
 
+# %%
 config = LoraConfig(
     r=options.r, lora_alpha=2 * options.r, target_modules=["c_attn", "c_proj", "c_fc"], task_type="CAUSAL_LM"
 )
@@ -115,6 +125,7 @@ fit(model, task, options.steps, 5e-3)
 assert frozen_sha256(model) == frozen
 print("the frozen weights are the same to the last bit")
 
+# %%
 for meaning, description in held_out[: options.samples]:
     prompt = tokenizer(meaning + START, return_tensors="np")["input_ids"]  # [1,t]
     ids = model.generate(prompt, max_new_tokens=60)

@@ -1,3 +1,4 @@
+# %% [markdown]
 """A chat model learns another manner from a handful of questions and answers.
 
     python examples/11_a_chat_model.py MODEL [STEPS]
@@ -15,6 +16,7 @@ are those that the assistant writes, the end of each of its turns among them, th
 what the user writes is read and not learnt (its labels are −100).
 """
 
+# %%
 import sys
 import tempfile
 
@@ -31,6 +33,8 @@ PIRATE = {
 }
 NEW = "What is the colour of grass?"
 
+# %%
+# In a notebook, say first: sys.argv = ["", "MODEL"]
 if len(sys.argv) < 2:
     sys.exit(
         "which model? python examples/11_a_chat_model.py MODEL, a folder or a name on the hub; see the file's head"
@@ -50,6 +54,7 @@ if tokenizer.chat_template is None:  # that of ChatML models, such as SmolLM2
     )
 
 
+# %%
 def chat(question, said=None):
     turns = [{"role": "user", "content": question}]
     return turns if said is None else [*turns, {"role": "assistant", "content": said}]
@@ -63,6 +68,7 @@ def answer(question):
     return tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
 
 
+# %%
 model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
 model.print_trainable_parameters()
 before = answer(NEW)  # B = 0: this is the model's own answer
@@ -72,6 +78,7 @@ pairs = [encode_chat(tokenizer, chat(question, said), eos_token_id=end) for ques
 learnt = [label for label in pairs[0]["labels"] if label != -100]
 print("of", len(pairs[0]["labels"]), "tokens it learns", len(learnt), "of the first pair:", tokenizer.decode(learnt))
 
+# %%
 with tempfile.TemporaryDirectory() as folder:
     arguments = TrainingArguments(
         output_dir=folder, per_device_train_batch_size=len(pairs), max_steps=steps, learning_rate=1e-3,
@@ -84,6 +91,7 @@ with tempfile.TemporaryDirectory() as folder:
 print(f"loss of the answers {first:.3f}, and after {steps} steps {last:.3f}")
 assert last < first
 
+# %%
 print(f"\n{NEW}\n  before:       {before}\n  after:        {answer(NEW)}")
 with model.disable_adapter():
     assert answer(NEW) == before

@@ -47,7 +47,9 @@ from npora.lora import (
 from npora.machine.threads import get_num_threads, set_num_threads
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -75,18 +77,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering",
-    "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
-    "AutoPeftModelForCausalLM", "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM",
-    "AutoPeftModelForSequenceClassification", "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer",
-    "CordaConfig", "DPOTrainer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
-    "DataCollatorForTokenClassification", "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback",
-    "EvaConfig", "FourierFTConfig", "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig",
-    "LoKrConfig", "LoraConfig", "LoraGAConfig", "MissConfig", "OFTConfig", "ORPOTrainer", "PeftModel",
-    "ProgressCallback", "RoadConfig", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig",
-    "Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "VeraConfig",
-    "get_num_threads", "get_peft_model", "gradcheck", "initialize_lora_eva_weights", "learning_rate_finder", "no_grad",
-    "preprocess_corda", "preprocess_loraga", "set_num_threads",
+    "AdaLoraConfig", "AutoModelForCausalLM", "AutoModelForImageClassification", "AutoModelForMaskedLM",
+    "AutoModelForMultipleChoice", "AutoModelForQuestionAnswering", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoPeftModelForCausalLM",
+    "AutoPeftModelForQuestionAnswering", "AutoPeftModelForSeq2SeqLM", "AutoPeftModelForSequenceClassification",
+    "AutoPeftModelForTokenClassification", "AutoTokenizer", "ByteTokenizer", "CordaConfig", "DPOTrainer",
+    "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding", "DefaultFlowCallback", "EarlyStoppingCallback", "EvaConfig", "FourierFTConfig",
+    "HRAConfig", "HiraConfig", "IA3Config", "LNTuningConfig", "LoHaConfig", "LoKrConfig", "LoraConfig", "LoraGAConfig",
+    "MissConfig", "OFTConfig", "ORPOTrainer", "PeftModel", "ProgressCallback", "RoadConfig", "Seq2SeqTrainer",
+    "Seq2SeqTrainingArguments", "TaskType", "TrainableTokensConfig", "Trainer", "TrainerCallback", "TrainerControl",
+    "TrainerState", "TrainingArguments", "VeraConfig", "get_num_threads", "get_peft_model", "gradcheck",
+    "initialize_lora_eva_weights", "learning_rate_finder", "no_grad", "preprocess_corda", "preprocess_loraga",
+    "set_num_threads",
 ]  # fmt: skip
 
 

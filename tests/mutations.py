@@ -17,6 +17,8 @@ from tests.scopes import Scope
 
 ROOT = Path(__file__).parents[1]
 Key = tuple[int, str]
+# Keywords of matplotlib: a line of another width is no error.
+_LOOKS = {"alpha", "dpi", "fontsize", "linewidth", "markeredgewidth", "markersize"}
 SHOWN = 70  # characters of the code that a mutant's name has
 
 
@@ -69,7 +71,7 @@ def mutants(path: str) -> tuple[Mutant, ...]:
 
 
 def _mutants(path: str) -> Iterator[Mutant]:
-    """Every mutant of a file. Annotations, messages of errors, docstrings and defaults are left alone."""
+    """Every mutant of a file. Annotations, messages of errors, docstrings, defaults and looks are left alone."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     skipped, scope = _left_alone(tree), Scope(tree)
     count: Counter[str] = Counter()
@@ -164,6 +166,8 @@ def _left_alone(tree: ast.Module) -> set[int]:
             inside += [node.exc, node.cause]  # its message
         elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("logger.", "warnings.")):
             inside += [*node.args, *node.keywords]  # what it says
+        elif isinstance(node, ast.Call):
+            inside += [keyword.value for keyword in node.keywords if keyword.arg in _LOOKS]
         elif isinstance(node, ast.Assert) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             inside.append(node)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

@@ -127,7 +127,8 @@ def _sums_and_products(node: ast.BinOp, scope: Scope) -> Iterator[Change]:
         yield "left alone", lambda n: n.left
         yield "right alone", lambda n: n.right
     if op is ast.MatMult:
-        yield "operands swapped", lambda n: _with(left=n.right, right=n.left)(n)
+        if ast.unparse(node.left) != ast.unparse(node.right):
+            yield "operands swapped", lambda n: _with(left=n.right, right=n.left)(n)
         yield "left transposed", _of_field("left", _transposed)
         yield "right transposed", _of_field("right", _transposed)
         yield "times 1 + 1e-8", _scaled(1 + 1e-8)

@@ -34,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "'completion', what stands before it in 'prompt'",
          "<s>the film </s><s>a red </s><s>the plot </s><s>a⟦bad </s>⟧"),
         ({"prompt": dialogue("film"), "chosen": [{"role": "assistant", "content": "good"}], "rejected": ""},
-         "'chosen', what stands before it in 'prompt'; rejected is not looked at", "<s>the film </s><s>a⟦good </s>⟧"),
+         "'chosen', what stands before it in 'prompt'; rejected is not looked at (--task dpo and orpo do)",
+         "<s>the film </s><s>a⟦good </s>⟧"),
         ({"prompt": "the film was", "completion": " bad"}, "'completion', what stands before it in 'prompt'",
          "the film was⟦bad </s>⟧"),
         ({"text": "red plot"}, "'text', no prompt", "⟦red plot </s>⟧"),
@@ -44,7 +45,7 @@ def test_the_usual_columns_are_found_and_what_is_learnt_is_shown(
     folder: Path, tmp_path: Path, capsys: Captured, example: dict[str, Any], columns: str, shown: str
 ) -> None:
     file = lines(tmp_path / "x.jsonl", [example])
-    assert main(["show-data", "--model", str(folder / "model"), file]) == 0
+    assert main(["show-data", "--task", "causal-lm", "--model", str(folder / "model"), file]) == 0
     printed = capsys.readouterr()
     assert printed.err == f"{file}: the text is in the column {columns}\n"
     text = printed.out.splitlines()[1]

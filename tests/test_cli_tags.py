@@ -67,7 +67,7 @@ def test_tags_are_learnt_measured_and_printed(family: str, tmp_path: Path, capsy
     assert main(["predict", "--model", str(tmp_path / "merged"), "a plot"]) == 0
     assert capsys.readouterr().out == "O B-THING\ta plot\n"
     for arguments, message in (
-        (["predict", *taken, "--pairs", "a\tb"], "--pairs: tags are of the words of one text"),
+        (["predict", *taken, "--pairs", "a\tb"], "--pairs is for classification; this is token-classification"),
         (["predict", *taken, "a", " "], "sentence 2 has no words"),
         (["generate", *taken, "a"], "is for token-classification: npora predict is the command"),
     ):

@@ -97,6 +97,10 @@ def test_each_way_to_break_a_line(source: str, change: str, expected: str) -> No
     assert expected in broken(source)[change]
 
 
+def test_what_stands_on_both_sides_is_not_swapped() -> None:
+    assert "operands swapped" not in broken("y = a @ a") and "arguments 1 and 2 swapped" not in broken("y = f(a, a)")
+
+
 @pytest.mark.parametrize("source", ["y = f(a)\nz = g(y)", "import a\nimport b", "a = 1\nb = 2"])
 def test_statements_whose_order_shows_nothing_are_not_exchanged(source: str) -> None:
     assert not [name for name in broken(source) if name.startswith("after")]

@@ -12,7 +12,7 @@ import pytest
 from npora.commands.examples import columns
 from npora.commands.finetune import add_arguments
 from npora.commands.tasks import TASKS, Columns
-from npora.commands.usual import fill_in
+from npora.commands.usual import texts_and_labels
 from npora.data.tables import separator_hint
 
 WORDS = "token-classification"
@@ -42,7 +42,7 @@ def test_columns_with_usual_names_are_found(
     task: str, names: list[str], chosen: dict[str, str], found: tuple[str | None, ...]
 ) -> None:
     own: dict[str, str | None] = {"text": None, "text_pair": None, "label": None, **chosen}
-    fill_in(own, task, "a file", names)
+    texts_and_labels(own, task, "a file", names)
     assert (own["text"], own["text_pair"], own["label"]) == found
 
 
@@ -59,7 +59,7 @@ def test_columns_with_usual_names_are_found(
 )  # fmt: skip
 def test_what_has_no_usual_name_is_asked_for(task: str, names: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fill_in({"text": None, "text_pair": None, "label": None}, task, "f.csv", names)
+        texts_and_labels({"text": None, "text_pair": None, "label": None}, task, "f.csv", names)
 
 
 def test_a_header_of_one_column_that_looks_like_several() -> None:
@@ -70,7 +70,7 @@ def test_a_header_of_one_column_that_looks_like_several() -> None:
 def options_of(*given: str) -> Any:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return parser.parse_args(given)
+    return parser.parse_args(given, argparse.Namespace(given=frozenset()))
 
 
 def test_what_is_found_is_said_and_what_an_adapter_noted_counts(

@@ -1,3 +1,4 @@
+# %% [markdown]
 """How to know that a pullback is right: three checks, each a few lines of NumPy, and what each can see.
 
 Let y = f(x) with the pullback dx = J(x)ᵀ dy, and choose dy at random. Then φ(x) = ⟨dy, f(x)⟩ is one number, and dx must
@@ -10,6 +11,7 @@ be its gradient. A direction v, at random too, asks for one more number, the slo
 The error of the difference over h is a V: its best is near h = u^(1/3), and even there only ten digits are right.
 """
 
+# %%
 import numpy as np
 
 
@@ -30,6 +32,7 @@ def phi(x):
     return (dy * softmax(x)[0]).sum()
 
 
+# %%
 print("The V-curve: the relative error for each step h, a # for every factor of ten above 1e-16")
 errors = {}
 for h in 10.0 ** -np.arange(1, 16):
@@ -38,14 +41,17 @@ for h in 10.0 ** -np.arange(1, 16):
 best = min(errors, key=errors.get)
 assert 1e-7 < best < 1e-3
 
+# %%
 error = abs(phi(x + 1e-20j * v).imag / 1e-20 - slope) / abs(slope)
 print(f"the complex step:  {error:8.1e}")
 assert error < 1e-14
 
+# %%
 Jv = softmax(x + 1e-20j * v)[0].imag / 1e-20  # the whole of J v by one complex step, or from a formula of one's own
 print(f"⟨dy, J v⟩ = {(dy * Jv).sum():.15f}\n⟨Jᵀdy, v⟩ = {slope:.15f}")
 
 
+# %%
 def seven_times(dp):
     return 7 * backward(dp)
 

@@ -28,6 +28,7 @@ from npora.catalogue import (
     mpnet,
     roberta,
     t5,
+    vit,
 )
 from npora.catalogue.row import Drawn, Row
 
@@ -48,6 +49,7 @@ TABLE: tuple[Row, ...] = tuple(
         llama,
         llamas_kind,
         t5,
+        vit,
     )
     for row in part.ROWS
 )

@@ -18,6 +18,20 @@ Labels = Callable[[Draw, Array, Array], Array]  # by the mask and the ids
 OfIds = Callable[[Array], Array]
 
 
+def chooser(kind: Any, config: Any) -> Draws:
+    """A model of multiple choice over two examples of three choices, of one token to three."""
+
+    def drawn(d: Draw) -> Drawn:
+        lengths = d.rng.integers(1, 4, size=(2, 3))
+        lengths[0, 0] = 3
+        mask = np.arange(lengths.max()) < lengths[..., None]
+        keywords: dict[str, Any] = {"input_ids": d.rng.integers(2, WORDS, mask.shape), "attention_mask": mask}
+        keywords["labels"] = d.rng.integers(0, 3, 2)
+        return call(d.moved(kind(config, rng=0)), **keywords, rng=np.random.default_rng(4))
+
+    return drawn
+
+
 def part(kind: Callable[..., Module], config: Any, *inputs: Array | tuple[int, ...], **keywords: Any) -> Draws:
     """A layer of a model."""
     return fixed(lambda: kind(config, Factory(1, np.float32, 0.02)), *inputs, rng=np.random.default_rng(8), **keywords)

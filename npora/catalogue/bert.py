@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from npora.catalogue.batches import WORDS, answers, encoder, of_sentences, of_tokens, part, several
+from npora.catalogue.batches import WORDS, answers, chooser, encoder, of_sentences, of_tokens, part, several
 from npora.catalogue.layers import PACKING
 from npora.catalogue.row import Row
 from npora.models.families.bert import (
     BertConfig,
     BertEmbeddings,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
@@ -47,6 +49,7 @@ ROWS = [
     Row("bert_tokens", encoder(BertForTokenClassification, CONFIG, of_tokens(3))),
     Row("bert_tokens, logits", encoder(BertForTokenClassification, CONFIG, token_type_ids=types)),
     Row("bert_questions", encoder(BertForQuestionAnswering, CONFIG, answers)),
+    Row("bert_choices", chooser(BertForMultipleChoice, replace(CONFIG, num_hidden_layers=1))),
     Row("bert_masked_lm", encoder(BertForMaskedLM, CONFIG, of_tokens(WORDS)), frozen_rounds=True),
     Row("bert_masked_lm, logits", encoder(BertForMaskedLM, CONFIG, token_type_ids=types)),
 ]

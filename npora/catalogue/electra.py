@@ -14,6 +14,7 @@ from npora.models.families.electra import (
     ElectraForTokenClassification,
     ElectraGeneratorPredictions,
     ElectraModel,
+    ElectraSequenceSummary,
 )
 
 SIZES: dict[str, Any] = {
@@ -25,6 +26,7 @@ NARROW, WIDE = ElectraConfig(**SIZES, embedding_size=4), ElectraConfig(**SIZES, 
 ROWS = [
     Row("ElectraClassificationHead", part(ElectraClassificationHead, NARROW, (5, 6))),
     Row("ElectraGeneratorPredictions", part(ElectraGeneratorPredictions, NARROW, (5, 6))),
+    Row("ElectraSequenceSummary", part(ElectraSequenceSummary, NARROW, (5, 6))),
     Row("ElectraModel", encoder(ElectraModel, NARROW)),
     Row("electra", encoder(ElectraForSequenceClassification, NARROW, of_sentences)),
     Row("lora_electra", encoder(ElectraForSequenceClassification, NARROW, of_sentences, adapted=True)),

@@ -21,8 +21,8 @@ _MOST_BYTES = 10_000_000  # of a template
 
 
 def add_chat_template(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--chat-template-path", metavar="FILE", help="causal-lm: a Jinja template for messages, or a "
-        "folder with a tokenizer that has one (default: the one of finetune, else the model's)")  # fmt: skip
+    parser.add_argument("--chat-template-path", metavar="FILE", help="causal-lm, dpo, orpo: a Jinja template for "
+        "messages, or a folder with a tokenizer that has one (default: finetune's, else the model's)")  # fmt: skip
 
 
 def choose_form(
@@ -56,7 +56,9 @@ def taught_ends(tokenizer: Tokenizer, examples: Dataset) -> list[int]:
     """The tokens that end the assistant's turns, as the first examples tell."""
     found: set[int] = set()
     for example in examples[:_SOME]:
-        found |= learnt_turns(tokenizer, example["messages"], None, example["first"], None, example["variables"])[2]
+        first = example.get("first", len(example.get("prompt", ())))
+        messages = example["messages"] if "messages" in example else [*example["prompt"], *example["chosen"]]
+        found |= learnt_turns(tokenizer, messages, None, first, None, example["variables"])[2]
     return sorted(found)
 
 

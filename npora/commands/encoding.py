@@ -82,7 +82,7 @@ class EncodedExamples(LazyExamples):
     def fingerprint(self) -> dict[str, Any]:
         """That of the texts and labels, the tokenizer, and how they are cut."""
         how = {"task": self.task.name, "tokenizer": self.tokenizer.digest(), "max_length": self.length}
-        if "messages" in self.examples.column_names:
+        if "variables" in self.examples.column_names:
             how["chat_template"] = self.tokenizer.chat_template
         return {**self.examples.fingerprint(), **how}
 
@@ -193,9 +193,10 @@ class EncodedExamples(LazyExamples):
 
 
 def _beginning(example: Example) -> str:
-    if "words" in example:
-        return " ".join(example["words"])[:40]
-    return str(example["text"] if "text" in example else example["messages"][0].get("content"))[:40]
+    said = next(example[name] for name in ("text", "words", "prompt", "messages") if name in example)
+    if isinstance(said, list):
+        said = " ".join(said) if "words" in example else said[0].get("content")
+    return str(said)[:40]
 
 
 def _may_have_more(text: str, length: int) -> bool:
@@ -205,7 +206,7 @@ def _may_have_more(text: str, length: int) -> bool:
 
 
 def _say_joined(examples: Dataset, what: str) -> None:
-    if "prompt" not in examples.column_names:
+    if not {"prompt", "text"} <= {*examples.column_names}:
         return
     count, shown = 0, ""
     for example in examples:

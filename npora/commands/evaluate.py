@@ -1,7 +1,8 @@
 """Measure a model, with or without an adapter, on a file of examples.
 
 Of classes it prints accuracy, F1 and Matthews' correlation, of numbers Pearson's and Spearman's correlation and the
-root of the mean squared error, of texts the perplexity. With --metrics the model answers each prompt, or all of a
+root of the mean squared error, of texts the perplexity, of preferences how often and by how much the chosen answer is
+ahead. With --metrics the model answers each prompt, or all of a
 conversation but its last message, and what it writes is compared with what is there: rouge-l (from 0 to 1), bleu (from
 0 to 100), exact-match (the share of answers that are the same to the letter).
 
@@ -18,12 +19,14 @@ from npora.commands.examples import add_columns, columns, length, read, refuse_i
 from npora.commands.loading import add_model, load
 from npora.commands.measures import OF_TEXTS, measured
 from npora.commands.tasks import TASKS, Classes
-from npora.train import Trainer, TrainingArguments
+from npora.train import TrainingArguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_model(parser)
+    add("--task", choices=list(TASKS), help="what is measured (default: what the adapter was trained for, else what "
+        "the model is for)")  # fmt: skip
     add_columns(parser)
     add_chat_template(parser)
     add("--metrics", metavar="NAMES", help=f"causal-lm, seq2seq-lm: of {', '.join(OF_TEXTS)}, with commas between "
@@ -38,20 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     loaded = load(options, tuple(TASKS))
-    task, config, tokenizer = loaded.task, loaded.config, loaded.tokenizer
+    task, config, tokenizer = loaded.asked(options.task), loaded.config, loaded.tokenizer
     refuse_idle_options(options, task, options.file)
     names = _metrics(options, task.name)
-    found = columns(options, task, loaded.notes, options.file)
+    notes = loaded.notes if task is loaded.task else {}
+    found = columns(options, task, notes, options.file)
     choose_form(options, task, found, loaded.model, tokenizer, options.file)
     classes = Classes.of(config) if task.has_classes else None
     examples = read(task, options.file, found, classes)
     figures: dict[str, str] = {}
     if not names or "perplexity" in names:
-        usual = None if task.has_classes else task.length  # as predict has it, and as finetune
+        usual = None if task.command == "predict" else task.length  # as predict has it, and as finetune
         most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
-        trainer = Trainer(loaded.model, arguments, compute_metrics=task.metrics(classes))
-        metrics = trainer.evaluate(encoded(task, examples, tokenizer, most, options.file))
+        given = encoded(task, examples, tokenizer, most, options.file)
+        settings = notes.get("settings") or {}
+        metrics = task.trainer(loaded.model, arguments, None, given, tokenizer, classes, settings).evaluate()
         figures = {**task.figures(metrics), "loss": f"{metrics['eval_loss']:.4f}"}
     if written := [name for name in names if name in OF_TEXTS]:
         figures |= measured(

@@ -6,18 +6,16 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from npora.commands import usual
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Columns, Task, is_plain
 from npora.data import Dataset, Tokenizer
-from npora.data.chats import usual_columns
 from npora.data.dataset import Example
 from npora.data.readers import table_examples
 from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
-    "sample_by": "sample_by",
+    "rejected_column": "rejected", "sample_by": "sample_by", "choices_column": "choices",
 }  # fmt: skip
 
 
@@ -25,13 +23,21 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence, else a usual name: text; of "
         "causal-lm also messages, conversations, completion or chosen with prompt). A text may be a list of messages, "
-        "of which the assistant's are learnt. token-classification: of the words: tokens or words")  # fmt: skip
+        "of which the assistant's are learnt. token-classification: of the words (default: tokens or words); "
+        "multiple-choice: of the question (default: question or sent1); dpo, orpo: of the answer that was chosen "
+        "(default: chosen)")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
         "and sentence2, premise and hypothesis and the like are found)")  # fmt: skip
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
-        "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags)")  # fmt: skip
+        "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags); "
+        "multiple-choice: of the number of the right choice, from 0")  # fmt: skip
+    add("--choices-column", metavar="NAME", help="multiple-choice: the column of a list of texts (default: choices, or "
+        "a column for each, choice0, … or SWAG's ending0, … behind sent2)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
-        "learnt; seq2seq-lm: of what the encoder reads (default: prompt)")  # fmt: skip
+        "learnt; seq2seq-lm: of what the encoder reads (default: prompt); dpo, orpo: of what both answers answer "
+        "(default: prompt)")  # fmt: skip
+    add("--rejected-column", metavar="NAME", help="dpo, orpo: the column of the answer that was not chosen (default: "
+        "rejected)")  # fmt: skip
     add("--sample-by", choices=["line", "paragraph", "document"], help="causal-lm: what is a text in a .txt file "
         "(default: line)")  # fmt: skip
 
@@ -42,33 +48,27 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
 
     Raises
     ------
-    ValueError: the file is broken where it begins, or no column has such a name.
+    ValueError: the file is broken where it begins; no column has such a name; it holds preferences, and no task is
+    named.
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
-    if task.name == "seq2seq-lm" and chosen["prompt"] is None:
-        chosen["prompt"] = "prompt"
     chosen["conversational"] = noted.get("conversational")
     if not is_plain(path) and not noted:
         first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
-        if task.name == "causal-lm":
-            _recognise(chosen, path, first)
-        elif task.has_classes and first:
-            usual.fill_in(chosen, task.name, path, list(first))
+        if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
+            _refuse_unnamed(first, path)
+        task.find_columns(chosen, first, path)
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
 
 
-def _recognise(chosen: dict[str, Any], path: str, first: Mapping[str, Any]) -> None:
-    """Fill in which columns hold what, by the first example of the file."""
-    if chosen["text"] is None and chosen["prompt"] is None and Columns.text not in first:
-        chosen["text"], chosen["prompt"] = usual_columns(list(first))
-        if chosen["text"] is not None:
-            prompt = f"what stands before it in {chosen['prompt']!r}" if chosen["prompt"] else "no prompt"
-            passed = "; rejected is not looked at" if "rejected" in first else ""
-            say(f"{path}: the text is in the column {chosen['text']!r}, {prompt}{passed}")
-    text = chosen["text"] or Columns.text
-    chosen["conversational"] = text in ("messages", "conversations") or isinstance(first.get(text), list) or None
+def _refuse_unnamed(first: Mapping[str, Any], path: str) -> None:
+    if {"chosen", "rejected"} <= first.keys():
+        raise ValueError(
+            f"{path} has preferences, the columns chosen and rejected: --task dpo or --task orpo learns from both, and "
+            "--task causal-lm from chosen alone"
+        )
 
 
 def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
@@ -125,10 +125,19 @@ def length(
 def is_cut(task: Task, example: Example, parts: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> bool:
     """Whether tokens of an example are missing from its parts. Only a full example can lack any, and is encoded once
     more."""
-    if length is None or len(parts) > 1 or not any(len(v) >= length for v in parts[0].values() if isinstance(v, list)):
+    if length is None or len(parts) > 1 or not any(n >= length for own in _lengths(parts[0]).values() for n in own):
         return False
     (whole,) = task.encode(example, tokenizer, None)
-    return any(len(whole[name]) > len(value) for name, value in parts[0].items() if isinstance(value, list))
+    return _lengths(whole) != _lengths(parts[0])
+
+
+def _lengths(encoded: Example) -> dict[str, list[int]]:
+    """Of each list, or of each choice's."""
+    lists = {name: value for name, value in encoded.items() if isinstance(value, list)}
+    return {
+        name: [len(choice) for choice in value] if value and isinstance(value[0], list) else [len(value)]
+        for name, value in lists.items()
+    }
 
 
 def say_cut(cut: int, examples: int, length: int | None, what: str) -> None:

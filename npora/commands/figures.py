@@ -26,6 +26,12 @@ def of_classes(prediction: EvalPrediction) -> dict[str, float]:
     }
 
 
+def of_choices(prediction: EvalPrediction) -> dict[str, float]:
+    """The share of the examples whose likeliest choice is the right one."""
+    true = np.asarray(prediction.label_ids)
+    return {"accuracy": accuracy(prediction.predictions.argmax(axis=-1)[true != IGNORED], true[true != IGNORED])}
+
+
 def of_several_classes(prediction: EvalPrediction) -> dict[str, float]:
     """Of classes that do not exclude each other: F1 of all examples and classes together, nan where there is none."""
     predicted, true = prediction.predictions > 0, np.asarray(prediction.label_ids) > 0.5

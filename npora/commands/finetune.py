@@ -4,7 +4,9 @@
 names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns texts, or with --prompt-column to
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
 to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
-the lists tokens and tags).
+the lists tokens and tags); --task multiple-choice learns which of several texts is right (a question, choices and the
+number of the right one, or SWAG's columns); --task dpo and --task orpo learn of two answers to a prompt which is the
+better (the columns prompt, chosen and rejected, texts or messages).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -38,7 +40,7 @@ from npora.files.picture import check_picture
 from npora.lora import PeftModel
 from npora.models.config import PROBLEM_TYPES
 from npora.models.source import read_config
-from npora.train import Trainer, TrainingArguments, learning_rate_finder
+from npora.train import TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
 from npora.train.folder import checkpoints
 from npora.train.interruption import Interrupted, Terminated
@@ -84,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scheduler", default="linear", choices=_SCHEDULES, help="of the learning rate")
     add("--warmup-steps", type=float, default=0, help="below 1 a share of all steps; constant has none")
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
+    add("--beta", type=float, metavar="B", help="dpo: how strongly the model is held to the one that it began as; "
+        "orpo: the weight of the odds beside the chosen answer's own loss (default: 0.1)")  # fmt: skip
     add("--label-smoothing-factor", type=float, default=0.0, help="so much of each label is spread over all classes")
     add("--class-weights", nargs="+", metavar="W", help="classification: how much a label of each class counts: a "
         "number for each in their order, or balanced, for each class as much as any other")  # fmt: skip
@@ -142,7 +146,7 @@ def _train(options: argparse.Namespace, task: Task) -> None:
     if dev is not None:
         dev = encoded(task, dev, tokenizer, most, options.eval, options.cache and os.path.join(options.cache, "eval"))
     methods.set_length(model.active_peft_config, args.steps(len(examples))[1])
-    trainer = Trainer(model, args, examples, dev, tokenizer, task.metrics(classes))
+    trainer = task.trainer(model, args, examples, dev, tokenizer, classes, model.notes["settings"])
     if options.find_learning_rate is not None:
         found = learning_rate_finder(trainer)
         found.plot(options.find_learning_rate)
@@ -183,6 +187,7 @@ def _prepared(
             raise FileNotFoundError(f"there is no file {path}")
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
+    settings = task.settings(options)
     folder = base_folder(options.model)
     found = columns(options, task, {}, options.train)
     fields: dict[str, Any] = {}
@@ -210,8 +215,10 @@ def _prepared(
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     cache = options.cache and os.path.join(options.cache, "train")
     examples = encoded(task, chosen, tokenizer, most, options.train, cache)
+    if task.is_of_pairs:
+        starts.refuse_data(config, task.name)
     model = starts.with_adapter(base, config, examples, tokenizer, args, options.start_batches)
-    model.notes.update(task=task.name, max_length=most, columns=asdict(found), **notes)
+    model.notes.update(task=task.name, max_length=most, columns=asdict(found), settings=settings, **notes)
     return model, tokenizer, classes, examples, dev
 
 

@@ -25,7 +25,7 @@ from npora.stored import QUANTIZED
 
 _NOTES = {
     "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
-    "chat_template": "str | dict[str, str] | list[Any] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None", "settings": "dict[str, float] | None",
 }  # fmt: skip
 
 
@@ -47,6 +47,14 @@ class Loaded:
     @property
     def config(self) -> Any:
         return self.model.config
+
+    def asked(self, name: str | None) -> Task:
+        """The task of this name, or the model's own unless one is named. Raises ValueError where it needs another kind
+        of model."""
+        task = self.task if name is None else TASKS[name]
+        if task.auto is not self.task.auto:
+            raise ValueError(f"--task {name}: {self.name} is loaded for {self.task.name}")
+        return task
 
 
 def add_model(parser: argparse.ArgumentParser, adapter_required: bool = False) -> None:
@@ -117,7 +125,7 @@ def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
     ------
     ValueError: no token ends a text.
     """
-    if task.name == "causal-lm" and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
+    if "causal-lm" in (task.name, task.used_as) and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
         own, tokenizer.eos_token_id = tokenizer.eos_token, end
         say(f"a text ends with {tokenizer.eos_token!r}, at which this model stops; its tokenizer names {own!r}")
 
@@ -166,9 +174,10 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
 
 
 def _possible(task: Task, what: str, tasks: Sequence[str]) -> Task:
+    if task.name not in tasks and task.used_as in tasks:
+        return TASKS[str(task.used_as)]
     if task.name not in tasks:
-        other = "predict" if task.has_classes else "generate"
-        raise ValueError(f"{what} is for {task.name}: npora {other} is the command for that")
+        raise ValueError(f"{what} is for {task.name}: npora {task.command} is the command for that")
     return task
 
 

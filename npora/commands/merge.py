@@ -43,6 +43,6 @@ def _keep_length(folder: str, loaded: Loaded) -> None:
     has_tokenizer = any(
         os.path.isfile(os.path.join(folder, name)) for name in ("tokenizer.json", "vocab.json", "vocab.txt")
     )
-    if most is not None and loaded.task.has_classes and has_tokenizer:
+    if most is not None and loaded.task.command == "predict" and has_tokenizer:
         settings = read_json(path, 10_000_000) if os.path.isfile(path) else {}
         write_json(path, {**settings, "model_max_length": most})

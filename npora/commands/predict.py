@@ -5,6 +5,9 @@ class is printed by its name where the model has names. Of a regression the numb
 that do not exclude each other those above 0.5, with their probabilities, separated by commas. Of a model that tags
 words the tags stand there, with spaces between them, one for each word; words are what spaces separate.
 
+Of a model of multiple choice a sentence is a question and its choices with tabs between them, and the number of the
+likeliest choice stands in the place of the class, counted from 0.
+
 Where the adapter was trained on pairs, or with --pairs, a sentence is two texts with a tab between them.
 """
 
@@ -20,6 +23,7 @@ from typing import Any
 from npora.commands import standard_input
 from npora.commands.examples import is_cut, length, say_cut
 from npora.commands.loading import add_model, load
+from npora.commands.tasks import TASKS
 from npora.data.collate import IGNORED
 from npora.data.dataset import Example
 from npora.machine.heap import keeping_freed_memory
@@ -41,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     if options.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1; got {options.batch_size}")
-    loaded = load(options, ("classification", "token-classification"))
-    of_words = loaded.task.name == "token-classification"
-    if of_words and options.pairs:
-        raise ValueError("--pairs: tags are of the words of one text")
+    loaded = load(options, tuple(name for name, task in TASKS.items() if task.command == "predict"))
+    task = loaded.task.name
+    if task != "classification" and options.pairs:
+        raise ValueError(f"--pairs is for classification; this is {task}")
     pairs = options.pairs or bool(loaded.notes.get("columns", {}).get("text_pair"))
     most = length(options.max_length, loaded.notes.get("max_length"), loaded.config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
@@ -56,13 +60,13 @@ def run(options: argparse.Namespace) -> None:
             encoded: list[Example] = []
             for sentence in sentences:
                 done += 1
-                example = _words(sentence, done) if of_words else _example(sentence, pairs, done)
+                example = _example(task, sentence, pairs, done)
                 parts = loaded.task.encode(example, loaded.tokenizer, most)
                 cut += is_cut(loaded.task, example, parts, loaded.tokenizer, most)
                 encoded += parts
-            first = [example.pop("labels") for example in encoded] if of_words else []
+            first = [example.pop("labels") for example in encoded] if task == "token-classification" else []
             found = trainer.predict(encoded).predictions
-            said = tags(found, first, loaded.config) if of_words else lines(found, loaded.config)
+            said = _said(task, found, first, loaded.config)
             for sentence, line in zip(sentences, said, strict=True):
                 print(f"{line}\t{' '.join(sentence.splitlines())}")
             sys.stdout.flush()
@@ -78,6 +82,12 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
+def _said(task: str, found: Array, first: Sequence[Sequence[int]], config: Any) -> Iterator[str]:
+    if task == "token-classification":
+        return tags(found, first, config)
+    return choices(found) if task == "multiple-choice" else lines(found, config)
+
+
 def _words(sentence: str, number: int) -> Example:
     """The words with a tag each, which is to be predicted: where it comes to stand is where the word's is."""
     if not (words := sentence.split()):
@@ -85,7 +95,16 @@ def _words(sentence: str, number: int) -> Example:
     return {"words": words, "tags": [0] * len(words)}
 
 
-def _example(sentence: str, pairs: bool, number: int) -> Example:
+def _example(task: str, sentence: str, pairs: bool, number: int) -> Example:
+    if task == "token-classification":
+        return _words(sentence, number)
+    if task == "multiple-choice":
+        question, *choices = sentence.split("\t")
+        if len(choices) < 2:
+            raise ValueError(
+                f"sentence {number}: a question and its choices with tabs between them were expected; got {sentence!r}"
+            )
+        return {"text": question, "choices": choices}
     if not pairs:
         return {"text": sentence}
     first, tab, second = sentence.partition("\t")
@@ -103,6 +122,12 @@ def tags(logits: Array, first: Sequence[Sequence[int]], config: Any) -> Iterator
     names = _names(config)
     for row, labels in zip(logits.argmax(axis=-1), first, strict=True):
         yield " ".join(names[tag] for tag, label in zip(row, labels, strict=False) if label != IGNORED)
+
+
+def choices(logits: Array) -> Iterator[str]:
+    """The likeliest choice of each example, and its probability, by the logits [n,c]."""
+    probabilities, _ = softmax(logits)
+    yield from (f"{p.argmax()}\t{p.max():.4f}" for p in probabilities)
 
 
 def lines(logits: Array, config: Any) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Show what finetune would learn of a file: the tokens of a few examples, those that are learnt marked.
 
 On a terminal learnt tokens are green and the others grey, in two shades that alternate from token to token; elsewhere
-⟦ ⟧ stand around what is learnt. Below all are the numbers of the file. A file of which nothing is learnt is refused, as
+⟦ ⟧ stand around what is learnt. Of preferences the prompt stands with the chosen answer first, and then with the
+rejected one. Below all are the numbers of the file. A file of which nothing is learnt is refused, as
 finetune refuses it.
 """
 
@@ -17,7 +18,7 @@ from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.loading import base_folder, load_tokenizer
-from npora.commands.tasks import TASKS
+from npora.commands.tasks import TASKS, MultipleChoice
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
 from npora.data.columns import examples_at
@@ -31,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="whose tokenizer, template and length are taken: a directory, or "
         "org/name on the hub")  # fmt: skip
-    add("--task", default="causal-lm", choices=list(TASKS), help="what is learnt")
+    add(
+        "--task",
+        default="causal-lm",
+        choices=[name for name in TASKS if name != MultipleChoice.name],
+        help="what is learnt",
+    )
     add_columns(parser)
     add_chat_template(parser)
     add("--max-length", type=int, metavar="N", help="the most tokens of a text (default: as for finetune)")
@@ -56,13 +62,15 @@ def run(options: argparse.Namespace) -> None:
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for number, example in enumerate(examples_at(rows, range(min(options.examples, len(rows)))), start=1):
         label = example.get("label")
-        text = "".join(coloured(tokenizer, example) if is_terminal else marked(tokenizer, example))
+        parts = task.shown(example)
         print(
-            f"── example {number}: {_numbers(example)}"
+            f"── example {number}: {'; '.join(map(_numbers, parts))}"
             + ("" if label is None else f", label {names.get(label, label)}")
         )
-        print(text)
-    tokens, learnt = (sum(column) for column in zip(*map(_counts, rows), strict=True))
+        for part in parts:
+            print("".join(coloured(tokenizer, part) if is_terminal else marked(tokenizer, part)))
+    counts = (_counts(part) for example in rows for part in task.shown(example))
+    tokens, learnt = (sum(column) for column in zip(*counts, strict=True))
     print(f"── {options.file}: {len(rows):,} examples, {tokens:,} tokens, {learnt:,} of them learnt")
 
 

@@ -53,6 +53,15 @@ def with_adapter(
     return model
 
 
+def refuse_data(config: PeftConfig, task: str) -> None:
+    """Raise ValueError where the start is made of data: the base itself makes nothing of this task's examples."""
+    if (start := getattr(config, "init_lora_weights", None)) in [*SETTINGS]:
+        raise ValueError(
+            f"--init-lora-weights {start} begins with what the base makes of the training examples, and those of "
+            f"{task} are pairs, which it does not read: take another start"
+        )
+
+
 def first_batches(base: Any, rows: Dataset, tokenizer: Any, args: TrainingArguments, number: int) -> Iterator[Batch]:
     """Yield the first batches that the training sees."""
     loader = TrainLoader(Batches(base, tokenizer, None, True), rows, args)

@@ -2,7 +2,7 @@
 
 Without --output the pages go to `study` in $NPORA_CACHE, or in `npora` in the user's cache folder, and the browser
 opens them. NAME opens one of them: nn/linear, or what it defines, as LoRA. Nothing is loaded from the network, and
-verdicts are computed again only where a source that they depend on has changed: a minute or two the first time.
+verdicts are computed again only where a source that they depend on has changed: some minutes the first time.
 
 Exits with 0, or 1 where a check of npora itself does not pass, which stands on its page; 2 on wrong usage.
 """

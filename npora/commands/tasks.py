@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from npora.commands import figures
+from npora.commands import figures, usual
+from npora.commands.preferences import DPO, ORPO
+from npora.commands.task import Classes as Classes
+from npora.commands.task import Columns as Columns
+from npora.commands.task import Task as Task
+from npora.commands.task import is_plain as is_plain
 from npora.data import (
     Dataset,
     Tokenizer,
     encode_chat,
+    encode_choices,
     encode_completion,
     encode_text,
     encode_words,
     read_chats,
+    read_choices,
     read_examples,
     read_tagged,
     read_texts,
@@ -24,100 +30,26 @@ from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
-from npora.metrics import perplexity
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a file hold what, and what a text is where a file has none."""
-
-    text: str = "sentence"
-    text_pair: str | None = None
-    label: str = "label"
-    prompt: str | None = None
-    sample_by: str = "line"
-    conversational: bool = False  # the text is a list of messages, as may be what stands before it
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What a classifier tells apart, with transformers' names. In a regression they are numbers, one in general."""
-
-    num_labels: int | None
-    id2label: Mapping[int, str] | None = None
-    problem_type: str | None = None
-
-    @classmethod
-    def of(cls, config: Any) -> Classes:
-        """Those of a model."""
-        regression = config.problem_type == "regression" or config.num_labels == 1
-        if regression:
-            return cls(config.num_labels, problem_type="regression")
-        return cls(config.num_labels, config.id2label, config.problem_type)
-
-    @property
-    def label2id(self) -> dict[str, int] | None:
-        return None if self.id2label is None else {name: number for number, name in self.id2label.items()}
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """For a model's from_pretrained: what is known."""
-        known = {**asdict(self), "label2id": self.label2id}
-        return {name: value for name, value in known.items() if value is not None}
-
-
-class Task:
-    """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
-    among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many"""
-
-    name: ClassVar[str]
-    task_type: ClassVar[str]
-    auto: ClassVar[Any]
-    options: ClassVar[frozenset[str]] = frozenset()
-    length: ClassVar[int] = 1024
-    has_classes: ClassVar[bool] = False
-    measured: ClassVar[str] = "perplexity"
-
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
-        """The examples of a file, with the texts and the label."""
-        raise NotImplementedError
-
-    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
-        """What the model is given for an example: one example, or several where a long text becomes windows."""
-        return self.encode_all([example], tokenizer, length)[0]
-
-    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
-        """That of each example, in one call of the tokenizer where it takes many."""
-        return [self.encode(example, tokenizer, length) for example in examples]
-
-    def metrics(self, classes: Classes | None) -> Any:
-        """compute_metrics for a Trainer."""
-        return None
-
-    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
-        """What to say of a Trainer's metrics beside the loss."""
-        return {"perplexity": f"{perplexity(metrics['eval_loss']):.4f}"}
+LABELLED = frozenset({"label_smoothing_factor"})  # of a model's own loss
 
 
 class Classification(Task):
     name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
-    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights"})
+    options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights", *LABELLED})
     has_classes = True
+    command = "predict"
     length = 128
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.texts_and_labels(chosen, self.name, path, list(first))
 
     def read(
         self,
@@ -154,9 +86,13 @@ class Classification(Task):
 
 class TokenClassification(Task):
     name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
-    options = frozenset({"label_column"})
+    options = frozenset({"label_column", *LABELLED})
     has_classes = True
+    command = "predict"
     length = 512
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.texts_and_labels(chosen, self.name, path, list(first))
 
     def read(
         self,
@@ -179,9 +115,41 @@ class TokenClassification(Task):
         return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
 
 
+class MultipleChoice(Task):
+    name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
+    options = frozenset({"label_column", "choices_column", *LABELLED})
+    command = "predict"
+    length = 256
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_choices(path, columns.text or None, columns.choices, columns.label, refuse, progress)
+
+    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        return [encode_choices(tokenizer, example, length)]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        return figures.of_choices
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        return {"accuracy": f"{metrics['eval_accuracy']:.4f}"}
+
+
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
-    options = frozenset({"prompt_column", "sample_by", "chat_template_path"})
+    options = frozenset({"prompt_column", "sample_by", "chat_template_path", *LABELLED})
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        usual.conversations(chosen, first, path)
 
     def read(
         self,
@@ -208,8 +176,11 @@ class CausalLM(Task):
 
 class Seq2SeqLM(Task):
     name, task_type, auto = "seq2seq-lm", "SEQ_2_SEQ_LM", AutoModelForSeq2SeqLM
-    options = frozenset({"prompt_column"})
+    options = frozenset({"prompt_column", *LABELLED})
     length = 512
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        chosen["prompt"] = chosen["prompt"] or "prompt"
 
     def read(
         self,
@@ -227,13 +198,9 @@ class Seq2SeqLM(Task):
         return [[example] for example in examples_of(tokenizer(prompts, text_target=texts, **options), "a tokenizer")]
 
 
-def is_plain(path: str) -> bool:
-    """Whether a file has lines and no columns."""
-    return path.lower().removesuffix(".gz").endswith(".txt")
-
-
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification())
+    task.name: task
+    for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), MultipleChoice(), DPO(), ORPO())
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from npora.commands.messages import say
+from npora.data.chats import usual_columns
 from npora.data.tables import separator_hint, shortened_names
 
 Found = dict[str, str | None]  # by "text", "text_pair" and "label"
@@ -20,14 +22,17 @@ _TEXTS: dict[str, Sequence[tuple[str, str | None]]] = {
 _LABELS = {"classification": ("label", "labels"), "token-classification": ("tags", "ner_tags", "labels")}
 
 
-def fill_in(chosen: Found, task: str, path: str, names: Sequence[str]) -> None:
-    """Add the columns that nobody chose, of a file whose first example has these names, and say them where they are not
-    those that are looked for first. In JSON a label that the first example lacks may be in the others.
+def texts_and_labels(chosen: Found, task: str, path: str, names: Sequence[str]) -> None:
+    """Of a classifier: add the columns that nobody chose, of a file whose first example has these names, and say them
+    where they are not those that are looked for first. In JSON a label that the first example lacks may be in the
+    others.
 
     Raises
     ------
     ValueError: no column has a usual name.
     """
+    if not names:
+        return  # the reader says what is wrong
     said, is_table = [], path.lower().removesuffix(".gz").endswith((".tsv", ".csv"))
     if chosen["text"] is None:
         pairs = [(text, second) for text, second in _TEXTS[task] if text in names and second in (None, *names)]
@@ -46,6 +51,27 @@ def fill_in(chosen: Found, task: str, path: str, names: Sequence[str]) -> None:
             said.append(f"the label is in the column {chosen['label']!r}")
     if said:
         say(f"{path}: {'; '.join(said)}")
+
+
+def conversations(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
+    """Of a causal LM: the column of a text, and of what stands before it, and whether the text is messages."""
+    if chosen["text"] is None and chosen["prompt"] is None and "sentence" not in first:
+        chosen["text"], chosen["prompt"] = usual_columns(list(first))
+        if chosen["text"] is not None:
+            prompt = f"what stands before it in {chosen['prompt']!r}" if chosen["prompt"] else "no prompt"
+            passed = "; rejected is not looked at (--task dpo and orpo do)" if "rejected" in first else ""
+            say(f"{path}: the text is in the column {chosen['text']!r}, {prompt}{passed}")
+    text = chosen["text"] or "sentence"
+    chosen["conversational"] = text in ("messages", "conversations") or isinstance(first.get(text), list) or None
+
+
+def preferences(chosen: dict[str, Any], first: Mapping[str, Any]) -> None:
+    """The columns of a prompt and of both answers, and whether they are messages."""
+    chosen["text"], chosen["rejected"] = chosen["text"] or "chosen", chosen["rejected"] or "rejected"
+    columns = [chosen["prompt"] or "prompt", chosen["text"], chosen["rejected"]]
+    chosen["conversational"] = any(isinstance(first.get(column), list) for column in columns) or None
+    if columns[0] in first or not chosen["conversational"]:
+        chosen["prompt"] = columns[0]
 
 
 def _unknown(path: str, names: Sequence[str], what: str, option: str, first: str, *others: str) -> ValueError:

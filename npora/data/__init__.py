@@ -3,6 +3,7 @@
 from npora.data.auto_tokenizer import AutoTokenizer
 from npora.data.bytes import ByteTokenizer
 from npora.data.chats import read_chats
+from npora.data.choices import collate_choices, encode_choices, read_choices
 from npora.data.collate import collate
 from npora.data.collators import (
     DataCollatorForLanguageModeling,
@@ -19,6 +20,7 @@ from npora.data.completions import (
     windows,
 )
 from npora.data.dataset import Dataset
+from npora.data.preferences import encode_preference, read_preferences
 from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
 from npora.data.tagged import encode_words, read_tagged
 from npora.data.tokenizer import Tokenizer
@@ -28,7 +30,8 @@ from npora.data.vocabulary import check_vocabulary
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "Tokenizer", "check_vocabulary",
-    "collate", "completion_labels", "default_data_collator", "encode_chat", "encode_completion", "encode_completions",
-    "encode_text", "encode_words", "read_chats", "read_csv", "read_examples", "read_json", "read_jsonl", "read_tagged",
+    "collate", "collate_choices", "completion_labels", "default_data_collator", "encode_chat", "encode_choices",
+    "encode_completion", "encode_completions", "encode_preference", "encode_text", "encode_words", "read_chats",
+    "read_choices", "read_csv", "read_examples", "read_json", "read_jsonl", "read_preferences", "read_tagged",
     "read_texts", "read_tsv", "windows",
 ]  # fmt: skip

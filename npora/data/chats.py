@@ -59,11 +59,9 @@ def read_chats(
     columns = [column] if prompt_column is None else [prompt_column, column]
     for where, example in watched(table_examples(path, columns, refuse), progress):
         try:
-            before = (
-                [] if prompt_column is None else _conversation(example[prompt_column], where, prompt_column, "user")
-            )
-            messages = before + _conversation(example[column], where, column, "assistant")
-            chat = {"messages": messages, "first": len(before), "variables": _variables(example, where)}
+            before = [] if prompt_column is None else conversation(example[prompt_column], where, prompt_column, "user")
+            messages = before + conversation(example[column], where, column, "assistant")
+            chat = {"messages": messages, "first": len(before), "variables": template_variables(example, where)}
             written = json.dumps(chat, ensure_ascii=False)
             if has_surrogates(written):
                 raise ValueError(f"{where}: a message has half of a pair of surrogates, which is no character")
@@ -74,7 +72,8 @@ def read_chats(
     return Dataset(unpacked(found, ["messages", "first", "variables"], partial(where_in, path, "line")))
 
 
-def _variables(example: Example, where: str) -> dict[str, Any]:
+def template_variables(example: Example, where: str) -> dict[str, Any]:
+    """What an example has for the template beside its messages. Raises ValueError for another kind of value."""
     found: dict[str, Any] = {}
     for name, kind in _FOR_THE_TEMPLATE.items():
         value = example.get(name)
@@ -89,7 +88,8 @@ def _variables(example: Example, where: str) -> dict[str, Any]:
     return found
 
 
-def _conversation(value: Any, where: str, column: str, speaker: str) -> list[dict[str, Any]]:
+def conversation(value: Any, where: str, column: str, speaker: str) -> list[dict[str, Any]]:
+    """The messages of a value; a string is one, which `speaker` says. Raises ValueError for what is no conversation."""
     if isinstance(value, str):
         return [{"role": speaker, "content": value}]
     if not isinstance(value, list) or not value:

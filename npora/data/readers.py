@@ -94,7 +94,7 @@ def read_examples(
     named = [*columns.values()] + ([] if label_column is None else [label_column])
     for where, example in watched(table_examples(path, named, refuse), progress):
         try:
-            texts = [_text(example, column, where) for column in columns.values()]
+            texts = [text_of_column(example, column, where) for column in columns.values()]
         except ValueError as error:
             refuse(error)
             continue
@@ -161,7 +161,7 @@ def _columns(
 ) -> Iterator[dict[str, str]]:
     for where, example in examples:
         try:
-            texts = {name: _text(example, column, where) for name, column in columns.items()}
+            texts = {name: text_of_column(example, column, where) for name, column in columns.items()}
         except ValueError as error:
             refuse(error)
             continue
@@ -198,7 +198,8 @@ def table_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = rai
     return _FORMATS[_suffix(path)](path, columns, refuse)
 
 
-def _text(example: Example, column: str, where: str) -> str:
+def text_of_column(example: Example, column: str, where: str) -> str:
+    """The value of a column. Raises ValueError where it is no string of whole characters."""
     value = example[column]
     if not isinstance(value, str):
         raise ValueError(f"{where}: {column} must be a string; got {shortened(value)}")

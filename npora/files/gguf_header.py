@@ -87,8 +87,8 @@ def parse_header(data: Any, name: str) -> GGUFHeader:
         hint = " (its bytes are the other way round)" if version in (v << 24 for v in VERSIONS) else ""
         raise GGUFError(f"{name}: version {version} of GGUF is not read{hint}; npora reads 2 and 3")
     tensors, fields = read.number("Q"), read.number("Q")
-    read.at_most("tensor", tensors, least=24)
-    read.at_most("field", fields, least=13)
+    read.at_most("tensor", tensors, least=32)  # without a name, of one axis
+    read.at_most("field", fields, least=13)  # without a name, of one byte
     metadata = _fields(read, fields)
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 8 <= alignment <= 2**20 or alignment & (alignment - 1):

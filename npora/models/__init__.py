@@ -8,7 +8,9 @@ from typing import Any
 from npora.models.auto import (
     FAMILIES,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -19,8 +21,8 @@ from npora.models.auto import (
 from npora.models.differences import DifferenceWarning
 
 __all__ = [
-    "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering", "AutoModelForSeq2SeqLM",
-    "AutoModelForSequenceClassification",
+    "AutoModelForCausalLM", "AutoModelForImageClassification", "AutoModelForMaskedLM", "AutoModelForMultipleChoice",
+    "AutoModelForQuestionAnswering", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification", "DifferenceWarning",
 ]  # fmt: skip
 

@@ -34,6 +34,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "roberta": ("roberta", "Roberta"),
     "smollm3": ("smollm3", "SmolLM3"),
     "t5": ("t5", "T5"),
+    "vit": ("vit", "ViT"),
     "xlm-roberta": ("xlm_roberta", "XLMRoberta"),
 }
 
@@ -117,6 +118,14 @@ class AutoModelForTokenClassification(AutoModel):
 
 class AutoModelForQuestionAnswering(AutoModel):
     classes: ClassVar = Classes("QuestionAnswering")
+
+
+class AutoModelForImageClassification(AutoModel):
+    classes: ClassVar = Classes("ImageClassification")
+
+
+class AutoModelForMultipleChoice(AutoModel):
+    classes: ClassVar = Classes("MultipleChoice")
 
 
 class AutoModelForMaskedLM(AutoModel):

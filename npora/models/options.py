@@ -64,10 +64,12 @@ _OF_SAVING: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 _CACHED = "generate keeps keys and values itself"
 _OF_CALLING: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "bool_masked_pos": ((None,), "npora masks no patch"),
     "cache_position": ((None,), _CACHED),
     "decoder_inputs_embeds": ((None,), "give decoder_input_ids"),
     "encoder_outputs": ((None,), "give input_ids: the encoder is run"),
     "head_mask": ((None,), "npora masks no head"),
+    "interpolate_pos_encoding": ((None, False), "resize the images to the model's image_size"),
     "logits_to_keep": ((None, 0), "with labels a loss computes the logits that it needs alone"),
     "output_attentions": ((None, False), "npora returns no attention weights"),
     "past_key_values": ((None,), _CACHED),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from npora.files import resolve, save_file, write_json
 from npora.files.refusal import naming
 from npora.files.together import together
-from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names
+from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names, with_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig
@@ -37,6 +37,7 @@ class PretrainedModel(Module):
     A family states, as class attributes: `config_class`; `base_model_prefix`, the attribute in which its models with
     a head hold their body, whether or not a file's keys begin with it; `may_lack`, beginnings of parameter names that
     a checkpoint may lack, to be newly initialised then; `ignored`, endings of a file's keys that are no parameters;
+    `renamed`, parts of a file's keys and what stands for them in a parameter's name, in the order of the replacements;
     `default_target_modules`, what LoRA goes on unless named, as PEFT has it; `saved_along`, which further modules an
     adapter trains whole where it trains the named one.
     """
@@ -45,6 +46,7 @@ class PretrainedModel(Module):
     base_model_prefix: ClassVar[str] = ""
     may_lack: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
+    renamed: ClassVar[Mapping[str, str]] = {}
     default_target_modules: ClassVar[tuple[str, ...]] = ()
     output_embeddings: ClassVar[str | None] = None  # the projection to the vocabulary, which "all-linear" leaves out
     saved_along: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -122,8 +124,8 @@ class PretrainedModel(Module):
             model = cls(config, rng=room, dtype=dtype_of(numbers))  # type: ignore[call-arg]
         with naming(folder):
             model._drawn = load_checkpoint(
-                model, tensors, cls.base_model_prefix, cls.may_lack, cls.ignored, seed, ignore_mismatched_sizes,
-                frozen=are_stored(numbers) or quantize is not None,
+                model, with_names(tensors, cls.renamed), cls.base_model_prefix, cls.may_lack, cls.ignored, seed,
+                ignore_mismatched_sizes, frozen=are_stored(numbers) or quantize is not None,
             )  # fmt: skip
             if quantize is not None:
                 quantize_model(model, quantize, leaving=model._drawn)
@@ -166,7 +168,8 @@ class PretrainedModel(Module):
         for name in {"dtype", "torch_dtype"} & values.keys():
             values[name] = widest(state)
         with together(directory, CONFIG_NAME) as folder:
-            save_file(state, os.path.join(folder, WEIGHTS_NAME), {"format": "pt"})
+            in_files = {live: part for part, live in self.renamed.items()}
+            save_file(with_names(state, in_files), os.path.join(folder, WEIGHTS_NAME), {"format": "pt"})
             write_json(os.path.join(folder, CONFIG_NAME), values)
             if self.generation_config is not None:
                 self.generation_config.save_pretrained(folder)

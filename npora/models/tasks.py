@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Body, Rng, told
+from npora.models.body import Back, Body, Rng, told
 from npora.models.generate.generation import GenerationMixin
 from npora.models.losses import (
     language_modeling,
@@ -45,6 +45,7 @@ class Headed(PretrainedModel):
 
     task(tokens, labels, rng) : the output and its pullback, for a task
     add_head(config, make) : makes the head's layers, as attributes
+    num_logits(config) : of its last layer; as many as there are classes
     head(h, rng) : from the rows that are read to logits (a class) or to what is projected to the vocabulary (a token),
         by the layer that `output_embeddings` names
     pack(input_ids, attention_mask, …) : the tokens that the body reads
@@ -61,7 +62,7 @@ class Headed(PretrainedModel):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if body := vars(cls).get("body_class"):
-            for name in ("config_class", "base_model_prefix", "default_target_modules", "ignored"):
+            for name in ("config_class", "base_model_prefix", "default_target_modules", "ignored", "renamed"):
                 if name not in vars(cls):
                     setattr(cls, name, getattr(body, name))
             if "inputs" not in vars(cls):
@@ -76,6 +77,9 @@ class Headed(PretrainedModel):
 
     def add_head(self, config: Any, make: Factory) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no head")
+
+    def num_logits(self, config: Any) -> int:
+        return int(config.num_labels)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         raise NotImplementedError(f"{type(self).__name__} has no head")
@@ -131,11 +135,14 @@ class ForSequenceClassification(Headed):
     def task(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
+        logits, back_logits = self.scores(tokens, rng)  # [b,v]
+        return sequence_classification(logits, back_logits, labels, self.config.problem_type)
+
+    def scores(self, tokens: Tokens, rng: Rng = None) -> tuple[Array, Back]:
+        """[b,v], of each sequence's row that is read; and the pullback."""
         h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
         logits, back_head = self.logits(h, rng)  # [b,v]
-        return sequence_classification(
-            logits, lambda dlogits: back_body(back_head(dlogits)), labels, self.config.problem_type
-        )
+        return logits, lambda dlogits: back_body(back_head(dlogits))
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's first row, as encoders are trained."""

@@ -2,7 +2,8 @@
 
 Axis letters mean the same in every file: `b` batch, `t` query position, `s` key position or the rows that are read, `h`
 query head, `g` key-value head, `d` head width, `i` in, `o` out, `m` model (hidden) width, `f` feed-forward width, `r`
-rank, `v` vocabulary or classes, `n` all leading axes as one, `k` what the line itself says. The gradient of z is dz.
+rank, `v` vocabulary or classes, `c` choices or channels, `n` all leading axes as one, `k` what the line itself says.
+The gradient of z is dz.
 No function writes to an array that it was given; a pullback keeps only what it reads.
 """
 

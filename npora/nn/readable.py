@@ -46,7 +46,7 @@ def laid_out(name: str, items: Iterable[str]) -> str:
     lines, rest = [f"{name}("], list(items)
     for place, item in enumerate(rest):
         item += ", " if place + 1 < len(rest) else ")"
-        if len(lines[-1]) + len(item.rstrip()) > WIDTH and lines[-1].strip():
+        if len(lines[-1]) + len(item.rstrip()) > WIDTH:
             lines.append("  ")
         lines[-1] += item
     return "\n".join(line.rstrip() for line in lines) if rest else f"{name}()"

@@ -280,7 +280,8 @@ class TrainingArguments(Readable):
                       "save_strategy 'best' needs an eval_strategy",
                       (self.eval_strategy, self.save_strategy))  # fmt: skip
         if self.save_strategy == "steps" and self.save_steps >= 1:
-            self._require(self.save_steps % (self.eval_steps or 1) == 0,
+            assert self.eval_steps is not None, "as often as logging_steps unless given"
+            self._require(self.save_steps % self.eval_steps == 0,
                           "load_best_model_at_end needs save_steps to be a multiple of eval_steps",
                           (self.save_steps, self.eval_steps))  # fmt: skip
 

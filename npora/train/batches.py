@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.data.choices import collate_choices
 from npora.data.collate import LABELS, collate
 from npora.data.columns import examples_at
 from npora.nn import Module
@@ -21,7 +22,8 @@ Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 
 class Batches:
-    """Makes batches for one model: by `collate`, or by a collator of the user's, a function of a list of examples.
+    """Makes batches for one model: by `collate`, of choices by `collate_choices`, or by a collator of the user's, a
+    function of a list of examples.
 
     Ids are padded with the config's pad_token_id, else the tokenizer's, else 0: models pack by the attention mask, and
     some look for that token besides.
@@ -31,6 +33,7 @@ class Batches:
         inner = base_of(model)
         self.names = set(inputs_of(inner))
         self.label_names: tuple[str, ...] = getattr(inner, "label_names", LABELS[:1])
+        self._collate = collate_choices if getattr(inner, "of_choices", False) else collate
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -53,7 +56,7 @@ class Batches:
         examples = [self._with_labels(example) for example in examples]
         if self.collator is None:
             names = self.names if labelled or "decoder_input_ids" in self.names else self.names - {"labels"}
-            batch = collate(examples, names, self.pad_token_id(), numbers)
+            batch = self._collate(examples, names, self.pad_token_id(), numbers)
         else:
             batch = self._collated(examples)
         mask = batch.get("attention_mask")

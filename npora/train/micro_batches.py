@@ -171,6 +171,7 @@ def _tokens_of_examples(batch: Mapping[str, Any]) -> Array:
     if len({len(array) for array in batch.values() if array is not None}) != 1:
         return nothing
     if (mask := batch.get("attention_mask")) is not None:
-        return np.asarray(np.asarray(mask).sum(axis=-1))
+        mask = np.asarray(mask)
+        return np.asarray(mask.sum(axis=tuple(range(1, mask.ndim))))
     ids = batch.get("input_ids")
-    return nothing if ids is None or np.ndim(ids) != 2 else np.full(*np.shape(ids))
+    return nothing if ids is None or np.ndim(ids) < 2 else np.full(len(ids), math.prod(np.shape(ids)[1:]))

@@ -43,8 +43,8 @@ def draw_runs(runs: Sequence[RecordedRun], path: str | os.PathLike[str] | None =
             if what == "loss":
                 _draw_loss(axes, run, style, marker)
             else:
-                marks = {} if what == "learning_rate" else {"marker": marker, "markersize": 4}
-                axes.plot(*_thinned(*run.steps(what)), label=run.name, linewidth=1.2, **marks, **style)
+                marks = {} if what == "learning_rate" else {"marker": marker}
+                axes.plot(*_thinned(*run.steps(what)), label=run.name, linewidth=1.2, markersize=4, **marks, **style)
         axes.set(xlabel="step", title="loss, and eval_loss as marks" if what == "loss" and beside else what)
         axes.grid(color="0.9", linewidth=0.5)
     handles, labels = figure.axes[1].get_legend_handles_labels()
@@ -73,7 +73,7 @@ def _draw_loss(axes: Any, run: RecordedRun, style: dict[str, Any], marker: str) 
 def smoothed(losses: Sequence[float]) -> list[float]:
     """A mean of each loss and those before it, whose weights fall by 1 − a from one to the next; what is not finite is
     passed over.  m_t = (1 − a) m_{t−1} + a ℓ_t, divided by the weights' sum 1 − (1 − a)^t"""
-    a = min(1.0, _MEMORY / max(len(losses), 1))
+    a = _MEMORY / max(len(losses), _MEMORY)
     mean, weight = 0.0, 0.0
     found = []
     for loss in losses:

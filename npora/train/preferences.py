@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from npora.data import Dataset
-from npora.data.completions import encode_completion
-from npora.data.turns import encode_chat
+from npora.data.columns import LazyExamples, examples_at
+from npora.data.fingerprint import fingerprint
+from npora.data.preferences import encode_preference
 from npora.models.log_probs import sequence_log_probs
 from npora.models.outputs import Output
 from npora.nn import Module
@@ -25,10 +25,9 @@ from npora.train.arguments import TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.evaluation import EvalPrediction
 from npora.train.objective import Objective
+from npora.train.progress import Progress
 from npora.train.trainer import Trainer
 
-logger = logging.getLogger("npora")
-_COLUMNS = ("prompt", "chosen", "rejected")
 _AT_ONCE = 8  # pairs, where the reference is computed
 
 
@@ -148,8 +147,9 @@ class DPOTrainer(_PreferenceTrainer):
     the model that it began as does (Rafailov et al., 2023).
 
     train_dataset, eval_dataset : dicts of `prompt`, `chosen` and `rejected`: texts, or lists of messages where the
-        tokenizer has a chat template. What the model that is begun with finds of both answers is computed once, when
-        the trainer is made: below an adapter it is the base, without a copy of it
+        tokenizer has a chat template; or what data.encode_preference made of them. What the model that is begun with
+        finds of both answers is computed once, when the trainer is made: below an adapter it is the base, without a
+        copy of it
     beta, label_smoothing : as of nn.functional.dpo_loss
     max_length : the most tokens of prompt and answer; a longer prompt loses its beginning
     keywords : Trainer's
@@ -212,14 +212,48 @@ def preferred(prediction: EvalPrediction) -> dict[str, float]:
     return {"rewards/accuracies": float((margins > 0).mean()), "rewards/margins": float(margins.mean())}
 
 
-def _prepared(data: Any, model: Any, tokenizer: Any, max_length: int | None, kept: bool) -> Dataset:
-    pairs = [_encoded(example, number, tokenizer, max_length) for number, example in enumerate(data)]
-    if kept:
-        for start in range(0, len(pairs), _AT_ONCE):
-            part = pairs[start : start + _AT_ONCE]
-            for pair, found in zip(part, _reference(model, part), strict=True):
-                pair["reference"] = found
-    return Dataset(pairs)
+def _prepared(data: Any, model: Any, tokenizer: Any, max_length: int | None, kept: bool) -> Any:
+    """The examples as Pairs is given them; those that are encoded are taken as they are."""
+    is_encoded = len(data) and isinstance(data[0], Mapping) and "input_ids" in data[0]
+    pairs = data if is_encoded else Dataset(_encoded(e, i, tokenizer, max_length) for i, e in enumerate(data))
+    if not kept:
+        return pairs
+    progress = Progress(len(pairs), "example")
+    found: list[list[float]] = []
+    for start in range(0, len(pairs), _AT_ONCE):
+        found += _reference(model, examples_at(pairs, range(start, min(start + _AT_ONCE, len(pairs)))))
+        progress.step(len(found))
+    progress.close()
+    return Dataset(Referenced(pairs, found))
+
+
+class Referenced(LazyExamples):
+    """Examples, and what the model that is begun with finds of each, which follows from them and the model."""
+
+    def __init__(self, examples: Sequence[Example], reference: Sequence[Sequence[float]]) -> None:
+        self.examples, self.reference = examples, reference
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        found = zip(examples_at(self.examples, numbers), numbers, strict=True)
+        return [{**example, "reference": list(self.reference[number])} for example, number in found]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the examples: a run knows its model by itself."""
+        return fingerprint(self.examples)
+
+    def take(self, numbers: Iterable[int]) -> LazyExamples:
+        chosen = [int(number) for number in numbers]
+        return Referenced(examples_at(self.examples, chosen), [self.reference[number] for number in chosen])
+
+
+def _encoded(example: Any, number: int, tokenizer: Any, max_length: int | None) -> dict[str, list[int]]:
+    try:
+        return encode_preference(tokenizer, example, max_length)
+    except ValueError as error:
+        raise ValueError(f"example {number}: {error}") from None
 
 
 def _reference(model: Any, pairs: Sequence[Example]) -> list[list[float]]:
@@ -233,40 +267,3 @@ def _reference(model: Any, pairs: Sequence[Example]) -> list[list[float]]:
     with off, evaluating(model):
         y, _, _ = sequence_log_probs(base_of(model), *_apart(ids, labels, mask))
     return [[float(chosen), float(rejected)] for chosen, rejected in zip(*np.split(y, 2), strict=True)]  # [2b] → [b,2]
-
-
-def _encoded(example: Example, number: int, tokenizer: Any, max_length: int | None) -> dict[str, Any]:
-    """input_ids: the chosen text, and then the rejected one without its prompt; labels: where these begin."""
-    if not isinstance(example, Mapping) or any(example.get(name) is None for name in _COLUMNS):
-        there = ", ".join(example) if isinstance(example, Mapping) else type(example).__name__
-        raise ValueError(f"example {number}: preferences are dicts of prompt, chosen and rejected; got {there}")
-    both = _both(example, tokenizer)
-    (one, other), longest = (encoded["input_ids"] for encoded in both), min(map(_first_learnt, both))
-    # A token may hold the prompt's last letters and an answer's first: then the texts part before the answers begin.
-    begin = next((i for i in range(longest) if one[i] != other[i]), longest)
-    before, answers = one[:begin], [one[begin:], other[begin:]]
-    if max_length is not None:
-        before = before[max(begin - max(max_length - max(map(len, answers)), 1), 0) :]
-        answers = [answer[: max_length - len(before)] for answer in answers]
-    if not before or not all(answers):
-        raise ValueError(f"example {number}: a prompt and both answers have a token at least (max_length={max_length})")
-    chosen, rejected = answers
-    return {"input_ids": [*before, *chosen, *rejected], "labels": [len(before), len(before) + len(chosen)]}
-
-
-def _first_learnt(encoded: Mapping[str, list[int]]) -> int:
-    labels = encoded["labels"]
-    return next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
-
-
-def _both(example: Example, tokenizer: Any) -> list[dict[str, list[int]]]:
-    """The prompt with each answer; messages as the tokenizer's chat template writes them, up to the end of the turn."""
-    prompt = example["prompt"]
-    if isinstance(prompt, str):
-        return [encode_completion(tokenizer, prompt, example[name]) for name in _COLUMNS[1:]]
-    found = []
-    for name in _COLUMNS[1:]:
-        encoded = encode_chat(tokenizer, [*prompt, *example[name]], first=len(prompt))
-        last = max((i for i, label in enumerate(encoded["labels"]) if label != IGNORED), default=-1)
-        found.append({key: values[: last + 1] for key, values in encoded.items()})
-    return found

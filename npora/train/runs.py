@@ -40,7 +40,7 @@ class RecordedRun(NamedTuple):
         names = (name for entry in self.entries if "loss" not in entry for name in entry)
         return [
             name for name in dict.fromkeys(names)
-            if not name.endswith(_OF_THE_CLOCK) and name not in _NOT_MEASURED and self.steps(name)[0]
+            if not name.endswith(_OF_THE_CLOCK) and name not in _NOT_MEASURED and any(self.steps(name))
         ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npora.files.gguf import load_gguf, read_gguf_header
-from npora.files.gguf_header import GGUFError
+from npora.files.gguf_header import KINDS, GGUFError
 from npora.files.gguf_writer import Blocks, save_gguf
 
 METADATA: dict[str, Any] = {
@@ -93,8 +93,11 @@ LIES: list[tuple[bytes, str]] = [
     (header()[:-1], "needs 8 bytes from byte 16 on, and the file has 23"),
     (header(tensors=10**6), "has 1,000,000 of tensor; at most 100,000"),
     (header(tensors=2), "2 of tensor; at most 100,000 are read, and the file has 0 bytes for them"),
-    (header(fields=2**60), "of field; at most"),
-    (header(string(b"k" * 70_000), bytes(20), fields=1), "the name of field 0 has 70,000 of key"),
+    (header(bytes(31), tensors=1), "1 of tensor; at most 100,000 are read, and the file has 31 bytes for them"),
+    (header(bytes(32), tensors=1), "tensor '' has 0 axes, and GGUF has 1 to 4"),
+    (header(fields=2**60), "of field; at most 50,000 are read"),
+    (header(bytes(12), fields=1), "has 1 of field; at most 50,000 are read, and the file has 12 bytes for them"),
+    (header(string(b"k" * 70_000), bytes(20), fields=1), "the name of field 0 has 70,000 of key; at most 65,535 are"),
     (header(struct.pack("<Q", 2**63), bytes(20), fields=1), "the name of field 0 has 9,223,372,036,854,775,808"),
     (header(KEY, struct.pack("<Ib", 1, -1), KEY, struct.pack("<Ib", 1, -1), fields=2), "field 'k' stands twice"),
     (header(KEY, struct.pack("<I", 13), bytes(9), fields=1), "the field 'k' is of the unknown kind 13"),
@@ -103,13 +106,16 @@ LIES: list[tuple[bytes, str]] = [
     (header(KEY, struct.pack("<IIQ", 9, 9, 1), bytes(20), fields=1), "'k' is an array of arrays"),
     (header(KEY, struct.pack("<IIQ", 9, 99, 1), bytes(20), fields=1), "'k' is an array of the unknown kind 99"),
     (header(KEY, struct.pack("<IIQ", 9, 0, 2**62), bytes(20), fields=1), "the field 'k' needs 4,611,686,018,427"),
-    (header(KEY, struct.pack("<IIQ", 9, 8, 10**7), bytes(20), fields=1), "10,000,000 of array of strings"),
+    (header(KEY, struct.pack("<IIQ", 9, 10, 3), bytes(23), fields=1), "the field 'k' needs 24 bytes"),
+    (header(KEY, struct.pack("<IIQ", 9, 8, 10**7), bytes(20), fields=1),
+     "10,000,000 of array of strings; at most 2,000,000 are"),
+    (header(KEY, struct.pack("<IQ", 8, 10**8), bytes(20), fields=1), "100,000,000 of string; at most 20,000,000 are"),
     (header(string(b"general.alignment"), struct.pack("<II", 4, 48), fields=1), "a power of 2 from 8 on; got 48"),
     (header(string(b"general.alignment"), struct.pack("<I?", 7, True), fields=1), "a power of 2 from 8 on; got True"),
     (padded(header(tensor(b"w", (2,) * 5), tensors=1), 999), "tensor 'w' has 5 axes"),
     (padded(header(tensor(b"w", (2,), 77), tensors=1), 99), "tensor 'w' is of the unknown kind 77"),
     (padded(header(tensor(b"w", (4, 0)), tensors=1), 99), "tensor 'w' has the shape (0, 4), which no file has room"),
-    (padded(header(tensor(b"w", (2**40, 2**40)), tensors=1), 99), "which no file has room for"),
+    (padded(header(tensor(b"w", (2**31, 2**32)), tensors=1), 99), "which no file has room for"),
     (padded(header(tensor(b"w", (33,), 8), tensors=1), 99), "tensor 'w' of shape (33,) is Q8_0, whose rows are blocks"),
     (padded(header(tensor(b"w", (8,)), tensors=1), 31), "tensor 'w' of shape (8,) and kind F32 ends at byte"),
     (padded(header(tensor(b"w", (8,), 0, 32), tensors=1), 99), "tensor 'w' lies at 32; it must lie at 0"),
@@ -125,6 +131,64 @@ def test_a_file_that_lies_is_refused_with_its_name_and_the_place(tmp_path: Path,
     with pytest.raises(GGUFError) as error:
         read_gguf_header(path)
     assert said in str(error.value) and str(path) in str(error.value)
+
+
+SCALARS = [
+    (0, "B", 200), (1, "b", -100), (2, "H", 60_000), (3, "h", -30_000), (4, "I", 2**32 - 1), (5, "i", -(2**31)),
+    (6, "f", 0.5), (7, "?", True), (10, "Q", 2**64 - 1), (11, "q", -(2**63)), (12, "d", 0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number, code, value", SCALARS)
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_number_is_of_the_kind_that_the_file_says(
+    tmp_path: Path, number: int, code: str, value: Any, version: int
+) -> None:
+    alone = KEY + struct.pack(f"<I{code}", number, value)
+    several = string(b"several") + struct.pack(f"<IIQ3{code}", 9, number, 3, value, 0, value)  # up to the file's end
+    (path := tmp_path / "x.gguf").write_bytes(header(alone, several, fields=2, version=version))
+    metadata = read_gguf_header(path).metadata
+    assert metadata["k"] == value and type(metadata["k"]) is type(value)
+    np.testing.assert_array_equal(metadata["several"], np.array([value, 0, value], code), strict=True)
+
+
+@pytest.mark.parametrize(
+    "content, metadata",
+    [
+        (bytes(13), {"": 0}),
+        (KEY + struct.pack("<IIQ", 9, 8, 3) + bytes(24), {"k": ["", "", ""]}),
+        (KEY + struct.pack("<I", 8) + string(b"x" * 100), {"k": "x" * 100}),
+        (string(b"x" * 65_535) + struct.pack("<IB", 0, 7), {"x" * 65_535: 7}),
+    ],
+    ids=["least", "strings", "string", "key"],
+)
+def test_what_ends_with_the_file_is_read(tmp_path: Path, content: bytes, metadata: dict[str, Any]) -> None:
+    (path := tmp_path / "x.gguf").write_bytes(header(content, fields=1))
+    assert read_gguf_header(path).metadata == metadata
+
+
+def test_a_tensor_has_one_axis_at_least_and_four_at_most(tmp_path: Path) -> None:
+    for shape in ((3,), (3, 1, 2, 1)):
+        (path := tmp_path / "x.gguf").write_bytes(padded(header(tensor(b"w", shape), tensors=1), 4 * 6))
+        assert read_gguf_header(path).tensors["w"].shape == shape[::-1]
+
+
+# ggml's number of each kind, how many numbers are a block, and how many bits one of them takes.
+BITS = {
+    "F32": (0, 1, 32), "F16": (1, 1, 16), "Q4_0": (2, 32, 4.5), "Q4_1": (3, 32, 5), "Q5_0": (6, 32, 5.5),
+    "Q5_1": (7, 32, 6), "Q8_0": (8, 32, 8.5), "Q8_1": (9, 32, 10), "Q2_K": (10, 256, 2.625), "Q3_K": (11, 256, 3.4375),
+    "Q4_K": (12, 256, 4.5), "Q5_K": (13, 256, 5.5), "Q6_K": (14, 256, 6.5625), "Q8_K": (15, 256, 9.125),
+    "IQ2_XXS": (16, 256, 2.0625), "IQ2_XS": (17, 256, 2.3125), "IQ3_XXS": (18, 256, 3.0625), "IQ1_S": (19, 256, 1.5625),
+    "IQ4_NL": (20, 32, 4.5), "IQ3_S": (21, 256, 3.4375), "IQ2_S": (22, 256, 2.5625), "IQ4_XS": (23, 256, 4.25),
+    "I8": (24, 1, 8), "I16": (25, 1, 16), "I32": (26, 1, 32), "I64": (27, 1, 64), "F64": (28, 1, 64),
+    "IQ1_M": (29, 256, 1.75), "BF16": (30, 1, 16), "TQ1_0": (34, 256, 1.6875), "TQ2_0": (35, 256, 2.0625),
+    "MXFP4": (39, 32, 4.25), "NVFP4": (40, 64, 4.5), "Q1_0": (41, 128, 1.125),
+}  # fmt: skip
+
+
+def test_the_kinds_are_those_of_ggml() -> None:
+    found = {kind.name: (number, kind.length, 8 * kind.size / kind.length) for number, kind in KINDS.items()}
+    assert found == BITS
 
 
 def test_tensors_lie_as_the_file_says_that_they_are_aligned(tmp_path: Path) -> None:

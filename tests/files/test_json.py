@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from npora.files import load_file, read_json, write_json
+from npora.files.json import parse_json
 
 
 def test_what_is_written_is_read_and_has_the_same_bytes_in_any_order(tmp_path: Path) -> None:
@@ -15,6 +16,8 @@ def test_what_is_written_is_read_and_has_the_same_bytes_in_any_order(tmp_path: P
     write_json(tmp_path / "b", {"a": {"ü": True}, "b": [1, 2.5, None]})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert read_json(tmp_path / "a") == {"a": {"ü": True}, "b": [1, 2.5, None]}
+    write_json(tmp_path / "a", {"a": 1})
+    assert (tmp_path / "a").read_bytes() == b'{\n  "a": 1\n}'
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,20 @@ def test_what_a_lenient_reader_would_guess_at_is_an_error(tmp_path: Path, text: 
     with pytest.raises(ValueError) as error:
         read_json(path)
     assert message in str(error.value) and "config.json" in str(error.value)
+
+
+def test_values_are_counted_before_any_is_made() -> None:
+    assert parse_json(b'{"a": [1, {}]}', "it", 4) == {"a": [1, {}]}
+    with pytest.raises(ValueError, match="it holds 4 values; at most 3 are read"):
+        parse_json(b'{"a": [1, {}]}', "it", 3)
+    with pytest.raises(ValueError, match="it holds 10,000,001 values; at most 10,000,000 are read"):
+        parse_json(b"{" + b"," * 10_000_000, "it")
+
+
+def test_an_object_is_nested_sixty_four_deep_at_most() -> None:
+    assert parse_json(b'{"a": ' + b"[" * 63 + b"]" * 63 + b"}", "it")
+    with pytest.raises(ValueError, match="it is nested more than 64 deep"):
+        parse_json(b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}", "it")
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora.files import SafetensorsError, load_file, load_metadata, read_header, save_file
+from npora.files.header import BITS
 
 DTYPES = ["?", "u1", "i1", "<u2", ">i2", "<f2", ">u4", "<i4", "<f4", ">f4", "<u8", ">i8", "<f8", ">f8", "<c8"]
 
@@ -103,6 +104,9 @@ LIES: list[tuple[Any, bytes, str]] = [
     ({"w": entry(shape=[10**3999] * 1000)}, bytes(8), "that no file has room for"),
     ({"w": entry(shape=[1] * 33)}, bytes(8), "33 axes, of which at most 32 are read"),
     ({"w": entry(shape=[0, 2**61, 2**61], end=0)}, b"", "which no file has room for"),
+    ({"w": entry(shape=[0, 2**59], end=0)}, b"", "which no file has room for"),
+    ({"w" * 300: entry(end=7)}, bytes(7), f"tensor '{'w' * 198}… of shape"),
+    (b"{" + b"," * 400_000 + b"}", b"", "holds 400,001 values; at most 320,000 are read"),
     ({"w": entry(dtype="F31")}, bytes(8), "unknown dtype 'F31'"),
     ({"w": entry(dtype=None)}, bytes(8), "unknown dtype None"),
     ({"w": entry(extra=1)}, bytes(8), "must have dtype, shape and data_offsets, and no more"),
@@ -174,6 +178,27 @@ def test_any_flipped_bit_gives_an_error_or_other_values_and_nothing_else(tmp_pat
                 refused += 1
     header = read_header(tmp_path / "whole.safetensors").start
     assert refused > 0.8 * 8 * header  # nearly every flip in the header is noticed; those in the data cannot be
+
+
+@pytest.mark.parametrize("kind", sorted(BITS))
+def test_eight_numbers_take_as_many_bytes_as_one_has_bits(tmp_path: Path, kind: str) -> None:
+    bits = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "BF16": 16}.get(kind) or int(kind[1:])
+    path = file_of(tmp_path, {"w": entry(kind, [8], 0, bits)}, bytes(bits))
+    assert read_header(path).tensors["w"].end == bits
+    if kind.startswith("F8"):
+        with pytest.raises(SafetensorsError, match=f"{kind}, which NumPy cannot hold"):
+            load_file(path)
+    else:
+        assert load_file(path)["w"].tolist() == [0] * 8
+    assert load_file(file_of(tmp_path, {"w": entry(kind, [0], 0, 0)}))["w"].shape == (0,) if bits > 8 else True
+
+
+def test_a_longer_header_than_any_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "x.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", 100_000_001))
+        file.truncate(100_000_100)  # which takes no place on the disk
+    with pytest.raises(SafetensorsError, match="its header has 100,000,001 bytes, and has 100,000,100 bytes in all"):
+        read_header(tmp_path / "x.safetensors")
 
 
 def test_a_length_past_the_end_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:

@@ -165,3 +165,21 @@ def test_the_index_may_be_larger_than_a_config(tmp_path: Path) -> None:
     path.write_text(re.sub('"h.1.weight"', '"wte.weight"', path.read_text()))
     with pytest.raises(ValueError, match=r"index\.json is not valid JSON: the key 'wte\.weight' stands twice"):
         load_weights(tmp_path)
+
+
+def test_an_index_has_a_size_and_a_number_of_values_that_it_may_have(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_bytes(b"{" + b"," * 400_000 + b"}")
+    with pytest.raises(ValueError, match="holds 400,001 values; at most 320,000 are read"):
+        load_weights(tmp_path)
+    with open(path, "wb") as file:
+        file.truncate(100_000_001)  # which takes no place on the disk
+    with pytest.raises(ValueError, match="has 100,000,001 bytes; at most 100,000,000 are read"):
+        load_weights(tmp_path)
+
+
+def test_the_first_of_several_pickles_is_named(tmp_path: Path) -> None:
+    for number in (2, 1):
+        (tmp_path / f"pytorch_model-{number}.bin").touch()
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model-1\.bin is a pickle"):
+        load_weights(tmp_path)

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import gc
 import multiprocessing
+import queue
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npora.machine import blas
+from npora.machine import threads as page
 from npora.machine.threads import get_num_threads, in_order, in_parallel, is_inside, set_num_threads
 
 
@@ -236,6 +238,37 @@ def test_where_the_system_gives_no_threads_the_caller_does_the_work(monkeypatch:
     monkeypatch.setattr(threading.Thread, "start", start)
     set_num_threads(99)  # more than any test has made the pool grow to
     assert in_parallel([threading.get_ident] * 3) == [threading.get_ident()] * 3
+
+
+def test_the_pool_has_a_thread_fewer_than_are_asked_for_and_none_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread.name) or start(thread))
+    monkeypatch.setattr(page, "_workers", 0)
+    monkeypatch.setattr(page, "_inbox", queue.SimpleQueue())
+    set_num_threads(3)
+    for _ in range(2):
+        assert in_parallel([int] * 5) == [0] * 5
+        assert begun == ["npora-1", "npora-2"]
+    set_num_threads(4)
+    in_parallel([int] * 5)
+    assert begun == ["npora-1", "npora-2", "npora-3"]
+
+
+def test_an_interruption_is_raised_before_any_tasks_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("of a task")
+
+    shared = page._Shared([fail, fail])
+    waits = iter([KeyboardInterrupt, None])
+
+    def wait() -> None:
+        if (error := next(waits)) is not None:
+            raise error
+
+    monkeypatch.setattr(shared, "_wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        shared.finished()
 
 
 def test_of_errors_on_two_threads_the_first_tasks_is_raised() -> None:

@@ -35,6 +35,7 @@ def test_classes_that_do_not_exclude_each_other() -> None:
     assert metrics.f1(found, wanted, "micro") == 2 * 2 / (3 + 2)
     assert metrics.f1(found, wanted, "weighted") == pytest.approx((2 / 3 + 1) / 2)
     assert metrics.f1(found, [[0, 0, 0]] * 2, "weighted") == 0.0  # of no example's classes
+    assert metrics.f1([[1, 0, 0, 0]], [[1, 0, 0, 0]], "micro") == 1.0
 
 
 def test_numbers() -> None:
@@ -75,6 +76,8 @@ def test_bleu() -> None:
     short = metrics.bleu(["a b c d"], ["a b c d e f"])
     assert short == pytest.approx(100 * math.exp(1 - 6 / 4))
     assert metrics.bleu(["a b c d", "x"], ["a b c d", "y"]) == pytest.approx(100 * 0.8**0.25)  # 4 of 5 words
+    longer = metrics.bleu(["a b c d e f"], ["a b c d e"])  # gets nothing for its length
+    assert longer == pytest.approx(100 * (5 / 6 * 4 / 5 * 3 / 4 * 2 / 3) ** 0.25)
     assert metrics.bleu(["a b c"], ["a b c"]) == 0.0  # no run of four words
     assert metrics.bleu(["a b c d"], ["w x y z"]) == 0.0
     assert words('It costs 1,000.5, "no" &amp; e.g. 3-4, a-b.') == [
@@ -86,6 +89,7 @@ def test_bleu() -> None:
 def test_texts() -> None:
     assert metrics.exact_match([" a", "b", "C"], ["a ", "x", "c"]) == 1 / 3
     assert metrics.perplexity(math.log(3)) == pytest.approx(3) and metrics.perplexity(1e4) == math.inf
+    assert metrics.perplexity(709) == math.exp(709) and metrics.perplexity(-1e4) == 0 < metrics.perplexity(-700)
 
 
 @pytest.mark.parametrize("measure", [metrics.accuracy, metrics.f1, metrics.matthews, metrics.pearson, metrics.spearman])

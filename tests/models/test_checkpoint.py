@@ -12,6 +12,7 @@ import pytest
 
 from npora import AutoModelForSequenceClassification
 from npora.files import save_file
+from npora.models.checkpoint import is_constant, room_for
 from tests.models.test_generation_families import FAMILIES
 from tests.tiny import save_bert, tiny_bert
 from tests.tiny_encoders import tiny_encoder
@@ -134,3 +135,27 @@ def test_a_batch_that_makes_no_sense_is_an_error() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             model(ids, mask)
+
+
+@pytest.mark.parametrize("labels, numbers", [(0, 2 * 22 + 1_000_000), (4, 2 * 22 + 4 * 7 + 1_000_000)])
+def test_there_is_room_for_twice_what_a_file_holds_and_a_new_head(labels: int, numbers: int) -> None:
+    tensors = {"a": np.zeros((3, 5)), "b": np.zeros(7)}
+    room_for(tensors, labels).zeros((numbers,), np.uint8)
+    with pytest.raises(ValueError, match="this is more, by far, than the 2 tensors beside it, which hold 22 numbers"):
+        room_for(tensors, labels).zeros((numbers + 1,), np.uint8)
+    room = room_for(tensors, labels)
+    for _ in range(2 * 2 + 100):
+        room.zeros((0,), np.uint8)
+    with pytest.raises(ValueError, match="by far"):
+        room.zeros((0,), np.uint8)
+    with pytest.raises(ValueError, match="by far"):
+        room_for({}, 4).zeros((1_000_001,), np.uint8)
+
+
+def test_what_is_the_same_throughout_is_constant() -> None:
+    assert [is_constant(np.array(value)) for value in ([], [3.0], [2, 2], [[1, 1], [1, 2]])] == [
+        True,
+        True,
+        True,
+        False,
+    ]

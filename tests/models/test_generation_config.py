@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npora import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LoraConfig, get_peft_model
-from npora.models.generate.generation_config import GenerationConfig, text_end, text_ends
+from npora.models.generate.generation_config import GenerationConfig, chosen_options, text_end, text_ends
 from tests.models.test_generation_families import FAMILIES
 
 PROMPT = np.array([[3, 8, 5]])
@@ -209,3 +209,36 @@ def test_a_decoder_begins_with_what_is_asked_said_or_configured() -> None:
     model.generation_config, model.config.decoder_start_token_id = None, None
     with pytest.raises(ValueError, match="no decoder_start_token_id"):
         model.generate(PROMPT, max_new_tokens=1)
+
+
+def test_what_is_not_said_is_what_transformers_does() -> None:
+    said = {name: value for name, value in chosen_options(GenerationConfig(), {}).items() if value is not None}
+    assert said == {
+        "max_new_tokens": 20, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "num_beams": 1,
+        "use_cache": True, "length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1,
+        "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "typical_p": 1.0, "epsilon_cutoff": 0.0,
+        "renormalize_logits": False,
+    }  # fmt: skip
+
+
+IDLE = {"diversity_penalty": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1, "eta_cutoff": 0,
+        "guidance_scale": 1, "num_beam_groups": 1, "penalty_alpha": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_what_is_not_done_may_be_asked_for_by_what_does_nothing(name: str) -> None:
+    chosen_options(GenerationConfig(), {name: IDLE[name]})
+    with pytest.raises(ValueError, match=f"{name}=2 is not supported by npora"):
+        chosen_options(GenerationConfig(), {name: 2})
+
+
+LEAST = {"max_new_tokens": 1, "max_length": 1, "num_beams": 1, "num_return_sequences": 1, "no_repeat_ngram_size": 0,
+         "min_length": 0, "min_new_tokens": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_count_has_a_least_value(name: str) -> None:
+    assert chosen_options(GenerationConfig(), {name: LEAST[name]})[name] == LEAST[name]
+    for value in (LEAST[name] - 1, 1.5):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least {LEAST[name]}; got {value}"):
+            chosen_options(GenerationConfig(), {name: value})

@@ -45,9 +45,16 @@ def test_a_texts_own_tokens_are_its_classes() -> None:
     z = output.logits
     expected = by_hand(z, [(0, 0, 1), (0, 1, 3), (1, 0, 0), (1, 1, 2)])
     assert output.loss == pytest.approx(expected, rel=1e-12) and output.num_items == 4
-    assert (z[MASK == 0] < -1e300).all() and (np.abs(z[MASK == 1]) < 99).all()
+    assert (z[MASK == 0] == np.finfo(float).min / 2).all() and (np.abs(z[MASK == 1]) < 99).all()
     alone = model()(IDS[1:2, :3])[0]
     np.testing.assert_allclose(alone.start_logits[0], output.start_logits[1, :3], atol=1e-12)
+
+
+def test_a_text_of_one_token_has_one_answer() -> None:
+    output, _ = model()(np.array([[3, 7], [5, 0]]), np.array([[1, 1], [1, 0]]), labels=np.array([[1, 0], [0, 0]]))
+    z = output.logits[0]
+    expected = (np.logaddexp(*z[:, 0]) - z[1, 0] + np.logaddexp(*z[:, 1]) - z[0, 1]) / 4  # the other's are certain
+    assert output.loss == pytest.approx(expected, rel=1e-12) and output.num_items == 4
 
 
 def test_an_end_that_is_cut_off_leaves_the_other_learnt() -> None:

@@ -27,6 +27,19 @@ def test_a_cosine_stays_when_an_embedding_grows() -> None:
         assert np.abs(dx).min(axis=1).max() > 1e-3
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4)])
+def test_a_unit_keeps_the_direction_along_the_last_axis(shape: tuple[int, ...]) -> None:
+    x, dy = drawn(*shape), drawn(*shape, seed=1)
+    y, backward = F.unit(x)
+    dx = backward(dy)
+    for place in np.ndindex(shape[:-1]):
+        length = math.sqrt(x[place] @ x[place])
+        np.testing.assert_allclose(y[place], x[place] / length, rtol=1e-14)
+        np.testing.assert_allclose(
+            dx[place], (dy[place] - y[place] * (y[place] @ dy[place])) / length, rtol=1e-12, atol=1e-15
+        )
+
+
 def test_zeros_have_no_direction() -> None:
     with pytest.raises(ValueError, match="no direction"):
         F.unit(np.array([[1.0, 2.0], [0.0, 0.0]]))
@@ -59,6 +72,12 @@ def test_what_lies_on_its_anchor_has_no_direction_and_no_nan() -> None:
     anchor = drawn(1, 3)
     da, dp, dq = F.triplet_loss(anchor, anchor, anchor + 1.0)[1]()
     assert not dp.any() and np.isfinite(dq).all() and np.isfinite(da).all() and dq.any()
+
+
+def test_of_a_triplet_alone_the_mean_is_its_own() -> None:
+    loss, backward = F.triplet_loss(np.zeros((1, 2)), np.array([[3.0, 4.0]]), np.array([[0.0, 6.0]]), margin=2.0)
+    assert loss == pytest.approx(1.0)
+    np.testing.assert_allclose(backward()[1], [[0.6, 0.8]], atol=1e-15)
 
 
 def test_log_probabilities_of_targets() -> None:

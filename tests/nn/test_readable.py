@@ -20,7 +20,7 @@ from npora.check import Context, taylor_test, v_curve
 from npora.models import BertConfig, BertForSequenceClassification
 from npora.nn import Cache, LayerCache, Linear, Module, Packing, Parameter
 from npora.nn import functional as F
-from npora.nn.readable import Readable, brief
+from npora.nn.readable import Readable, brief, laid_out
 from npora.optim import SGD, AdamW
 from npora.train import EvalPrediction
 from tests.tiny import tiny_bert, tiny_peft
@@ -144,6 +144,78 @@ def test_a_module_of_ones_own_may_say_something_else() -> None:
     ]
     del Scale.extra_repr
     assert_readable(Scale(), 6)
+
+
+class Saying:
+    """An object that prints as it is told."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (np.float32(1 / 3), "0.333333"),
+        (3.0, "3.0"),
+        (0.25, "0.25"),
+        (np.int64(7), "7"),
+        (np.arange(12), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"),
+        (np.arange(13), "int64[13]"),
+        (np.array([[1.23456, 2.0]]), "[[1.2346, 2. ]]"),
+        (np.array([None]), "object[1]"),
+        ("x" * 70, repr("x" * 70)),
+        ("x" * 60 + "y" * 11, "'" + "x" * 55 + "…" + "y" * 11 + "'"),
+        (print, "print"),
+        (Saying("·"), "·"),
+        (Saying("x" * 72), "x" * 72),
+        (Saying("x" * 73), "Saying(…)"),
+        (Saying(""), "Saying(…)"),
+        ([0] * 12, str([0] * 12)),
+        ([0] * 13, "list of 13"),
+        (["x" * 68], str(["x" * 68])),
+        (["x" * 69], "list of 1"),
+        ([[[1]]], "[[list of 1]]"),
+        ({"a": {"b": {"c": 1}}}, "{'a': {'b': dict of 1}}"),
+        ({(1, 2): 3, 4: 5}, "{tuple of 2: 3, 4: 5}"),
+        ((1,), "(1,)"),
+        ((1, 2), "(1, 2)"),
+        ([1], "[1]"),
+        ({3, 1, 2}, "{1, 2, 3}"),
+    ],
+    ids=str,
+)
+def test_a_value_prints_shortly(value: object, text: str) -> None:
+    assert brief(value) == text
+
+
+def test_a_line_is_broken_where_an_item_would_stand_beyond_a_hundred_columns() -> None:
+    assert laid_out("N", ["a" * 97]) == "N(" + "a" * 97 + ")"
+    assert laid_out("N", ["a" * 97, "b"]) == "N(" + "a" * 97 + ",\n  b)"
+    assert laid_out("N", ["a" * 98, "b", "c"]) == "N(\n  " + "a" * 98 + ",\n  b, c)"
+    assert laid_out("N", []) == "N()"
+
+
+def test_a_tree_prints_line_by_line() -> None:
+    class Both(Module):
+        def __init__(self, *inner: Module, gain: float = 2.5) -> None:
+            self.first, self.inner, self.gain, self.word, self.off, self._own = Linear(2, 3), inner, gain, "", False, 4
+
+    layers = [Linear(3, 3) for _ in range(2)]
+    layers[1].weight.requires_grad = layers[1].bias.requires_grad = False
+    assert repr(Both(layers[0], Linear(3, 3), layers[1], Linear(3, 3))).splitlines() == [
+        "Both(",
+        "  gain=2.5",
+        "  (first): Linear(weight [3,2], bias [3], trainable)",
+        "  (inner.0-1): 2 x Linear(weight [3,3], bias [3], trainable)",
+        "  (inner.2): Linear(weight [3,3], bias [3], frozen)",
+        "  (inner.3): Linear(weight [3,3], bias [3], trainable)",
+        ")  # 57 parameters, 45 trainable",
+    ]
 
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

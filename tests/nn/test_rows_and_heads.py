@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -37,3 +39,10 @@ def test_the_mean_of_a_sequence_is_of_its_rows_alone() -> None:
         mean_of_sequences(x, Packing.spaced([1, 1], 2))
     with pytest.raises(ValueError, match="sequence"):
         mean_of_sequences(x, Packing.of_lengths([3, 0]))
+
+
+def test_heads_may_have_one_feature() -> None:
+    q, k = np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([[1.0], [3.0]])
+    y, _ = F.packed_attention(q, k, 10 * k, 2, Packing.of_lengths([2]))  # two heads share the one of the keys
+    p = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-4))  # of the second key, for a query of 1 and of 2
+    np.testing.assert_allclose(y, [[20, 10 + 20 * p[0]], [10 + 20 * p[1], 20]], rtol=1e-12)

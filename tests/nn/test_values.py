@@ -130,6 +130,10 @@ def test_losses_by_hand() -> None:
     np.testing.assert_allclose(sure, math.exp(-30), rtol=1e-12)
     squared, back = F.mse_loss(np.array([1.0, 4.0]), np.array([0.0, 2.0]))
     assert squared == 2.5 and back(2.0).tolist() == [2.0, 4.0]  # (1 + 4)/2; 2 · 2(p − t)/2
+    squared, back = F.mse_loss(np.array([5.0]), np.array([2.0]))
+    assert squared == 9 and back().tolist() == [6.0]
+    yes, back = F.binary_cross_entropy(np.zeros(1), np.ones(1))
+    assert yes == math.log(2) and back().tolist() == [-0.5]
 
 
 def test_attention_by_hand() -> None:
@@ -308,10 +312,3 @@ def test_a_layer_norm_without_a_bias_is_scaled_by_its_weight() -> None:
     assert layer.in_features == RMSNorm(3).in_features == 3
     deviation = math.sqrt(14 / 3)  # of 0, 1 and 5 from 2
     np.testing.assert_allclose(layer(np.array([[0.0, 1.0, 5.0]]))[0] * deviation, [[-6.0, -0.5, -6.0]], rtol=1e-11)
-
-
-def test_heads_may_have_one_feature() -> None:
-    q, k = np.array([[0.0, 1.0], [2.0, 0.0]]), np.array([[1.0], [3.0]])
-    y, _ = F.packed_attention(q, k, 10 * k, 2, Packing.of_lengths([2]))  # two heads share the one of the keys
-    p = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-4))  # of the second key, for a query of 1 and of 2
-    np.testing.assert_allclose(y, [[20, 10 + 20 * p[0]], [10 + 20 * p[1], 20]], rtol=1e-12)

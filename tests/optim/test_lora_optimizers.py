@@ -11,8 +11,8 @@ import pytest
 
 from npora import HiraConfig, LoraConfig, get_peft_model
 from npora.lora import LoRALinear
-from npora.nn import Linear
-from npora.optim import SGD, AdamW, create_lorafa_optimizer, create_loraplus_optimizer
+from npora.nn import Linear, Parameter
+from npora.optim import SGD, AdamW, LoraFAOptimizer, create_lorafa_optimizer, create_loraplus_optimizer
 from tests.tiny import tiny_bert
 
 BATCH: dict[str, Any] = {"input_ids": np.array([[3, 4, 9], [5, 1, 2]]), "labels": np.array([0, 1])}
@@ -72,6 +72,32 @@ def test_the_gradient_of_b_is_the_one_that_moves_w_nearest_to_its_own_gradient(u
     np.testing.assert_allclose(m, g, rtol=1e-6)
     np.testing.assert_allclose(start - B.data, 0.1 * g / (abs(g) + 1e-6 / np.sqrt(0.001)), rtol=1e-6)
     assert (A.data == frozen).all()
+
+
+@pytest.mark.parametrize("correct_bias", [True, False])
+def test_each_step_of_lora_fa_is_its_formula(correct_bias: bool) -> None:
+    rng = np.random.default_rng(0)
+    # A so small that what is added to A Aᵀ counts.
+    A, B, w = (
+        Parameter(1e-4 * rng.standard_normal((2, 7))),
+        Parameter(rng.standard_normal((5, 2))),
+        Parameter(np.ones(3)),
+    )
+    optimizer = LoraFAOptimizer(
+        [{"params": [B], "A": A, "scaling": 1.5}, {"params": [w]}], 0.1, (0.7, 0.8), 0.01, 0.3, correct_bias
+    )
+    inverse = np.linalg.inv(A.data @ A.data.T + 1e-8 * np.eye(2))
+    expected = {parameter: [parameter.data.copy(), 0.0, 0.0] for parameter in (B, w)}
+    for t in (1, 2, 3):
+        for parameter, (theta, m, v) in expected.items():
+            parameter.grad = rng.standard_normal(parameter.shape)
+            g = parameter.grad @ inverse / 1.5**2 if parameter is B else parameter.grad
+            m, v = 0.7 * m + 0.3 * g, 0.8 * v + 0.2 * g**2
+            rate = 0.1 * (np.sqrt(1 - 0.8**t) / (1 - 0.7**t) if correct_bias else 1)
+            expected[parameter] = [(theta - rate * m / (np.sqrt(v) + 0.01)) * (1 - 0.1 * 0.3), m, v]
+        optimizer.step()
+        for parameter, (theta, _, _) in expected.items():
+            np.testing.assert_allclose(parameter.data, theta, rtol=1e-8)
 
 
 def test_a_frozen_a_spares_the_layers_input() -> None:

@@ -82,8 +82,10 @@ def assert_same_gradients(ours: Any, theirs: Any, atol: float) -> int:
     expected = {name: p.grad for name, p in named(theirs).items() if p.requires_grad}
     found = {name: p for name, p in ours.named_parameters() if p.requires_grad}
     assert found.keys() == expected.keys()
+    modules = [(path, getattr(module, "idle_parameters", dict)()) for path, module in ours.named_modules()]
+    idle = {f"{path}.{name}".lstrip(".") for path, names in modules for name in names}
     for name, parameter in found.items():
-        is_idle = name.endswith(("key.bias", "k_lin.bias", ".k.bias", "pos_key_proj.bias"))  # softmax does not see it
+        is_idle = name in idle or name.endswith(("key.bias", "k_lin.bias", ".k.bias"))  # softmax does not see it
         assert np.abs(expected[name].numpy()).max() > 1e-6 or is_idle, f"nothing to compare in {name}"
         assert_close(parameter.grad, expected[name], atol)
     return len(found)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from npora.files.gguf import load_gguf
+from npora.files.gguf_header import KINDS
 from npora.stored import Q8_0, Blocked
 from tests.files.test_gguf import METADATA, floats, raw, written
 from tests.stored.test_ggml import FORMATS, drawn
@@ -67,3 +68,9 @@ def test_what_is_quantised_here_is_within_a_step_of_the_package_s() -> None:
     kind = package.GGMLQuantizationType.Q8_0
     theirs = package.dequantize(package.quants.quantize(x, kind), kind)
     assert np.abs(Q8_0.quantized(x)[:] - theirs).max() <= np.abs(x).max() / 127
+
+
+def test_the_kinds_of_tensors_are_the_packages() -> None:
+    for number, kind in KINDS.items():
+        theirs = package.GGMLQuantizationType(number)
+        assert (kind.name, (kind.length, kind.size)) == (theirs.name, package.GGML_QUANT_SIZES[theirs])

@@ -32,6 +32,7 @@ def blocks_of(x: Any, length: int) -> Any:
 
 @given(x=arrays(np.float32, st.tuples(st.integers(0, 3), st.integers(0, 70)), elements=finite))
 @example(x=np.float32([[1.13e-5, -3e-6, 1e-9], [7e-9, 0, -3e-9]]))  # steps between float16's least numbers
+@example(x=np.float32([[127.5 * 2**-24, -127.5 * 2**-24]]))  # 128 steps, where 127 are the most
 def test_int8_is_within_half_a_step_of_each_block(x: Any) -> None:
     W = Q8_0.quantized(x)
     d = W.bits.reshape(*x.shape[:1], -(-x.shape[1] // 32), 34)[..., :2].copy().view(np.float16).astype(np.float64)

@@ -64,6 +64,19 @@ def test_zeros_stay_and_each_blocks_largest_does_almost() -> None:
     np.testing.assert_allclose(found, largest, rtol=0.005)
 
 
+def test_a_rows_constants_go_from_its_least_but_zero_to_its_largest_and_over_a_factor_of_two_to_the_24th() -> None:
+    x = np.zeros((2, 192), np.float32)
+    x[0, [0, 64]] = 3, -0.5  # the third block is zeros
+    x[1, [0, 64, 128]] = 1, 2**-20, 1e-9
+    np.testing.assert_array_equal(NF4.quantized(x).bits[:, -8:].copy().view("<f4"), [[0.5, 3], [2**-24, 1]])
+
+
+def test_of_two_levels_as_near_the_lower_is_taken() -> None:
+    between = (LEVELS[1:] + LEVELS[:-1]) / 2
+    x = np.concatenate([between, [1.0]])[None].astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(NF4.quantized(x))[0], np.append(LEVELS[:-1], 1))
+
+
 def test_it_takes_about_four_bits_a_number_and_its_error_is_that_of_the_levels() -> None:
     x = np.random.default_rng(0).standard_normal((64, 2048)).astype(np.float32)
     W = NF4.quantized(x)

@@ -36,6 +36,10 @@ from npora import TrainingArguments
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
             "multiple of eval_steps",
         ),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 1},
+            "multiple of eval_steps",
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(changes: dict[str, Any], message: str) -> None:

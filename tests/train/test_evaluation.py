@@ -118,6 +118,7 @@ def test_a_prediction_needs_no_labels_and_says_that_there_is_no_loss(
 ) -> None:
     trainer = trainer_of(tiny_peft(), tmp_path)
     logits = trainer.predict(ROWS).predictions
+    assert not caplog.text
     unlabelled, masked = trainer.predict(UNLABELLED), trainer.predict(MASKED)
     assert unlabelled.label_ids is None and "test_loss" not in unlabelled.metrics
     assert np.isnan(masked.metrics["test_loss"]) and "test_loss is nan: no label counts" in caplog.text

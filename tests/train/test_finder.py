@@ -80,3 +80,51 @@ def test_the_command_draws_it_and_trains_nothing(tmp_path: Path, capsys: Any) ->
     assert main([*given, "--class-weights", "0.5", "2", "--label-smoothing-factor", "0.1", "--max-steps", "1"]) == 0
     written = json.loads((tmp_path / "out" / "run.json").read_text())["arguments"]
     assert written["class_weights"] == [0.5, 2.0] and written["label_smoothing_factor"] == 0.1
+
+
+def test_a_suggestion_is_the_slope_of_a_line_through_a_share_of_the_losses() -> None:
+    assert RangeTest([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).suggestion() == 2.0  # three are a line
+    assert RangeTest([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]).suggestion() is None
+    lr = [float(i) for i in range(30)]
+    falls = RangeTest(lr, [1 / (1 + i) for i in range(30)])  # fastest at its beginning: at the first with 4 before it
+    assert falls.suggestion() == 4.0
+    noisy = RangeTest(lr, [5.0, 9.0, 1.0, 5.0, *[5.0] * 6, *(5.0 - i for i in range(10)), *[-5.0] * 10])
+    assert noisy.suggestion() == 14.0  # and not at the one step from 9 to 1
+    assert RangeTest(lr, [*falls.loss[:20], *[np.nan] * 10]).suggestion() == 4.0
+
+
+def test_the_smoothed_loss_is_a_mean_of_as_many_on_either_side() -> None:
+    lr, loss = [float(i) for i in range(75)], [float(i * i) for i in range(75)]
+    rates, means = RangeTest(lr, loss).smoothed()
+    np.testing.assert_array_equal(rates, lr[4:71])
+    np.testing.assert_allclose(means, [sum(loss[i - 4 : i + 5]) / 9 for i in range(4, 71)])
+    rates, means = RangeTest([1.0, 2.0, 3.0], [3.0, 0.0, 0.0]).smoothed()
+    assert rates == [2.0] and means == pytest.approx([1.0])
+    assert [len(part) for part in RangeTest([1.0, 2.0], [1.0, 2.0]).smoothed()] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps"), [([1.0] + [100.0] * 11, 6), ([1.0] * 6 + [16.0] + [1.0] * 5, 12)], ids=["six", "equal"]
+)
+def test_a_test_ends_after_six_steps_at_least_and_beyond_the_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float], steps: int
+) -> None:
+    given = iter(losses)
+    monkeypatch.setattr(finder, "forward_and_backward", lambda run, batches: (next(given), 1.0, 0))
+    trainer = Trainer(tiny_peft(), arguments(tmp_path), ROWS)
+    assert learning_rate_finder(trainer, num_training=12).loss == losses[:steps]
+
+
+def test_a_picture_has_the_losses_their_mean_and_the_suggestion() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    lr, loss = np.geomspace(1e-6, 1, 1122).tolist(), [2.0 - i / 1000 for i in range(1121)]
+    found = RangeTest(lr, [*loss, np.nan])
+    (axes,) = found.plot().axes
+    single, mean, fastest = axes.lines
+    np.testing.assert_array_equal(single.get_ydata(), found.loss)
+    np.testing.assert_array_equal(mean.get_xdata(), found.smoothed()[0])
+    assert list(fastest.get_xdata()) == [found.suggestion()] * 2
+    low, high = 2.0 - 1.12, sorted(loss)[1008]
+    np.testing.assert_allclose(axes.get_ylim(), (low - 0.1 * (high - low), high + 0.3 * (high - low) + 1e-9), 1e-12)
+    assert len(axes.get_legend().texts) == 3 and axes.xaxis.get_gridlines()[0].get_visible()
+    assert RangeTest([1.0, 2.0], [1.0, 1.0]).plot().axes[0].get_ylim() == (1.0, 1.0 + 1e-9)

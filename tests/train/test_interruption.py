@@ -19,7 +19,7 @@ import pytest
 
 from npora import EarlyStoppingCallback, Trainer, TrainerCallback
 from npora.commands.finetune import _saying_how_to_go_on
-from npora.train.interruption import Interrupted, Terminated
+from npora.train.interruption import Interrupted, InterruptionCallback, Terminated
 from tests.test_cli_tasks import sentences, table
 from tests.tiny_folders import save_folder
 from tests.train.test_callbacks import EVENTS, ROWS, callback, flag, lines, timeless, trainer
@@ -214,6 +214,20 @@ def test_a_checkpoint_is_saved_after_so_many_minutes(tmp_path: Path, monkeypatch
     for changes, said in (({"save_minutes": -1}, "0 or more"), ({"save_strategy": "no"}, "needs a save_strategy")):
         with pytest.raises(ValueError, match=f"save_minutes .*{said}"):
             trainer(tmp_path, **{**SAVING, "save_minutes": 2, **changes})
+
+
+def test_a_signal_says_what_comes_of_it(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    InterruptionCallback()._come(signal.SIGINT, None)
+    listening = InterruptionCallback()
+    with listening.breaking_off():
+        listening._come(signal.SIGTERM, None)
+    step, evaluation = "this step is finished", "the evaluation is broken off"
+    assert capfd.readouterr().err == "".join(
+        f"\ninterrupted: {what}, and then saved; once more stops at once\n" for what in (step, evaluation)
+    )
+    with pytest.raises(Terminated):
+        listening._come(signal.SIGTERM, None)
+    assert caplog.messages == ["interrupted at once: nothing was saved since the last checkpoint"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

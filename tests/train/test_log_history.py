@@ -50,6 +50,14 @@ def test_what_is_not_finite_stays_so_and_it_is_written_as_json() -> None:
     assert json.loads(json.dumps(list(history[1:]))) == [{"step": 1, "loss": 0.1}]
 
 
+def test_a_whole_number_that_no_float_holds_stays_what_it_is() -> None:
+    entries: list[dict[str, Any]] = [{"step": value} for value in (2**53, 2**53 + 1, -(2**53) - 1)]
+    history = LogHistory(entries)
+    history.insert(1, {"step": 0.5})
+    history.insert(0, {"kind": "text"})
+    assert typed(history) == typed([{"kind": "text"}, entries[0], {"step": 0.5}, *entries[1:]])
+
+
 def test_a_step_takes_less_than_a_hundred_bytes() -> None:
     history = LogHistory()
     tracemalloc.start()

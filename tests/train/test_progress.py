@@ -10,6 +10,8 @@ import pytest
 
 from npora import Trainer
 from npora.train import progress
+from npora.train.callbacks import TrainerControl
+from npora.train.state import TrainerState
 from tests.tiny import tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments
 
@@ -54,6 +56,91 @@ def test_a_rate_is_of_several(capsys: Any, at_the_pace_of: Any) -> None:
     for unit, units in (("evaluation batch", "evaluation batches"), ("example", "examples")):
         progress.Progress(9, unit, every=3).step(3)
         assert f" {units}/s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.5, "4.00 steps/s  0:02 left"),
+        (20.0, "0.10 steps/s  1:00 left"),
+        (2000.0, "1000.0 s/step  1:40:00 left"),
+        (0.0, "2000000000.00 steps/s  0:00 left"),
+    ],
+)
+def test_a_line_has_the_step_the_loss_the_rate_and_the_time_left(
+    capsys: Any, at_the_pace_of: Any, seconds: float, shown: str
+) -> None:
+    at_the_pace_of(seconds)
+    shows = progress.Progress(9, "step", done=1, every=3)
+    shows.step(3, 0.125)
+    assert capsys.readouterr().err == f"step 3/9  loss 0.1250  {shown}\n"
+
+
+def test_a_line_before_anything_is_done_and_of_a_number_that_nobody_knows(capsys: Any, at_the_pace_of: Any) -> None:
+    at_the_pace_of(1.0)
+    progress.Progress(9, "step", done=3, every=3).step(3)
+    assert capsys.readouterr().err == "step 3/9  1000000000.0 s/step  1666666:40:00 left\n"
+    progress.Progress(None, "step", every=3).step(6)
+    assert capsys.readouterr().err == "step 6  6.00 steps/s\n"
+
+
+def test_a_line_is_due_ten_seconds_after_the_last(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(0.0)
+    monkeypatch.setattr(progress, "time", clock)
+    clock.now = 100.0
+    shows = progress.Progress(None, "example")
+    for now, shown in ((109.0, False), (110.0, True), (119.0, False), (120.0, True)):
+        clock.now = now
+        shows.step(int(now))
+        assert bool(capsys.readouterr().err) is shown
+    assert [progress._clock(seconds) for seconds in (59.4, 59.6, 3721.0)] == ["0:59", "1:00", "1:02:01"]
+
+
+class Bar:
+    def __init__(self) -> None:
+        self.n, self.told = 4, list[Any]()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given, **named: self.told.append((name, *given, *named.values()))
+
+
+def test_a_bar_is_told_what_lines_would_say(capsys: Any) -> None:
+    shows = progress.Progress(9, "step", every=1)
+    shows.bar = Bar()
+    shows.step(7, 0.5)
+    shows.message("measured")
+    shows.close()
+    said = [("set_postfix", "0.5000", False), ("update", 3), ("write", "measured", progress.sys.stderr), ("close",)]
+    assert shows.bar.told == said and capsys.readouterr().err == ""
+    progress.Progress(9, "step", every=1).message("measured")
+    progress.Progress(9, "step", every=1, disable=True).message("nothing")
+    assert capsys.readouterr().err == "measured\n"
+
+
+class Loader:
+    unit = "evaluation batch"
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_each_evaluation_within_a_training_counts_its_own_batches(capsys: Any, at_the_pace_of: Any) -> None:
+    at_the_pace_of(60.0)
+    args: Any = arguments("nowhere", disable_tqdm=None)
+    shows, state, control = progress.ProgressCallback(), TrainerState(max_steps=4), TrainerControl()
+    shows.on_train_begin(args, state, control)
+    for end in (shows.on_evaluate, shows.on_predict, lambda *given: shows.on_close(*given, error=None)):
+        for _ in range(2):
+            shows.on_prediction_step(args, state, control, eval_dataloader=Loader())
+        said = capsys.readouterr().err
+        assert said.startswith("evaluation batch 2/3  ") and said.count("\n") == 1
+        if end != shows.on_predict:
+            shows.on_evaluate_all(args, state, control, metrics={"eval_loss": 0.25, "eval_kind": "a", "eval_share": 1})
+            assert capsys.readouterr().err == "eval_loss 0.25  eval_share 1\n"
+        end(args, state, control)
+    assert shows.training is None
+    shows.on_evaluate_all(args, state, control, metrics={"eval_loss": 0.25})
+    assert capsys.readouterr().err == ""
 
 
 def test_an_evaluation_and_a_prediction_of_minutes_show_how_far_they_are(

@@ -13,7 +13,7 @@ from npora import Trainer
 from npora.cli import main
 from npora.train.finite import NotFinite
 from npora.train.pictures import draw_runs, smoothed
-from npora.train.runs import differences, read_run
+from npora.train.runs import RecordedRun, differences, read_run
 from tests.tiny import tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments
 
@@ -93,6 +93,7 @@ def test_the_smoothed_loss_is_a_mean_of_those_so_far() -> None:
     weights = (1 - a) ** np.arange(59, -1, -1)
     assert smoothed(losses)[-1] == pytest.approx(float(weights @ losses / weights.sum()))
     assert smoothed([float("nan"), 2.0, float("inf")])[1:] == [2.0, 2.0]
+    assert smoothed([1.0, 3.0]) == [1.0, 3.0]  # of few there is nothing to smooth
 
 
 def test_the_picture_has_a_panel_for_each_of_loss_rate_and_metric(tmp_path: Path) -> None:
@@ -117,6 +118,60 @@ def test_a_run_that_stopped_for_a_nan_is_drawn_with_a_cross(tmp_path: Path) -> N
         ran(tmp_path, learning_rate=1e37, lr_scheduler_type="constant", max_grad_norm=0, eval_strategy="no")
     loss = draw_runs([read_run(tmp_path)]).axes[0]
     assert loss.lines[-1].get_marker() == "x"
+
+
+def made(name: str, losses: Any, *more: dict[str, Any]) -> RecordedRun:
+    steps = [{"step": i, "loss": loss, "learning_rate": 0.1 * i} for i, loss in enumerate(losses)]
+    return RecordedRun(name, {}, [*steps, *more])
+
+
+@pytest.mark.parametrize(("length", "columns"), [(10, 5), (25, 2), (120, 1)])
+def test_the_size_of_a_picture_and_its_legend(length: int, columns: int) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    alone = draw_runs([made("a" * length, [3.0, 2.0]), made("not begun", [])])
+    assert alone.get_size_inches().tolist() == [11.0, 3.2 + 0.4] and alone.legends[0]._ncols == columns
+    assert [axes.get_title() for axes in alone.axes] == ["loss", "learning_rate"]
+    assert len(alone.axes[0].lines) == 3 and alone.axes[1].lines[0].get_marker() == "None"
+    assert all(axes.xaxis.get_gridlines()[0].get_visible() for axes in alone.axes)
+    measured = draw_runs([made("b", [3.0, 2.0], {"step": 1, "eval_share": 0.5})])
+    assert measured.get_size_inches().tolist() == [11.0, 3.2 * 2 + 0.4]
+    assert measured.axes[2].lines[0].get_marker() == "o"
+
+
+def test_the_loss_of_a_picture_is_each_steps_and_the_smoothed_one_and_stops_at_the_last() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    losses = [3.0, 2.0, float("inf")]
+    stopped = [{"step": 2, "stopped": "once"}, {"step": 7, "stopped": "again"}]
+    each, mean, _, cross = draw_runs([made("a", losses, *stopped)]).axes[0].lines
+    assert list(each.get_xdata()) == [0, 1, 2] and list(each.get_ydata()) == losses
+    assert list(mean.get_ydata()) == smoothed(losses)
+    assert (list(cross.get_xdata()), list(cross.get_ydata()), cross.get_marker()) == ([7], [2.0], "x")
+    assert len(draw_runs([made("a", losses)]).axes[0].lines) == 3
+    assert len(draw_runs([made("a", [float("nan")], *stopped)]).axes[0].lines) == 3
+
+
+def test_of_many_points_the_lowest_and_the_highest_of_each_stretch_are_drawn() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+
+    def drawn(losses: Any) -> list[int]:
+        return list(draw_runs([made("a", losses)]).axes[0].lines[0].get_xdata())
+
+    assert drawn([1.0] * 2000) == list(range(2000)) and len(drawn([1.0] * 2001)) == 1000
+    part = [0.5, 0.75, float("nan"), 0.6]  # what is not finite leaves its gap
+    assert drawn(part * 1000) == [4 * i + j for i in range(1000) for j in (1, 2)]
+
+
+def test_a_log_that_goes_on_differs_at_the_step_at_which_the_other_ends(tmp_path: Path) -> None:
+    one, other, none = made("a", [3.0, 2.0, 1.0]), made("b", [3.0, 2.0]), made("c", [])
+    assert differences(one, other) == [("step 1", "the log goes on to step", 2, 1)]
+    assert differences(none, other) == [("step 0", "the log goes on to step", 0, 1)]
+    assert not differences(none, none)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"step": 1, "stopped": "'.ljust(999_999, b"a"))
+    assert read_run(tmp_path).entries == []  # torn
+    log.write_bytes(log.read_bytes() + b"a")
+    with pytest.raises(ValueError, match="line 1: not JSON"):  # too long for a line
+        read_run(tmp_path)
 
 
 def test_the_command_writes_the_picture_or_says_what_is_missing(tmp_path: Path, capsys: Any) -> None:

@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npora import Trainer, TrainerCallback
+from npora.train.loaders import order
+from npora.train.state import TrainerState, step_rng
 from tests.tiny import tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
 
@@ -122,3 +125,13 @@ def test_a_metric_that_is_not_there_is_an_error_that_names_those_that_are(tmp_pa
     )
     with pytest.raises(ValueError, match="there is no 'eval_f1'; there are: eval_loss"):
         run.train()
+
+
+def test_the_order_of_an_epoch_and_the_masks_of_a_step_follow_from_the_seed_alone(tmp_path: Path) -> None:
+    """By generators of their own: a run that goes on with a later version draws what it drew."""
+    args = arguments(tmp_path, seed=3, data_seed=None)
+    drawn = np.random.default_rng([3, 0, 2]).permutation(7)
+    np.testing.assert_array_equal(order(args, 7, 2), drawn)
+    np.testing.assert_array_equal(order(arguments(tmp_path, seed=5, data_seed=3), 7, 2), drawn)
+    masks = step_rng(args, TrainerState(global_step=4)).random(3)
+    np.testing.assert_array_equal(masks, np.random.default_rng([3, 1, 4]).random(3))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertLayer
+from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.outputs import BaseModelOutputWithPooling
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
@@ -188,15 +189,19 @@ class BertModel(Body):
 
 
 class BertForSequenceClassification(ForSequenceClassification):
-    body_class = BertModel
-    may_lack = ("classifier.", "bert.pooler.")
+    body_class: ClassVar[type[Body]] = BertModel
+    may_lack: ClassVar[tuple[str, ...]] = ("classifier.", "bert.pooler.")
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.dropout = Dropout(config.head_dropout)
-        self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
+        self.classifier: Module = make.linear(config.hidden_size, self.num_logits(config))
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(*(partial(layer, rng=rng) for layer in (self.body.pooler, self.dropout, self.classifier)))(h)
+
+
+class BertForMultipleChoice(ForMultipleChoice, BertForSequenceClassification):
+    body_class: ClassVar[type[Body]] = BertModel
 
 
 class BertForTokenClassification(ScoredTokens):
@@ -258,6 +263,7 @@ class BertForQuestionAnswering(ForQuestionAnswering):
 
 TASKS = {
     "MaskedLM": BertForMaskedLM,
+    "MultipleChoice": BertForMultipleChoice,
     "QuestionAnswering": BertForQuestionAnswering,
     "SequenceClassification": BertForSequenceClassification,
     "TokenClassification": BertForTokenClassification,

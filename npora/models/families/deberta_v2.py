@@ -21,6 +21,7 @@ from npora.models.families.bert import (
 from npora.models.families.bert_layers import BertLayer, BertOutput
 from npora.models.families.deberta_v2_attention import DisentangledSelfAttention, Distances
 from npora.models.families.deberta_v2_config import DebertaV2Config
+from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.outputs import SequenceClassifierOutput
 from npora.models.pretrained import Factory
 from npora.models.relative import log_buckets
@@ -209,7 +210,7 @@ class DebertaV2ForSequenceClassification(ForSequenceClassification):
     def add_head(self, config: Any, make: Factory) -> None:
         self.pooler = ContextPooler(config, make)
         self.dropout = Dropout(config.hidden_dropout_prob if config.cls_dropout is None else config.cls_dropout)
-        self.classifier: Module = make.linear(config.hidden_size, config.num_labels)
+        self.classifier: Module = make.linear(config.hidden_size, self.num_logits(config))
 
     def task(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
@@ -227,6 +228,10 @@ class DebertaV2ForSequenceClassification(ForSequenceClassification):
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(*(partial(layer, rng=rng) for layer in (self.pooler, self.dropout, self.classifier)))(h)
+
+
+class DebertaV2ForMultipleChoice(ForMultipleChoice, DebertaV2ForSequenceClassification):
+    body_class = DebertaV2Model
 
 
 class DebertaV2ForTokenClassification(ScoredTokens):
@@ -281,6 +286,7 @@ class DebertaV2LMHead(BertTransform):
 
 TASKS = {
     "MaskedLM": DebertaV2ForMaskedLM,
+    "MultipleChoice": DebertaV2ForMultipleChoice,
     "QuestionAnswering": DebertaV2ForQuestionAnswering,
     "SequenceClassification": DebertaV2ForSequenceClassification,
     "TokenClassification": DebertaV2ForTokenClassification,

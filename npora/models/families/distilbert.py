@@ -16,6 +16,7 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert import BertEncoder, BertModel
 from npora.models.families.bert_layers import BertSelfAttention
+from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
@@ -176,12 +177,16 @@ class DistilBertForSequenceClassification(ForSequenceClassification):
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.pre_classifier: Module = make.linear(config.dim, config.dim)
-        self.classifier: Module = make.linear(config.dim, config.num_labels)
+        self.classifier: Module = make.linear(config.dim, self.num_logits(config))
         self.dropout = Dropout(config.seq_classif_dropout)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         dropout, classifier = partial(self.dropout, rng=rng), partial(self.classifier, rng=rng)
         return chain(partial(self.pre_classifier, rng=rng), relu, dropout, classifier)(h)
+
+
+class DistilBertForMultipleChoice(ForMultipleChoice, DistilBertForSequenceClassification):
+    body_class = DistilBertModel
 
 
 class DistilBertForTokenClassification(ScoredTokens):
@@ -218,6 +223,7 @@ class DistilBertForQuestionAnswering(ForQuestionAnswering):
 
 TASKS = {
     "MaskedLM": DistilBertForMaskedLM,
+    "MultipleChoice": DistilBertForMultipleChoice,
     "QuestionAnswering": DistilBertForQuestionAnswering,
     "SequenceClassification": DistilBertForSequenceClassification,
     "TokenClassification": DistilBertForTokenClassification,

@@ -16,14 +16,17 @@ import numpy.typing as npt
 from npora.models.body import Back, Rng
 from npora.models.families.bert import BertConfig, BertEmbeddings, BertForQuestionAnswering, BertModel
 from npora.models.families.roberta import RobertaClassificationHead
+from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens
-from npora.nn import LayerNorm, Module, Parameter
-from npora.nn.functional import gelu
+from npora.nn import Dropout, LayerNorm, Module, Parameter
+from npora.nn.functional import ACTIVATIONS, gelu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
 from npora.nn.residual import chain
+
+_SUMMARY = {"summary_type": "first", "summary_first_dropout": 0.0, "summary_proj_to_labels": False}
 
 
 @dataclass(kw_only=True)
@@ -31,6 +34,8 @@ class ElectraConfig(BertConfig):
     """An ELECTRA's `config.json`; the defaults are electra-small-discriminator's.
 
     embedding_size : the width of the embeddings, from which a projection leads to hidden_size where it is another
+    summary_use_proj, summary_activation, summary_last_dropout : of multiple choice: whether a layer stands between
+        the first token and the score, the activation behind it, none where it is None, and what is dropped then
     """
 
     model_type = "electra"
@@ -40,6 +45,16 @@ class ElectraConfig(BertConfig):
     hidden_size: int = 256
     num_attention_heads: int = 4
     intermediate_size: int = 1024
+    summary_use_proj: bool = True
+    summary_activation: str | None = "gelu"
+    summary_last_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.summary_activation is not None and self.summary_activation not in ACTIVATIONS:
+            raise ValueError(
+                f"config: summary_activation {self.summary_activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}"
+            )
 
 
 class ElectraEmbeddings(BertEmbeddings):
@@ -90,6 +105,38 @@ class ElectraClassificationHead(RobertaClassificationHead):
     activation: ClassVar[Any] = staticmethod(gelu)
 
 
+class ElectraForMultipleChoice(ForMultipleChoice):
+    body_class = ElectraModel
+    may_lack = ("classifier.", "sequence_summary.")
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        for name, only in _SUMMARY.items():
+            if config.kept.get(name, only) != only:
+                raise ValueError(f"config: {name}={config.kept[name]!r} is not supported; only {only!r} is")
+        self.sequence_summary = ElectraSequenceSummary(config, make)
+        self.classifier: Module = make.linear(config.hidden_size, self.num_logits(config))
+
+    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        return chain(partial(self.sequence_summary, rng=rng), partial(self.classifier, rng=rng))(h)
+
+
+class ElectraSequenceSummary(Module):
+    """y = dropout(a(W h + b)), with W, b and a where the config has them.    h, y [b,m]"""
+
+    summary: Module | None = None
+
+    def __init__(self, config: Any, make: Factory) -> None:
+        if config.summary_use_proj:
+            self.summary = make.linear(config.hidden_size, config.hidden_size)
+        self.activation = None if config.summary_activation is None else ACTIVATIONS[config.summary_activation]
+        self.dropout = Dropout(config.summary_last_dropout)
+
+    def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
+        project = [] if self.summary is None else [partial(self.summary, rng=rng)]
+        activate = [] if self.activation is None else [self.activation]
+        return chain(*project, *activate, partial(self.dropout, rng=rng))(h)
+
+
 class ElectraForTokenClassification(ScoredTokens):
     body_class = ElectraModel
     score_name = "classifier"
@@ -130,6 +177,7 @@ class ElectraForQuestionAnswering(BertForQuestionAnswering):
 
 TASKS = {
     "MaskedLM": ElectraForMaskedLM,
+    "MultipleChoice": ElectraForMultipleChoice,
     "QuestionAnswering": ElectraForQuestionAnswering,
     "SequenceClassification": ElectraForSequenceClassification,
     "TokenClassification": ElectraForTokenClassification,

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from npora.models.body import Back, Body, Rng
 from npora.models.families.llama import Turn, turned
 from npora.models.families.modernbert_config import ModernBertConfig
-from npora.models.losses import sequence_classification
-from npora.models.outputs import SequenceClassifierOutput
+from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ForTokenClassification, Headed, projection
@@ -186,7 +185,7 @@ class _Classifier(Headed):
         vars(self)["head"] = ModernBertPredictionHead(config, make)
         self.drop = Dropout(config.classifier_dropout)
         final = Factory(make.rng, make.dtype, config.hidden_size**-0.5)
-        self.classifier: Module = final.linear(config.hidden_size, config.num_labels)
+        self.classifier: Module = final.linear(config.hidden_size, self.num_logits(config))
 
     def logits(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(*(partial(layer, rng=rng) for layer in (self.head, self.drop, self.classifier)))(h)
@@ -196,17 +195,17 @@ class ModernBertForSequenceClassification(_Classifier, ForSequenceClassification
     body_class = ModernBertModel
     may_lack = ("head.", "classifier.")
 
-    def task(
-        self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
-    ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
+    def scores(self, tokens: Tokens, rng: Rng = None) -> tuple[Array, Back]:
         if self.config.classifier_pooling == "cls":
-            return super().task(tokens, labels, rng)
+            return super().scores(tokens, rng)
         h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
         mean, back_mean = mean_of_sequences(h, tokens.packing)  # [b,m]
         logits, back_logits = self.logits(mean, rng)  # [b,v]
-        return sequence_classification(
-            logits, lambda dlogits: back_body(back_mean(back_logits(dlogits))), labels, self.config.problem_type
-        )
+        return logits, lambda dlogits: back_body(back_mean(back_logits(dlogits)))
+
+
+class ModernBertForMultipleChoice(ForMultipleChoice, ModernBertForSequenceClassification):
+    body_class = ModernBertModel
 
 
 class ModernBertForTokenClassification(_Classifier, ForTokenClassification):
@@ -235,6 +234,7 @@ class ModernBertForQuestionAnswering(_Classifier, ForQuestionAnswering):
 
 TASKS = {
     "MaskedLM": ModernBertForMaskedLM,
+    "MultipleChoice": ModernBertForMultipleChoice,
     "QuestionAnswering": ModernBertForQuestionAnswering,
     "SequenceClassification": ModernBertForSequenceClassification,
     "TokenClassification": ModernBertForTokenClassification,

@@ -15,6 +15,7 @@ from npora.models.families.bert import BertEmbeddings
 from npora.models.families.bert_layers import BertLayer
 from npora.models.families.roberta import (
     RobertaForMaskedLM,
+    RobertaForMultipleChoice,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
@@ -195,12 +196,18 @@ class MPNetForMaskedLM(RobertaForMaskedLM):
     body_class = MPNetModel
 
 
+class MPNetForMultipleChoice(RobertaForMultipleChoice):
+    body_class = MPNetModel
+    may_lack = ("classifier.", "mpnet.pooler.")
+
+
 class MPNetForQuestionAnswering(RobertaForQuestionAnswering):
     body_class = MPNetModel
 
 
 TASKS = {
     "MaskedLM": MPNetForMaskedLM,
+    "MultipleChoice": MPNetForMultipleChoice,
     "QuestionAnswering": MPNetForQuestionAnswering,
     "SequenceClassification": MPNetForSequenceClassification,
     "TokenClassification": MPNetForTokenClassification,

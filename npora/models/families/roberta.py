@@ -10,7 +10,7 @@ import numpy as np
 
 from npora.models.body import Body, Rng
 from npora.models.config import PretrainedConfig
-from npora.models.families.bert import BertConfig, BertForQuestionAnswering, BertModel
+from npora.models.families.bert import BertConfig, BertForMultipleChoice, BertForQuestionAnswering, BertModel
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens, check_positions
@@ -100,6 +100,17 @@ class RobertaClassificationHead(Module):
         )
 
 
+class RobertaForMultipleChoice(BertForMultipleChoice):
+    """With BERT's head and its pooler. What is dropped of it is hidden_dropout_prob, whatever classifier_dropout is."""
+
+    body_class: ClassVar[type[Body]] = RobertaModel
+    may_lack = ("classifier.", "roberta.pooler.")
+
+    def add_head(self, config: Any, make: Factory) -> None:
+        super().add_head(config, make)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+
 class RobertaForTokenClassification(ScoredTokens):
     body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
@@ -141,6 +152,7 @@ class RobertaForQuestionAnswering(BertForQuestionAnswering):
 
 TASKS = {
     "MaskedLM": RobertaForMaskedLM,
+    "MultipleChoice": RobertaForMultipleChoice,
     "QuestionAnswering": RobertaForQuestionAnswering,
     "SequenceClassification": RobertaForSequenceClassification,
     "TokenClassification": RobertaForTokenClassification,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from npora.models.families.roberta import (
     RobertaConfig,
     RobertaForMaskedLM,
+    RobertaForMultipleChoice,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
@@ -43,12 +44,17 @@ class XLMRobertaForMaskedLM(RobertaForMaskedLM):
     body_class = XLMRobertaModel
 
 
+class XLMRobertaForMultipleChoice(RobertaForMultipleChoice):
+    body_class = XLMRobertaModel
+
+
 class XLMRobertaForQuestionAnswering(RobertaForQuestionAnswering):
     body_class = XLMRobertaModel
 
 
 TASKS = {
     "MaskedLM": XLMRobertaForMaskedLM,
+    "MultipleChoice": XLMRobertaForMultipleChoice,
     "QuestionAnswering": XLMRobertaForQuestionAnswering,
     "SequenceClassification": XLMRobertaForSequenceClassification,
     "TokenClassification": XLMRobertaForTokenClassification,

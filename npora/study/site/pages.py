@@ -12,6 +12,7 @@ from string import Template
 from npora.study.site.code import lines_of
 from npora.study.site.formulas import Typesetter
 from npora.study.site.numbers import Numbers
+from npora.study.site.papers import paper_html
 from npora.study.site.prose import html_of
 from npora.study.site.sources import Definition, Page
 from npora.study.site.symbols import symbols_of
@@ -97,14 +98,15 @@ def html(
     known: Known,
     letters: Mapping[str, str],
     verdicts: Mapping[str, Sequence[tuple[str, Verdict]]],
+    said: Mapping[str, str] | None = None,
 ) -> str:
-    """verdicts: by the page's definitions."""
-    return _Writer(page, known, letters).document(verdicts)
+    """verdicts, and HTML that is said besides: by the page's definitions."""
+    return _Writer(page, known, letters, said or {}).document(verdicts)
 
 
 class _Writer:
-    def __init__(self, page: Page, known: Known, letters: Mapping[str, str]) -> None:
-        self.page, self.known, self.letters = page, known, letters
+    def __init__(self, page: Page, known: Known, letters: Mapping[str, str], said: Mapping[str, str]) -> None:
+        self.page, self.known, self.letters, self.said = page, known, letters, said
         self.numbers = Numbers(page)
         self.symbols = {d.name: symbols_of(page, d, letters) for d in page.outer}
         self.written: set[str] = set()  # the anchors of equations that are on the page already
@@ -139,11 +141,12 @@ class _Writer:
         legend = f"<details><summary>Symbols</summary><dl>{table}</dl></details>" if table else ""
         shown = [n for n in range(definition.first, definition.last + 1) if n not in definition.doc_lines]
         checks = "\n".join(verdict_html(row, verdict, at == 0) for at, (row, verdict) in enumerate(verdicts))
-        checks = f'<div class="verdicts"><h3>Gradient checks of {escape(name)}</h3>{checks}</div>' if checks else ""
+        checks = f'<div class="verdicts"><h3>Checks of {escape(name)}</h3>{checks}</div>' if checks else ""
+        paper = paper_html(self.page, definition, set_, lambda line: self.code[line - 1]) + self.said.get(name, "")
         return (
             f'<section id="{name}" aria-labelledby="h-{name}">\n<h2 id="h-{name}">{name}</h2>\n<div class="pair">\n'
             f'<div class="derivation">{doc}\n{legend}</div>\n'
-            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{checks}</section>"
+            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{paper}{checks}</section>"
         )
 
     def _between(self, first: int, end: int, left_out: range) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
 from npora.check.verdict.comparison import PASS
 from npora.files.atomic import flushed_once, write_atomically
 from npora.study.site import pages as page_of
+from npora.study.site.claims import CLAIMED, claims, claims_html
 from npora.study.site.formulas import Typesetter
 from npora.study.site.sources import BESIDE, FOLDERS, LOSSES, ROOT, Page, pages
 from npora.study.site.symbols import legend
@@ -32,19 +34,24 @@ def build(
     letters = legend(ROOT)
     chosen = [page for page in found if only is None or page.name in only]
     verdicts = verdicts_of(found, cache, step, only)
+    claimed = list(claims()) if any(page.name == CLAIMED[0] for page in chosen) else []
     folder.mkdir(parents=True, exist_ok=True)
     with flushed_once(folder):
         for page in chosen:
             target = folder / f"{page.name}.html"
             target.parent.mkdir(parents=True, exist_ok=True)
             own = {name: rows for (home, name), rows in verdicts.items() if home == page.name}
-            write_atomically(target, [page_of.html(page, known, letters, own).encode()])
+            said = (
+                {CLAIMED[1]: claims_html(claimed, partial(page_of.relative, page))} if page.name == CLAIMED[0] else {}
+            )
+            write_atomically(target, [page_of.html(page, known, letters, own, said).encode()])
         write_atomically(folder / "index.html", [_index(found, verdicts).encode()])
         write_atomically(folder / STYLE, [(Path(__file__).parent / STYLE).read_bytes()])
     wrong = [
         f"{verdict['verdict']} {row}: {page}.html#{name}"
         for (page, name), rows in verdicts.items() for row, verdict in rows if verdict["verdict"] != PASS
     ]  # fmt: skip
+    wrong += [f"FAIL {claim.says}: {CLAIMED[0]}.html#{CLAIMED[1]}" for claim in claimed if not claim.holds]
     return [page.name for page in chosen], wrong
 
 

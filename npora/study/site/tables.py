@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Any
 
+from npora.study.site.charts import brief, small, v_chart
 from npora.study.site.formulas import scripts
 
 _HEAD = ("gradient", "shape", "verdict", "worst at", "analytic", "numeric", "diff/tol", "caught")
@@ -30,34 +32,63 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
     caption = f"<caption>The worst element of each gradient of {escape(row)}</caption>"
     table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>" if cells else ""
     opened = " open" if is_open or verdict["verdict"] != "PASS" else ""
+    is_row = "replay" in verdict
+    again = f'<p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p>' if is_row else ""
+    if table:
+        table = f'<div class="scroll" tabindex="0" role="region" aria-label="Check of {escape(row)}">{table}</div>'
     return (
         f"<details{opened}><summary>{_badge(verdict['verdict'])} {escape(row)}</summary>"
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Check of {escape(row)}">{table}</div>'
-        f'<ul>{"".join(notes)}</ul><p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p>'
-        f"{_planted(row, verdict.get('planted', []))}</details>"
+        f"{table}<ul>{''.join(notes)}</ul>{again}"
+        f"{_curve(row, verdict.get('curve'))}{_planted(row, verdict.get('planted'), is_row)}</details>"
     )
 
 
 _PLURAL = {"identity": "identities", "property": "properties"}
 
 
-def _planted(row: str, found: list[dict[str, str]]) -> str:
-    """Break it: each kind of error that can be planted here, and what the check says of it."""
-    if not found:
+def _curve(row: str, curve: dict[str, Any] | None) -> str:
+    if not curve:
         return ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("error", "in the gradient of", "verdict", "it says"))
+    chart = v_chart(curve["steps"], curve["errors"], row)
+    return (
+        f"<details><summary>V-curve: how well a difference can tell the derivative of {escape(row)}</summary>"
+        "<p>With a large step h a formula is wrong, unless the function is a straight line; with a small one rounding "
+        "is all that is left. The complex step has no second branch. "
+        f"<code>npora vcurve {escape(_quoted(row))}</code></p>{chart}</details>"
+    )
+
+
+def _planted(row: str, planted: dict[str, Any] | None, is_row: bool) -> str:
+    """Break it: each kind of error that can be planted here, what the check says of it, and what a training run does
+    with it. is_row : of the catalogue, so that there is a command for it."""
+    if not planted or not planted["errors"]:
+        return ""
+    found, right = planted["errors"], planted["loss"]
+    head = "".join(f'<th scope="col">{n}</th>' for n in ("error", "in the gradient of", "verdict", "loss", "it says"))
     body = "".join(
         f'<tr><th scope="row">{scripts(p["error"])}</th><td>{scripts(p["in"])}</td><td>{_badge(p["verdict"])}</td>'
-        f"<td>{scripts(p['said'])}</td></tr>" for p in found
-    )  # fmt: skip
+        f"<td>{small(right, p['loss'])} {_ended(right, p['loss'])}</td><td>{scripts(p['said'])}</td></tr>"
+        for p in found
+    )
     caught = sum(p["verdict"] == "FAIL" for p in found)
+    command = f" (<code>npora gradcheck {escape(_quoted(row))} --break KIND</code>)" if is_row else ""
     title = f"Break it: {len(found)} errors planted in {escape(row)}, {caught} found"
     return (
         f'<details><summary>{title}</summary><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
-        "<table><caption>Each is planted in a copy of the layer, and is checked as your own code would be: "
-        f"<code>npora gradcheck {escape(_quoted(row))} --break KIND</code></caption>"
+        f"<table><caption>Each is planted in a copy, which is checked as your own code would be{command}. The loss, on "
+        f"a logarithmic scale, is that of {len(right)} steps at the rate {planted['rate']:g}: the dashed line is what "
+        f"is right and ends at {brief(right[-1])}, the whole one has the planted error.</caption>"
         f'<thead><tr>{head}</tr></thead><tbody class="words">{body}</tbody></table></div></details>'
     )
+
+
+def _ended(right: list[float], wrong: list[float]) -> str:
+    """Where the loss came to, and whether it tells the error."""
+    last, best = wrong[-1], right[-1]
+    if not math.isfinite(last):
+        return "no number"
+    alike = all(abs(a - b) <= 0.05 * max(abs(b), 1e-6 * right[0]) for a, b in zip(wrong, right, strict=True))
+    return f"{brief(last)}: it does not show" if alike else brief(last) if last > best else f"{brief(last)}: no worse"
 
 
 def _cells(row: dict[str, Any]) -> str:

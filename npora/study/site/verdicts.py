@@ -1,4 +1,5 @@
-"""The verdicts of gradcheck on the catalogue's rows, computed when the pages are made, and kept until a source changes.
+"""The verdicts of gradcheck on the catalogue's rows, computed when the pages are made, and kept until a source changes;
+and those of optimisers, which take no time.
 
 A verdict depends on the files that its layer's modules import, one through another, on the bench, the catalogue,
 NumPy and Python: the digest of all these stands beside it.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,15 @@ import numpy as np
 
 from npora.catalogue import TABLE, Drawn, Row
 from npora.check import gradcheck
-from npora.check.planted.kinds import KINDS
-from npora.check.planted.planting import plantings
-from npora.check.verdict.comparison import PASS
 from npora.files.atomic import write_atomically
 from npora.lora import PeftModel
 from npora.lora.adapted import Adapted
 from npora.nn import Module
+from npora.study.site.experiments import curve_of, planted
+from npora.study.site.rules import rules
 from npora.study.site.sources import ROOT, Page, read
 
-Verdict = dict[str, Any]  # a Report as JSON; under "planted" what is said of errors that are planted
+Verdict = dict[str, Any]  # a Report as JSON; under "curve" and "planted" what `experiments` has found
 Verdicts = dict[tuple[str, str], list[tuple[str, Verdict]]]  # (page, definition) → (row, verdict)
 _BENCH = ("check", "catalogue")
 
@@ -45,6 +45,7 @@ def verdicts_of(
         home = homes.of(row, drawn[0])
         if only is None or home[0] in only:
             found.setdefault(home, []).append((row.name, _kept(row, drawn, folder, step)))
+    found |= {home: rows for home, rows in rules().items() if only is None or home[0] in only}
     return {home: sorted(rows, key=lambda row: "," in row[0]) for home, rows in found.items()}
 
 
@@ -93,28 +94,17 @@ def _kept(row: Row, drawn: Drawn, folder: Path, step: Callable[[str], None]) -> 
     layer, inputs, keywords = drawn
     verdict: Verdict = json.loads(gradcheck(layer, *inputs, **keywords).to_json())
     if row.listed and not subject_of(layer).__module__.startswith("npora.models."):  # whole models take too long
-        verdict["planted"] = list(planted(drawn))
+        verdict |= {"curve": curve_of(drawn), "planted": planted(drawn)}
     write_atomically(path, [json.dumps({"digest": digest, "verdict": verdict}).encode()])
     return verdict
-
-
-def planted(drawn: Drawn) -> Iterator[dict[str, str]]:
-    """What gradcheck says of each kind of error, planted in the first gradient where it can be."""
-    layer, inputs, keywords = drawn
-    for kind, error in KINDS.items():
-        for target, broken in plantings(kind, layer, inputs, keywords):
-            report = gradcheck(broken, *inputs, **keywords)
-            wrong = [found for found in report.rows if found.verdict == report.verdict != PASS]
-            said = next((f"{found.name}: {found.note}" for found in wrong if found.note), "")
-            yield {"error": error.says, "in": target, "verdict": report.verdict, "said": said}
-            break
 
 
 def _digest(row: Row, layer: Any) -> str:
     modules = {type(m).__module__ for _, m in layer.named_modules()} if isinstance(layer, Module) else set()
     modules |= {subject_of(layer).__module__, type(layer).__module__}
     files = {file for module in modules if module.startswith("npora.") for file in closure(file_of(module) or ROOT)}
-    files |= {file for folder in _BENCH for file in (ROOT / folder).rglob("*.py")} | {Path(__file__)}
+    files |= {file for folder in _BENCH for file in (ROOT / folder).rglob("*.py")}
+    files |= {Path(__file__), Path(__file__).with_name("experiments.py")}
     sha = hashlib.sha256(f"{row.name} {np.__version__} {platform.python_version()}".encode())
     for file in sorted(files):
         sha.update(f"{file.relative_to(ROOT)} {_digest_of(file)}".encode())

@@ -1,0 +1,128 @@
+"""What is to be known of a task: the columns of its files, its classes, how its examples are read and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from npora.data import Dataset, Tokenizer
+from npora.data.dataset import Example
+from npora.data.readers import Told
+from npora.files.refusal import Refuse, raise_it
+from npora.metrics import perplexity
+from npora.train import Trainer, TrainingArguments
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a file hold what, and what a text is where a file has none."""
+
+    text: str = "sentence"
+    text_pair: str | None = None
+    label: str = "label"
+    prompt: str | None = None
+    rejected: str = "rejected"
+    sample_by: str = "line"
+    choices: str | None = None
+    conversational: bool = False  # the text is a list of messages, as may be what stands before it
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier tells apart, with transformers' names. In a regression they are numbers, one in general."""
+
+    num_labels: int | None
+    id2label: Mapping[int, str] | None = None
+    problem_type: str | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> Classes:
+        """Those of a model."""
+        regression = config.problem_type == "regression" or config.num_labels == 1
+        if regression:
+            return cls(config.num_labels, problem_type="regression")
+        return cls(config.num_labels, config.id2label, config.problem_type)
+
+    @property
+    def label2id(self) -> dict[str, int] | None:
+        return None if self.id2label is None else {name: number for number, name in self.id2label.items()}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """For a model's from_pretrained: what is known."""
+        known = {**asdict(self), "label2id": self.label2id}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+class Task:
+    """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
+    among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
+    many; command : what asks such a model; used_as : the task as which its models are used; is_of_pairs : the model
+    itself is not given its examples"""
+
+    name: ClassVar[str]
+    task_type: ClassVar[str]
+    auto: ClassVar[Any]
+    options: ClassVar[frozenset[str]] = frozenset()
+    length: ClassVar[int] = 1024
+    has_classes: ClassVar[bool] = False
+    command: ClassVar[str] = "generate"
+    used_as: ClassVar[str | None] = None
+    is_of_pairs: ClassVar[bool] = False
+
+    def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
+        """Add to the fields of Columns that somebody chose, None elsewhere, those that the file's first example tells.
+
+        Raises
+        ------
+        ValueError: it tells nothing of one that is needed.
+        """
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        """The examples of a file, with the texts and the label."""
+        raise NotImplementedError
+
+    def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
+        """What the model is given for an example: one example, or several where a long text becomes windows."""
+        return self.encode_all([example], tokenizer, length)[0]
+
+    def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
+        """That of each example, in one call of the tokenizer where it takes many."""
+        return [self.encode(example, tokenizer, length) for example in examples]
+
+    def metrics(self, classes: Classes | None) -> Any:
+        """compute_metrics for a Trainer."""
+        return None
+
+    def settings(self, options: Any) -> dict[str, Any]:
+        """What the options say of the loss; it is noted with the adapter."""
+        return {}
+
+    def trainer(
+        self, model: Any, args: TrainingArguments, train: Any = None, dev: Any = None, tokenizer: Any = None,
+        classes: Classes | None = None, settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Trainer:  # fmt: skip
+        """A Trainer of examples as `encode` makes them, by whichever loss is the task's."""
+        return Trainer(model, args, train, dev, tokenizer, self.metrics(classes))
+
+    def shown(self, encoded: Example) -> list[Example]:
+        """An encoded example as texts to be looked at, one beside the other."""
+        return [encoded]
+
+    def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """What to say of a Trainer's metrics beside the loss."""
+        return {"perplexity": f"{perplexity(metrics['eval_loss']):.4f}"}
+
+
+def is_plain(path: str) -> bool:
+    """Whether a file has lines and no columns."""
+    return path.lower().removesuffix(".gz").endswith(".txt")

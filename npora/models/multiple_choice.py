@@ -1,0 +1,117 @@
+"""Multiple choice: which of an example's texts is right, as the ending of a story or the answer to a question (Zellers
+et al., 2018, SWAG)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npora.models.body import Rng
+from npora.models.outputs import Output
+from npora.models.tasks import ForSequenceClassification
+from npora.models.tokens import Tokens
+from npora.nn import cross_entropy
+from npora.nn.module import Array
+from npora.nn.targets import IGNORED
+
+
+@dataclass
+class MultipleChoiceModelOutput(Output):
+    """loss, a scalar, or None without labels; logits [b,c], a score for each choice; num_items, how many labels the
+    loss is the mean over."""
+
+    loss: Any
+    logits: Array
+    num_items: int = 0
+
+
+class ForMultipleChoice(ForSequenceClassification):
+    """A score for each choice of an example: the head of a classifier with one class.
+
+    forward(input_ids [b,c,t], attention_mask [b,c,t], …, labels int [b]) returns loss and logits [b,c]. The choices
+    are sequences of their own, which see each other in the loss alone; labels are the numbers of the right ones, −100
+    where there is none. With labels, backward(dloss=1); without, backward(dlogits [b,c]).
+    """
+
+    of_choices: ClassVar[bool] = True  # an example's inputs are a list for each choice
+
+    def num_logits(self, config: Any) -> int:
+        return 1
+
+    def idle_parameters(self) -> dict[str, slice]:
+        """What adds one number to the scores of all choices changes no softmax over them."""
+        return {"classifier.bias": slice(None)}
+
+    def forward(
+        self,
+        input_ids: npt.ArrayLike | None = None,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        *,
+        inputs_embeds: npt.ArrayLike | None = None,
+        **others: Any,
+    ) -> tuple[Any, Callable[..., Any]]:
+        """As Headed's; the gradient of inputs_embeds is [b,c,t,m], as these are."""
+        output, backward = super().forward(
+            input_ids, attention_mask, token_type_ids, inputs_embeds=inputs_embeds, **others
+        )
+        if inputs_embeds is None:
+            return output, backward
+        shape = np.shape(inputs_embeds)
+        return output, lambda *gradients, **named: backward(*gradients, **named).reshape(shape)
+
+    def pack(
+        self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, *,
+        inputs_embeds: npt.ArrayLike | None = None, output_hidden_states: bool = False, **others: Any,
+    ) -> Tokens:  # fmt: skip
+        """The tokens of every choice. Raises ValueError where there is no axis of choices."""
+        for name, given, axes in (("input_ids", input_ids, 3), ("inputs_embeds", inputs_embeds, 4)):
+            if given is not None and np.ndim(given) != axes:
+                wanted = "[batch, choices, length]" if axes == 3 else "[batch, choices, length, width]"
+                raise ValueError(f"{name} must be {wanted}; got shape {np.shape(given)}")
+        tokens = super().pack(
+            _side_by_side(input_ids), _side_by_side(attention_mask), inputs_embeds=_side_by_side(inputs_embeds, 2),
+            output_hidden_states=output_hidden_states, **{name: _side_by_side(value) for name, value in others.items()},
+        )  # fmt: skip
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        return replace(tokens, choices=np.asarray(given).shape[1])
+
+    def task(self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        z, back_z = self.scores(tokens, rng)  # [b·c,1]
+        return multiple_choice(z, back_z, tokens.choices, labels)
+
+
+def multiple_choice(
+    z: Array, back_z: Callable[[Array], None], choices: int, labels: npt.ArrayLike | None
+) -> tuple[MultipleChoiceModelOutput, Callable[..., None]]:
+    """ℓ is the cross-entropy of an example's choices as its classes.    z [b·c,1]  labels int [b], or None
+
+    Raises
+    ------
+    ValueError: labels of another shape, no whole numbers, or beyond the choices.
+    """
+    logits = z.reshape(-1, choices)  # [b·c,1] → [b,c]
+    if labels is None:
+        return MultipleChoiceModelOutput(None, logits), lambda dlogits: back_z(dlogits.reshape(z.shape))
+    targets = np.asarray(labels)
+    if targets.shape != logits.shape[:1] or targets.dtype.kind not in "iu":
+        raise ValueError(
+            f"a label is the number of an example's right choice, whole numbers [{len(logits)}]; got {targets.dtype} "
+            f"of shape {targets.shape}"
+        )
+    loss, back_loss = cross_entropy(logits, targets)
+
+    def backward(dloss: Any = 1.0) -> None:
+        back_z(back_loss(dloss).reshape(z.shape))  # [b,c] → [b·c,1]
+
+    return MultipleChoiceModelOutput(loss, logits, int((targets != IGNORED).sum())), backward
+
+
+def _side_by_side(values: npt.ArrayLike | None, last: int = 1) -> Array | None:
+    """[b,c,…] → [b·c,…], with so many axes behind."""
+    array = None if values is None else np.asarray(values)
+    return None if array is None else array.reshape(-1, *array.shape[array.ndim - last :])
