@@ -11,13 +11,14 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 sys.path.insert(0, str(FOLDER))
-bridged, busy, compare, floor, gradcheckers, process, report, scaling, stored, with_npora, workloads = map(
+bridged, busy, compare, floor, generation, gradcheckers, process, report, scaling, stored, with_npora, workloads = map(
     import_module,
     (
         "bridged",
         "busy",
         "compare",
         "floor",
+        "generation",
         "gradcheckers",
         "process",
         "report",

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.data.gguf_vocabulary import gguf_vocabulary
+from npora.models.gguf.writing import write_gguf
 from tests.benchmarks import (
     NAMES,
     bridged,
     busy,
     compare,
     floor,
+    generation,
     gradcheckers,
     process,
     report,
@@ -28,7 +31,9 @@ from tests.benchmarks import (
     with_npora,
     workloads,
 )
+from tests.made_tokenizers import as_llama_cpp_has_it as made_tokenizer
 from tests.shared_data import data
+from tests.tiny_gguf import VOCABULARY, tiny_gguf
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -282,6 +287,24 @@ def test_a_base_in_each_form_is_measured_beside_the_same_losses(tmp_path: Path) 
     for way in stored.WAYS:
         for what in ("step", "tokens"):
             assert len(seconds[way][what]) == 1 and stored.ratio(seconds[way][what], seconds["float32"][what])
+
+
+def test_a_prompt_and_what_is_written_are_timed_apart(tmp_path: Path) -> None:
+    model = tiny_gguf("llama")
+    write_gguf(model, tmp_path / "model.gguf", "F32", gguf_vocabulary(made_tokenizer("byte-level"), VOCABULARY))
+    found = generation.measure("npora as it is", tmp_path, [3, 5, 7], 4)
+    expected = model.generate(np.array([[3, 5, 7]]), max_new_tokens=5, eos_token_id=[])[0, 3:]
+    assert found["written"] == expected.tolist() and found["bytes"] > 1e7
+    assert [len(found[when]) for when in ("idle", "busy")] == [generation.RUNS] * 2
+    runs = [{"idle": [(0.5, 0.1), (0.2, 0.3), (0.2, 0.3)]}, {"idle": [(0.1, 0.5)]}]
+    assert generation.speeds(runs, "idle", 0, 10) == "75 (50–100)"  # 10 tokens in 0.2 s, and in 0.1 s
+    assert generation.speeds(runs, "idle", 1, 3) == "8 (6–10)"
+    one, other = (
+        {"npora float32": [{"written": [1, 2]}], "transformers float32": [{"written": w}]} for w in ([1, 2], [1, 3])
+    )
+    generation.check_same(one)
+    with pytest.raises(SystemExit, match="1 of 2 are the same"):
+        generation.check_same(other)
 
 
 def test_a_busy_machines_share_is_measured_for_each_piece_of_work(capsys: pytest.CaptureFixture[str]) -> None:
