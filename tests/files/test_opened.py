@@ -40,6 +40,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[str, int]]:
     return here
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX, where folders are opened and flushed")
 def test_what_is_written_is_closed(tmp_path: Path, opened: dict[int, tuple[str, int]]) -> None:
     write_atomically(tmp_path / "a", [b"a"])
     journal = Journal(tmp_path / "log")
@@ -59,6 +60,7 @@ def test_what_is_written_is_closed(tmp_path: Path, opened: dict[int, tuple[str, 
     assert not opened
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX, where folders are opened and flushed")
 def test_a_journal_whose_folder_cannot_be_flushed_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: dict[int, tuple[str, int]]
 ) -> None:
