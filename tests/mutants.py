@@ -198,7 +198,17 @@ SURVIVORS: dict[str, str] = {
             "Journal._ends_a_line: 1 in file.read(1): plus 1",
         ],
         "the negative of a truth is as true": [
+            "Lock._taken: return os.path.samestat(os.fstat(descriptor), os.stat(self.path)): negated",
             "_is_finite: return math.isfinite(value): negated",
+        ],
+        "2⁵³ is kept to the last digit in either place": [
+            "LogHistory.append: abs(v) <= _WHOLE: edge",
+        ],
+        "any negative number stands for the others": [
+            "LogHistory.append: 1 in -1: plus 1",
+        ],
+        "its length alone is read": [
+            "_first: return next((array for array in piece.values() if array is not None)): negated",
         ],
         "a path is shorter": [
             "_is_known: 10000 in read_regular(_marker(blob), 10000): plus 1",
