@@ -21,13 +21,18 @@ _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "e
 _MODELS = ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
            "generate/continuations", "generate/beam", "generate/generation", "generate/processors",
            "generate/stopping")  # fmt: skip
+_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation",
+          "evaluator")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
     *(f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")),
     *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "stored", "tiles")),
     *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau")),
+    *(f"npora/train/{name}.py" for name in _TRAIN),
     "npora/models/families/",
+    "npora/files/",
+    "npora/metrics/",
 )
 
 SURVIVORS: dict[str, str] = {
