@@ -21,13 +21,18 @@ _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "e
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip
+_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation",
+          "evaluator")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
     *(f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")),
     *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "stored", "tiles")),
     *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau")),
+    *(f"npora/train/{name}.py" for name in _TRAIN),
     "npora/models/families/",
+    "npora/files/",
+    "npora/metrics/",
 )
 
 SURVIVORS: dict[str, str] = {
@@ -231,7 +236,17 @@ SURVIVORS: dict[str, str] = {
             "Journal._ends_a_line: 1 in file.read(1): plus 1",
         ],
         "the negative of a truth is as true": [
+            "Lock._taken: return os.path.samestat(os.fstat(descriptor), os.stat(self.path)): negated",
             "_is_finite: return math.isfinite(value): negated",
+        ],
+        "2⁵³ is kept to the last digit in either place": [
+            "LogHistory.append: abs(v) <= _WHOLE: edge",
+        ],
+        "any negative number stands for the others": [
+            "LogHistory.append: 1 in -1: plus 1",
+        ],
+        "its length alone is read": [
+            "_first: return next((array for array in piece.values() if array is not None)): negated",
         ],
         "a path is shorter": [
             "_is_known: 10000 in read_regular(_marker(blob), 10000): plus 1",

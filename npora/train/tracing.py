@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from npora.machine.stored import Stored
 from npora.nn import Module
 from npora.nn.module import Array, Parameter
 from npora.nn.watching import Seen, watching
@@ -85,12 +84,8 @@ def _said(seen: Seen) -> str:
     else:
         given = ""
     own = [(name, member) for name, member in seen.module.named_members() if isinstance(member, Parameter)]
-    bad = [name for name, member in own if not is_finite(_values(member.data))]
+    bad = [name for name, member in own if not is_finite(np.asarray(member.data))]
     return f"{what}{given}" + (f"; its {', '.join(bad)} holds nan or inf" if bad else "")
-
-
-def _values(data: Any) -> Any:
-    return np.asarray(data) if isinstance(data, Stored) else data
 
 
 def _floats(value: Any, depth: int = 3) -> Iterator[Array]:

@@ -109,3 +109,10 @@ def test_a_model_and_arguments_of_another_library_are_refused_by_name(tmp_path: 
         Trainer("bert")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"takes npora's TrainingArguments; got a pathlib\."):
         Trainer(tiny_bert(), tmp_path)  # type: ignore[arg-type]
+
+
+def test_the_names_that_there_are_are_listed_where_none_is_near() -> None:
+    with pytest.raises(TypeError, match="TrainingArguments has no 'qqqqqqq'; it has ") as error:
+        TrainingArguments(qqqqqqq=1)  # type: ignore[call-arg]
+    names = str(error.value).partition("it has ")[2].split(", ")
+    assert "output_dir" in names and "self" not in names

@@ -137,7 +137,10 @@ def test_each_evaluation_within_a_training_counts_its_own_batches(capsys: Any, a
         if end != shows.on_predict:
             shows.on_evaluate_all(args, state, control, metrics={"eval_loss": 0.25, "eval_kind": "a", "eval_share": 1})
             assert capsys.readouterr().err == "eval_loss 0.25  eval_share 1\n"
+        assert shows.measuring is not None
+        shows.measuring.bar = bar = Bar()
         end(args, state, control)
+        assert bar.told == [("close",)] and shows.measuring is None
     assert shows.training is None
     shows.on_evaluate_all(args, state, control, metrics={"eval_loss": 0.25})
     assert capsys.readouterr().err == ""

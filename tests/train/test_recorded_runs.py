@@ -140,10 +140,10 @@ def test_the_size_of_a_picture_and_its_legend(length: int, columns: int) -> None
 
 def test_the_loss_of_a_picture_is_each_steps_and_the_smoothed_one_and_stops_at_the_last() -> None:
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
-    losses = [3.0, 2.0, float("inf")]
-    stopped = [{"step": 2, "stopped": "once"}, {"step": 7, "stopped": "again"}]
+    losses = [4.0, 3.0, 2.0, float("inf")]
+    stopped = [{"step": step, "stopped": "once more"} for step in (2, 5, 7)]
     each, mean, _, cross = draw_runs([made("a", losses, *stopped)]).axes[0].lines
-    assert list(each.get_xdata()) == [0, 1, 2] and list(each.get_ydata()) == losses
+    assert list(each.get_xdata()) == [0, 1, 2, 3] and list(each.get_ydata()) == losses
     assert list(mean.get_ydata()) == smoothed(losses)
     assert (list(cross.get_xdata()), list(cross.get_ydata()), cross.get_marker()) == ([7], [2.0], "x")
     assert len(draw_runs([made("a", losses)]).axes[0].lines) == 3

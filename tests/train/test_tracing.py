@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from npora import Trainer
+from npora.models.outputs import SequenceClassifierOutput
 from npora.nn import Linear, Module
 from npora.nn.watching import Seen, watching
+from npora.stored import BFloat16
 from npora.train.finite import NotFinite
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.state import trainable
@@ -184,6 +186,9 @@ def test_gradients_that_are_there_are_left_as_they_are() -> None:
 
 def test_numbers_are_looked_for_three_deep() -> None:
     nan = np.array([1.0, np.nan])
+    assert not is_finite(SequenceClassifierOutput(np.zeros(()), nan, 1))
+    assert not is_finite(SequenceClassifierOutput(0.0, [nan], 1))  # type: ignore[arg-type]
+    assert is_finite(SequenceClassifierOutput(0.0, [[nan]], 1))  # type: ignore[arg-type]
     for held in (nan, [nan], [[nan]], [[[nan]]], (1, nan), {"a": nan}, {"a": [nan]}, float("inf"), np.float32("nan")):
         assert not is_finite(held)
     for unseen in ([[[[nan]]]], {"a": {"b": nan}}, "nan", np.array([2]), 3, None, [1.0, {"a": np.zeros(0)}]):
@@ -209,7 +214,12 @@ def test_numbers_are_looked_for_three_deep() -> None:
 def test_what_is_said_of_the_first(path: str, what: str, given: Any, said: str) -> None:
     layer = Linear(2, 2)
     assert _said(Seen(path, layer, what, given, None)) == said
-    layer.bias.data = np.array([0.0, np.inf])
+    layer.weight.requires_grad = False
+    layer.weight.data = BFloat16(np.array([[0, 0x3F80]] * 2, np.uint16))
+    assert _said(Seen(path, layer, what, given, None)) == said
+    layer.weight.data = BFloat16(np.array([[0, 0x7F80]] * 2, np.uint16))  # ∞
+    assert _said(Seen(path, layer, what, given, None)) == f"{said}; its weight holds nan or inf"
+    layer.weight.data, layer.bias.data = np.zeros((2, 2)), np.array([0.0, np.inf])
     assert _said(Seen(path, layer, what, given, None)) == f"{said}; its bias holds nan or inf"
 
 
