@@ -17,15 +17,20 @@ CUTS = {
 # The files that a sample takes mutants of.
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches")  # fmt: skip
+           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches",
+           "contract", "evaluating", "generator", "grad_mode")  # fmt: skip
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip
+_METHODS = ("__init__", "adalora", "adalora_config", "adalora_ranks", "dora", "fourierft", "hira", "hra", "ia3",
+            "ln_tuning", "loha", "lokr", "lora", "lora_biased")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
-    *(f"npora/lora/{name}.py" for name in ("adapter", "adapted", "methods/lora")),
-    *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "stored", "tiles")),
+    *(f"npora/lora/{name}.py" for name in ("adapter", "adapted")),
+    *(f"npora/lora/methods/{name}.py" for name in _METHODS),
+    *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "maps", "stored", "tiles")),
+    *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16")),
     *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau")),
     "npora/models/families/",
 )
@@ -33,10 +38,6 @@ SAMPLED = (
 SURVIVORS: dict[str, str] = {
     name: reason
     for reason, names in {
-        "asked where a gradient is wrong, by the diagnosis": [
-            "Adapter.factors: return {}: negated",
-            "LoRA.factors: return {'α/r': self.s, 'r': float(self.r)}: negated",
-        ],
         "zero has no sign": [
             "AdaLoRA.score: return np.zeros(len(self.E.data), self.E.dtype): negated",
         ],
@@ -68,9 +69,6 @@ SURVIVORS: dict[str, str] = {
         ],
         "of two factors the first from the front is the last but one": [
             "LoKr.forward.backward: -1 - step: sign",
-        ],
-        "every method states an identity": [
-            "Adapter.identities: return iter(()): negated",
         ],
         "of a Python float its type alone counts": [
             "in_blocks.block_by_block: 1.0 in np.result_type(x, 1.0): plus 1",
