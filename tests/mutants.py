@@ -38,9 +38,7 @@ SAMPLED = (
 SURVIVORS: dict[str, str] = {
     name: reason
     for reason, names in {
-        "zero has no sign": [
-            "AdaLoRA.score: return np.zeros(len(self.E.data), self.E.dtype): negated",
-        ],
+        "zero has no sign": ["AdaLoRA.score: return np.zeros(len(self.E.data), self.E.dtype): negated"],
         "a matrix that is its own transpose": [
             "orthogonality.backward: G @ A: left transposed",
             "chain.backward: unit @ (dG + dG.T): right transposed",
@@ -58,18 +56,12 @@ SURVIVORS: dict[str, str] = {
             "Blocked.quantized: 1 in max(_PIECE // max(i, 1), 1): plus 1",
             "Blocked.quantized: 1 in max(i, 1): plus 1",
         ],
-        "in float32 1 + 1e-8 is 1": [
-            "Blocked.of_turned_row: m.reshape(o, g) @ x.sum(axis=(1, 2)): times 1 + 1e-8",
-        ],
-        "a single block is broadcast": [
-            "OFT.rotation.backward: dR.sum(axis=0, keepdims=True): keepdims=False",
-        ],
+        "in float32 1 + 1e-8 is 1": ["Blocked.of_turned_row: m.reshape(o, g) @ x.sum(axis=(1, 2)): times 1 + 1e-8"],
+        "a single block is broadcast": ["OFT.rotation.backward: dR.sum(axis=0, keepdims=True): keepdims=False"],
         "a sum may be taken in either order": [
-            "StartedLoRA.steps: return (_Away(self), _Onwards(self)): first two swapped",
+            "StartedLoRA.steps: return (_Away(self), _Onwards(self)): first two swapped"
         ],
-        "of two factors the first from the front is the last but one": [
-            "LoKr.forward.backward: -1 - step: sign",
-        ],
+        "of two factors the first from the front is the last but one": ["LoKr.forward.backward: -1 - step: sign"],
         "of a Python float its type alone counts": [
             "in_blocks.block_by_block: 1.0 in np.result_type(x, 1.0): plus 1",
             "in_blocks.block_by_block: 1.0 in np.result_type(x, 1.0): times 1.0001",
