@@ -21,8 +21,8 @@ _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "e
 _MODELS = ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
            "generate/continuations", "generate/beam", "generate/generation", "generate/processors",
            "generate/stopping")  # fmt: skip
-_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation",
-          "evaluator")  # fmt: skip
+_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation", "evaluator",
+          "log_history", "measure", "pictures", "plain", "progress", "runs")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
