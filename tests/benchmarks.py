@@ -11,9 +11,22 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 sys.path.insert(0, str(FOLDER))
-busy, compare, floor, gradcheckers, process, report, scaling, stored, with_npora, workloads = map(
+bridged, busy, compare, floor, generation, gradcheckers, process, report, scaling, stored, with_npora, workloads = map(
     import_module,
-    ("busy", "compare", "floor", "gradcheckers", "process", "report", "scaling", "stored", "with_npora", "workloads"),
+    (
+        "bridged",
+        "busy",
+        "compare",
+        "floor",
+        "generation",
+        "gradcheckers",
+        "process",
+        "report",
+        "scaling",
+        "stored",
+        "with_npora",
+        "workloads",
+    ),
 )
 NAMES = [workload.name for workload in workloads.WORKLOADS]
 

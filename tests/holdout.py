@@ -62,7 +62,7 @@ def run(name: str, seeds: range) -> Found:
             verdicts[way][report.verdict] += 1
             passed = [row.worst.ratio for row in report.rows if row.worst is not None and row.verdict == "PASS"]
             largest[way] = max([largest[way], *passed])
-            if report.verdict in ("FAIL", "KINK"):
+            if report.verdict in ("FAIL", "DETACHED", "KINK"):
                 alarms.append(f"{name}, seed {seed}, scale {scale_of(seed):.3g}, {way}:\n{report}")
     return verdicts, largest, alarms
 

@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.forks import BROKEN, ENDLESS, KILLED, LATE, SURVIVED
-from tests.mutants import SURVIVORS
 from tests.mutations import Mutant
+from tests.survivors import SURVIVORS
 
 DEAD = (KILLED, BROKEN, ENDLESS)
 

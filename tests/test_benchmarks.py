@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npora.data.gguf_vocabulary import gguf_vocabulary
+from npora.models.gguf.writing import write_gguf
 from tests.benchmarks import (
     NAMES,
+    bridged,
     busy,
     compare,
     floor,
+    generation,
     gradcheckers,
     process,
     report,
@@ -27,7 +31,9 @@ from tests.benchmarks import (
     with_npora,
     workloads,
 )
+from tests.made_tokenizers import as_llama_cpp_has_it as made_tokenizer
 from tests.shared_data import data
+from tests.tiny_gguf import VOCABULARY, tiny_gguf
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -177,6 +183,25 @@ def test_a_checker_that_breaks_down_gives_no_verdict() -> None:
     assert gradcheckers.judged(gradcheckers.by_npora, case) == gradcheckers.ERROR
 
 
+def test_the_museum_is_for_every_checker(capsys: pytest.CaptureFixture[str]) -> None:
+    exhibits = gradcheckers.museum()
+    gradcheckers.seen(exhibits[:2], {"npora": gradcheckers.by_npora, "blind": lambda case: ""})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(exhibits) >= 30 and not any(case.right for case in exhibits)
+    assert [line.split()[-2:] for line in lines[1:]] == [["FAIL", "MISSED"]] * 2 + [["2", "0"]]
+
+
+def test_each_framework_gets_the_same_errors_once_for_each_function_and_size() -> None:
+    found = {name: (forward, backward, inputs) for name, forward, backward, inputs in bridged.cases()}
+    assert len(found) == 33 and sum(name.endswith("right") for name in found) == 6
+    for name, (forward, backward, inputs) in found.items():
+        pair = gradcheckers.Case(
+            name, lambda *x, f=forward, b=backward: (f(np, *x), lambda dy: b(np, dy, *x)), inputs, 0
+        )
+        if name.startswith("linear"):
+            assert (gradcheckers.by_npora(pair) == "") is name.endswith("right"), name
+
+
 def test_shares_are_medians_over_the_rounds() -> None:
     def side(*medians: float) -> dict[str, Any]:
         runs = [{"seconds": [m / 2, m, 3 * m], "bytes": 1e6 * m, "loss": None, "tokens": 8} for m in medians]
@@ -262,6 +287,24 @@ def test_a_base_in_each_form_is_measured_beside_the_same_losses(tmp_path: Path) 
     for way in stored.WAYS:
         for what in ("step", "tokens"):
             assert len(seconds[way][what]) == 1 and stored.ratio(seconds[way][what], seconds["float32"][what])
+
+
+def test_a_prompt_and_what_is_written_are_timed_apart(tmp_path: Path) -> None:
+    model = tiny_gguf("llama")
+    write_gguf(model, tmp_path / "model.gguf", "F32", gguf_vocabulary(made_tokenizer("byte-level"), VOCABULARY))
+    found = generation.measure("npora as it is", tmp_path, [3, 5, 7], 4)
+    expected = model.generate(np.array([[3, 5, 7]]), max_new_tokens=5, eos_token_id=[])[0, 3:]
+    assert found["written"] == expected.tolist() and found["bytes"] > 1e7
+    assert [len(found[when]) for when in ("idle", "busy")] == [generation.RUNS] * 2
+    runs = [{"idle": [(0.5, 0.1), (0.2, 0.3), (0.2, 0.3)]}, {"idle": [(0.1, 0.5)]}]
+    assert generation.speeds(runs, "idle", 0, 10) == "75 (50–100)"  # 10 tokens in 0.2 s, and in 0.1 s
+    assert generation.speeds(runs, "idle", 1, 3) == "8 (6–10)"
+    one, other = (
+        {"npora float32": [{"written": [1, 2]}], "transformers float32": [{"written": w}]} for w in ([1, 2], [1, 3])
+    )
+    generation.check_same(one)
+    with pytest.raises(SystemExit, match="1 of 2 are the same"):
+        generation.check_same(other)
 
 
 def test_a_busy_machines_share_is_measured_for_each_piece_of_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from npora.cli import main
 from npora.data import ImageProcessor, collate_images, load_image, read_images
 from npora.models import ViTConfig, ViTModel
+from npora.train.micro_batches import cut
 from tests.test_cli_tasks import predicted, summary
 
 SIDES = (8, 12)
@@ -222,6 +223,13 @@ def test_a_batch_of_images_is_stacked() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             collate_images(examples, {"labels"}, 0, [7, 8][: len(examples)])
+
+
+def test_a_batch_of_images_is_cut_by_the_patches_that_they_may_have() -> None:
+    batch = {"pixel_values": np.arange(6 * 3 * 32 * 32).reshape(6, 3, 32, 32), "labels": np.arange(6)}  # 4 each
+    assert [part["labels"].tolist() for part in cut(batch, 24)] == [[0, 1, 2, 3, 4, 5]]
+    assert [part["labels"].tolist() for part in cut(batch, 8)] == [[0], [1], [2, 3], [4], [5]]
+    assert len(list(cut({"pixel_values": np.zeros((3, 1, 2, 2))}, 3))) == 1  # a small one counts as one
 
 
 def test_options_of_texts_and_files_that_do_not_fit_are_refused(

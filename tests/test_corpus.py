@@ -49,10 +49,10 @@ def test_the_rounding_of_what_cancels_is_seen_where_no_ulp_of_an_input_moves_it(
 @pytest.mark.parametrize("name", some(RIGHT, 10))
 def test_a_right_function_is_not_called_wrong(name: str) -> None:
     [found] = judge(name, [seed_of(name)])
-    assert found.verdict not in ("FAIL", "RAISED"), found.said
+    assert found.verdict not in ("FAIL", "DETACHED", "RAISED"), found.said
 
 
 @pytest.mark.parametrize("name", some(WRONG, 12))
 def test_a_wrong_function_is_called_wrong(name: str) -> None:
     [found] = judge(name, [seed_of(name)])
-    assert found.verdict in ("FAIL", "REFUSED") or not found.resolvable, found.said
+    assert found.verdict in ("FAIL", "DETACHED", "REFUSED") or not found.resolvable, found.said

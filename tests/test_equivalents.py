@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.chosen import files_of
-from tests.mutants import SURVIVORS
 from tests.mutations import Mutant, mutants
+from tests.survivors import SURVIVORS
 
 Draw = Callable[[np.random.Generator], Callable[[Any], Any]]
 CLAIMS: dict[str, Draw] = {}

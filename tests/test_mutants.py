@@ -13,12 +13,12 @@ import pytest
 
 from tests import helpers
 from tests.chosen import files_of, sampled
-from tests.mutants import SURVIVORS
 from tests.mutations import Mutant, mutants
 from tests.nightly import run
 from tests.operators import changes
 from tests.scopes import Scope
 from tests.survey import Survey
+from tests.survivors import SURVIVORS
 
 
 def broken(source: str) -> dict[str, list[str]]:

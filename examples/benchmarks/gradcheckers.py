@@ -1,22 +1,25 @@
 """Which gradient checker catches what: npora, torch's gradcheck (slow and fast), and check_grads of JAX and autograd.
 
-    python examples/benchmarks/gradcheckers.py [--rounds 3]
+    python examples/benchmarks/gradcheckers.py [--rounds 3] [--museum]
 
 All are handed the same NumPy functions with the same pullbacks, right and wrong, at their default settings; which of
 them are not installed is said. Prints for each wrong pullback who caught it, for each right one who cried wolf, and the
 time that each takes for the right ones, in turn, as the median of the rounds. A checker that breaks down gives no
-verdict, and is an error.
+verdict, and is an error. With --museum they are handed the gradients of examples/checking/museum.py instead, which were
+wrong in public. `bridged.py` has each framework's own functions, `kernels.py` kernels in half precision.
 """
 
 from __future__ import annotations
 
 import argparse
+import runpy
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,6 +154,20 @@ def cases() -> list[Case]:
     return found
 
 
+def museum() -> list[Case]:
+    """The exhibits. A gradient of None is none to the others, and an error is as good as a verdict."""
+    exhibits = runpy.run_path(str(Path(__file__).parents[1] / "checking" / "museum.py"))["MUSEUM"]
+
+    def case(exhibit: Any) -> Case:
+        def function(*inputs: Array) -> Any:
+            y = exhibit.forward(*inputs, **exhibit.constants)
+            return y, lambda dy: exhibit.pullback(dy, *inputs, **exhibit.constants)
+
+        return Case(exhibit.source, function, exhibit.inputs, False)
+
+    return [case(exhibit) for exhibit in exhibits]
+
+
 def by_npora(case: Case) -> str:
     # At B = 0 npora says VACUOUS, and for a parameter of a Module it would move B first: neither is a pass.
     report = gradcheck(case.function, *case.inputs, dtype=case.dtype)
@@ -166,14 +183,13 @@ def torch_checks() -> dict[str, Check]:
             @staticmethod
             def forward(context: Any, *inputs: Any) -> Any:
                 y, context.pullback = case.function(*(x.detach().numpy() for x in inputs))
-                context.several = len(inputs) > 1
                 return torch.from_numpy(np.ascontiguousarray(y))
 
             @staticmethod
             def backward(context: Any, *dy: Any) -> Any:
                 gradients = context.pullback(dy[0].numpy())
-                parts = gradients if context.several else (gradients,)
-                return tuple(torch.from_numpy(np.ascontiguousarray(g)) for g in parts)
+                parts = gradients if isinstance(gradients, tuple) else (gradients,)
+                return tuple(None if g is None else torch.from_numpy(np.ascontiguousarray(g)) for g in parts)
 
         inputs = tuple(torch.from_numpy(x.copy()).requires_grad_() for x in case.inputs)
         try:
@@ -266,9 +282,21 @@ def judged(check: Check, case: Case) -> str:
         return ERROR
 
 
+def seen(exhibits: list[Case], checkers: dict[str, Check]) -> None:
+    """Prints who catches which, and how many. What raises an error is caught, too."""
+    width = max(len(case.name) for case in exhibits)
+    print(f"{'exhibit':{width}}  " + "  ".join(f"{name:>10}" for name in checkers))
+    said = {case.name: {name: judged(check, case) for name, check in checkers.items()} for case in exhibits}
+    for exhibit, verdicts in said.items():
+        print(f"{exhibit:{width}}  " + "  ".join(f"{verdict or 'MISSED':>10}" for verdict in verdicts.values()))
+    caught = (sum(verdicts[name] != "" for verdicts in said.values()) for name in checkers)
+    print(f"{'caught of ' + str(len(exhibits)):{width}}  " + "  ".join(f"{count:>10}" for count in caught))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--museum", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     checkers: dict[str, Check] = {"npora": by_npora}
@@ -279,6 +307,9 @@ def main() -> None:
             print(f"left out: {error}", file=sys.stderr)
     if len(checkers) == 1:
         sys.exit("nothing was compared: none of torch, jax and autograd is installed")
+    if options.museum:
+        seen(museum(), checkers)
+        return
     found = cases()
     width = max(len(case.name) for case in found)
     print(f"\n{'wrong pullbacks: caught?':{width}}  " + "  ".join(f"{name:>10}" for name in checkers))

@@ -2,20 +2,23 @@
 
 gradcheck.py      Is this gradient right? Everything put together: read it first.
 examination.py    Is it right at every element of every input and parameter?
+half.py           Is it right that is computed in float16 or bfloat16?
 subject.py        How is the code a function of named arrays, in any precision? With inputs.py, what it is called with;
-                  returned.py, which gradient is whose; trees.py, arrays in tuples, dicts and dataclasses.
+                  outputs.py, what it returns; returned.py, which gradient is whose; trees.py, arrays in tuples, dicts,
+                  and dataclasses.
 pytest_plugin.py  How does a failed test show the whole report?
 
 oracles/     What is a derivative measured by?
     complex_step.py, complex_safe.py    Im f(x + ih)/h, and where a forward loses it
     richardson.py, staircase.py         central differences with an error bar, and what rounding hides of it
-    derivatives.py                      Which of the two is to be believed here?
+    derivatives.py, signs.py            Which of the two is to be believed here? What do all elements say together?
     dot_product.py, large.py            ⟨dy, Jv⟩ = ⟨Jᵀdy, v⟩: for a model of any size
+    second.py                           Is the Hessian symmetric, and a backward's own backward right?
     taylor.py, vcurve.py                How fast does the remainder fall, and how well can a step be chosen?
     rounding.py                         How much of a difference is rounding?
     identities.py, structure.py         What holds exactly, of a layer and of any pullback?
 verdict/     What follows from the evidence?
-    comparison.py, kinks.py             PASS, FAIL, UNRESOLVED, VACUOUS; where no derivative exists, KINK
+    comparison.py, kinks.py             PASS, FAIL, DETACHED, UNRESOLVED, VACUOUS; KINK
     diagnosis.py, causes.py, shares.py  What is wrong? By evidence.py and context.py, what it may be explained by
     blame.py                            In which module?
     report.py, printed.py, plots.py     How is it told? With replay.py, the line that runs it again

@@ -68,7 +68,12 @@ def positional_names(layer: Any) -> list[str]:
 
 def is_floating(value: Any) -> bool:
     """Is it an array, or one of NumPy's numbers, by which one can differentiate?"""
-    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+    return isinstance(value, np.ndarray | np.generic) and is_real(value.dtype)
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Does it hold floating-point numbers? To NumPy ml_dtypes' bfloat16 is of no kind that it knows."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def generator(seed: int) -> np.random.Generator:

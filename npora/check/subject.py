@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npora.check.inputs import is_floating, nothing_given, positional_names, read_call, signature_of
+from npora.check.inputs import is_floating, is_real, nothing_given, positional_names, read_call, signature_of
+from npora.check.outputs import Outputs, describe, is_nested, like, outputs_of
 from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
+from npora.check.verdict.comparison import HALVES, dtype_of
 from npora.nn import Module, no_grad
 from npora.nn.generator import copied
 from npora.nn.held import Values, holding
 from npora.nn.module import Array
-
-Outputs = tuple[Array, ...]
 
 
 class Subject:
@@ -41,16 +41,18 @@ class Subject:
         vjp: Callable[..., Any] | None = None,
         dtype: npt.DTypeLike = np.float64,
         randomize: np.random.Generator | None = None,
+        reference: Any = None,
     ) -> None:
         if not callable(layer):
             raise TypeError(f"expected a Module or a function that returns (y, backward); got {type(layer).__name__}")
         inputs, keywords = read_call(layer, _name_of(layer), inputs, keywords)
-        self.layer, self.vjp = layer, vjp
+        self.layer, self.vjp, self.reference, self.is_reference = layer, vjp, reference, False
         self.inputs: tuple[Any, ...] = inputs
         self.keywords = keywords
-        self.dtype = np.dtype(dtype)
-        parameters = dict(layer.named_parameters()) if isinstance(layer, Module) else {}
-        self.arguments = arguments_of(layer, inputs, keywords, set(parameters))
+        self.dtype = dtype_of(dtype)
+        parameters = _parameters(layer)
+        named = layer if positional_names(layer) or reference is None else reference
+        self.arguments = arguments_of(named, inputs, keywords, set(parameters))
         self.places = self.arguments.paths
         self.trainable = [name for name, p in parameters.items() if p.requires_grad and p.data.size]
         self.frozen = [name for name, p in parameters.items() if not p.requires_grad]
@@ -71,11 +73,21 @@ class Subject:
             if isinstance(x, np.ndarray) and x.dtype.kind in "bi"
         }
         # Never written to, so that a model's own arrays need not be copied.
-        self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
+        with np.errstate(over="ignore"):
+            self.point = {name: np.asarray(value, self.dtype) for name, value in given.items()}
+        self.numbers: np.dtype[Any] | None = None  # what all numbers are rounded to first
         self.held: Values = {}  # what forward holds constant, as it is at the point
         self.randomized: list[str] = []
         if randomize is not None:
             self._randomize(randomize)
+        for name, value in self.point.items():
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} holds numbers too large for {self.dtype}")
+        if reference is not None and set(parameters) != set(_parameters(reference)):
+            raise TypeError(
+                f"the reference of {_name_of(layer)} must have its parameters ({', '.join(parameters) or 'none'}); got "
+                f"{', '.join(_parameters(reference)) or 'none'}"
+            )
 
     def _randomize(self, rng: np.random.Generator) -> None:
         for name in self.trainable:
@@ -88,6 +100,31 @@ class Subject:
     def at(self, dtype: npt.DTypeLike, shared: bool = False) -> Bench:
         """A copy in one precision. shared : it may read the subject's own arrays, where they have that dtype."""
         return Bench(self, np.dtype(dtype), shared)
+
+    @cached_property
+    def exact(self) -> Subject:
+        """What the oracles evaluate at the same point: the reference, where one was given; in float64 what is in half
+        precision, whose numbers were rounded once, to `point`."""
+        if self.reference is None and self.dtype.name not in HALVES:
+            return self
+        twin = copy.copy(self)
+        if self.reference is not None:
+            twin.layer, twin.vjp, twin.reference, twin.is_reference = self.reference, None, None, True
+        if self.dtype.name in HALVES:
+            twin.dtype, twin.numbers = np.dtype(np.float64), self.dtype
+            twin.point = {name: x.astype(np.float64) for name, x in self.point.items()}
+        return twin
+
+    def has_pullback(self) -> bool:
+        return self.at(self.dtype).forward()[1] is not _unknown
+
+    def runs_in(self, dtype: npt.DTypeLike) -> bool:
+        """Does the layer take arrays of another precision?"""
+        try:
+            self.at(dtype).forward()
+        except Exception:  # whatever a kernel of one precision says to another
+            return False
+        return True
 
     @cached_property
     def size(self) -> int:
@@ -118,7 +155,7 @@ class Bench:
             self.parameters = dict(self.layer.named_parameters())
             for name, parameter in self.parameters.items():
                 parameter.grad = None
-                value = self.arrays[name] if name in self.arrays else parameter.data.astype(dtype, copy=not shared)
+                value = self.arrays[name] if name in self.arrays else self._rounded(parameter.data, copy=not shared)
                 parameter.data = _view(value)
         self.keywords = with_leaves(subject.keywords, lambda _, x: self._cast(x))
         given = [*leaves(self.inputs), *leaves(self.keywords)]
@@ -129,7 +166,11 @@ class Bench:
         """A floating-point array that is a constant here takes part in the arithmetic, so in the precision too."""
         if not isinstance(value, np.ndarray):
             return value
-        return _view(value.astype(self.dtype) if value.dtype.kind == "f" else value)
+        return _view(self._rounded(value) if is_real(value.dtype) else value)
+
+    def _rounded(self, value: Array, copy: bool = True) -> Array:
+        numbers = self.subject.numbers
+        return (value if numbers is None else value.astype(numbers)).astype(self.dtype, copy=copy)
 
     def put(self, name: str, value: Array) -> None:
         """Another array in place of an input."""
@@ -160,13 +201,16 @@ class Bench:
             ) from error
         vjp = self.subject.vjp
         if vjp is not None:
-            return outputs_of(result), lambda *dy: vjp(*dy, *inputs, **keywords)
+            return outputs_of(result), lambda *dy: vjp(*like(result, dy), *inputs, **keywords)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+            if self.subject.is_reference:
+                return outputs_of(result), _unknown
             raise TypeError(
-                f"{self.subject} returned {_describe(result)}, expected (y, backward): return the value and its "
+                f"{self.subject} returned {describe(result)}, expected (y, backward): return the value and its "
                 f"pullback, or pass the pullback as vjp=…, called as vjp(dy, *inputs)"
             )
-        return outputs_of(result[0]), result[1]
+        y, backward = result
+        return outputs_of(y), (lambda *dy: backward(*like(y, dy))) if is_nested(y) else backward
 
     def outputs(self) -> Outputs:
         with no_grad():
@@ -199,27 +243,6 @@ class Bench:
         return gradients
 
 
-def outputs_of(y: Any) -> Outputs:
-    """The floating-point arrays in what a forward returned: itself, the items of a tuple, or a model output's loss or
-    else fields. Integers and truth values beside them, as an argmax, have no gradient and get no dy."""
-    if isinstance(y, tuple | list):
-        items = list(y)
-    elif getattr(y, "loss", None) is not None:
-        items = [y.loss]
-    elif dataclasses.is_dataclass(y):
-        fields = [getattr(y, field.name) for field in dataclasses.fields(y)]
-        items = [value for value in fields if value is not None]
-    elif hasattr(y, "logits"):  # computed when they are asked for
-        items = [y.logits]
-    else:
-        items = [y]
-    arrays = tuple(np.asarray(item) for item in items)
-    floating = tuple(array for array in arrays if array.dtype.kind in "fc")
-    if not floating or any(array.dtype.kind not in "fciub" for array in arrays):
-        raise TypeError(f"the forward returned {_describe(y)}, expected floating-point arrays")
-    return floating
-
-
 def arguments_of(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any], taken: set[str]) -> Arguments:
     """The floating-point arrays in the inputs, by the names that the code gives them."""
     names = positional_names(layer)
@@ -234,6 +257,15 @@ def arguments_of(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any
     return dataclasses.replace(arguments, paths=paths)
 
 
+def _unknown(*dy: Array) -> Any:
+    """The pullback of a reference that has none."""
+    raise TypeError("the reference returns its value alone")
+
+
+def _parameters(layer: Any) -> dict[str, Any]:
+    return dict(layer.named_parameters()) if isinstance(layer, Module) else {}
+
+
 def _view(x: Array) -> Array:
     view: Array = x.view()
     view.flags.writeable = False
@@ -246,11 +278,3 @@ def _fresh(value: Any) -> Any:
 
 def _name_of(layer: Any) -> str:
     return str(getattr(layer, "__name__", type(layer).__name__))
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}, shape {value.shape}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}: " + ", ".join(type(item).__name__ for item in value)
-    return f"a {type(value).__name__}"

@@ -24,6 +24,7 @@ from npora.check.gradcheck import METHODS
 from npora.check.oracles.taylor import taylor_test
 from npora.check.planted.kinds import KINDS
 from npora.check.planted.planting import plantings
+from npora.check.verdict.comparison import PRECISIONS, WRONG
 from npora.check.verdict.printed import wrapped
 from npora.commands.countdown import Countdown
 from npora.commands.messages import seed
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--list", action="store_true", help="name the layers, functions and models, and the kinds of error")
     add("--method", choices=METHODS, default="auto", help="the oracle")
-    add("--dtype", choices=("float64", "float32"), default="float64", help="what the backward computes in")
+    add("--dtype", choices=tuple(PRECISIONS), default="float64", help="what the backward computes in")
     add("--seed", type=seed, default=0, help="of shapes, values, upstream gradients and directions")
     add("--scale", type=float, default=1.0, help="the size of the drawn inputs or parameters")
     add("--shape", action="append", metavar="4,5", help="of your function's inputs, once for each; (4,5) unless given")
@@ -139,7 +140,7 @@ def _raised_in(path: str, error: Exception) -> bool:
 
 def exit_code(reports: list[Report]) -> int:
     verdicts = {report.verdict for report in reports}
-    return 1 if "FAIL" in verdicts else 0 if verdicts == {"PASS"} else 2
+    return 1 if verdicts & {*WRONG} else 0 if verdicts == {"PASS"} else 2
 
 
 def subject(name: str, options: argparse.Namespace) -> Drawn:
@@ -228,11 +229,11 @@ def self_test(names: list[str], options: argparse.Namespace) -> int:
             progress.step(name, kind)
             for target, broken in plantings(kind, layer, inputs, keywords):
                 report = gradcheck(broken, *inputs, seed=options.seed, **keywords)
-                said = " ".join(row.note for row in report.rows if row.verdict == "FAIL")
+                said = " ".join(row.note for row in report.rows if row.verdict in WRONG)
                 planted[kind] += 1
-                failed[kind] += report.verdict == "FAIL"
+                failed[kind] += report.verdict in WRONG
                 named[kind] += any(word in said for word in error.words)
-                if report.verdict != "FAIL":
+                if report.verdict not in WRONG:
                     escaped.append(f"{kind} in {target} of {name}: {report.verdict}")
                 break
     if not planted:

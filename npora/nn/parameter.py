@@ -35,7 +35,7 @@ class Parameter:
 
     @data.setter
     def data(self, value: Array) -> None:
-        if not np.issubdtype(value.dtype, np.inexact):
+        if not np.issubdtype(value.dtype, np.inexact) and value.dtype.name != "bfloat16":  # that of ml_dtypes
             raise TypeError(f"a parameter holds floating-point or complex numbers, not {value.dtype}")
         if not self._requires_grad:
             value.flags.writeable = False

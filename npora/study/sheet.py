@@ -22,8 +22,7 @@ def sheet(exercise: Exercise) -> str:
 def statement(exercise: Exercise) -> str:
     """What is asked: enough to solve it."""
     parts = [f"{exercise.name}: {exercise.says}"]
-    if exercise.forward:
-        parts.append(_asked(exercise))
+    parts.append(_asked(exercise) if exercise.forward else _written(exercise))
     constants = [f"{name}{x.shape}" for name, x in exercise.arguments.items() if name not in exercise.inputs]
     if constants and exercise.forward:
         is_constant = "stands behind * and is a constant" if len(constants) == 1 else "stand behind *: constants"
@@ -37,6 +36,12 @@ def statement(exercise: Exercise) -> str:
     lines = ["\n".join(textwrap.wrap(part, 100)) for part in parts]
     lines.append(f"    npora exercise check {exercise.name}.py\n    npora exercise hint {exercise.name}")
     return "\n\n".join(lines)
+
+
+def _written(exercise: Exercise) -> str:
+    """What a function that is no backward returns."""
+    wanted = f"({', '.join(exercise.wanted)})" if len(exercise.wanted) > 1 else exercise.wanted[0]
+    return f"Write {exercise.hole}, which returns {wanted}; its docstring says what it is called with, and the formula."
 
 
 def _asked(exercise: Exercise) -> str:

@@ -52,7 +52,7 @@ def assert_gradients(
 def again(layer: Any, inputs: Any, shapes: Any, options: Mapping[str, Any]) -> str:
     """A line of Python that makes the check again."""
     imports, names = ["from npora.testing import assert_gradients"], {}
-    for thing in (layer, options["vjp"]):
+    for thing in (layer, *(value for value in options.values() if callable(value))):
         module, name = getattr(thing, "__module__", ""), getattr(thing, "__qualname__", "")
         if name and not isinstance(thing, Module) and getattr(sys.modules.get(module), name, None) is thing:
             imports.append(f"from {module} import {name}")
@@ -63,7 +63,7 @@ def again(layer: Any, inputs: Any, shapes: Any, options: Mapping[str, Any]) -> s
     given += [f"shapes={[tuple(map(int, shape)) for shape in shapes]!r}"] if shapes is not None else _literals(inputs)
     for key, value in options.items():
         if value is not None:
-            given.append(f"{key}={names[id(value)] if key == 'vjp' else _literal(value)}")
+            given.append(f"{key}={names[id(value)] if callable(value) else _literal(value)}")
     needs_numpy = any("np." in part for part in given)
     return "; ".join(
         [*(["import numpy as np"] if needs_numpy else []), *imports, f"assert_gradients({', '.join(given)})"]

@@ -153,8 +153,34 @@ def test_a_wrong_element_that_was_not_sampled_is_felt_in_a_direction() -> None:
         return x * x, lambda dy: 2 * x * dy * (1 + 1e-3 * (np.arange(x.size) == 7777))
 
     report = gradcheck(one_off, rng.standard_normal(10_000), max_elements=10)
-    assert report["x"].verdict == "FAIL" and "an element that was not looked at is wrong" in report["x"].note
+    assert report["x"].verdict == "FAIL" and "An element that was not looked at is wrong" in report["x"].note
+    assert ", in one element alone: [7777]. An" in report["x"].note  # by blocks, halved time after time
     assert gradcheck(lambda x: (x * x, lambda dy: 2 * x * dy), rng.standard_normal(10_000), max_elements=10).ok
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([(2, 1, 6)], "in one element alone: [2, 1, 6]"),
+        ([(0, 0, 0)], "in one element alone: [0, 0, 0]"),
+        ([(1, 2, 5), (1, 2, 6)], "between [1, 2, 4] and [2, 0, 0] alone"),
+        ([(0, 0, 1), (2, 2, 6)], "differ"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_sparse_error_is_placed_by_blocks(wrong: Any, said: str, dtype: str) -> None:
+    def off(x: Array, z: Array) -> Any:
+        def backward(dy: Array) -> Any:
+            dx = 2 * x * dy
+            for index in wrong:
+                dx[index] += 1
+            return dx, dy
+
+        return x * x + z, backward
+
+    x = np.random.default_rng(3).standard_normal((3, 3, 7)).astype(dtype)
+    report = gradcheck(off, x, x, method="dot-product", dtype=dtype)
+    assert report["x"].note.endswith(said) and "z" not in {row.name for row in report.rows}
 
 
 @pytest.mark.parametrize("method", ["complex", "dot-product"])

@@ -182,12 +182,12 @@ def test_integers_among_the_outputs_take_no_gradient(method: str) -> None:
 @pytest.mark.parametrize("method", ["auto", "central", "dot-product"])
 def test_none_for_a_gradient_that_is_not_zero_fails_and_says_so(method: str) -> None:
     report = gradcheck(lambda x, y: (x * y, lambda dy: (dy * y, None)), X, X + 1, method=method)
-    assert report["y"].verdict == "FAIL"
+    assert report["y"].verdict == "DETACHED" and report.verdict == ("FAIL" if method == "dot-product" else "DETACHED")
     assert report["y"].note.startswith("no gradient was returned for y, though the right one is not zero: ")
     if method == "auto":
         assert report["x"].verdict == "PASS"
     forgot = gradcheck(lambda x: (x * x, lambda dy: None), X, method=method)["x"]
-    assert forgot.verdict == "FAIL" and forgot.note.startswith("no gradient was returned for x")
+    assert forgot.verdict == "DETACHED" and forgot.note.startswith("no gradient was returned for x")
     nested = gradcheck(lambda p: (p["a"] * p["b"], lambda dy: {"a": dy * p["b"]}), {"a": X, "b": X + 1}, method=method)
     assert nested["p['b']"].note.startswith("no gradient was returned for p['b']")
 
@@ -198,6 +198,32 @@ def test_none_for_a_gradient_that_is_not_zero_fails_and_says_so(method: str) -> 
 
     note = gradcheck(Forgetful(3, 2, bias=False, rng=0), X, method=method)["weight"].note
     assert note.startswith("no gradient was accumulated for weight, though the right one is not zero")
+    zero = gradcheck(lambda x, y: (x * y, lambda dy: (dy * y, 0 * x)), X, X + 1, method=method, blame=True)["y"]
+    assert zero.verdict == "DETACHED" and zero.note.startswith("all zero: detached")
+
+
+@pytest.mark.parametrize("method", ["auto", "dot-product"])
+def test_outputs_may_be_nested_and_dy_is_built_like_them(method: str) -> None:
+    def named(x: Array, error: float = 0.0) -> Any:
+        y = {"out": np.sin(x), "hidden": [x * x, {"rows": x[:1]}], "best": x.argmax(axis=1)}
+
+        def backward(dy: Any) -> Array:
+            assert list(dy) == list(y) and dy["best"] is None
+            dx: Array = np.cos(x) * dy["out"] + (2 + error) * x * dy["hidden"][0]
+            dx[:1] += dy["hidden"][1]["rows"]
+            return dx
+
+        return y, backward
+
+    def paired(x: Array) -> Any:
+        return (np.sin(x), (x * x, x.argmax()), x > 0), lambda da, db: np.cos(x) * da + 2 * x * db[0]
+
+    for function in (named, paired):
+        report = gradcheck(function, X, method=method)
+        assert report, str(report)
+    assert gradcheck(lambda x: named(x, 1e-3), X, method=method).verdict == "FAIL"
+    back = lambda dy, x: named(x)[1](dy)  # noqa: E731
+    assert gradcheck(lambda x: named(x)[0], X, vjp=back, method=method)
 
 
 def test_what_needs_no_gradient_is_given_by_keyword() -> None:

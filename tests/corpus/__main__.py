@@ -40,11 +40,13 @@ def main() -> int:
             for some in pool.map(partial(judge, seeds=seeds, method=options.method), names, chunksize=4)
             for one in some
         ]
-    alarms = [one for one in found if not one.wrong and one.verdict == "FAIL"]
+    alarms = [one for one in found if not one.wrong and one.verdict in ("FAIL", "DETACHED")]
     raised = [one for one in found if one.verdict == "RAISED"]
     missed = [one for one in found if one.missed]
     untold = [
-        one for one in found if one.wrong and one.matters and one.verdict not in ("FAIL", "REFUSED", "RAISED", "PASS")
+        one
+        for one in found
+        if one.wrong and one.matters and one.verdict not in ("FAIL", "DETACHED", "REFUSED", "RAISED", "PASS")
     ]
     open_ones = [one for one in found if not one.wrong and one.verdict not in ("FAIL", "RAISED", "PASS")]
     _print("right ones that are called wrong", alarms)

@@ -12,6 +12,7 @@ import pytest
 from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
 from npora.models import AutoModelForSequenceClassification, ElectraConfig, RobertaConfig, RobertaForMultipleChoice
 from npora.nn import functional as F
+from npora.train.micro_batches import cut
 from tests.tiny_encoders import SIZES, tiny_encoder
 
 IDS = np.array([[[7, 3, 24, 9], [30, 5, 0, 0], [6, 0, 0, 0]], [[5, 8, 29, 0], [4, 4, 0, 0], [9, 3, 12, 0]]])
@@ -131,6 +132,18 @@ def test_robertas_head_drops_what_the_layers_drop() -> None:
 def test_what_is_no_choice_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_encoder("bert", "MultipleChoice")(**given)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_batch_is_cut_between_examples_by_the_tokens_of_all_their_choices(masked: bool) -> None:
+    batch = {
+        "input_ids": np.arange(60).reshape(4, 3, 5),
+        **({"attention_mask": np.ones((4, 3, 5), int)} if masked else {}),
+    }
+    assert [len(part["input_ids"]) for part in cut(batch, 60)] == [4]
+    parts = list(cut(batch, 20))
+    assert [len(part["input_ids"]) for part in parts] == [1, 1, 1, 1]
+    assert np.array_equal(np.concatenate([part["input_ids"] for part in parts]), batch["input_ids"])
 
 
 def test_a_trainer_learns_which_choice_is_right(tmp_path: Path) -> None:

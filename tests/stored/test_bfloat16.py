@@ -27,6 +27,12 @@ def test_it_rounds_to_the_nearest_and_of_two_as_near_to_the_even_one(lower: int)
     np.testing.assert_array_equal(np.isnan(BFloat16.rounded(x)), np.isnan(x))
 
 
+def test_numbers_that_it_has_exactly_are_kept_and_others_are_none() -> None:
+    narrow = BFloat16.exactly(np.float32([0.5, -3.0]))
+    assert narrow is not None and narrow[:].tolist() == [0.5, -3.0]
+    assert BFloat16.exactly(np.float32([0.5, 0.1])) is None
+
+
 def test_other_bits_are_refused() -> None:
     with pytest.raises(TypeError, match="an array of uint16; got int32"):
         BFloat16(np.zeros((2, 2), np.int32))

@@ -60,7 +60,6 @@ def answer(h: Any = H, times: Any = W, slope: Any = None, mask: Any = GIVEN["mas
         (answer(mask=True), "with mask True everywhere"),
         (answer(mask=X > 0), "with x > 0 in the place of mask"),
         (answer(slope=(1 - H**2) * H), "as one factor more, beside"),
-        (answer(times=1, slope=1 - H), "without the factor `w`, and with `h` without its power"),
         (answer(slope=np.cos(H)), None),
     ],
     ids=lambda x: "" if isinstance(x, np.ndarray) else str(x),
@@ -95,6 +94,12 @@ def test_a_mistake_in_the_second_gradient_is_told(came: Array, words: str) -> No
     assert words in found[1], found
 
 
+def test_two_mistakes_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supposed, "PAIRS", 1500)
+    came = answer(times=1, slope=-(H**2)), solution(**GIVEN)[1]
+    assert mistakes(solution, GIVEN, came, [0]) == {0: "without the factor `w`, and without the term `1`"}
+
+
 def test_one_mistake_for_all_goes_before_one_for_each() -> None:
     came = solution(**{**GIVEN, "x": DY})
     assert mistakes(solution, GIVEN, came, [0, 1]) == dict.fromkeys([0, 1], "with dy in the place of x throughout")
@@ -104,8 +109,10 @@ def test_one_mistake_for_all_goes_before_one_for_each() -> None:
 
 def test_what_a_solution_is_tried_with_leaves_it_as_it_was() -> None:
     formula = supposed._Formula(solution)
+    before = [ast.dump(tree) for tree in formula.trees]
     for each in (*formula.single(GIVEN), *formula.pairs()):
         formula.run(each, GIVEN)
+    assert [ast.dump(tree) for tree in formula.trees] == before
     for came, right in zip(formula.run(supposed.Supposed(""), GIVEN) or (), solution(**GIVEN), strict=True):
         assert np.array_equal(came, right)
 
@@ -126,14 +133,30 @@ def test_no_long_formula_is_shown() -> None:
 def test_a_share_that_is_too_large_or_too_small_says_by_how_much() -> None:
     from npora.check.verdict.evidence import Evidence
 
-    share, right = rng.standard_normal((2, 4, 6))
-    for times, said in ((1 / 6, "0.166667 times what it should be (1/(the size of axis 1): a mean where a sum was "
-                                "meant)"),
-                        (3.0, "3 times what it should be (3)"), (0.3, "0.3 times what it should be (p)"),
-                        (0.06, "0.06 times what it should be (p times q)")):  # fmt: skip
+    share, right = rng.standard_normal((2, 5, 7))
+    sizes = "the size of axis 0 over the size of axis 1"
+    for times, said in (
+        (1 / 7, "0.142857 times what it should be (1/(the size of axis 1): a mean where a sum was meant)"),
+        (3.0, "3 times what it should be (3)"),
+        (0.35, "0.35 times what it should be (p)"),
+        (0.35 * 0.3, "0.105 times what it should be (p times q)"),
+        (1 / (0.35 * 0.3), "9.52381 times what it should be (1/(p times q))"),
+        (0.35 / 0.3, "1.16667 times what it should be (p over q)"),
+        (0.3 / 0.35, "0.857143 times what it should be (q over p)"),
+        (5 / 7, f"0.714286 times what it should be ({sizes})"),
+    ):
         evidence = Evidence(right + (times - 1) * share, right, 1e-9)
-        found = next(told(evidence, {"the share of it": share}, {"p": 0.3, "q": 0.2}))
+        found = next(told(evidence, {"the share of it": share}, {"p": 0.35, "q": 0.3}))
         assert found == f"the share of it is {said}"
+
+
+def test_row_0_is_a_token_like_any_other() -> None:
+    def padded(dy: Array, E: Array, *, ids: Array) -> Array:
+        dE = np.zeros_like(E)
+        np.add.at(dE, ids[ids > 0], dy[ids > 0])
+        return dE
+
+    assert exercise.check("embedding", padded).says[0] == "dE: wrong at index 0 of axis 0 alone: there it is zero"
 
 
 def test_a_student_is_told_the_mistake_where_there_is_no_name_for_it() -> None:

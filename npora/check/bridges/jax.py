@@ -61,8 +61,39 @@ def jax_vjp(f: Callable[..., Any]) -> Callable[..., Any]:
         return _arrays(y), backward
 
     function.__name__ = str(getattr(f, "__name__", type(f).__name__))
-    vars(function)["__signature__"] = inspect.signature(f)
+    signature = inspect.signature(f)
+    vars(function)["__signature__"] = signature
+    vars(function)["second"] = lambda: jax_vjp(_gradient_of(f, signature))
     return function
+
+
+def _gradient_of(f: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """(*inputs, dy) → the inputs' gradients, which JAX can differentiate again; dy is a tuple."""
+    import jax
+
+    def gradient(*given: Any, **keywords: Any) -> Any:
+        inputs, upstream = given[:-1], given[-1]
+        paths = [path for path, x in leaves(inputs) if _is_real(x)]
+
+        def of(*arrays: Any) -> Any:
+            moved: Any = inputs
+            for path, array in zip(paths, arrays, strict=True):
+                moved = replaced(moved, path, array)
+            return [y for y in jax.tree_util.tree_leaves(f(*moved, **keywords)) if _is_real(y)]
+
+        _, pull = jax.vjp(of, *(x for _, x in leaves(inputs) if _is_real(x)))
+        return pull(list(upstream))
+
+    names = [p.replace(default=p.empty) for p in signature.parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    dy = inspect.Parameter("dy", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    vars(gradient)["__signature__"] = signature.replace(parameters=[*names, dy])
+    return gradient
+
+
+def _is_real(x: Any) -> bool:
+    import jax
+
+    return hasattr(x, "dtype") and bool(jax.numpy.issubdtype(x.dtype, jax.numpy.inexact))
 
 
 def _arrays(y: Any) -> Any:

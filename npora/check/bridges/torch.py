@@ -14,6 +14,7 @@ from npora.check.bridges.need import need
 from npora.check.inputs import WrittenTo
 from npora.check.trees import leaves, with_leaves
 from npora.check.verdict.blame import Call
+from npora.check.verdict.comparison import dtype_of
 from npora.nn import Module, Parameter
 from npora.nn.module import Array
 
@@ -60,7 +61,34 @@ def torch_function(f: Any, *, seed: int | None = None) -> Any:
     function.__name__ = name
     if signature is not None:
         vars(function)["__signature__"] = signature
+    vars(function)["second"] = lambda: torch_function(_gradient_of(apply, signature), seed=seed)
     return function
+
+
+def _gradient_of(f: Callable[..., Any], signature: inspect.Signature | None) -> Callable[..., Any]:
+    """(*inputs, dy) → the inputs' gradients, which torch can differentiate again; dy is a tuple."""
+    import torch
+
+    def gradient(*given: Any, **keywords: Any) -> Any:
+        inputs, upstream = given[:-1], given[-1]
+        tensors = [x for _, x in leaves(inputs) if isinstance(x, torch.Tensor)]
+        if any(x.is_complex() for x in tensors):
+            raise RuntimeError("a gradient is taken at real numbers")
+        wanted = [x if x.requires_grad else x.requires_grad_() for x in tensors if x.is_floating_point()]
+        with torch.enable_grad():
+            outputs = [y for _, y in leaves(f(*inputs, **keywords)) if isinstance(y, torch.Tensor)]
+            pairs = zip([y for y in outputs if y.is_floating_point()], upstream, strict=True)
+            ends, dy = zip(*((y, w) for y, w in pairs if y.requires_grad), strict=True)
+            found = torch.autograd.grad(ends, wanted, dy, create_graph=True, allow_unused=True)
+        return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True))
+
+    if signature is not None:
+        known = signature.parameters.values()
+        names = [p.replace(default=p.empty) for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        vars(gradient)["__signature__"] = signature.replace(
+            parameters=[*names, inspect.Parameter("dy", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+        )
+    return gradient
 
 
 class TorchModule(Module):
@@ -69,7 +97,7 @@ class TorchModule(Module):
     def __init__(self, module: Any, seed: int | None = None) -> None:
         self.module, self.seed = module, seed
         self.values = {
-            name: Parameter(p.detach().cpu().numpy().copy(), requires_grad=bool(p.requires_grad))
+            name: Parameter(_array(p.cpu()).copy(), requires_grad=bool(p.requires_grad))
             for name, p in module.named_parameters()
         }
         self.__name__ = type(module).__name__
@@ -148,11 +176,11 @@ def _differentiated(
     def tensor(_: Any, x: Any) -> Any:
         if not isinstance(x, np.ndarray | np.generic):
             return x
-        made = torch.tensor(np.array(x))
+        made = _tensor(x)
         return made.requires_grad_() if made.is_floating_point() and not made.is_complex() else made
 
     tensors, named = with_leaves(inputs, tensor), with_leaves(keywords, lambda _, x: _constant(x))
-    parameters = {key: torch.tensor(np.array(value)) for key, value in values.items()}
+    parameters = {key: _tensor(value) for key, value in values.items()}
     is_complex = any(isinstance(x, np.ndarray) and x.dtype.kind == "c" for _, x in leaves((inputs, values)))
     for parameter in parameters.values():
         parameter.requires_grad_(not is_complex)
@@ -166,14 +194,14 @@ def _differentiated(
             raise TypeError(f"{name}: {error}") from None
         raise
     for (_, x), (_, seen) in zip(leaves(inputs), leaves(given), strict=True):
-        if isinstance(x, np.ndarray) and not np.array_equal(x, seen.detach().numpy(), equal_nan=True):
+        if isinstance(x, np.ndarray) and not np.array_equal(x, _array(seen), equal_nan=True):
             raise WrittenTo(f"{name} writes to its input")
     outputs = [x for _, x in leaves(y) if isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex())]
     if not outputs:
         raise TypeError(f"{name} returned a {type(y).__name__}, expected tensors of floating-point numbers")
 
     def backward(*dy: Array) -> tuple[Any, dict[str, Any]]:
-        pairs = [(o, torch.tensor(np.array(w))) for o, w in zip(outputs, dy, strict=True) if o.requires_grad]
+        pairs = [(o, _tensor(w).to(o.dtype)) for o, w in zip(outputs, dy, strict=True) if o.requires_grad]
         flat = [x for _, x in leaves(tensors) if isinstance(x, torch.Tensor) and x.requires_grad]
         wanted = [*flat, *parameters.values()]
         found: Any = [None] * len(wanted)
@@ -183,33 +211,44 @@ def _differentiated(
             found = torch.autograd.grad(ends, wanted, upstream, retain_graph=True, allow_unused=True)
             if not all(torch.equal(w, k) or w.isnan().any() for w, k in zip(upstream, kept, strict=True)):
                 raise WrittenTo(f"the backward of {name} writes to dy")
-        arrays = iter([None if g is None else g.detach().numpy() for g in found])
+        arrays = iter([None if g is None else _array(g) for g in found])
         of_inputs = tuple(with_leaves(tensors, lambda _, x: next(arrays) if _is_wanted(x) else None))
         return of_inputs, {key: next(arrays) for key in parameters}
 
     def _is_wanted(x: Any) -> bool:
         return isinstance(x, torch.Tensor) and x.requires_grad
 
-    arrays = tuple(x.detach().numpy() for x in outputs)
+    arrays = tuple(_array(x) for x in outputs)
     return arrays if len(arrays) > 1 else arrays[0], backward
 
 
 def _constant(x: Any) -> Any:
-    import torch
-
-    return torch.tensor(np.array(x)) if isinstance(x, np.ndarray | np.generic) else x
+    return _tensor(x) if isinstance(x, np.ndarray | np.generic) else x
 
 
 def _numpy(given: Any) -> Any:
     import torch
 
-    return with_leaves(given, lambda _, x: x.detach().numpy().copy() if isinstance(x, torch.Tensor) else x)
+    return with_leaves(given, lambda _, x: _array(x).copy() if isinstance(x, torch.Tensor) else x)
 
 
 def _torch_dtype(dtype: Any) -> Any:
+    return _tensor(np.zeros((), dtype)).dtype
+
+
+def _tensor(x: Any) -> Any:
+    """An array's numbers. torch takes none of ml_dtypes' bfloat16, which go by way of float32."""
     import torch
 
-    return torch.tensor(np.zeros((), dtype)).dtype
+    x = np.array(x)
+    return torch.tensor(x.astype(np.float32)).bfloat16() if x.dtype.name == "bfloat16" else torch.tensor(x)
+
+
+def _array(x: Any) -> Any:
+    import torch
+
+    x = x.detach()
+    return x.float().numpy().astype(dtype_of("bfloat16")) if x.dtype == torch.bfloat16 else x.numpy()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from npora.check.oracles.richardson import unit_of
-from npora.check.subject import Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Subject
 from npora.nn.module import Array
 
 _STEP = 1e-20

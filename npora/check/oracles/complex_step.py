@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from npora.check.subject import Bench, Outputs
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench
 from npora.nn.module import Array
 
 STEP = 1e-20

@@ -21,13 +21,15 @@ from npora.check.oracles.richardson import (
     extrapolate,
     moved,
     noise_of,
+    norm,
     phi,
     reach_of,
     unit_of,
 )
 from npora.check.oracles.rounding import Rounding
 from npora.check.oracles.staircase import height_of_steps
-from npora.check.subject import Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Subject
 from npora.check.verdict.comparison import precision_of
 from npora.check.verdict.kinks import REACH, kink
 from npora.nn.module import Array
@@ -68,14 +70,24 @@ class Oracles:
     def _coarse_noise(self) -> float:
         """What single precision inside the forward makes of φ; nothing where φ is no staircase, but bends."""
         stepped: dict[str, Array] = {}
-        highest = 0.0
+        highest = self._single_noise()
         for name, x in self.real.arrays.items():
             along, unit = self.all_along[name], unit_of(x)
             v = {name: (along + np.copysign(unit, along)) * np.maximum(1, np.abs(x) / unit)}
             if height := height_of_steps(partial(moved, self.real, self.dy, v), self.noise):
                 stepped |= v
                 highest = max(highest, height)
-        return noise_of(self.real, self.dy, stepped, highest) if stepped else 0.0
+        return noise_of(self.real, self.dy, stepped, highest) if stepped else highest
+
+    def _single_noise(self) -> float:
+        """The rounding of outputs that beside the point are numbers of single precision: φ may stand still there."""
+        with self._moved({name: BESIDE * v for name, v in self.all_along.items()}), np.errstate(over="ignore"):
+            try:
+                outputs = self.real.outputs()
+            except (ValueError, ArithmeticError, LookupError):  # out of the function's domain
+                return 0.0
+        single = all((y.astype(np.float32) == y).all() for y in outputs)
+        return 2.0**-24 * max(norm(w * y) for w, y in zip(self.dy, outputs, strict=True)) if single else 0.0
 
     def _is_safe(self) -> bool:
         """Does the complex step agree with differences along a direction, to their error bar?
@@ -127,10 +139,12 @@ class Oracles:
         for bench in benches:
             for name, step in by.items():
                 bench.arrays[name] += step
-        yield
-        for bench, old in zip(benches, before, strict=True):
-            for name, value in old.items():
-                bench.arrays[name][...] = value
+        try:
+            yield
+        finally:
+            for bench, old in zip(benches, before, strict=True):
+                for name, value in old.items():
+                    bench.arrays[name][...] = value
 
     def _unsafe(self, detail: str) -> bool:
         self.notes.append(

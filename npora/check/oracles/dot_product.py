@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from npora.check.oracles.around import is_systematic
 from npora.check.oracles.richardson import norm, unit_of
 from npora.check.oracles.rounding import Rounding
 from npora.check.subject import Subject
@@ -73,6 +75,14 @@ class Direction:
             block *= np.float32(weight)
         return drawn if self.units[name] == 1 else drawn * np.float64(self.units[name])
 
+    def part(self, name: str, start: int, stop: int) -> Direction:
+        """v in some elements of one tensor, and 0 elsewhere."""
+        found = copy.copy(self)
+        kept = np.zeros(self.shapes[name], self[name].dtype)
+        kept.reshape(-1)[start:stop] = self[name].reshape(-1)[start:stop]
+        found.names, found._drawn = [name], {name: kept}
+        return found
+
     def draw_all(self) -> None:
         """At once, on all cores."""
         with ThreadPoolExecutor() as pool:
@@ -131,6 +141,7 @@ class DotProducts:
     again: Callable[[], list[dict[str, Array]]]
     idle: Collection[str]
     rounding: Rounding
+    errors: Callable[[], list[dict[str, Array]]]
 
     def rows(self, rng: np.random.Generator) -> Iterator[Row]:
         """A row for each of a few v through all inputs and parameters at once.
@@ -158,9 +169,28 @@ class DotProducts:
             if failed:
                 row, _ = self._row(name, v, floor)
                 if row.verdict == FAIL:
-                    yield row
+                    yield replace(row, note=f"{row.note}{self._place(name, v)}")
             elif name not in self.idle:
                 yield from self._unheard(name, v, unseen, norm(v.weights[name] * norms[name]))
+
+    def _place(self, name: str, v: Direction) -> str:
+        """Where a sparse error is: of the two halves of a block of elements one alone differs, time after time."""
+        start, stop, u = 0, self.analytic[name].size, precision_of(self.subject.dtype).u
+        while stop - start > 1 and self.subject.size <= LARGE:
+            middle, wrong = (start + stop) // 2, []
+            for ends in ((start, middle), (middle, stop)):
+                part = v.part(name, *ends)
+                numeric, bar = self.probe.along(part)
+                total, scale = _product(self.analytic, part)
+                if not abs(total - numeric) <= max(2.0**10 * u * scale, bar):
+                    wrong.append(ends)
+            if len(wrong) != 1:
+                break
+            [(start, stop)] = wrong
+        first, last = (_index(k, self.analytic[name].shape) for k in (start, stop - 1))
+        if first == last:
+            return f", in one element alone: {first}"
+        return f", between {first} and {last} alone" if 2 * (stop - start) <= self.analytic[name].size else ""
 
     def _unheard(self, name: str, v: Direction, unseen: float, size: float) -> Iterator[Row]:
         """A row for a tensor that the others drown, along a direction of its own, where its own rounding is known."""
@@ -217,12 +247,18 @@ class DotProducts:
                 there = [_product({n: g[n] - self.analytic[n] for n in v.names}, v)[1] for g in self.again()]
             else:
                 there = [abs(_product(g, v)[0] - numeric) for g in self.again()]
-        return bool(there) and is_rounding(self.subject.dtype, error, max(there))
+        if not there or not is_rounding(self.subject.dtype, error, max(there)):
+            return False
+        return not is_systematic(np.array([[_product(e, v)[0]] for e in self.errors()]))
 
     def _moves(self, v: Direction, numeric: float) -> float:
         """How far both sides may be off by rounding, from what ulps do to them."""
         moves = {name: self.rounding.of_gradient(name, self.analytic[name]) for name in v.names}
         return _product(moves, v)[1] + self.probe.rounding_along(v, numeric, self.rounding)
+
+
+def _index(k: int, shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(str(int(i)) for i in np.unravel_index(k, shape))}]"
 
 
 def _product(gradients: Mapping[str, Array], v: Direction) -> tuple[float, float]:

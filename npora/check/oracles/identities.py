@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.inputs import positional_names
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
 from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, VACUOUS, is_rounding, other_precision, precision_of
 from npora.check.verdict.report import Row
 from npora.nn import Module
@@ -71,6 +73,9 @@ def idle_parameters(bench: Bench) -> dict[str, slice]:
 
 
 def _owners(bench: Bench) -> Iterator[tuple[str, object]]:
+    labels = list(bench.subject.arguments.labels)
+    if bench.subject.is_reference and positional_names(bench.layer)[: len(labels)] != labels:
+        return  # an identity is of a layer's own arguments, which the other names otherwise
     if isinstance(bench.layer, Module):
         yield from bench.layer.named_modules()
     else:

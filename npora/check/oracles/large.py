@@ -9,7 +9,8 @@ from npora.check.oracles.complex_step import complex_slope
 from npora.check.oracles.dot_product import DIRECTIONS, Direction, blocks
 from npora.check.oracles.richardson import noise_level, phi
 from npora.check.oracles.rounding import Rounding
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
 
 COMPLEX = 1 << 23  # with more elements than these complex numbers would take too much memory
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from npora.check.oracles.complex_step import Index
-from npora.check.subject import Bench, Outputs
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench
 from npora.nn.module import Array
 
 STEPS = tuple(2.0 ** -(4 + 2 * level) for level in range(7))  # 2⁻⁴, 2⁻⁶, …, 2⁻¹⁶

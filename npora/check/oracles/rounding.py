@@ -8,10 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from npora.check.oracles.complex_step import STEP, Index, slope
 from npora.check.oracles.richardson import phi, unit_of
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
+from npora.check.verdict.comparison import precision_of
 from npora.nn.module import Array
 
 SAMPLES = 4
@@ -57,10 +60,14 @@ class Rounding:
         """The same for moves WIDER times as wide: rounding follows them, a choice that an ulp turns over does not."""
         return self._pullbacks(WIDER, range(SAMPLES))
 
+    def to(self, dtype: npt.DTypeLike) -> list[dict[str, Array]]:
+        """What the pullback gives when numbers are moved as they are by rounding to another precision."""
+        return self._pullbacks(precision_of(dtype).u / (2 * precision_of(self.subject.dtype).u), range(SAMPLES))
+
     @cached_property
     def values(self) -> list[float]:
         """φ = ⟨dy, f⟩ in float64, each time."""
-        return self._sampled(lambda bench, _: phi(bench, self.dy), np.float64, 2.0**-52, range(SAMPLES))
+        return self._sampled(lambda bench, _: phi(bench, self.dy), np.float64, 2.0**-52, range(SAMPLES), {})
 
     def slopes(self, directions: dict[str, Array], seeds: Iterable[int] = range(SAMPLES)) -> list[float]:
         """The complex step along a direction, each time."""
@@ -96,13 +103,20 @@ class Rounding:
         return SLACK * max((abs(value - around) for value in values), default=0.0)
 
     def _sampled(
-        self, run: Callable[[Bench, _Shaker], Any], dtype: Any, ulp: float, seeds: Iterable[int], v: Any = None
+        self,
+        run: Callable[[Bench, _Shaker], Any],
+        dtype: Any,
+        ulp: float,
+        seeds: Iterable[int],
+        directions: dict[str, Array] | None = None,
     ) -> list[Any]:
-        """What comes of each run; nothing where the subject cannot be run so, as `notes` then say."""
+        """What comes of each run; nothing where the subject cannot be run so, as `notes` then say. directions : of the
+        oracle's forward, and not of the pullback"""
+        subject = self.subject if directions is None else self.subject.exact
         found = []
         for seed in seeds:
             shaker = _Shaker(seed, ulp)
-            bench = self._bench(np.dtype(dtype), shaker, v or {})
+            bench = self._bench(subject.at(dtype), shaker, directions or {})
             try:
                 with np.errstate(all="ignore"):
                     found.append(run(bench, shaker))
@@ -120,10 +134,9 @@ class Rounding:
             dy = tuple(shaker.watched(shaker.moved(w.astype(dtype))) for w in self.dy)
             return {name: np.array(g, np.float64) for name, g in bench.gradients(backward, dy).items()}
 
-        return self._sampled(one, dtype, times * 2.0 * float(np.finfo(dtype).epsneg), seeds)
+        return self._sampled(one, dtype, times * 2.0 * precision_of(dtype).u, seeds)
 
-    def _bench(self, dtype: np.dtype[Any], shaker: _Shaker, directions: dict[str, Array]) -> Bench:
-        bench = self.subject.at(dtype)
+    def _bench(self, bench: Bench, shaker: _Shaker, directions: dict[str, Array]) -> Bench:
         for name, x in bench.arrays.items():
             moved = shaker.moved(x)
             if name in directions:

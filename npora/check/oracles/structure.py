@@ -9,8 +9,9 @@ import numpy as np
 
 from npora.check.inputs import WrittenTo
 from npora.check.oracles.rounding import Rounding
-from npora.check.subject import Bench, Outputs, Subject
-from npora.check.verdict.comparison import FAIL, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
+from npora.check.verdict.comparison import FAIL, HALVES, PASS, UNRESOLVED, is_rounding, other_precision, precision_of
 from npora.check.verdict.report import Row
 from npora.nn.module import Array
 
@@ -32,8 +33,9 @@ def structure(
     held = [y.tobytes() for y in outputs]
     upstream = [w.tobytes() for w in dy]
 
-    dtypes = [name for name, g in gradients.items() if g.dtype != bench.dtype]
-    dtypes += [f"output {k}" for k, y in enumerate(outputs) if y.dtype != bench.dtype]
+    kept = {bench.dtype} | ({np.dtype(np.float32)} if bench.dtype.name in HALVES else set())  # a sum, a loss
+    dtypes = [name for name, g in gradients.items() if g.dtype not in kept]
+    dtypes += [f"output {k}" for k, y in enumerate(outputs) if y.dtype not in kept]
     yield row("dtypes are kept", f"expected {bench.dtype} of {', '.join(dtypes)}" if dtypes else "")
 
     again = _copies(bench.gradients(backward, dy))
@@ -64,13 +66,15 @@ def structure(
     yield row("gradients add", _accumulation(bench, backward, dy))
     yield row("no aliasing", _aliasing(bench, backward, dy, outputs))
 
-    zeros = bench.gradients(backward, tuple(0 * w for w in dy))
+    zeros = bench.gradients(backward, _times(0, dy))
     left = [name for name, g in zeros.items() if g.any()]
     yield row("backward(0) = 0", f"{', '.join(left)} is not zero: a term lacks dy" if left else "")
-    doubled = bench.gradients(backward, tuple(-2 * w for w in dy))  # of a number dy the sign is half of what there is
-    # This is exact but for underflow, which adds some 2⁻¹⁵⁰ in float32: nothing beside u² of the largest gradient.
-    beside = precision_of(subject.dtype).u ** 2 * max(float(np.abs(g).max()) for g in again.values())
-    beside += 4 * float(np.finfo(subject.dtype).smallest_subnormal)
+    doubled = bench.gradients(backward, _times(-2, dy))  # of a number dy the sign is half of what there is
+    # This is exact but for underflow, which adds some 2⁻¹⁵⁰ in float32: nothing beside u² of the largest gradient. In
+    # half precision it is common, and what it loses may be multiplied.
+    p = precision_of(subject.dtype)
+    size = p.slack * p.u if subject.dtype.name in HALVES else p.u**2
+    beside = size * max(float(np.abs(g).max()) for g in again.values()) + 4 * p.least
     differ = _differ({name: -2 * g for name, g in again.items()}, doubled, beside)
     yield row("backward(−2 dy) = −2 backward(dy)", f"{differ} is not linear in dy" if differ else "")
     nonlinear = _nonlinear_far_from_one(subject, dy)
@@ -95,6 +99,10 @@ def _bytes(bench: Bench) -> dict[str, bytes]:
     held = {name: parameter.data.tobytes() for name, parameter in bench.parameters.items()}
     held |= {name: bench.arrays[name].tobytes() for name in bench.subject.places}
     return held | {f"the constant {k}": v.tobytes() for k, v in bench.keywords.items() if isinstance(v, np.ndarray)}
+
+
+def _times(c: float, dy: Outputs) -> Outputs:
+    return tuple(np.asarray(c * w).astype(w.dtype) for w in dy)
 
 
 def _copies(gradients: dict[str, Array]) -> dict[str, Array]:
@@ -139,14 +147,18 @@ def _aliasing(bench: Bench, backward: Callable[..., object], dy: Outputs, output
 def _nonlinear_far_from_one(subject: Subject, dy: Outputs) -> str:
     """The gradients that do not scale with dy where it is huge or tiny, and by which factor; "" where all do.
 
-    In float64 for any dtype, since there a power of two has room: the bits stay, unless a number leaves the range.
-    Where one does, as NumPy says, nothing is held against the pullback.
+    In float64 wherever it runs in that, since there a power of two has room: the bits stay, unless a number leaves the
+    range. Where one does, as NumPy says, nothing is held against the pullback; nor where it runs in half precision
+    alone, which has no room.
     """
-    bench = subject.at(np.float64)
+    bench = subject.at(np.float64 if subject.runs_in(np.float64) else subject.dtype)
+    if bench.dtype.name in HALVES:
+        return ""
     _, backward = bench.forward()
-    dy = tuple(w.astype(np.float64) for w in dy)
+    dy = tuple(w.astype(bench.dtype) for w in dy)
     once = _copies(bench.gradients(backward, dy))
-    beside = precision_of(np.float64).u ** 2 * max(float(np.abs(g).max()) for g in once.values())
+    p = precision_of(bench.dtype)
+    beside = p.u**2 * max(float(np.abs(g).max()) for g in once.values()) + (bench.dtype != np.float64) * 4 * p.least
     for power in POWERS:
         left: list[str] = []
         with np.errstate(all="ignore", over="call", under="call", call=lambda kind, _, left=left: left.append(kind)):
@@ -165,7 +177,12 @@ def _additivity(subject: Subject, dy: Outputs, other: Outputs, rounding: Roundin
     worst, error, size = _nonadditive(subject, subject.dtype, dy, other)
     if error <= p.slack * p.u * size:
         return Row(name, "structure", PASS)
-    _, again, there = _nonadditive(subject, other_precision(subject.dtype), dy, other)
+    if not np.isfinite(error):
+        return Row(name, "structure", FAIL, f"{worst} is not finite")
+    elsewhere = other_precision(subject.dtype)
+    _, again, there = (
+        _nonadditive(subject, elsewhere, dy, other) if subject.runs_in(elsewhere) else (worst, error, size)
+    )
     moves = max((float(rounding.of_gradient(key, g).max()) for key, g in _at(subject, dy).items()), default=0.0)
     if is_rounding(subject.dtype, error / size, again / there if there else 0.0) or error <= 4 * moves:
         return Row(name, "structure", UNRESOLVED, f"{worst} is ill-conditioned: {error / size:.1e} off, as rounding is")
@@ -185,7 +202,8 @@ def _nonadditive(subject: Subject, dtype: np.dtype[Any], dy: Outputs, other: Out
     first, second = _copies(bench.gradients(backward, dy)), _copies(bench.gradients(backward, other))
     both = bench.gradients(backward, tuple(v + w for v, w in zip(dy, other, strict=True)))
     size = max(float(np.abs(g).max()) for g in (*first.values(), *second.values()))
-    errors = {name: float(np.abs(first[name] + second[name] - total).max()) for name, total in both.items()}
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        errors = {name: float(np.abs(first[name] + second[name] - total).max()) for name, total in both.items()}
     worst = max(errors, key=lambda name: errors[name])
     return worst, errors[worst], size
 
@@ -197,7 +215,7 @@ def _stale(bench: Bench, dy: Outputs, expected: dict[str, Array]) -> str:
     _, backward = bench.forward()
     inputs = bench.inputs
     for name in moved:  # arrays of their own, since the first forward may rightly hold on to its inputs
-        bench.put(name, 1.5 * before[name] + 0.25)
+        bench.put(name, np.asarray(1.5 * before[name] + 0.25).astype(bench.dtype))
     try:
         bench.forward()
     except (ValueError, ArithmeticError, LookupError):  # the moved point is out of the function's domain

@@ -12,7 +12,8 @@ from npora.check.inputs import generator
 from npora.check.oracles.complex_safe import unsafe_operation
 from npora.check.oracles.complex_step import complex_step
 from npora.check.oracles.richardson import phi
-from npora.check.subject import Bench, Outputs, Subject
+from npora.check.outputs import Outputs
+from npora.check.subject import Bench, Subject
 from npora.nn.module import Array
 from npora.nn.readable import Readable
 

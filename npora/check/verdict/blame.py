@@ -11,6 +11,7 @@ import numpy as np
 
 from npora.check.subject import Bench, Subject
 from npora.check.trees import parts, with_leaves
+from npora.check.verdict.comparison import WRONG
 from npora.check.verdict.report import Report
 from npora.nn import Module
 
@@ -38,7 +39,7 @@ def culprit(subject: Subject, check: Callable[..., Report]) -> str:
                 continue
             return f"blame: {_called(path, module)}: {error}"
         tried += 1
-        wrong = [row for row in report.rows if row.verdict == "FAIL"]
+        wrong = [row for row in report.rows if row.verdict in WRONG]
         if wrong:
             why = "; ".join(f"{row.name}: {row.note}" for row in wrong[:3])
             return f"blame: {_called(path, module)} fails on its own inputs, and nothing inside it does ({why})"

@@ -45,6 +45,8 @@ def named_factor(c: float, shape: tuple[int, ...], factors: Mapping[str, float],
         for words, product in (
             (f"{name.split(':')[0]} times {other.split(':')[0]}", value * second),
             (f"1/({name.split(':')[0]} times {other.split(':')[0]})", 1 / (value * second)),
+            (f"{name.split(':')[0]} over {other.split(':')[0]}", value / second),
+            (f"{other.split(':')[0]} over {name.split(':')[0]}", second / value),
         ):
             names += [words] * (value != second and abs(c - product) <= close * product)
     return f" ({', or '.join(names)})" if names else ""

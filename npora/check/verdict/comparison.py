@@ -11,6 +11,8 @@ import numpy.typing as npt
 from npora.nn.module import Array
 
 PASS, FAIL, UNRESOLVED, VACUOUS, KINK = "PASS", "FAIL", "UNRESOLVED", "VACUOUS", "KINK"
+DETACHED = "DETACHED"  # a FAIL of which nothing came, or zeros throughout
+WRONG = (FAIL, DETACHED)
 
 ROUNDING = "ill-conditioned: the difference shrinks with the unit roundoff, as rounding does"
 ULPS = "ill-conditioned: an ulp more or less in each operation moves the result as much as the difference"
@@ -19,24 +21,48 @@ ULPS = "ill-conditioned: an ulp more or less in each operation moves the result 
 @dataclass(frozen=True)
 class Precision:
     """u; a pullback of npora is off by at most `slack` u of its tensor's largest gradient (measured: 2⁻¹ to 2⁻³ of it);
-    `agreement`, the relative difference at which two independent figures are evidence for each other."""
+    `agreement`, the relative difference at which two independent figures are evidence for each other; `least`, the
+    smallest number above 0."""
 
     u: float
     slack: float
     agreement: float
+    least: float
 
 
 PRECISIONS = {
-    np.dtype(np.float64): Precision(2.0**-53, 2.0**13, 1e-6),
-    np.dtype(np.float32): Precision(2.0**-24, 2.0**10, 1e-2),
+    "float64": Precision(2.0**-53, 2.0**13, 1e-6, 2.0**-1074),
+    "float32": Precision(2.0**-24, 2.0**10, 1e-2, 2.0**-149),
+    "float16": Precision(2.0**-11, 2.0**4, 1e-2, 2.0**-24),
+    "bfloat16": Precision(2.0**-8, 2.0**4, 1e-2, 2.0**-133),
 }
+HALVES = ("float16", "bfloat16")
+
+
+def dtype_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """The dtype that is named so. bfloat16 is of the package ml_dtypes.
+
+    Raises
+    ------
+    ValueError: it is none of the four.  ImportError: ml_dtypes is not installed.
+    """
+    if dtype == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise ImportError("arrays of bfloat16 need ml_dtypes: pip install ml_dtypes") from None
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return found
+    found = np.dtype(dtype)
+    precision_of(found)
+    return found
 
 
 def precision_of(dtype: npt.DTypeLike) -> Precision:
-    try:
-        return PRECISIONS[np.dtype(dtype)]
-    except KeyError:
-        raise ValueError(f"dtype must be float64 or float32; got {np.dtype(dtype)}") from None
+    name = np.dtype(dtype).name
+    if name not in PRECISIONS:
+        raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}; got {name}")
+    return PRECISIONS[name]
 
 
 def other_precision(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -8,19 +8,21 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, TypeAlias
 
-from npora.check.verdict.comparison import FAIL, KINK, PASS, UNRESOLVED, VACUOUS
+from npora.check.verdict.comparison import DETACHED, FAIL, KINK, PASS, UNRESOLVED, VACUOUS
 
 Report: TypeAlias = Any  # of report.py, which prints by what stands here
 Row: TypeAlias = Any
 WIDTH = 100  # columns of a terminal
 LINE = 230  # characters of a value that pytest shows whole
-GRAVEST_FIRST = (FAIL, KINK, UNRESOLVED, VACUOUS, PASS)
+GRAVEST_FIRST = (FAIL, DETACHED, KINK, UNRESOLVED, VACUOUS, PASS)
 MEANING = {
     UNRESOLVED: "too small beside its neighbours for this oracle to tell: rescale the inputs or parameters",
     VACUOUS: "the true gradient is zero here, so that any formula times zero passes: is LoRA's B 0, or dy special?",
+    DETACHED: "no gradient came, or zeros throughout, where the right one is not zero",
     KINK: "no derivative exists here: the slopes to the left and right differ",
 }
-COLOURS = {PASS: "#2e7d32", FAIL: "#c62828", KINK: "#c62828", UNRESOLVED: "#b26a00", VACUOUS: "#b26a00"}
+RED, AMBER = "#c62828", "#b26a00"
+COLOURS = {PASS: "#2e7d32", FAIL: RED, DETACHED: RED, KINK: RED, UNRESOLVED: AMBER, VACUOUS: AMBER}
 
 
 def text(report: Report, verbose: bool = False) -> str:

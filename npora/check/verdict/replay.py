@@ -11,13 +11,18 @@ from npora.check.subject import _name_of
 
 DEFAULTS = {
     "method": "auto", "dtype": "float64", "seed": 0, "max_elements": 2000, "randomize": True, "steps": 0,
+    "reference": None, "order": 1,
 }  # fmt: skip
 
 
 def replay_line(layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """A call of gradcheck with every option that is not at its default, and the versions that rounding hangs on."""
     given = [_name_of(layer), *(_short(value) for value in inputs), *(f"{k}={_short(v)}" for k, v in keywords.items())]
-    given += [f"{key}={value!r}" for key, value in options.items() if value != DEFAULTS[key] or key == "seed"]
+    given += [
+        f"{key}={_name_of(value) if callable(value) else repr(value)}"
+        for key, value in options.items()
+        if value != DEFAULTS[key] or key == "seed"
+    ]
     return f"npora.gradcheck({', '.join(given)})  # NumPy {np.__version__}"
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from npora.check.verdict import printed
 from npora.check.verdict.comparison import PASS, VACUOUS
 from npora.check.verdict.plots import heat_maps
+from npora.nn.module import Array
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,22 @@ class Row:
     worst: Element | None = None
     caught: float = math.nan
     alone: float = math.nan
+
+
+@dataclass
+class Found:
+    """What comparing numbers found."""
+
+    rows: list[Row] = field(default_factory=list)
+    elements: list[Element] = field(default_factory=list)
+    ratios: dict[str, Array] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def take(self, judged: Iterable[tuple[Row, list[Element], Array]]) -> None:
+        for row, elements, ratio in judged:
+            self.rows.append(row)
+            self.elements += elements
+            self.ratios[row.name] = ratio
 
 
 @dataclass(frozen=True)

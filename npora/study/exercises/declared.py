@@ -16,7 +16,7 @@ Function = Callable[..., Any]
 # No size is 1, and no two axes of an exercise are of one size: a wrong axis, sum or transpose shows in the shape.
 SIZES = {"b": 2, "g": 2, "r": 2, "t": 3, "d": 4, "i": 4, "m": 4, "n": 5, "s": 5, "h": 6, "v": 6, "o": 7, "f": 8}
 LEGEND = dict(re.findall(r"`([a-z])`\s+([^`,;]+)[,;.]", functional.__doc__ or ""))
-LETTERS = {**LEGEND, "n": "rows", "i": "features in", "o": "features out"}
+LETTERS = {**LEGEND, "s": "key position", "n": "rows", "i": "features in", "o": "features out"}
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ EXERCISES = (
     ),
     Exercise(
         cross_entropy_backward,
-        "The loss is one number, so its upstream gradient dloss is one, too (an array without axes). It need not be 1.",
+        "The loss is a single number, and so is its upstream gradient dloss (an array without axes). It need not be 1.",
         (
             "Write −log p at the target as log Σ e^z − z at the target, and differentiate both.",
             "The first gives p = softmax(z), the second −1 at the target's place.",

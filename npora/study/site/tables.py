@@ -6,6 +6,7 @@ import math
 from html import escape
 from typing import Any
 
+from npora.check.verdict.comparison import WRONG
 from npora.study.site.charts import brief, small, v_chart
 from npora.study.site.formulas import scripts
 
@@ -70,7 +71,7 @@ def _planted(row: str, planted: dict[str, Any] | None, is_row: bool) -> str:
         f"<td>{small(right, p['loss'])} {_ended(right, p['loss'])}</td><td>{scripts(p['said'])}</td></tr>"
         for p in found
     )
-    caught = sum(p["verdict"] == "FAIL" for p in found)
+    caught = sum(p["verdict"] in WRONG for p in found)
     command = f" (<code>npora gradcheck {escape(_quoted(row))} --break KIND</code>)" if is_row else ""
     title = f"Break it: {len(found)} errors planted in {escape(row)}, {caught} found"
     return (
