@@ -18,8 +18,8 @@ _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "e
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip
-_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation",
-          "evaluator")  # fmt: skip
+_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation", "evaluator",
+          "log_history", "measure", "pictures", "plain", "progress", "runs")  # fmt: skip
 _METHODS = ("__init__", "adalora", "adalora_config", "adalora_ranks", "dora", "fourierft", "hira", "hra", "ia3",
             "ln_tuning", "loha", "lokr", "lora", "lora_biased")  # fmt: skip
 SAMPLED = (
