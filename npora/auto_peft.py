@@ -9,6 +9,7 @@ from npora.lora import PeftConfig, PeftModel, TaskType, adapter_directory, read_
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForQuestionAnswering,
+    AutoModelForSentenceEmbedding,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -86,3 +87,9 @@ class AutoPeftModelForTokenClassification(_AutoPeftModel):
 
 class AutoPeftModelForQuestionAnswering(_AutoPeftModel):
     base_class, task_type = AutoModelForQuestionAnswering, TaskType.QUESTION_ANS
+
+
+class AutoPeftModelForFeatureExtraction(_AutoPeftModel):
+    """Takes pooling and normalize besides, as AutoModelForSentenceEmbedding.from_pretrained does."""
+
+    base_class, task_type = AutoModelForSentenceEmbedding, TaskType.FEATURE_EXTRACTION

@@ -1,5 +1,5 @@
-"""The commands: npora finetune, evaluate, predict, generate, chat, merge, export, check-data, show-data, inspect, plot,
-compare, info; gradcheck, vcurve, taylor, exercise, study."""
+"""The commands: npora finetune, evaluate, predict, embed, generate, chat, merge, export, check-data, show-data,
+inspect, plot, compare, info; gradcheck, vcurve, taylor, exercise, study."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from npora.commands import (
     chat,
     check_data,
     compare,
+    embed,
     evaluate,
     export,
     finetune,
@@ -33,9 +34,9 @@ from npora.commands import (
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {
-    "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate, "chat": chat, "merge": merge,
-    "export": export, "check-data": check_data, "show-data": show_data, "inspect": inspect, "plot": plot,
-    "compare": compare, "info": info,
+    "finetune": finetune, "evaluate": evaluate, "predict": predict, "embed": embed, "generate": generate, "chat": chat,
+    "merge": merge, "export": export, "check-data": check_data, "show-data": show_data, "inspect": inspect,
+    "plot": plot, "compare": compare, "info": info,
 }  # fmt: skip
 
 

@@ -17,10 +17,10 @@ CUTS = {
 # The files that a sample takes mutants of.
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual")  # fmt: skip
-_MODELS = ("tokens", "losses", "tasks", "body", "encoder_decoder", "relative", "rope", "windows", "generate/sampling",
-           "generate/continuations", "generate/beam", "generate/generation", "generate/processors",
-           "generate/stopping")  # fmt: skip
+           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches")  # fmt: skip
+_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
+           "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
+           "generate/processors", "generate/stopping")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
@@ -36,6 +36,31 @@ SURVIVORS: dict[str, str] = {
         "asked where a gradient is wrong, by the diagnosis": [
             "Adapter.factors: return {}: negated",
             "LoRA.factors: return {'α/r': self.s, 'r': float(self.r)}: negated",
+        ],
+        "zero has no sign": [
+            "AdaLoRA.score: return np.zeros(len(self.E.data), self.E.dtype): negated",
+        ],
+        "a matrix that is its own transpose": [
+            "orthogonality.backward: G @ A: left transposed",
+            "chain.backward: unit @ (dG + dG.T): right transposed",
+        ],
+        "any multiple of a sum that is zero is zero": [
+            "HRA.identities: self.U.data * self.U.grad: times 1.0005",
+            "LoHa.identities: p.data * p.grad: times 1.0005",
+            "LoKr.identities: p.data * p.grad: times 1.0005",
+        ],
+        "a factor of 0 is refused, and 1 is the largest divisor that is no larger than 1": [
+            "two_factors: factor > 0: edge",
+            "two_factors: 0 in factor > 0: plus 1",
+        ],
+        "a single block is broadcast": [
+            "OFT.rotation.backward: dR.sum(axis=0, keepdims=True): keepdims=False",
+        ],
+        "a sum may be taken in either order": [
+            "StartedLoRA.steps: return (_Away(self), _Onwards(self)): first two swapped",
+        ],
+        "of two factors the first from the front is the last but one": [
+            "LoKr.forward.backward: -1 - step: sign",
         ],
         "every method states an identity": [
             "Adapter.identities: return iter(()): negated",
@@ -55,6 +80,7 @@ SURVIVORS: dict[str, str] = {
             "EPS: 1e-12: times 1.0001",
         ],
         "of two axes the last is axis 1": [
+            "FourierFT.identities: -1: without the sign",
             "GPT2Attention.forward.backward: -1: without the sign",
             "MultiHeadAttention.forward: -1 in y.shape[-1]: without the sign",
             "nn/cross_entropy.py: _softmax: -1: without the sign",
@@ -197,6 +223,9 @@ SURVIVORS: dict[str, str] = {
         "behind the last byte there is none": [
             "Journal._ends_a_line: 1 in file.read(1): plus 1",
         ],
+        "the negative of a truth is as true": [
+            "_is_finite: return math.isfinite(value): negated",
+        ],
         "a path is shorter": [
             "_is_known: 10000 in read_regular(_marker(blob), 10000): plus 1",
         ],
@@ -209,6 +238,7 @@ SURVIVORS: dict[str, str] = {
             "pearson: a @ b: operands swapped",
         ],
         "what is measured of numbers is the same either way": [
+            "_ranks: return (np.cumsum(counts) - counts / 2)[places]: negated",
             "metrics/numbers.py: _pair: return (found, wanted): first two swapped",
         ],
         "of a class that one side has alone the F1 is 0, over 1 as over 2": [
@@ -225,6 +255,9 @@ SURVIVORS: dict[str, str] = {
             "save_gguf.chunks: 1 in -1: plus 1",
             "in_blocks.block_by_block: 1 in -1: plus 1",
             "in_blocks.block_by_block.backward: 1 in -1: plus 1",
+            "IA3.forward: 1 in -1: plus 1",
+            "OFT.outer: 1 in -1: plus 1",
+            "in_blocks: 1 in -1: plus 1",
             "_queries_and_keys_balance: 1 in -1: plus 1",
             "_queries_and_keys_balance: 1 in -1: plus 1 #2",
             "models/generate/beam.py: _ids: 1 in -1: plus 1",

@@ -112,6 +112,24 @@ def clipped(rng: np.random.Generator) -> Callable[[Any], Any]:
     return result
 
 
+@of("matthews: p @ t: operands swapped", "f1: 1 in np.maximum(p + t, 1): plus 1")
+def classes_apart(rng: np.random.Generator) -> Callable[[Any], Any]:
+    found, wanted = rng.integers(0, 4, (2, int(rng.integers(1, 9))))
+    return lambda module: [module.matthews(found, wanted), *(
+        module.f1(found, wanted, average) for average in ("macro", "micro", "weighted")
+    )]  # fmt: skip
+
+
+@of(
+    "pearson: a @ b: operands swapped",
+    "_ranks: return (np.cumsum(counts) - counts / 2)[places]: negated",
+    "metrics/numbers.py: _pair: return (found, wanted): first two swapped",
+)
+def measures(rng: np.random.Generator) -> Callable[[Any], Any]:
+    x, y = size(rng, (2, 7))
+    return lambda module: [module.pearson(x, y), module.spearman(x, y), module.rmse(x, y)]
+
+
 def mutant_of(name: str) -> Mutant:
     found = [m for path in files_of([], False) for m in mutants(path) if name in (m.name, m.identity)]
     assert len(found) == 1, name

@@ -111,6 +111,12 @@ def choices(d: Draw) -> Drawn:
     return call(F.multiple_negatives_ranking_loss, d.scaled(n, m), d.scaled(n + more, m), scale=3.0)
 
 
+def ordered(d: Draw) -> Drawn:
+    """Some scores are equal."""
+    (n,) = d.sizes(1)
+    return call(F.cosent_loss, d.scaled(n), scores=np.round(d.normal(n)), scale=3.0)
+
+
 def triplets(d: Draw) -> Drawn:
     """Some of them are within the margin, and some are not."""
     n, m = d.sizes(2)
@@ -152,6 +158,7 @@ ROWS = [
     Row("cosine_similarity", lambda d: call(F.cosine_similarity, *(d.scaled(*size) for size in [d.sizes(2)] * 2))),
     Row("multiple_negatives_ranking_loss", choices),
     Row("triplet_loss", triplets),
+    Row("cosent_loss", ordered),
     Row("swiglu", swiglu),
     Row("rotary", rotary),
     Row("rotary, in part", part_of_rotary),

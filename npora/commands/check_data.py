@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if not bad and not len(examples):
         bad = 1
         summary += ", and so nothing to learn"
-    elif not bad and task.name == "classification" and classes.problem_type != "regression":
+    elif not bad and task.name in ("classification", "image-classification") and classes.problem_type != "regression":
         try:
             count_classes(options.file, examples, classes)
         except ValueError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from npora.commands.messages import say
 from npora.commands.tasks import Task
 from npora.data import Dataset, Tokenizer
 from npora.data.collate import IGNORED
-from npora.data.columns import LazyExamples, examples_at
+from npora.data.columns import LazyExamples, examples_at, examples_of
 from npora.data.completions import window
 from npora.data.dataset import Example
 from npora.data.turns import ASSISTANT
@@ -32,6 +33,8 @@ def encoded(
 
     cache : a folder that gets them all, once, or has them
     """
+    if task.reads_images:  # each is read and prepared when it is asked for
+        return examples.with_transform(partial(_prepared, task, tokenizer))
     if task.name == "causal-lm":
         _say_joined(examples, what)
     made = EncodedExamples(task, examples, tokenizer, length, what)
@@ -46,6 +49,11 @@ def encoded(
     elif task.name == "causal-lm" and not any(map(is_learnt, made.__getitems__(range(min(_BATCH, len(made)))))):
         raise _nothing(examples, what)
     return Dataset(made)
+
+
+def _prepared(task: Task, processor: Any, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    parts = [part for (part,) in task.encode_all(examples_of(columns, "a data set"), processor, None)]
+    return {name: [part[name] for part in parts] for name in parts[0]}
 
 
 def is_learnt(encoded: Example) -> bool:

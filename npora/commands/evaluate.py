@@ -2,9 +2,10 @@
 
 Of classes it prints accuracy, F1 and Matthews' correlation, of numbers Pearson's and Spearman's correlation and the
 root of the mean squared error, of texts the perplexity, of preferences how often and by how much the chosen answer is
-ahead. With --metrics the model answers each prompt, or all of a
-conversation but its last message, and what it writes is compared with what is there: rouge-l (from 0 to 1), bleu (from
-0 to 100), exact-match (the share of answers that are the same to the letter).
+ahead, of embeddings Spearman's correlation of cosines and scores, or how often the text that is alike is found. With
+--metrics the model answers each prompt, or all of a conversation but its last message, and what it writes is compared
+with what is there: rouge-l (from 0 to 1), bleu (from 0 to 100), exact-match (the share of answers that are the same to
+the letter).
 
 The columns and the length of a text are those that finetune was told, unless others are named.
 """
@@ -16,6 +17,7 @@ import argparse
 from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
+from npora.commands.forms import add_form
 from npora.commands.loading import add_model, load
 from npora.commands.measures import OF_TEXTS, measured
 from npora.commands.tasks import TASKS, Classes
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the model is for)")  # fmt: skip
     add_columns(parser)
     add_chat_template(parser)
+    add_form(parser)
     add("--metrics", metavar="NAMES", help=f"causal-lm, seq2seq-lm: of {', '.join(OF_TEXTS)}, with commas between "
         "them, and perplexity (default: perplexity)")  # fmt: skip
     add("--max-new-tokens", type=int, default=256, metavar="N", help="of --metrics: the most tokens of an answer")
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    loaded = load(options, tuple(TASKS))
+    loaded = load(options, tuple(TASKS), named=options.task)
     task, config, tokenizer = loaded.asked(options.task), loaded.config, loaded.tokenizer
     refuse_idle_options(options, task, options.file)
     names = _metrics(options, task.name)
@@ -52,7 +55,8 @@ def run(options: argparse.Namespace) -> None:
     figures: dict[str, str] = {}
     if not names or "perplexity" in names:
         usual = None if task.command == "predict" else task.length  # as predict has it, and as finetune
-        most = length(options.max_length, loaded.notes.get("max_length"), config, tokenizer, usual)
+        noted = loaded.notes.get("max_length")
+        most = None if task.reads_images else length(options.max_length, noted, config, tokenizer, usual)
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
         given = encoded(task, examples, tokenizer, most, options.file)
         settings = notes.get("settings") or {}

@@ -15,8 +15,10 @@ from npora.train.progress import Progress
 
 _COLUMNS = {
     "text_column": "text", "text_pair_column": "text_pair", "label_column": "label", "prompt_column": "prompt",
-    "rejected_column": "rejected", "sample_by": "sample_by", "choices_column": "choices",
+    "rejected_column": "rejected", "negative_column": "negative", "sample_by": "sample_by",
+    "choices_column": "choices",
 }  # fmt: skip
+_OF_TEXTS = frozenset({"text_column", "max_length", "cache"})
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +29,13 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         "multiple-choice: of the question (default: question or sent1); dpo, orpo: of the answer that was chosen "
         "(default: chosen)")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
-        "and sentence2, premise and hypothesis and the like are found)")  # fmt: skip
+        "and sentence2, premise and hypothesis and the like are found); embedding: of the text "
+        "that is like the first")  # fmt: skip
+    add("--negative-column", metavar="NAME", help="embedding: the column of a text that is not like the first")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
         "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags); "
-        "multiple-choice: of the number of the right choice, from 0")  # fmt: skip
+        "multiple-choice: of the number of the right choice, from 0 (default: label); embedding: how alike the texts "
+        "are, a number")  # fmt: skip
     add("--choices-column", metavar="NAME", help="multiple-choice: the column of a list of texts (default: choices, or "
         "a column for each, choice0, … or SWAG's ending0, … behind sent2)")  # fmt: skip
     add("--prompt-column", metavar="NAME", help="causal-lm: the column of what stands before the text, and is not "
@@ -53,14 +58,21 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
+    if task.name == "embedding" and noted.get("text") not in _first(path):
+        noted = {}  # those of a file of another kind, as a model of embeddings is measured on
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
-    if not is_plain(path) and not noted:
-        first = next((example for _, example in table_examples(path, (), lambda error: None)), {})
+    if not task.reads_images and not is_plain(path) and not noted:
+        first = _first(path)
         if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
             _refuse_unnamed(first, path)
         task.find_columns(chosen, first, path)
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
+
+
+def _first(path: str) -> Example:
+    """The first example of a file."""
+    return next((example for _, example in table_examples(path, (), lambda error: None)), {})
 
 
 def _refuse_unnamed(first: Mapping[str, Any], path: str) -> None:
@@ -85,6 +97,8 @@ def read(task: Task, path: str, columns: Columns, classes: Classes | None = None
 
 def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | None) -> None:
     """Raise ValueError for an option that would be passed over: another task understands it, or other files."""
+    if task.reads_images and (given := _OF_TEXTS & options.given):
+        raise ValueError(f"--{min(given).replace('_', '-')} is for texts; this is {task.name}")
     plain = [path for path in paths if path is not None and is_plain(path)]
     if plain and "text_column" in options.given:
         raise ValueError(f"--text-column: {plain[0]} has no columns")

@@ -5,8 +5,11 @@ names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns 
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
 to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
 the lists tokens and tags); --task multiple-choice learns which of several texts is right (a question, choices and the
-number of the right one, or SWAG's columns); --task dpo and --task orpo learn of two answers to a prompt which is the
-better (the columns prompt, chosen and rejected, texts or messages).
+number of the right one, or SWAG's columns); --task image-classification what images show, with a ViT (a folder with a
+folder of images for each class, which needs the extra image, or a .npz with the arrays images and labels); --task dpo
+and --task orpo learn of two answers to a prompt which is the better (the columns prompt, chosen and rejected, texts or
+messages); --task embedding draws sentence embeddings of texts that are alike together (the columns anchor and positive,
+with negative too or not, or sentence1, sentence2 and score).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -31,8 +34,9 @@ from npora.commands import methods, output, starts
 from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
+from npora.commands.forms import add_form, form_of
 from npora.commands.labels import learn_classes, tags_of
-from npora.commands.loading import add_quantize, base_folder, load_tokenizer
+from npora.commands.loading import add_quantize, base_folder, load_preparer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
@@ -42,6 +46,7 @@ from npora.models.config import PROBLEM_TYPES
 from npora.models.source import read_config
 from npora.train import TrainingArguments, learning_rate_finder
 from npora.train.arguments import ON_NONFINITE
+from npora.train.embeddings import LOSSES
 from npora.train.folder import checkpoints
 from npora.train.interruption import Interrupted, Terminated
 from npora.train.measure import frozen_sha256, peak_memory
@@ -88,6 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-grad-norm", type=float, default=1.0, help="clips the gradient; 0 does not")
     add("--beta", type=float, metavar="B", help="dpo: how strongly the model is held to the one that it began as; "
         "orpo: the weight of the odds beside the chosen answer's own loss (default: 0.1)")  # fmt: skip
+    add("--loss", choices=LOSSES, help="embedding: whether the other examples of a batch are the wrong answers, as of "
+        "pairs and triplets; or a score is fitted, or its order alone (default: cosent where there are scores, else "
+        "multiple-negatives-ranking)")  # fmt: skip
+    add("--scale", type=float, metavar="S", help="embedding: of the cosines, but for triplet and cosine (default: 20)")
+    add("--margin", type=float, metavar="M", help="embedding: of triplet (default: 5)")
+    add_form(parser)
     add("--label-smoothing-factor", type=float, default=0.0, help="so much of each label is spread over all classes")
     add("--class-weights", nargs="+", metavar="W", help="classification: how much a label of each class counts: a "
         "number for each in their order, or balanced, for each class as much as any other")  # fmt: skip
@@ -183,7 +194,7 @@ def _prepared(
     training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
-        if not os.path.isfile(path):
+        if not (os.path.exists(path) if task.reads_images else os.path.isfile(path)):
             raise FileNotFoundError(f"there is no file {path}")
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
@@ -192,9 +203,9 @@ def _prepared(
     found = columns(options, task, {}, options.train)
     fields: dict[str, Any] = {}
     classes = None
-    if task.name == "classification":
+    if task.name in ("classification", "image-classification"):
         asked = Classes(options.num_labels, problem_type=options.problem_type)
-        classes, train = learn_classes(options.train, found, asked, read_config(folder))
+        classes, train = learn_classes(options.train, found, asked, read_config(folder), task)
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     else:
         train = read(task, options.train, found)
@@ -202,16 +213,20 @@ def _prepared(
         classes = tags_of(options.train, train)
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
+    fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
-    tokenizer = load_tokenizer(options.model, base)
+    settings |= form_of(base)
+    tokenizer = load_preparer(task, options.model, base)
     choose_form(options, task, found, base, tokenizer, options.train)
     notes: dict[str, Any] = {}
     if found.conversational:
         notes = {"chat_template": tokenizer.chat_template, "end_token_ids": taught_ends(tokenizer, train)}
     # One name may also be a pattern, or all-linear.
     targets = options.target_modules
-    config = methods.config_of(options, targets[0] if targets and len(targets) == 1 else targets, task.task_type)
-    most = length(options.max_length, None, base.config, tokenizer, task.length)
+    config = methods.config_of(
+        options, targets[0] if targets and len(targets) == 1 else targets, task.task_type, task.modules_to_save
+    )
+    most = None if task.reads_images else length(options.max_length, None, base.config, tokenizer, task.length)
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     cache = options.cache and os.path.join(options.cache, "train")
     examples = encoded(task, chosen, tokenizer, most, options.train, cache)
@@ -266,12 +281,13 @@ def _summary(
     after = frozen_sha256(model)
     size = sum(os.path.getsize(os.path.join(adapter, name)) for name in os.listdir(adapter))
     measured = {} if metrics is None else {**task.figures(metrics), "evaluation loss": f"{metrics['eval_loss']:.4f}"}
+    unit = "images" if task.reads_images else "tokens"
     lines = {
         **measured,
         "training loss": f"{training['train_loss']:.4f}",
         "trainable": f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)",
         "training time": f"{training['train_runtime']:.1f} s",
-        "tokens per second": f"{training['train_tokens_per_second']:,.0f}",
+        f"{unit} per second": f"{training['train_tokens_per_second']:,.0f}",
         "peak memory": f"{peak_memory() / 1e6:,.0f} MB",
         "adapter": f"{size / 1e3:,.1f} kB in {adapter}",
         "frozen bytes before": before,

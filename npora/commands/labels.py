@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from npora.commands.examples import read
-from npora.commands.tasks import TASKS, Classes, Columns
+from npora.commands.tasks import TASKS, Classes, Columns, Task
 from npora.data import Dataset
 
 _SEVERAL = "multi_label_classification"
 
 
-def learn_classes(path: str, columns: Columns, asked: Classes, config: Mapping[str, Any]) -> tuple[Classes, Dataset]:
+def learn_classes(
+    path: str, columns: Columns, asked: Classes, config: Mapping[str, Any], task: Task = TASKS["classification"]
+) -> tuple[Classes, Dataset]:
     """The classes of a training file, and its examples.
 
     asked : what the user says: their number, the problem; the file says the rest
@@ -23,7 +25,7 @@ def learn_classes(path: str, columns: Columns, asked: Classes, config: Mapping[s
     ------
     ValueError: as the reader; a file of one class; names in another number than asked for.
     """
-    task, asked = TASKS["classification"], settled(asked)
+    asked = settled(asked)
     examples = read(task, path, columns, asked)
     if asked.problem_type == "regression":
         return asked, examples

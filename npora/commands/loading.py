@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Task
-from npora.data import AutoTokenizer, Tokenizer, check_vocabulary
+from npora.data import AutoTokenizer, ImageProcessor, Tokenizer, check_vocabulary
+from npora.data.image_processor import CONFIG
 from npora.files import resolve
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
@@ -25,7 +26,7 @@ from npora.stored import QUANTIZED
 
 _NOTES = {
     "columns": "dict[str, Any] | None", "max_length": "int | None", "end_token_ids": "list[int] | None",
-    "chat_template": "str | dict[str, str] | list[Any] | None", "settings": "dict[str, float] | None",
+    "chat_template": "str | dict[str, str] | list[Any] | None", "settings": "dict[str, Any] | None",
 }  # fmt: skip
 
 
@@ -40,8 +41,9 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        tokenizer = load_tokenizer(self.name, self.model)
-        tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
+        tokenizer: Tokenizer = load_preparer(self.task, self.name, self.model)
+        if not self.task.reads_images:
+            tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
         return tokenizer
 
     @property
@@ -71,11 +73,14 @@ def add_quantize(parser: argparse.ArgumentParser, unless: str) -> None:
         f"four, 0.27 or 0.13 of float32's memory (default: {unless})")  # fmt: skip
 
 
-def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None) -> Loaded:
+def load(
+    options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = None, named: str | None = None
+) -> Loaded:
     """Load what `--model` and `--adapter` name.
 
     tasks : the names of those that the command can do, the first ones preferred where a model may be for several
     dtype : of the base, as of from_pretrained
+    named : the task that a model without an adapter is loaded for, where the user says it
 
     Raises
     ------
@@ -86,8 +91,9 @@ def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = 
         raise ValueError("pass --model, or --adapter, or both")
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
-        task = _task_of_model(read_config(folder), tasks)
-        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize)
+        task = _task_of_model(read_config(folder), tasks) if named is None else TASKS[named]
+        fields = task.fields(_asked_form(options))
+        model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize, **fields)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
     directory = adapter_directory(options.adapter)
@@ -104,6 +110,7 @@ def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = 
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
+    classes |= task.fields({**(notes.get("settings") or {}), **_asked_form(options)})
     quantize = options.quantize or quantize_for(record["base_forms"], name)
     base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
     model = PeftModel.from_pretrained(base, directory)
@@ -111,11 +118,35 @@ def load(options: argparse.Namespace, tasks: Sequence[str], dtype: str | None = 
     return Loaded(task, model, name, notes)
 
 
+def _asked_form(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name, None) for name in ("pooling", "normalize")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def load_tokenizer(name: str, model: Any) -> Tokenizer:
     """The tokenizer of a model. Raises ValueError where it has ids that the model lacks."""
     tokenizer = AutoTokenizer.from_pretrained(name)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return tokenizer
+
+
+def load_images(name: str, model: Any) -> Callable[[Sequence[Any]], Any]:
+    """What makes pixel_values of a model's images: its ImageProcessor, or a ViT's usual one where it has none. Raises
+    ValueError where that makes another size of them than the model reads."""
+    folder, (height, width) = resolve(name), model.config.image
+    if os.path.isfile(os.path.join(folder, CONFIG)):
+        processor = ImageProcessor.from_pretrained(folder)
+    else:
+        processor = ImageProcessor(size={"height": height, "width": width})
+        say(f"{name} has no {CONFIG}: images are taken from 0 … 255 to -1 … 1, and resized to {height} × {width}")
+    if processor.sides != (height, width):
+        raise ValueError(f"{name}: {CONFIG} makes images {processor.sides}, and the model reads {(height, width)}")
+    return partial(processor, channels=model.config.num_channels)
+
+
+def load_preparer(task: Task, name: str, model: Any) -> Any:
+    """What a task's examples are encoded with: a tokenizer, or what prepares images."""
+    return load_images(name, model) if task.reads_images else load_tokenizer(name, model)
 
 
 def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
@@ -149,12 +180,13 @@ def _base_of(config: PeftConfig, directory: str) -> str:
 
 
 def _task_of_adapter(config: PeftConfig, notes: Mapping[str, Any], directory: str, tasks: Sequence[str]) -> Task:
-    found = next((task for task in TASKS.values() if config.task_type == task.task_type), None)
+    named = (task for task in TASKS.values() if task.task_type is not None)
+    found = next((task for task in named if config.task_type == task.task_type), None)
     found = TASKS.get(str(notes.get("task")), found)
     if found is None:
         if config.task_type is None and len(tasks) == 1:
             return TASKS[tasks[0]]
-        known = ", ".join(task.task_type for task in TASKS.values())
+        known = ", ".join(dict.fromkeys(task.task_type for task in TASKS.values() if task.task_type is not None))
         raise ValueError(f"{directory} is for the task {config.task_type}; this command knows {known}")
     return _possible(found, directory, tasks)
 
@@ -165,7 +197,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
     kind = str(config.get("model_type"))
     able = [task for task in TASKS.values() if kind in task.auto.classes]
     for task in able:
-        if task.auto.classes[kind].__name__ in named:
+        if task.auto.classes[kind].__name__ in named and (task.name != "embedding" or task.name in tasks):
             return _possible(task, named[0], tasks)
     able = [task for task in able if task.name in tasks]
     if not able:

@@ -39,8 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "decompose_factor=4 of lokr or n_frequency=500 of fourierft")  # fmt: skip
 
 
-def config_of(options: argparse.Namespace, targets: list[str] | str | None, task_type: str) -> PeftConfig:
-    """Make the config that the options mean. Raises ValueError where one of them means nothing to the method."""
+def config_of(
+    options: argparse.Namespace, targets: list[str] | str | None, task_type: str | None, whole: Sequence[str] = ()
+) -> PeftConfig:
+    """Make the config that the options mean; `whole` are modules to save. Raises ValueError where an option means
+    nothing to the method."""
     kind, chosen = names()[options.method]
     known = [f.name for f in fields(kind) if f.type != "Unsupported"]
     given: dict[str, Any] = {}
@@ -63,7 +66,8 @@ def config_of(options: argparse.Namespace, targets: list[str] | str | None, task
             f"--method-options: {twice[0]} is said by --method, --r, --lora-alpha, --lora-dropout or "
             "--init-lora-weights already"
         )
-    return kind(target_modules=targets, task_type=task_type, **{**given, **said, **named})
+    saved = {"modules_to_save": list(whole)} if whole else {}
+    return kind(target_modules=targets, task_type=task_type, **{**saved, **given, **said, **named})
 
 
 def _named(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ words the tags stand there, with spaces between them, one for each word; words a
 Of a model of multiple choice a sentence is a question and its choices with tabs between them, and the number of the
 likeliest choice stands in the place of the class, counted from 0.
 
+Of a model of images a sentence is the path of one.
+
 Where the adapter was trained on pairs, or with --pairs, a sentence is two texts with a tab between them.
 """
 
@@ -50,7 +52,10 @@ def run(options: argparse.Namespace) -> None:
     if task != "classification" and options.pairs:
         raise ValueError(f"--pairs is for classification; this is {task}")
     pairs = options.pairs or bool(loaded.notes.get("columns", {}).get("text_pair"))
-    most = length(options.max_length, loaded.notes.get("max_length"), loaded.config, loaded.tokenizer)
+    if loaded.task.reads_images and options.max_length is not None:
+        raise ValueError(f"--max-length is for texts; this is {task}")
+    noted, config = loaded.notes.get("max_length"), loaded.config
+    most = None if loaded.task.reads_images else length(options.max_length, noted, config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
     done = cut = 0
     with keeping_freed_memory():
@@ -98,6 +103,8 @@ def _words(sentence: str, number: int) -> Example:
 def _example(task: str, sentence: str, pairs: bool, number: int) -> Example:
     if task == "token-classification":
         return _words(sentence, number)
+    if task == "image-classification":
+        return {"image": sentence}
     if task == "multiple-choice":
         question, *choices = sentence.split("\t")
         if len(choices) < 2:

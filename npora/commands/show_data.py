@@ -18,7 +18,7 @@ from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.loading import base_folder, load_tokenizer
-from npora.commands.tasks import TASKS, MultipleChoice
+from npora.commands.tasks import TASKS
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
 from npora.data.columns import examples_at
@@ -26,6 +26,7 @@ from npora.data.dataset import Example
 
 _LEARNT, _READ = ("\033[1;32m", "\033[32m"), ("\033[90m", "\033[37m")
 _PLAIN = "\033[0m"
+_NOT_SHOWN = ("multiple-choice", "image-classification")  # which have no one text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--task",
         default="causal-lm",
-        choices=[name for name in TASKS if name != MultipleChoice.name],
+        choices=[name for name in TASKS if name not in _NOT_SHOWN],
         help="what is learnt",
     )
     add_columns(parser)
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     names = {number: name for name, number in (examples.label2id or {}).items()}
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for number, example in enumerate(examples_at(rows, range(min(options.examples, len(rows)))), start=1):
-        label = example.get("label")
+        label = example.get("label") if example.get("is_scored", True) else None
         parts = task.shown(example)
         print(
             f"── example {number}: {'; '.join(map(_numbers, parts))}"

@@ -24,6 +24,7 @@ class Columns:
     label: str = "label"
     prompt: str | None = None
     rejected: str = "rejected"
+    negative: str | None = None
     sample_by: str = "line"
     choices: str | None = None
     conversational: bool = False  # the text is a list of messages, as may be what stands before it
@@ -60,10 +61,11 @@ class Task:
     """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
     among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
     many; command : what asks such a model; used_as : the task as which its models are used; is_of_pairs : the model
-    itself is not given its examples"""
+    itself is not given its examples; reads_images : of a model of no texts, in whose tokenizer's place is what prepares
+    images; modules_to_save : what an adapter trains whole where PEFT has no task type for it"""
 
     name: ClassVar[str]
-    task_type: ClassVar[str]
+    task_type: ClassVar[str | None]
     auto: ClassVar[Any]
     options: ClassVar[frozenset[str]] = frozenset()
     length: ClassVar[int] = 1024
@@ -71,6 +73,8 @@ class Task:
     command: ClassVar[str] = "generate"
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
+    reads_images: ClassVar[bool] = False
+    modules_to_save: ClassVar[tuple[str, ...]] = ()
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         """Add to the fields of Columns that somebody chose, None elsewhere, those that the file's first example tells.
@@ -105,6 +109,10 @@ class Task:
 
     def settings(self, options: Any) -> dict[str, Any]:
         """What the options say of the loss; it is noted with the adapter."""
+        return {}
+
+    def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the settings is the model's, for its from_pretrained."""
         return {}
 
     def trainer(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from npora.commands import figures, usual
+from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
@@ -19,9 +22,11 @@ from npora.data import (
     encode_completion,
     encode_text,
     encode_words,
+    load_image,
     read_chats,
     read_choices,
     read_examples,
+    read_images,
     read_tagged,
     read_texts,
     windows,
@@ -32,6 +37,7 @@ from npora.data.readers import Told
 from npora.files.refusal import Refuse, raise_it
 from npora.models import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForMultipleChoice,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -42,7 +48,9 @@ LABELLED = frozenset({"label_smoothing_factor"})  # of a model's own loss
 
 
 class Classification(Task):
-    name, task_type, auto = "classification", "SEQ_CLS", AutoModelForSequenceClassification
+    name = "classification"
+    task_type: ClassVar[str | None] = "SEQ_CLS"
+    auto: ClassVar[Any] = AutoModelForSequenceClassification
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights", *LABELLED})
     has_classes = True
     command = "predict"
@@ -113,6 +121,31 @@ class TokenClassification(Task):
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:
         return {name: f"{metrics[f'eval_{name}']:.4f}" for name in ("accuracy", "f1")}
+
+
+class ImageClassification(Classification):
+    name, task_type, auto = "image-classification", None, AutoModelForImageClassification
+    options = frozenset({"class_weights", *LABELLED})
+    reads_images = True
+    modules_to_save = ("classifier",)
+
+    def read(
+        self,
+        path: str,
+        columns: Columns,
+        classes: Classes | None = None,
+        refuse: Refuse = raise_it,
+        progress: Told | None = None,
+    ) -> Dataset:
+        return read_images(path, None if classes is None else classes.label2id, refuse, progress)
+
+    def encode_all(self, examples: Sequence[Example], tokenizer: Any, length: int | None) -> list[list[Example]]:
+        images = [image if isinstance(image := e["image"], np.ndarray) else load_image(image) for e in examples]
+        pixels = tokenizer(images)
+        return [
+            [{"pixel_values": own, **({"label": e["label"]} if "label" in e else {})}]
+            for own, e in zip(pixels, examples, strict=True)
+        ]
 
 
 class MultipleChoice(Task):
@@ -200,7 +233,17 @@ class Seq2SeqLM(Task):
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (Classification(), CausalLM(), Seq2SeqLM(), TokenClassification(), MultipleChoice(), DPO(), ORPO())
+    for task in (
+        Classification(),
+        CausalLM(),
+        Seq2SeqLM(),
+        TokenClassification(),
+        MultipleChoice(),
+        ImageClassification(),
+        DPO(),
+        ORPO(),
+        Embedding(),
+    )
 }
 
 

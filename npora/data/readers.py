@@ -65,12 +65,14 @@ def read_examples(
     num_labels: int | None = None,
     *,
     pair_column: str | None = None,
+    negative_column: str | None = None,
     label2id: Mapping[str, int] | None = None,
     problem_type: str | None = None,
     refuse: Refuse = raise_it,
     progress: Told | None = None,
 ) -> Dataset:
-    """Examples of `text`, `text_pair` where its column is named, and `label`, from a .tsv, .csv, .json or .jsonl file.
+    """Examples of `text`, `text_pair` and `negative` where their columns are named, and `label`, from a .tsv, .csv,
+    .json or .jsonl file.
 
     A file whose name ends in .gz besides is unpacked. A text may be empty; a value that is no string is an error.
 
@@ -88,7 +90,8 @@ def read_examples(
     ------
     ValueError: as the readers, and for a label that is none of these, with its line.
     """
-    columns = {"text": text_column} | ({} if pair_column is None else {"text_pair": pair_column})
+    named_texts = {"text": text_column, "text_pair": pair_column, "negative": negative_column}
+    columns = {name: column for name, column in named_texts.items() if column is not None}
     labels = Labels(num_labels, label2id, problem_type)
     found: dict[str, Any] = {name: Strings() for name in columns}
     named = [*columns.values()] + ([] if label_column is None else [label_column])

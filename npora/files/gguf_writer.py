@@ -83,7 +83,7 @@ def _value(key: str, value: Any) -> bytes:
     if isinstance(value, bool):
         return struct.pack("<I?", _CODES["?"], value)
     if isinstance(value, int):
-        code = "I" if 0 <= value < 2**32 else "i" if -(2**31) <= value < 0 else "q"
+        code = "I" if 0 <= value < 2**32 else "i" if abs(value) <= 2**31 else "q"
         return struct.pack(f"<I{code}", _CODES[code], value)
     if isinstance(value, float):
         return struct.pack("<If", _CODES["f"], value)

@@ -28,9 +28,20 @@ def read_json(path: str | os.PathLike[str], most_bytes: int = _MOST_BYTES) -> di
     return parse_json(read_regular(path, most_bytes), os.fspath(path))
 
 
+def read_json_list(path: str | os.PathLike[str]) -> list[Any]:
+    """The list in a JSON file of at most 1 MB. Raises as read_json."""
+    found: list[Any] = _parsed(read_regular(path, _MOST_BYTES), os.fspath(path), list, _MOST_VALUES)
+    return found
+
+
 def parse_json(text: bytes, what: str, most_values: int = _MOST_VALUES) -> dict[str, Any]:
     """The object in a JSON text; `what` names it in the error. A value of one byte takes a hundred in memory: so they
     are counted before any is made."""
+    found: dict[str, Any] = _parsed(text, what, dict, most_values)
+    return found
+
+
+def _parsed(text: bytes, what: str, kind: type, most_values: int) -> Any:
     values = text.count(b",") + text.count(b"[") + text.count(b"{")  # or fewer: some may stand in strings
     if values > most_values:
         raise ValueError(f"{what} holds {values:,} values; at most {most_values:,} are read")
@@ -40,8 +51,9 @@ def parse_json(text: bytes, what: str, most_values: int = _MOST_VALUES) -> dict[
             _refuse_surrogates(value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} holds a JSON {type(value).__name__}; an object was expected")
+    if not isinstance(value, kind):
+        expected = "an object" if kind is dict else "a list"
+        raise ValueError(f"{what} holds a JSON {type(value).__name__}; {expected} was expected")
     _refuse_depth(value, what)
     return value
 
@@ -69,7 +81,7 @@ def _refuse_surrogates(value: Any) -> None:
         raise ValueError(f"{half!r} is half of a pair of surrogates, which is no character") from None
 
 
-def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
+def write_json(path: str | os.PathLike[str], value: dict[str, Any] | list[Any]) -> None:
     """Sorted and indented, so that the same content gives the same bytes; written atomically."""
     write_atomically(path, [json.dumps(value, indent=2, sort_keys=True, allow_nan=False).encode()])
 

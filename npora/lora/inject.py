@@ -114,6 +114,7 @@ class PlainView(Module):
         self.output_embeddings = getattr(model, "output_embeddings", None)
         self.input_embeddings = input_embedding(model)
         self.saved_along = getattr(model, "saved_along", {})
+        self.renamed: Mapping[str, str] = getattr(model, "renamed", {})
         self.drawn = tuple(drawn)
         self.below_saved: set[str] = set()  # parts of what an adapter trains whole
         hidden: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from npora.lora.folder import adapter_directory, own_record, weights_path
 from npora.lora.inject import base_parameters, check_name
 from npora.lora.keywords import refuse_others
 from npora.lora.mixed import by_adapter, texts_joined
+from npora.lora.renamed import with_names_of
 from npora.lora.starts.doubled import halved
 from npora.lora.status import TunerLayerStatus, TunerModelStatus, get_layer_status, get_model_status
 from npora.lora.weighted import Weighted
@@ -41,6 +42,11 @@ class PeftModel(Weighted):
         super().__init__(model)
         self.add_adapter(adapter_name, peft_config, seed)
         self.set_adapter(adapter_name)
+
+    def encode(self, *args: Any, **options: Any) -> Array:
+        """Call the base model's `encode`, with the active adapters. Raises AttributeError where the base has none."""
+        base: Any = self.base_model.model
+        return np.asarray(base.encode(*args, **options))
 
     def generate(self, *args: Any, **options: Any) -> Array:
         """Call the base model's `generate`, with the active adapters, or with `adapter_names`, one for each prompt.
@@ -166,7 +172,9 @@ class PeftModel(Weighted):
         config.check_loaded(directory, is_trainable)
         path, view = weights_path(directory), self._view()
         record = own_record(path)
-        config, tensors = halved(config, read_tensors(directory), record, path)
+        with naming(directory):
+            config, tensors = with_names_of(view, config, read_tensors(directory))
+        config, tensors = halved(config, tensors, record, path)
         is_new = adapter_name not in self.peft_config
         if is_new:
             self._check_place(adapter_name, config)

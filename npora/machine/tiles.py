@@ -18,6 +18,9 @@ _Array = npt.NDArray[Any]
 
 # As of any product, what decides where it is cut are sizes alone. A tile of the most columns and rows is a megabyte.
 _WIDEST, _NARROWEST, _DEEPEST = 256, 64, 1024
+# Of a tile that one row is multiplied by: between its few operations two threads wait for the interpreter in turn, so
+# larger ones that leave the cache are quicker.
+_OF_A_ROW = 1 << 19
 _STEP = 16  # a BLAS's innermost loop takes as many rows or columns at a time, or a divisor of it
 _READING = 32  # to widen an element and read it takes as long as so many multiplications
 _LEAST = 12_000_000  # of work that is divided among threads
@@ -27,13 +30,17 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
     """y = a W, in the same bits for any number of threads.    a [n,i]  W [i,o]  →  y [n,o]
 
     A piece of work is some columns of the result: it widens a tile of W, multiplies, and adds the next tile's product
-    to that. So each tile is widened once, and no sum goes through two threads. Of one row W itself says how it is
-    multiplied.
+    to that. So each tile is widened once, and no sum goes through two threads. One row is multiplied by whole columns,
+    as W itself says.
     """
     (n, i), o = a.shape, W.shape[1]
     y = np.empty((n, o), np.result_type(a, W.dtype))
     deep, wide = W.grain
     depths = _cut(i, _DEEPEST, deep)
+    if n == 1:
+        most = max(_OF_A_ROW // (i + 1), _NARROWEST)
+    else:
+        most = min(max(o // 4, _NARROWEST), _WIDEST)
 
     def fill(columns: slice) -> None:
         np.matmul(a[:, depths[0]], W[depths[0], columns], y[:, columns])
@@ -41,12 +48,9 @@ def tiled_product(a: _Array, W: Stored) -> _Array:
             y[:, columns] += a[:, depth] @ W[depth, columns]
 
     def fill_row(columns: slice) -> None:
-        y[:, columns] = sum(W.of_row(a[:, depth], depth, columns) for depth in depths)
+        y[:, columns] = W.of_row(a, slice(0, i), columns)
 
-    tasks = [
-        partial(fill_row if n == 1 else fill, columns)
-        for columns in _cut(o, min(max(o // 4, _NARROWEST), _WIDEST), wide)
-    ]
+    tasks = [partial(fill_row if n == 1 else fill, columns) for columns in _cut(o, most, wide)]
     if i * o * (n + _READING) >= _LEAST:
         in_parallel(tasks)
     else:

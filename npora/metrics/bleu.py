@@ -37,16 +37,15 @@ def bleu(predicted: Sequence[str], references: Sequence[str]) -> float:
     check_texts(predicted, references)
     pairs = [(words(text), words(reference)) for text, reference in zip(predicted, references, strict=True)]
     c, r = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
-    logs, zeros, matched = 0.0, 0, 0
+    logs, zeros = 0.0, 0
     for n in range(1, _ORDER + 1):
         found = sum((_runs(x, n) & _runs(y, n)).total() for x, y in pairs)
         total = sum(max(len(x) - n + 1, 0) for x, _ in pairs)
-        matched += found
         if not total:
             return 0.0
         zeros += found == 0
         logs += math.log((found or 0.5**zeros) / total)  # (1)
-    return 100 * min(1.0, math.exp(1 - r / c)) * math.exp(logs / _ORDER) if matched else 0.0  # (2)
+    return 100 * min(1.0, math.exp(1 - r / c)) * math.exp(logs / _ORDER) if zeros < _ORDER else 0.0  # (2)
 
 
 def words(text: str) -> list[str]:

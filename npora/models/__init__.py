@@ -19,11 +19,12 @@ from npora.models.auto import (
     family,
 )
 from npora.models.differences import DifferenceWarning
+from npora.models.embedding import AutoModelForSentenceEmbedding
 
 __all__ = [
     "AutoModelForCausalLM", "AutoModelForImageClassification", "AutoModelForMaskedLM", "AutoModelForMultipleChoice",
-    "AutoModelForQuestionAnswering", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification", "DifferenceWarning",
+    "AutoModelForQuestionAnswering", "AutoModelForSentenceEmbedding", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "DifferenceWarning",
 ]  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""What lies beside the weights in a checkpoint's directory: adapters, and the files of a tokenizer."""
+"""What lies beside the weights in a checkpoint's directory: adapters, and the files that say how texts become ids and
+images numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ logger = logging.getLogger("npora")
 
 ADAPTER_CONFIG = "adapter_config.json"
 _TOKENIZER = (
-    "added_tokens.json", "chat_template.*", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json",
-    "spiece.model", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
+    "added_tokens.json", "chat_template.*", "merges.txt", "preprocessor_config.json", "sentencepiece.bpe.model",
+    "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "vocab.json", "vocab.txt",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@ et al., 2018, SWAG)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -81,6 +82,7 @@ class ForMultipleChoice(ForSequenceClassification):
         return replace(tokens, choices=np.asarray(given).shape[1])
 
     def task(self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        assert tokens.choices is not None, "the tokens of choices are packed as such"
         z, back_z = self.scores(tokens, rng)  # [b·c,1]
         return multiple_choice(z, back_z, tokens.choices, labels)
 
@@ -94,7 +96,7 @@ def multiple_choice(
     ------
     ValueError: labels of another shape, no whole numbers, or beyond the choices.
     """
-    logits = z.reshape(-1, choices)  # [b·c,1] → [b,c]
+    logits = z.reshape(len(z) // choices, choices)  # [b·c,1] → [b,c]
     if labels is None:
         return MultipleChoiceModelOutput(None, logits), lambda dlogits: back_z(dlogits.reshape(z.shape))
     targets = np.asarray(labels)
@@ -113,5 +115,8 @@ def multiple_choice(
 
 def _side_by_side(values: npt.ArrayLike | None, last: int = 1) -> Array | None:
     """[b,c,…] → [b·c,…], with so many axes behind."""
-    array = None if values is None else np.asarray(values)
-    return None if array is None else array.reshape(-1, *array.shape[array.ndim - last :])
+    if values is None:
+        return None
+    array = np.asarray(values)
+    first = array.ndim - last
+    return array.reshape(math.prod(array.shape[:first]), *array.shape[first:])

@@ -34,7 +34,7 @@ class Tokens(Readable):
         it made of them
     given : the rows [n,m] that stand in place of the ids' embeddings, where they came as inputs_embeds; ids are zeros
         then, and there are no padded_ids
-    choices : of an example of a multiple choice, whose sequences follow each other
+    choices : how many sequences, one behind the other, are those of an example of multiple choice
     hidden : gets the rows [n,m] before the first layer and behind each; None where nobody asks for them
     """
 
@@ -47,7 +47,7 @@ class Tokens(Readable):
     is_masked: bool = False
     source: Tokens | Memory | None = None
     given: Shared | None = None
-    choices: int = 0
+    choices: int | None = None
     hidden: list[Array] | None = None
 
     @classmethod

@@ -19,13 +19,13 @@ from npora.nn.preference import dpo_loss, odds_ratio_loss, target_log_probs
 from npora.nn.rotary import frequencies, rotary, rotation
 from npora.nn.rules import around, causal, everything, window
 from npora.nn.scaled_attention import attention
-from npora.nn.similarity import cosine_similarity, multiple_negatives_ranking_loss, triplet_loss, unit
+from npora.nn.similarity import cosent_loss, cosine_similarity, multiple_negatives_ranking_loss, triplet_loss, unit
 from npora.nn.softmax import log_softmax, softmax
 
 __all__ = [
-    "ACTIVATIONS", "around", "attention", "binary_cross_entropy", "causal", "cosine_similarity", "cross_entropy",
-    "dpo_loss", "dropout", "erf", "everything", "frequencies", "gated", "gelu", "gelu_tanh", "log_softmax", "mish",
-    "mse_loss", "multiple_negatives_ranking_loss", "normalize", "odds_ratio_loss", "packed_attention", "quick_gelu",
-    "relu", "relu2", "rms_normalize", "rotary", "rotation", "silu", "softmax", "swiglu", "tanh", "target_log_probs",
-    "triplet_loss", "unit", "window",
+    "ACTIVATIONS", "around", "attention", "binary_cross_entropy", "causal", "cosent_loss", "cosine_similarity",
+    "cross_entropy", "dpo_loss", "dropout", "erf", "everything", "frequencies", "gated", "gelu", "gelu_tanh",
+    "log_softmax", "mish", "mse_loss", "multiple_negatives_ranking_loss", "normalize", "odds_ratio_loss",
+    "packed_attention", "quick_gelu", "relu", "relu2", "rms_normalize", "rotary", "rotation", "silu", "softmax",
+    "swiglu", "tanh", "target_log_probs", "triplet_loss", "unit", "window",
 ]  # fmt: skip

@@ -49,8 +49,8 @@ class PatchProjection(Module):
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, bias, shape = self.weight, self.bias, x.shape
-        W = weight.data.reshape(len(weight.data), -1)  # [o,i]
         u = self.unfold(x)  # [n,i]
+        W = weight.data.reshape(weight.shape[0], u.shape[1])  # [o,i]
         kept = u if weight.requires_grad else None
 
         def backward(dy: Array) -> Array:
@@ -71,7 +71,7 @@ class PatchProjection(Module):
             )
         b, _, height, width = x.shape
         patches = x.reshape(b, channels, height // p, p, width // q, q).transpose(0, 2, 4, 1, 3, 5)
-        return patches.reshape(-1, channels * p * q)
+        return patches.reshape(b * (height // p) * (width // q), channels * p * q)
 
     def fold(self, u: Array, shape: tuple[int, ...]) -> Array:
         """The images of this shape whose patches are u [n,i]."""

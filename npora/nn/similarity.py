@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,33 @@ def triplet_loss(
         return -dpositive - dnegative, dpositive, dnegative  # (1)
 
     return open_.sum() / number, backward
+
+
+def cosent_loss(cosines: Array, scores: Array, scale: float = 20.0) -> tuple[Any, Callable[..., Array]]:
+    """ℓ = log(1 + Σ_{i,j: s_i > s_j} e^{scale (c_j − c_i)}): the higher score is to be the more alike.
+
+    cosines c [n] of n pairs, their scores s [n], of which only the order counts  →  ℓ scalar. With
+    w_ij = e^{scale (c_j − c_i)} / (1 + Σ) where s_i > s_j, else 0,
+
+        dc_j = scale dℓ (Σ_i w_ij − Σ_i w_ji)        (1)
+
+    (Su, 2022: CoSENT.) Identity: Σ dc = 0, since ℓ stays when all cosines grow alike. Raises ValueError where there are
+    not as many scores as cosines.
+    """
+    s = np.asarray(scores)
+    if s.shape != cosines.shape:
+        raise ValueError(f"each cosine has a score; got {cosines.shape} and {s.shape}")
+    counted = s[:, None] > s[None, :]  # [n,n]
+    z = scale * (cosines[None, :] - cosines[:, None])  # [n,n]
+    top = max(float(z.real[counted].max(initial=0)), 0.0)
+    e = np.exp(np.where(counted, z - top, 0)) * counted  # [n,n]
+    total = math.exp(-top) + e.sum()
+
+    def backward(dloss: Any = 1.0) -> Array:
+        w = e / total  # [n,n]
+        return dloss * scale * (w.sum(axis=0) - w.sum(axis=1))  # (1) [n]
+
+    return top + np.log(total), backward
 
 
 def _distance(difference: Array) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,15 @@ from npora.nn.module import Array
 from npora.study.attempt import NotRun, code_of, told_of, where
 from npora.study.exercises import Exercise
 from npora.study.sheet import page
+from npora.study.supposed import mistakes
 
 DRAWS = 2  # that an answer is judged on
 _CLOSE = 2.0**-40  # of the largest value: 8,192 roundings
+# What says where an answer is wrong, or how far, and not what is wrong: a mistake is then supposed.
+_VAGUE = re.compile(
+    r"no known error|nan or inf|unlike the right|wrong at (?!.*should be zero)|a factor of its own|off by |zero in some"
+    r"|the (same|mean|sum) .*axis|a missing or extra term|a constant factor [^(]*$"
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,12 @@ def judge(exercise: Exercise, function: Callable[..., Any]) -> Outcome:
         _check_signature(exercise, function)
         for k in range(DRAWS):
             with told_of(filename), np.errstate(all="ignore"):
-                found = (_wrong_gradients if exercise.forward else _wrong_values)(exercise, function, k, filename)
-            if found:
-                return Outcome(exercise.name, 1, tuple(found))
+                notes = (_wrong_gradients if exercise.forward else _wrong_values)(exercise, function, k)
+                came, first = _first_wrong(exercise, function, k, filename) if notes else ((), [])
+            if notes:
+                return Outcome(exercise.name, 1, (*_told(exercise, k, notes, came), *first))
+    except _Misfit as error:
+        return Outcome(exercise.name, 1, (str(error),))
     except NotRun as error:
         return Outcome(exercise.name, 2, (str(error),))
     place = page(exercise)
@@ -74,26 +84,40 @@ def _check_signature(exercise: Exercise, function: Callable[..., Any]) -> None:
         pass
 
 
-def _wrong_gradients(exercise: Exercise, function: Callable[..., Any], k: int, filename: str) -> list[str]:
+def _wrong_gradients(exercise: Exercise, function: Callable[..., Any], k: int) -> dict[str, str]:
+    """What is wrong, by the name of the gradient or of what holds for any; raises _Misfit."""
     inputs, constants = exercise.draw(k)
     assert exercise.forward is not None
 
     def backward(*arguments: Any, **keywords: Any) -> Any:
         return _checked(exercise, function(*arguments, **keywords))
 
-    try:
-        report = gradcheck(exercise.forward, *inputs, vjp=backward, named=exercise.named, seed=k, **constants)
-    except _Misfit as error:
-        return [str(error)]
-    found = []
-    for row in report.rows:
-        if row.verdict == "PASS":
-            continue
-        name = f"d{row.name}" if row.name in exercise.inputs else row.name
-        found.append(f"{name}: {row.note or row.verdict}")
-    if found:
-        found += _first_wrong(exercise, function, k, filename)
-    return found
+    report = gradcheck(exercise.forward, *inputs, vjp=backward, named=exercise.named, seed=k, **constants)
+    return {
+        f"d{row.name}" if row.name in exercise.inputs else row.name: row.note or row.verdict
+        for row in report.rows
+        if row.verdict != "PASS"
+    }
+
+
+def _told(exercise: Exercise, k: int, notes: dict[str, str], came: tuple[Array, ...]) -> list[str]:
+    """The notes, in their place where they are vague a mistake that makes what came."""
+    vague = [number for number, name in enumerate(exercise.wanted) if _VAGUE.match(notes.get(name, ""))]
+    if vague and came:
+        inputs, constants = exercise.draw(k)
+        upstream = _upstream(exercise, k)
+        given = inspect.signature(exercise.solution).bind(*upstream, *inputs, **constants).arguments
+        for number, words in mistakes(exercise.solution, given, came, vague).items():
+            notes = {**notes, exercise.wanted[number]: f"this is what comes {words}"}
+    return [f"{name}: {note}" for name, note in notes.items()]
+
+
+def _upstream(exercise: Exercise, k: int) -> tuple[Array, ...]:
+    """The k-th upstream gradient, of an exercise that has one."""
+    if not exercise.forward:
+        return ()
+    inputs, constants = exercise.draw(k)
+    return (np.asarray(np.random.default_rng(k).standard_normal(np.shape(exercise.forward(*inputs, **constants)))),)
 
 
 class _Misfit(Exception):
@@ -129,45 +153,43 @@ def _unsummed(came: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     return ""
 
 
-def _wrong_values(exercise: Exercise, function: Callable[..., Any], k: int, filename: str) -> list[str]:
+def _wrong_values(exercise: Exercise, function: Callable[..., Any], k: int) -> dict[str, str]:
+    """What is wrong, by the name of what was returned; raises _Misfit."""
     inputs, constants = exercise.draw(k)
     try:
         came = _as_tuple(exercise, _checked(exercise, function(*inputs, **constants)))
-    except _Misfit as error:
-        return [str(error)]
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        return [written_to(error).note]
+        raise _Misfit(written_to(error).note) from None
     known = exercise.named(*inputs, **constants) if exercise.named else {}
     told = {name: x for name, x in known.items() if np.ndim(x)}
     factors = {name: float(x) for name, x in known.items() if not np.ndim(x)}
     context = Context(factors, {**told, **dict(zip(exercise.inputs, inputs, strict=True))}, told=told)
-    found = []
+    notes: dict[str, str] = {}
     for name, a, n in zip(
         exercise.wanted, came, _as_tuple(exercise, exercise.solution(*inputs, **constants)), strict=True
     ):
         a = np.asarray(a)
         if a.shape != n.shape:
-            return [f"{name} has shape {list(a.shape)}, expected {list(n.shape)}"]
+            raise _Misfit(f"{name} has shape {list(a.shape)}, expected {list(n.shape)}")
         if not (np.abs(a - n) <= _CLOSE * np.abs(n).max()).all():
-            found.append(f"{name}: {diagnose(a, n, context, 1e-10)}")
-    return found + (_first_wrong(exercise, function, k, filename) if found else [])
+            notes[name] = diagnose(a, n, context, 1e-10)
+    return notes
 
 
-def _first_wrong(exercise: Exercise, function: Callable[..., Any], k: int, filename: str) -> list[str]:
-    """The first element that is not right, in the order of what is returned; and where nan or inf arises."""
+def _first_wrong(
+    exercise: Exercise, function: Callable[..., Any], k: int, filename: str
+) -> tuple[tuple[Array, ...], list[str]]:
+    """What came, and in words its first element that is not right; and where nan or inf arises."""
     inputs, constants = exercise.draw(k)
-    upstream: tuple[Any, ...] = ()
-    if exercise.forward:
-        shape = np.shape(exercise.forward(*inputs, **constants))
-        upstream = (np.asarray(np.random.default_rng(k).standard_normal(shape)),)
+    upstream = _upstream(exercise, k)
     try:
         came = _as_tuple(exercise, function(*(x.copy() for x in upstream), *inputs, **constants))
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        return []
+        return (), []
     right = _as_tuple(exercise, exercise.solution(*upstream, *inputs, **constants))
     for name, a, n in zip(exercise.wanted, came, right, strict=True):
         n = np.asarray(n)
@@ -176,10 +198,10 @@ def _first_wrong(exercise: Exercise, function: Callable[..., Any], k: int, filen
             at = tuple(int(i) for i in bad[0])
             place = f"{name}{list(at) if at else ''}"
             found = [f"first at {place}: yours is {np.asarray(a)[at]:.6g}, the right one {n[at]:.6g}"]
-            return found + (
-                [] if np.isfinite(a).all() else _raising(function, (*upstream, *inputs), constants, filename)
-            )
-    return []
+            if not np.isfinite(a).all():
+                found += _raising(function, (*upstream, *inputs), constants, filename)
+            return came, found
+    return came, []
 
 
 def _raising(function: Callable[..., Any], arguments: Any, constants: Any, filename: str) -> list[str]:

@@ -3,6 +3,7 @@
 from npora.train.arguments import TrainingArguments
 from npora.train.callbacks import ExportableState, TrainerCallback, TrainerControl
 from npora.train.early_stopping import EarlyStoppingCallback
+from npora.train.embeddings import EmbeddingTrainer
 from npora.train.evaluation import EvalPrediction, PredictionOutput
 from npora.train.finder import learning_rate_finder
 from npora.train.flow import DefaultFlowCallback
@@ -17,8 +18,8 @@ Seq2SeqTrainer = Trainer
 Seq2SeqTrainingArguments = TrainingArguments
 
 __all__ = [
-    "DPOTrainer", "DefaultFlowCallback", "EarlyStoppingCallback", "EvalPrediction", "ExportableState", "ORPOTrainer",
-    "PredictionOutput", "ProgressCallback", "Seq2SeqTrainer", "Seq2SeqTrainingArguments", "TrainOutput", "Trainer",
-    "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments", "accumulate_gradients",
-    "learning_rate_finder",
+    "DPOTrainer", "DefaultFlowCallback", "EarlyStoppingCallback", "EmbeddingTrainer", "EvalPrediction",
+    "ExportableState", "ORPOTrainer", "PredictionOutput", "ProgressCallback", "Seq2SeqTrainer",
+    "Seq2SeqTrainingArguments", "TrainOutput", "Trainer", "TrainerCallback", "TrainerControl", "TrainerState",
+    "TrainingArguments", "accumulate_gradients", "learning_rate_finder",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from npora.data.choices import collate_choices
 from npora.data.collate import LABELS, collate
 from npora.data.columns import examples_at
+from npora.data.images import collate_images
 from npora.nn import Module
 from npora.nn.module import Array
 
@@ -22,8 +23,8 @@ Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 
 class Batches:
-    """Makes batches for one model: by `collate`, of choices by `collate_choices`, or by a collator of the user's, a
-    function of a list of examples.
+    """Makes batches for one model: by `collate`, of choices and images by collators of their own, or by one of the
+    user's, a function of a list of examples.
 
     Ids are padded with the config's pad_token_id, else the tokenizer's, else 0: models pack by the attention mask, and
     some look for that token besides.
@@ -34,6 +35,8 @@ class Batches:
         self.names = set(inputs_of(inner))
         self.label_names: tuple[str, ...] = getattr(inner, "label_names", LABELS[:1])
         self._collate = collate_choices if getattr(inner, "of_choices", False) else collate
+        if "pixel_values" in self.names:
+            self._collate = collate_images
         self.collator, self.all_columns = collator, not remove_unused_columns
         self._config, self._tokenizer = getattr(inner, "config", None), tokenizer
 
@@ -127,6 +130,9 @@ def naming_examples(numbers: Sequence[int]) -> Iterator[None]:
 
 
 def number_of_tokens(batch: Batch) -> int:
+    """An image counts as one."""
+    if "pixel_values" in batch:
+        return len(batch["pixel_values"])
     mask = batch.get("attention_mask")
     return int(mask.sum()) if mask is not None else int(batch["input_ids"].size) if "input_ids" in batch else 0
 

@@ -84,7 +84,7 @@ def measure(
                 raise ValueError(
                     f"some examples have labels, and others do not: from example {examples} on it is the other way"
                 )
-            numbers = range(examples, examples + len(batch["input_ids"]))
+            numbers = range(examples, examples + len(next(iter(batch.values()))))
             with naming_examples(numbers):
                 if write is None or "labels" in batch:  # a decoder that writes reads what it wrote
                     found = infer(model, batch, keep_logits and write is None)

@@ -28,6 +28,7 @@ Rng = np.random.Generator | None
 
 # Large enough for the matrix products: half of it costs BERT-base 4 % of a step.
 TOKENS_AT_ONCE = 512
+_PIXELS = 3 * 16 * 16  # numbers of an image that count as a token: a patch of most models
 
 
 def accumulate_gradients(
@@ -40,8 +41,9 @@ def accumulate_gradients(
 
     model : forward takes the batch's arrays by name, and returns (output, backward), where output.loss is a mean over
         output.num_items labels, each of them of one example. Its backward runs under backward_once()
-    batch : arrays whose first axis is the batch's. One whose arrays differ there is not cut
-    tokens_at_once : of input_ids in a micro-batch, about; 0 never cuts
+    batch : arrays whose first axis is the batch's. One whose arrays differ there is not cut, nor is any where the
+        model's `is_whole` is True, since its loss compares the examples
+    tokens_at_once : of input_ids in a micro-batch, or patches of pixel_values, about; 0 never cuts
 
     As many micro-batches as there are threads are worked on at a time. A batch is cut alike on every machine, the masks
     that dropout draws from `rng` are a micro-batch's own, and gradients are added in the order of the micro-batches:
@@ -54,7 +56,7 @@ def accumulate_gradients(
     """
     if not is_grad_enabled():
         raise RuntimeError("accumulate_gradients() under no_grad(): there would be no backward to call")
-    parts = pieces(batch, rng, tokens_at_once)
+    parts = pieces(batch, rng, 0 if _is_whole(model) else tokens_at_once)
     if len(parts) == 1:
         found = in_parallel([partial(losses_and_gradient, model, *parts[0])])
     else:
@@ -73,6 +75,10 @@ def accumulate_gradients(
 
         found = in_parallel([partial(work, i) for i in range(len(parts))])
     return sum(loss for loss, _ in found), sum(items for _, items in found)
+
+
+def _is_whole(model: Module) -> bool:
+    return bool(getattr(model, "is_whole", False))
 
 
 def pieces(batch: Mapping[str, Any], rng: Rng, tokens_at_once: int) -> list[tuple[dict[str, Any], Rng]]:
@@ -138,7 +144,7 @@ def infer(
             loss = float(output.loss) * items if items else 0.0
             return Inferred(output.logits if keep_logits else None, loss, items)
 
-    found = in_parallel([partial(work, piece) for piece in cut(batch, tokens_at_once)])
+    found = in_parallel([partial(work, piece) for piece in cut(batch, 0 if _is_whole(model) else tokens_at_once)])
     logits = _joined([part.logits for part in found if part.logits is not None])
     return Inferred(logits, sum(part.loss_sum for part in found), sum(part.items for part in found))
 
@@ -173,5 +179,7 @@ def _tokens_of_examples(batch: Mapping[str, Any]) -> Array:
     if (mask := batch.get("attention_mask")) is not None:
         mask = np.asarray(mask)
         return np.asarray(mask.sum(axis=tuple(range(1, mask.ndim))))
+    if (pixels := batch.get("pixel_values")) is not None:
+        return np.full(len(pixels), max(1, math.prod(np.shape(pixels)[1:]) // _PIXELS))
     ids = batch.get("input_ids")
     return nothing if ids is None or np.ndim(ids) < 2 else np.full(len(ids), math.prod(np.shape(ids)[1:]))

@@ -54,7 +54,8 @@ def first_not_finite(
 
 def is_finite(value: Any) -> bool:
     """Whether all numbers in it are finite: in an array, a number, what a model returns, or a collection of these."""
-    return all(np.isfinite(array.sum()) or np.isfinite(array).all() for array in _floats(value))
+    with np.errstate(over="ignore", invalid="ignore"):  # of finite numbers a sum may overflow
+        return all(np.isfinite(array.sum()) or np.isfinite(array).all() for array in _floats(value))
 
 
 def _of_a_piece(model: Module, piece: Mapping[str, Any], rng: np.random.Generator | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npora.files.gguf import load_gguf, read_gguf_header
-from npora.files.gguf_header import KINDS, GGUFError
+from npora.files.gguf_header import KINDS, GGUFError, is_gguf
 from npora.files.gguf_writer import Blocks, save_gguf
 
 METADATA: dict[str, Any] = {
@@ -101,6 +101,9 @@ LIES: list[tuple[bytes, str]] = [
     (header(struct.pack("<Q", 2**63), bytes(20), fields=1), "the name of field 0 has 9,223,372,036,854,775,808"),
     (header(KEY, struct.pack("<Ib", 1, -1), KEY, struct.pack("<Ib", 1, -1), fields=2), "field 'k' stands twice"),
     (header(KEY, struct.pack("<I", 13), bytes(9), fields=1), "the field 'k' is of the unknown kind 13"),
+    (header(string(b"k" * 300), struct.pack("<I", 13), bytes(9), fields=1), f"the field '{'k' * 98}… is of the"),
+    (padded(header(tensor(b"w" * 300, (2,), 77), tensors=1), 99), f"tensor '{'w' * 98}… is of the unknown kind 77"),
+    (padded(header(tensor(b"w" * 300, (8,)), tensors=1), 31), f"tensor '{'w' * 98}… of shape (8,) and kind F32 ends"),
     (header(KEY, struct.pack("<I", 10), bytes(3), fields=1), "the field 'k' needs 8 bytes"),
     (header(KEY, struct.pack("<I", 8), string(b"\xff\xfe"), fields=1), "the field 'k' holds a text that is not UTF-8"),
     (header(KEY, struct.pack("<IIQ", 9, 9, 1), bytes(20), fields=1), "'k' is an array of arrays"),
@@ -200,7 +203,14 @@ def test_tensors_lie_as_the_file_says_that_they_are_aligned(tmp_path: Path) -> N
 
 
 def test_a_whole_number_is_of_32_bits_while_they_hold_it(tmp_path: Path) -> None:
-    for value, bits in ((2**32 - 1, b"\x04\0\0\0\xff\xff\xff\xff"), (-(2**31), b"\x05\0\0\0\0\0\0\x80")):
+    for value, bits in (
+        (0, b"\x04\0\0\0\0\0\0\0"),
+        (2**32 - 1, b"\x04\0\0\0\xff\xff\xff\xff"),
+        (2**32, b"\x0b\0\0\0\0\0\0\0\x01\0\0\0"),
+        (-1, b"\x05\0\0\0\xff\xff\xff\xff"),
+        (-(2**31), b"\x05\0\0\0\0\0\0\x80"),
+        (-(2**31) - 1, b"\x0b\0\0\0\xff\xff\xff\x7f\xff\xff\xff\xff"),
+    ):
         save_gguf(tmp_path / "x.gguf", {"k": value}, {})
         assert KEY + bits in (tmp_path / "x.gguf").read_bytes()
 
@@ -221,3 +231,8 @@ def test_what_is_no_regular_file_is_an_os_error(tmp_path: Path) -> None:
             read(tmp_path / "none.gguf")
         with pytest.raises(IsADirectoryError):
             read(tmp_path)
+
+
+def test_what_calls_itself_gguf_and_is_no_directory_is_one(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").mkdir()
+    assert is_gguf("nowhere.GGUF") and not is_gguf(tmp_path / "model.gguf") and not is_gguf(tmp_path)

@@ -217,3 +217,60 @@ def test_of_a_directory_no_revision_is_asked_but_the_usual_one(
     assert resolve(tmp_path, "main") == resolve(tmp_path) == str(tmp_path) and not caplog.messages
     resolve(tmp_path, "v2")
     assert caplog.messages == [f"{tmp_path} is a directory, which has no revision 'v2': it is read as it is"]
+    (model := tmp_path / "model.gguf").touch()
+    assert resolve(model, "v2") == str(model)
+    assert caplog.messages[1:] == [f"{model} is a file, which has no revision 'v2': it is read as it is"]
+
+
+def test_what_is_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = dict[str, Any]()
+
+    def download(name: str, **keywords: Any) -> str:
+        asked.update(name=name, **keywords)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    expected = {"name": "org/tiny", "revision": "main", "cache_dir": None, "local_files_only": False, "token": None,
+                "allow_patterns": ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"],
+                "ignore_patterns": ["*/*", "consolidated*"]}  # fmt: skip
+    assert resolve("org/tiny") == str(tmp_path) and asked == expected
+    resolve("org/tiny@v2", cache_dir=tmp_path, weights=False, local_files_only=True, token="t")
+    assert asked == {**expected, "revision": "v2", "cache_dir": str(tmp_path), "local_files_only": True, "token": "t",
+                     "allow_patterns": ["*.json", "*.txt", "*.model", "*.jinja"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("offline, local, why", [(False, False, r"http\S+ is out of reach \(KeyError\)"),
+                                                 (True, False, "HF_HUB_OFFLINE forbids to fetch it"),
+                                                 (False, True, "local_files_only forbids to fetch it")])  # fmt: skip
+def test_why_nothing_is_fetched_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool, local: bool, why: str
+) -> None:
+    from huggingface_hub import constants, errors
+
+    def download(name: str, **keywords: Any) -> str:
+        raise errors.LocalEntryNotFoundError("not there") from KeyError("connection")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(FileNotFoundError, match=rf"no complete copy of org/tiny \(main\) in the cache .*, and {why}$"):
+        resolve("org/tiny", local_files_only=local)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_what_is_read_of_a_snapshot_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one that is named by its place, and of one that is fetched."""
+    (tmp_path / "blobs").mkdir()
+    (snapshot := tmp_path / "snapshots" / "commit").mkdir(parents=True)
+    for name in ("b.json", "a.txt", "model.safetensors", "consolidated.safetensors", "run.py"):
+        (snapshot / name).touch()
+    monkeypatch.setattr("npora.files.hashes._seen", set())
+    resolve(snapshot, weights=weights)
+    names = ["a.txt", "b.json", "model.safetensors"][: 3 if weights else 2]
+    said = [f"{snapshot / name} is not checked against the hub's hash, which the cache does not tell" for name in names]
+    assert caplog.messages == said
+    monkeypatch.setattr("npora.files.hashes._seen", set())
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **keywords: str(snapshot))
+    resolve("org/tiny", weights=weights)
+    assert caplog.messages == said * 2

@@ -75,6 +75,14 @@ def test_another_runs_file_is_set_aside(tmp_path: Path) -> None:
     assert {path.name: path.read_text().split()[0] for path in tmp_path.iterdir()} == names
 
 
+def test_what_is_in_the_place_of_a_resumed_file_is_set_aside(tmp_path: Path) -> None:
+    mark = begun(tmp_path / "a.jsonl", "one")
+    (tmp_path / "b.jsonl").write_text("another run's\n")
+    Journal.resume(tmp_path / "b.jsonl", tmp_path / "a.jsonl", mark).close()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a.jsonl": "one\nlater\n", "b.jsonl": "one\n", "b-1.jsonl": "another run's\n"}
+
+
 def test_a_fault_at_any_call_of_a_resume_loses_no_line(tmp_path: Path) -> None:
     """Be it the disk or a kill."""
     path, kept = tmp_path / "log.jsonl", b"one\ntwo\n"
@@ -92,7 +100,8 @@ def test_a_fault_at_any_call_of_a_resume_loses_no_line(tmp_path: Path) -> None:
     assert at > 1 and path.read_bytes() == kept
 
 
-def test_what_a_failed_write_has_left_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_failed_write_has_left_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool) -> None:
     journal, write = Journal(tmp_path / "log.jsonl"), os.write
 
     def half(descriptor: int, data: Any) -> int:
@@ -105,7 +114,18 @@ def test_what_a_failed_write_has_left_is_cut_off(tmp_path: Path, monkeypatch: py
         patch.setattr(os, "write", half)
         with pytest.raises(OSError, match="No space"):
             journal.write("three")
-    assert journal.mark()["bytes"] == 4
+    if marked:
+        assert journal.mark()["bytes"] == 4 and (tmp_path / "log.jsonl").read_text() == "one\n"
     journal.write("two")
     journal.close()
     assert (tmp_path / "log.jsonl").read_text() == "one\ntwo\n"
+
+
+def test_a_mark_is_of_what_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.write("one")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    journal.mark()
+    journal.close()
+    assert flushed == [(tmp_path / "log.jsonl").stat().st_ino]

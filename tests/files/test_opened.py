@@ -12,9 +12,11 @@ import pytest
 
 from npora.files import digest, lock, read_json, write_atomically
 from npora.files.atomic import flushed_once
+from npora.files.cache import cache_folder
 from npora.files.digest import hash_of, sha256_of
 from npora.files.journal import Journal
 from npora.files.lock import Lock
+from npora.files.picture import blank, saved
 from npora.files.regular import read_regular
 from npora.files.writable import check_writable
 
@@ -142,3 +144,25 @@ def test_who_holds_a_lock_is_left_alone_and_a_file_system_without_locks_is_said(
     caplog.set_level(logging.WARNING, logger="npora")
     with Lock(tmp_path / "lock", "it"):
         assert "this file system has no locks" in caplog.text
+
+
+def test_what_can_be_made_again_is_in_the_users_cache_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NPORA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_folder() == Path.home() / ".cache" / "npora"
+    monkeypatch.setenv("XDG_CACHE_HOME", "of the user")
+    assert cache_folder() == Path("of the user", "npora")
+    monkeypatch.setenv("NPORA_CACHE", "of npora")
+    assert cache_folder() == Path("of npora")
+
+
+def test_a_picture_is_in_a_file_where_one_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    figure = blank(3, 2)
+    assert saved(figure, None) is saved(figure, tmp_path / "a.png") is figure
+    assert figure.get_size_inches().tolist() == [3, 2] and (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"a picture's name ends in one of \..*; got '.*a\.txt'"):
+        saved(figure, tmp_path / "a.txt")
+    with pytest.raises(OSError):
+        saved(figure, tmp_path / "nowhere" / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -67,6 +67,27 @@ def test_the_same_tensors_give_the_same_bytes_in_whatever_order_they_come(tmp_pa
     assert read_header(tmp_path / "1").start % 8 == 0
 
 
+def test_where_the_data_begins_is_a_multiple_of_eight(tmp_path: Path) -> None:
+    for length in range(1, 9):
+        save_file({"w" * length: np.ones(1)}, tmp_path / "x")
+        assert read_header(tmp_path / "x").start % 8 == 0 and load_file(tmp_path / "x")["w" * length] == 1
+
+
+def is_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array is not None
+
+
+def test_a_tensor_is_a_view_of_the_file_where_it_lies_aligned_there(tmp_path: Path) -> None:
+    header = json.dumps({"w": entry()}).encode()
+    for more in range(8):
+        path = file_of(tmp_path, header, struct.pack("<2f", 1, 2), trail=b" " * more)
+        tensor = load_file(path)["w"]
+        assert tensor.tolist() == [1, 2] and tensor.flags.aligned
+        assert is_mapped(tensor) == ((len(header) + more) % 4 == 0)
+
+
 def test_an_empty_tensor_may_be_named_behind_the_one_that_begins_where_it_does(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"w": entry(), "empty": entry("F32", [0], 0, 0)}, struct.pack("<2f", 1, 2))
     assert {name: tensor.tolist() for name, tensor in load_file(path).items()} == {"w": [1, 2], "empty": []}

@@ -69,7 +69,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: 
         write_json(Path(folder, "a"), {})
         fresh = Path(folder).stat().st_ino
     files = [(tmp_path / name).stat().st_ino for name in ("a", "key")]
-    assert sorted(flushed[:3]) == sorted([*files, fresh]) and tmp_path.stat().st_ino in flushed[3:]
+    assert sorted(flushed[:3]) == sorted([*files, fresh]) and flushed[3:] == [tmp_path.stat().st_ino] * 2
 
 
 def test_modes_are_kept(tmp_path: Path) -> None:
@@ -77,6 +77,17 @@ def test_modes_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a").chmod(0o604)
     write(tmp_path, {"key": "new", "a": "new"})
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o604
+
+
+def test_a_key_that_stays_the_same_stays_where_it_is_beside_one_file_alone(tmp_path: Path) -> None:
+    write(tmp_path / "made" / "anew", OLD)
+    key = tmp_path / "made" / "anew" / "key"
+    with open(key) as file:  # or its number may be given to another
+        write(key.parent, {"key": "old", "a": "newer"})
+        assert key.stat().st_ino == os.fstat(file.fileno()).st_ino
+        write(key.parent, {"key": "old", "a": "newest", "b": "newer"})
+        assert key.stat().st_ino != os.fstat(file.fileno()).st_ino
+    assert held(key.parent) == {"key": "old", "a": "newest", "b": "newer"}
 
 
 def killed(at: int, work: Any) -> bool:

@@ -129,7 +129,11 @@ def test_the_links_of_the_hubs_cache_are_followed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leads out of the directory"):  # of no snapshot
         load_weights(others / "c0ffee")
     others.rename(snapshot.parent)
-    (blobs / "1").rename(tmp_path / "outside")
+    (blobs / "1").rename(beside := blobs.parent / "beside")
+    link(snapshot / B, Path("../../beside"))
+    with pytest.raises(ValueError, match="leads out of the directory"):
+        load_weights(snapshot)
+    beside.rename(tmp_path / "outside")
     link(snapshot / B, Path("../../../outside"))
     with pytest.raises(ValueError, match="leads out of the directory"):
         load_weights(snapshot)

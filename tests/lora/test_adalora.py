@@ -1,4 +1,4 @@
-"""What holds of AdaLoRA beside what holds of every method: penalty, importance, ranks that are cut, and their files."""
+"""What holds of AdaLoRA beside what holds of every method: penalty, importance, and ranks that are cut."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AdaLoraConfig, PeftModel, get_peft_model, gradcheck
-from npora.files import load_file
+from npora import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model, gradcheck
 from npora.lora.methods.adalora_ranks import Importance, cut, orthogonality
 from npora.lora.whole import load_states, states
 from npora.nn import Parameter
@@ -46,6 +45,13 @@ def outputs(model: PeftModel) -> Any:
 def ranks(model: PeftModel) -> list[int]:
     """How many numbers of E each layer has that are not zero."""
     return [int(np.count_nonzero(layer.lora_E["default"].data)) for _, layer in model.lora_layers()]
+
+
+def test_targets_that_are_not_named_are_the_models_own() -> None:
+    of_adalora, of_lora = AdaLoraConfig(total_step=9), LoraConfig()
+    for made in (of_adalora, of_lora):
+        get_peft_model(tiny_bert(), made)
+    assert of_adalora.target_modules == of_lora.target_modules == ["query", "value"]
 
 
 def test_the_layer_adds_a_scaled_sum_of_outer_products() -> None:
@@ -90,10 +96,10 @@ def test_the_distances_pullback_is_right_and_zero_where_the_rows_are_orthonormal
 def test_importance_is_two_running_means() -> None:
     theta, found = Parameter(np.array([3.0, -2.0])), Importance(np.zeros(2))
     mean = uncertainty = np.zeros(2)
-    for gradient in ([1.0, 5.0], [-2.0, 0.0]):
-        theta.grad = np.array(gradient)
+    for gradient in ([1.0, 5.0], [-2.0, 0.0], None):
+        theta.grad = None if gradient is None else np.array(gradient)
         found.follow(theta, config(beta1=0.7, beta2=0.6))
-        now = np.abs(theta.data * gradient)
+        now = np.abs(theta.data * (gradient or 0.0))
         mean = 0.7 * mean + 0.3 * now
         uncertainty = 0.6 * uncertainty + 0.4 * np.abs(now - mean)
         np.testing.assert_allclose(found.score(), mean * uncertainty, rtol=1e-13)
@@ -120,6 +126,8 @@ def test_the_budget_falls_by_a_cube_between_the_first_and_the_last_steps(step: i
     schedule = config(init_r=8, target_r=4, total_step=15, tinit=3, tfinal=3, deltaT=2)
     assert schedule.budget(step, 32, 4) == expected
     assert config(init_r=8, tinit=4, deltaT=2).budget(4, 32, 4) == (32, False)  # the last of those that cut nothing
+    assert config(init_r=16, target_r=4).budget(1, 64, 4) == (50, True)  # 48 · 0.9³ + 16 = 50.992
+    assert config(init_r=8, target_r=3).budget(5, 32, 4) == (14, True)  # 20 · 0.5³ + 12 = 14.5
 
 
 def test_a_step_scores_cuts_and_goes_on_cutting() -> None:
@@ -145,6 +153,34 @@ def test_the_last_cut_is_by_the_importance_of_the_steps_before_it_which_is_then_
         cuts.append([layer.adapters["default"].state() for _, layer in model.lora_layers()])
     assert all(state.keys() == {"left"} for states in cuts for state in states)
     assert [state["left"].tolist() for state in cuts[0]] == [state["left"].tolist() for state in cuts[1]]
+
+
+def test_the_last_step_cuts_to_the_target_and_what_is_left_stays_as_it_is() -> None:
+    model = with_gradients(tinit=3, tfinal=3, deltaT=4)
+    before = [layer.lora_E["default"].data.copy() for _, layer in model.lora_layers()]
+    found = []
+    for step in range(1, 8):
+        model.after_step(step)
+        found.append(sum(ranks(model)))
+    assert found == [16, 16, 16, 11, 11, 11, 8]  # 8 (3/4)³ + 8 = 11.4
+    for E, (_, layer) in zip(before, model.lora_layers(), strict=True):
+        now = layer.lora_E["default"].data
+        np.testing.assert_array_equal(now, np.where(now == 0, 0, E))
+
+
+def test_a_state_has_the_ranks_that_are_left_and_how_important_each_number_was() -> None:
+    models = [with_gradients(deltaT=4), with_gradients(seed=1)]
+    models[0].after_step(4)
+    for (_, one), (_, other) in zip(*(model.lora_layers() for model in models), strict=True):
+        first, second = (layer.adapters["default"] for layer in (one, other))
+        state = first.state()
+        assert state.keys() == {"left", *(f"{n}.{what}" for n in NAMES for what in ("mean", "uncertainty"))}
+        second.load_state(state)
+        assert second.state().keys() == state.keys()
+        for name, array in second.state().items():
+            np.testing.assert_array_equal(array, state[name])
+        np.testing.assert_array_equal(second.score(), first.score())
+        assert first.score().all()
 
 
 def test_rank_scores_are_of_e_and_the_means_of_a_and_b() -> None:
@@ -176,73 +212,6 @@ def test_the_state_from_before_a_cut_brings_all_ranks_back() -> None:
     for _, layer in model.lora_layers():
         layer.adapters["default"].E.data = np.zeros((4, 1))  # or what has grown again would be there all the same
         assert layer.adapters["default"].remaining().all()
-
-
-def test_a_file_has_the_ranks_that_are_left_and_loads_as_they_are(tmp_path: Path) -> None:
-    model = cut_model()
-    model.save_pretrained(tmp_path / "a")
-    shapes = {name: x.shape for name, x in load_file(tmp_path / "a" / "adapter_model.safetensors").items()}
-    written = json.loads((tmp_path / "a" / "adapter_config.json").read_text())["rank_pattern"]
-    assert 0 < sum(ranks(model)) < 16 and [sum(pattern) for pattern in written.values()] == ranks(model)
-    for (path, layer), rank in zip(model.lora_layers(), ranks(model), strict=True):
-        assert written[f"{path}.lora_E"] == (layer.lora_E["default"].data[:, 0] != 0).tolist()
-        expected = {"A": (rank, 6), "E": (rank, 1), "B": (6, rank)}
-        assert {name: shapes[f"base_model.model.{path}.lora_{name}"] for name in NAMES} == expected
-    again = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / "a", is_trainable=True)
-    np.testing.assert_allclose(outputs(again), outputs(model), rtol=0, atol=1e-12)
-    assert model.peft_config["default"] == config()  # as it was, for who goes on with it
-    again.save_pretrained(tmp_path / "b")
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
-
-
-def test_a_cut_adapter_loads_its_own_file_under_its_own_name(tmp_path: Path) -> None:
-    model, fresh = cut_model(), get_peft_model(tiny_bert(dtype=np.float64), config())
-    y = outputs(model)
-    model.save_pretrained(tmp_path / "a")
-    for one in (model, fresh):
-        parameters = {id(parameter): parameter.shape for parameter in trained(one)}
-        for parameter in trained(one):
-            parameter.data = parameter.data + 1.0
-        one.load_adapter(tmp_path / "a", is_trainable=True)
-        np.testing.assert_allclose(outputs(one), y, rtol=0, atol=1e-12)
-        assert {id(parameter): parameter.shape for parameter in trained(one)} == parameters  # for an optimiser
-        one.save_pretrained(tmp_path / "b")
-        for name in ("adapter_model.safetensors", "adapter_config.json"):
-            assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
-    cut = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / "a")
-    get_peft_model(tiny_bert(dtype=np.float64), config()).save_pretrained(tmp_path / "whole")
-    with pytest.raises(ValueError, match="has ranks that this adapter has not any more: load it under another name"):
-        cut.load_adapter(tmp_path / "whole")
-    np.testing.assert_allclose(outputs(cut), y, rtol=0, atol=1e-12)
-    model.load_adapter(tmp_path / "whole")
-    model.save_pretrained(tmp_path / "b")
-    files = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("b", "whole")]
-    assert {name: x.shape for name, x in files[0].items()} == {name: x.shape for name, x in files[1].items()}
-
-
-def test_who_goes_on_with_a_cut_adapter_cuts_what_it_has(tmp_path: Path) -> None:
-    cut_model().save_pretrained(tmp_path / "a")
-    again = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / "a", is_trainable=True)
-    first, rng = ranks(again), np.random.default_rng(1)
-    for parameter in trained(again):
-        parameter.grad = rng.standard_normal(parameter.shape)
-    again.peft_config["default"].target_r = 1  # type: ignore[attr-defined]
-    again.after_step(9)
-    assert sum(ranks(again)) < sum(first)
-    again.save_pretrained(tmp_path / "b")
-    third = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / "b")
-    np.testing.assert_allclose(outputs(third), outputs(again), rtol=0, atol=1e-12)
-    assert ranks(third) == ranks(again)
-
-
-def test_what_has_grown_again_since_a_cut_is_in_the_file(tmp_path: Path) -> None:
-    model = cut_model(deltaT=3)
-    layer = model.lora_layers()[0][1]
-    layer.lora_E["default"].data = layer.lora_E["default"].data + 0.5
-    model.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path)
-    np.testing.assert_allclose(outputs(again), outputs(model), rtol=0, atol=1e-12)
 
 
 def test_a_layer_may_lose_all_its_ranks(tmp_path: Path) -> None:

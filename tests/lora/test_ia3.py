@@ -57,6 +57,14 @@ def test_none_means_keys_values_and_the_inputs_of_feed_forwards_as_in_peft(famil
     assert set(config.feedforward_modules) < set(config.target_modules)
 
 
+def test_targets_that_are_all_feed_forwards_are_listed() -> None:
+    config = IA3Config(target_modules=["output.dense"])
+    model = get_peft_model(tiny_bert(), config)
+    assert config.feedforward_modules == ["output.dense"]
+    assert "trainable, scales its input" in repr(model) and "scales its output" not in repr(model)
+    assert "trainable, scales its output" in repr(get_peft_model(tiny_bert(), IA3Config()))
+
+
 def test_a_family_without_defaults_in_peft_and_a_model_of_no_family_are_told_what_to_name() -> None:
     for model, kind in ((tiny("distilbert"), "'distilbert'"), (Linear(5, 3), "None")):
         with pytest.raises(

@@ -71,7 +71,7 @@ def test_it_takes_the_products_that_its_page_counts(kind: str, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("n", "factor", "expected"),
     [(256, -1, (16, 16)), (768, -1, (24, 32)), (127, -1, (1, 127)), (128, 4, (4, 32)), (128, 5, (4, 32)),
-     (128, 64, (64, 2)), (12, 100, (3, 4)), (1, -1, (1, 1)), (7, 3, (1, 7))],
+     (128, 64, (64, 2)), (12, 100, (3, 4)), (1, -1, (1, 1)), (2, -1, (1, 2)), (7, 3, (1, 7))],
 )  # fmt: skip
 def test_a_length_is_cut_in_two(n: int, factor: int, expected: tuple[int, int]) -> None:
     assert two_factors(n, factor) == expected

@@ -74,3 +74,24 @@ def test_a_forked_child_has_the_blocks_of_its_own_thread_alone(monkeypatch: pyte
     end.set()
     other.join()
     assert found == [3, 1] and threads == [3]
+
+
+def test_a_child_forgets_the_blocks_of_threads_that_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = pretend(monkeypatch, 5)
+    monkeypatch.setattr(blas, "_of_this_thread", threading.local())
+    blas._forget()
+    assert threads == [5]  # nothing was held
+    monkeypatch.setattr(blas, "_before", 3)
+    monkeypatch.setattr(blas, "_held", 1)  # by another thread
+    threads[0] = 1
+    blas._forget()
+    assert threads == [3] and blas._held == 0
+    with blas.on_one_thread():
+        monkeypatch.setattr(blas, "_held", 2)
+        blas._forget()
+        assert threads == [1] and blas._held == 1
+    assert threads == [3] and blas._held == 0
+    monkeypatch.setattr(blas, "_functions", lambda: None)
+    monkeypatch.setattr(blas, "_held", 1)
+    blas._forget()
+    assert threads == [3] and blas._held == 0

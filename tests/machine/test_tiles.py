@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_each_tile_is_read_once_and_in_its_order(i: int, o: int, rows: list[int]
     np.testing.assert_allclose(tiled_product(a, W), np.einsum("ni,io->no", a, W.bits), rtol=0, atol=1e-11)
     found = sorted((across.start, down.start) for down, across in W.read)
     assert found == [(across, down) for across in columns[:-1] for down in rows[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("i", "o", "columns"),
+    [(1023, 512, [0, 512]), (1023, 513, [0, 272, 513]), (1024, 512, [0, 256, 512]), (9000, 70, [0, 48, 70])],
+)
+def test_one_row_is_multiplied_by_whole_columns_in_larger_tiles(i: int, o: int, columns: list[int]) -> None:
+    a, W = drawn(1, i), Seen(drawn(i, o))
+    np.testing.assert_allclose(tiled_product(a, W), a @ W.bits, rtol=0, atol=1e-11)
+    assert sorted((across.start, across.stop, down) for down, across in W.read) == [
+        (*part, slice(0, i)) for part in itertools.pairwise(columns)
+    ]
+    W.read.clear()
+    np.testing.assert_allclose(tiled_product(drawn(1, o), W.T), drawn(1, o) @ W.bits.T, rtol=0, atol=1e-11)
+    assert all(down.stop - down.start <= i and across == slice(0, o) for down, across in W.read)
 
 
 @pytest.mark.parametrize(("n", "i", "o", "divided"), [(8, 600, 500, True), (7, 600, 500, False), (8, 2999, 100, False)])

@@ -36,10 +36,12 @@ def test_classes_that_do_not_exclude_each_other() -> None:
     assert metrics.f1(found, wanted, "weighted") == pytest.approx((2 / 3 + 1) / 2)
     assert metrics.f1(found, [[0, 0, 0]] * 2, "weighted") == 0.0  # of no example's classes
     assert metrics.f1([[1, 0, 0, 0]], [[1, 0, 0, 0]], "micro") == 1.0
+    assert metrics.f1([[0, 1]] * 3, [[1, 1], [0, 0], [0, 0]], "macro") == (0 + 2 * 1 / (3 + 1)) / 2
+    assert metrics.f1([[1, 1], [0, 1], [0, 1]], [[1, 1], [0, 0], [0, 0]], "macro") == (1 + 2 * 1 / (3 + 1)) / 2
 
 
 def test_numbers() -> None:
-    assert metrics.pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
+    assert metrics.pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1, rel=1e-12)
     assert metrics.pearson([1, 2, 3], [3, 1, 2]) == pytest.approx(-0.5)
     assert metrics.spearman([1, 10, 100], [2, 3, 1]) == pytest.approx(-0.5)
     assert metrics.spearman([1, 1, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))  # ranks ½ ½ 2 3
@@ -53,6 +55,7 @@ def test_entities() -> None:
         ("PER", 0, 1), ("LOC", 3, 3), ("LOC", 4, 5), ("LOC", 6, 6), ("PER", 7, 7), ("PER", 8, 8), ("LOC", 9, 9),
         ("_", 10, 10),
     ]  # fmt: skip
+    assert metrics.entities(["BLOC", "I-LOC"]) == [("LOC", 0, 1)]  # with or without the hyphen
     wanted = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-PER"]]
     found = [["B-PER", "O", "O", "B-LOC"], ["O", "B-PER"]]  # a span that ends too early counts for nothing
     assert metrics.entity_f1(found, wanted) == 2 * 2 / (3 + 3)

@@ -69,3 +69,15 @@ def test_a_decoder_that_is_not_causal_is_refused(kind: Any) -> None:
 def test_angles_that_are_no_mapping_are_refused_by_name_where_kinds_of_layers_have_their_own(said: Any) -> None:
     with pytest.raises(ValueError, match=rf"config: {next(iter(said))} must"):
         ModernBertConfig.from_dict(said)
+
+
+def test_classes_beyond_a_hundred_thousand_are_named() -> None:
+    with pytest.raises(ValueError, match="num_labels is 100001; more than 100,000 classes need id2label"):
+        BertConfig.from_dict({"num_labels": 100_001})
+
+
+def test_of_a_long_value_the_beginning_is_said() -> None:
+    value = {"a": "x" * 300}
+    with pytest.raises(ValueError) as error:
+        BertConfig.from_dict({"quantization_config": value})
+    assert f"config: quantization_config={str(value)[:199]}… is not supported: " in str(error.value)

@@ -57,6 +57,19 @@ def test_each_anchor_chooses_its_own_among_all_candidates() -> None:
         F.multiple_negatives_ranking_loss(anchors, candidates[:2])
 
 
+def test_cosines_are_to_lie_in_the_order_of_their_scores() -> None:
+    c, s = np.array([0.5, -0.25, 0.75, 0.125]), np.array([2.0, 1.0, 2.0, 0.0])
+    sums = sum(math.exp(3 * (c[j] - c[i])) for i in range(4) for j in range(4) if s[i] > s[j])
+    loss, backward = F.cosent_loss(c, s, scale=3.0)
+    assert loss == pytest.approx(math.log(1 + sums), rel=1e-14)
+    dc = backward(2.0)
+    assert dc.sum() == pytest.approx(0, abs=1e-14) and dc[0] < 0 < dc[3] and dc[2] > dc[0]
+    assert F.cosent_loss(c, np.ones(4))[0] == 0 and not F.cosent_loss(c, np.ones(4))[1]().any()
+    assert F.cosent_loss(np.array([-1.0, 1.0]), np.array([1, 0]), scale=1e3)[0] == pytest.approx(2e3)  # no overflow
+    with pytest.raises(ValueError, match=r"each cosine has a score; got \(4,\) and \(3,\)"):
+        F.cosent_loss(c, s[:3])
+
+
 def test_a_triplet_beyond_its_margin_is_not_drawn() -> None:
     anchor, near = np.zeros((2, 2)), np.array([[3.0, 4.0], [0.0, 1.0]])
     far = np.array([[0.0, 6.0], [8.0, 6.0]])

@@ -43,6 +43,17 @@ def test_triplets_agree() -> None:
     assert_same(F.triplet_loss(*arrays, margin=1.3), expected, tensors)
 
 
+def test_cosent_agrees() -> None:
+    c, s = drawn(6, seed=0), np.round(drawn(6, seed=1))
+    (a,) = leaves(c)
+    differences = (
+        20.0 * (a[None, :] - a[:, None]) - 1e12 * (torch.tensor(s)[:, None] <= torch.tensor(s)[None, :]).double()
+    )
+    expected = torch.logsumexp(torch.cat((torch.zeros(1).double(), differences.reshape(-1))), dim=0)
+    loss, backward = F.cosent_loss(c, s)
+    assert_same((loss, lambda: (backward(),)), expected, [a])
+
+
 def test_dpo_agrees() -> None:
     w, l, w0, l0 = (3 * drawn(4, seed=s) for s in range(4))  # noqa: E741
     a, b = leaves(w, l)

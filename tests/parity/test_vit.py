@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from npora import AutoModelForImageClassification, LoraConfig, PeftModel, get_peft_model
-from npora.files import load_file
+from npora.data import ImageProcessor
+from npora.files import load_file, save_file
 from npora.models import ViTConfig, ViTModel
+from npora.models.checkpoint import with_names
 from tests.parity.encoders import BACKWARD, FORWARD
 from tests.parity.reference import assert_close, assert_same_gradients, torch, transformers
 from tests.parity.test_peft import randomize
@@ -104,6 +107,46 @@ def test_adapters_go_from_peft_and_back(tmp_path: Path) -> None:
     fresh = transformers.ViTForImageClassification.from_pretrained(tmp_path / "base", dtype=torch.float64)
     back = peft.PeftModel.from_pretrained(fresh, tmp_path / "mine").eval()
     assert_close(mine(pixel_values=pixels)[0].logits, back(pixel_values=torch.tensor(pixels)).logits, FORWARD)
+
+
+FORMER = {"layers.": "encoder.layer.", "attention.q_proj.": "attention.attention.query.",
+          "attention.o_proj.": "attention.output.dense.", "mlp.fc1.": "intermediate.dense."}  # fmt: skip
+
+
+def test_an_adapter_that_peft_saved_with_an_older_transformers_loads(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="needs the extra `parity`")
+    base, pixels = reference(tmp_path / "base", "sides of their own")
+    targets = ["q_proj", "o_proj", "fc1"]
+    theirs = randomize(peft.get_peft_model(base, peft.LoraConfig(r=3, target_modules=targets)))
+    theirs.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file(with_names(load_file(path), FORMER), path)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    for former in (["query", "dense"], r".*\.(query|dense)"):
+        said = json.dumps({**config, "target_modules": former})
+        (tmp_path / "adapter" / "adapter_config.json").write_text(said)
+        model = PeftModel.from_pretrained(ours(tmp_path / "base"), tmp_path / "adapter")
+        expected = theirs.eval()(pixel_values=torch.tensor(pixels)).logits
+        assert_close(model(pixel_values=pixels)[0].logits, expected, FORWARD)
+        assert model.active_peft_config.target_modules == sorted(targets)
+    for field in ("rank_pattern", "alpha_pattern"):
+        said = json.dumps({**config, field: {"query": 3}})
+        (tmp_path / "adapter" / "adapter_config.json").write_text(said)
+        with pytest.raises(ValueError, match=f"{field} is for modules by names that they had in older versions"):
+            PeftModel.from_pretrained(ours(tmp_path / "base"), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("resample", [0, 2, 3])
+def test_images_are_prepared_alike(resample: int) -> None:
+    rng, size = np.random.default_rng(0), {"height": 6, "width": 9}
+    images = [rng.integers(0, 256, (*sides, 3)).astype(np.uint8) for sides in ((11, 7), (6, 9), (5, 20))]
+    said: dict[str, Any] = {
+        "size": size, "resample": resample, "image_mean": [0.1, 0.5, 0.3], "image_std": [0.2, 0.4, 1.0],
+    }  # fmt: skip
+    expected = transformers.ViTImageProcessorPil(**said)(images, return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(ImageProcessor(**said)(images), expected, rtol=0, atol=1e-6)
+    usual = transformers.ViTImageProcessorPil()(images, return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(ImageProcessor()(images), usual, rtol=0, atol=1e-6)
 
 
 def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:

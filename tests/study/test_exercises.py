@@ -13,10 +13,11 @@ from npora.study import exercise
 from npora.study.exercises import EXERCISES, THEMES, Exercise
 from npora.study.exercises.declared import LEGEND, LETTERS, SIZES
 from npora.study.sheet import page
-from tests.study import wrong_attention, wrong_elements, wrong_rows, wrong_training
+from tests.study import wrong_attention, wrong_comparisons, wrong_elements, wrong_rows, wrong_training
 from tests.study.answers import WRONG, Wrong
 
-assert all((wrong_attention, wrong_elements, wrong_rows, wrong_training))  # which enter their answers
+# Each enters its answers.
+assert all((wrong_attention, wrong_comparisons, wrong_elements, wrong_rows, wrong_training))
 each = pytest.mark.parametrize("member", EXERCISES.values(), ids=lambda member: member.name)
 
 
@@ -85,6 +86,9 @@ SAME = {
     "label_smoothing": lambda z, targets, eps: F.cross_entropy(z, targets, label_smoothing=eps),
     "mse": lambda y, target: F.mse_loss(y, target), "normalize": lambda x, eps: F.normalize(x, eps),
     "binary_cross_entropy": lambda z, target: F.binary_cross_entropy(z, target),
+    "cosine_similarity": F.cosine_similarity, "ranking": F.multiple_negatives_ranking_loss,
+    "triplet": F.triplet_loss, "dpo": lambda w, r, w0, r0, beta: F.dpo_loss(w, r, w0, r0, beta),
+    "cosent": lambda c, s, scale: F.cosent_loss(c, s, scale), "odds_ratio": F.odds_ratio_loss,
     "rotary": lambda x, positions: F.rotary(
         x, F.rotation(positions, F.frequencies(x.shape[-1]), np.float64), heads=1),
 }  # fmt: skip

@@ -79,6 +79,7 @@ def test_a_small_chart_is_on_the_right_runs_scale() -> None:
     assert not Parsed(page).wrong
     assert 'class="right" d="M1 13L66 23L131 34"' in page  # a decade is a third of the height, the first is left free
     assert 'class="wrong" d="M1 13L66 2"' in page
+    assert 'class="wrong" d=""' in charts.small([1.0, 0.1], [math.nan, math.nan])
     assert 'aria-label="loss from 1 to no number; of the right gradient to 0.01"' in page
 
 

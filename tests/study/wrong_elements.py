@@ -10,11 +10,11 @@ from tests.study.answers import sigma, wrong
 AGAIN = np.random.default_rng(0)
 
 # fmt: off
-wrong("relu", "where dy is above 0, and not x", lambda dy, x: np.where(dy > 0, dy, 0), "wrong at")
+wrong("relu", "where dy is above 0, and not x", lambda dy, x: np.where(dy > 0, dy, 0), "dy in the place of x")
 wrong("relu", "dy passed on", lambda dy, x: dy, "dy itself", "should be zero")
 wrong("relu", "the function once more", lambda dy, x: np.maximum(x, 0), "not linear in dy", "lacks dy")
 wrong("relu", "times x", lambda dy, x: dy * np.maximum(x, 0), "a factor x too many", "a factor output too many")
-wrong("relu", "below 0 instead", lambda dy, x: np.where(x < 0, dy, 0), "unlike the right", "wrong at")
+wrong("relu", "below 0 instead", lambda dy, x: np.where(x < 0, dy, 0), "the cases of `x > 0`")
 
 wrong("tanh", "1 + y²", lambda dy, x: dy * (1 + np.tanh(x) ** 2), "y²", "the share")
 wrong("tanh", "y not squared", lambda dy, x: dy * (1 - np.tanh(x)), "not squared")

@@ -96,6 +96,8 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert balanced_weights([[0, 0, -100], [2, 0]], 3) == [4 / 9, 0.0, 4 / 3]
     with pytest.raises(ValueError, match=r"labels 0 … 1, and this training set has others"):
         balanced_weights([0, 1, 2], 2)
+    assert balanced_weights([], 2) == [0.0, 0.0]
+    assert balanced_weights([[0, 1], [1, -100]], 2) == [3 / (2 * 1), 3 / (2 * 2)]  # of tokens
 
 
 def test_the_labels_of_rows_that_are_made_when_asked_for_are_counted_many_at_a_time(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from npora.data import ByteTokenizer
 from npora.models import GPT2LMHeadModel
 from npora.models.families.gpt2 import GPT2Config
 from npora.models.log_probs import sequence_log_probs
-from npora.train import DPOTrainer, ORPOTrainer, accumulate_gradients
+from npora.train import DPOTrainer, EvalPrediction, ORPOTrainer, accumulate_gradients
+from npora.train.preferences import preferred
 from tests.tiny import tiny_bert
 
 TOKENIZER = ByteTokenizer(eos=True, pad=True)
@@ -120,6 +121,11 @@ def test_the_reference_is_the_base_and_the_loss_dpos(tmp_path: Path) -> None:
     margins = np.diff(rewards)[:, 0] * -1
     assert found.metrics["test_rewards/margins"] == pytest.approx(margins.mean())
     assert found.metrics["test_rewards/accuracies"] == (margins > 0).mean()
+
+
+def test_an_answer_that_is_as_likely_as_the_other_is_not_ahead() -> None:
+    found = preferred(EvalPrediction(np.array([[1.0, 1.0], [2.5, 1.0], [0.0, 3.0]]), None))
+    assert found == {"rewards/accuracies": 1 / 3, "rewards/margins": -0.5}
 
 
 def test_orpos_loss_is_its_formula(tmp_path: Path) -> None:

@@ -198,6 +198,15 @@ def steps(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
+def test_the_log_has_the_seconds_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(0.25)
+    clock.now = 9.0
+    monkeypatch.setattr("npora.train.log.time", clock)
+    Trainer(tiny_peft(), arguments(tmp_path, max_steps=2), ROWS).train()
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seconds"] for line in lines] == [0.25, 0.25]
+
+
 def test_a_second_run_in_one_folder_has_a_log_of_its_own_and_keeps_the_first(tmp_path: Path) -> None:
     for count in (5, 3, 2):
         Trainer(tiny_peft(), arguments(tmp_path, max_steps=count), ROWS).train()

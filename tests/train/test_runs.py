@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,7 +68,9 @@ def test_a_run_goes_on_from_the_newest_checkpoint_and_reports_its_own_steps(tmp_
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-10", "checkpoint-11"}
     model = Watched()
     run = trainer(tmp_path, model, max_steps=14, eval_on_start=True)
+    start = time.perf_counter()
     result = run.train(resume_from_checkpoint=True)
+    most = time.perf_counter() - start
     unbroken = Watched()
     trainer(tmp_path / "unbroken", unbroken, max_steps=14).train()
     assert all(model.values()[name].tobytes() == value.tobytes() for name, value in unbroken.values().items())
@@ -76,6 +79,7 @@ def test_a_run_goes_on_from_the_newest_checkpoint_and_reports_its_own_steps(tmp_
     tokens = [line["tokens"] for line in lines]
     assert len(tokens) == 14 and run.state.num_input_tokens_seen == sum(tokens)
     seconds = result.metrics["train_runtime"]
+    assert 0 < seconds <= most
     assert result.metrics["train_steps_per_second"] * seconds == pytest.approx(3)
     assert result.metrics["train_tokens_per_second"] * seconds == pytest.approx(sum(tokens[11:]))
     assert result.training_loss == pytest.approx(np.mean([line["loss"] for line in lines]))

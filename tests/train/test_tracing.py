@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from npora import Trainer
-from npora.nn import Module
+from npora.nn import Linear, Module
 from npora.nn.watching import Seen, watching
 from npora.train.finite import NotFinite
 from npora.train.micro_batches import accumulate_gradients
 from npora.train.state import trainable
-from npora.train.tracing import first_not_finite, is_finite
+from npora.train.tracing import _said, first_not_finite, is_finite
 from tests.models.test_all_logits import MODELS, made
 from tests.tiny import tiny_peft, tiny_rows
 from tests.train.test_trainer import ROWS, arguments
@@ -180,3 +180,75 @@ def test_gradients_that_are_there_are_left_as_they_are() -> None:
     batch = {"input_ids": np.array([[3, 5, 2]]), "labels": np.array([1])}
     first_not_finite(model, [([0], batch)], np.random.default_rng(0), 0)
     assert all(p.grad is g for p, g in zip(trainable(model).values(), before, strict=True))
+
+
+def test_numbers_are_looked_for_three_deep() -> None:
+    nan = np.array([1.0, np.nan])
+    for held in (nan, [nan], [[nan]], [[[nan]]], (1, nan), {"a": nan}, {"a": [nan]}, float("inf"), np.float32("nan")):
+        assert not is_finite(held)
+    for unseen in ([[[[nan]]]], {"a": {"b": nan}}, "nan", np.array([2]), 3, None, [1.0, {"a": np.zeros(0)}]):
+        assert is_finite(unseen)
+    assert is_finite(np.full(9, 3e38, np.float32)) and not is_finite(np.array([np.inf, -np.inf]))
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "given", "said"),
+    [
+        ("a.b", "output", [np.array([0.25, -0.5])],
+         "the output of a.b (Linear), while what it is given is finite, 0.5 at the most"),
+        ("", "gradient", np.array([3.0, -2.0]),
+         "the model's (Linear) own gradient, while the gradient that it is given is finite, 3 at the most"),
+        ("a", "output", np.array([np.nan]),
+         "the output of a (Linear), and what it is given is not finite either, by what stands between it and other "
+         "modules"),
+        ("a", "output", np.array([7]), "the output of a (Linear)"),
+        ("a", "output", [np.array([4.0]), np.zeros(0), np.array([0.5])],
+         "the output of a (Linear), while what it is given is finite, 4 at the most"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_the_first(path: str, what: str, given: Any, said: str) -> None:
+    layer = Linear(2, 2)
+    assert _said(Seen(path, layer, what, given, None)) == said
+    layer.bias.data = np.array([0.0, np.inf])
+    assert _said(Seen(path, layer, what, given, None)) == f"{said}; its bias holds nan or inf"
+
+
+@pytest.mark.parametrize(("number", "shown"), [(16, ""), (17, ", …")])
+def test_up_to_sixteen_examples_are_named(number: int, shown: str) -> None:
+    model = poisoned(f"{LAYER}.intermediate.dense.weight")
+    batch = {"input_ids": np.full((number, 2), 3), "labels": np.zeros(number, int)}
+    named = first_not_finite(model, [(list(range(5, 5 + number)), batch)], np.random.default_rng(0), 0)
+    assert named.endswith(f"(with the dataset's examples {', '.join(map(str, range(5, 21)))}{shown})")
+
+
+def test_a_loss_and_a_sum_of_gradients_may_be_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = {"input_ids": np.array([[3, 5], [2, 1]]), "labels": np.array([1, 0])}
+    where = ("npora.train.tracing.losses_and_gradient", lambda model, piece, rng: (np.inf, 2))
+    model = tiny_peft()
+    with monkeypatch.context() as patch:
+        patch.setattr(*where)
+        assert first_not_finite(model, [([0, 1], batch)], np.random.default_rng(0), 0).startswith(
+            "the loss of finite outputs, inf (with"
+        )
+    names = list(trainable(model))
+    parameters = list(trainable(model).values())
+
+    def large(model: Any, piece: Any, rng: Any) -> tuple[float, int]:
+        parameters[1].accumulate(np.full_like(parameters[1].data, 3e38))
+        return 1.0, 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr("npora.train.tracing.losses_and_gradient", large)
+        assert first_not_finite(model, [([0, 1], batch)], np.random.default_rng(0), 2) == (
+            "the sum of the gradients of its micro-batches, each of which is finite"
+        )
+    parameters[2].grad = np.full_like(parameters[2].data, np.nan)
+    parameters[1].grad = np.full_like(parameters[1].data, np.nan)
+    again = "and in each module nothing where the step is computed again"
+    assert first_not_finite(model, [([0, 1], batch)], np.random.default_rng(0), 0) == (
+        f"the gradient of {names[1]}, {again}"
+    )
+    parameters[1].grad = parameters[2].grad = None
+    assert (
+        first_not_finite(model, [([0, 1], batch)], np.random.default_rng(0), 0) == f"the norm of all gradients, {again}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 import numpy as np
 
@@ -40,6 +41,12 @@ def named_factor(c: float, shape: tuple[int, ...], factors: Mapping[str, float],
         for word, multiple in (("half", 0.5), ("twice", 2.0), ("half of 1 over", 0.5), ("twice 1 over", 2.0)):
             one = multiple / value if word.endswith("over") else multiple * value
             names += [f"{word} {name.split(':')[0]}"] * (abs(c - one) <= close * one)
+    for (name, value), (other, second) in combinations(basic.items(), 2) if not names else ():
+        for words, product in (
+            (f"{name.split(':')[0]} times {other.split(':')[0]}", value * second),
+            (f"1/({name.split(':')[0]} times {other.split(':')[0]})", 1 / (value * second)),
+        ):
+            names += [words] * (value != second and abs(c - product) <= close * product)
     return f" ({', or '.join(names)})" if names else ""
 
 

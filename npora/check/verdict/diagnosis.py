@@ -56,7 +56,7 @@ def _found(e: Evidence, context: Context, tolerance: float) -> Iterator[str]:
     if not e.difference:
         return
     yield from causes.constant_factor(e, context.factors, tolerance)
-    yield from shares.told(e, context.told)
+    yield from shares.told(e, context.told, context.factors)
     yield from causes.rearranged(e)
     yield from causes.swapped(e, context.others, context.returned)
     yield from causes.confined(e, context.hidden, context.heads, context.factors)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
 
+from npora.check.verdict.causes import named_factor
 from npora.check.verdict.evidence import Evidence, factor
 from npora.nn.module import Array
 
+_USUAL = {"3": 3.0, "π": math.pi, "2π": 2 * math.pi, "π/2": math.pi / 2}
 _SAYS = {-1.0: "missing", 1.0: "there once too often", -2.0: "there with the wrong sign"}
 Known = dict[str, Array]
 
 
-def told(e: Evidence, named: Mapping[str, Array]) -> Iterator[str]:
+def told(e: Evidence, named: Mapping[str, Array], factors: Mapping[str, float]) -> Iterator[str]:
     """named : shares of the right gradient, and whole wrong ones, whose names begin with "the gradient". One share is
-    tried, then what came as a whole, then two shares."""
+    tried, then what came as a whole, then one share that is too large or too small, then two shares."""
     shares: Known = {}
     for name, array in named.items():
         x = e.spread(array)
@@ -30,6 +33,10 @@ def told(e: Evidence, named: Mapping[str, Array]) -> Iterator[str]:
     for name, x in shares.items():
         if e.fits(e.came - x):
             yield f"this is {name}"
+    for name, x in parts.items():
+        c = 1 + factor(e.error, x)
+        if name.startswith("the share") and abs(c) > 1e-9 and e.fits(e.error - (c - 1) * x, c):
+            yield f"{name} is {c:.6g} times what it should be{named_factor(c, e.shape, {**factors, **_USUAL})}"
     for (one, x), (other, y) in combinations(parts.items(), 2):
         c, d = map(_whole, _both(e.error, x, y))
         if c in _SAYS and d in _SAYS and len(e.came) > 4 and e.fits(e.error - c * x - d * y):

@@ -119,7 +119,7 @@ class AdaLoRA(Adapter):
     def after_step(cls, config: AdaLoraConfig, adapters: Mapping[str, AdaLoRA], step: int) -> None:
         """Follow how important each number is, and cut ranks where the config's schedule says so."""
         layers = list(adapters.values())
-        last = (config.total_step or 0) - config.tfinal
+        last = config.last
         if step < last:
             for adapter in layers:
                 for name, parameter in adapter.trained():

@@ -98,6 +98,12 @@ class AdaLoraConfig(UnsupportedFields):
         if self.rank_pattern is not None:
             raise ValueError("rank_pattern is what a training finds: a new adapter has none, leave it out")
 
+    @property
+    def last(self) -> int:
+        """The step after which nothing is cut any more."""
+        assert self.total_step is not None
+        return self.total_step - self.tfinal
+
     def budget(self, step: int, first: int, layers: int) -> tuple[int, bool]:
         """Return how many ranks all layers together may have after this step, and whether they are cut to that.
 
@@ -105,8 +111,7 @@ class AdaLoraConfig(UnsupportedFields):
 
             b = b₁ + (b₀ − b₁) (1 − (t − tinit)/(T − tfinal − tinit))³,  from b₀ at t = tinit to b₁ at t = T − tfinal
         """
-        assert self.total_step is not None
-        last, target = self.total_step - self.tfinal, self.target_r * layers
+        last, target = self.last, self.target_r * layers
         if step <= self.tinit:
             return first, False
         if step >= last:

@@ -112,7 +112,7 @@ class FourierFT(Adapter):
     def identities(self, inputs: Named, gradients: Named) -> Identities:
         (p, q), (o, i), dc = self.places, self._shape, self.c.grad
         at = {place: k for k, place in enumerate(zip(p.tolist(), q.tolist(), strict=True))}
-        pairs = [(k, at[-p % o, -q % i]) for (p, q), k in at.items() if at.get((-p % o, -q % i), -1) > k]
+        pairs = [(k, at[-p % o, -q % i]) for (p, q), k in at.items() if at.get((-p % o, -q % i), k) > k]
         if dc is not None and pairs:
             one, other = np.transpose(pairs)
             yield "dc at (p, q) and (o − p, i − q)", np.stack([dc[one], -dc[other]], axis=-1)  # [k,2]

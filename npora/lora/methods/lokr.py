@@ -136,13 +136,13 @@ class LoKr(Adapter):
         given = [x.reshape(*leading, i1, i2)]  # X, and H [...,i₁,r]
         for W in reversed(second):
             given.append(matmul(given[-1], W.T))  # (1)
-        V = turned(given.pop())  # [...,i₁,o₂] → [...,o₂,i₁]
-        Y = turned(matmul(V, s * whole(first).T))  # (1) [...,o₂,o₁] → [...,o₁,o₂]
+        V = given.pop().swapaxes(-1, -2)  # [...,i₁,o₂] → [...,o₂,i₁]
+        Y = matmul(V, s * whole(first).T).swapaxes(-1, -2)  # (1) [...,o₂,o₁] → [...,o₁,o₂]
         kept = (V, given) if any(parameter.requires_grad for parameter in self.parameters()) else None
 
         def backward(dy: Array) -> Array:
-            dY = turned(dy.reshape(*leading, o1, o2))  # [...,o₂,o₁]
-            d = turned(matmul(dY, s * whole(first)))  # (2) dV [...,o₂,i₁] → [...,i₁,o₂]
+            dY = dy.reshape(*leading, o1, o2).swapaxes(-1, -2)  # [...,o₂,o₁]
+            d = matmul(dY, s * whole(first)).swapaxes(-1, -2)  # (2) dV [...,o₂,i₁] → [...,i₁,o₂]
             dtheta = []
             if kept is not None:
                 V, given = kept
@@ -200,10 +200,6 @@ def of_factors(factors: Sequence[Array], dW: Array) -> list[Array]:
         return [dW]
     W_a, W_b = factors
     return [product(dW, W_b.T), product(W_a.T, dW)]  # (4)
-
-
-def turned(x: Array) -> Array:
-    return np.swapaxes(x, -1, -2)
 
 
 def two_factors(n: int, factor: int) -> tuple[int, int]:

@@ -116,18 +116,19 @@ class ViTEmbeddings(Module):
     def forward(self, pixels: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         token, position = self.cls_token, self.position_embeddings
         u, back_project = self.patch_embeddings.projection(pixels.astype(token.dtype, copy=False))
-        b, m = len(pixels), u.shape[1]
+        b, (_, t, m) = len(pixels), position.shape
         first = np.broadcast_to(token.data, (b, 1, m))
-        x = np.concatenate((first, u.reshape(b, -1, m)), axis=1) + position.data  # [b,t,m]
-        h, back_dropout = self.dropout(x.reshape(-1, m), rng)  # [n,m]
+        x = np.concatenate((first, u.reshape(b, t - 1, m)), axis=1) + position.data  # [b,t,m]
+        h, back_dropout = self.dropout(x.reshape(b * t, m), rng)  # [n,m]
+        patches = u.shape
 
         def backward(dh: Array) -> Array:
-            dx = back_dropout(dh).reshape(x.shape)  # [n,m] → [b,t,m]
+            dx = back_dropout(dh).reshape(b, t, m)
             if token.requires_grad:
                 token.accumulate(dx[:, :1].sum(axis=0, keepdims=True))
             if position.requires_grad:
                 position.accumulate(dx.sum(axis=0, keepdims=True))
-            return back_project(dx[:, 1:].reshape(-1, m))
+            return back_project(dx[:, 1:].reshape(patches))
 
         return h, backward
 

@@ -132,11 +132,11 @@ def given(*values: Any, axes: str = "") -> Argument:
 
 
 def whole(axes: str, below: str) -> Argument:
-    """Whole numbers of an axis's range, of which the first and the last are one."""
+    """Whole numbers of an axis's range: the first and last are one, the second is 0, which some take for padding."""
 
     def make(r: np.random.Generator, k: int) -> Array:
         numbers = r.integers(0, SIZES[below], shape_of(axes))
-        numbers.flat[-1] = numbers.flat[0]
+        numbers.flat[1], numbers.flat[-1] = 0, numbers.flat[0]
         return numbers
 
     return Argument(axes, make)

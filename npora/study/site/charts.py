@@ -70,7 +70,9 @@ def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.0f} {y:.0f}" for x, y in points)
+    """None of no points."""
+    drawn = "L".join(f"{x:.0f} {y:.0f}" for x, y in points)
+    return f"M{drawn}" if drawn else ""
 
 
 def _ticks(low: float, high: float, place: Callable[[float], tuple[float, float]], axis: str = "") -> Iterator[str]:

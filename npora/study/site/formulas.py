@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
 
+from npora.study.site.mathml import is_formula, lowered, mathml, raised
 from npora.study.site.symbols import NAME, SHAPE, is_shape
 
 _TOKEN = re.compile(
-    rf"`(?P<code>[^`\n]+)`|(?P<shape>{SHAPE.pattern})|(?<![\w)])\((?P<number>\d+)\)(?!\w)"
+    rf"`(?P<code>[^`\n]+)`|(?P<quoted>\"\w+\")|(?P<shape>{SHAPE.pattern})|(?<![\w)])\((?P<number>\d+)\)(?!\w)"
     rf"|(?<!')(?P<word>{NAME}(?:_(?:\{{[^}}]*\}}|\w+))?)"
 )
 _MARKED = re.compile(r"[\u0300-\u036f′]")
@@ -37,14 +37,16 @@ class Typesetter:
     reached: set[str] = field(default_factory=set)
 
     def line(self, text: str, formula: bool = False, gaps: bool = True) -> str:
-        """formula: its letters are symbols, and an underscore lowers what follows; gaps: spaces in a row are one gap,
-        and what is short between two of them stays on a line."""
+        """formula: its letters are symbols, and an underscore lowers what follows, and what is one is MathML; gaps:
+        spaces in a row are one gap, and what is short between two of them stays on a line."""
         if gaps and "  " in text:
             pieces = re.split(" {2,}", text)
             lines = [(self.line(piece, formula), len(piece) <= _UNBROKEN) for piece in pieces]
             return '<span class="gap"> </span>'.join(
                 f'<span class="w">{x}</span>' if short else x for x, short in lines
             )
+        if formula and is_formula(text):
+            return mathml(text, self)
         parts, end = [], 0
         for match in _TOKEN.finditer(text):
             parts.append(scripts(text[end : match.start()]))
@@ -57,6 +59,8 @@ class Typesetter:
             address = self.known(code)
             inner = f"<code>{escape(code)}</code>"
             return f'<a href="{escape(address)}">{inner}</a>' if address else inner
+        if match["quoted"] is not None:
+            return escape(match["quoted"])
         if (shape := match["shape"]) is not None:
             return self.shape(shape) if is_shape(shape[1:-1]) else scripts(shape)
         if match["number"] is not None:
@@ -65,7 +69,7 @@ class Typesetter:
 
     def shape(self, shape: str) -> str:
         """Brackets with axes, each of whose letters says what it is."""
-        return re.sub(r"[a-z]", lambda m: self._said(m[0], f"axis {m[0]}: {self.letters.get(m[0], '')}"), shape)
+        return re.sub(r"[a-z]", lambda m: self.said(m[0], f"axis {m[0]}: {self.letters.get(m[0], '')}"), shape)
 
     def symbol(self, name: str) -> str:
         """What a name is, and "" where that is not known."""
@@ -86,9 +90,9 @@ class Typesetter:
             return word
         rest = scripts(base[len(name) :]) + (f"<sub>{escape(low.strip('{}'))}</sub>" if low else "")
         shown = f"<i>{escape(name)}</i>" if says or (formula and letters == 1) else escape(name)
-        return (self._said(shown, says, name) if says else shown) + rest
+        return (self.said(shown, says, name) if says else shown) + rest
 
-    def _said(self, shown: str, says: str, name: str | None = None) -> str:
+    def said(self, shown: str, says: str, name: str | None = None) -> str:
         """The first of each can be reached by a keyboard."""
         key = name or shown
         stop = "" if key in self.reached else ' tabindex="0"'
@@ -99,21 +103,15 @@ class Typesetter:
 def scripts(text: str) -> str:
     """Escaped, with Unicode's raised and lowered characters as <sup> and <sub>."""
     parts = []
-    for kind, run in groupby(text, _kind):
+    for kind, run in groupby(text, raised):
         characters = "".join(run)
         if kind:
-            plain = "".join(chr(int(unicodedata.decomposition(c).split()[1], 16)) for c in characters)
-            parts.append(f"<{kind}>{escape(plain)}</{kind}>")
+            parts.append(f"<{kind}>{escape(''.join(map(lowered, characters)))}</{kind}>")
         else:
             parts.append(escape(characters))
     return "".join(parts)
 
 
-def _kind(character: str) -> str:
-    decomposed = unicodedata.decomposition(character)
-    return "sup" if decomposed.startswith("<super>") else "sub" if decomposed.startswith("<sub>") else ""
-
-
 def _plain(word: str) -> str:
     """What stands before the first raised or lowered character."""
-    return next((word[:at] for at, character in enumerate(word) if _kind(character)), word)
+    return next((word[:at] for at, character in enumerate(word) if raised(character)), word)

@@ -11,6 +11,7 @@ from string import Template
 
 from npora.study.site.code import lines_of
 from npora.study.site.formulas import Typesetter
+from npora.study.site.graph import graph_html
 from npora.study.site.numbers import Numbers
 from npora.study.site.papers import paper_html
 from npora.study.site.prose import html_of
@@ -142,11 +143,12 @@ class _Writer:
         shown = [n for n in range(definition.first, definition.last + 1) if n not in definition.doc_lines]
         checks = "\n".join(verdict_html(row, verdict, at == 0) for at, (row, verdict) in enumerate(verdicts))
         checks = f'<div class="verdicts"><h3>Checks of {escape(name)}</h3>{checks}</div>' if checks else ""
+        graph = graph_html(self.numbers, definition, symbols)
         paper = paper_html(self.page, definition, set_, lambda line: self.code[line - 1]) + self.said.get(name, "")
         return (
             f'<section id="{name}" aria-labelledby="h-{name}">\n<h2 id="h-{name}">{name}</h2>\n<div class="pair">\n'
             f'<div class="derivation">{doc}\n{legend}</div>\n'
-            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{paper}{checks}</section>"
+            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{graph}{paper}{checks}</section>"
         )
 
     def _between(self, first: int, end: int, left_out: range) -> str:

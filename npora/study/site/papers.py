@@ -33,13 +33,13 @@ class Origin:
 _LAYER = "lora/layer.py: Linear"
 ORIGINS: dict[str, Origin] = {
     "LoRA": Origin(
-        "Hu et al., 2021, arXiv:2106.09685, equation (3)", "h = W₀ x + ΔW x = W₀ x + B A x",
+        "Hu et al., 2021, arXiv:2106.09685, equation 3", "h = W₀ x + ΔW x = W₀ x + B A x",
         "return y + matmul(s * u, B.T), backward", _LAYER,
         "The paper draws A from a normal distribution; PEFT draws it from U(±1/√i), and so does npora, unless "
         'init_lora_weights is "gaussian". Dropout is PEFT\'s, of what A is given; the base is given all of x.',
     ),
     "DoRA": Origin(
-        "Liu et al., 2024, arXiv:2402.09353, equation (5)", "W′ = m (W₀ + B A) / ‖W₀ + B A‖_c",
+        "Liu et al., 2024, arXiv:2402.09353, equation 5", "W′ = m (W₀ + B A) / ‖W₀ + B A‖_c",
         "g = m / c", "lora/dora.py: DoraLinearLayer",
         "The paper speaks of the lengths of columns; PEFT takes those of the rows of W [o,i], one for each output. "
         "B A is scaled by s, as LoRA's.",
@@ -54,21 +54,21 @@ ORIGINS: dict[str, Origin] = {
         "LoRA's paper has no bias in B.",
     ),
     "LoRAEmbedding": Origin(
-        "Hu et al., 2021, arXiv:2106.09685, equation (3), where x is 1 at the id", "h = W₀ x + B A x",
+        "Hu et al., 2021, arXiv:2106.09685, equation 3, where x is 1 at the id", "h = W₀ x + B A x",
         "return y + matmul(s * u, B.T), backward", "lora/layer.py: Embedding",
         "The paper adapts the matrices of attention alone.",
     ),
     "DoRAEmbedding": Origin(
-        "Liu et al., 2024, arXiv:2402.09353, equation (5)", "W′ = m (W₀ + B A) / ‖W₀ + B A‖_c",
+        "Liu et al., 2024, arXiv:2402.09353, equation 5", "W′ = m (W₀ + B A) / ‖W₀ + B A‖_c",
         "return g * z, backward", "lora/dora.py: DoraEmbeddingLayer",
         "The paper adapts linear layers alone; PEFT takes a length for each feature, over all tokens.",
     ),
     "AdaLoRA": Origin(
-        "Zhang et al., 2023, arXiv:2303.10512, equation (3)", "W = W⁽⁰⁾ + Δ = W⁽⁰⁾ + P Λ Q",
+        "Zhang et al., 2023, arXiv:2303.10512, equation 3", "W = W⁽⁰⁾ + Δ = W⁽⁰⁾ + P Λ Q",
         "return y + matmul(s * e * u, B.T), backward", "adalora/layer.py: SVDLinear",
     ),
     "VeRA": Origin(
-        "Kopiczko et al., 2023, arXiv:2310.11454, equation (2)", "h = W₀ x + ΔW x = W₀ x + Λ_b B Λ_d A x",
+        "Kopiczko et al., 2023, arXiv:2310.11454, equation 2", "h = W₀ x + ΔW x = W₀ x + Λ_b B Λ_d A x",
         "return y + v * lambda_b, backward", "vera/layer.py: Linear",
     ),
     "LoHa": Origin(

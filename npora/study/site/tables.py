@@ -22,7 +22,7 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
         if r["worst"] is None and r["verdict"] == "PASS":
             held.setdefault(r["method"], []).append(r["name"])
     notes = [
-        f"<li>{_badge('PASS')} {escape(_PLURAL.get(m, m))}: {', '.join(map(scripts, n))}</li>" for m, n in held.items()
+        f"<li>{_badge('PASS')} {escape(_PLURAL.get(m, m))}: {'; '.join(map(scripts, n))}</li>" for m, n in held.items()
     ]
     notes += [
         f"<li>{_badge(r['verdict'])} {scripts(r['name'])}: {scripts(r['note'] or '')}</li>"
