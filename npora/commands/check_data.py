@@ -39,13 +39,14 @@ def run(options: argparse.Namespace) -> int:
 
     classes = settled(Classes(options.num_labels, problem_type=options.problem_type))
     progress = Progress(None, "example")
-    examples = task.read(options.file, columns(options, task, {}, options.file), classes, told, progress.step)
+    found = columns(options, task, {}, options.file)
+    examples = task.read(options.file, found, classes, refuse=told, progress=progress.step)
     progress.close()
     summary = f"{options.file}: {len(examples):,} examples"
     if not bad and not len(examples):
         bad = 1
         summary += ", and so nothing to learn"
-    elif not bad and task.name in ("classification", "image-classification") and classes.problem_type != "regression":
+    elif not bad and task.has_classes and not task.labels_words and classes.problem_type != "regression":
         try:
             count_classes(options.file, examples, classes)
         except ValueError as error:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--output {options.output}: the file of vectors ends in .npy")
     loaded = load(options, ("embedding",))
     noted = loaded.notes.get("max_length") or base_of(loaded.model).form.max_seq_length
-    most = length(options.max_length, noted, loaded.config, loaded.tokenizer)
+    most = length(loaded.task, options.max_length, noted, loaded.config, loaded.tokenizer)
     sentences = options.sentences or [line.rstrip("\r\n") for line in standard_input.lines()]
     if not sentences:
         raise ValueError("there is no sentence to embed: name some, or pass them on standard input")

@@ -6,43 +6,35 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from npora.commands import usual
+from npora.commands.forms import FORM
 from npora.commands.task import Classes, Columns, Task
 from npora.data import Dataset, Tokenizer, read_examples
-from npora.data.alike import encode_alike, usual_texts
+from npora.data.alike import encode_alike
 from npora.data.dataset import Example
-from npora.data.readers import Told
-from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForSentenceEmbedding
 from npora.train import EmbeddingTrainer, Trainer, TrainingArguments
-from npora.train.embeddings import COSENT, COSINE
+from npora.train.embeddings import COSENT, COSINE, RANKING, TRIPLET
 
 _TEXTS = ("text", "text_pair", "negative")
-_FORM = ("pooling", "normalize")
 _LOSS = ("loss", "scale", "margin")
 
 
 class Embedding(Task):
     name, task_type, auto = "embedding", "FEATURE_EXTRACTION", AutoModelForSentenceEmbedding
-    options = frozenset({"text_pair_column", "negative_column", "label_column", *_LOSS, *_FORM})
+    options = frozenset({"text_pair_column", "negative_column", "label_column", *_LOSS, *FORM})
     length = 128
-    is_of_pairs = True
+    is_of_pairs = is_of_a_body = is_measured_otherwise = True
     command = "embed"
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
-        """Raises ValueError where no column is named, and none has a usual name."""
-        _recognise(chosen, first, path)
+        """The columns of the texts and the score. Raises ValueError where none is named, and none has a usual name."""
+        usual.alike(chosen, first, path)
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         return read_examples(
             path, columns.text, columns.label or None, 1, pair_column=columns.text_pair,
-            negative_column=columns.negative, refuse=refuse, progress=progress,
+            negative_column=columns.negative, **how,
         )  # fmt: skip
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
@@ -51,8 +43,8 @@ class Embedding(Task):
 
     def settings(self, options: Any) -> dict[str, Any]:
         """Raises ValueError for a scale or a margin that is not above 0, and for one that the loss has not."""
-        chosen = {name: value for name in (*_LOSS, *_FORM) if (value := getattr(options, name)) is not None}
-        for name, losses in (("scale", ("multiple-negatives-ranking", "cosent")), ("margin", ("triplet",))):
+        chosen = {name: value for name in (*_LOSS, *FORM) if (value := getattr(options, name)) is not None}
+        for name, losses in (("scale", (RANKING, COSENT)), ("margin", (TRIPLET,))):
             if name in chosen and not chosen[name] > 0:
                 raise ValueError(f"--{name} must be above 0; got {chosen[name]}")
             if name in chosen and chosen.get("loss", losses[0] if name == "scale" else "") not in losses:
@@ -60,7 +52,7 @@ class Embedding(Task):
         return chosen
 
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: settings[name] for name in _FORM if name in settings}
+        return {name: settings[name] for name in FORM if name in settings}
 
     def trainer(
         self, model: Any, args: TrainingArguments, train: Any = None, dev: Any = None, tokenizer: Any = None,
@@ -82,24 +74,3 @@ class Embedding(Task):
             found.append({"input_ids": encoded["input_ids"][start : start + length]})
             start += length
         return found
-
-
-def _recognise(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
-    """Fill in which columns hold the texts and the score, by the first example of the file.
-
-    Raises
-    ------
-    ValueError: no column is named, and none has a usual name.
-    """
-    usual = usual_texts([*first])
-    if chosen["text"] is None and chosen["text_pair"] is None:
-        if usual is None:
-            raise ValueError(
-                f"{path} has the columns {', '.join(first)}: name those of two texts that are alike with --text-column "
-                "and --text-pair-column (and with --negative-column one that is not alike, with --label-column a score)"
-            )
-        names = dict(zip(("text", "text_pair", "negative", "label"), usual, strict=True))
-        chosen.update({name: value for name, value in names.items() if chosen[name] is None})
-    elif None in (chosen["text"], chosen["text_pair"]):
-        raise ValueError("--text-column and --text-pair-column name the columns of two texts: give both")
-    chosen["label"] = chosen["label"] or ""  # no score

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     if not names or "perplexity" in names:
         usual = None if task.command == "predict" else task.length  # as predict has it, and as finetune
         noted = loaded.notes.get("max_length")
-        most = None if task.reads_images else length(options.max_length, noted, config, tokenizer, usual)
+        most = length(task, options.max_length, noted, config, tokenizer, usual)
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
         given = encoded(task, examples, tokenizer, most, options.file)
         settings = notes.get("settings") or {}

@@ -58,8 +58,8 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
-    if task.name == "embedding" and noted.get("text") not in _first(path):
-        noted = {}  # those of a file of another kind, as a model of embeddings is measured on
+    if task.is_measured_otherwise and noted.get("text") not in _first(path):
+        noted = {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
     if not task.reads_images and not is_plain(path) and not noted:
@@ -110,15 +110,19 @@ def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | N
 
 
 def length(
-    asked: int | None, noted: int | None, config: Any, tokenizer: Tokenizer, usual: int | None = None
+    task: Task, asked: int | None, noted: int | None, config: Any, tokenizer: Tokenizer, usual: int | None = None
 ) -> int | None:
     """The most tokens of an example: what is asked for, else what the adapter was trained with, else `usual` where the
-    model takes so many, else what it takes.
+    model takes so many, else what it takes. None of images, which have no tokens.
 
     Raises
     ------
-    ValueError: the model does not take so many.
+    ValueError: the model does not take so many, or none.
     """
+    if task.reads_images:
+        if asked is not None:
+            raise ValueError(f"--max-length is for texts; this is {task.name}")
+        return None
     limits = [limit for limit in (config.named_length, tokenizer.model_max_length) if limit is not None]
     named = min(limits, default=None)
     if asked is not None:

@@ -35,7 +35,7 @@ from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.forms import add_form, form_of
-from npora.commands.labels import learn_classes, tags_of
+from npora.commands.labels import learn_classes
 from npora.commands.loading import add_quantize, base_folder, load_preparer
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
@@ -203,15 +203,12 @@ def _prepared(
     found = columns(options, task, {}, options.train)
     fields: dict[str, Any] = {}
     classes = None
-    if task.name in ("classification", "image-classification"):
+    if task.has_classes:
         asked = Classes(options.num_labels, problem_type=options.problem_type)
         classes, train = learn_classes(options.train, found, asked, read_config(folder), task)
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     else:
         train = read(task, options.train, found)
-    if task.name == "token-classification":
-        classes = tags_of(options.train, train)
-        fields = {**classes.fields, "ignore_mismatched_sizes": True}
     dev = None if options.eval is None else read(task, options.eval, found, classes)
     fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
@@ -226,7 +223,7 @@ def _prepared(
     config = methods.config_of(
         options, targets[0] if targets and len(targets) == 1 else targets, task.task_type, task.modules_to_save
     )
-    most = None if task.reads_images else length(options.max_length, None, base.config, tokenizer, task.length)
+    most = length(task, options.max_length, None, base.config, tokenizer, task.length)
     chosen = train.shuffle(seed=42).select(range(min(options.max_train_rows or len(train), len(train))))
     cache = options.cache and os.path.join(options.cache, "train")
     examples = encoded(task, chosen, tokenizer, most, options.train, cache)

@@ -7,6 +7,8 @@ from typing import Any
 
 from npora.models.sentence_transformers import POOLINGS
 
+FORM = ("pooling", "normalize")
+
 
 def add_form(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -19,4 +21,10 @@ def add_form(parser: argparse.ArgumentParser) -> None:
 def form_of(model: Any) -> dict[str, Any]:
     """The form of a model of embeddings, as settings; nothing of another."""
     form = getattr(model, "form", None)
-    return {} if form is None else {"pooling": form.pooling, "normalize": form.normalize}
+    return {} if form is None else {name: getattr(form, name) for name in FORM}
+
+
+def asked_form(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of the form."""
+    given = {name: getattr(options, name, None) for name in FORM}
+    return {name: value for name, value in given.items() if value is not None}

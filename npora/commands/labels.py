@@ -18,13 +18,16 @@ def learn_classes(
 ) -> tuple[Classes, Dataset]:
     """The classes of a training file, and its examples.
 
-    asked : what the user says: their number, the problem; the file says the rest
+    asked : what the user says: their number, the problem; the file says the rest, and of words all
     config : the model's config.json, whose classes keep their numbers where the file's are among them by name
 
     Raises
     ------
-    ValueError: as the reader; a file of one class; names in another number than asked for.
+    ValueError: as the reader; a file of one class, or of one tag; names in another number than asked for.
     """
+    if task.labels_words:
+        examples = read(task, path, columns)
+        return tags_of(path, examples), examples
     asked = settled(asked)
     examples = read(task, path, columns, asked)
     if asked.problem_type == "regression":

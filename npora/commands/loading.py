@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+from npora.commands.forms import asked_form
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import AutoTokenizer, ImageProcessor, Tokenizer, check_vocabulary
@@ -92,7 +93,7 @@ def load(
     if options.adapter is None:
         folder, name = base_folder(options.model), options.model
         task = _task_of_model(read_config(folder), tasks) if named is None else TASKS[named]
-        fields = task.fields(_asked_form(options))
+        fields = task.fields(asked_form(options))
         model = task.auto.from_pretrained(name, dtype=dtype, quantize=options.quantize, **fields)
         _refuse_untrained(model, name)
         return Loaded(task, model, name)
@@ -110,17 +111,12 @@ def load(
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
-    classes |= task.fields({**(notes.get("settings") or {}), **_asked_form(options)})
+    classes |= task.fields({**(notes.get("settings") or {}), **asked_form(options)})
     quantize = options.quantize or quantize_for(record["base_forms"], name)
     base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)
-
-
-def _asked_form(options: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(options, name, None) for name in ("pooling", "normalize")}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def load_tokenizer(name: str, model: Any) -> Tokenizer:
@@ -197,7 +193,7 @@ def _task_of_model(config: Mapping[str, Any], tasks: Sequence[str]) -> Task:
     kind = str(config.get("model_type"))
     able = [task for task in TASKS.values() if kind in task.auto.classes]
     for task in able:
-        if task.auto.classes[kind].__name__ in named and (task.name != "embedding" or task.name in tasks):
+        if task.auto.classes[kind].__name__ in named and (not task.is_of_a_body or task.name in tasks):
             return _possible(task, named[0], tasks)
     able = [task for task in able if task.name in tasks]
     if not able:

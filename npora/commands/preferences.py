@@ -11,8 +11,6 @@ from npora.commands.task import Classes, Columns, Task
 from npora.data import Dataset, Tokenizer, encode_preference, read_preferences
 from npora.data.dataset import Example
 from npora.data.preferences import preference_parts
-from npora.data.readers import Told
-from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForCausalLM
 from npora.train import DPOTrainer, ORPOTrainer, Trainer, TrainingArguments
 
@@ -30,16 +28,9 @@ class Preferences(Task):
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.preferences(chosen, first)
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         is_chat = columns.conversational
-        return read_preferences(path, columns.prompt, columns.text, columns.rejected, is_chat, refuse, progress)
+        return read_preferences(path, columns.prompt, columns.text, columns.rejected, is_chat, **how)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
         return [encode_preference(tokenizer, example, length)]

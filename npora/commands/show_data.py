@@ -26,19 +26,14 @@ from npora.data.dataset import Example
 
 _LEARNT, _READ = ("\033[1;32m", "\033[32m"), ("\033[90m", "\033[37m")
 _PLAIN = "\033[0m"
-_NOT_SHOWN = ("multiple-choice", "image-classification")  # which have no one text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="whose tokenizer, template and length are taken: a directory, or "
         "org/name on the hub")  # fmt: skip
-    add(
-        "--task",
-        default="causal-lm",
-        choices=[name for name in TASKS if name not in _NOT_SHOWN],
-        help="what is learnt",
-    )
+    shown = [name for name, task in TASKS.items() if task.is_shown]
+    add("--task", default="causal-lm", choices=shown, help="what is learnt")
     add_columns(parser)
     add_chat_template(parser)
     add("--max-length", type=int, metavar="N", help="the most tokens of a text (default: as for finetune)")
@@ -57,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     model = task.auto.from_pretrained(options.model)
     tokenizer = load_tokenizer(options.model, model)
     choose_form(options, task, found, model, tokenizer, options.file)
-    most = length(options.max_length, None, model.config, tokenizer, task.length)
+    most = length(task, options.max_length, None, model.config, tokenizer, task.length)
     rows = encoded(task, examples, tokenizer, most, options.file)
     names = {number: name for name, number in (examples.label2id or {}).items()}
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")

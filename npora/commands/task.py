@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from npora.data import Dataset, Tokenizer
 from npora.data.dataset import Example
-from npora.data.readers import Told
-from npora.files.refusal import Refuse, raise_it
 from npora.metrics import perplexity
+from npora.nn.module import Array
 from npora.train import Trainer, TrainingArguments
 
 
@@ -60,9 +59,12 @@ class Classes:
 class Task:
     """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
     among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many; command : what asks such a model; used_as : the task as which its models are used; is_of_pairs : the model
-    itself is not given its examples; reads_images : of a model of no texts, in whose tokenizer's place is what prepares
-    images; modules_to_save : what an adapter trains whole where PEFT has no task type for it"""
+    many; has_classes : whether its models tell classes apart, and labels_words, whether of each word; command : what
+    asks such a model; used_as : the task as which its models are used; is_of_pairs : the model itself is not given its
+    examples; reads_images : of a model of no texts, in whose tokenizer's place is what prepares images; is_shown :
+    whether an example is texts to be looked at; is_of_a_body : its model has no head, and so is one for other tasks
+    too; is_measured_otherwise : on files with other columns than those that it learnt from; modules_to_save : what an
+    adapter trains whole where PEFT has no task type for it"""
 
     name: ClassVar[str]
     task_type: ClassVar[str | None]
@@ -70,10 +72,14 @@ class Task:
     options: ClassVar[frozenset[str]] = frozenset()
     length: ClassVar[int] = 1024
     has_classes: ClassVar[bool] = False
+    labels_words: ClassVar[bool] = False
     command: ClassVar[str] = "generate"
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
     reads_images: ClassVar[bool] = False
+    is_shown: ClassVar[bool] = True
+    is_of_a_body: ClassVar[bool] = False
+    is_measured_otherwise: ClassVar[bool] = False
     modules_to_save: ClassVar[tuple[str, ...]] = ()
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -84,15 +90,8 @@ class Task:
         ValueError: it tells nothing of one that is needed.
         """
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
-        """The examples of a file, with the texts and the label."""
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
+        """The examples of a file, with the texts and the label. `how` is a reader's refuse and progress."""
         raise NotImplementedError
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
@@ -102,6 +101,19 @@ class Task:
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         """That of each example, in one call of the tokenizer where it takes many."""
         return [self.encode(example, tokenizer, length) for example in examples]
+
+    def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
+        """What `npora predict` is asked by a line, the number-th of them.
+
+        Raises
+        ------
+        ValueError: the line is not what the model is asked by.
+        """
+        raise NotImplementedError(f"nothing predicts by {self.name}")
+
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+        """What a model with this config says of each encoded example."""
+        raise NotImplementedError(f"nothing predicts by {self.name}")
 
     def metrics(self, classes: Classes | None) -> Any:
         """compute_metrics for a Trainer."""

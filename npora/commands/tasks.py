@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.commands import figures, usual
+from npora.commands import figures, printed, usual
 from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
 from npora.commands.task import Classes as Classes
@@ -33,8 +33,6 @@ from npora.data import (
 )
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
-from npora.data.readers import Told
-from npora.files.refusal import Refuse, raise_it
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -43,6 +41,7 @@ from npora.models import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
+from npora.nn.module import Array
 
 LABELLED = frozenset({"label_smoothing_factor"})  # of a model's own loss
 
@@ -59,18 +58,11 @@ class Classification(Task):
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.texts_and_labels(chosen, self.name, path, list(first))
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         classes = classes or Classes(None)
         return read_examples(
             path, columns.text, columns.label, classes.num_labels, pair_column=columns.text_pair,
-            label2id=classes.label2id, problem_type=classes.problem_type, refuse=refuse, progress=progress,
+            label2id=classes.label2id, problem_type=classes.problem_type, **how,
         )  # fmt: skip
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
@@ -82,6 +74,17 @@ class Classification(Task):
             encoded = examples_of(tokenizer([example["text"] for example in examples], pairs, **options), "a tokenizer")
         encoded = [own if own["input_ids"] else _empty_text(tokenizer) for own in encoded]
         return [[{**e, "label": r["label"]} if "label" in r else e] for e, r in zip(encoded, examples, strict=True)]
+
+    def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
+        if not is_pair:
+            return {"text": line}
+        first, tab, second = line.partition("\t")
+        if not tab:
+            raise ValueError(f"sentence {number}: two texts with a tab between them were expected; got {line!r}")
+        return {"text": first, "text_pair": second}
+
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+        return printed.classes(logits, config)
 
     def metrics(self, classes: Classes | None) -> Any:
         problem = None if classes is None else classes.problem_type
@@ -95,26 +98,28 @@ class Classification(Task):
 class TokenClassification(Task):
     name, task_type, auto = "token-classification", "TOKEN_CLS", AutoModelForTokenClassification
     options = frozenset({"label_column", *LABELLED})
-    has_classes = True
+    has_classes = labels_words = True
     command = "predict"
     length = 512
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.texts_and_labels(chosen, self.name, path, list(first))
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         known = None if classes is None else classes.label2id
-        return read_tagged(path, columns.text, columns.label, known, refuse, progress)
+        return read_tagged(path, columns.text, columns.label, known, **how)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         return [[own] for own in encode_words(tokenizer, examples, length)]
+
+    def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
+        """The words with a tag each, which is to be predicted: where it comes to stand is where the word's is."""
+        if not (words := line.split()):
+            raise ValueError(f"sentence {number} has no words")
+        return {"words": words, "tags": [0] * len(words)}
+
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+        return printed.tags(logits, [example["labels"] for example in encoded], config)
 
     def metrics(self, classes: Classes | None) -> Any:
         return figures.of_words(dict((classes and classes.id2label) or {}))
@@ -126,18 +131,11 @@ class TokenClassification(Task):
 class ImageClassification(Classification):
     name, task_type, auto = "image-classification", None, AutoModelForImageClassification
     options = frozenset({"class_weights", *LABELLED})
-    reads_images = True
+    reads_images, is_shown = True, False
     modules_to_save = ("classifier",)
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
-        return read_images(path, None if classes is None else classes.label2id, refuse, progress)
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
+        return read_images(path, None if classes is None else classes.label2id, **how)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Any, length: int | None) -> list[list[Example]]:
         images = [image if isinstance(image := e["image"], np.ndarray) else load_image(image) for e in examples]
@@ -147,28 +145,36 @@ class ImageClassification(Classification):
             for own, e in zip(pixels, examples, strict=True)
         ]
 
+    def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
+        return {"image": line}
+
 
 class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
     options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
+    is_shown = False
     length = 256
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
-        return read_choices(path, columns.text or None, columns.choices, columns.label, refuse, progress)
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
+        return read_choices(path, columns.text or None, columns.choices, columns.label, **how)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
         return [encode_choices(tokenizer, example, length)]
+
+    def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
+        question, *choices = line.split("\t")
+        if len(choices) < 2:
+            raise ValueError(
+                f"sentence {number}: a question and its choices with tabs between them were expected; got {line!r}"
+            )
+        return {"text": question, "choices": choices}
+
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+        return printed.choices(logits)
 
     def metrics(self, classes: Classes | None) -> Any:
         return figures.of_choices
@@ -184,18 +190,11 @@ class CausalLM(Task):
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.conversations(chosen, first, path)
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         if columns.conversational:
-            return read_chats(path, columns.text, columns.prompt, refuse, progress)
+            return read_chats(path, columns.text, columns.prompt, **how)
         sample_by = columns.sample_by if is_plain(path) else "line"  # other files have examples of their own
-        return read_texts(path, columns.text, columns.prompt, sample_by, refuse, progress)
+        return read_texts(path, columns.text, columns.prompt, sample_by, **how)
 
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
         if "messages" in example:
@@ -215,15 +214,8 @@ class Seq2SeqLM(Task):
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         chosen["prompt"] = chosen["prompt"] or "prompt"
 
-    def read(
-        self,
-        path: str,
-        columns: Columns,
-        classes: Classes | None = None,
-        refuse: Refuse = raise_it,
-        progress: Told | None = None,
-    ) -> Dataset:
-        return read_texts(path, columns.text, columns.prompt or "prompt", refuse=refuse, progress=progress)
+    def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
+        return read_texts(path, columns.text, columns.prompt or "prompt", **how)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         options: dict[str, Any] = {"truncation": length is not None, "max_length": length}

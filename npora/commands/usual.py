@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npora.commands.messages import say
+from npora.data.alike import usual_texts
 from npora.data.chats import usual_columns
 from npora.data.tables import separator_hint, shortened_names
 
@@ -72,6 +73,27 @@ def preferences(chosen: dict[str, Any], first: Mapping[str, Any]) -> None:
     chosen["conversational"] = any(isinstance(first.get(column), list) for column in columns) or None
     if columns[0] in first or not chosen["conversational"]:
         chosen["prompt"] = columns[0]
+
+
+def alike(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
+    """The columns of two texts that are alike, of one that is not, and of a score, "" where there is none.
+
+    Raises
+    ------
+    ValueError: no column is named, and none has a usual name; one text's alone is named.
+    """
+    if chosen["text"] is None and chosen["text_pair"] is None:
+        found = usual_texts([*first])
+        if found is None:
+            raise ValueError(
+                f"{path} has the columns {', '.join(first)}: name those of two texts that are alike with --text-column "
+                "and --text-pair-column (and with --negative-column one that is not alike, with --label-column a score)"
+            )
+        names = dict(zip(("text", "text_pair", "negative", "label"), found, strict=True))
+        chosen.update({name: value for name, value in names.items() if chosen[name] is None})
+    elif None in (chosen["text"], chosen["text_pair"]):
+        raise ValueError("--text-column and --text-pair-column name the columns of two texts: give both")
+    chosen["label"] = chosen["label"] or ""
 
 
 def _unknown(path: str, names: Sequence[str], what: str, option: str, first: str, *others: str) -> ValueError:
