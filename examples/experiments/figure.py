@@ -15,18 +15,15 @@ WIDTH, HEIGHT = 66, 16  # characters of a printed figure
 IN_NOTEBOOK = "ipykernel" in sys.modules
 
 
-def options(what, **numbers):
-    """The arguments of an experiment: --plot, and --name with a whole number for each of `numbers`."""
+def options(what, files=None, **numbers):
+    """The arguments of an experiment: --plot, a number for each of `numbers`, and files where `files` says which."""
     parser = argparse.ArgumentParser(description=what)
+    if files:
+        parser.add_argument("files", nargs="*", metavar="FILE", help=files)
     parser.add_argument("--plot", metavar="FILE", help="write the figure as a picture (extra `plot`)")
     for name, number in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{number} unless given")
-    return parsed(parser)
-
-
-def parsed(parser):
-    """What the parser makes of the command line, or of none in a notebook, whose command line is the notebook's own."""
-    found = parser.parse_args([] if IN_NOTEBOOK else None)
+    found = parser.parse_args([] if IN_NOTEBOOK else None)  # a notebook's command line is its own
     if found.plot:
         try:
             check_picture(found.plot)

@@ -8,12 +8,11 @@ Sentences. A BERT in Hugging Face's layout, and SST-2's train.tsv and dev.tsv, a
 accuracy is that on dev.tsv. Needs the extra `hf`.
 """
 
-import argparse
 import sys
 import time
 
+import figure
 import numpy as np
-from figure import parsed
 
 import npora
 from npora import LoraConfig, get_peft_model, no_grad
@@ -25,12 +24,7 @@ LETTERS, LENGTH, BAR = 8, 5, 8
 
 def options(what, **numbers):
     """The arguments of an experiment that can be made with real sentences too."""
-    parser = argparse.ArgumentParser(description=what)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="MODEL train.tsv dev.tsv: sentences, not sorting")
-    parser.add_argument("--plot", metavar="FILE", help="write the figure as a picture (extra `plot`)")
-    for name, number in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{number} unless given")
-    found = parsed(parser)
+    found = figure.options(what, "MODEL train.tsv dev.tsv: sentences, not sorting", **numbers)
     if len(found.files) not in (0, 3):
         sys.exit(f"say no file, or MODEL train.tsv dev.tsv; got {len(found.files)}")
     return found

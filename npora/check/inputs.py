@@ -66,6 +66,13 @@ def positional_names(layer: Any) -> list[str]:
     return [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
 
 
+def and_dy(signature: inspect.Signature) -> inspect.Signature:
+    """That of (*inputs, dy), which takes what is given by place; none of it has a default."""
+    by_place = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    inputs = [p.replace(default=p.empty) for p in signature.parameters.values() if p.kind in by_place]
+    return signature.replace(parameters=[*inputs, inspect.Parameter("dy", by_place[1])])
+
+
 def is_floating(value: Any) -> bool:
     """Is it an array, or one of NumPy's numbers, by which one can differentiate?"""
     return isinstance(value, np.ndarray | np.generic) and is_real(value.dtype)

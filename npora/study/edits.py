@@ -19,8 +19,6 @@ _COMPARED: dict[type[ast.cmpop], tuple[ast.cmpop, ...]] = {
     ast.Gt: (ast.Lt(), ast.GtE()), ast.Lt: (ast.Gt(), ast.LtE()), ast.GtE: (ast.LtE(), ast.Gt()),
     ast.LtE: (ast.GtE(), ast.Lt()), ast.Eq: (ast.NotEq(),), ast.NotEq: (ast.Eq(),),
 }  # fmt: skip
-
-
 SISTERS = {"sin": "cos", "cos": "sin", "exp": "log", "log": "exp"}
 
 
@@ -148,10 +146,7 @@ def _of_two(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
         yield f"without the term {text(right)}", left
         signed = right if isinstance(op, ast.Add) else ast.UnaryOp(ast.USub(), right)
         yield f"without the term {text(left)}", signed
-        yield (
-            f"with the sign of {text(node)} alone",
-            ast.Call(ast.Attribute(ast.Name("np", ast.Load()), "sign", ast.Load()), [node], []),
-        )
+        yield f"with the sign of {text(node)} alone", numpy("sign", node)
     elif isinstance(op, ast.Pow):
         yield f"with {text(left)} without its power", left
         yield f"with {text(left)} in the absolute", _function("abs", left)
@@ -197,11 +192,9 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     elif name in ("tri", "tril", "triu", "eye"):
         size = node.args[0] if name in ("tri", "eye") else None
         for shift in (1, -1) if size else ():
-            words = f"with the edge of the mask {abs(shift)} too far {'right' if shift > 0 else 'left'}"
-            yield (
-                words,
-                ast.Call(node.func, [*node.args[:1], *(node.args[1:] or node.args[:1]), ast.Constant(shift)], []),
-            )
+            words = f"with the edge of the mask 1 too far {'right' if shift > 0 else 'left'}"
+            arguments = [*node.args[:1], *(node.args[1:] or node.args[:1]), ast.Constant(shift)]
+            yield words, ast.Call(node.func, arguments, [])
     elif node.args and name not in ("zeros_like", "zeros", "arange", "len", "range", "enumerate", "zip"):
         yield f"with {text(node.args[0])} itself in the place of {name or 'a function'} of it", copy_of(node.args[0])
     elif method and name in ("repeat", "reshape", "swapaxes", "transpose"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from npora import gradcheck
 from npora.check.bridges import jax_vjp, torch_function
+from npora.check.inputs import and_dy
 from npora.nn import Linear
 from npora.nn import functional as F
 from npora.nn.module import Array
@@ -92,3 +94,12 @@ def test_a_jax_rule_is_differentiated_again() -> None:
     report = gradcheck(jax_vjp(cube), X, order=2)
     assert report["second order: x"].verdict == "DETACHED" and report["second order: dy[0]"].verdict == "PASS"
     assert gradcheck(jax_vjp(lambda x, s: {"y": jax.numpy.sin(x) * s["a"]}), X, {"a": X}, order=2)
+    assert gradcheck(jax_vjp(jax.numpy.sin), X, order=2), "its input is given by place alone"
+
+
+def test_what_is_given_by_place_stands_before_dy() -> None:
+    def f(x: Any, /, k: int = 2, *rest: Any, s: float = 1.0) -> Any:
+        return x
+
+    assert [*and_dy(inspect.signature(f)).parameters] == ["x", "k", "dy"]
+    assert {p.default for p in and_dy(inspect.signature(f)).parameters.values()} == {inspect.Parameter.empty}

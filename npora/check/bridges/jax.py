@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npora.check.bridges.need import need
-from npora.check.inputs import is_floating
+from npora.check.inputs import and_dy, is_floating
 from npora.check.trees import leaves, replaced, with_leaves
 
 
@@ -84,9 +84,7 @@ def _gradient_of(f: Callable[..., Any], signature: inspect.Signature) -> Callabl
         _, pull = jax.vjp(of, *(x for _, x in leaves(inputs) if _is_real(x)))
         return pull(list(upstream))
 
-    names = [p.replace(default=p.empty) for p in signature.parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
-    dy = inspect.Parameter("dy", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    vars(gradient)["__signature__"] = signature.replace(parameters=[*names, dy])
+    vars(gradient)["__signature__"] = and_dy(signature)
     return gradient
 
 

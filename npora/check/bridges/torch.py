@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from npora.check.bridges.need import need
-from npora.check.inputs import WrittenTo
+from npora.check.inputs import WrittenTo, and_dy
 from npora.check.trees import leaves, with_leaves
 from npora.check.verdict.blame import Call
 from npora.check.verdict.comparison import dtype_of
@@ -83,11 +83,7 @@ def _gradient_of(f: Callable[..., Any], signature: inspect.Signature | None) -> 
         return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True))
 
     if signature is not None:
-        known = signature.parameters.values()
-        names = [p.replace(default=p.empty) for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        vars(gradient)["__signature__"] = signature.replace(
-            parameters=[*names, inspect.Parameter("dy", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-        )
+        vars(gradient)["__signature__"] = and_dy(signature)
     return gradient
 
 
