@@ -6,7 +6,6 @@ Rows: tokens are `[n,m]` without padding; the packing says which rows form which
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,18 +17,17 @@ from npora.models.body import Back, Body, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertLayer
 from npora.models.multiple_choice import ForMultipleChoice
-from npora.models.outputs import BaseModelOutputWithPooling
+from npora.models.pooled import PooledBody
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
-from npora.models.tokens import Tokens, check_positions, embedded, first_token_rows
+from npora.models.tokens import Tokens, check_positions, embedded
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 from npora.nn.residual import chain
 from npora.nn.shared import Shared
-from npora.nn.view import pick_rows
 
 
 @dataclass(kw_only=True)
@@ -113,7 +111,7 @@ class BertPooler(Module):
         return chain(partial(self.dense, rng=rng), tanh)(h)
 
 
-class BertModel(Body):
+class BertModel(PooledBody):
     """The encoder, with its pooler unless `add_pooling_layer` is False. Families that vary it write `positions`, or
     `embed`, with what stands `below` the layers."""
 
@@ -169,23 +167,6 @@ class BertModel(Body):
         """int [n], the position ids given, or each row's column in the padded batch."""
         check_positions(tokens.positions, self.config.max_position_embeddings)
         return tokens.positions
-
-    def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
-        """last_hidden_state [b,t,m] and pooler_output [b,m]; backward takes their gradients; either may be None. Where
-        there is no pooler, the first alone."""
-        if self.pooler is None:
-            return super().unpacked(tokens, h, back_rows, rng)
-        padding = tokens.of_the_batch
-        first, back_first = pick_rows(h, first_token_rows(tokens))  # [b,m]
-        pooled, back_pooler = self.pooler(first, rng)
-
-        def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
-            dh = np.zeros_like(h) if dhidden is None else padding.pack(dhidden)  # [n,m]
-            if dpooled is not None:
-                dh = dh + back_first(back_pooler(dpooled))
-            back_rows(dh)
-
-        return BaseModelOutputWithPooling(padding.unpack(h), pooled), backward
 
 
 class BertForSequenceClassification(ForSequenceClassification):

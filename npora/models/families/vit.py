@@ -5,7 +5,6 @@ Pre-norm: each sublayer is x + dropout(f(LN(x))). Parameters have the names of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from npora.models.body import Back, Rng
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertSelfAttention
 from npora.models.images import ForImageClassification, ImageBody, Patches
-from npora.models.outputs import BaseModelOutputWithPooling
+from npora.models.pooled import PooledBody
 from npora.models.pretrained import Factory
 from npora.models.tokens import Tokens
 from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter, init
@@ -26,7 +25,7 @@ from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
 from npora.nn.patches import PatchProjection
 from npora.nn.residual import chain, residual
-from npora.nn.view import View, pick_rows
+from npora.nn.view import View
 
 
 @dataclass(kw_only=True)
@@ -188,7 +187,7 @@ class ViTPooler(Module):
         return chain(partial(self.dense, rng=rng), self.activation)(h)
 
 
-class ViTModel(ImageBody):
+class ViTModel(PooledBody, ImageBody):
     """The encoder, with its pooler unless `add_pooling_layer` is False."""
 
     config_class = ViTConfig
@@ -237,23 +236,6 @@ class ViTModel(ImageBody):
                 back_embeddings(dx)
 
         return h, backward
-
-    def unpacked(self, tokens: Tokens, h: Array, back_rows: Back, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
-        """last_hidden_state [b,t,m] and pooler_output [b,o]; backward takes their gradients; either may be None. Where
-        there is no pooler, the first alone."""
-        if self.pooler is None:
-            return super().unpacked(tokens, h, back_rows, rng)
-        padding = tokens.of_the_batch
-        first, back_first = pick_rows(h, tokens.packing.first_rows())  # [b,m]
-        pooled, back_pooler = self.pooler(first, rng)  # [b,o]
-
-        def backward(dhidden: Array | None = None, dpooled: Array | None = None) -> None:
-            dh = np.zeros_like(h) if dhidden is None else padding.pack(dhidden)  # [n,m]
-            if dpooled is not None:
-                dh = dh + back_first(back_pooler(dpooled))
-            back_rows(dh)
-
-        return BaseModelOutputWithPooling(padding.unpack(h), pooled), backward
 
 
 class ViTForImageClassification(ForImageClassification):
