@@ -164,6 +164,8 @@ def test_what_is_no_image_of_a_processor_is_refused() -> None:
 
 
 def test_images_have_the_classes_of_their_folders_or_names(tmp_path: Path) -> None:
+    (tmp_path / "folder" / ".hidden").mkdir(parents=True)
+    (tmp_path / "folder" / ".hidden" / "x.npy").touch()
     made = read_images(folder(tmp_path / "folder", 6, 1))
     assert made.label2id == {"bar": 0, "column": 1, "dot": 2} and made["label"] == [0, 0, 1, 1, 2, 2]
     assert [Path(path).name for path in made["image"]] == [

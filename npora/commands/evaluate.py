@@ -1,11 +1,11 @@
 """Measure a model, with or without an adapter, on a file of examples.
 
-Of classes it prints accuracy, F1 and Matthews' correlation, of numbers Pearson's and Spearman's correlation and the
-root of the mean squared error, of texts the perplexity, of preferences how often and by how much the chosen answer is
-ahead, of embeddings Spearman's correlation of cosines and scores, or how often the text that is alike is found. With
---metrics the model answers each prompt, or all of a conversation but its last message, and what it writes is compared
-with what is there: rouge-l (from 0 to 1), bleu (from 0 to 100), exact-match (the share of answers that are the same to
-the letter).
+Of classes it prints accuracy, F1 and Matthews' correlation, of choices the accuracy, of numbers Pearson's and
+Spearman's correlation and the root of the mean squared error, of texts the perplexity, of preferences how often and by
+how much the chosen answer is ahead, of embeddings Spearman's correlation of cosines and scores, or how often the text
+that is alike is found. With --metrics the model answers each prompt, or all of a conversation but its last message, and
+what it writes is compared with what is there: rouge-l (from 0 to 1), bleu (from 0 to 100), exact-match (the share of
+answers that are the same to the letter).
 
 The columns and the length of a text are those that finetune was told, unless others are named.
 """

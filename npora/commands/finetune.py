@@ -100,8 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--margin", type=float, metavar="M", help="embedding: of triplet (default: 5)")
     add_form(parser)
     add("--label-smoothing-factor", type=float, default=0.0, help="so much of each label is spread over all classes")
-    add("--class-weights", nargs="+", metavar="W", help="classification: how much a label of each class counts: a "
-        "number for each in their order, or balanced, for each class as much as any other")  # fmt: skip
+    add("--class-weights", nargs="+", metavar="W", help="classification, image-classification: how much a label "
+        "of each class counts: a number for each in their order, or balanced, each as much as any other")  # fmt: skip
     add("--on-nonfinite", default="stop", choices=ON_NONFINITE, help="what becomes of a step whose loss or gradient is "
         "not finite: skip leaves its update out, ten in a row at most")  # fmt: skip
     add("--seed", type=seed, default=42, help="of the adapter, the head, the order and dropout")

@@ -57,14 +57,21 @@ class Classes:
 
 
 class Task:
-    """name : as --task has it; task_type : as PEFT has it; options : those of the command line that it alone, or it
-    among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
-    many; has_classes : whether its models tell classes apart, and labels_words, whether of each word; command : what
-    asks such a model; used_as : the task as which its models are used; is_of_pairs : the model itself is not given its
-    examples; reads_images : of a model of no texts, in whose tokenizer's place is what prepares images; is_shown :
-    whether an example is texts to be looked at; is_of_a_body : its model has no head, and so is one for other tasks
-    too; is_measured_otherwise : on files with other columns than those that it learnt from; modules_to_save : what an
-    adapter trains whole where PEFT has no task type for it"""
+    """A Task is what is learnt, with the files, the Trainer and the figures that this takes.
+
+    name : as --task has it; task_type, as PEFT has it, None where it has none
+    auto : the class whose from_pretrained makes its models
+    options : those of the command line that it alone, or it among others, understands
+    length : the most tokens of an example where nobody says it, and the model takes so many
+    has_classes : whether its models tell classes apart, and labels_words, whether of each word
+    command : what asks such a model; used_as, the task as which its models are used
+    is_of_pairs : whether the model itself is not given its examples
+    reads_images : whether its models read no texts: in the tokenizer's place is what prepares images
+    is_shown : whether an example is texts to be looked at
+    is_of_a_body : whether its models have no head, and so are for other tasks too
+    is_measured_otherwise : whether they are measured on files with other columns than those that they learnt from
+    modules_to_save : what an adapter trains whole where PEFT has no task type for it
+    """
 
     name: ClassVar[str]
     task_type: ClassVar[str | None]

@@ -32,8 +32,9 @@ def read_images(
     """Examples of `image` and `label`, a number.
 
     A folder has a folder for each class, whose name is the class's, with images in files (.png, .jpg, … and .npy);
-    `image` is the path of one, and none is read. A file .npz has the arrays `images` uint8 [n, height, width] or
-    [n, height, width, channels] and `labels`, whole numbers [n] or names; `image` is the array.
+    `image` is the path of one, and none is read; names that begin with a dot are passed over. A file .npz has the
+    arrays `images` uint8 [n, height, width] or [n, height, width, channels] and `labels`, whole numbers [n] or names;
+    `image` is the array.
 
     label2id : the numbers of the names. Without it they are numbered in sorted order, and the dataset has the mapping
     refuse, progress : as in read_examples
@@ -106,7 +107,7 @@ def collate_images(
 
 
 def _folder(name: str, label2id: Mapping[str, int] | None, refuse: Refuse, progress: Told | None) -> Dataset:
-    classes = sorted(entry.name for entry in os.scandir(name) if entry.is_dir())
+    classes = sorted(entry.name for entry in os.scandir(name) if entry.is_dir() and not entry.name.startswith("."))
     found = [
         (os.path.join(name, kind, file), kind)
         for kind in classes
