@@ -93,6 +93,17 @@ def test_vectors_are_the_models_and_the_form_goes_along(
     assert main(["evaluate", "--model", merged, str(folder / "pairs.jsonl")]) == 0
 
 
+def test_a_run_goes_on_in_the_form_that_it_began_in(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    more = ("--save-strategy", "epoch", "--max-steps", "1", "--resume")
+    assert finetune(folder, "pairs.jsonl", tmp_path / "out", *more[:-1]) == 0
+    for option, said in (
+        (["--pooling", "cls"], "with pooling='mean', this one has 'cls'"),
+        (["--normalize"], "with normalize=False, this one has True"),
+    ):
+        assert finetune(folder, "pairs.jsonl", tmp_path / "out", *more, *option) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_what_is_compared_is_shown(folder: Path, capsys: Captured) -> None:
     model = ["--model", str(folder / "model")]
     for name, label in (("scored.jsonl", ", label 5.0"), ("pairs.jsonl", "")):

@@ -34,7 +34,7 @@ from npora.data import (
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.data.readers import Told
-from npora.files.refusal import Refuse, raise_it
+from npora.files.refusal import Refuse, naming, raise_it
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -140,8 +140,7 @@ class ImageClassification(Classification):
         return read_images(path, None if classes is None else classes.label2id, refuse, progress)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Any, length: int | None) -> list[list[Example]]:
-        images = [image if isinstance(image := e["image"], np.ndarray) else load_image(image) for e in examples]
-        pixels = tokenizer(images)
+        pixels = [_pixels(example["image"], tokenizer) for example in examples]
         return [
             [{"pixel_values": own, **({"label": e["label"]} if "label" in e else {})}]
             for own, e in zip(pixels, examples, strict=True)
@@ -245,6 +244,15 @@ TASKS: dict[str, Task] = {
         Embedding(),
     )
 }
+
+
+def _pixels(image: Any, processor: Any) -> Any:
+    """What the model reads of an array, or of a file, which an error names."""
+    if isinstance(image, np.ndarray):
+        return processor([image])[0]
+    loaded = load_image(image)
+    with naming(image):
+        return processor([loaded])[0]
 
 
 def _empty_text(tokenizer: Tokenizer) -> Example:
