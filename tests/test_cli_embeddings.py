@@ -85,7 +85,9 @@ def test_vectors_are_the_models_and_the_form_goes_along(
     np.testing.assert_allclose((shown**2).sum(axis=1), 1, rtol=1e-5)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the film\na very very red plot\n")))
     assert main(["embed", "--model", merged, "--max-length", "3", "--output", str(tmp_path / "x.npy")]) == 0
-    assert capsys.readouterr().out == f"2 vectors of 16 numbers in {tmp_path}/x.npy\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"2 vectors of 16 numbers in {tmp_path}/x.npy\n"
+    assert "the sentences: 2 of 2 examples have more than 3 tokens and were cut" in printed.err
     np.testing.assert_allclose(np.load(tmp_path / "x.npy"), shown, atol=1e-5)
     base = AutoModelForSentenceEmbedding.from_pretrained(merged)
     tokenizer = AutoTokenizer.from_pretrained(merged)
@@ -117,6 +119,11 @@ def test_what_is_compared_is_shown(folder: Path, capsys: Captured) -> None:
     "name, more, message",
     [
         ("pairs.jsonl", ["--scale", "0"], "--scale must be above 0; got 0.0"),
+        ("pairs.jsonl", ["--scale", "inf"], "--scale must be above 0; got inf"),
+        ("pairs.jsonl", ["--batch-size", "1"], "ranking compares the examples of a batch, and there is one alone"),
+        ("scored.jsonl", ["--max-train-rows", "1"], "the loss cosent compares the examples of a batch, and there is"),
+        ("later.jsonl", [], "later.jsonl, line 1: there is no column 'negative'; there are: anchor, positive"),
+        ("empty.csv", [], "empty.csv has no examples"),
         ("pairs.jsonl", ["--margin", "1"], "--margin needs --loss triplet"),
         ("triplets.jsonl", ["--loss", "triplet", "--scale", "2"], "--scale needs --loss multiple-negatives-ranking or"),
         ("pairs.jsonl", ["--loss", "cosent"], "the loss cosent is of examples of 2 texts with a score; got 2"),
@@ -129,6 +136,8 @@ def test_what_would_do_nothing_is_refused(
     name: str, more: list[str], message: str, folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     lines(folder / "other.jsonl", [{"a": "film", "b": "plot"}])
+    lines(folder / "later.jsonl", [*PAIRS, {**PAIRS[0], "negative": "was"}])
+    (folder / "empty.csv").write_text("anchor,positive\n")
     assert finetune(folder, name, tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()
 
@@ -145,6 +154,11 @@ def test_embeddings_and_sentences_have_commands_of_their_own(folder: Path, tmp_p
     assert finetune(folder, "pairs.jsonl", tmp_path / "out", "--max-steps", "1") == 0
     assert main(["predict", "--adapter", str(tmp_path / "out"), "film"]) == 2
     assert "npora embed is the command for that" in capsys.readouterr().err
-    for more, message in ((["--output", "x.txt"], "ends in .npy"), (["--batch-size", "0"], "--batch-size must be at")):
+    lost = str(tmp_path / "lost" / "x.npy")
+    for more, message in (
+        (["--output", "x.txt"], "ends in .npy"),
+        (["--output", lost], lost),
+        (["--batch-size", "0"], "--batch-size must be at"),
+    ):
         assert main(["embed", "--adapter", str(tmp_path / "out"), *more, "film"]) == 2
         assert message in capsys.readouterr().err

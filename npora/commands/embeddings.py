@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -53,7 +54,7 @@ class Embedding(Task):
         """Raises ValueError for a scale or a margin that is not above 0, and for one that the loss has not."""
         chosen = {name: value for name in (*_LOSS, *_FORM) if (value := getattr(options, name)) is not None}
         for name, losses in (("scale", ("multiple-negatives-ranking", "cosent")), ("margin", ("triplet",))):
-            if name in chosen and not chosen[name] > 0:
+            if name in chosen and not 0 < chosen[name] < math.inf:
                 raise ValueError(f"--{name} must be above 0; got {chosen[name]}")
             if name in chosen and chosen.get("loss", losses[0] if name == "scale" else "") not in losses:
                 raise ValueError(f"--{name} needs --loss {' or '.join(losses)}")
@@ -93,12 +94,12 @@ def _recognise(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> N
     """
     usual = usual_texts([*first])
     if chosen["text"] is None and chosen["text_pair"] is None:
-        if usual is None:
+        if usual is None and first:
             raise ValueError(
                 f"{path} has the columns {', '.join(first)}: name those of two texts that are alike with --text-column "
                 "and --text-pair-column (and with --negative-column one that is not alike, with --label-column a score)"
             )
-        names = dict(zip(("text", "text_pair", "negative", "label"), usual, strict=True))
+        names = dict(zip(("text", "text_pair", "negative", "label"), usual or (), strict=usual is not None))
         chosen.update({name: value for name, value in names.items() if chosen[name] is None})
     elif None in (chosen["text"], chosen["text_pair"]):
         raise ValueError("--text-column and --text-pair-column name the columns of two texts: give both")

@@ -20,6 +20,7 @@ import itertools
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from npora.commands import standard_input
@@ -70,8 +71,10 @@ def run(options: argparse.Namespace) -> None:
                 cut += is_cut(loaded.task, example, parts, loaded.tokenizer, most)
                 encoded += parts
             first = [example.pop("labels") for example in encoded] if task == "token-classification" else []
-            found = trainer.predict(encoded).predictions
-            said = _said(task, found, first, loaded.config)
+            said = itertools.chain.from_iterable(
+                _said(task, trainer.predict([*alike]).predictions, first, loaded.config)
+                for _, alike in itertools.groupby(encoded, partial(_choices, task))
+            )
             for sentence, line in zip(sentences, said, strict=True):
                 print(f"{line}\t{' '.join(sentence.splitlines())}")
             sys.stdout.flush()
@@ -85,6 +88,11 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
     iterator = iter(sentences)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
+
+
+def _choices(task: str, encoded: Example) -> int:
+    """How many there are: a batch has as many of each sentence."""
+    return len(encoded["input_ids"]) if task == "multiple-choice" else 0
 
 
 def _said(task: str, found: Array, first: Sequence[Sequence[int]], config: Any) -> Iterator[str]:

@@ -62,7 +62,8 @@ class Task:
     among others, understands; length : the most tokens of an example where nobody says it, and the model takes so
     many; command : what asks such a model; used_as : the task as which its models are used; is_of_pairs : the model
     itself is not given its examples; reads_images : of a model of no texts, in whose tokenizer's place is what prepares
-    images; modules_to_save : what an adapter trains whole where PEFT has no task type for it"""
+    images; has_cache : its examples can be kept in files; modules_to_save : what an adapter trains whole where PEFT has
+    no task type for it"""
 
     name: ClassVar[str]
     task_type: ClassVar[str | None]
@@ -74,6 +75,7 @@ class Task:
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
     reads_images: ClassVar[bool] = False
+    has_cache: ClassVar[bool] = True
     modules_to_save: ClassVar[tuple[str, ...]] = ()
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -102,6 +104,10 @@ class Task:
     def encode_all(self, examples: Sequence[Example], tokenizer: Tokenizer, length: int | None) -> list[list[Example]]:
         """That of each example, in one call of the tokenizer where it takes many."""
         return [self.encode(example, tokenizer, length) for example in examples]
+
+    def is_idle(self, parts: Sequence[Example]) -> bool:
+        """Whether nothing is learnt of an example, as it is encoded."""
+        return False
 
     def metrics(self, classes: Classes | None) -> Any:
         """compute_metrics for a Trainer."""

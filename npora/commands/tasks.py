@@ -31,6 +31,7 @@ from npora.data import (
     read_texts,
     windows,
 )
+from npora.data.collate import IGNORED
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
 from npora.data.readers import Told
@@ -151,10 +152,11 @@ class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
     options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
+    has_cache = False
     length = 256
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
-        chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
+        usual.choices(chosen, path, list(first))
 
     def read(
         self,
@@ -204,6 +206,10 @@ class CausalLM(Task):
             return [encode_completion(tokenizer, example["prompt"], example["text"], length)]
         whole = encode_text(tokenizer, example["text"])
         return [whole] if length is None else windows(whole, length)
+
+    def is_idle(self, parts: Sequence[Example]) -> bool:
+        # The first token has none before it that could predict it.
+        return all(label == IGNORED for part in parts for label in part["labels"][1:])
 
 
 class Seq2SeqLM(Task):

@@ -65,17 +65,45 @@ def conversations(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -
     chosen["conversational"] = text in ("messages", "conversations") or isinstance(first.get(text), list) or None
 
 
-def preferences(chosen: dict[str, Any], first: Mapping[str, Any]) -> None:
-    """The columns of a prompt and of both answers, and whether they are messages."""
+def choices(chosen: dict[str, Any], path: str, names: Sequence[str]) -> None:
+    """Of multiple choice: the columns that nobody chose, where they are not those that the reader knows.
+
+    Raises
+    ------
+    ValueError: no column has a usual name.
+    """
+    found, stems = chosen["text"], ("ending0", "choice0")
+    if names and found is None and not {"question", "sent1"} & {*names}:
+        raise _unknown(path, names, "the question", "--text-column", "question", "sent1")
+    if names and chosen["choices"] is None and not {"choices", *stems} & {*names}:
+        raise _unknown(path, names, "a list of texts", "--choices-column", "choices", *(f"{stem}, …" for stem in stems))
+    if names and chosen["label"] is None and "label" not in names:
+        raise _unknown(path, names, "the number of the right choice", "--label-column", "label")
+    chosen["text"] = found or ""  # the usual ones
+
+
+def preferences(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
+    """The columns of a prompt and of both answers, and whether they are messages.
+
+    Raises
+    ------
+    ValueError: nobody chose one of them, and the file has none of its name.
+    """
+    for name, option, what in (("text", "text", "chosen"), ("rejected", "rejected", "rejected")):
+        if first and chosen[name] is None and what not in first:
+            raise _unknown(path, [*first], f"the answer that was {what}", f"--{option}-column", what)
     chosen["text"], chosen["rejected"] = chosen["text"] or "chosen", chosen["rejected"] or "rejected"
     columns = [chosen["prompt"] or "prompt", chosen["text"], chosen["rejected"]]
     chosen["conversational"] = any(isinstance(first.get(column), list) for column in columns) or None
+    if chosen["prompt"] is None and first and "prompt" not in first and not chosen["conversational"]:
+        raise _unknown(path, [*first], "what both answers answer", "--prompt-column", "prompt")
     if columns[0] in first or not chosen["conversational"]:
         chosen["prompt"] = columns[0]
 
 
 def _unknown(path: str, names: Sequence[str], what: str, option: str, first: str, *others: str) -> ValueError:
+    nor = f" (nor {', '.join(others)})" if others else ""
     return ValueError(
-        f"{path}: there is no column '{first}' (nor {', '.join(others)}); there are: {shortened_names(names)}"
-        f"{separator_hint(names)}. {option} names the one that holds {what}"
+        f"{path}: there is no column '{first}'{nor}; there are: {shortened_names(names)}{separator_hint(names)}. "
+        f"{option} names the one that holds {what}"
     )

@@ -109,7 +109,10 @@ def encode_preference(
         before = before[max(begin - max(max_length - max(map(len, answers)), 1), 0) :]
         answers = [answer[: max_length - len(before)] for answer in answers]
     if not before or not all(answers):
-        raise ValueError(f"a prompt and both answers have a token at least (max_length={max_length})")
+        raise ValueError(
+            f"a prompt and both answers have a token at least; these have {len(before)}, {len(answers[0])} and "
+            f"{len(answers[1])}, where what both begin with is the prompt's (max_length={max_length})"
+        )
     chosen, rejected = answers
     return {"input_ids": [*before, *chosen, *rejected], "labels": [len(before), len(before) + len(chosen)]}
 

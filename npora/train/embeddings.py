@@ -128,12 +128,13 @@ class EmbeddingTrainer(Trainer):
     max_length : of the tokens of each text; what the model's form says unless given
     keywords : Trainer's
 
-    evaluate() has Spearman's and Pearson's correlation of cosines and scores where these differ, the share of triplets
+    evaluate() has Spearman's and Pearson's correlation of cosines and scores where one is not 1, the share of triplets
     whose positive is nearer, and else the share of first texts whose own second text is the most alike of all.
 
     Raises
     ------
-    ValueError: a loss that does not fit the examples, or examples that do not fit each other; another loss besides.
+    ValueError: a loss that does not fit the examples, or examples that do not fit each other; another loss besides;
+    batches of one example, where others are what it is compared with.
     TypeError: a model without sentence embeddings.
     """
 
@@ -180,6 +181,13 @@ class EmbeddingTrainer(Trainer):
         for data in (train_dataset, *several.values()):
             if data is not None and len(data):
                 _check_fits(data[0], loss)
+        if loss in (RANKING, COSENT) and train_dataset is not None and len(train_dataset):
+            in_a_batch = min(len(train_dataset), (args or TrainingArguments()).per_device_train_batch_size)
+            if in_a_batch == 1 and len(train_dataset[0]["lengths"]) == 2:
+                raise ValueError(
+                    f"the loss {loss} compares the examples of a batch, and there is one alone: nothing is learnt. "
+                    "Take more examples and a greater per_device_train_batch_size (--batch-size)"
+                )
         super().__init__(
             model, args, train_dataset, eval_dataset, processing_class, **{"compute_metrics": alike, **keywords}
         )
@@ -212,7 +220,7 @@ def alike(prediction: EvalPrediction) -> dict[str, float]:
     e, labels = prediction.predictions, np.asarray(prediction.label_ids)
     u = unit(e)[0]  # [n,k,m]
     cosines = (u[:, :1] * u[:, 1:]).sum(axis=-1)  # [n,k−1]
-    if (labels != labels[0]).any():
+    if (labels != 1).any():  # scores
         return {"spearman": spearman(cosines[:, 0], labels), "pearson": pearson(cosines[:, 0], labels)}
     if cosines.shape[1] > 1:
         return {"accuracy": float((cosines[:, 0] > cosines[:, 1:].max(axis=1)).mean())}

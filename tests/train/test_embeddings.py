@@ -129,6 +129,7 @@ def test_what_is_measured_follows_the_examples() -> None:
     near, far = np.array([[3.0, 0, 0]]), np.array([[1.0, 1, 0]])
     both = np.stack((np.stack((near, near, far), 1)[0], np.stack((near, far, near), 1)[0]))
     assert alike(EvalPrediction(both, np.ones(2))) == {"accuracy": 0.5}
+    assert np.isnan(alike(EvalPrediction(both, np.zeros(2)))["spearman"])  # scores that have no order
     own = np.stack((np.eye(3), np.roll(np.eye(3), 1, axis=0)), axis=1)
     own[0, 1] = own[0, 0] * 5
     assert alike(EvalPrediction(own, np.ones(3)))["accuracy"] == pytest.approx(1 / 3)
