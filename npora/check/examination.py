@@ -67,7 +67,7 @@ class Examination:
                     f"checked only where the function is finite"
                 )
         if subject.reference is not None:
-            self._check_reference([y.shape for y in outputs])
+            subject.check_reference([y.shape for y in outputs])
         self.dy = _upstream(self.rng, outputs, subject.dtype)
         self.other = _upstream(self.rng, outputs, subject.dtype)
         self.exact_dy = tuple(w.astype(np.float64) for w in self.dy)
@@ -81,15 +81,6 @@ class Examination:
         self._oracles: Oracles | None = None
         self.rounding = Rounding(subject, self.exact_dy)
         self.idle = idle_parameters(self.bench)
-
-    def _check_reference(self, shapes: list[tuple[int, ...]]) -> None:
-        """Raise ValueError where the reference returns arrays of other shapes, and what it raises itself."""
-        found = [y.shape for y in self.subject.exact.at(np.float64, shared=True).outputs()]
-        if found != shapes:
-            raise ValueError(
-                f"the reference must be the same function as {self.subject}, which returned arrays of the shapes "
-                f"{shapes}; the reference returned {found}"
-            )
 
     def take(self, steps: int) -> None:
         """Adam on φ, so that the check is made where training would be."""

@@ -27,7 +27,7 @@ from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.evaluation import EvalPrediction
-from npora.train.objective import Objective
+from npora.train.objective import Objective, check_above_zero
 from npora.train.trainer import Trainer
 
 RANKING, TRIPLET, COSINE, COSENT = "multiple-negatives-ranking", "triplet", "cosine", "cosent"
@@ -134,7 +134,7 @@ class EmbeddingTrainer(Trainer):
     Raises
     ------
     ValueError: a loss that does not fit the examples, or examples that do not fit each other; another loss besides;
-    batches of one example, where others are what it is compared with.
+    batches of one example, where others are what it is compared with; a scale or margin that is not above 0.
     TypeError: a model without sentence embeddings.
     """
 
@@ -162,6 +162,7 @@ class EmbeddingTrainer(Trainer):
                 "EmbeddingTrainer has a loss of its own: leave out compute_loss_func, label_smoothing_factor and "
                 "class_weights"
             )
+        check_above_zero(scale=scale, margin=margin)
         tokenizer = keywords.get("tokenizer") if processing_class is None else processing_class
         prepare = partial(
             _prepared, tokenizer=tokenizer, max_length=base.form.max_seq_length if max_length is None else max_length
@@ -232,7 +233,9 @@ def alike(prediction: EvalPrediction) -> dict[str, float]:
 def _prepared(data: Any, tokenizer: Any, max_length: int | None) -> Any:
     if len(data) and isinstance(data[0], Mapping) and "input_ids" in data[0]:
         return data
-    found = []
+    if tokenizer is None:
+        raise ValueError("texts need a tokenizer: pass it as processing_class")
+    found: list[dict[str, Any]] = []
     for number, example in enumerate(data):
         if not isinstance(example, Mapping):
             raise ValueError(f"example {number}: a dict of texts is expected; got a {type(example).__name__}")
@@ -241,4 +244,8 @@ def _prepared(data: Any, tokenizer: Any, max_length: int | None) -> Any:
             found.append(encode_alike(tokenizer, texts, score, max_length))
         except (ValueError, TypeError) as error:
             raise ValueError(f"example {number}: {error}") from None
+        first, own = ((len(one["lengths"]), one["is_scored"]) for one in (found[0], found[-1]))
+        if own != first:
+            said = [f"{texts} texts {'with' if is_scored else 'without'} a score" for texts, is_scored in (own, first)]
+            raise ValueError(f"example {number} has {said[0]}, and example 0 {said[1]}: all must be alike")
     return Dataset(found)
