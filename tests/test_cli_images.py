@@ -84,6 +84,8 @@ def test_what_images_show_is_learnt_measured_and_predicted(tmp_path: Path, capsy
     assert abs(sum(right) / len(right) - accuracy) < 1e-4 and [line[2] for line in found] == paths
     assert main(["merge", *taken, "--output", str(tmp_path / "merged")]) == 0
     assert predicted(capsys, "--model", str(tmp_path / "merged"), *paths[:4]) == found[:4]
+    assert main(["export", "--to", "gguf", *taken, "--output", str(tmp_path / "gguf")]) == 2
+    assert "npora writes no vit to GGUF; it writes" in capsys.readouterr().err
     config = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
     assert config["modules_to_save"] == ["classifier"] and config["task_type"] is None
 
