@@ -112,7 +112,10 @@ def test_what_is_compared_is_shown(folder: Path, capsys: Captured) -> None:
         assert main(["show-data", "--task", "embedding", *model, "--examples", "1", str(folder / name)]) == 0
         shown = capsys.readouterr().out.splitlines()
         assert shown[:3] == [f"── example 1: 4 tokens; 3 tokens{label}", "<s> the film </s>", "<s> bad </s>"]
+    capsys.readouterr()
     assert main(["check-data", "--task", "embedding", str(folder / "scored.jsonl")]) == 0
+    said = "the texts are in the columns 'sentence1' and 'sentence2', how alike they are in 'score'"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,7 @@ def test_what_is_compared_is_shown(folder: Path, capsys: Captured) -> None:
         ("pairs.jsonl", ["--loss", "cosent"], "the loss cosent is of examples of 2 texts with a score; got 2"),
         ("pairs.jsonl", ["--task", "classification", "--pooling", "cls"], "--pooling needs --task embedding; this is"),
         ("pairs.jsonl", ["--text-column", "anchor"], "--text-column and --text-pair-column name the columns of two"),
+        ("semi.csv", [], "semi.csv has the columns anchor;positive (';' stands in it"),
         ("other.jsonl", [], "other.jsonl has the columns a, b: name those of two texts that are alike with"),
     ],
 )
@@ -137,6 +141,7 @@ def test_what_would_do_nothing_is_refused(
 ) -> None:
     lines(folder / "other.jsonl", [{"a": "film", "b": "plot"}])
     lines(folder / "later.jsonl", [*PAIRS, {**PAIRS[0], "negative": "was"}])
+    (folder / "semi.csv").write_text("anchor;positive\na;b\n")
     (folder / "empty.csv").write_text("anchor,positive\n")
     assert finetune(folder, name, tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()

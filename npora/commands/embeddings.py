@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from npora.commands.messages import say
 from npora.commands.task import Classes, Columns, Task
 from npora.data import Dataset, Tokenizer, read_examples
 from npora.data.alike import encode_alike, usual_texts
 from npora.data.dataset import Example
 from npora.data.readers import Told
+from npora.data.tables import separator_hint, shortened_names
 from npora.files.refusal import Refuse, raise_it
 from npora.models import AutoModelForSentenceEmbedding
 from npora.train import EmbeddingTrainer, Trainer, TrainingArguments
@@ -96,11 +98,15 @@ def _recognise(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> N
     if chosen["text"] is None and chosen["text_pair"] is None:
         if usual is None and first:
             raise ValueError(
-                f"{path} has the columns {', '.join(first)}: name those of two texts that are alike with --text-column "
-                "and --text-pair-column (and with --negative-column one that is not alike, with --label-column a score)"
+                f"{path} has the columns {shortened_names([*first])}{separator_hint([*first])}: name those of two "
+                "texts that are alike with --text-column and --text-pair-column (and with --negative-column one that "
+                "is not alike, with --label-column a score)"
             )
         names = dict(zip(("text", "text_pair", "negative", "label"), usual or (), strict=usual is not None))
         chosen.update({name: value for name, value in names.items() if chosen[name] is None})
+        if chosen["text"] not in (None, "anchor"):
+            score = f", how alike they are in {chosen['label']!r}" if chosen["label"] else ""
+            say(f"{path}: the texts are in the columns {chosen['text']!r} and {chosen['text_pair']!r}{score}")
     elif None in (chosen["text"], chosen["text_pair"]):
         raise ValueError("--text-column and --text-pair-column name the columns of two texts: give both")
     chosen["label"] = chosen["label"] or ""  # no score
