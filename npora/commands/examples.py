@@ -90,11 +90,13 @@ def _refuse_unnamed(first: Mapping[str, Any], path: str) -> None:
 
 def read(task: Task, path: str, columns: Columns, classes: Classes | None = None) -> Dataset:
     """The examples of a file. Raises ValueError where there are none, and as the task's reader."""
-    if not task.reads_images and not is_plain(path) and next(table_examples(path), None) is None:
-        raise ValueError(f"{path} has no examples")  # whatever its columns are
     progress = Progress(None, "example")
     try:
         examples = task.read(path, columns, classes, progress=progress.step)
+    except ValueError:
+        if task.reads_images or is_plain(path) or next(table_examples(path), None) is not None:
+            raise
+        raise ValueError(f"{path} has no examples") from None  # whatever its columns are
     finally:
         progress.close()
     if not examples:
