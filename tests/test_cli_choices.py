@@ -43,6 +43,8 @@ def test_choices_are_learnt_measured_predicted_and_merged(tmp_path: Path, capsys
     found = predicted(capsys, *taken, *asked)
     assert [int(line[0]) for line in found] == [1, 0, 2] and all(float(line[1]) > 0.5 for line in found)
     assert ["\t".join(line[2:]) for line in found] == asked
+    assert main(["predict", *taken, asked[0], "the film\twas good\twas bad", asked[1]]) == 0
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["1", "0", "0"]
     assert main(["predict", *taken, "the film\twas good"]) == 2
     assert "sentence 1: a question and its choices with tabs between them were expected" in capsys.readouterr().err
     assert main(["predict", *taken, "--pairs", asked[0]]) == 2
@@ -60,6 +62,22 @@ def test_a_choice_that_is_too_long_is_cut_and_that_is_said(tmp_path: Path, capsy
     more = ("--task", "multiple-choice", "--max-steps", "1", "--max-length", "10")
     assert finetune(model, train, tmp_path / "out", *more) == 0
     assert "train.jsonl: 1 of 4 examples have more than 10 tokens and were cut" in capsys.readouterr().err
+
+
+def test_what_choices_lack_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, good = save_folder(tmp_path / "model", "bert"), table(tmp_path / "train.jsonl", questions())
+    idle = table(tmp_path / "idle.jsonl", [{**example, "label": -100} for example in questions()[:2]])
+    columns = {"question": "film", "choice1": "good", "choice2": "bad"}
+    for number, (file, more, message) in enumerate([
+        (good, ["--cache", str(tmp_path / "cache")], "--cache keeps a list of tokens for each example, and multiple-"),
+        (good, ["--eval", idle, "--max-steps", "1"], "there is nothing to evaluate: no label counts"),
+        ({**columns, "label": 1}, [], "(nor ending0, …, choice0, …); there are: question, choice1, choice2, label. --"),
+        ({**columns, "choice0": "red"}, [], "no column 'label'; there are: question, choice1, choice2, choice0. --"),
+        ({"premise": "a", "label": 0}, [], "no column 'question' (nor sent1); there are: premise, label. --text-col"),
+    ]):  # fmt: skip
+        path = file if isinstance(file, str) else table(tmp_path / f"{number}.tsv", [file])
+        assert finetune(model, path, tmp_path / "out", "--task", "multiple-choice", "--overwrite", *more) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_files_of_choices_are_read_alike(tmp_path: Path) -> None:

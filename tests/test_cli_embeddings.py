@@ -85,12 +85,25 @@ def test_vectors_are_the_models_and_the_form_goes_along(
     np.testing.assert_allclose((shown**2).sum(axis=1), 1, rtol=1e-5)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the film\na very very red plot\n")))
     assert main(["embed", "--model", merged, "--max-length", "3", "--output", str(tmp_path / "x.npy")]) == 0
-    assert capsys.readouterr().out == f"2 vectors of 16 numbers in {tmp_path}/x.npy\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"2 vectors of 16 numbers in {tmp_path}/x.npy\n"
+    assert "the sentences: 2 of 2 examples have more than 3 tokens and were cut" in printed.err
     np.testing.assert_allclose(np.load(tmp_path / "x.npy"), shown, atol=1e-5)
     base = AutoModelForSentenceEmbedding.from_pretrained(merged)
     tokenizer = AutoTokenizer.from_pretrained(merged)
     np.testing.assert_allclose(base.encode("the film", tokenizer, max_length=3), shown[0], atol=1e-5)
     assert main(["evaluate", "--model", merged, str(folder / "pairs.jsonl")]) == 0
+
+
+def test_a_run_goes_on_in_the_form_that_it_began_in(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    more = ("--save-strategy", "epoch", "--max-steps", "1", "--resume")
+    assert finetune(folder, "pairs.jsonl", tmp_path / "out", *more[:-1]) == 0
+    for option, said in (
+        (["--pooling", "cls"], "with pooling='mean', this one has 'cls'"),
+        (["--normalize"], "with normalize=False, this one has True"),
+    ):
+        assert finetune(folder, "pairs.jsonl", tmp_path / "out", *more, *option) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_what_is_compared_is_shown(folder: Path, capsys: Captured) -> None:
@@ -99,18 +112,27 @@ def test_what_is_compared_is_shown(folder: Path, capsys: Captured) -> None:
         assert main(["show-data", "--task", "embedding", *model, "--examples", "1", str(folder / name)]) == 0
         shown = capsys.readouterr().out.splitlines()
         assert shown[:3] == [f"── example 1: 4 tokens; 3 tokens{label}", "<s> the film </s>", "<s> bad </s>"]
+    capsys.readouterr()
     assert main(["check-data", "--task", "embedding", str(folder / "scored.jsonl")]) == 0
+    said = "the texts are in the columns 'sentence1' and 'sentence2', how alike they are in 'score'"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "name, more, message",
     [
         ("pairs.jsonl", ["--scale", "0"], "--scale must be above 0; got 0.0"),
+        ("pairs.jsonl", ["--scale", "inf"], "--scale must be above 0; got inf"),
+        ("pairs.jsonl", ["--batch-size", "1"], "ranking compares the examples of a batch, and there is one alone"),
+        ("scored.jsonl", ["--max-train-rows", "1"], "the loss cosent compares the examples of a batch, and there is"),
+        ("later.jsonl", [], "later.jsonl, line 1: there is no column 'negative'; there are: anchor, positive"),
+        ("empty.csv", [], "empty.csv has no examples"),
         ("pairs.jsonl", ["--margin", "1"], "--margin needs --loss triplet"),
         ("triplets.jsonl", ["--loss", "triplet", "--scale", "2"], "--scale needs --loss multiple-negatives-ranking or"),
         ("pairs.jsonl", ["--loss", "cosent"], "the loss cosent is of examples of 2 texts with a score; got 2"),
         ("pairs.jsonl", ["--task", "classification", "--pooling", "cls"], "--pooling needs --task embedding; this is"),
         ("pairs.jsonl", ["--text-column", "anchor"], "--text-column and --text-pair-column name the columns of two"),
+        ("semi.csv", [], "semi.csv has the columns anchor;positive (';' stands in it"),
         ("other.jsonl", [], "other.jsonl has the columns a, b: name those of two texts that are alike with"),
     ],
 )
@@ -118,6 +140,9 @@ def test_what_would_do_nothing_is_refused(
     name: str, more: list[str], message: str, folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     lines(folder / "other.jsonl", [{"a": "film", "b": "plot"}])
+    lines(folder / "later.jsonl", [*PAIRS, {**PAIRS[0], "negative": "was"}])
+    (folder / "semi.csv").write_text("anchor;positive\na;b\n")
+    (folder / "empty.csv").write_text("anchor,positive\n")
     assert finetune(folder, name, tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()
 
@@ -134,6 +159,11 @@ def test_embeddings_and_sentences_have_commands_of_their_own(folder: Path, tmp_p
     assert finetune(folder, "pairs.jsonl", tmp_path / "out", "--max-steps", "1") == 0
     assert main(["predict", "--adapter", str(tmp_path / "out"), "film"]) == 2
     assert "npora embed is the command for that" in capsys.readouterr().err
-    for more, message in ((["--output", "x.txt"], "ends in .npy"), (["--batch-size", "0"], "--batch-size must be at")):
+    lost = str(tmp_path / "lost" / "x.npy")
+    for more, message in (
+        (["--output", "x.txt"], "ends in .npy"),
+        (["--output", lost], f"{lost}'"),
+        (["--batch-size", "0"], "--batch-size must be at"),
+    ):
         assert main(["embed", "--adapter", str(tmp_path / "out"), *more, "film"]) == 2
         assert message in capsys.readouterr().err

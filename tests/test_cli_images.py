@@ -84,6 +84,8 @@ def test_what_images_show_is_learnt_measured_and_predicted(tmp_path: Path, capsy
     assert abs(sum(right) / len(right) - accuracy) < 1e-4 and [line[2] for line in found] == paths
     assert main(["merge", *taken, "--output", str(tmp_path / "merged")]) == 0
     assert predicted(capsys, "--model", str(tmp_path / "merged"), *paths[:4]) == found[:4]
+    assert main(["export", "--to", "gguf", *taken, "--output", str(tmp_path / "gguf")]) == 2
+    assert "npora writes no vit to GGUF; it writes" in capsys.readouterr().err
     config = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
     assert config["modules_to_save"] == ["classifier"] and config["task_type"] is None
 
@@ -193,17 +195,66 @@ def test_what_holds_no_images_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "lacks.npz", images=images)
     np.savez(tmp_path / "short.npz", images=images, labels=[0, 1])
     np.savez(tmp_path / "below.npz", images=images, labels=[0, -1, 1])
+    np.savez(tmp_path / "deep.npz", images=images / 255, labels=[0, 1, 1])
+    np.save(tmp_path / "array", images)
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name in ("beside", "hollow", "split/train"):
+        folder(tmp_path / name, 3, 1)
+    np.save(tmp_path / "beside" / "x.npy", images[0])
+    (tmp_path / "hollow" / "bar" / "000.npy").unlink()
     for name, message in {
         "empty": "there is no folder of a class with images in it", "other": "notes.txt is none of .png",
-        "text.npz": "is no archive of arrays", "lacks.npz": "must hold the arrays images and labels",
+        "text.npz": "is no archive of arrays", "lacks.npz": "must hold the arrays images and labels; it has: images",
         "short.npz": r"got shapes \(3, 8, 12\) and \(2,\)", "below.npz": "labels must be numbers from 0 on, or names",
         "x.csv": "images are in a folder with a folder for each class, or in a file .npz",
+        "array.npz": "is no archive of arrays", "deep.npz": "deep.npz: an image must be whole numbers 0 … 255",
+        "beside": "beside/x.npy is in no folder of a class", "hollow": "hollow/bar: there is no image of this class",
+        "split": "split/train/bar is a folder, and images are expected in that of the class 'train'",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=message):
             read_images(tmp_path / name)
     with pytest.raises(ValueError, match="the class 'column' is none of this model's, which are bar"):
         read_images(archive(tmp_path / "a.npz", 3, 1), {"bar": 0})
     with pytest.raises(FileNotFoundError, match="there is no file"):
+        load_image(tmp_path / "a.png")
+
+
+def test_hidden_folders_and_classes_that_are_not_measured_are_no_fault(tmp_path: Path) -> None:
+    folder(tmp_path, 6, 1)
+    (tmp_path / ".hidden").mkdir()
+    np.save(tmp_path / ".hidden" / "x.npy", shapes(1, 1)[0][0])
+    (tmp_path / ".x.npy").write_text("")
+    known = {"bar": 0, "column": 1, "dot": 2}
+    assert read_images(tmp_path).label2id == known
+    (tmp_path / "dot" / "002.npy").unlink()
+    (tmp_path / "dot" / "005.npy").unlink()
+    assert read_images(tmp_path, known)["label"] == [0, 0, 1, 1]
+
+
+def test_an_image_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = Path(folder(tmp_path / "train", 6, 1))
+    (train / "bar" / "000.npy").write_bytes(b"")
+    np.save(train / "dot" / "002.npy", np.zeros((8, 12)))
+    assert main(["check-data", "--task", "image-classification", str(train)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "000.npy is no image that can be read" in said[0] and "got float64 of shape (8, 12)" in said[1]
+    assert "2 faults" in said[2] and len(said) == 3
+    model, image = save_vit(tmp_path / "model"), tmp_path / "four.npy"
+    np.save(image, np.zeros((8, 12, 4), np.uint8))
+    assert finetune(model, archive(tmp_path / "a.npz", 6, 1), tmp_path / "out", "--max-steps", "1") == 0
+    for path, message in ((image, "four.npy: an image has 4 channels"), (train, "train is a folder, where the file")):
+        assert main(["predict", "--adapter", str(tmp_path / "out"), str(path)]) == 2
+        assert message in capsys.readouterr().err
+    np.savez(tmp_path / "gap.npz", images=shapes(2, 1)[0], labels=[0, 2])
+    assert finetune(model, str(tmp_path / "gap.npz"), tmp_path / "other") == 2
+    assert "though one has 2: number the classes without a gap, or give them names" in capsys.readouterr().err
+
+
+def test_a_picture_that_pillow_takes_for_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra `image`")
+    image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(ValueError, match=r"a\.png is no image that can be read: .*exceeds limit"):
         load_image(tmp_path / "a.png")
 
 

@@ -128,7 +128,9 @@ def test_preferences_without_a_task_are_no_texts_to_learn(command: str, folder: 
         ("dpo", ["--class-weights", "balanced"], "--class-weights needs --task classification"),
         ("dpo", ["--rejected-column", "worse"], "there is no column 'worse'"),
         ("dpo", ["--init-lora-weights", "eva"], "those of dpo are pairs, which it does not read: take another start"),
-        ("dpo", ["--max-length", "1"], "pairs.jsonl, line 3: a prompt and both answers have a token at least"),
+        ("dpo", ["--beta", "inf"], "--beta must be above 0; got inf"),
+        ("dpo", ["--max-length", "1"], "a prompt and both answers have a token at least; these have 1, 0 and 0, where"),
+        ("orpo", ["--rejected-column", "chosen"], "there is nothing to learn: both answers of each example have the"),
     ],
 )
 def test_what_would_do_nothing_is_refused(
@@ -137,6 +139,33 @@ def test_what_would_do_nothing_is_refused(
     assert finetune(folder, tmp_path / "out", task, *more) == 2
     printed = capsys.readouterr().err
     assert message in printed.splitlines()[-1] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lacking", ["prompt", "chosen", "rejected"])
+def test_a_column_that_preferences_lack_is_asked_for(
+    lacking: str, folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    file = lines(tmp_path / "x.jsonl", [{k: v for k, v in pair.items() if k != lacking} for pair in PAIRS])
+    given = ["--model", str(folder / "model"), "--train", file, "--output", str(tmp_path / "out")]
+    assert main(["finetune", "--task", "dpo", *given]) == 2
+    option = {"chosen": "text"}.get(lacking, lacking)
+    printed = capsys.readouterr().err
+    assert f"there is no column '{lacking}'; there are:" in printed and f"--{option}-column names" in printed
+
+
+def test_answers_of_the_same_tokens_are_told_of(
+    folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: Any
+) -> None:
+    same = [{**pair, "rejected": pair["chosen"]} for pair in PAIRS]
+    for name, file in (("a", [*PAIRS, same[0]]), ("b", same)):
+        lines(tmp_path / f"{name}.jsonl", file)
+    given = ["--model", str(folder / "model"), "--output", str(tmp_path / "out"), "--max-steps", "1", "--train"]
+    assert main(["finetune", "--task", "dpo", *given, str(tmp_path / "a.jsonl")]) == 0
+    said = "of 1 of 4 examples nothing is learnt, as to which answer is better: both have the same tokens"
+    assert said in capsys.readouterr().err
+    monkeypatch.setattr("npora.commands.encoding.AT_ONCE", 2)
+    assert main(["finetune", "--task", "dpo", "--overwrite", *given, str(tmp_path / "b.jsonl")]) == 2
+    assert "b.jsonl: there is nothing to learn: both answers" in capsys.readouterr().err
 
 
 def test_many_preferences_are_encoded_as_they_are_asked_for(

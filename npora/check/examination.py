@@ -66,6 +66,8 @@ class Examination:
                     f"the forward of {subject} gave {np.atleast_1d(y)[at]} in output {k} at {at}: a gradient can be "
                     f"checked only where the function is finite"
                 )
+        if subject.reference is not None:
+            subject.check_reference([y.shape for y in outputs])
         self.dy = _upstream(self.rng, outputs, subject.dtype)
         self.other = _upstream(self.rng, outputs, subject.dtype)
         self.exact_dy = tuple(w.astype(np.float64) for w in self.dy)

@@ -115,6 +115,15 @@ class Subject:
             twin.point = {name: x.astype(np.float64) for name, x in self.point.items()}
         return twin
 
+    def check_reference(self, shapes: list[tuple[int, ...]]) -> None:
+        """Raise ValueError where the reference returns arrays of other shapes, and what it raises itself."""
+        found = [y.shape for y in self.exact.at(np.float64, shared=True).outputs()]
+        if found != shapes:
+            raise ValueError(
+                f"the reference must be the same function as {self}, which returned arrays of the shapes {shapes}; the "
+                f"reference returned {found}"
+            )
+
     def has_pullback(self) -> bool:
         return self.at(self.dtype).forward()[1] is not _unknown
 

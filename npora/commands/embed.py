@@ -13,10 +13,12 @@ import json
 import numpy as np
 
 from npora.commands import standard_input
-from npora.commands.examples import length
+from npora.commands.encoding import may_have_more
+from npora.commands.examples import length, say_cut
 from npora.commands.forms import add_form
 from npora.commands.loading import add_model, load
 from npora.files import write_atomically
+from npora.files.writable import check_writable
 from npora.machine.heap import keeping_freed_memory
 from npora.train.batches import base_of
 
@@ -37,6 +39,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--batch-size must be at least 1; got {options.batch_size}")
     if options.output is not None and not options.output.endswith(".npy"):
         raise ValueError(f"--output {options.output}: the file of vectors ends in .npy")
+    if options.output is not None:
+        check_writable(options.output)
     loaded = load(options, ("embedding",))
     noted = loaded.notes.get("max_length") or base_of(loaded.model).form.max_seq_length
     most = length(loaded.task, options.max_length, noted, loaded.config, loaded.tokenizer)
@@ -45,6 +49,10 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("there is no sentence to embed: name some, or pass them on standard input")
     with keeping_freed_memory():
         found = loaded.model.encode(sentences, loaded.tokenizer, options.batch_size, most)
+    if most is not None:
+        long = [text for text in sentences if may_have_more(text, most)]
+        cut = sum(len(loaded.tokenizer(text)["input_ids"]) > most for text in long)
+        say_cut(cut, len(sentences), most, "the sentences")
     if options.output is None:
         for row in found:
             print(json.dumps([round(float(x), 8) for x in row]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -45,7 +46,7 @@ class Embedding(Task):
         """Raises ValueError for a scale or a margin that is not above 0, and for one that the loss has not."""
         chosen = {name: value for name in (*_LOSS, *FORM) if (value := getattr(options, name)) is not None}
         for name, losses in (("scale", (RANKING, COSENT)), ("margin", (TRIPLET,))):
-            if name in chosen and not chosen[name] > 0:
+            if name in chosen and not 0 < chosen[name] < math.inf:
                 raise ValueError(f"--{name} must be above 0; got {chosen[name]}")
             if name in chosen and chosen.get("loss", losses[0] if name == "scale" else "") not in losses:
                 raise ValueError(f"--{name} needs --loss {' or '.join(losses)}")

@@ -12,7 +12,6 @@ from npora.commands.examples import is_cut, say_cut
 from npora.commands.messages import say
 from npora.commands.tasks import Task
 from npora.data import Dataset, Tokenizer
-from npora.data.collate import IGNORED
 from npora.data.columns import LazyExamples, examples_at, examples_of
 from npora.data.completions import window
 from npora.data.dataset import Example
@@ -46,7 +45,7 @@ def encoded(
             progress.close()
     if len(examples) <= AT_ONCE:
         made.make_all()
-    elif task.name == "causal-lm" and not any(map(is_learnt, made.__getitems__(range(min(_BATCH, len(made)))))):
+    elif all(task.is_idle([made[number]]) for number in range(min(_BATCH, len(made)))):
         raise _nothing(examples, what)
     return Dataset(made)
 
@@ -56,13 +55,10 @@ def _prepared(task: Task, processor: Any, columns: Mapping[str, Sequence[Any]]) 
     return {name: [part[name] for part in parts] for name in parts[0]}
 
 
-def is_learnt(encoded: Example) -> bool:
-    """Whether a label counts. The first token has none before it that could predict it."""
-    return any(label != IGNORED for label in encoded["labels"][1:])
-
-
 def _nothing(examples: Dataset, what: str) -> ValueError:
     why = "what is to be learnt is cut off (--max-length), or there is none"
+    if "rejected" in examples.column_names:
+        why = "both answers of each example have the same tokens, or are cut off where they differ (--max-length)"
     if "messages" in examples.column_names:
         roles = dict.fromkeys(str(message.get("role")) for example in examples for message in example["messages"])
         if ASSISTANT not in roles:
@@ -113,13 +109,15 @@ class EncodedExamples(LazyExamples):
             numbers = range(start, min(start + _BATCH, len(self.examples)))
             for example, parts in self._encoded(numbers):
                 cut += is_cut(self.task, example, parts, self.tokenizer, self.length)
-                idle += self.task.name == "causal-lm" and not any(map(is_learnt, parts))
+                idle += self.task.is_idle(parts)
                 yield from parts
         say_cut(cut, len(self.examples), self.length, self.what)
         if idle and idle == len(self.examples):
             raise _nothing(self.examples, self.what)
         if idle:
-            say(f"{self.what}: of {idle:,} of {len(self.examples):,} examples nothing is learnt")
+            is_pair = "rejected" in self.examples.column_names
+            what = ", as to which answer is better: both have the same tokens" * is_pair
+            say(f"{self.what}: of {idle:,} of {len(self.examples):,} examples nothing is learnt{what}")
 
     def _encoded(self, numbers: Sequence[int]) -> list[tuple[Example, list[Example]]]:
         """The examples of these numbers, each with what it becomes. A ValueError says where in the file it stands."""
@@ -142,7 +140,7 @@ class EncodedExamples(LazyExamples):
         counts = np.ones(len(self.examples), np.int64)
         progress = Progress(len(self.examples), "example")
         for number, example in enumerate(self.examples):
-            if _may_have_more(example["text"], length):
+            if may_have_more(example["text"], length):
                 whole = self._whole_text(number, example)
                 counts[number] = 1 + max(0, -(-(len(whole["input_ids"]) - length) // (length - 1)))
                 if counts[number] > 1:
@@ -207,7 +205,7 @@ def _beginning(example: Example) -> str:
     return str(said)[:40]
 
 
-def _may_have_more(text: str, length: int) -> bool:
+def may_have_more(text: str, length: int) -> bool:
     """Whether a text may have more tokens than `length`, what a tokenizer puts around it included. None has more than
     bytes, but where a tokenizer takes characters apart first: by three times hardly any text."""
     return len(text.encode("utf-8", "surrogatepass")) * (1 if text.isascii() else 3) + 8 > length

@@ -21,6 +21,7 @@ from npora.commands.forms import add_form
 from npora.commands.loading import add_model, load
 from npora.commands.measures import OF_TEXTS, measured
 from npora.commands.tasks import TASKS, Classes
+from npora.files import check_writable
 from npora.train import TrainingArguments
 
 
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> None:
     task, config, tokenizer = loaded.asked(options.task), loaded.config, loaded.tokenizer
     refuse_idle_options(options, task, options.file)
     names = _metrics(options, task.name)
+    if options.predictions is not None:
+        check_writable(options.predictions)
     notes = loaded.notes if task is loaded.task else {}
     found = columns(options, task, notes, options.file)
     choose_form(options, task, found, loaded.model, tokenizer, options.file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ _COLUMNS = {
     "rejected_column": "rejected", "negative_column": "negative", "sample_by": "sample_by",
     "choices_column": "choices",
 }  # fmt: skip
+_LOOKED_AT = 1000  # examples, for the names of columns
 _OF_TEXTS = frozenset({"text_column", "max_length", "cache"})
 
 
@@ -71,8 +73,11 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
 
 
 def _first(path: str) -> Example:
-    """The first example of a file."""
-    return next((example for _, example in table_examples(path, (), lambda error: None)), {})
+    """The first example of a file, with what it lacks of the columns that one of the next thousand has."""
+    found: Example = {}
+    for _, example in itertools.islice(table_examples(path, (), lambda error: None), _LOOKED_AT):
+        found = {**example, **found}
+    return found
 
 
 def _refuse_unnamed(first: Mapping[str, Any], path: str) -> None:
@@ -88,6 +93,10 @@ def read(task: Task, path: str, columns: Columns, classes: Classes | None = None
     progress = Progress(None, "example")
     try:
         examples = task.read(path, columns, classes, progress=progress.step)
+    except ValueError:
+        if task.reads_images or is_plain(path) or next(table_examples(path), None) is not None:
+            raise
+        raise ValueError(f"{path} has no examples") from None  # whatever its columns are
     finally:
         progress.close()
     if not examples:
@@ -99,6 +108,8 @@ def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | N
     """Raise ValueError for an option that would be passed over: another task understands it, or other files."""
     if task.reads_images and (given := _OF_TEXTS & options.given):
         raise ValueError(f"--{min(given).replace('_', '-')} is for texts; this is {task.name}")
+    if "cache" in options.given and not task.has_cache:
+        raise ValueError(f"--cache keeps a list of tokens for each example, and {task.name} has several: leave it out")
     plain = [path for path in paths if path is not None and is_plain(path)]
     if plain and "text_column" in options.given:
         raise ValueError(f"--text-column: {plain[0]} has no columns")

@@ -32,7 +32,7 @@ from npora.files.gguf_header import is_gguf
 from npora.gguf_adapter import write_gguf_adapter
 from npora.lora import PeftModel
 from npora.lora.convert import save_as_lora
-from npora.models.gguf.writing import NUMBERS, write_gguf
+from npora.models.gguf.writing import NUMBERS, architecture_for, write_gguf
 from npora.models.numbers import numbers_of
 from npora.stored import HALF
 
@@ -84,6 +84,7 @@ def _merged(loaded: Loaded) -> Any:
 def _to_gguf(options: argparse.Namespace, loaded: Loaded) -> None:
     source, tokenizer = resolve(loaded.name), loaded.tokenizer
     model = _merged(loaded)
+    architecture_for(model)  # of another the tokenizer is of no use
     name = os.path.basename(loaded.name.rstrip("/\\")).removesuffix(".gguf")
     more = {"general.name": name, **_tokenizer(loaded, source)}
     left_out = write_gguf(model, os.path.join(options.output, _MODEL), options.numbers or "F16", more)

@@ -28,8 +28,9 @@ def of_classes(prediction: EvalPrediction) -> dict[str, float]:
 
 def of_choices(prediction: EvalPrediction) -> dict[str, float]:
     """The share of the examples whose likeliest choice is the right one."""
-    true = np.asarray(prediction.label_ids)
-    return {"accuracy": accuracy(prediction.predictions.argmax(axis=-1)[true != IGNORED], true[true != IGNORED])}
+    predicted, true = prediction.predictions.argmax(axis=-1), np.asarray(prediction.label_ids)
+    counted = true != IGNORED
+    return {"accuracy": accuracy(predicted[counted], true[counted]) if counted.any() else math.nan}
 
 
 def of_several_classes(prediction: EvalPrediction) -> dict[str, float]:

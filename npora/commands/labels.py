@@ -78,9 +78,11 @@ def _count(examples: Dataset, asked: Classes, path: str) -> int:
     if len(found) == 1:
         raise _single(path, found[0])
     if asked.num_labels is None and missing is not None:
+        remedy = f"pass --num-labels {number} if that is right"
+        if "image" in examples.column_names:
+            remedy = "number the classes without a gap, or give them names"
         raise ValueError(
-            f"{path}: labels count from 0, and no example has the label {missing}, though one has {found[-1]}: pass "
-            f"--num-labels {number} if that is right"
+            f"{path}: labels count from 0, and no example has the label {missing}, though one has {found[-1]}: {remedy}"
         )
     return int(number)
 

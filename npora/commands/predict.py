@@ -19,11 +19,12 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from npora.commands import standard_input
 from npora.commands.examples import is_cut, length, say_cut
 from npora.commands.loading import add_model, load
-from npora.commands.tasks import TASKS
+from npora.commands.tasks import TASKS, Task
 from npora.data.dataset import Example
 from npora.machine.heap import keeping_freed_memory
 from npora.train import Trainer, TrainingArguments
@@ -61,8 +62,9 @@ def run(options: argparse.Namespace) -> None:
                 parts = task.encode(example, loaded.tokenizer, most)
                 cut += is_cut(task, example, parts, loaded.tokenizer, most)
                 encoded += parts
-            unlabelled = [{name: value for name, value in own.items() if name != "labels"} for own in encoded]
-            said = task.said(trainer.predict(unlabelled).predictions, encoded, config)
+            said = itertools.chain.from_iterable(
+                _said(task, trainer, [*alike], config) for _, alike in itertools.groupby(encoded, task.batched_by)
+            )
             for sentence, line in zip(sentences, said, strict=True):
                 print(f"{line}\t{' '.join(sentence.splitlines())}")
             sys.stdout.flush()
@@ -76,3 +78,8 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
     iterator = iter(sentences)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
+
+
+def _said(task: Task, trainer: Trainer, encoded: list[Example], config: Any) -> Iterator[str]:
+    unlabelled = [{name: value for name, value in own.items() if name != "labels"} for own in encoded]
+    return task.said(trainer.predict(unlabelled).predictions, encoded, config)

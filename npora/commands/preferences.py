@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ class Preferences(Task):
     made_by: ClassVar[type[DPOTrainer] | type[ORPOTrainer]]
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
-        usual.preferences(chosen, first)
+        usual.preferences(chosen, first, path)
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         is_chat = columns.conversational
@@ -35,11 +36,15 @@ class Preferences(Task):
     def encode(self, example: Example, tokenizer: Tokenizer, length: int | None) -> list[Example]:
         return [encode_preference(tokenizer, example, length)]
 
+    def is_idle(self, parts: Sequence[Example]) -> bool:
+        chosen, rejected = preference_parts(parts[0])
+        return chosen == rejected
+
     def settings(self, options: Any) -> dict[str, Any]:
-        """Raises ValueError for a β that is not above 0."""
+        """Raises ValueError for a β that is not above 0, or not finite."""
         if options.beta is None:
             return {}
-        if not options.beta > 0:
+        if not 0 < options.beta < math.inf:
             raise ValueError(f"--beta must be above 0; got {options.beta}")
         return {"beta": options.beta}
 

@@ -70,6 +70,7 @@ class Task:
     is_shown : whether an example is texts to be looked at
     is_of_a_body : whether its models have no head, and so are for other tasks too
     is_measured_otherwise : whether they are measured on files with other columns than those that they learnt from
+    has_cache : whether its examples can be kept in files
     modules_to_save : what an adapter trains whole where PEFT has no task type for it
     """
 
@@ -87,6 +88,7 @@ class Task:
     is_shown: ClassVar[bool] = True
     is_of_a_body: ClassVar[bool] = False
     is_measured_otherwise: ClassVar[bool] = False
+    has_cache: ClassVar[bool] = True
     modules_to_save: ClassVar[tuple[str, ...]] = ()
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -121,6 +123,14 @@ class Task:
     def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
         """What a model with this config says of each encoded example."""
         raise NotImplementedError(f"nothing predicts by {self.name}")
+
+    def batched_by(self, encoded: Example) -> int:
+        """Of examples that a batch can hold together the same number."""
+        return 0
+
+    def is_idle(self, parts: Sequence[Example]) -> bool:
+        """Whether nothing is learnt of an example, as it is encoded."""
+        return False
 
     def metrics(self, classes: Classes | None) -> Any:
         """compute_metrics for a Trainer."""

@@ -31,8 +31,10 @@ from npora.data import (
     read_texts,
     windows,
 )
+from npora.data.collate import IGNORED
 from npora.data.columns import examples_of
 from npora.data.dataset import Example
+from npora.files.refusal import naming
 from npora.models import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -138,8 +140,7 @@ class ImageClassification(Classification):
         return read_images(path, None if classes is None else classes.label2id, **how)
 
     def encode_all(self, examples: Sequence[Example], tokenizer: Any, length: int | None) -> list[list[Example]]:
-        images = [image if isinstance(image := e["image"], np.ndarray) else load_image(image) for e in examples]
-        pixels = tokenizer(images)
+        pixels = [_pixels(example["image"], tokenizer) for example in examples]
         return [
             [{"pixel_values": own, **({"label": e["label"]} if "label" in e else {})}]
             for own, e in zip(pixels, examples, strict=True)
@@ -153,11 +154,11 @@ class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
     options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
-    is_shown = False
+    is_shown = has_cache = False
     length = 256
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
-        chosen["text"] = chosen["text"] or ""  # the usual ones, which the reader knows
+        usual.choices(chosen, path, list(first))
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         return read_choices(path, columns.text or None, columns.choices, columns.label, **how)
@@ -175,6 +176,10 @@ class MultipleChoice(Task):
 
     def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
         return printed.choices(logits)
+
+    def batched_by(self, encoded: Example) -> int:
+        """How many choices there are."""
+        return len(encoded["input_ids"])
 
     def metrics(self, classes: Classes | None) -> Any:
         return figures.of_choices
@@ -204,6 +209,10 @@ class CausalLM(Task):
             return [encode_completion(tokenizer, example["prompt"], example["text"], length)]
         whole = encode_text(tokenizer, example["text"])
         return [whole] if length is None else windows(whole, length)
+
+    def is_idle(self, parts: Sequence[Example]) -> bool:
+        # The first token has none before it that could predict it.
+        return all(label == IGNORED for part in parts for label in part["labels"][1:])
 
 
 class Seq2SeqLM(Task):
@@ -237,6 +246,15 @@ TASKS: dict[str, Task] = {
         Embedding(),
     )
 }
+
+
+def _pixels(image: Any, processor: Any) -> Any:
+    """What the model reads of an array, or of a file, which an error names."""
+    if isinstance(image, np.ndarray):
+        return processor([image])[0]
+    loaded = load_image(image)
+    with naming(image):
+        return processor([loaded])[0]
 
 
 def _empty_text(tokenizer: Tokenizer) -> Example:

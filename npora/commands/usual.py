@@ -66,11 +66,38 @@ def conversations(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -
     chosen["conversational"] = text in ("messages", "conversations") or isinstance(first.get(text), list) or None
 
 
-def preferences(chosen: dict[str, Any], first: Mapping[str, Any]) -> None:
-    """The columns of a prompt and of both answers, and whether they are messages."""
+def choices(chosen: dict[str, Any], path: str, names: Sequence[str]) -> None:
+    """Of multiple choice: the columns that nobody chose, where they are not those that the reader knows.
+
+    Raises
+    ------
+    ValueError: no column has a usual name.
+    """
+    found, stems = chosen["text"], ("ending0", "choice0")
+    if names and found is None and not {"question", "sent1"} & {*names}:
+        raise _unknown(path, names, "the question", "--text-column", "question", "sent1")
+    if names and chosen["choices"] is None and not {"choices", *stems} & {*names}:
+        raise _unknown(path, names, "a list of texts", "--choices-column", "choices", *(f"{stem}, …" for stem in stems))
+    if names and chosen["label"] is None and "label" not in names:
+        raise _unknown(path, names, "the number of the right choice", "--label-column", "label")
+    chosen["text"] = found or ""  # the usual ones
+
+
+def preferences(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
+    """The columns of a prompt and of both answers, and whether they are messages.
+
+    Raises
+    ------
+    ValueError: nobody chose one of them, and the file has none of its name.
+    """
+    for name, option, what in (("text", "text", "chosen"), ("rejected", "rejected", "rejected")):
+        if first and chosen[name] is None and what not in first:
+            raise _unknown(path, [*first], f"the answer that was {what}", f"--{option}-column", what)
     chosen["text"], chosen["rejected"] = chosen["text"] or "chosen", chosen["rejected"] or "rejected"
     columns = [chosen["prompt"] or "prompt", chosen["text"], chosen["rejected"]]
     chosen["conversational"] = any(isinstance(first.get(column), list) for column in columns) or None
+    if chosen["prompt"] is None and first and "prompt" not in first and not chosen["conversational"]:
+        raise _unknown(path, [*first], "what both answers answer", "--prompt-column", "prompt")
     if columns[0] in first or not chosen["conversational"]:
         chosen["prompt"] = columns[0]
 
@@ -84,20 +111,25 @@ def alike(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
     """
     if chosen["text"] is None and chosen["text_pair"] is None:
         found = usual_texts([*first])
-        if found is None:
+        if found is None and first:
             raise ValueError(
-                f"{path} has the columns {', '.join(first)}: name those of two texts that are alike with --text-column "
-                "and --text-pair-column (and with --negative-column one that is not alike, with --label-column a score)"
+                f"{path} has the columns {shortened_names([*first])}{separator_hint([*first])}: name those of two "
+                "texts that are alike with --text-column and --text-pair-column (and with --negative-column one that "
+                "is not alike, with --label-column a score)"
             )
-        names = dict(zip(("text", "text_pair", "negative", "label"), found, strict=True))
+        names = dict(zip(("text", "text_pair", "negative", "label"), found or (), strict=found is not None))
         chosen.update({name: value for name, value in names.items() if chosen[name] is None})
+        if chosen["text"] not in (None, "anchor"):
+            score = f", how alike they are in {chosen['label']!r}" if chosen["label"] else ""
+            say(f"{path}: the texts are in the columns {chosen['text']!r} and {chosen['text_pair']!r}{score}")
     elif None in (chosen["text"], chosen["text_pair"]):
         raise ValueError("--text-column and --text-pair-column name the columns of two texts: give both")
     chosen["label"] = chosen["label"] or ""
 
 
 def _unknown(path: str, names: Sequence[str], what: str, option: str, first: str, *others: str) -> ValueError:
+    nor = f" (nor {', '.join(others)})" if others else ""
     return ValueError(
-        f"{path}: there is no column '{first}' (nor {', '.join(others)}); there are: {shortened_names(names)}"
-        f"{separator_hint(names)}. {option} names the one that holds {what}"
+        f"{path}: there is no column '{first}'{nor}; there are: {shortened_names(names)}{separator_hint(names)}. "
+        f"{option} names the one that holds {what}"
     )

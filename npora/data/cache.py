@@ -127,7 +127,7 @@ class _Column:
     def __init__(self, folder: str, name: str, first: Any) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a column of a cache cannot be named {shortened(name)}: letters, digits and _ alone")
-        self.name, self._lists = name, np.ndim(first) == 1
+        self.name, self._lists = name, _depth(first) == 1
         self._kind: str | None = None
         self._files = [open(os.path.join(folder, f"{name}{end}.bin"), "wb") for end in ("", ".ends")[: 1 + self._lists]]
         self._sha = [hashlib.sha256() for _ in self._files]
@@ -137,7 +137,7 @@ class _Column:
 
     def append(self, values: Sequence[Any], number: int) -> None:
         for i, value in enumerate(values):
-            if np.ndim(value) != int(self._lists) or isinstance(value, str | bytes | dict | set):
+            if _depth(value) != int(self._lists) or isinstance(value, str | bytes | dict | set):
                 raise ValueError(
                     f"example {number + i}: {self.name} is {shortened(value)}: a cache takes numbers, or lists of them"
                 )
@@ -172,6 +172,14 @@ class _Column:
 
     def about(self) -> dict[str, Any]:
         return {"kind": self._kind or "i", "sha256": [sha.hexdigest() for sha in self._sha]}
+
+
+def _depth(value: Any) -> int:
+    """Of lists in lists; of those of unequal lengths, which NumPy takes for no array, 2."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return 2
 
 
 def _read(folder: str, of: Mapping[str, Any]) -> Columns:

@@ -102,12 +102,8 @@ class ImageProcessor(Readable):
 
     def _sized(self, image: Array, channels: int) -> Array:
         """uint8 [height, width, channels]"""
+        check_image(image)
         image = image[..., None] if image.ndim == 2 else image
-        if image.dtype != np.uint8 or image.ndim != 3 or not image.size:
-            raise ValueError(
-                "an image must be whole numbers 0 … 255 (uint8) [height, width] or [height, width, channels]; got "
-                f"{image.dtype} of shape {image.shape}"
-            )
         if image.shape[2] == 1 and channels == 3:
             image = image.repeat(3, axis=2)  # grey
         if image.shape[2] != channels:
@@ -122,6 +118,15 @@ class ImageProcessor(Readable):
             for c in range(channels)
         ]
         return np.stack(resized, axis=-1)
+
+
+def check_image(image: Array) -> None:
+    """Raise ValueError for an array that is no image."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+        raise ValueError(
+            "an image must be whole numbers 0 … 255 (uint8) [height, width] or [height, width, channels]; got "
+            f"{image.dtype} of shape {image.shape}"
+        )
 
 
 def pillow() -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,11 @@ from npora.data.collate import LABELS
 from npora.data.columns import Columns
 from npora.data.dataset import Dataset
 from npora.data.fingerprint import sha256_of
-from npora.data.image_processor import pillow
+from npora.data.image_processor import check_image, pillow
 from npora.data.lines import Path
 from npora.data.readers import Told, watched
 from npora.files.digest import sha256_of as sha256_of_file
-from npora.files.refusal import Refuse, raise_it, shortened
+from npora.files.refusal import Refuse, naming, raise_it, shortened
 from npora.nn.module import Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".npy")
@@ -41,8 +43,8 @@ def read_images(
 
     Raises
     ------
-    FileNotFoundError: there is no such path.  ValueError: neither of the two; a class that label2id lacks; a file that
-    is none of an image.
+    FileNotFoundError: there is no such path.  ValueError: neither of the two; a class that label2id lacks, or without
+    it one that has no image; a file that is none of an image, or an image beside the folders of the classes.
     """
     name = os.fspath(path)
     if os.path.isdir(name):
@@ -53,24 +55,38 @@ def read_images(
 
 
 def load_image(path: Path) -> Array:
-    """uint8 [height, width] or [height, width, 3], of a file that NumPy (.npy) or else Pillow reads.
+    """uint8 [height, width] or [height, width, channels], of a file that NumPy (.npy) or else Pillow reads.
 
     Raises
     ------
     FileNotFoundError; ValueError: no image.  ImportError: Pillow is not installed.
     """
     name = os.fspath(path)
+    if os.path.isdir(name):
+        raise ValueError(f"{name} is a folder, where the file of an image is expected")
     if not os.path.isfile(name):
         raise FileNotFoundError(f"there is no file {name}")
+    read = _array if name.lower().endswith(".npy") else partial(_picture, pillow())
     try:
-        if name.lower().endswith(".npy"):
-            return np.asarray(np.load(name))
-        with pillow().open(name) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"its numbers are those of the mode {image.mode}, which go beyond 0 … 255")
-            return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+        return read(name)
+    except MemoryError:
+        raise
+    except Exception as error:  # what a broken file makes of a reader has no end of names
         raise ValueError(f"{name} is no image that can be read: {error}") from None
+
+
+def _array(name: str) -> Array:
+    with open(name, "rb") as file:
+        array = np.asarray(np.lib.format.read_array(file))
+    check_image(array)
+    return array
+
+
+def _picture(pillow: Any, name: str) -> Array:
+    with pillow.open(name) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"its numbers are those of the mode {image.mode}, which go beyond 0 … 255")
+        return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
 
 
 def collate_images(
@@ -108,6 +124,7 @@ def collate_images(
 
 def _folder(name: str, label2id: Mapping[str, int] | None, refuse: Refuse, progress: Told | None) -> Dataset:
     classes = sorted(entry.name for entry in os.scandir(name) if entry.is_dir() and not entry.name.startswith("."))
+    beside = [os.path.join(name, file) for file in sorted(os.listdir(name)) if _is_image(name, file)]
     found = [
         (os.path.join(name, kind, file), kind)
         for kind in classes
@@ -116,10 +133,19 @@ def _folder(name: str, label2id: Mapping[str, int] | None, refuse: Refuse, progr
     ]
     if not found:
         raise ValueError(f"{name}: there is no folder of a class with images in it")
+    for path in beside:
+        refuse(ValueError(f"{path} is in no folder of a class, whose name would say what it shows"))
+    empty = {*classes} - {kind for _, kind in found}
+    for kind in sorted(empty if label2id is None else ()):
+        refuse(ValueError(f"{os.path.join(name, kind)}: there is no image of this class: remove the folder"))
     numbers = _numbers(name, classes, label2id)
     paths: list[str] = []
     labels: list[int] = []
     for path, kind in watched(found, progress):
+        if os.path.isdir(path):
+            refuse(ValueError(f"{path} is a folder, and images are expected in that of the class {kind!r}: name the "
+                "folder whose own folders are the classes"))  # fmt: skip
+            continue
         if not path.lower().endswith(SUFFIXES):
             refuse(ValueError(f"{path} is none of {', '.join(SUFFIXES)}"))
             continue
@@ -134,17 +160,22 @@ def _folder(name: str, label2id: Mapping[str, int] | None, refuse: Refuse, progr
 
 def _archive(name: str, label2id: Mapping[str, int] | None) -> Dataset:
     try:
-        with np.load(name) as arrays:
+        with zipfile.ZipFile(name):  # what np.load takes for an array by itself, or a pickle, is none
+            arrays = np.load(name)
+        with arrays:
             images, labels = (np.asarray(arrays[key]) for key in ("images", "labels"))
-    except KeyError as error:
-        raise ValueError(f"{name} must hold the arrays images and labels: {error.args[0]}") from None
-    except (ValueError, zipfile.BadZipFile) as error:
+    except KeyError:
+        raise ValueError(f"{name} must hold the arrays images and labels; it has: {', '.join(arrays.files)}") from None
+    except (ValueError, EOFError, zlib.error, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name} is no archive of arrays: {error}") from None
     if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
         raise ValueError(
             f"{name}: images must be [n, height, width] or [n, height, width, channels], and labels [n]; got shapes "
             f"{images.shape} and {labels.shape}"
         )
+    if len(images):
+        with naming(name):
+            check_image(images[0])
     names = None
     if labels.dtype.kind == "U":
         names = _numbers(name, np.unique(labels).tolist(), label2id)
@@ -158,6 +189,11 @@ def _archive(name: str, label2id: Mapping[str, int] | None) -> Dataset:
     dataset = Dataset(columns)
     dataset.label2id = names
     return dataset
+
+
+def _is_image(folder: str, file: str) -> bool:
+    is_hidden = file.startswith(".")
+    return not is_hidden and file.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(folder, file))
 
 
 def _numbers(name: str, classes: Sequence[str], label2id: Mapping[str, int] | None) -> dict[str, int]:

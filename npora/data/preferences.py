@@ -18,7 +18,7 @@ from npora.data.strings import Strings
 from npora.data.texts import has_surrogates
 from npora.data.tokenizer import Tokenizer
 from npora.data.turns import encode_chat
-from npora.files.refusal import Refuse, raise_it
+from npora.files.refusal import Refuse, raise_it, shortened
 
 COLUMNS = ("prompt", "chosen", "rejected")
 
@@ -95,11 +95,14 @@ def encode_preference(
 
     Raises
     ------
-    ValueError: an example without a prompt and both answers; one of the three without a token.
+    ValueError: an example without a prompt and both answers; texts beside messages; one of the three without a token.
     """
     if not isinstance(example, Mapping) or any(example.get(name) is None for name in COLUMNS):
         there = ", ".join(example) if isinstance(example, Mapping) else type(example).__name__
         raise ValueError(f"preferences are dicts of prompt, chosen and rejected; got {there}")
+    if not any(all(isinstance(example[name], kind) for name in COLUMNS) for kind in (str, list | tuple)):
+        came = ", ".join(f"{name} {shortened(example[name])}" for name in COLUMNS)
+        raise ValueError(f"prompt, chosen and rejected must be three strings, or three lists of messages; got {came}")
     both = [_encoded(tokenizer, example, name) for name in COLUMNS[1:]]
     (one, other), longest = (encoded["input_ids"] for encoded in both), min(map(_first_learnt, both))
     # A token may hold the prompt's last letters and an answer's first: then the texts part before the answers begin.
@@ -107,9 +110,12 @@ def encode_preference(
     before, answers = one[:begin], [one[begin:], other[begin:]]
     if max_length is not None:
         before = before[max(begin - max(max_length - max(map(len, answers)), 1), 0) :]
-        answers = [answer[: max_length - len(before)] for answer in answers]
+        answers = [answer[: max(max_length - len(before), 0)] for answer in answers]
     if not before or not all(answers):
-        raise ValueError(f"a prompt and both answers have a token at least (max_length={max_length})")
+        raise ValueError(
+            f"a prompt and both answers have a token at least; these have {len(before)}, {len(answers[0])} and "
+            f"{len(answers[1])}, where what both begin with is the prompt's (max_length={max_length})"
+        )
     chosen, rejected = answers
     return {"input_ids": [*before, *chosen, *rejected], "labels": [len(before), len(before) + len(chosen)]}
 

@@ -101,8 +101,17 @@ class SentenceEmbedding(Body):
         """e [n,m] of the texts, or [m] of one, without dropout. The longest are computed together.
 
         max_length : of tokens, where texts are cut; what the form says unless given
+
+        Raises
+        ------
+        TypeError: a sentence that is no string.  ValueError: a batch_size below 1, or a text that is longer than the
+        model takes.
         """
         texts = [sentences] if isinstance(sentences, str) else list(sentences)
+        if others := [text for text in texts if not isinstance(text, str)]:
+            raise TypeError(f"a sentence is a string; got a {type(others[0]).__name__}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         most = self.form.max_seq_length if max_length is None else max_length
         ids = [tokenizer(text, truncation=most is not None, max_length=most)["input_ids"] for text in texts]
         order = np.argsort([-len(own) for own in ids], kind="stable")

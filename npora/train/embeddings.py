@@ -27,7 +27,7 @@ from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.evaluation import EvalPrediction
-from npora.train.objective import Objective
+from npora.train.objective import Objective, check_above_zero
 from npora.train.trainer import Trainer
 
 RANKING, TRIPLET, COSINE, COSENT = "multiple-negatives-ranking", "triplet", "cosine", "cosent"
@@ -128,12 +128,13 @@ class EmbeddingTrainer(Trainer):
     max_length : of the tokens of each text; what the model's form says unless given
     keywords : Trainer's
 
-    evaluate() has Spearman's and Pearson's correlation of cosines and scores where these differ, the share of triplets
+    evaluate() has Spearman's and Pearson's correlation of cosines and scores where one is not 1, the share of triplets
     whose positive is nearer, and else the share of first texts whose own second text is the most alike of all.
 
     Raises
     ------
-    ValueError: a loss that does not fit the examples, or examples that do not fit each other; another loss besides.
+    ValueError: a loss that does not fit the examples, or examples that do not fit each other; another loss besides;
+    batches of one example, where others are what it is compared with; a scale or margin that is not above 0.
     TypeError: a model without sentence embeddings.
     """
 
@@ -161,6 +162,7 @@ class EmbeddingTrainer(Trainer):
                 "EmbeddingTrainer has a loss of its own: leave out compute_loss_func, label_smoothing_factor and "
                 "class_weights"
             )
+        check_above_zero(scale=scale, margin=margin)
         tokenizer = keywords.get("tokenizer") if processing_class is None else processing_class
         prepare = partial(
             _prepared, tokenizer=tokenizer, max_length=base.form.max_seq_length if max_length is None else max_length
@@ -180,6 +182,13 @@ class EmbeddingTrainer(Trainer):
         for data in (train_dataset, *several.values()):
             if data is not None and len(data):
                 _check_fits(data[0], loss)
+        if loss in (RANKING, COSENT) and train_dataset is not None and len(train_dataset):
+            in_a_batch = min(len(train_dataset), (args or TrainingArguments()).per_device_train_batch_size)
+            if in_a_batch == 1 and len(train_dataset[0]["lengths"]) == 2:
+                raise ValueError(
+                    f"the loss {loss} compares the examples of a batch, and there is one alone: nothing is learnt. "
+                    "Take more examples and a greater per_device_train_batch_size (--batch-size)"
+                )
         super().__init__(
             model, args, train_dataset, eval_dataset, processing_class, **{"compute_metrics": alike, **keywords}
         )
@@ -212,7 +221,7 @@ def alike(prediction: EvalPrediction) -> dict[str, float]:
     e, labels = prediction.predictions, np.asarray(prediction.label_ids)
     u = unit(e)[0]  # [n,k,m]
     cosines = (u[:, :1] * u[:, 1:]).sum(axis=-1)  # [n,k−1]
-    if (labels != labels[0]).any():
+    if (labels != 1).any():  # scores
         return {"spearman": spearman(cosines[:, 0], labels), "pearson": pearson(cosines[:, 0], labels)}
     if cosines.shape[1] > 1:
         return {"accuracy": float((cosines[:, 0] > cosines[:, 1:].max(axis=1)).mean())}
@@ -224,7 +233,9 @@ def alike(prediction: EvalPrediction) -> dict[str, float]:
 def _prepared(data: Any, tokenizer: Any, max_length: int | None) -> Any:
     if len(data) and isinstance(data[0], Mapping) and "input_ids" in data[0]:
         return data
-    found = []
+    if tokenizer is None:
+        raise ValueError("texts need a tokenizer: pass it as processing_class")
+    found: list[dict[str, Any]] = []
     for number, example in enumerate(data):
         if not isinstance(example, Mapping):
             raise ValueError(f"example {number}: a dict of texts is expected; got a {type(example).__name__}")
@@ -233,4 +244,8 @@ def _prepared(data: Any, tokenizer: Any, max_length: int | None) -> Any:
             found.append(encode_alike(tokenizer, texts, score, max_length))
         except (ValueError, TypeError) as error:
             raise ValueError(f"example {number}: {error}") from None
+        first, own = ((len(one["lengths"]), one["is_scored"]) for one in (found[0], found[-1]))
+        if own != first:
+            said = [f"{texts} texts {'with' if is_scored else 'without'} a score" for texts, is_scored in (own, first)]
+            raise ValueError(f"example {number} has {said[0]}, and example 0 {said[1]}: all must be alike")
     return Dataset(found)

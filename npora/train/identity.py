@@ -59,6 +59,9 @@ def identity(
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
     config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}
+    form: Any = getattr(base_of(model), "form", None)  # of sentence embeddings
+    if form is not None:
+        fields |= {"pooling": form.pooling, "normalize": form.normalize}
     dtypes = sorted({str(parameter.dtype) for parameter in trainable(model).values()})
     found: dict[str, Any] = plain({
         "arguments": given, "adapter": _without_idle(adapter),

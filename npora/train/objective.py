@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, SupportsFloat
+
 from npora.nn import Module
 
 
@@ -10,6 +13,13 @@ class Objective(Module):
 
     def __init__(self, model: Module) -> None:
         self.model = model
+
+
+def check_above_zero(**given: Any) -> None:
+    """Raise ValueError for a number that is not above 0, or not finite."""
+    for name, value in given.items():
+        if not isinstance(value, SupportsFloat) or not 0 < float(value) < math.inf:
+            raise ValueError(f"{name} must be a number above 0; got {value!r}")
 
 
 def inner(objective: Module) -> Module:

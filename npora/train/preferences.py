@@ -24,7 +24,7 @@ from npora.nn.targets import IGNORED
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.evaluation import EvalPrediction
-from npora.train.objective import Objective
+from npora.train.objective import Objective, check_above_zero
 from npora.train.progress import Progress
 from npora.train.trainer import Trainer
 
@@ -158,8 +158,8 @@ class DPOTrainer(_PreferenceTrainer):
 
     Raises
     ------
-    ValueError: an example without the three columns, or an answer without a token; another loss besides.  TypeError: a
-    model that is no causal language model.
+    ValueError: an example without the three columns, or an answer without a token; another loss besides; a beta that is
+    not above 0; no tokenizer.  TypeError: a model that is no causal language model.
     """
 
     def __init__(
@@ -175,6 +175,7 @@ class DPOTrainer(_PreferenceTrainer):
         max_length: int | None = None,
         **keywords: Any,
     ) -> None:
+        check_above_zero(beta=beta)
         loss = partial(_dpo, beta=beta, label_smoothing=label_smoothing)
         super().__init__(
             loss, model, args, train_dataset, eval_dataset, processing_class, max_length, keywords, kept=True
@@ -200,6 +201,7 @@ class ORPOTrainer(_PreferenceTrainer):
         max_length: int | None = None,
         **keywords: Any,
     ) -> None:
+        check_above_zero(beta=beta)
         loss = partial(_orpo, beta=beta)
         super().__init__(
             loss, model, args, train_dataset, eval_dataset, processing_class, max_length, keywords, kept=False
@@ -215,6 +217,8 @@ def preferred(prediction: EvalPrediction) -> dict[str, float]:
 def _prepared(data: Any, model: Any, tokenizer: Any, max_length: int | None, kept: bool) -> Any:
     """The examples as Pairs is given them; those that are encoded are taken as they are."""
     is_encoded = len(data) and isinstance(data[0], Mapping) and "input_ids" in data[0]
+    if not is_encoded and tokenizer is None:
+        raise ValueError("texts need a tokenizer: pass it as processing_class")
     pairs = data if is_encoded else Dataset(_encoded(e, i, tokenizer, max_length) for i, e in enumerate(data))
     if not kept:
         return pairs

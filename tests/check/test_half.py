@@ -206,6 +206,12 @@ def test_without_a_reference_all_elements_together_show_what_none_does() -> None
 def test_what_cannot_be_checked_says_what_to_do() -> None:
     with pytest.raises(TypeError, match=r"does not run in float64, .*: pass reference=, the same function in NumPy"):
         gradcheck(in_half_alone(F.softmax), X, dtype="float16")
+    with pytest.raises(ValueError, match=r"the shapes \[\(3, 5\)\]; the reference returned \[\(\)\]"):
+        gradcheck(F.softmax, X, reference=lambda x: x.sum())
+    with pytest.raises(TypeError, match="the forward returned a NoneType, expected floating"):
+        gradcheck(in_half_alone(F.softmax), X, dtype="float16", reference=lambda x: None)
+    with pytest.raises(ValueError, match=r"dtype must be one of float64, float32, .*; got 'bf16'"):
+        gradcheck(F.softmax, X, dtype="bf16")
     with pytest.raises(TypeError, match="reference must be a function, called as the layer is; got int"):
         gradcheck(F.softmax, X, reference=3)
     with pytest.raises(ValueError, match="x holds numbers too large for float16"):

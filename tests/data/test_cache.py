@@ -115,6 +115,7 @@ def test_what_is_no_cache_is_refused_by_its_name(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize(("first", "example", "said"), [
     ([], {"text": "a"}, "text is 'a': a cache takes numbers"), ([], {"a": [[1]]}, "a cache takes numbers, or lists"),
+    ([], {"a": [[1], [2, 3]]}, "example 0: a is .*: a cache takes numbers"),
     ([], {"a": None}, "a cache takes numbers"), ([], {"a": [None]}, "a cache takes numbers"),
     ([], {"a": 2**31}, "below 2³¹"), ([], {"a": 2**70}, "below 2³¹"), ([], {"a b": 1}, "cannot be named"),
     ([1], {"a": 0.5}, "others have"), ([1], {"label": 0.5}, "all whole and below 2³¹, or all floats"),

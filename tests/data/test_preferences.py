@@ -85,6 +85,17 @@ def test_the_parts_are_the_prompt_with_either_answer() -> None:
     ]
 
 
+def test_what_is_no_preference_has_no_tokens() -> None:
+    example: dict[str, Any] = {"prompt": "ab", "chosen": "xy", "rejected": "z"}
+    with pytest.raises(ValueError, match="these have 1, 0 and 0, where what both begin with"):
+        encode_preference(ByteTokenizer(eos=True), example, max_length=0)
+    for other in (3, [{"role": "user", "content": "z"}]):
+        with pytest.raises(
+            ValueError, match="three strings, or three lists of messages; got prompt 'ab', chosen 'xy',"
+        ):
+            encode_preference(ByteTokenizer(), {**example, "rejected": other})
+
+
 def test_variables_reach_the_template() -> None:
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.content + mark }}{% endfor %}"

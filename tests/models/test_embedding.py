@@ -78,6 +78,10 @@ def test_texts_are_encoded_alike_in_any_batch_and_in_their_order(tmp_path: Path)
     assert made.encode([], Words()).shape == (0, 16)
     with pytest.raises(ValueError, match="text 1 has no token, and so no embedding"):
         made.encode(["2", ""], Words())
+    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+        made.encode(["2"], Words(), batch_size=0)
+    with pytest.raises(TypeError, match="a sentence is a string; got a list"):
+        made.encode(["2", ["3"]], Words())  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])

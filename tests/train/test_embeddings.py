@@ -129,6 +129,7 @@ def test_what_is_measured_follows_the_examples() -> None:
     near, far = np.array([[3.0, 0, 0]]), np.array([[1.0, 1, 0]])
     both = np.stack((np.stack((near, near, far), 1)[0], np.stack((near, far, near), 1)[0]))
     assert alike(EvalPrediction(both, np.ones(2))) == {"accuracy": 0.5}
+    assert np.isnan(alike(EvalPrediction(both, np.zeros(2)))["spearman"])  # scores that have no order
     own = np.stack((np.eye(3), np.roll(np.eye(3), 1, axis=0)), axis=1)
     own[0, 1] = own[0, 0] * 5
     assert alike(EvalPrediction(own, np.ones(3)))["accuracy"] == pytest.approx(1 / 3)
@@ -145,12 +146,26 @@ def test_what_is_measured_follows_the_examples() -> None:
         ([PAIRS[0], {"a": "b"}], {}, "example 1: two texts that are alike, or more, are expected; got 1"),
         ([PAIRS[0], {"a": "b", "c": ""}], {}, "example 1: a text has no token"),
         ([PAIRS[0], "a"], {}, "example 1: a dict of texts is expected; got a str"),
+        ([*PAIRS, SCORED[0]], {}, "2 texts with a score, and example 0 2 texts without a score: all must be alike"),
+        (
+            [PAIRS[0], {"a": "b", "c": "d", "e": "f"}],
+            {},
+            "example 1 has 3 texts without a score, and example 0 2 texts",
+        ),
+        (PAIRS, {"scale": -1}, "scale must be a number above 0; got -1"),
+        (PAIRS, {"margin": float("inf")}, "margin must be a number above 0; got inf"),
+        (PAIRS, {"scale": "x"}, "scale must be a number above 0; got 'x'"),
         (PAIRS, {"compute_loss_func": print}, "EmbeddingTrainer has a loss of its own"),
     ],
 )
 def test_what_does_not_fit_is_refused(data: Any, options: Any, message: str, folder: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         EmbeddingTrainer(model(folder), arguments(tmp_path), data, None, Small(), **options)
+
+
+def test_texts_need_a_tokenizer(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="texts need a tokenizer: pass it as processing_class"):
+        EmbeddingTrainer(model(folder), arguments(tmp_path), PAIRS)
 
 
 def test_scores_that_no_cosine_reaches_are_refused(folder: str, tmp_path: Path) -> None:

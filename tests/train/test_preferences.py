@@ -212,6 +212,15 @@ def test_what_is_no_preference_is_refused(example: Any, message: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", [DPOTrainer, ORPOTrainer])
+def test_a_beta_that_is_none_and_texts_without_a_tokenizer_are_refused(kind: Any, tmp_path: Path) -> None:
+    for beta in (0, float("nan")):
+        with pytest.raises(ValueError, match="beta must be a number above 0; got"):
+            kind(model(), arguments(tmp_path), PAIRS, None, TOKENIZER, beta=beta)
+    with pytest.raises(ValueError, match="texts need a tokenizer: pass it as processing_class"):
+        kind(model(), arguments(tmp_path), PAIRS)
+
+
+@pytest.mark.parametrize("kind", [DPOTrainer, ORPOTrainer])
 @pytest.mark.parametrize("where", ["compute_loss_func", "label_smoothing_factor", "class_weights"])
 def test_another_loss_besides_is_refused(kind: Any, where: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"label_smoothing_factor": 0.1, "class_weights": [1.0, 2.0]}

@@ -53,7 +53,10 @@ def dtype_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
             raise ImportError("arrays of bfloat16 need ml_dtypes: pip install ml_dtypes") from None
         found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return found
-    found = np.dtype(dtype)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}") from None
     precision_of(found)
     return found
 
