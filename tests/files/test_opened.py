@@ -138,6 +138,10 @@ def test_who_holds_a_lock_is_left_alone_and_a_file_system_without_locks_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert lock._is_alive(str(os.getpid())) and lock._is_alive("nobody") and not lock._is_alive(str(2**22 + 1))
+    with monkeypatch.context() as patch:
+        sent: list[int] = []  # 0 asks and is no signal
+        patch.setattr(lock.os, "kill", lambda pid, signal: sent.append(signal))
+        assert lock._is_alive("1") and sent == [0]
 
     def without(descriptor: int, how: int) -> None:
         raise OSError(38, "Function not implemented")

@@ -32,6 +32,9 @@ from npora import TrainingArguments
         ({"data_seed": -1}, "data_seed must be a whole number, 0 or more; got -1"),
         ({"logging_steps": 0}, "logging_steps must be a whole number of at least 1"),
         ({"load_best_model_at_end": True}, "to be the same"),
+        ({"label_smoothing_factor": 1.5}, "label_smoothing_factor must lie in [0, 1]; got 1.5"),
+        ({"label_smoothing_factor": -0.1}, "label_smoothing_factor must lie in [0, 1]; got -0.1"),
+        ({"lr_scheduler_kwargs": "[1]"}, "lr_scheduler_kwargs must be a dict of options by name; got [1]"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
             "multiple of eval_steps",
