@@ -15,11 +15,9 @@ _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "e
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
            "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches",
            "contract", "evaluating", "generator", "grad_mode")  # fmt: skip
-_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "encoder_decoder", "relative",
+_MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "pooled", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip
-_TRAIN = ("arguments", "best", "callbacks", "checkpoints", "checks", "early_stopping", "evaluation", "evaluator",
-          "log_history", "measure", "pictures", "plain", "progress", "runs")  # fmt: skip
 _METHODS = ("__init__", "adalora", "adalora_config", "adalora_ranks", "dora", "fourierft", "hira", "hra", "ia3",
             "ln_tuning", "loha", "lokr", "lora", "lora_biased")  # fmt: skip
 SAMPLED = (
@@ -30,7 +28,6 @@ SAMPLED = (
     *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "maps", "stored", "tiles")),
     *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16")),
     *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau")),
-    *(f"npora/train/{name}.py" for name in _TRAIN),
     "npora/models/families/",
     "npora/files/",
     "npora/metrics/",

@@ -34,6 +34,8 @@ from npora import TrainingArguments
         ({"load_best_model_at_end": True}, "to be the same"),
         ({"label_smoothing_factor": 1.5}, "label_smoothing_factor must lie in [0, 1]; got 1.5"),
         ({"label_smoothing_factor": -0.1}, "label_smoothing_factor must lie in [0, 1]; got -0.1"),
+        ({"optim": "sgd", "optim_args": "nesterov=2"}, "optim_args: nesterov must be true or false; got"),
+        ({"optim": "sgd", "optim_args": "momentum=much"}, "optim_args: momentum must be a finite number; got"),
         ({"lr_scheduler_kwargs": "[1]"}, "lr_scheduler_kwargs must be a dict of options by name; got [1]"),
         (
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
@@ -49,6 +51,30 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(changes: dict[str, Any],
     with pytest.raises(ValueError) as error:
         TrainingArguments(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr_scheduler_type": "constant"}, "no effect on lr_scheduler_type='constant': say 'constant_with_warmup'"),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"},
+            "no effect on lr_scheduler_type='reduce_lr_on_plateau'",
+        ),
+    ],
+)
+def test_a_warmup_that_has_no_effect_is_said(
+    changes: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    TrainingArguments(**changes)
+    assert caplog.messages == []
+    TrainingArguments(warmup_steps=3, **changes)
+    (message,) = caplog.messages
+    assert message.endswith(said)
+
+
+def test_a_class_may_weigh_nothing() -> None:
+    assert TrainingArguments(class_weights=[0, 2]).class_weights == [0.0, 2.0]
 
 
 def test_no_largest_norm_does_not_clip() -> None:
