@@ -74,6 +74,8 @@ class ForMultipleChoice(ForSequenceClassification):
             if given is not None and np.ndim(given) != axes:
                 wanted = "[batch, choices, length]" if axes == 3 else "[batch, choices, length, width]"
                 raise ValueError(f"{name} must be {wanted}; got shape {np.shape(given)}")
+            if given is not None and np.shape(given)[1] == 0:
+                raise ValueError(f"{name} must have a choice at least; got shape {np.shape(given)}")
         tokens = super().pack(
             _side_by_side(input_ids), _side_by_side(attention_mask), inputs_embeds=_side_by_side(inputs_embeds, 2),
             output_hidden_states=output_hidden_states, **{name: _side_by_side(value) for name, value in others.items()},

@@ -122,6 +122,8 @@ def test_robertas_head_drops_what_the_layers_drop() -> None:
     ("given", "message"),
     [
         ({"input_ids": IDS[0]}, r"input_ids must be \[batch, choices, length\]; got shape \(3, 4\)"),
+        ({"input_ids": np.zeros((2, 0, 5), int)}, r"input_ids must have a choice at least; got shape \(2, 0, 5\)"),
+        ({"inputs_embeds": np.zeros((2, 0, 5, 6))}, "inputs_embeds must have a choice at least"),
         ({"inputs_embeds": np.zeros((2, 3, 6))}, r"inputs_embeds must be \[batch, choices, length, width\]; got shape"),
         ({"input_ids": IDS, "labels": np.array([[2, 0]])}, r"whole numbers \[2\]; got int64 of shape \(1, 2\)"),
         ({"input_ids": IDS, "labels": np.array([1.0, 0.0])}, "got float64 of shape"),
