@@ -64,13 +64,14 @@ class Survey:
         return found
 
     def judges(self, path: str, function: Key | None, slowest: float, most: float) -> list[str]:
-        """The tests that enter this function, or else any of the file: all of the file's own folder and, of each
-        function of tests elsewhere, the quickest case; then the rest. The quickest go first, those of the folder
-        sooner; as many as take `most` seconds together."""
+        """The tests that enter this function, or else any of the file, or whose own file names it: all of the file's
+        folder and, of each function of tests elsewhere, the quickest case; then the rest. The quickest go first, those
+        of the folder sooner; as many as take `most` seconds together."""
         if function is not None:
             tests = self.entering.get((path, function), [])
         else:
             tests = list(dict.fromkeys(t for (file, _), found in self.entering.items() if file == path for t in found))
+            tests += [test for test in self.tests.keys() - set(tests) if _names(test.split("::")[0], path)]
         folder = path.replace("npora/", "tests/", 1).rsplit("/", 1)[0] + "/"
         costs = {test: self.seconds[test] * (1 if test.startswith(folder) else 3) for test in tests}
         tests = sorted((test for test in tests if self.seconds[test] < slowest), key=lambda test: (costs[test], test))
@@ -78,6 +79,13 @@ class Survey:
         tests.sort(key=lambda test: not test.startswith(folder) and cases[test.split("[")[0]] != test)
         total = list(accumulate(self.seconds[test] for test in tests))
         return [test for test, until in zip(tests, total, strict=True) if until < most]
+
+
+@cache
+def _names(test: str, path: str) -> bool:
+    """Whether a file of tests names this module: it may read a constant, and enter no function."""
+    file = ROOT / test
+    return file.is_file() and f"{path.removesuffix('.py').replace('/', '.')} " in file.read_text(encoding="utf-8")
 
 
 def survey(suite: Suite, session: pytest.Session, jobs: int, say: Callable[[str], None]) -> Survey:

@@ -143,6 +143,9 @@ def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_fo
     assert survey.judges("npora/nn/a.py", (1, "f"), 1.0, 9.0) == ["tests/nn/x.py::b", "tests/x.py::a"]
     assert survey.judges("npora/nn/a.py", (9, "g"), 9.0, 9.0) == ["tests/x.py::d", "tests/nn/x.py::b"]
     assert set(survey.judges("npora/nn/a.py", None, 9.0, 9.0)) == set(tests)
+    constants = Survey({"tests/files/test_gguf.py::a": (0.1, []), "tests/files/test_json.py::b": (0.1, [])}, functions)
+    assert constants.judges("npora/files/gguf_header.py", None, 9.0, 9.0) == ["tests/files/test_gguf.py::a"]
+    assert constants.judges("npora/files/gguf_header.py", (1, "f"), 9.0, 9.0) == []
     assert survey.judges("npora/nn/b.py", (1, "f"), 9.0, 9.0) == []
     cases = {"tests/nn/x.py::b[1]": (0.3, [0]), "tests/nn/x.py::b[2]": (0.2, [0]), "tests/x.py::a[1]": (0.05, [0]),
              "tests/x.py::a[2]": (0.04, [0])}  # fmt: skip
