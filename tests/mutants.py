@@ -20,6 +20,9 @@ _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "po
            "generate/processors", "generate/stopping")  # fmt: skip
 _METHODS = ("__init__", "adalora", "adalora_config", "adalora_ranks", "dora", "fourierft", "hira", "hra", "ia3",
             "ln_tuning", "loha", "lokr", "lora", "lora_biased")  # fmt: skip
+_FILES = ("__init__", "atomic", "cache", "digest", "gguf", "gguf_header", "gguf_writer", "header", "journal",
+          "json", "kinds", "lock", "picture", "refusal", "regular", "safetensors", "together", "weights",
+          "writable")  # fmt: skip
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
@@ -29,6 +32,6 @@ SAMPLED = (
     *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16")),
     *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau")),
     "npora/models/families/",
-    "npora/files/",
+    *(f"npora/files/{name}.py" for name in _FILES),
     "npora/metrics/",
 )
