@@ -41,6 +41,12 @@ def buckets(rng: np.random.Generator) -> Callable[[Any], Any]:
     return lambda module: module.relative_buckets(distance, bool(count % 8), count, most)
 
 
+@of("_MOVED: 1879048193 in -1879048193: plus 1")
+def widened(rng: np.random.Generator) -> Callable[[Any], Any]:
+    bits = (rng.integers(0, 0x7C00, 20) | rng.choice([0, 0x8000], 20)).astype(np.uint16)
+    return lambda module: module.Float16(bits.view(np.float16).copy())[:].view(np.uint32)
+
+
 @of("sigmoid: 700 in -700: plus 1")
 def sigmoids(rng: np.random.Generator) -> Callable[[Any], Any]:
     x = size(rng, 5) * 100 + 1e-20j * rng.standard_normal(5)

@@ -40,6 +40,12 @@ def in_blocks(function: _WithPullback) -> _WithPullback:
     return block_by_block
 
 
+def overwritten(function: np.ufunc, x: _Array) -> _Array:
+    """Return function(x) of each element, written over x, which nobody reads any more: where a vocabulary is large, an
+    array of its width more or less counts."""
+    return np.asarray(function(x, out=x))
+
+
 def blocks_of(matrix: Any) -> Iterator[tuple[slice, slice]]:
     """Yield (rows, columns) of the blocks of a matrix, as they follow each other in memory: each block is some rows, or
     some columns where a column's numbers lie together."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npora.machine.blocks import overwritten
 from npora.nn.loss import LossPullback
 from npora.nn.module import Array, Identities, Named, declares
 from npora.nn.targets import check_targets
@@ -39,7 +40,7 @@ def cross_entropy(
     top = rows, logits.real.argmax(axis=-1)
     z = logits - logits[top][:, None]  # [n,v], 0 at the largest of a row
     nll = -(1 - smooth) * z[at_target] - smooth * z[counted].mean(axis=-1) if smooth else -z[at_target]  # −Σ_v q z
-    p, others, log_total = _softmax(z, top)  # p is where z was: of a large vocabulary each such array counts
+    p, others, log_total = _softmax(z, top)  # p is where z was
     nll += log_total[counted]  # −Σ_v q log p, as log p = z − log Σ e^z
 
     def backward(dloss: Any = 1.0) -> Array:
@@ -63,7 +64,7 @@ def _softmax(z: Array, top: tuple[Array, Array]) -> tuple[Array, Array, Array]:
     With R = Σ e^z over the others, p_top = 1/(1 + R), 1 − p_top = R/(1 + R) and log Σ e^z = log(1 + R): so written, a
     nearly certain answer keeps its digits.
     """
-    p = np.exp(z, out=z)
+    p = overwritten(np.exp, z)
     p[top] = 0
     rest = p.sum(axis=-1)  # R [n]
     p[top] = 1

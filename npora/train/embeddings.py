@@ -27,7 +27,7 @@ from npora.nn.module import Array
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.evaluation import EvalPrediction
-from npora.train.objective import Objective, check_above_zero
+from npora.train.objective import Objective, check_above_zero, refuse_another_loss
 from npora.train.trainer import Trainer
 
 RANKING, TRIPLET, COSINE, COSENT = "multiple-negatives-ranking", "triplet", "cosine", "cosent"
@@ -155,13 +155,7 @@ class EmbeddingTrainer(Trainer):
         base = base_of(model)
         if not isinstance(base, SentenceEmbedding):
             raise TypeError(f"a model of AutoModelForSentenceEmbedding is expected; got a {type(base).__name__}")
-        if keywords.get("compute_loss_func") is not None or (
-            args and (args.label_smoothing_factor or args.class_weights)
-        ):
-            raise ValueError(
-                "EmbeddingTrainer has a loss of its own: leave out compute_loss_func, label_smoothing_factor and "
-                "class_weights"
-            )
+        refuse_another_loss(self, args, keywords)
         check_above_zero(scale=scale, margin=margin)
         tokenizer = keywords.get("tokenizer") if processing_class is None else processing_class
         prepare = partial(

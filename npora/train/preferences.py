@@ -24,7 +24,7 @@ from npora.nn.targets import IGNORED
 from npora.train.arguments import TrainingArguments
 from npora.train.batches import Example, base_of
 from npora.train.evaluation import EvalPrediction
-from npora.train.objective import Objective, check_above_zero
+from npora.train.objective import Objective, check_above_zero, refuse_another_loss
 from npora.train.progress import Progress
 from npora.train.trainer import Trainer
 
@@ -121,13 +121,7 @@ class _PreferenceTrainer(Trainer):
         eval_dataset: Any, processing_class: Any, max_length: int | None, keywords: Mapping[str, Any],
         kept: bool,
     ) -> None:  # fmt: skip
-        if keywords.get("compute_loss_func") is not None or (
-            args and (args.label_smoothing_factor or args.class_weights)
-        ):
-            raise ValueError(
-                f"{type(self).__name__} has a loss of its own: leave out compute_loss_func, label_smoothing_factor and "
-                "class_weights"
-            )
+        refuse_another_loss(self, args, keywords)
         tokenizer = keywords.get("tokenizer") if processing_class is None else processing_class
         prepare = partial(_prepared, model=model, tokenizer=tokenizer, max_length=max_length, kept=kept)
         if isinstance(eval_dataset, Mapping):

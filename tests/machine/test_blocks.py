@@ -33,6 +33,14 @@ def test_blocks_give_the_bits_of_the_function_itself(shape: tuple[int, ...], dty
         assert found.shape == right.shape and found.dtype == right.dtype and found.tobytes() == right.tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_what_is_overwritten_has_the_bits_of_the_function_itself(dtype: Any) -> None:
+    x = np.random.default_rng(1).standard_normal((3, 7)).astype(dtype)
+    expected = np.exp(x)
+    y = blocks.overwritten(np.exp, x)
+    assert y.dtype == dtype and y.tobytes() == expected.tobytes() and np.shares_memory(x, y)
+
+
 def test_what_is_kept_is_not_x_itself() -> None:
     x = np.ones((3, blocks.BLOCK), np.float32)
     seen, (_, backward) = weakref.ref(x), gelu(x)

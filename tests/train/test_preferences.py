@@ -87,9 +87,17 @@ def test_a_texts_log_probability_is_the_sum_of_its_labels() -> None:
 
 def test_a_text_without_a_label_has_the_log_probability_0_wherever_it_stands() -> None:
     ids = np.array([[3, 9, 4], [5, 6, 8]])
-    y, counts, backward = sequence_log_probs(model(), ids, None, np.where([[0, 1, 1], [0, 0, 0]], ids, -100))
+    watched, labels = model(), np.where([[0, 1, 1], [0, 0, 0]], ids, -100)
+    y, counts, backward = sequence_log_probs(watched, ids, None, labels)
     assert counts.tolist() == [2, 0] and y[0] < 0 == y[1]
-    backward(np.ones(2))
+    parts = [parameter for parameter in watched.parameters() if parameter.requires_grad]
+    backward(np.array([0.7, 3.1]))
+    gradients = [parameter.grad.copy() for parameter in parts]
+    assert any(gradient.any() for gradient in gradients)
+    watched.zero_grad()
+    sequence_log_probs(watched, ids, None, labels)[2](np.array([0.7, -9.0]))
+    for parameter, gradient in zip(parts, gradients, strict=True):
+        np.testing.assert_array_equal(parameter.grad, gradient)
 
 
 def test_an_adapter_on_the_projection_drops_out_too() -> None:
