@@ -70,16 +70,6 @@ def load_checkpoint(
     return drawn
 
 
-def with_names(tensors: Mapping[str, Array], parts: Mapping[str, str]) -> dict[str, Array]:
-    """The tensors under names in which each of these parts is replaced, one after the other."""
-    found: dict[str, Array] = {}
-    for name, tensor in tensors.items():
-        for part, other in parts.items():
-            name = name.replace(part, other)
-        found[name] = tensor
-    return found
-
-
 def room_for(tensors: Mapping[str, Array], new_labels: int = 0) -> init.Unset:
     """Room for a model that these tensors fill, and a head besides that is new: a config that asks for far more is
     refused before it is made. One that asks for somewhat more is refused by load_checkpoint, which says where.

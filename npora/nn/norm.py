@@ -66,6 +66,10 @@ class Norm(Module):
     def matrix(self) -> Array:
         return self.weight.data
 
+    def gamma(self) -> Array:
+        """γ [i], of which the weight is the part that is learnt: ∂γ/∂weight = 1."""
+        return self.weight.data
+
     def with_matrix(self, W: Array) -> Norm:
         """Return a norm like this one with W [i], frozen, as a weight of its own."""
         norm = copy.copy(self)
@@ -134,10 +138,6 @@ class RMSNorm(Norm):
     def __init__(self, normalized_shape: int, eps: float = 1e-6, *, dtype: npt.DTypeLike = np.float32) -> None:
         self.weight = Parameter(np.full(normalized_shape, self.start, dtype=dtype))
         self.eps = eps
-
-    def gamma(self) -> Array:
-        """γ [i], of which the weight is the part that is learnt: ∂γ/∂weight = 1."""
-        return self.weight.data
 
     def forward(self, x: Array) -> tuple[Array, Pullback]:
         weight, gamma = self.weight, self.gamma()
