@@ -175,6 +175,8 @@ class PeftConfig(Readable):
         chosen = {key: value for key, value in values.items() if key in known and key not in ignore}
         for key in [key for key, value in chosen.items() if value is None and known[key].default is not None]:
             del chosen[key]
+        if isinstance(excluded := chosen.get("exclude_modules"), str):
+            chosen["exclude_modules"] = f"(?:{excluded})"  # for PEFT a string is a whole path's, a plain name too
         beginning = {key: chosen.pop(key) for key in cls.beginning if key in chosen}
         config = cls(**chosen)
         for key, value in beginning.items():
@@ -209,7 +211,9 @@ class PeftConfig(Readable):
             return cls.from_dict(values, ignore)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        write_json(os.path.join(directory, CONFIG_NAME), {**self.to_dict(), "inference_mode": True})
+        """Write `adapter_config.json`. Patterns stay in their order, since the first that fits a layer counts."""
+        values = {**self.to_dict(), "inference_mode": True}
+        write_json(os.path.join(directory, CONFIG_NAME), dict(sorted(values.items())), sort_keys=False)
 
 
 def _names(field_name: str, values: Any) -> list[str]:
