@@ -58,6 +58,7 @@ class PeftConfig(Readable):
     found: ClassVar[tuple[str, ...]] = ()  # those of them that a training finds
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
     lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
+    own: ClassVar[tuple[str, ...]] = ()  # the fields that PEFT's has not, which a file has where they say something
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
@@ -188,7 +189,7 @@ class PeftConfig(Readable):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
-        return {name: value for name, value in asdict(self).items() if name not in self.lacks}
+        return {k: value for k, value in asdict(self).items() if k not in self.lacks and (value or k not in self.own)}
 
     @classmethod
     def from_pretrained(

@@ -44,6 +44,12 @@ ORIGINS: dict[str, Origin] = {
         "The paper speaks of the lengths of columns; PEFT takes those of the rows of W [o,i], one for each output. "
         "B A is scaled by s, as LoRA's.",
     ),
+    "DoRANorm": Origin(
+        "Liu et al., 2024, arXiv:2402.09353, equations 5 to 7",
+        "∇_V′ L = m/‖V′‖_c (I − V′ V′ᵀ/‖V′‖_c²) ∇_W′ L",
+        "k = (-g * dm / c)[:, None]", "lora/dora.py: DoraLinearLayer",
+        "PEFT has the paper's section 4.3 alone, where c is a constant.",
+    ),
     "StartedLoRA": Origin(
         "Meng, Wang and Zhang, 2024, arXiv:2404.02948, for PiSSA", "Y = X W = X (Wʳᵉˢ + W_pri) = X (Wʳᵉˢ + A B)",
         "return y + (matmul(s * u, B.T) - matmul(s * u0, B0.T)), backward", "lora/layer.py: pissa_init",
