@@ -45,8 +45,8 @@ ORIGINS: dict[str, Origin] = {
         "B A is scaled by s, as LoRA's.",
     ),
     "DoRANorm": Origin(
-        "Liu et al., 2024, arXiv:2402.09353, equations 5 to 7",
-        "∇_V′ L = m/‖V′‖_c (I − V′ V′ᵀ/‖V′‖_c²) ∇_W′ L",
+        "Liu et al., 2024, arXiv:2402.09353, equation 5, with 6 and 7 as its gradients",
+        "W′ = m (W₀ + B A) / ‖W₀ + B A‖_c",
         "k = (-g * dm / c)[:, None]", "lora/dora.py: DoraLinearLayer",
         "PEFT has the paper's section 4.3 alone, where c is a constant.",
     ),
