@@ -7,7 +7,7 @@ LEFT_OUT = ("npora/catalogue/", "npora/__main__.py", "npora/__init__.py")
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
+    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_shared_out"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 # The files that a sample takes mutants of.

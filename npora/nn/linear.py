@@ -12,10 +12,11 @@ from npora.machine.product import product
 from npora.nn import init
 from npora.nn.contract import checked_input
 from npora.nn.init import Source
-from npora.nn.module import Array, Module, Parameter, Pullback
+from npora.nn.module import Array, Parameter, Pullback
+from npora.nn.weighted import Weighted
 
 
-class Linear(Module):
+class Linear(Weighted):
     """y = x Wᵀ + b.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
 
     With n running over the leading axes:
@@ -65,34 +66,6 @@ class Linear(Module):
         linear = copy.copy(self)
         linear.bias = None
         return linear.forward(x)
-
-    def turned(self, W: Array) -> Array:
-        """Turn W [o,i] the way round that `weight` holds it; and what `weight` holds, back to W [o,i]."""
-        return W
-
-    @property
-    def matrix(self) -> Array:
-        """W [o,i]: an array, or a stored matrix that gives its floats when asked."""
-        return self.turned(self.weight.data)
-
-    def with_matrix(self, W: Array) -> Linear:
-        """Return a layer with this one's bias and with W [o,i], frozen, as a weight of its own."""
-        linear = copy.copy(self)
-        linear.weight = Parameter(self.turned(W), requires_grad=False)
-        return linear
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        """The dtype in which the layer computes."""
-        return self.weight.dtype
-
-    @property
-    def in_features(self) -> int:
-        return int(self.matrix.shape[1])
-
-    @property
-    def out_features(self) -> int:
-        return int(self.matrix.shape[0])
 
 
 class Conv1D(Linear):

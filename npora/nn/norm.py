@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy.typing as npt
 
 from npora.nn.contract import checked_input
 from npora.nn.linear import rows
-from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
+from npora.nn.module import Array, Identities, Named, Parameter, Pullback, declares
+from npora.nn.weighted import Weighted
 
 
 def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
@@ -57,35 +57,7 @@ def _mean(x: Array) -> Array:
     return x.sum(axis=-1, keepdims=True) / x.shape[-1]  # [...,1]
 
 
-class Norm(Module):
-    """A Norm has what an adapter asks of a layer: its weight in W's place, and its bias, or None."""
-
-    weight: Parameter
-
-    @property
-    def matrix(self) -> Array:
-        return self.weight.data
-
-    def with_matrix(self, W: Array) -> Norm:
-        """Return a norm like this one with W [i], frozen, as a weight of its own."""
-        norm = copy.copy(self)
-        norm.weight = Parameter(W, requires_grad=False)
-        return norm
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return self.weight.dtype
-
-    @property
-    def in_features(self) -> int:
-        return int(self.weight.shape[0])
-
-    @property
-    def out_features(self) -> int:
-        return self.in_features
-
-
-class LayerNorm(Norm):
+class LayerNorm(Weighted):
     """y = γ ⊙ x̂ + β with x̂ = (x − μ)/σ over the last axis (Ba et al., 2016).    x, y [...,i]  γ, β [i]
 
     dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
@@ -121,7 +93,7 @@ class LayerNorm(Norm):
         return _rows_sum_to_zero(inputs, gradients)
 
 
-class RMSNorm(Norm):
+class RMSNorm(Weighted):
     """y = γ ⊙ x̂ with x̂ = x/ρ over the last axis (Zhang and Sennrich, 2019): Llama's and T5's.    x, y [...,i]  γ [i]
 
     dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
