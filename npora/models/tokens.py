@@ -17,7 +17,7 @@ from npora.models.differences import (
 from npora.nn import Packing, Padding
 from npora.nn.module import Array
 from npora.nn.readable import Readable
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared
 from npora.nn.targets import IGNORED
 
 

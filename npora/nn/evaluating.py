@@ -1,13 +1,13 @@
-"""A model that is evaluated for a while, and is given back as it was."""
+"""A model that is evaluated, or trained in part, for a while, and is given back as it was."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from npora.nn.grad_mode import no_grad
-from npora.nn.module import Module
+from npora.nn.module import Module, Parameter
 
 _lock = threading.RLock()  # a block that was let go of ends when it is collected, maybe within another's
 _modes: dict[Module, tuple[int, bool]] = {}  # of modules that are evaluated: by how many blocks, and their own mode
@@ -36,3 +36,18 @@ def evaluating(model: Module) -> Iterator[None]:
                     _modes[module] = blocks - 1, mode
                 else:
                     module.training = mode
+
+
+@contextmanager
+def trained_alone(model: Module, parameters: Iterable[Parameter]) -> Iterator[None]:
+    """Within this block gradients are computed for these parameters of a model alone, be they frozen or not; after it
+    each is as it was. No array is copied, and a frozen one stays read-only: this is for gradients, not for steps."""
+    chosen = {id(parameter) for parameter in parameters}
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter._requires_grad = id(parameter) in chosen
+    try:
+        yield
+    finally:
+        for parameter, was in before:
+            parameter._requires_grad = was

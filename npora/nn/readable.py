@@ -25,20 +25,13 @@ class Readable:
 
     def said(self) -> Iterator[str]:
         """Yield what stands between the brackets, item by item."""
-        return _attributes(self)
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else None
+        for name in vars(self) if fields is None else [field.name for field in fields if field.repr]:
+            if not name.startswith("_") and hasattr(self, name):
+                yield f"{name}={brief(getattr(self, name))}"
 
     def __repr__(self) -> str:
         return laid_out(type(self).__name__, self.said())
-
-
-def _attributes(owner: object) -> Iterator[str]:
-    if dataclasses.is_dataclass(owner):
-        names: Iterable[str] = [field.name for field in dataclasses.fields(owner) if field.repr]
-    else:
-        names = vars(owner)
-    for name in names:
-        if not name.startswith("_") and hasattr(owner, name):
-            yield f"{name}={brief(getattr(owner, name))}"
 
 
 def laid_out(name: str, items: Iterable[str]) -> str:

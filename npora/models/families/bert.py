@@ -26,8 +26,7 @@ from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain
 
 
 @dataclass(kw_only=True)

@@ -31,8 +31,7 @@ from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Packing, Padd
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.view import View
 
 

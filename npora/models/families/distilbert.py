@@ -25,8 +25,7 @@ from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.view import View
 
 EPS = 1e-12  # of every norm: the config has no field for it

@@ -29,8 +29,7 @@ from npora.nn import Cache, Dropout, LayerNorm, Module, Padding
 from npora.nn.functional import everything
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.view import View
 
 PADDING, BUCKETS = 1, 32  # those that transformers takes, whatever a config says

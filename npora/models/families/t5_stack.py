@@ -20,9 +20,8 @@ from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Pack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, everything, gated, packed_attention
 from npora.nn.module import Array, Parameter, Pullback, is_trained
-from npora.nn.residual import chain, residual
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.rules import Rule
-from npora.nn.shared import Shared
 from npora.nn.view import View, self_attention
 
 
