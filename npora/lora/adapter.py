@@ -258,7 +258,7 @@ class Adapter(Readable):
 
     def drop(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
         """Drop some elements of x, for the adapter's own path: the base's sees all of x."""
-        return (x, _unchanged) if rng is None or not self.dropout_p else dropout(x, self.dropout_p, rng)
+        return dropout(x, self.dropout_p, rng)
 
     def factors(self) -> dict[str, float]:
         """Name its constant factors, by which a gradient check may explain a wrong gradient."""
@@ -280,7 +280,3 @@ def of_a_product(B: Parameter, A: Parameter, name: str = "Bᵀ dB = dA Aᵀ") ->
         left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
         right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
         yield name, np.concatenate([left, -right], axis=-1)
-
-
-def _unchanged(dy: Array) -> Array:
-    return dy

@@ -23,9 +23,12 @@ class MultiHeadAttention(Module):
     """y = W_o a,  a = concat_h(softmax(q_h k_hᵀ/√d) v_h),  q = W_q x,  k = W_k c,  v = W_v c    (Vaswani et al., 2017)
 
         da = W_oᵀ dy                       (1)
-        dq, dk, dv from da                 (2)   attention's pullback
+        dq, dk, dv from da                 (2)   head by head, as `attention` has it
         dx = W_qᵀ dq                       (3)
         dc = W_kᵀ dk + W_vᵀ dv             (4)   in self-attention c is x, and dx the sum of both
+
+    The four projections are Linear, which add to their own dW and db and keep what they read for it. Beside that q, k
+    and v are kept, and the softmaxes unless they are many: `packed_attention` then computes them again.
 
     x [b,t,m] is dense, or rows [n,m] with `packing`. c is x itself, or in cross-attention `memory` [b,s,k], dense or
     rows with `key_packing`, k = kdim. backward returns one gradient for each array given: dx, or (dx, dmemory); with a
@@ -76,9 +79,9 @@ class MultiHeadAttention(Module):
         if key_mask is not None and packing is not None:
             raise ValueError("key_mask is for dense input; a packed batch has no padding to hide")
         scores_bias = bias
-        if key_mask is not None:  # e^(−∞) = 0
-            scores_bias = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]
-            scores_bias = scores_bias if bias is None else bias + scores_bias
+        if key_mask is not None:
+            hides = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]; e^(−∞) = 0
+            scores_bias = hides if bias is None else bias + hides
         x_rows, packing, x_shape = _as_rows(x, packing)
         if memory is None:
             memory_rows, key_packing, memory_shape = x_rows, packing, x_shape
@@ -92,13 +95,13 @@ class MultiHeadAttention(Module):
             dropout_p=self.dropout, rng=active_rng(self, self.dropout, rng),
         )  # fmt: skip
         y, back_out = self.out_proj(a, rng)  # [n,m]
-        self_attention = memory is None
+        is_self_attention = memory is None
 
         def backward(dy: Array) -> Any:
             da = back_out(rows(dy))  # (1) [n,h·d]
             dq, dk, dv, dbias = back_attention(da)  # (2)
             dx, dmemory = back_q(dq), back_k(dk) + back_v(dv)  # (3), (4)
-            if self_attention:
+            if is_self_attention:
                 gradients = [(dx + dmemory).reshape(x_shape)]
             else:
                 gradients = [dx.reshape(x_shape), dmemory.reshape(memory_shape)]

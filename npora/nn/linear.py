@@ -25,7 +25,7 @@ class Linear(Weighted):
         dW = Σₙ dyₙ xₙᵀ     (2)
         db = Σₙ dyₙ         (3)
 
-    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept.
+    Kept is x, and that for (2) alone: a frozen W skips it, a third of the layer's arithmetic, and x is not kept.
 
     W starts as U(±1/√i), b as 0. `rng` (a Generator or a seed) draws W.
     """
@@ -40,7 +40,7 @@ class Linear(Weighted):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         W = init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype)
-        self.weight = Parameter(np.ascontiguousarray(self.turned(W)))
+        self.weight = Parameter(np.ascontiguousarray(self.turned(W)))  # W itself, but for Conv1D
         self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
