@@ -17,7 +17,7 @@ from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.check.verdict.comparison import HALVES, dtype_of
 from npora.nn import Module, no_grad
-from npora.nn.held import Values, holding
+from npora.nn.grad_mode import Values, holding
 from npora.nn.module import Array
 
 

@@ -12,12 +12,11 @@ from npora.lora.adapters import Adapters
 from npora.lora.inject import PlainView
 from npora.lora.match import drawn_modules, target_paths
 from npora.lora.methods.lora_config import LoraConfig
-from npora.nn.evaluating import evaluating, trained_alone
+from npora.nn.evaluating import Seen, evaluating, trained_alone, watching
 from npora.nn.grad_mode import gradients_apart
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
 from npora.nn.view import every_row
-from npora.nn.watching import Seen, watching
 
 Data = Callable[[], Any] | Iterable[Mapping[str, Any]] | None
 

@@ -18,7 +18,7 @@ from npora.models.sentence_transformers import EmbeddingForm, read_form, write_f
 from npora.models.tokens import Tokens
 from npora.nn.evaluating import evaluating
 from npora.nn.module import Array
-from npora.nn.pooling import mean_of_sequences
+from npora.nn.packing import mean_of_sequences
 from npora.nn.similarity import unit
 
 _OF_TEXTS = ("TokenClassification", "CausalLM")  # tasks whose body reads every row, the first that a family has

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from npora.machine.blocks import in_blocks
+from npora.nn.erf import normal
 from npora.nn.module import Array, Pullback
-from npora.nn.normal import normal
 
 Activation = Callable[[Array], tuple[Array, Pullback]]
 

@@ -20,7 +20,7 @@ from npora.nn.contract import checked_pullback, no_pullback
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.misfit import Misfit
 from npora.nn.parameter import Parameter as Parameter
-from npora.nn.tree import described, tree
+from npora.nn.readable import described, tree
 
 Named = Mapping[str, Array]
 Identities = Iterator[tuple[str, Array]]

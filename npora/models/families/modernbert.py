@@ -27,7 +27,7 @@ from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, frequencies, gated, rotation
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.pooling import mean_of_sequences
+from npora.nn.packing import mean_of_sequences
 from npora.nn.residual import chain, residual
 from npora.nn.view import View, self_attention
 
