@@ -306,7 +306,10 @@ class Adapters(Module):
         """Count the numbers that are trained, and all of them, with adapters and copies of heads, and without the
         adapters' constants, which in PEFT are buffers."""
         layers = [layer for _, layer in self.lora_layers()]
-        buffers = {id(part) for name in self.peft_config for layer in layers for part in layer.buffers(name)}
+        uncounted = [
+            part for name in self.peft_config for layer in layers for part in layer.constants(name, counted=False)
+        ]
+        buffers = {id(part) for part in uncounted}
         parameters = [parameter for parameter in self.parameters() if id(parameter) not in buffers]
         return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)
 

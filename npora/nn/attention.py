@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npora.nn import init
 from npora.nn.dropout import active_rng
-from npora.nn.init import Source
+from npora.nn.init import Seed
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
 from npora.nn.packed_attention import packed_attention
@@ -43,17 +43,9 @@ class MultiHeadAttention(Module):
     """
 
     def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        *,
-        kdim: int | None = None,
-        bias: bool = True,
-        causal: bool = False,
-        dropout: float = 0.0,
-        rng: Source | int | None = None,
-        dtype: npt.DTypeLike = np.float32,
-    ) -> None:
+        self, embed_dim: int, num_heads: int, *, kdim: int | None = None, bias: bool = True, causal: bool = False,
+        dropout: float = 0.0, rng: Seed = None, dtype: npt.DTypeLike = np.float32,
+    ) -> None:  # fmt: skip
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} must be a multiple of num_heads {num_heads}")
         rng, kdim = init.default_rng(rng), embed_dim if kdim is None else kdim
@@ -64,16 +56,9 @@ class MultiHeadAttention(Module):
         self.num_heads, self.causal, self.dropout = num_heads, causal, dropout
 
     def forward(
-        self,
-        x: Array,
-        memory: Array | None = None,
-        bias: Array | None = None,
-        *,
-        packing: Packing | None = None,
-        key_packing: Packing | None = None,
-        key_mask: Array | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Array, Callable[[Array], Any]]:
+        self, x: Array, memory: Array | None = None, bias: Array | None = None, *, packing: Packing | None = None,
+        key_packing: Packing | None = None, key_mask: Array | None = None, rng: np.random.Generator | None = None,
+    ) -> tuple[Array, Callable[[Array], Any]]:  # fmt: skip
         """bias broadcasts to [b,h,t,s] and is added to the scores. key_mask bool [b,s], for dense input: True where a
         key is real."""
         if key_mask is not None and packing is not None:

@@ -86,14 +86,10 @@ class Heads(NamedTuple):
 
 
 def plan(
-    packing: Packing,
-    key_packing: Packing,
-    rule: Rule,
-    heads: Heads,
-    scores_at_once: int = SCORES,
+    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES,
     places: Array | None = None,
-) -> Iterator[Piece]:
-    """Yield the pieces of the attention of `packing`'s rows to those of `key_packing`.
+) -> tuple[Piece, ...]:  # fmt: skip
+    """Return the pieces of the attention of `packing`'s rows to those of `key_packing`.
 
     places : int [n], each query's among the keys of its sequence. Unless given the queries are the last of the keys: of
         t queries and s keys, query number 0 has the place s − t.
@@ -106,6 +102,7 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
+    pieces = []
     for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
@@ -115,15 +112,11 @@ def plan(
         blocks = tuple(_block(slice(i, min(i + at_once, t)), first, stop) for i in range(0, t, at_once))
         for group in range(0, heads.groups, width):
             groups = slice(group, min(group + width, heads.groups))
-            yield Piece(run, groups, queries, keys, blocks, recomputed)
+            pieces.append(Piece(run, groups, queries, keys, blocks, recomputed))
+    return tuple(pieces)
 
 
-@functools.lru_cache(maxsize=16)
-def shared_plan(
-    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
-) -> tuple[Piece, ...]:
-    """Return the plan, without places, the same one to all layers of a model: they ask for it in turn."""
-    return tuple(plan(packing, key_packing, rule, heads, scores_at_once))
+shared_plan = functools.lru_cache(maxsize=16)(plan)  # the same one to all layers of a model: they ask for it in turn
 
 
 def _layout(packing: Packing, run: slice) -> Layout:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
-from npora.nn.init import Source
+from npora.nn.init import Seed
 from npora.nn.module import Array, Parameter
 from npora.nn.weighted import Weighted
 
@@ -31,14 +31,9 @@ class Embedding(Weighted):
     bias: None = None
 
     def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None = None,
-        *,
-        rng: Source | int | None = None,
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, rng: Seed = None,
         dtype: npt.DTypeLike = np.float32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.weight = Parameter(init.normal(init.default_rng(rng), (num_embeddings, embedding_dim), 1.0, dtype))
         self.padding_idx = padding_idx
 

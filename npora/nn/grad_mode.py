@@ -23,7 +23,7 @@ class _Settings(threading.local):
     backward_once = False
     gradients: Gradients | None = None
     replay: Callable[[str, Callable[[], Any]], Any] | None = None  # of held values
-    every_row = False
+    every_row = False  # a model computes all of its rows, and takes those that are read from them
     packing_made: Callable[[Any], None] | None = None  # is told of each Packing
 
 
@@ -50,10 +50,6 @@ def no_grad() -> Iterator[None]:
     """Within this block (in this thread) layers drop their closures at once, so inference holds no activations."""
     with within(grad_enabled=False):
         yield
-
-
-def is_backward_once() -> bool:
-    return this_thread.backward_once
 
 
 @contextmanager

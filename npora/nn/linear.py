@@ -11,7 +11,7 @@ import numpy.typing as npt
 from npora.machine.product import product
 from npora.nn import init
 from npora.nn.contract import checked_input
-from npora.nn.init import Source
+from npora.nn.init import Seed
 from npora.nn.module import Array, Parameter, Pullback
 from npora.nn.weighted import Weighted
 
@@ -31,14 +31,9 @@ class Linear(Weighted):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        rng: Source | int | None = None,
+        self, in_features: int, out_features: int, bias: bool = True, *, rng: Seed = None,
         dtype: npt.DTypeLike = np.float32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         W = init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype)
         self.weight = Parameter(np.ascontiguousarray(self.turned(W)))  # W itself, but for Conv1D
         self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None

@@ -15,25 +15,15 @@ from npora.nn.rules import Rule, everything
 from npora.nn.scaled_attention import attention
 
 AttentionPullback = Callable[[Array], tuple[Array, Array, Array, Array | None]]
+Score = Callable[..., tuple[Array, AttentionPullback]]
 PiecePullback = Callable[[Array, Array, Array, Array, Array | None], None]
 
 
 def packed_attention(
-    q: Array,
-    k: Array,
-    v: Array,
-    heads: int,
-    packing: Packing,
-    key_packing: Packing | None = None,
-    rule: Rule = everything,
-    *,
-    bias: Array | None = None,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    rng: np.random.Generator | None = None,
-    places: Array | None = None,
-    scores_at_once: int = SCORES,
-) -> tuple[Array, AttentionPullback]:
+    q: Array, k: Array, v: Array, heads: int, packing: Packing, key_packing: Packing | None = None,
+    rule: Rule = everything, *, bias: Array | None = None, scale: float | None = None, dropout_p: float = 0.0,
+    rng: np.random.Generator | None = None, places: Array | None = None, scores_at_once: int = SCORES,
+) -> tuple[Array, AttentionPullback]:  # fmt: skip
     """Attend from each sequence's rows to the rows of its own keys.
 
     q [n,h·d]  k [s,g·d]  v [s,g·o]  →  y [n,h·o]. `packing` says which rows of q form which sequence, `key_packing`
@@ -68,7 +58,7 @@ def packed_attention(
     if places is None:
         pieces = shared_plan(packing, key_packing, rule, sizes, scores_at_once)
     else:
-        pieces = tuple(plan(packing, key_packing, rule, sizes, scores_at_once, places))
+        pieces = plan(packing, key_packing, rule, sizes, scores_at_once, places)
     seeds = [int(rng.integers(1 << 62)) if rng is not None and dropout_p > 0 else None for _ in pieces]
     backs = in_parallel([
         partial(_attend, score, *arrays, piece, seed) for piece, seed in zip(pieces, seeds, strict=True)
@@ -87,14 +77,7 @@ def packed_attention(
 
 
 def _attend(
-    score: Callable[..., tuple[Array, AttentionPullback]],
-    Q: Array,
-    K: Array,
-    V: Array,
-    B: Array | None,
-    Y: Array,
-    piece: Piece,
-    seed: int | None,
+    score: Score, Q: Array, K: Array, V: Array, B: Array | None, Y: Array, piece: Piece, seed: int | None
 ) -> PiecePullback:
     """Fill the piece's part of Y. The pullback that is returned fills the piece's part of dQ, dK, dV and dB."""
     groups, of_q, of_k = piece.groups, piece.queries, piece.keys

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
-from npora.nn.init import Source
+from npora.nn.init import Seed
 from npora.nn.linear import matmul
 from npora.nn.module import Array, Module, Parameter, Pullback
 
@@ -38,7 +38,7 @@ class PatchProjection(Module):
         out_features: int,
         patch_size: tuple[int, int],
         *,
-        rng: Source | int | None = None,
+        rng: Seed = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self.patch_size = patch_size

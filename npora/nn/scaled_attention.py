@@ -21,16 +21,9 @@ def _queries_and_keys_balance(inputs: Named, gradients: Named) -> Identities:
 
 @declares(_queries_and_keys_balance)
 def attention(
-    q: Array,
-    k: Array,
-    v: Array,
-    *,
-    mask: Array | None = None,
-    bias: Array | None = None,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    rng: np.random.Generator | None = None,
-) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
+    q: Array, k: Array, v: Array, *, mask: Array | None = None, bias: Array | None = None, scale: float | None = None,
+    dropout_p: float = 0.0, rng: np.random.Generator | None = None,
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:  # fmt: skip
     """y = a v,  a = dropout(p),  p = softmax(z),  z = scale · q kᵀ + bias    (Vaswani et al., 2017).
 
     q [...,t,d]  k [...,s,d]  v [...,s,o]  →  y [...,t,o]; mask (True: may attend) and bias broadcast to [...,t,s], and

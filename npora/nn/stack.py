@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from npora.nn.grad_mode import is_backward_once, is_grad_enabled, no_grad
+from npora.nn.grad_mode import is_grad_enabled, no_grad, this_thread
 from npora.nn.module import Module, checkpoint, is_trained
 
-_Back = TypeVar("_Back")
 _State = TypeVar("_State")  # rows [n,m], or a tuple that holds them and what the layers share
 
 
@@ -30,7 +29,8 @@ def stack(
     own_keywords : keywords of a layer's own, by its number
     watch : is shown what each layer returns
     """
-    first = 0 if below_is_trained or not is_grad_enabled() else _lowest_trained(layers)
+    trained = (index for index, layer in enumerate(layers) if is_trained(layer))
+    first = 0 if below_is_trained or not is_grad_enabled() else next(trained, len(layers))
     backs: list[Callable[[_State], _State]] = []
     for index, layer in enumerate(layers):
         own = {**keywords, **own_keywords(index)}
@@ -46,19 +46,9 @@ def stack(
     def backward(dx: _State) -> _State | None:
         if len(backs) < len(layers) - first:
             raise RuntimeError("this backward ran within backward_once(), and what it read is freed: run forward again")
-        for back in _taken_from(backs) if is_backward_once() else reversed(backs):
-            dx = back(dx)
+        left = backs if this_thread.backward_once else list(backs)
+        while left:
+            dx = left.pop()(dx)
         return dx if below_is_trained else None
 
     return x, backward
-
-
-def _taken_from(backs: list[_Back]) -> Iterator[_Back]:
-    """Take the pullbacks from the last to the first; the list then no longer holds them."""
-    while backs:
-        yield backs.pop()
-
-
-def _lowest_trained(layers: Sequence[Module]) -> int:
-    trained = (index for index, layer in enumerate(layers) if is_trained(layer))
-    return next(trained, len(layers))

@@ -18,14 +18,9 @@ _ROWS_OF_STORED = 256  # at least, where each block of rows widens the whole of 
 
 
 def projected_cross_entropy(
-    h: Array,
-    targets: Array,
-    head: Module,
-    *,
-    ignore_index: int = -100,
-    rows_at_once: int | None = None,
+    h: Array, targets: Array, head: Module, *, ignore_index: int = -100, rows_at_once: int | None = None,
     rng: np.random.Generator | None = None,
-) -> tuple[Any, Callable[..., Array], int]:
+) -> tuple[Any, Callable[..., Array], int]:  # fmt: skip
     """ℓ = cross_entropy(head(h), targets), in blocks of rows.    h [n,m]  targets int [n]  →  ℓ scalar
 
     Returns (ℓ, backward, N): backward(dℓ) → dh [n,m], and ℓ is the mean over N rows. Rows whose target is ignored are
