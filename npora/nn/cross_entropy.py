@@ -48,13 +48,13 @@ def cross_entropy(
 
     def backward(dloss: Any = 1.0) -> Array:
         dz = p.copy()
-        dz[at_target] -= 1 - smooth  # (2)
-        sure = top[1] == targets  # here p − 1 is −others
+        dz[at_target] -= 1 - smooth  # (2) p − (1 − ε) at the target
+        sure = top[1] == targets  # p is largest there, and p − 1 is −others
         dz[n[sure], targets[sure]] = smooth - others[sure]  # (2)
         if smooth:
-            dz -= smooth / dz.shape[1]  # (2)
+            dz -= smooth / dz.shape[1]  # (2) − ε/v everywhere
         dz[~counted] = 0
-        dz *= np.asarray(dloss / number, dtype=dz.dtype)  # (2)
+        dz *= np.asarray(dloss / number, dtype=dz.dtype)  # (2) dℓ/N
         return dz
 
     return loss, backward
