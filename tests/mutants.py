@@ -13,7 +13,7 @@ CUTS = {
 # The files that a sample takes mutants of.
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "rotary", "vocabulary", "stack", "cache", "view", "residual", "patches",
+           "rotary", "vocabulary", "cache", "view", "residual", "patches",
            "contract", "evaluating", "grad_mode")  # fmt: skip
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "pooled", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",

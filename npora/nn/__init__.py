@@ -12,7 +12,7 @@ from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.module import Module, Parameter, checkpoint
 from npora.nn.norm import CentredRMSNorm, LayerNorm, RMSNorm
 from npora.nn.packing import Packing, Padding
-from npora.nn.stack import stack
+from npora.nn.residual import stack
 from npora.nn.vocabulary import projected_cross_entropy
 
 __all__ = [

@@ -42,15 +42,14 @@ class Packing(Readable):
         starts, lengths = np.asarray(self.starts), np.asarray(self.lengths)
         if starts.ndim != 1 or starts.shape != lengths.shape:
             raise ValueError(f"expected a start and a length of each sequence; got {starts.shape} and {lengths.shape}")
-        end = used = 0
-        for start, length in zip([*starts.tolist(), self.rows], [*lengths.tolist(), 0], strict=True):
-            if start < end or length < 0:
-                raise ValueError(
-                    f"sequences that begin at rows {brief(starts)} and have {brief(lengths)} rows do not lie one "
-                    f"behind the other within {self.rows} rows"
-                )
-            end, used = start + length, used + length
-        for name, value in (("starts", starts), ("lengths", lengths), ("is_full", used == self.rows)):
+        ends = starts + lengths
+        if (lengths < 0).any() or (np.append(starts, self.rows) < np.append(0, ends)).any():
+            raise ValueError(
+                f"sequences that begin at rows {brief(starts)} and have {brief(lengths)} rows do not lie one "
+                f"behind the other within {self.rows} rows"
+            )
+        is_full = int(lengths.sum()) == self.rows
+        for name, value in (("starts", starts), ("lengths", lengths), ("is_full", is_full)):
             object.__setattr__(self, name, value)
         if this_thread.packing_made is not None:
             this_thread.packing_made(self)
