@@ -87,12 +87,14 @@ class Adapted(Module):
         return found
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        if self._merged is not None and not self.disable_adapters:
+        if self.disable_adapters:
+            return self.base_layer(x)
+        if self._merged is not None:
             return self._merged.forward(x)
-        if acting.rows is not None and not self.disable_adapters:
+        if acting.rows is not None:
             return by_rows.adapted(x, self.base_layer, self.adapters)
         names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
-        if self.disable_adapters or not names:
+        if not names:
             return self.base_layer(x)
         self.check_that_none_replaces(names)
         active = [self.adapters[name] for name in names]

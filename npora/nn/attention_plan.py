@@ -91,8 +91,7 @@ def plan(
 ) -> tuple[Piece, ...]:  # fmt: skip
     """Return the pieces of the attention of `packing`'s rows to those of `key_packing`.
 
-    places : int [n], each query's among the keys of its sequence. Unless given the queries are the last of the keys: of
-        t queries and s keys, query number 0 has the place s − t.
+    places : int [n], each query's among the keys of its sequence; unless given the queries are the last of the keys
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 
 from npora.nn.grad_mode import is_grad_enabled, no_grad, this_thread
 from npora.nn.module import Array, Module, Pullback, checkpoint, is_trained
-from npora.nn.view import View
+from npora.nn.view import View, pick_rows
 
 _State = TypeVar("_State")  # rows [n,m], or a tuple that holds them and what the layers share
 Layer = Callable[[Array], tuple[Array, Pullback]]
@@ -23,12 +23,8 @@ def residual(f: Layer, x: Array, view: View | None = None) -> tuple[Array, Pullb
     Where f gives the k rows alone that a view reads, y is those of x too: y = x[read] + f(x), and dy goes back to them.
     """
     a, back_f = f(x)
-    kept, back_pick = (x, None) if view is None else view.pick(x)  # [n,m] → [k,m]
-
-    def backward(dy: Array) -> Array:
-        return (dy if back_pick is None else back_pick(dy)) + back_f(dy)  # (1) [n,m]
-
-    return kept + a, backward
+    picked, back_pick = pick_rows(x, None if view is None else view.read)  # [n,m] → [k,m]
+    return picked + a, lambda dy: back_pick(dy) + back_f(dy)  # (1) [n,m]
 
 
 def chain(*functions: Layer) -> Layer:
