@@ -117,6 +117,7 @@ SURVIVORS: dict[str, str] = {
         "any cut of the work gives the same values, and so does padding": [
             "_LEAST_QUERIES: 32: plus 1",
         ],
+        "however many plans are kept": ["shared_plan: 16: plus 1"],
         "the mask is then made, and is True throughout": [
             "Block.mask: self.first > self.keys.start: edge",
         ],

@@ -68,10 +68,8 @@ class MultiHeadAttention(Module):
             hides = np.where(key_mask, 0, -np.inf).astype(x.real.dtype)[:, None, None, :]  # [b,1,1,s]; e^(−∞) = 0
             scores_bias = hides if bias is None else bias + hides
         x_rows, packing, x_shape = _as_rows(x, packing)
-        if memory is None:
-            memory_rows, key_packing, memory_shape = x_rows, packing, x_shape
-        else:
-            memory_rows, key_packing, memory_shape = _as_rows(memory, key_packing)
+        given = (x_rows, packing, x_shape) if memory is None else _as_rows(memory, key_packing)
+        memory_rows, key_packing, memory_shape = given
         q, back_q = self.q_proj(x_rows, rng)  # [n,h·d]
         k, back_k = self.k_proj(memory_rows, rng)  # [s,h·d]
         v, back_v = self.v_proj(memory_rows, rng)  # [s,h·d]
@@ -86,10 +84,8 @@ class MultiHeadAttention(Module):
             da = back_out(rows(dy))  # (1) [n,h·d]
             dq, dk, dv, dbias = back_attention(da)  # (2)
             dx, dmemory = back_q(dq), back_k(dk) + back_v(dv)  # (3), (4)
-            if is_self_attention:
-                gradients = [(dx + dmemory).reshape(x_shape)]
-            else:
-                gradients = [dx.reshape(x_shape), dmemory.reshape(memory_shape)]
+            both = [dx.reshape(x_shape), dmemory.reshape(memory_shape)]
+            gradients = [both[0] + both[1]] if is_self_attention else both
             if bias is not None and dbias is not None:
                 gradients.append(sum_to_shape(dbias, bias.shape))
             return gradients[0] if len(gradients) == 1 else tuple(gradients)

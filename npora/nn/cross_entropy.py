@@ -39,7 +39,7 @@ def cross_entropy(
     check_targets(logits, targets, ignore_index)
     counted, smooth, n = targets != ignore_index, label_smoothing, np.arange(len(targets))
     at_target = n[counted], targets[counted]
-    number = max(len(at_target[0]), 1)  # N
+    number = max(int(counted.sum()), 1)  # N
     top = n, logits.real.argmax(axis=-1)
     z = logits - logits[top][:, None]  # [n,v]; neither p nor ℓ changes when all of a row do
     qz = (1 - smooth) * z[at_target] + smooth * z[counted].mean(axis=-1) if smooth else z[at_target]  # Σ_v q z

@@ -3,8 +3,9 @@ whether rows are computed that nobody reads, and who is told which rows form whi
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -92,12 +93,11 @@ def holding(values: Values, dtype: npt.DTypeLike) -> Iterator[None]:
     Each stands there under its name and its number among those of that name. The first forward, at the point itself,
     puts it there; after a clear() of `values` the next forward does. A block within another one asks that one first.
     """
-    asked: Counter[str] = Counter()
+    asked: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
     outer = this_thread.replay
 
     def replay(name: str, f: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        key = name, asked[name]
-        asked[name] += 1
+        key = name, next(asked[name])
         if key not in values:
             values[key] = f() if outer is None else outer(name, f)
         return values[key].astype(dtype, copy=False)
