@@ -11,7 +11,7 @@ CUTS = {
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 # The files that a sample takes mutants of.
-_LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "loss",
+_LAYERS = ("linear", "weighted", "embedding", "norm", "dropout", "softmax", "activation", "erf", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
            "rotary", "vocabulary", "cache", "view", "residual", "patches",
            "contract", "evaluating", "grad_mode")  # fmt: skip

@@ -98,8 +98,10 @@ class LayerNorm(Weighted):
 class RMSNorm(Weighted):
     """y = γ ⊙ x̂ with x̂ = x/ρ over the last axis (Zhang and Sennrich, 2019): Llama's and T5's.    x, y [...,i]  γ [i]
 
-    dγ = Σₙ dyₙ ⊙ x̂ₙ                    (1)
-    dx = `rms_normalize`'s of γ ⊙ dy    (2)   since dx̂ = γ ⊙ dy
+        dγ = Σₙ dyₙ ⊙ x̂ₙ                    (1)
+        dx = `rms_normalize`'s of γ ⊙ dy    (2)   since dx̂ = γ ⊙ dy
+
+    Kept are x̂ and 1/ρ.
     """
 
     start: ClassVar[float] = 1  # where the weight begins
