@@ -214,7 +214,7 @@ def test_what_mpnet_counts_from_and_a_hole_between_distances_are_refused() -> No
     for fields in ({"pad_token_id": 0}, {"pad_token_id": None}, {"relative_attention_num_buckets": 16}):
         ((name, value),) = fields.items()
         only = {"pad_token_id": 1, "relative_attention_num_buckets": 32}[name]
-        with pytest.raises(ValueError, match=f"{name}={value} is not supported in mpnet; only {only} is"):
+        with pytest.raises(ValueError, match=f"{name}={value} is not supported; only {only} is"):
             kind.from_dict(fields)
     with pytest.raises(ValueError, match="mask of sequence 0 hides tokens between others: MPNet sees distances"):
         tiny_encoder("mpnet", "MaskedLM")(IDS, [[1, 1, 0, 1, 1]])

@@ -38,6 +38,7 @@ class BertConfig(PretrainedConfig):
     fixed: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
                                         "intermediate_size", "max_position_embeddings", "type_vocab_size")  # fmt: skip
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -53,10 +54,6 @@ class BertConfig(PretrainedConfig):
     pad_token_id: int | None = 0
     classifier_dropout: float | None = None
     tie_word_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
 
     @property
     def head_dropout(self) -> float:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from npora.models.config import PretrainedConfig
-from npora.nn.functional import ACTIVATIONS
 
 TERMS = ("c2p", "p2c")
 
@@ -33,6 +32,8 @@ class DebertaV2Config(PretrainedConfig):
     fixed: ClassVar = {"conv_kernel_size": 0}
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
              "max_position_embeddings", "embedding_size")  # fmt: skip
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
+    activations = ("hidden_act", "pooler_hidden_act")
 
     vocab_size: int = 128100
     hidden_size: int = 1536
@@ -63,12 +64,8 @@ class DebertaV2Config(PretrainedConfig):
     def __post_init__(self) -> None:
         self.embedding_size = self.hidden_size if self.embedding_size is None else self.embedding_size
         super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
         if self.type_vocab_size < 0:
             raise ValueError(f"config: type_vocab_size must be a whole number from 0 on; got {self.type_vocab_size}")
-        if self.pooler_hidden_act not in ACTIVATIONS:
-            known = ", ".join(sorted(ACTIVATIONS))
-            raise ValueError(f"config: pooler_hidden_act {self.pooler_hidden_act!r} is not one of {known}")
         if unknown := sorted(set(self._said(self.pos_att_type)) - {*TERMS}):
             raise ValueError(f"config: pos_att_type {unknown[0]!r} is not supported; only {' and '.join(TERMS)} are")
         if unknown := sorted(set(self._said(self.norm_rel_ebd)) - {"none", "layer_norm"}):

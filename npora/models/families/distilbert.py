@@ -42,7 +42,8 @@ class DistilBertConfig(PretrainedConfig):
     model_type = "distilbert"
     aliases: ClassVar = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     sizes = ("vocab_size", "max_position_embeddings", "n_layers", "n_heads", "dim", "hidden_dim")
-    activation_field = "activation"
+    multiples: ClassVar = {"dim": "n_heads"}
+    activations = ("activation",)
 
     vocab_size: int = 30522
     max_position_embeddings: int = 512
@@ -58,10 +59,6 @@ class DistilBertConfig(PretrainedConfig):
     qa_dropout: float = 0.1
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("n_heads", "dim")
 
     @property
     def head_dropout(self) -> float:

@@ -40,7 +40,8 @@ class GPT2Config(PretrainedConfig):
     }  # fmt: skip
     fixed: ClassVar = {"add_cross_attention": False, "is_causal": True}
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
-    activation_field = "activation_function"
+    multiples: ClassVar = {"n_embd": "n_head"}
+    activations = ("activation_function",)
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -58,10 +59,6 @@ class GPT2Config(PretrainedConfig):
     tie_word_embeddings: bool = True
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("n_head", "n_embd")
 
 
 class GPT2Attention(Module):

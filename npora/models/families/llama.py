@@ -27,7 +27,7 @@ from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, gated, rotary, rotation
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
+from npora.nn.residual import Layer, chain, residual
 from npora.nn.rules import Rule
 from npora.nn.view import View, self_attention
 
@@ -55,6 +55,11 @@ class LlamaLikeConfig(RotaryConfig):
     rms_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
     tie_word_embeddings: bool = False
+    attention_bias = mlp_bias = False  # where a family has no field for them, whatever a file says
+
+    def rule(self, index: int) -> Rule:
+        """Which keys the queries of a layer see: a place for a family with windows."""
+        return causal
 
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
@@ -87,15 +92,14 @@ class LlamaAttention(Module):
     q = R_t W_q x_t and k = R_s W_k x_s: their product sees t − s alone. Keys go into the cache turned, since their
     positions do not change. A bias of the keys is turned too, so that unlike BERT's softmax sees it.
 
-    Families that vary it write `biases` and `projections`, or set `rule` (which keys a query sees) and `scale`.
+    Families that vary it write `biases` and `projections`, or set `scale`.
     """
 
-    rule: Rule = staticmethod(causal)
     scale: float | None = None  # 1/√d
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         m, d, (bias, o_bias) = config.hidden_size, config.head_dim, self.biases(config)
-        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.groups, self.rule = config.num_attention_heads, config.num_key_value_heads, config.rule(index)
         self.q_proj: Module = make.linear(m, self.heads * d, bias)
         self.k_proj: Module = make.linear(m, self.groups * d, bias)
         self.v_proj: Module = make.linear(m, self.groups * d, bias)
@@ -152,7 +156,7 @@ class LlamaMLP(Module):
     """y = W_down (a(W_gate x) ⊙ W_up x), with a = silu in Llama.    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
-        m, f, bias = config.hidden_size, config.intermediate_size, getattr(config, "mlp_bias", False)
+        m, f, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.gate_proj: Module = make.linear(m, f, bias)
         self.up_proj: Module = make.linear(m, f, bias)
         self.down_proj: Module = make.linear(f, m, bias)
@@ -172,7 +176,10 @@ class LlamaMLP(Module):
 
 
 class LlamaDecoderLayer(Module):
-    """h = x + attention(RMSNorm(x)), y = h + MLP(RMSNorm(h)).    x [n,m]  →  y [k,m], of the rows that are read"""
+    """h = x + attention(RMSNorm(x)), y = h + MLP(RMSNorm(h)).    x [n,m]  →  y [k,m], of the rows that are read
+
+    Families whose norms stand elsewhere make them, and write `sublayers`.
+    """
 
     attention_class: ClassVar[type[LlamaAttention]] = LlamaAttention
     mlp_class: ClassVar[Callable[..., Module]] = LlamaMLP
@@ -189,10 +196,12 @@ class LlamaDecoderLayer(Module):
         self, x: Array, turn: Turn | None, view: View, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
         attend = partial(self.self_attn, turn=turn, view=view, rng=rng, past=past)
-        feed_forward = partial(self.mlp, rng=rng)
-        h, back_attention = residual(chain(self.input_layernorm, attend), x, view)
-        y, back_feed_forward = residual(chain(self.post_attention_layernorm, feed_forward), h)
-        return y, lambda dy: back_attention(back_feed_forward(dy))
+        attention, feed_forward = self.sublayers(attend, partial(self.mlp, rng=rng))
+        return chain(partial(residual, attention, view=view), partial(residual, feed_forward))(x)
+
+    def sublayers(self, attend: Layer, feed_forward: Layer) -> tuple[Layer, Layer]:
+        """Both, each with its norms."""
+        return chain(self.input_layernorm, attend), chain(self.post_attention_layernorm, feed_forward)
 
 
 class LlamaModel(Body):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +44,10 @@ class MPNetConfig(PretrainedConfig):
     """
 
     model_type = "mpnet"
+    fixed: ClassVar = {"pad_token_id": PADDING, "relative_attention_num_buckets": BUCKETS}
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
              "max_position_embeddings")  # fmt: skip
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
 
     vocab_size: int = 30527
     hidden_size: int = 768
@@ -62,13 +64,6 @@ class MPNetConfig(PretrainedConfig):
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
     tie_word_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
-        for name, only in {"pad_token_id": PADDING, "relative_attention_num_buckets": BUCKETS}.items():
-            if getattr(self, name) != only:
-                raise ValueError(f"config: {name}={getattr(self, name)!r} is not supported in mpnet; only {only} is")
 
     @property
     def first_position(self) -> int:

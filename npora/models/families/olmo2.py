@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from npora.models.body import Rng
@@ -15,13 +14,12 @@ from npora.models.families.llama import (
     LlamaMLP,
     LlamaModel,
     Projected,
-    Turn,
 )
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForCausalLM, ScoredSequences
-from npora.nn import LayerCache, Module, RMSNorm
-from npora.nn.module import Array, Pullback
-from npora.nn.residual import chain, residual
+from npora.nn import Module, RMSNorm
+from npora.nn.module import Array
+from npora.nn.residual import Layer, chain
 from npora.nn.view import View
 
 
@@ -67,14 +65,8 @@ class Olmo2DecoderLayer(LlamaDecoderLayer):
         self.post_attention_layernorm = RMSNorm(m, eps, dtype=make.dtype)
         self.post_feedforward_layernorm = RMSNorm(m, eps, dtype=make.dtype)
 
-    def forward(
-        self, x: Array, turn: Turn | None, view: View, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
-        attend = partial(self.self_attn, turn=turn, view=view, rng=rng, past=past)
-        feed_forward = partial(self.mlp, rng=rng)
-        h, back_attention = residual(chain(attend, self.post_attention_layernorm), x, view)
-        y, back_feed_forward = residual(chain(feed_forward, self.post_feedforward_layernorm), h)
-        return y, lambda dy: back_attention(back_feed_forward(dy))
+    def sublayers(self, attend: Layer, feed_forward: Layer) -> tuple[Layer, Layer]:
+        return chain(attend, self.post_attention_layernorm), chain(feed_forward, self.post_feedforward_layernorm)
 
 
 class Olmo2Model(LlamaModel):

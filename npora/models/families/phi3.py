@@ -22,7 +22,7 @@ from npora.models.pretrained import Factory
 from npora.models.rope import is_at_least
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.nn import Dropout, LayerCache, Module
-from npora.nn.functional import ACTIVATIONS, causal, frequencies, gated, rotation, window
+from npora.nn.functional import ACTIVATIONS, frequencies, gated, rotation
 from npora.nn.module import Array, Pullback
 from npora.nn.residual import chain
 from npora.nn.view import View
@@ -154,12 +154,11 @@ class Phi3Attention(LlamaAttention):
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         m, d = config.hidden_size, config.head_dim
-        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.groups, self.rule = config.num_attention_heads, config.num_key_value_heads, config.rule(index)
         self.qkv_proj: Module = make.linear(m, (self.heads + 2 * self.groups) * d, bias=False)
         self.o_proj: Module = make.linear(self.heads * d, m, bias=False)
         self.parts = [self.heads * d, (self.heads + self.groups) * d]  # where k and v begin
         self.dropout, self.resid_dropout = config.attention_dropout, Dropout(config.resid_pdrop)
-        self.rule = causal if config.sliding_window is None else window(config.sliding_window)
 
     def projections(
         self, x: Array, view: View, rng: Rng = None

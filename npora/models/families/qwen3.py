@@ -34,7 +34,6 @@ class Qwen3Attention(LlamaAttention):
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         super().__init__(config, make, index)
-        self.rule = config.rule(index)
         self.q_norm: Module = self.norm_class(config.head_dim, config.rms_norm_eps, dtype=make.dtype)
         self.k_norm: Module = self.norm_class(config.head_dim, config.rms_norm_eps, dtype=make.dtype)
 

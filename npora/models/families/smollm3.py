@@ -65,7 +65,7 @@ class SmolLM3Config(LayerTypesConfig, LlamaLikeConfig):
 class SmolLM3Attention(LlamaAttention):
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         super().__init__(config, make, index)
-        self.rule, self.is_turned = config.rule(index), bool(config.no_rope_layers[index])
+        self.is_turned = bool(config.no_rope_layers[index])
 
     def idle_parameters(self) -> dict[str, slice]:
         """A key's bias that is not turned adds the same to all of a query's scores, which softmax does not see."""

@@ -41,7 +41,7 @@ class T5Config(PretrainedConfig):
     }  # fmt: skip
     fixed: ClassVar = {"is_decoder": False, "is_causal": True}
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads")
-    activation_field = "dense_act_fn"
+    activations = ("dense_act_fn",)
 
     vocab_size: int = 32128
     d_model: int = 512

@@ -39,6 +39,8 @@ class ViTConfig(PretrainedConfig):
     model_type = "vit"
     fixed: ClassVar = {"head_dim": None}
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels")
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
+    activations = ("hidden_act", "pooler_act")
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -57,9 +59,6 @@ class ViTConfig(PretrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
-        if self.pooler_act not in ACTIVATIONS:
-            raise ValueError(f"config: pooler_act {self.pooler_act!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
         for name in ("image_size", "patch_size"):
             sides = self._sides(name)
             if len(sides) != 2 or min(sides) < 1:
