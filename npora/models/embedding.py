@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npora.models.auto import FAMILIES, AutoModel, tasks_of
-from npora.models.body import Body, Rng, told
+from npora.models.body import Body, Rng
 from npora.models.outputs import Output
 from npora.models.pretrained import PretrainedModel
 from npora.models.sentence_transformers import EmbeddingForm, read_form, write_form
@@ -78,13 +78,9 @@ class SentenceEmbedding(Body):
         names = ("hidden_size", "d_model", "n_embd", "dim")  # as families call it
         return next(int(getattr(self.config, name)) for name in names if hasattr(self.config, name))
 
-    def forward(self, *args: Any, rng: Rng = None, output_hidden_states: bool = False, **inputs: Any) -> Any:
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        inputs |= dict(zip(names, args, strict=False))
-        given = [inputs.pop(name, None) for name in names[:2]]
-        tokens = self.tokens(*given, output_hidden_states=output_hidden_states, **inputs)
+    def of_tokens(self, tokens: Tokens, rng: Rng = None) -> tuple[SentenceEmbeddingOutput, Callable[[Array], None]]:
         e, backward = self.sentence_embeddings(tokens, rng)
-        return told(SentenceEmbeddingOutput(e), backward, tokens)
+        return SentenceEmbeddingOutput(e), backward
 
     def sentence_embeddings(self, tokens: Tokens, rng: Rng = None) -> tuple[Array, Callable[[Array], None]]:
         """e [b,m] of packed texts, and its pullback."""

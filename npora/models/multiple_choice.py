@@ -5,29 +5,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Rng
-from npora.models.outputs import Output
+from npora.models.outputs import MultipleChoiceModelOutput
 from npora.models.tasks import ForSequenceClassification
 from npora.models.tokens import Tokens
 from npora.nn import cross_entropy
 from npora.nn.module import Array
 from npora.nn.targets import IGNORED
-
-
-@dataclass
-class MultipleChoiceModelOutput(Output):
-    """loss, a scalar, or None without labels; logits [b,c], a score for each choice; num_items, how many labels the
-    loss is the mean over."""
-
-    loss: Any
-    logits: Array
-    num_items: int = 0
 
 
 class ForMultipleChoice(ForSequenceClassification):
@@ -38,6 +28,7 @@ class ForMultipleChoice(ForSequenceClassification):
     where there is none. With labels, backward(dloss=1); without, backward(dlogits [b,c]).
     """
 
+    task_name = "MultipleChoice"
     of_choices: ClassVar[bool] = True  # an example's inputs are a list for each choice
 
     def num_logits(self, config: Any) -> int:
@@ -85,8 +76,7 @@ class ForMultipleChoice(ForSequenceClassification):
 
     def task(self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
         assert tokens.choices is not None, "the tokens of choices are packed as such"
-        z, back_z = self.scores(tokens, rng)  # [b·c,1]
-        return multiple_choice(z, back_z, tokens.choices, labels)
+        return multiple_choice(*self.scores(tokens, rng), tokens.choices, labels)
 
 
 def multiple_choice(

@@ -134,6 +134,3 @@ class Gemma3ForCausalLM(ForCausalLM):
 
 class Gemma3TextForSequenceClassification(ScoredSequences):
     body_class = Gemma3TextModel
-
-
-TASKS = {"CausalLM": Gemma3ForCausalLM, "SequenceClassification": Gemma3TextForSequenceClassification}

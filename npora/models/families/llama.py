@@ -1,8 +1,7 @@
 """Llama (Touvron et al., 2023), with Hugging Face's parameter names; SmolLM2 and other models of its kind too.
 
-Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
-x + f(RMSNorm(x)). A position is an angle by which queries and keys are turned, so there is no table of positions, and
-no longest sequence.
+Pre-norm: each sublayer is x + f(RMSNorm(x)). A position is an angle by which queries and keys are turned, so there is
+no table of positions, and no longest sequence.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Back, Body, Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
@@ -32,7 +31,7 @@ from npora.nn.rules import Rule
 from npora.nn.view import View, self_attention
 
 Turn = tuple[Array, Array]  # cosines and sines of the positions
-Projected = tuple[Array, Array, Array]  # q, k, v
+Projections = tuple[tuple[Array, Array, Array], Callable[[Array, Array, Array], Array]]  # (q, k, v), and the pullback
 
 
 @dataclass(kw_only=True)
@@ -110,9 +109,7 @@ class LlamaAttention(Module):
         """Whether q, k and v have one, and whether o has."""
         return config.attention_bias, config.attention_bias
 
-    def projections(
-        self, x: Array, view: View, rng: Rng = None
-    ) -> tuple[Projected, Callable[[Array, Array, Array], Array]]:
+    def projections(self, x: Array, view: View, rng: Rng = None) -> Projections:
         """x [n,m]  →  q [k,h·d] of the rows that are read, k, v [n,g·d] of all; backward takes (dq, dk, dv)."""
         asking, back_pick = view.pick(x)  # [k,m]
         q, back_q = self.q_proj(asking, rng)  # [k,h·d]
@@ -224,23 +221,15 @@ class LlamaModel(Body):
         self.layers = [self.layer_class(config, make, index) for index in range(config.num_hidden_layers)]
         self.norm = self.layer_class.norm_class(config.hidden_size, config.rms_norm_eps, dtype=dtype)
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         x, back_embedding = embedded(tokens.words, self.embed)  # [n,m]
         turns = self.turns(tokens.positions, x.real.dtype)
         h, back_layers = self.through(
-            self.layers, x, tokens, below_is_trained=is_trained(self.embed_tokens), read=read, cache=cache, rng=rng,
-            own=lambda index: {"turn": turns[index]},
+            self.layers, x, back_embedding, tokens, below_is_trained=is_trained(self.embed_tokens), read=read,
+            cache=cache, rng=rng, own=lambda index: {"turn": turns[index]},
         )  # fmt: skip
         h, back_norm = self.norm(h)  # [k,m]
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(back_norm(dh))
-            if dx is not None:
-                back_embedding(dx)
-
-        return h, backward
+        return h, lambda dh: back_layers(back_norm(dh))
 
     def check_padding(self, padding: Padding, length: int) -> None:
         """A window counts rows here, and columns in transformers: where there is one that hides keys, they must be the
@@ -273,11 +262,3 @@ class LlamaForTokenClassification(ScoredTokens):
 class LlamaForQuestionAnswering(ForQuestionAnswering):
     body_class = LlamaModel
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": LlamaForCausalLM,
-    "QuestionAnswering": LlamaForQuestionAnswering,
-    "SequenceClassification": LlamaForSequenceClassification,
-    "TokenClassification": LlamaForTokenClassification,
-}

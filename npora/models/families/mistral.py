@@ -56,11 +56,3 @@ class MistralForTokenClassification(ScoredTokens):
 
 class MistralForQuestionAnswering(ForQuestionAnswering):
     body_class = MistralModel
-
-
-TASKS = {
-    "CausalLM": MistralForCausalLM,
-    "QuestionAnswering": MistralForQuestionAnswering,
-    "SequenceClassification": MistralForSequenceClassification,
-    "TokenClassification": MistralForTokenClassification,
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ from npora.models.families.llama import (
     LlamaLikeConfig,
     LlamaMLP,
     LlamaModel,
-    Projected,
+    Projections,
 )
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForCausalLM, ScoredSequences
@@ -46,9 +45,7 @@ class Olmo2Attention(LlamaAttention):
         self.q_norm: Module = RMSNorm(self.heads * d, eps, dtype=make.dtype)
         self.k_norm: Module = RMSNorm(self.groups * d, eps, dtype=make.dtype)
 
-    def projections(
-        self, x: Array, view: View, rng: Rng = None
-    ) -> tuple[Projected, Callable[[Array, Array, Array], Array]]:
+    def projections(self, x: Array, view: View, rng: Rng = None) -> Projections:
         (q, k, v), back = super().projections(x, view, rng)
         q, back_q = self.q_norm(q)  # [k,h·d]
         k, back_k = self.k_norm(k)  # [n,g·d]
@@ -80,6 +77,3 @@ class Olmo2ForCausalLM(ForCausalLM):
 
 class Olmo2ForSequenceClassification(ScoredSequences):
     body_class = Olmo2Model
-
-
-TASKS = {"CausalLM": Olmo2ForCausalLM, "SequenceClassification": Olmo2ForSequenceClassification}

@@ -66,11 +66,3 @@ class Qwen2ForTokenClassification(ScoredTokens):
 class Qwen2ForQuestionAnswering(ForQuestionAnswering):
     body_class = Qwen2Model
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": Qwen2ForCausalLM,
-    "QuestionAnswering": Qwen2ForQuestionAnswering,
-    "SequenceClassification": Qwen2ForSequenceClassification,
-    "TokenClassification": Qwen2ForTokenClassification,
-}

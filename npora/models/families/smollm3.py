@@ -102,11 +102,3 @@ class SmolLM3ForTokenClassification(ScoredTokens):
 class SmolLM3ForQuestionAnswering(ForQuestionAnswering):
     body_class = SmolLM3Model
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": SmolLM3ForCausalLM,
-    "QuestionAnswering": SmolLM3ForQuestionAnswering,
-    "SequenceClassification": SmolLM3ForSequenceClassification,
-    "TokenClassification": SmolLM3ForTokenClassification,
-}

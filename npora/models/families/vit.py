@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Rng
+from npora.models.body import Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertSelfAttention
 from npora.models.images import ForImageClassification, ImageBody, Patches
@@ -219,34 +219,19 @@ class ViTModel(PooledBody, ImageBody):
             )
         return int(self.config.patches) + 1
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         assert isinstance(tokens, Patches) and tokens.pixels is not None, "a ViT reads patches"
         x, back_embeddings = self.embeddings(tokens.pixels, rng)  # [n,m]
         h, back_layers = self.through(
-            self.layers, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, rng=rng
+            self.layers, x, back_embeddings, tokens, below_is_trained=is_trained(self.embeddings), read=read, rng=rng
         )  # [k,m]
         h, back_norm = self.layernorm(h)
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(back_norm(dh))
-            if dx is not None:
-                back_embeddings(dx)
-
-        return h, backward
+        return h, lambda dh: back_layers(back_norm(dh))
 
 
 class ViTForImageClassification(ForImageClassification):
     body_class = ViTModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    may_lack = ("classifier.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.classifier: Module = make.linear(config.hidden_size, self.num_logits(config))
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.classifier(h, rng)
-
-
-TASKS = {"ImageClassification": ViTForImageClassification}
