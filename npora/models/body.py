@@ -28,15 +28,16 @@ _Told = TypeVar("_Told", bound=Output)
 
 
 def told(output: _Told, backward: Callable[..., None], tokens: Tokens) -> tuple[_Told, Callable[..., Any]]:
-    """The output with the hidden states that were asked for, and a backward that returns the gradient [b,t,m] of
-    inputs_embeds, zeros at the padding, where rows were given as these."""
+    """The output with the hidden states that were asked for, and a backward that returns the gradient of inputs_embeds
+    [b,t,m], of choices [b,c,t,m], zeros at the padding, where rows were given as these."""
     source = tokens.source if isinstance(tokens.source, Tokens) else tokens  # an encoder's
     given = source.given
 
     def back_to_the_rows(*gradients: Any, **named: Any) -> Array:
         backward(*gradients, **named)
         assert given is not None
-        return source.of_the_batch.unpack(given.gradient())
+        dgiven = source.of_the_batch.unpack(given.gradient())
+        return dgiven if tokens.choices is None else dgiven.reshape(-1, tokens.choices, *dgiven.shape[1:])
 
     return output.with_hidden_states(tokens), backward if given is None else back_to_the_rows
 

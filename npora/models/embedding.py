@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.models.auto import FAMILIES, AutoModel, tasks_of
+from npora.models.auto import FAMILIES, AutoModel, Classes, tasks_of
 from npora.models.body import Body, Rng
 from npora.models.outputs import Output
 from npora.models.pretrained import PretrainedModel
@@ -142,7 +142,7 @@ def embedding_class(model_type: str) -> type[PretrainedModel]:
     return type(body.__name__, (SentenceEmbedding, body), own)
 
 
-class _Embedders(Mapping[str, type[PretrainedModel]]):
+class _Embedders(Classes):
     def __getitem__(self, model_type: str) -> type[PretrainedModel]:
         if model_type not in iter(self):
             raise KeyError(model_type)
@@ -151,11 +151,8 @@ class _Embedders(Mapping[str, type[PretrainedModel]]):
     def __iter__(self) -> Iterator[str]:
         return (model_type for model_type in FAMILIES if {*tasks_of(model_type)} & {*_OF_TEXTS})
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
 
 class AutoModelForSentenceEmbedding(AutoModel):
     """Every family's body, with one vector for each text. from_pretrained takes pooling and normalize besides."""
 
-    classes: ClassVar = _Embedders()
+    classes: ClassVar = _Embedders("SentenceEmbedding")

@@ -25,7 +25,8 @@ class ForMultipleChoice(ForSequenceClassification):
 
     forward(input_ids [b,c,t], attention_mask [b,c,t], …, labels int [b]) returns loss and logits [b,c]. The choices
     are sequences of their own, which see each other in the loss alone; labels are the numbers of the right ones, −100
-    where there is none. With labels, backward(dloss=1); without, backward(dlogits [b,c]).
+    where there is none. With labels, backward(dloss=1); without, backward(dlogits [b,c]). The gradient of
+    inputs_embeds is [b,c,t,m], as these are.
     """
 
     task_name = "MultipleChoice"
@@ -37,24 +38,6 @@ class ForMultipleChoice(ForSequenceClassification):
     def idle_parameters(self) -> dict[str, slice]:
         """What adds one number to the scores of all choices changes no softmax over them."""
         return {"classifier.bias": slice(None)}
-
-    def forward(
-        self,
-        input_ids: npt.ArrayLike | None = None,
-        attention_mask: npt.ArrayLike | None = None,
-        token_type_ids: npt.ArrayLike | None = None,
-        *,
-        inputs_embeds: npt.ArrayLike | None = None,
-        **others: Any,
-    ) -> tuple[Any, Callable[..., Any]]:
-        """As Headed's; the gradient of inputs_embeds is [b,c,t,m], as these are."""
-        output, backward = super().forward(
-            input_ids, attention_mask, token_type_ids, inputs_embeds=inputs_embeds, **others
-        )
-        if inputs_embeds is None:
-            return output, backward
-        shape = np.shape(inputs_embeds)
-        return output, lambda *gradients, **named: backward(*gradients, **named).reshape(shape)
 
     def pack(
         self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, *,
