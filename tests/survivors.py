@@ -60,7 +60,6 @@ SURVIVORS: dict[str, str] = {
         ],
         "the two are the same": [
             "LlamaAttention.biases: return (config.attention_bias, config.attention_bias): first two swapped",
-            "MistralAttention.biases: return (False, False): first two swapped",
         ],
         "a row that belongs to no sequence is not remembered": [
             "T5CrossAttention.forward: 0 in :0: plus 1",

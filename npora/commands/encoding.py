@@ -32,9 +32,9 @@ def encoded(
 
     cache : a folder that gets them all, once, or has them
     """
-    if task.reads_images:  # each is read and prepared when it is asked for
+    if task.prepares_late:
         return examples.with_transform(partial(_prepared, task, tokenizer))
-    if task.name == "causal-lm":
+    if task.continues:
         _say_joined(examples, what)
     made = EncodedExamples(task, examples, tokenizer, length, what)
     if cache is not None:
@@ -78,7 +78,7 @@ class EncodedExamples(LazyExamples):
         self._has_told = False
         self._made: list[Example] | None = None
         has_windows = not {"prompt", "messages"} & {*examples.column_names}
-        self._is_counted = task.name != "causal-lm" or length is None or not has_windows
+        self._is_counted = not task.cuts_windows or length is None or not has_windows
         self._long: dict[int, Any] = {}  # the ids of texts of several windows
         self._owner: Any = None  # the number of each window's example
         self._first: Any = None  # the number of each example's first window

@@ -20,7 +20,7 @@ from npora.commands.examples import add_columns, columns, length, read, refuse_i
 from npora.commands.forms import add_form
 from npora.commands.loading import add_model, load
 from npora.commands.measures import OF_TEXTS, measured
-from npora.commands.tasks import TASKS, Classes
+from npora.commands.tasks import TASKS, Classes, Task
 from npora.files import check_writable
 from npora.train import TrainingArguments
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     loaded = load(options, tuple(TASKS), named=options.task)
     task, config, tokenizer = loaded.asked(options.task), loaded.config, loaded.tokenizer
     refuse_idle_options(options, task, options.file)
-    names = _metrics(options, task.name)
+    names = _metrics(options, task)
     if options.predictions is not None:
         check_writable(options.predictions)
     notes = loaded.notes if task is loaded.task else {}
@@ -73,11 +73,13 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name:20} {value}")
 
 
-def _metrics(options: argparse.Namespace, task: str) -> list[str]:
+def _metrics(options: argparse.Namespace, task: Task) -> list[str]:
     """The names that --metrics has. Raises ValueError for one that there is not, and for options that do nothing."""
     names = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
-    if options.metrics is not None and task not in ("causal-lm", "seq2seq-lm"):
-        raise ValueError(f"--metrics measures texts that are written; of {task} all figures are printed without it")
+    if options.metrics is not None and not task.writes:
+        raise ValueError(
+            f"--metrics measures texts that are written; of {task.name} all figures are printed without it"
+        )
     for name in names:
         if name not in OF_TEXTS and name != "perplexity":
             raise ValueError(f"--metrics: there is no {name!r}; there are {', '.join(OF_TEXTS)}, perplexity")

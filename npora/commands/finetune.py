@@ -36,7 +36,7 @@ from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.forms import add_form, form_of
 from npora.commands.labels import learn_classes
-from npora.commands.loading import add_quantize, base_folder, load_preparer
+from npora.commands.loading import add_quantize, base_folder
 from npora.commands.messages import say, seed
 from npora.commands.tasks import TASKS, Classes, Task
 from npora.data import Dataset
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classification a label is a list of 0 and 1, or of names, and a text may have several classes (default: one "
         "class each, or regression with --num-labels 1)")  # fmt: skip
     add("--max-train-rows", type=int, metavar="N", help="train on N examples drawn with the seed 42 (default: all)")
-    lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values())
+    lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values() if task.length)
     add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
         f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
         "if that is less)")  # fmt: skip
@@ -194,7 +194,7 @@ def _prepared(
     training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
-        if not (os.path.exists(path) if task.reads_images else os.path.isfile(path)):
+        if not task.finds(path):
             raise FileNotFoundError(f"there is no file {path}")
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
@@ -213,7 +213,7 @@ def _prepared(
     fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     settings |= form_of(base)
-    tokenizer = load_preparer(task, options.model, base)
+    tokenizer = task.preparer(options.model, base)
     choose_form(options, task, found, base, tokenizer, options.train)
     notes: dict[str, Any] = {}
     if found.conversational:
@@ -278,13 +278,12 @@ def _summary(
     after = frozen_sha256(model)
     size = sum(os.path.getsize(os.path.join(adapter, name)) for name in os.listdir(adapter))
     measured = {} if metrics is None else {**task.figures(metrics), "evaluation loss": f"{metrics['eval_loss']:.4f}"}
-    unit = "images" if task.reads_images else "tokens"
     lines = {
         **measured,
         "training loss": f"{training['train_loss']:.4f}",
         "trainable": f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)",
         "training time": f"{training['train_runtime']:.1f} s",
-        f"{unit} per second": f"{training['train_tokens_per_second']:,.0f}",
+        f"{task.unit} per second": f"{training['train_tokens_per_second']:,.0f}",
         "peak memory": f"{peak_memory() / 1e6:,.0f} MB",
         "adapter": f"{size / 1e3:,.1f} kB in {adapter}",
         "frozen bytes before": before,

@@ -17,7 +17,7 @@ from typing import Any
 from npora.commands.chats import add_chat_template, choose_form
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
-from npora.commands.loading import base_folder, load_tokenizer
+from npora.commands.loading import base_folder
 from npora.commands.tasks import TASKS
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     found = columns(options, task, {}, options.file)
     examples = read(task, options.file, found)
     model = task.auto.from_pretrained(options.model)
-    tokenizer = load_tokenizer(options.model, model)
+    tokenizer = task.preparer(options.model, model)
     choose_form(options, task, found, model, tokenizer, options.file)
     most = length(task, options.max_length, None, model.config, tokenizer, task.length)
     rows = encoded(task, examples, tokenizer, most, options.file)

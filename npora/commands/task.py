@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from npora.commands.preparers import load_tokenizer
 from npora.data import Dataset, Tokenizer
 from npora.data.dataset import Example
 from npora.metrics import perplexity
@@ -61,12 +63,17 @@ class Task:
 
     name : as --task has it; task_type, as PEFT has it, None where it has none
     auto : the class whose from_pretrained makes its models
-    options : those of the command line that it alone, or it among others, understands
-    length : the most tokens of an example where nobody says it, and the model takes so many
+    options : those of the command line that it alone, or it among others, understands; refused, those that most do
+    length : the most tokens of an example where nobody says it, and the model takes so many; None where it has none
+    unit : of which its speed is so many
     has_classes : whether its models tell classes apart, and labels_words, whether of each word
     command : what asks such a model; used_as, the task as which its models are used
     is_of_pairs : whether the model itself is not given its examples
-    reads_images : whether its models read no texts: in the tokenizer's place is what prepares images
+    writes : whether its models answer by texts
+    continues : whether what its models write stands behind what they were asked, in one text
+    cuts_windows : whether a long text becomes several examples
+    has_columns : whether its files have columns, to be found by their names
+    prepares_late : whether each example is prepared whenever it is asked for, and not kept
     is_shown : whether an example is texts to be looked at
     is_of_a_body : whether its models have no head, and so are for other tasks too
     is_measured_otherwise : whether they are measured on files with other columns than those that they learnt from
@@ -78,18 +85,36 @@ class Task:
     task_type: ClassVar[str | None]
     auto: ClassVar[Any]
     options: ClassVar[frozenset[str]] = frozenset()
-    length: ClassVar[int] = 1024
+    refused: ClassVar[frozenset[str]] = frozenset()
+    length: ClassVar[int | None] = 1024
+    unit: ClassVar[str] = "tokens"
     has_classes: ClassVar[bool] = False
     labels_words: ClassVar[bool] = False
     command: ClassVar[str] = "generate"
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
-    reads_images: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
+    continues: ClassVar[bool] = False
+    cuts_windows: ClassVar[bool] = False
+    has_columns: ClassVar[bool] = True
+    prepares_late: ClassVar[bool] = False
     is_shown: ClassVar[bool] = True
     is_of_a_body: ClassVar[bool] = False
     is_measured_otherwise: ClassVar[bool] = False
     has_cache: ClassVar[bool] = True
     modules_to_save: ClassVar[tuple[str, ...]] = ()
+
+    def finds(self, path: str) -> bool:
+        """Whether there is what its examples are read from."""
+        return os.path.isfile(path)
+
+    def preparer(self, name: str, model: Any) -> Any:
+        """What its examples are encoded with: the tokenizer of a model, by its name, or what stands in its place."""
+        return load_tokenizer(name, model)
+
+    def faults(self, examples: Dataset) -> Iterator[ValueError | None]:
+        """What is wrong with the files that each example names, or None."""
+        return iter(())
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         """Add to the fields of Columns that somebody chose, None elsewhere, those that the file's first example tells.

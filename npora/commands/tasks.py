@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 from npora.commands import figures, printed, usual
 from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
+from npora.commands.preparers import load_images
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
 from npora.commands.task import Task as Task
@@ -55,7 +57,7 @@ class Classification(Task):
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights", *LABELLED})
     has_classes = True
     command = "predict"
-    length = 128
+    length: ClassVar[int | None] = 128
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.texts_and_labels(chosen, self.name, path, list(first))
@@ -133,8 +135,16 @@ class TokenClassification(Task):
 class ImageClassification(Classification):
     name, task_type, auto = "image-classification", None, AutoModelForImageClassification
     options = frozenset({"class_weights", *LABELLED})
-    reads_images, is_shown = True, False
+    refused = frozenset({"text_column", "max_length", "cache"})
+    length, unit, prepares_late = None, "images", True
+    is_shown = has_columns = False
     modules_to_save = ("classifier",)
+
+    def preparer(self, name: str, model: Any) -> Any:
+        return load_images(name, model)
+
+    def finds(self, path: str) -> bool:
+        return os.path.exists(path)
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         return read_images(path, None if classes is None else classes.label2id, **how)
@@ -145,6 +155,16 @@ class ImageClassification(Classification):
             [{"pixel_values": own, **({"label": e["label"]} if "label" in e else {})}]
             for own, e in zip(pixels, examples, strict=True)
         ]
+
+    def faults(self, examples: Dataset) -> Iterator[ValueError | None]:
+        for image in examples["image"]:
+            try:
+                if isinstance(image, str):
+                    load_image(image)
+            except ValueError as error:
+                yield error
+            else:
+                yield None
 
     def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
         return {"image": line}
@@ -191,6 +211,7 @@ class MultipleChoice(Task):
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by", "chat_template_path", *LABELLED})
+    writes = continues = cuts_windows = True
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.conversations(chosen, first, path)
@@ -218,6 +239,7 @@ class CausalLM(Task):
 class Seq2SeqLM(Task):
     name, task_type, auto = "seq2seq-lm", "SEQ_2_SEQ_LM", AutoModelForSeq2SeqLM
     options = frozenset({"prompt_column", *LABELLED})
+    writes = True
     length = 512
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:

@@ -40,7 +40,7 @@ def load_checkpoint(
     ValueError: tensors of the body that are missing; tensors of another shape; weights that are no floating-point
     numbers. They are named.
     """
-    found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(ignored)}
+    found = with_names({key: tensor for key, tensor in tensors.items() if not key.endswith(ignored)}, _RENAMED)
     parameters = dict(model.named_parameters())
     found = _at_the_body(found, set(parameters), prefix + ".")
     for name, first in tied_names(model).items():
@@ -157,10 +157,3 @@ def _initialize(model: Module, parameters: Mapping[str, Parameter], seed: int) -
             parameter.data = np.full(parameter.shape, norms[id(parameter)], dtype=parameter.dtype)
         else:
             parameter.data = init.normal(rng, parameter.shape, std, parameter.dtype)
-
-
-def _canonical(key: str) -> str:
-    for old, new in _RENAMED.items():
-        if key.endswith(old):
-            return key.removesuffix(old) + new
-    return key

@@ -13,7 +13,7 @@ from npora.models import BertForQuestionAnswering, T5ForQuestionAnswering, T5Mod
 from npora.models.families.bert import BertConfig
 from npora.models.families.t5 import T5Config
 from tests.tiny import randomized
-from tests.tiny_encoders import tiny_encoder
+from tests.tiny_encoders import SIZES, tiny_encoder
 
 CONFIG = BertConfig(
     vocab_size=11, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=7,
@@ -155,3 +155,15 @@ def test_the_biases_that_no_answer_depends_on_are_said() -> None:
     model = tiny_encoder("bert", "QuestionAnswering", num_hidden_layers=3)
     last = "bert.encoder.layer.2.output.LayerNorm.bias"
     assert set(model.idle_parameters()) == {"qa_outputs.bias", last} <= {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("task", ["QuestionAnswering", "SequenceClassification", "TokenClassification"])
+def test_what_a_checkpoint_may_lack_is_all_that_a_head_adds_to_the_body(family: str, task: str) -> None:
+    model = tiny_encoder(family, task)
+    names = [name for name, _ in model.named_parameters()]
+    added = [name for name in names if not name.startswith(f"{model.base_model_prefix}.")]
+    assert added and all(name.startswith(model.may_lack) for name in added)
+    assert all(any(name.startswith(part) for name in names) for part in model.may_lack)
+    if task == "QuestionAnswering":
+        assert {*model.idle_parameters()} <= {*names}
