@@ -163,13 +163,10 @@ class Body(PretrainedModel):
             past = {} if cache is None else {"past": cache[index]}
             return {"view": asked if index == len(layers) - 1 else every, **past, **own(index)}
 
-        h, back_layers = stack(
-            layers, x, *args, rng=rng, below_is_trained=below_is_trained, recompute=self.gradient_checkpointing,
-            own_keywords=keywords, watch=watch,
-        ) if layers else pick_rows(x, read)  # fmt: skip
-
-        def backward(dh: Any) -> Any:
-            dx = back_layers(dh)
-            return None if dx is None else below(dx)
-
-        return h, backward
+        if not layers:
+            h, back_pick = pick_rows(x, read)
+            return h, lambda dh: below(back_pick(dh))
+        return stack(
+            layers, x, *args, rng=rng, below_is_trained=below_is_trained, below=below,
+            recompute=self.gradient_checkpointing, own_keywords=keywords, watch=watch,
+        )  # fmt: skip

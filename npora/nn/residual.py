@@ -72,15 +72,17 @@ def stack(
     x: _State,
     *args: Any,
     below_is_trained: bool,
+    below: Callable[[_State], Any] = lambda dx: dx,
     recompute: bool = False,
     own_keywords: Callable[[int], dict[str, Any]] = lambda index: {},
     watch: Callable[[_State], None] | None = None,
     **keywords: Any,
-) -> tuple[_State, Callable[[_State], _State | None]]:
+) -> tuple[_State, Callable[[_State], Any]]:
     """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
 
     below_is_trained : whether something below the stack is trained. If not, backward ends at the lowest layer that
         holds a trainable parameter, and returns None; the layers below that one keep nothing, as under no_grad().
+    below : the pullback of what made x, with which backward ends
     recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
     own_keywords : keywords of a layer's own, by its number
     watch : is shown what each layer returns
@@ -99,12 +101,12 @@ def stack(
         if watch is not None:
             watch(x)
 
-    def backward(dx: _State) -> _State | None:
+    def backward(dx: _State) -> Any:
         if len(backs) < len(layers) - first:
             raise RuntimeError("this backward ran within backward_once(), and what it read is freed: run forward again")
         left = backs if this_thread.backward_once else list(backs)
         while left:
             dx = left.pop()(dx)
-        return dx if below_is_trained else None
+        return below(dx) if below_is_trained else None
 
     return x, backward
