@@ -152,15 +152,15 @@ def _block(queries: slice, first: Array, stop: Array) -> Block:
 
 
 def _runs(packing: Packing, key_packing: Packing, sizes: Heads, scores_at_once: int) -> Iterator[slice]:
-    """Yield sequences in succession that go together: they have a piece's scores in all, and no more padding than would
-    cost as much as a piece for each sequence."""
+    """Yield sequences in succession that go together: they have half of a piece's scores in all, so that threads share
+    a batch of short ones, and no more padding than would cost as much as a piece for each sequence."""
     start, longest, widest, real, heads = 0, 0, 0, 0, sizes.groups * sizes.per_group
     may_join = (_may_join(packing) & _may_join(key_packing)).tolist()
     for end, (t, s) in enumerate(zip(packing.lengths.tolist(), key_packing.lengths.tolist(), strict=True)):
         longest, widest, real = max(longest, t), max(widest, s), real + t * s
         count = end + 1 - start
         scores, padding = count * longest * widest * heads, (count * longest * widest - real) * heads
-        if count > 1 and (scores > scores_at_once or 4 * padding > count * scores_at_once or not may_join[end]):
+        if count > 1 and (2 * scores > scores_at_once or 4 * padding > count * scores_at_once or not may_join[end]):
             yield slice(start, end)
             start, longest, widest, real = end, t, s, t * s
     if len(packing.lengths):
