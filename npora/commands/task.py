@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -120,9 +120,16 @@ class Task:
         """
         raise NotImplementedError(f"nothing predicts by {self.name}")
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
-        """What a model with this config says of each encoded example."""
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
+        """What a model with this config says of each example, which is encoded: of all its windows together. settings :
+        what was noted with the adapter."""
         raise NotImplementedError(f"nothing predicts by {self.name}")
+
+    def has_windows(self, names: Iterable[str]) -> bool:
+        """Whether an example with these columns may become several: a long text windows."""
+        return False
 
     def batched_by(self, encoded: Example) -> int:
         """Of examples that a batch can hold together the same number."""
@@ -138,6 +145,10 @@ class Task:
 
     def settings(self, options: Any) -> dict[str, Any]:
         """What the options say of the loss; it is noted with the adapter."""
+        return {}
+
+    def settings_of(self, examples: Dataset) -> dict[str, Any]:
+        """What a file's examples say of how the model is to be used; of those that it learns it is noted too."""
         return {}
 
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from npora.commands import figures, printed, usual
 from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
+from npora.commands.questions import QuestionAnswering
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
 from npora.commands.task import Task as Task
@@ -85,7 +87,9 @@ class Classification(Task):
             raise ValueError(f"sentence {number}: two texts with a tab between them were expected; got {line!r}")
         return {"text": first, "text_pair": second}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.classes(logits, config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -120,7 +124,9 @@ class TokenClassification(Task):
             raise ValueError(f"sentence {number} has no words")
         return {"words": words, "tags": [0] * len(words)}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.tags(logits, [example["labels"] for example in encoded], config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -174,7 +180,9 @@ class MultipleChoice(Task):
             )
         return {"text": question, "choices": choices}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.choices(logits)
 
     def batched_by(self, encoded: Example) -> int:
@@ -210,6 +218,9 @@ class CausalLM(Task):
         whole = encode_text(tokenizer, example["text"])
         return [whole] if length is None else windows(whole, length)
 
+    def has_windows(self, names: Iterable[str]) -> bool:
+        return not {"prompt", "messages"} & {*names}
+
     def is_idle(self, parts: Sequence[Example]) -> bool:
         # The first token has none before it that could predict it.
         return all(label == IGNORED for part in parts for label in part["labels"][1:])
@@ -240,6 +251,7 @@ TASKS: dict[str, Task] = {
         Seq2SeqLM(),
         TokenClassification(),
         MultipleChoice(),
+        QuestionAnswering(),
         ImageClassification(),
         DPO(),
         ORPO(),
