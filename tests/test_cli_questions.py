@@ -65,14 +65,17 @@ def test_answers_are_learnt_measured_predicted_and_merged(tmp_path: Path, capsys
 
 def test_a_text_without_an_answer_is_learnt_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_folder(tmp_path / "model", "bert")
-    examples = [*questions(), *(asked(f"{thing} was a {thing}") for thing in THINGS)]
+    examples = [*questions(), *(asked(f"{thing} was green {thing}") for thing in THINGS)]
     train = table(tmp_path / "train.jsonl", examples)
     assert finetune(model, train, tmp_path / "out", *TASK, "--epochs", "15") == 0
     taken = ("--model", model, "--adapter", str(tmp_path / "out"))
-    found = predicted(capsys, *taken, "the film\tthe film was a the film", "the film\tthe film was red a the film")
+    found = predicted(capsys, *taken, "the film\tthe film was green the film", "the film\tthe film was red a the film")
     assert [line[0] for line in found] == ["", "red"]
-    assert main(["evaluate", *taken, train]) == 0
-    assert float(summary(capsys)["exact match"]) > 0.9
+    assert main(["merge", *taken, "--output", str(tmp_path / "merged")]) == 0
+    for given in (taken, ("--model", str(tmp_path / "merged"))):
+        capsys.readouterr()
+        assert main(["evaluate", *given, train]) == 0
+        assert float(summary(capsys)["exact match"]) > 0.9
 
 
 def test_a_long_text_becomes_windows_with_the_answer_where_it_stands(tmp_path: Path) -> None:
@@ -91,6 +94,7 @@ def test_a_long_text_becomes_windows_with_the_answer_where_it_stands(tmp_path: P
     assert [part["window"] for part in parts] == [0, 1, 2, 3] and {part["first"] for part in parts} == {4}
     assert parts[2]["places"].tolist() == [[16, 20], [21, 24], [25, 26]]
     assert [len(part["attention_mask"]) for part in parts] == [8, 8, 8, 7]
+    assert [part["places"][0, 0] for part in encode_question(tokenizer, example, 9)] == [0, 7, 16]
     assert len(encode_question(tokenizer, example, 13)) == 1 and len(encode_question(tokenizer, example, 12)) == 2
     del example["answers"]
     assert "label" not in encode_question(tokenizer, example)[0]
@@ -127,6 +131,10 @@ def test_the_likeliest_answer_of_all_windows_is_taken() -> None:
     assert answer_of([one, two], [z, w], True) == ("ef", pytest.approx(np.exp(4) / np.exp([*scores, -14]).sum()))
     z[0] = [3.0, 2.0]
     assert answer_of([one, two], [z, w], True) == ("", pytest.approx(np.exp(5) / np.exp([*scores, 5]).sum()))
+    z[0, 1] = 1.0
+    w[0], w[1] = [2.0, 2.0], [3.0, 1.0]  # 4 is not more than 4
+    assert answer_of([one, two], [z, w], True)[0] == "ef"
+    z[0, 1] = 2.0
     w[0] = [-1.0, 0.5]  # one window is sure that there is one
     assert answer_of([one, two], [z, w], True) == ("ef", pytest.approx(np.exp(4) / np.exp([*scores, -0.5]).sum()))
     long = {"text_pair": "x" * 31, "places": np.array([[i, i + 1] for i in range(31)]), "first": 0, "class": 0}
@@ -162,7 +170,7 @@ def test_files_of_questions_are_read_alike(tmp_path: Path) -> None:
         ({"answers": {"text": ["good"], "answer_start": [8]}}, "line 2: the answer 'good' does not stand at 8 of the "
          "text; it stands at 9"),
         ({"answers": {"text": ["x"], "answer_start": [0]}}, "does not stand at 0 of the text, nor anywhere in it"),
-        ({"answers": {"text": ["film"], "answer_start": [-4]}}, "does not stand at -4"),
+        ({"answers": {"text": ["was"], "answer_start": [-8]}}, "does not stand at -8"),
         ({"answers": {"text": ["film"], "answer_start": []}}, "line 2: answers must be {\"text\": […], "),
         ({"answers": {"text": ["film"]}}, "line 2: answers must be"),
         ({"answers": ["good"]}, "line 2: answers must be"),

@@ -41,7 +41,7 @@ def answer_of(windows: Sequence[Example], logits: Sequence[Array], may_be_none: 
                 best, answer = score, window["text_pair"][places[s][0] : places[s + more][1]].strip()
     if may_be_none:
         scores.append(np.array([none]))
-        if none >= best:
+        if none > best:
             best, answer = none, ""
     if not scores:
         return "", math.nan
