@@ -10,6 +10,7 @@ from npora.commands import figures, usual
 from npora.commands.task import Classes, Columns, Task
 from npora.data import Dataset, Tokenizer, encode_question, read_questions
 from npora.data.answers import answers_of
+from npora.data.collate import IGNORED
 from npora.data.dataset import Example
 from npora.models import AutoModelForQuestionAnswering
 from npora.nn.module import Array
@@ -51,6 +52,11 @@ class QuestionAnswering(Task):
     ) -> Iterator[str]:
         for _, answer, probability in answers_of(encoded, logits, bool(settings.get(_NONE))):
             yield f"{' '.join(answer.split())}\t{probability:.4f}"
+
+    def shown(self, encoded: Example) -> list[Example]:
+        """The window, of which the answer is learnt, or the token that stands for none."""
+        ids, (first, last) = encoded["input_ids"], encoded["label"]
+        return [{"input_ids": ids, "labels": [t if first <= i <= last else IGNORED for i, t in enumerate(ids)]}]
 
     def settings_of(self, examples: Dataset) -> dict[str, Any]:
         """Whether the text of one of the questions holds no answer."""

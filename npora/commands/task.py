@@ -67,7 +67,6 @@ class Task:
     command : what asks such a model; used_as, the task as which its models are used
     is_of_pairs : whether the model itself is not given its examples
     reads_images : whether its models read no texts: in the tokenizer's place is what prepares images
-    is_shown : whether an example is texts to be looked at
     is_of_a_body : whether its models have no head, and so are for other tasks too
     is_measured_otherwise : whether they are measured on files with other columns than those that they learnt from
     has_cache : whether its examples can be kept in files
@@ -85,7 +84,6 @@ class Task:
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
     reads_images: ClassVar[bool] = False
-    is_shown: ClassVar[bool] = True
     is_of_a_body: ClassVar[bool] = False
     is_measured_otherwise: ClassVar[bool] = False
     has_cache: ClassVar[bool] = True
@@ -163,7 +161,7 @@ class Task:
         return Trainer(model, args, train, dev, tokenizer, self.metrics(classes))
 
     def shown(self, encoded: Example) -> list[Example]:
-        """An encoded example as texts to be looked at, one beside the other."""
+        """An encoded example as texts to be looked at, one beside the other; none of an image."""
         return [encoded]
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:

@@ -139,7 +139,7 @@ class TokenClassification(Task):
 class ImageClassification(Classification):
     name, task_type, auto = "image-classification", None, AutoModelForImageClassification
     options = frozenset({"class_weights", *LABELLED})
-    reads_images, is_shown = True, False
+    reads_images = True
     modules_to_save = ("classifier",)
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
@@ -155,12 +155,15 @@ class ImageClassification(Classification):
     def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
         return {"image": line}
 
+    def shown(self, encoded: Example) -> list[Example]:
+        return []
+
 
 class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
     options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
-    is_shown = has_cache = False
+    has_cache = False
     length = 256
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -188,6 +191,14 @@ class MultipleChoice(Task):
     def batched_by(self, encoded: Example) -> int:
         """How many choices there are."""
         return len(encoded["input_ids"])
+
+    def shown(self, encoded: Example) -> list[Example]:
+        """The choices, of which all of the right one is learnt."""
+        choices = enumerate(encoded["input_ids"])
+        return [
+            {"input_ids": ids, "labels": ids if number == encoded["label"] else [IGNORED] * len(ids)}
+            for number, ids in choices
+        ]
 
     def metrics(self, classes: Classes | None) -> Any:
         return figures.of_choices
