@@ -189,5 +189,5 @@ def test_a_large_image_is_drawn_smaller() -> None:
     means = image.mean(axis=0).reshape(16, 8, 64, 4).mean(axis=(1, 3)) / image.max()
     assert found == ["".join(" .:-=+*#%@"[round(shade * 9)] for shade in row).rstrip() for row in means]
     assert [*drawn(np.full((1, 2, 2), 7.0), False)] == ["", ""]
-    (line,) = drawn(np.array([[[0.0], [1.0]], [[0.5], [0.0]], [[1.0], [0.2]]]), True)
-    assert line == "\033[38;2;0;128;255;48;2;255;0;51m▀" * 2 + "\033[0m"
+    (line,) = drawn(np.array([[[0.0], [1.0]], [[0.5], [0.0]], [[1.0], [0.2]]]).repeat(33, axis=2), True)
+    assert line == "\033[38;2;0;128;255;48;2;255;0;51m▀" * 33 + "\033[0m"
