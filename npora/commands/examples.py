@@ -66,7 +66,7 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
         noted = {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
-    if not task.reads_images and not is_plain(path) and not noted:
+    if not task.reads_images and not is_plain(path) and "text" not in noted:
         first = _first(path)
         if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
             _refuse_unnamed(first, path)

@@ -39,7 +39,7 @@ from npora.commands.forms import add_form, form_of
 from npora.commands.labels import learn_classes
 from npora.commands.loading import add_quantize, base_folder, load_preparer
 from npora.commands.messages import say, seed
-from npora.commands.tasks import TASKS, Classes, Task
+from npora.commands.tasks import TASKS, Classes, Task, is_plain
 from npora.data import Dataset
 from npora.files.picture import check_picture
 from npora.lora import PeftModel
@@ -196,7 +196,10 @@ def _prepared(
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
         if not (os.path.exists(path) if task.reads_images else os.path.isfile(path)):
-            raise FileNotFoundError(f"there is no file {path}")
+            is_folder = os.path.isdir(path)
+            raise FileNotFoundError(
+                f"{path} is a folder: {task.name} reads a file" if is_folder else f"there is no file {path}"
+            )
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
     settings = task.settings(options)
@@ -231,7 +234,9 @@ def _prepared(
     if task.is_of_pairs:
         starts.refuse_data(config, task.name)
     model = starts.with_adapter(base, config, examples, tokenizer, args, options.start_batches)
-    model.notes.update(task=task.name, max_length=most, columns=asdict(found), settings=settings, **notes)
+    # Lines have no columns, and another file's are found where they are needed.
+    noted = {"sample_by": found.sample_by} if is_plain(options.train) else asdict(found)
+    model.notes.update(task=task.name, max_length=most, columns=noted, settings=settings, **notes)
     return model, tokenizer, classes, examples, dev
 
 
