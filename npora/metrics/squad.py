@@ -6,8 +6,8 @@ Two answers are compared as lists of words w and w′: small letters, no punctua
 exact match = 1 where w = w′, else 0                                                                     (1)
 F1 = 2 n / (|w| + |w′|), n the words that they have in common, each as often as in both                  (2)
 
-Where one of them has no words, F1 is the exact match. Of several right answers the one counts that says most, and no
-right answer is the answer without words. Both figures are means over the questions.
+Where neither has words, both are 1. Of several right answers the one counts that says most, and no right answer is the
+answer without words. Both figures are means over the questions.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def squad_f1(predicted: Sequence[str], references: Sequence[Sequence[str]]) -> f
 
 
 def _f1(w: list[str], v: list[str]) -> float:
-    if not w or not v:
-        return float(w == v)
-    return 2 * (Counter(w) & Counter(v)).total() / (len(w) + len(v))  # (2)
+    return 1.0 if w == v else 2 * (Counter(w) & Counter(v)).total() / (len(w) + len(v))  # (2)
 
 
 def _words(answer: str) -> list[str]:
