@@ -93,6 +93,9 @@ def test_a_long_text_becomes_windows_with_the_answer_where_it_stands(tmp_path: P
     assert [part["label"] for part in parts] == [[0, 0], [0, 0], [4, 5], [0, 0]]
     assert [part["window"] for part in parts] == [0, 1, 2, 3] and {part["first"] for part in parts} == {4}
     assert parts[2]["places"].tolist() == [[16, 20], [21, 24], [25, 26]]
+    was = [part["label"] for part in encode_question(tokenizer, {**example, "answers": ["was"], "starts": [7]}, 8)]
+    assert was == [[6, 6], [4, 4], [0, 0], [0, 0]]
+    assert [part["window"] for part in encode_question(tokenizer, example, 6)] == [*range(8)]
     assert [len(part["attention_mask"]) for part in parts] == [8, 8, 8, 7]
     assert [part["places"][0, 0] for part in encode_question(tokenizer, example, 9)] == [0, 7, 16]
     assert len(encode_question(tokenizer, example, 13)) == 1 and len(encode_question(tokenizer, example, 12)) == 2
@@ -137,6 +140,10 @@ def test_the_likeliest_answer_of_all_windows_is_taken() -> None:
     z[0, 1] = 2.0
     w[0] = [-1.0, 0.5]  # one window is sure that there is one
     assert answer_of([one, two], [z, w], True) == ("ef", pytest.approx(np.exp(4) / np.exp([*scores, -0.5]).sum()))
+    z[2] = 4.0  # cd: 8, and cd ef: 5.5, ab cd: 6
+    assert answer_of([one], [z]) == ("cd", pytest.approx(np.exp(8) / np.exp([2, 8, 1.5, 6, 5.5, 3.5]).sum()))
+    z[3] = 4.0  # ef too, and both together
+    assert answer_of([one], [z])[0] == "cd"
     long = {"text_pair": "x" * 31, "places": np.array([[i, i + 1] for i in range(31)]), "first": 0, "class": 0}
     far = np.zeros((31, 2))
     far[0, 0] = far[30, 1] = 5.0
@@ -200,6 +207,8 @@ def test_what_questions_lack_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     for file, more, message in (
         (good, ["--cache", str(tmp_path / "c")], "--cache keeps a list of tokens for each example, and question-"),
         (good, ["--max-length", "5"], ": the question takes 5 tokens with what stands around it"),
+        (squads_own(questions(), tmp_path / "dev.json"), ["--max-length", "5"], "element 1 of data, paragraph "),
+        (squads_own(questions(), tmp_path / "dev.json"), ["--max-length", "5"], ", question 1: the question takes 5"),
         (listed, [], "no column 'question'; there are: query, context. --text-column names the one that holds the que"),
         (listed, ["--text-column", "query"], "no column 'answers'; there are: query, context. --label-column names"),
         (str(nested), [], "element 1 of data, paragraph 1, question 1: there is no column 'answers'; there are: quest"),

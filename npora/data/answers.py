@@ -43,8 +43,6 @@ def answer_of(windows: Sequence[Example], logits: Sequence[Array], may_be_none: 
         scores.append(np.array([none]))
         if none > best:
             best, answer = none, ""
-    if not scores:
-        return "", math.nan
     every = np.concatenate(scores).astype(np.float64)
     return answer, 1 / float(np.exp(every - best).sum())  # (3)
 
