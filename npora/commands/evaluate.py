@@ -1,11 +1,11 @@
 """Measure a model, with or without an adapter, on a file of examples.
 
-Of classes it prints accuracy, F1 and Matthews' correlation, of choices the accuracy, of numbers Pearson's and
-Spearman's correlation and the root of the mean squared error, of texts the perplexity, of preferences how often and by
-how much the chosen answer is ahead, of embeddings Spearman's correlation of cosines and scores, or how often the text
-that is alike is found. With --metrics the model answers each prompt, or all of a conversation but its last message, and
-what it writes is compared with what is there: rouge-l (from 0 to 1), bleu (from 0 to 100), exact-match (the share of
-answers that are the same to the letter).
+Of classes it prints accuracy, F1 and Matthews' correlation, of choices the accuracy, of answers that stand in a text
+SQuAD's exact match and F1, of numbers Pearson's and Spearman's correlation and the root of the mean squared error, of
+texts the perplexity, of preferences how often and by how much the chosen answer is ahead, of embeddings Spearman's
+correlation of cosines and scores, or how often the text that is alike is found. With --metrics the model answers each
+prompt, or all of a conversation but its last message, and what it writes is compared with what is there: rouge-l (from
+0 to 1), bleu (from 0 to 100), exact-match (the share of answers that are the same to the letter).
 
 The columns and the length of a text are those that finetune was told, unless others are named.
 """
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         most = length(task, options.max_length, noted, config, tokenizer, usual)
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
         given = encoded(task, examples, tokenizer, most, options.file)
-        settings = notes.get("settings") or {}
+        settings = {**task.settings_of(examples), **(notes.get("settings") or {})}
         metrics = task.trainer(loaded.model, arguments, None, given, tokenizer, classes, settings).evaluate()
         figures = {**task.figures(metrics), "loss": f"{metrics['eval_loss']:.4f}"}
     if written := [name for name in names if name in OF_TEXTS]:

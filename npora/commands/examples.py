@@ -27,15 +27,17 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence, else a usual name: text; of "
         "causal-lm also messages, conversations, completion or chosen with prompt). A text may be a list of messages, "
         "of which the assistant's are learnt. token-classification: of the words (default: tokens or words); "
-        "multiple-choice: of the question (default: question or sent1); dpo, orpo: of the answer that was chosen "
+        "multiple-choice: of the question (default: question or sent1); question-answering: of the question (default: "
+        "question); dpo, orpo: of the answer that was chosen "
         "(default: chosen)")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
         "and sentence2, premise and hypothesis and the like are found); embedding: of the text "
-        "that is like the first")  # fmt: skip
+        "that is like the first; question-answering: of the text that is asked (default: context)")  # fmt: skip
     add("--negative-column", metavar="NAME", help="embedding: the column of a text that is not like the first")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
         "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags); "
-        "multiple-choice: of the number of the right choice, from 0 (default: label); embedding: how alike the texts "
+        "multiple-choice: of the number of the right choice, from 0 (default: label); question-answering: of the "
+        "answers, their texts and where they begin (default: answers); embedding: how alike the texts "
         "are, a number")  # fmt: skip
     add("--choices-column", metavar="NAME", help="multiple-choice: the column of a list of texts (default: choices, or "
         "a column for each, choice0, … or SWAG's ending0, … behind sent2)")  # fmt: skip
@@ -63,7 +65,7 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
         noted = {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
-    if task.has_columns and not is_plain(path) and not noted:
+    if task.has_columns and not is_plain(path) and "text" not in noted:
         first = _first(path)
         if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
             _refuse_unnamed(first, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -71,10 +71,8 @@ class Task:
     is_of_pairs : whether the model itself is not given its examples
     writes : whether its models answer by texts
     continues : whether what its models write stands behind what they were asked, in one text
-    cuts_windows : whether a long text becomes several examples
     has_columns : whether its files have columns, to be found by their names
     prepares_late : whether each example is prepared whenever it is asked for, and not kept
-    is_shown : whether an example is texts to be looked at
     is_of_a_body : whether its models have no head, and so are for other tasks too
     is_measured_otherwise : whether they are measured on files with other columns than those that they learnt from
     has_cache : whether its examples can be kept in files
@@ -95,10 +93,8 @@ class Task:
     is_of_pairs: ClassVar[bool] = False
     writes: ClassVar[bool] = False
     continues: ClassVar[bool] = False
-    cuts_windows: ClassVar[bool] = False
     has_columns: ClassVar[bool] = True
     prepares_late: ClassVar[bool] = False
-    is_shown: ClassVar[bool] = True
     is_of_a_body: ClassVar[bool] = False
     is_measured_otherwise: ClassVar[bool] = False
     has_cache: ClassVar[bool] = True
@@ -145,9 +141,16 @@ class Task:
         """
         raise NotImplementedError(f"nothing predicts by {self.name}")
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
-        """What a model with this config says of each encoded example."""
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
+        """What a model with this config says of each example, which is encoded: of all its windows together. settings :
+        what was noted with the adapter."""
         raise NotImplementedError(f"nothing predicts by {self.name}")
+
+    def has_windows(self, names: Iterable[str]) -> bool:
+        """Whether an example with these columns may become several: a long text windows."""
+        return False
 
     def batched_by(self, encoded: Example) -> int:
         """Of examples that a batch can hold together the same number."""
@@ -165,6 +168,10 @@ class Task:
         """What the options say of the loss; it is noted with the adapter."""
         return {}
 
+    def settings_of(self, examples: Dataset) -> dict[str, Any]:
+        """What a file's examples say of how the model is to be used; of those that it learns it is noted too."""
+        return {}
+
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What of the settings is the model's, for its from_pretrained."""
         return {}
@@ -177,7 +184,7 @@ class Task:
         return Trainer(model, args, train, dev, tokenizer, self.metrics(classes))
 
     def shown(self, encoded: Example) -> list[Example]:
-        """An encoded example as texts to be looked at, one beside the other."""
+        """An encoded example as texts to be looked at, one beside the other; none of an image."""
         return [encoded]
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from npora.commands import figures, printed, usual
 from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
 from npora.commands.preparers import load_images
+from npora.commands.questions import QuestionAnswering
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
 from npora.commands.task import Task as Task
@@ -87,7 +89,9 @@ class Classification(Task):
             raise ValueError(f"sentence {number}: two texts with a tab between them were expected; got {line!r}")
         return {"text": first, "text_pair": second}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.classes(logits, config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -122,7 +126,9 @@ class TokenClassification(Task):
             raise ValueError(f"sentence {number} has no words")
         return {"words": words, "tags": [0] * len(words)}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.tags(logits, [example["labels"] for example in encoded], config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -137,7 +143,7 @@ class ImageClassification(Classification):
     options = frozenset({"class_weights", *LABELLED})
     refused = frozenset({"text_column", "max_length", "cache"})
     length, unit, prepares_late = None, "images", True
-    is_shown = has_columns = False
+    has_columns = False
     modules_to_save = ("classifier",)
 
     def preparer(self, name: str, model: Any) -> Any:
@@ -169,12 +175,15 @@ class ImageClassification(Classification):
     def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
         return {"image": line}
 
+    def shown(self, encoded: Example) -> list[Example]:
+        return []
+
 
 class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
     options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
-    is_shown = has_cache = False
+    has_cache = False
     length = 256
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -194,12 +203,22 @@ class MultipleChoice(Task):
             )
         return {"text": question, "choices": choices}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.choices(logits)
 
     def batched_by(self, encoded: Example) -> int:
         """How many choices there are."""
         return len(encoded["input_ids"])
+
+    def shown(self, encoded: Example) -> list[Example]:
+        """The choices, of which all of the right one is learnt."""
+        choices = enumerate(encoded["input_ids"])
+        return [
+            {"input_ids": ids, "labels": ids if number == encoded["label"] else [IGNORED] * len(ids)}
+            for number, ids in choices
+        ]
 
     def metrics(self, classes: Classes | None) -> Any:
         return figures.of_choices
@@ -211,7 +230,7 @@ class MultipleChoice(Task):
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by", "chat_template_path", *LABELLED})
-    writes = continues = cuts_windows = True
+    writes = continues = True
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.conversations(chosen, first, path)
@@ -230,6 +249,9 @@ class CausalLM(Task):
             return [encode_completion(tokenizer, example["prompt"], example["text"], length)]
         whole = encode_text(tokenizer, example["text"])
         return [whole] if length is None else windows(whole, length)
+
+    def has_windows(self, names: Iterable[str]) -> bool:
+        return not {"prompt", "messages"} & {*names}
 
     def is_idle(self, parts: Sequence[Example]) -> bool:
         # The first token has none before it that could predict it.
@@ -262,6 +284,7 @@ TASKS: dict[str, Task] = {
         Seq2SeqLM(),
         TokenClassification(),
         MultipleChoice(),
+        QuestionAnswering(),
         ImageClassification(),
         DPO(),
         ORPO(),
