@@ -155,7 +155,12 @@ def warn_of_a_lost_order(config: PeftConfig, paths: Sequence[str], directory: st
 
 
 def check_same(existing: PeftConfig, loaded: PeftConfig, directory: str) -> None:
-    """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
+    """Raise ValueError where a file's adapter is of another method, rank or scale than the one it is loaded into."""
+    if type(existing) is not type(loaded):
+        raise ValueError(
+            f"the adapter in {directory} is of {loaded.peft_type}, and this one of {existing.peft_type}: load it under "
+            "another name, or put it in this one's place with hotswap_adapter"
+        )
     for name in (name for name in existing.meaning if name not in existing.found):
         mine, theirs = getattr(existing, name), getattr(loaded, name, None)
         if mine != theirs:

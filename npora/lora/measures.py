@@ -18,7 +18,7 @@ from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.methods.lora_embedding import LoRAEmbedding
 from npora.lora.model import PeftModel
 from npora.nn.module import Array
-from npora.nn.norm import Norm
+from npora.nn.norm import LayerNorm, RMSNorm
 
 
 def effective_rank(values: Array) -> float:
@@ -93,8 +93,9 @@ def of_model(model: PeftModel, adapter_name: str | None = None) -> Iterator[tupl
     for path, layer in model.lora_layers():
         if name in layer.adapters:
             base: Any = layer.base_layer
-            if isinstance(base, Norm):
-                found, W = singular(np.diag(layer.get_delta_weight(name))), np.diag(base.gamma())
+            if isinstance(base, LayerNorm | RMSNorm):
+                gamma = base.gamma() if isinstance(base, RMSNorm) else base.matrix
+                found, W = singular(np.diag(layer.get_delta_weight(name))), np.diag(gamma)
             else:
                 found, W = decomposed(layer, name), np.asarray(base.matrix)
             yield path, replace(measured(found, W), bias=layer.bias_change(name))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import PeftModel
+from npora import HiraConfig, PeftModel, get_peft_model
 from npora.files import load_file, load_metadata, save_file
 from tests.tiny import tiny_bert, tiny_peft
 
@@ -60,6 +60,15 @@ def test_the_order_of_patterns_is_in_the_file(tmp_path: Path, caplog: pytest.Log
     PeftModel.from_pretrained(tiny_bert(), tmp_path)
     (said,) = caplog.messages
     assert "alpha_pattern in" in said and "7 and 'attention.*': 2 for bert.encoder.layer.1.attention.self.query" in said
+
+
+def test_the_file_of_another_method_is_named_as_one(tmp_path: Path) -> None:
+    get_peft_model(tiny_bert(), HiraConfig(r=2, target_modules=["query"])).save_pretrained(tmp_path)
+    model = trained()
+    before = logits(model)
+    with pytest.raises(ValueError, match=r"is of HIRA, and this one of LORA: load it under another name"):
+        model.load_adapter(tmp_path)
+    assert logits(model) == before
 
 
 def test_an_excluded_string_is_a_whole_path_in_a_file_as_in_peft(tmp_path: Path) -> None:
