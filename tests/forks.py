@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy._core.overrides import array_function_dispatch
 
 SECONDS = 900  # of the clock, for one mutant
 PROCESSOR = 60  # of the processor's time, until what it runs sets another bound
@@ -82,4 +83,6 @@ def unwritten_is_nan() -> None:
 
         return make_filled
 
-    np.empty, np.empty_like = filled(np.empty), filled(np.empty_like)
+    # What an array of another kind is asked by, its __array_function__, is then np.empty_like itself.
+    like = array_function_dispatch(lambda prototype, *_, **__: (prototype,), verify=False)
+    np.empty, np.empty_like = filled(np.empty), like(filled(np.empty_like))

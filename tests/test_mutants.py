@@ -13,6 +13,7 @@ import pytest
 
 from tests import helpers
 from tests.chosen import files_of, sampled
+from tests.forks import unwritten_is_nan
 from tests.mutations import Mutant, mutants
 from tests.nightly import run
 from tests.operators import changes
@@ -152,6 +153,21 @@ def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_fo
     assert Survey(cases, functions).judges("npora/nn/a.py", (1, "f"), 1.0, 0.58) == [
         "tests/x.py::a[2]", "tests/nn/x.py::b[2]", "tests/nn/x.py::b[1]"
     ]  # fmt: skip
+
+
+class Asked:
+    """What NumPy asks in place of an array."""
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        return function
+
+
+def test_memory_that_nobody_wrote_holds_nan_where_a_mutant_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(np, name, getattr(np, name))
+    unwritten_is_nan()
+    assert np.isnan(np.empty(3)).all() and np.isnan(np.empty_like([1.0, 2.0])).all() and np.empty(2, int).size == 2
+    assert np.empty_like(Asked()) is np.empty_like  # type: ignore[call-overload]
 
 
 def test_every_explanation_is_of_one_mutant() -> None:
