@@ -48,6 +48,11 @@ def test_an_error_bar_widens_the_tolerance_and_what_is_inside_it_is_not_called_r
     assert compare(a, n, np.array([1e-8, 1e-13]), 1.0, np.float64).verdict == "FAIL"
 
 
+def test_what_is_not_finite_fails_also_where_nothing_is_known() -> None:
+    for a in (np.inf, -np.inf, np.nan):
+        assert compare(np.array([a, 1.0]), np.ones(2), np.array([np.inf, 0.0]), 1.0, np.float64).verdict == "FAIL"
+
+
 def test_rounding_shrinks_with_the_unit_roundoff_and_a_wrong_formula_does_not() -> None:
     assert is_rounding(np.float64, 1e-16, 1e-7) and is_rounding(np.float32, 1e-7, 1e-16)
     assert not is_rounding(np.float64, 1e-8, 1e-7)

@@ -161,3 +161,9 @@ def test_another_scale_than_the_models_is_refused(options: dict[str, Any]) -> No
         create_lorafa_optimizer(tiny_bert(), 2, 6, lr=0.1)
     with pytest.raises(ValueError, match="r is the rank of the model's LoRA, at least 1; got 0"):
         create_lorafa_optimizer(model_of(), 0, 6, lr=0.1)
+
+
+def test_one_layer_of_the_configs_scale_is_enough() -> None:
+    for scale in (1.5, 3.0, 6.0):  # of r=4 and of r=2 by rank_pattern, and of alpha_pattern
+        model = model_of(rank_pattern={"0.attention.self.query": 4}, alpha_pattern={"1.attention.self.query": 12})
+        assert create_lorafa_optimizer(model, 2, 2 * scale, 0.1).param_groups[0]["lr"] == 0.1
