@@ -9,11 +9,36 @@ from __future__ import annotations
 SURVIVORS: dict[str, str] = {
     name: reason
     for reason, names in {
-        "zero has no sign": ["AdaLoRA.score: return np.zeros(len(self.E.data), self.E.dtype): negated"],
+        "zero has no sign": [
+            "AdaLoRA.score: return np.zeros(len(self.E.data), self.E.dtype): negated",
+            "Unset.zeros: return np.zeros(shape, dtype=dtype): negated",
+            "kaiming_uniform: return rng.zeros(shape, dtype): negated",
+            "normal: return rng.zeros(shape, dtype): negated",
+        ],
+        "a block is a square": [
+            "in_blocks: 1 in R.shape[1]: plus 1",
+        ],
+        "i + 1 divides no i but 0": [
+            "nearest_divisor: 1 in i + 1: plus 1",
+        ],
+        "of two axes, of which one is 1, it is the same which is repeated": [
+            "RoAd.spread: np.repeat(values.reshape(-1, 1, self.half), 2, axis=1): axis=0",
+        ],
+        "without columns there is no number to draw": [
+            "kaiming_uniform: 0.0 in 1 / math.sqrt(shape[1]) if shape[1] else 0.0: plus 1",
+        ],
+        "logits of two axes are not among those": [
+            "check_targets: 2 in logits.ndim < 2: plus 1",
+            "check_targets: logits.ndim < 2: edge",
+        ],
+        "the second half is written afterwards": [
+            "nibbles: 1 in :1: plus 1",
+        ],
         "the thirteen bits below float16's digits are 0": [
             "_MOVED: 1879048193 in -1879048193: plus 1",
         ],
         "a matrix that is its own transpose": [
+            "LoraFAOptimizer.update: g @ np.linalg.pinv(square): right transposed",
             "orthogonality.backward: G @ A: left transposed",
             "chain.backward: unit @ (dG + dG.T): right transposed",
         ],
@@ -61,6 +86,8 @@ SURVIVORS: dict[str, str] = {
         "the two are the same": [
             "LlamaAttention.biases: return (config.attention_bias, config.attention_bias): first two swapped",
             "MistralAttention.biases: return (False, False): first two swapped",
+            "RoAd.spread: return (both, both): first two swapped",
+            "RoAd.spread: return (values, values): first two swapped",
         ],
         "a row that belongs to no sequence is not remembered": [
             "T5CrossAttention.forward: 0 in :0: plus 1",
@@ -241,6 +268,15 @@ SURVIVORS: dict[str, str] = {
             "Float16.rounded: 1 in -1: plus 1",
             "Blocked.narrowed: 1 in -1: plus 1",
             "OFT.outer: 1 in -1: plus 1",
+            "RoAd.gathered: 1 in -1: plus 1",
+            "RoAd.gathered: 1 in -1: plus 1 #2",
+            "RoAd.gathered: 1 in -1: plus 1 #3",
+            "RoAd.gathered: 1 in -1: plus 1 #4",
+            "RoAd.spread: 1 in -1: plus 1",
+            "RoAd.spread: 1 in -1: plus 1 #2",
+            "RoAd.spread: 1 in -1: plus 1 #3",
+            "RoAd.spread: 1 in -1: plus 1 #4",
+            "RoAd.spread: 1 in -1: plus 1 #5",
             "in_blocks: 1 in -1: plus 1",
             "_queries_and_keys_balance: 1 in -1: plus 1",
             "_queries_and_keys_balance: 1 in -1: plus 1 #2",

@@ -28,6 +28,8 @@ rng = np.random.default_rng(0)
         ([1.0, 0.5 + 2**14 * U], [1.0, 0.5], 1.0, "FAIL"),
         ([1.0, 0.5 + 2**14 * U], [1.0, 0.5], 4.0, "UNRESOLVED"),  # a larger tensor's rounding; 3.6e-12 of 0.5 agrees
         ([1.0, 0.0], [1.0, 0.0], 1.0, "PASS"),  # an element that the formula leaves out
+        ([1.0, 1e-17], [1.0, 0.0], 1.0, "PASS"),  # and one that it does not, of a rounding alone
+        ([1.0, 0.0], [1.0, 1e-17], 1.0, "PASS"),
         ([1.0, -1e-13], [1.0, 1e-13], 1.0, "UNRESOLVED"),  # a sign that cannot be seen
         ([1.0, -1e-11], [1.0, 1e-11], 1.0, "FAIL"),  # and one that can
         ([0.0, 0.0], [0.0, 0.0], 1.0, "VACUOUS"),
