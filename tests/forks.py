@@ -24,6 +24,7 @@ def fork(work: Callable[[], str], seconds: int = SECONDS) -> int:
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)  # what it starts ends with it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs pass it over
         signal.alarm(seconds)
         signal.setitimer(signal.ITIMER_PROF, PROCESSOR)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))

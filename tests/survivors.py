@@ -15,6 +15,16 @@ SURVIVORS: dict[str, str] = {
             "kaiming_uniform: return rng.zeros(shape, dtype): negated",
             "normal: return rng.zeros(shape, dtype): negated",
         ],
+        "an exponent may have anything taken from it, where all have the same": [
+            "cosent_loss: 0.0 in max(float(z.real[counted].max(initial=0)), 0.0): plus 1",
+            "cosent_loss: 0: plus 1",
+        ],
+        "what is not counted is multiplied by 0": [
+            "cosent_loss: 0 in np.where(counted, z - top, 0): plus 1",
+        ],
+        "0 divided by any number is 0": [
+            "_distance: 1 in np.where(length == 0, 1, length): plus 1",
+        ],
         "a block is a square": [
             "in_blocks: 1 in R.shape[1]: plus 1",
         ],
@@ -77,6 +87,8 @@ SURVIVORS: dict[str, str] = {
         ],
         "of two axes the last is axis 1": [
             "FourierFT.identities: -1: without the sign",
+            "_distance: -1: without the sign",
+            "nn/similarity.py: cosine_similarity: -1: without the sign",
             "GPT2Attention.forward.backward: -1: without the sign",
             "MultiHeadAttention.forward: -1 in y.shape[-1]: without the sign",
             "nn/cross_entropy.py: _softmax: -1: without the sign",

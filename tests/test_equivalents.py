@@ -213,6 +213,29 @@ def pairs_of_outputs(rng: np.random.Generator) -> Callable[[Any], Any]:
     return lambda module: np.concatenate([*module.RoAd.spread(layer, values), module.RoAd.gathered(layer, dc, ds)])
 
 
+@of(
+    "cosent_loss: 0.0 in max(float(z.real[counted].max(initial=0)), 0.0): plus 1",
+    "cosent_loss: 0: plus 1",
+    "cosent_loss: 0 in np.where(counted, z - top, 0): plus 1",
+    "_distance: 1 in np.where(length == 0, 1, length): plus 1",
+    "_distance: -1: without the sign",
+    "nn/similarity.py: cosine_similarity: -1: without the sign",
+)
+def embeddings(rng: np.random.Generator) -> Callable[[Any], Any]:
+    n = int(rng.integers(1, 6))
+    u, v, w = rng.standard_normal((3, n, 4))
+    w[0], scores = u[0], rng.integers(0, 3, n)  # a distance of 0
+
+    def result(module: Any) -> Any:
+        cosines, back = module.cosine_similarity(u, v)
+        loss, back_loss = module.cosent_loss(cosines, scores)
+        apart, back_apart = module.triplet_loss(u, v, w)
+        made = [cosines, [loss, apart], back_loss(0.7), *back(cosines), *back_apart(0.7)]
+        return np.concatenate([np.ravel(x) for x in made]) + 100  # as exact as what is summed
+
+    return result
+
+
 @of("in_blocks: 1 in R.shape[1]: plus 1")
 def turned_blocks(rng: np.random.Generator) -> Callable[[Any], Any]:
     n, k, width = rng.integers(1, 4, 3).tolist()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from tests import helpers
 from tests.chosen import files_of, sampled
-from tests.forks import unwritten_is_nan
+from tests.forks import CODES, KILLED, SURVIVED, fork, unwritten_is_nan
 from tests.mutations import Mutant, mutants
 from tests.nightly import run
 from tests.operators import changes
@@ -153,6 +155,20 @@ def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_fo
     assert Survey(cases, functions).judges("npora/nn/a.py", (1, "f"), 1.0, 0.58) == [
         "tests/x.py::a[2]", "tests/nn/x.py::b[2]", "tests/nn/x.py::b[1]"
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_is_interrupted_though_whoever_began_it_is_not() -> None:
+    def work() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return SURVIVED
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == CODES[KILLED]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Asked:
