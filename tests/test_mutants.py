@@ -203,3 +203,24 @@ def test_what_ended_is_not_run_again_until_a_file_is_another(tmp_path: Path) -> 
     assert {name: found["code"] for name, found in run(again, tmp_path, "tree").items()} == {"a": 0, "b": 3}
     assert {name: found["code"] for name, found in run(again, tmp_path, "other").items()} == {"a": 9, "b": 9}
     assert set(json.loads((tmp_path / "done.json").read_text())) == {"a", "b"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_a_night_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write = f"import os, signal, time; file = open({str(log)!r}, 'a'); first = not file.tell(); "
+    todo = {
+        "a": ["-c", "pass"],
+        "b": ["-c", f"{write}file.write('b'); file.close(); first and (os.kill(os.getppid(), signal.SIGINT), "
+                    f"time.sleep(60), open({str(log)!r}, 'a').write('ended'))"],
+    }  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(todo, tmp_path, "tree")
+        assert set(json.loads((tmp_path / "done.json").read_text())) == {"a"}
+        todo["a"] = ["-c", "raise SystemExit(3)"]
+        assert {name: found["code"] for name, found in run(todo, tmp_path, "tree").items()} == {"a": 0, "b": 0}
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert log.read_text() == "bb"
