@@ -14,13 +14,14 @@ CUTS = {
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
            "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches",
-           "contract", "evaluating", "generator", "grad_mode")  # fmt: skip
+           "contract", "evaluating", "generator", "grad_mode", "held", "init", "misfit", "pooling", "preference",
+           "similarity", "targets", "trained", "watching")  # fmt: skip
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "pooled", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip
 _METHODS = ("__init__", "adalora", "adalora_config", "adalora_ranks", "dora", "fourierft", "hira", "hra", "ia3",
-            "ln_tuning", "loha", "lokr", "lora", "lora_biased")  # fmt: skip
-_FILES = ("__init__", "atomic", "cache", "digest", "gguf", "gguf_header", "gguf_writer", "header", "journal",
+            "ln_tuning", "loha", "lokr", "lora", "lora_biased", "miss", "oft", "road", "vera")  # fmt: skip
+_FILES = ("__init__", "atomic", "cache", "digest", "gguf", "gguf_header", "gguf_writer", "hashes", "header", "hub", "journal",
           "json", "kinds", "lock", "picture", "refusal", "regular", "safetensors", "together", "weights",
           "writable")  # fmt: skip
 SAMPLED = (
@@ -29,8 +30,8 @@ SAMPLED = (
     *(f"npora/lora/{name}.py" for name in ("adapter", "adapted")),
     *(f"npora/lora/methods/{name}.py" for name in _METHODS),
     *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "maps", "stored", "tiles")),
-    *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16")),
-    *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau")),
+    *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16", "nibbles")),
+    *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau", "lora_fa", "lora_plus", "optimizer")),
     "npora/models/families/",
     *(f"npora/files/{name}.py" for name in _FILES),
     "npora/metrics/",
