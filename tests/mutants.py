@@ -21,9 +21,10 @@ _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "po
            "generate/processors", "generate/stopping")  # fmt: skip
 _METHODS = ("__init__", "adalora", "adalora_config", "adalora_ranks", "dora", "fourierft", "hira", "hra", "ia3",
             "ln_tuning", "loha", "lokr", "lora", "lora_biased", "miss", "oft", "road", "vera")  # fmt: skip
-_FILES = ("__init__", "atomic", "cache", "digest", "gguf", "gguf_header", "gguf_writer", "hashes", "header", "hub", "journal",
-          "json", "kinds", "lock", "picture", "refusal", "regular", "safetensors", "together", "weights",
+_FILES = ("__init__", "atomic", "cache", "digest", "gguf", "gguf_header", "gguf_writer", "hashes", "header", "hub",
+          "journal", "json", "kinds", "lock", "picture", "refusal", "regular", "safetensors", "together", "weights",
           "writable")  # fmt: skip
+_OPTIMIZERS = ("adam", "clip", "lora_fa", "lora_plus", "optimizer", "plateau", "schedule", "sgd")
 SAMPLED = (
     *(f"npora/nn/{name}.py" for name in _LAYERS),
     *(f"npora/models/{name}.py" for name in _MODELS),
@@ -31,7 +32,7 @@ SAMPLED = (
     *(f"npora/lora/methods/{name}.py" for name in _METHODS),
     *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "maps", "stored", "tiles")),
     *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16", "nibbles")),
-    *(f"npora/optim/{name}.py" for name in ("sgd", "adam", "clip", "schedule", "plateau", "lora_fa", "lora_plus", "optimizer")),
+    *(f"npora/optim/{name}.py" for name in _OPTIMIZERS),
     "npora/models/families/",
     *(f"npora/files/{name}.py" for name in _FILES),
     "npora/metrics/",

@@ -15,7 +15,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npora.data import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
-from npora.data.chats import read_chats
 
 SUFFIXES = (".tsv", ".csv", ".json", ".jsonl")
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -318,15 +317,3 @@ def test_how_many_are_read_is_told(tmp_path: Path, name: str, monkeypatch: pytes
     assert told == [4, 8]
     if name == "a.tsv":
         assert len(read_examples(tmp_path / name, "text", None, progress=told.append)) == 9 and told == [4, 8] * 2
-
-
-def test_what_a_conversation_has_for_its_template_goes_to_it(tmp_path: Path) -> None:
-    said = {"role": "assistant", "content": "b"}
-    rows = [
-        {"prompt": "a", "messages": [said], "tools": '[{"name": "f"}]', "chat_template_kwargs": {"thinking": False}},
-        {"prompt": "a", "messages": [said], "tools": None, "documents": [], "chat_template_kwargs": {}},
-    ]
-    (tmp_path / "chats.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    first, second = read_chats(tmp_path / "chats.jsonl", "messages", "prompt")
-    assert first["messages"] == second["messages"] == [{"role": "user", "content": "a"}, said] and first["first"] == 1
-    assert first["variables"] == {"tools": [{"name": "f"}], "thinking": False} and second["variables"] == {}
