@@ -176,6 +176,19 @@ def halves_of_bytes(rng: np.random.Generator) -> Callable[[Any], Any]:
     return lambda module: module.nibbles(packed)
 
 
+@of("NF4.terms_in: rows.shape[-1] - 8: left alone", "NF4.terms_in: rows.shape[-1] - 8: sign")
+def rows_of_blocks(rng: np.random.Generator) -> Callable[[Any], Any]:
+    blocks = int(rng.integers(1, 40))
+    rows = rng.integers(0, 128, (2, 33 * blocks + 8), dtype=np.uint8)  # floats that are finite
+    some = slice(int(rng.integers(0, blocks)), blocks)
+
+    def result(module: Any) -> Any:
+        terms = module.NF4.terms_in(rows, some)
+        return np.concatenate([np.ravel(part) for part in terms if part is not None])
+
+    return result
+
+
 @of("LoraFAOptimizer.update: g @ np.linalg.pinv(square): right transposed")
 def steps_of_b(rng: np.random.Generator) -> Callable[[Any], Any]:
     from npora.nn import Parameter
