@@ -10,6 +10,8 @@ CUTS = {
     "npora/nn/attention_plan.py": ("_runs", "_at_once", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
+# A sample takes a file where there is the package without which its tests are skipped.
+NEEDS = {"npora/files/hub.py": "huggingface_hub"}
 # The files that a sample takes mutants of.
 _LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",

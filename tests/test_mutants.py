@@ -138,6 +138,14 @@ def test_a_sample_is_the_same_for_a_seed_and_takes_changed_lines_first() -> None
     assert len(sampled(every, 1000, "seed", {})) == 99
 
 
+def test_a_file_whose_tests_would_be_skipped_is_in_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files_of(["files/hash"], True) == ["npora/files/hashes.py"]
+    for found in (None, "spec"):
+        monkeypatch.setattr("tests.chosen.find_spec", lambda name, found=found: found)
+        assert files_of(["files/hub"], True) == (["npora/files/hub.py"] if found else [])
+        assert files_of(["files/hub"], False) == ["npora/files/hub.py"]
+
+
 def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_folder_first() -> None:
     functions = [("npora/nn/a.py", (1, "f")), ("npora/nn/a.py", (9, "g"))]
     tests = {"tests/x.py::a": (0.1, [0]), "tests/nn/x.py::b": (0.2, [0, 1]), "tests/nn/x.py::c": (2.0, [0]),
