@@ -22,6 +22,11 @@ SURVIVORS: dict[str, str] = {
         "0 divided by any number is 0": [
             "_distance: 1 in np.where(length == 0, 1, length): plus 1",
         ],
+        "0/0 as a byte is 0": [
+            "Q8_0.pack: step > 0: edge",
+            "_nearest_constants: 0 in span < 0: plus 1",
+            "_nearest_constants: span < 0: edge",
+        ],
         "eight bytes are no block of 33": [
             "NF4.terms_in: rows.shape[-1] - 8: left alone",
             "NF4.terms_in: rows.shape[-1] - 8: sign",

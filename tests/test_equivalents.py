@@ -176,6 +176,27 @@ def halves_of_bytes(rng: np.random.Generator) -> Callable[[Any], Any]:
     return lambda module: module.nibbles(packed)
 
 
+@of("Q8_0.pack: step > 0: edge")
+def blocks_of_bytes(rng: np.random.Generator) -> Callable[[Any], Any]:
+    blocks = (size(rng, (3, 32)) * rng.integers(0, 2, (3, 1))).astype(np.float32)
+    return lambda module: module.Q8_0.pack(blocks)
+
+
+@of(
+    "NF4.narrowed: -1: without the sign #2",
+    "NF4.narrowed: -1: without the sign #3",
+    "NF4.narrowed: -1: without the sign #4",
+    "NF4.narrowed: -1: without the sign #5",
+    "NF4.narrowed: 1 in -1: plus 1 #5",
+    "_PAIRS: 1 in -1: plus 1",
+    "_nearest_constants: 0 in span < 0: plus 1",
+    "_nearest_constants: span < 0: edge",
+)
+def rows_to_quantise(rng: np.random.Generator) -> Callable[[Any], Any]:
+    rows = size(rng, (*rng.integers(1, 4, 2), 64)).astype(np.float32)
+    return lambda module: module.NF4.narrowed(rows)
+
+
 @of("NF4.terms_in: rows.shape[-1] - 8: left alone", "NF4.terms_in: rows.shape[-1] - 8: sign")
 def rows_of_blocks(rng: np.random.Generator) -> Callable[[Any], Any]:
     blocks = int(rng.integers(1, 40))
