@@ -33,7 +33,7 @@ SAMPLED = (
     *(f"npora/lora/{name}.py" for name in ("adapter", "adapted")),
     *(f"npora/lora/methods/{name}.py" for name in _METHODS),
     *(f"npora/machine/{name}.py" for name in ("blocks", "heap", "maps", "stored", "tiles")),
-    *(f"npora/stored/{name}.py" for name in ("bfloat16", "blocks", "float16", "nibbles")),
+    "npora/stored/",
     *(f"npora/optim/{name}.py" for name in _OPTIMIZERS),
     "npora/models/families/",
     *(f"npora/files/{name}.py" for name in _FILES),

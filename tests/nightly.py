@@ -9,6 +9,7 @@ Parts that ended are not run again until a file of npora or of the tests is anot
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -69,11 +70,14 @@ def run(todo: dict[str, list[str]], folder: Path, tree: str) -> dict[str, Any]:
             continue
         start = time.monotonic()
         with open(folder / f"{name}.txt", "w", encoding="utf-8") as said:
-            part = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=said)
+            part = subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=said, start_new_session=True
+            )
             try:
                 code = part.wait()
-            finally:  # where this is interrupted
-                part.kill()
+            finally:  # where this is interrupted, with what it has forked
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(part.pid, signal.SIGKILL)
                 part.wait()
         done[name] = {"tree": tree, "code": code, "seconds": round(time.monotonic() - start)}
         unready = kept.with_suffix(".new")
