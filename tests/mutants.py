@@ -7,17 +7,16 @@ LEFT_OUT = ("npora/catalogue/", "npora/__main__.py", "npora/__init__.py")
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
+    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_shared_out"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 # A sample takes a file where there is the package without which its tests are skipped.
 NEEDS = {"npora/files/hub.py": "huggingface_hub"}
 # The files that a sample takes mutants of.
-_LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
+_LAYERS = ("linear", "weighted", "embedding", "norm", "dropout", "softmax", "activation", "erf", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches",
-           "contract", "evaluating", "generator", "grad_mode", "held", "init", "misfit", "pooling", "preference",
-           "similarity", "targets", "trained", "watching")  # fmt: skip
+           "rotary", "vocabulary", "cache", "view", "residual", "patches",
+           "contract", "evaluating", "grad_mode", "init", "misfit", "preference", "similarity", "targets")  # fmt: skip
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "pooled", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip

@@ -45,7 +45,6 @@ SPELLINGS: dict[str, list[str]] = {
     ],
     "the two are the same": [
         "LlamaAttention.biases: return (config.attention_bias, config.attention_bias): first two swapped",
-        "MistralAttention.biases: return (False, False): first two swapped",
         "RoAd.spread: return (both, both): first two swapped",
         "RoAd.spread: return (values, values): first two swapped",
     ],
