@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
@@ -19,6 +20,8 @@ from npora.lora.tokens import Tokens, make_token_adapters
 from npora.nn.init import Source, Unset
 from npora.nn.linear import Conv1D, Linear
 from npora.nn.module import Module, Parameter
+
+logger = logging.getLogger("npora")
 
 
 def check_name(name: str) -> None:
@@ -53,6 +56,8 @@ def inject(
     for path in targets:
         rng = Unset() if seed is None else np.random.default_rng([seed, zlib.crc32(path.encode())])
         made[path] = make_adapter(plain.linear(path), config, rng, path, shared)
+    if seed is not None:  # what a file holds is as it is
+        _say_ranks(made, plain)
     rng = Unset() if seed is None else np.random.default_rng(seed)
     made |= make_token_adapters(plain, tokens, made, rng)
     for path, adapter in made.items():  # none is refused any more
@@ -78,6 +83,18 @@ def make_adapter(base: Linear, config: PeftConfig, rng: Source, path: str, share
     if method is None:
         raise ValueError(f"no method of a {type(config).__name__} goes on {path}, a {type(base).__name__}")
     return method(base, config, rng, path, shared)
+
+
+def _say_ranks(made: Mapping[str, Adapter], view: PlainView) -> None:
+    """Say of new adapters s B A where their rank is one that no matrix of the layer's shape has."""
+    for path, adapter in made.items():
+        rank, base = getattr(adapter, "r", 0), view.linear(path)
+        if adapter.factored() is not None and rank > (most := min(base.out_features, base.in_features)):
+            logger.warning(
+                f"{path} is {base.out_features} × {base.in_features}: no change of it has a rank above {most}, and its "
+                f"adapter has r={rank}. A rank of {most} can do as much, for such layers alone by rank_pattern"
+            )
+            return  # of one layer: others of the same shape are in the same case
 
 
 def make_shared(view: PlainView, config: PeftConfig, targets: Sequence[str], rng: Source) -> dict[str, Parameter]:

@@ -237,3 +237,24 @@ def test_the_record_of_an_adapters_base_leaves_out_what_it_trains_whole_whicheve
 def test_every_task_of_pefts_is_known() -> None:
     tasks = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
     assert [LoraConfig(task_type=task).task_type for task in tasks] == list(tasks)
+
+
+def test_a_rank_that_no_matrix_of_a_layers_shape_has_is_said_of_a_new_adapter(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def model() -> Chain:
+        return Chain(first=Linear(5, 3, rng=0), second=Linear(3, 4, rng=1))
+
+    with caplog.at_level(logging.WARNING, "npora"):
+        adapted = get_peft_model(model(), LoraConfig(r=3, target_modules=["first", "second"]))
+        get_peft_model(model(), LoraConfig(r=4, rank_pattern={"first": 3, "second": 2}, target_modules="all-linear"))
+        assert not caplog.records
+        adapted = get_peft_model(model(), LoraConfig(r=4, rank_pattern={"first": 3}, target_modules="all-linear"))
+        assert [record.getMessage() for record in caplog.records] == [
+            "second is 4 × 3: no change of it has a rank above 3, and its adapter has r=4. A rank of 3 can do as much, "
+            "for such layers alone by rank_pattern"
+        ]
+        caplog.clear()
+        adapted.save_pretrained(tmp_path)
+        PeftModel.from_pretrained(model(), tmp_path)
+        assert not caplog.records
