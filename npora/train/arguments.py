@@ -279,11 +279,13 @@ class TrainingArguments(Readable):
                       "load_best_model_at_end needs eval_strategy and save_strategy to be the same, steps or epoch; "
                       "save_strategy 'best' needs an eval_strategy",
                       (self.eval_strategy, self.save_strategy))  # fmt: skip
-        if self.save_strategy == "steps" and self.save_steps >= 1:
+        if self.save_strategy == "steps":
             assert self.eval_steps is not None, "as often as logging_steps unless given"
-            self._require(self.save_steps % self.eval_steps == 0,
-                          "load_best_model_at_end needs save_steps to be a multiple of eval_steps",
-                          (self.save_steps, self.eval_steps))  # fmt: skip
+            times = self.save_steps / self.eval_steps
+            alike = (self.save_steps < 1) == (self.eval_steps < 1)
+            self._require(alike and round(times) > 0 and math.isclose(times, round(times)),
+                          "load_best_model_at_end needs save_steps to be a multiple of eval_steps, both of them numbers "
+                          "of steps or both shares of all steps", (self.save_steps, self.eval_steps))  # fmt: skip
 
     @staticmethod
     def _require(holds: bool, what: str, value: object) -> None:

@@ -15,8 +15,12 @@ logger = logging.getLogger("npora")
 
 
 class BestModelCallback(TrainerCallback):
-    """Keeps state.best_metric, of metric_for_best_model; saves what is better than ever, for save_strategy="best"; and
-    gives the best checkpoint back at the end, for load_best_model_at_end."""
+    """Keeps state.best_metric, of metric_for_best_model; saves what is better than ever, for save_strategy="best" and
+    for load_best_model_at_end, which gives that checkpoint back at the end.
+
+    So the best one is there, also where it was measured at another step than one that is saved anyway: before
+    eval_steps have become save_steps, or when a callback asked.
+    """
 
     def on_evaluate_all(
         self, args: Args, state: State, control: Control, *, metrics: Mapping[str, Any], **kwargs: Any
@@ -27,8 +31,7 @@ class BestModelCallback(TrainerCallback):
         better = self.is_better(args, state, metrics)
         if better and kept:
             state.best_model_checkpoint = f"checkpoint-{state.global_step}"
-        if args.save_strategy == "best":
-            control.should_save = better
+            control.should_save = True
 
     @staticmethod
     def is_better(args: Args, state: State, metrics: Mapping[str, Any]) -> bool:

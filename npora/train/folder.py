@@ -89,15 +89,19 @@ def last_checkpoint(output_dir: str) -> str:
     raise ValueError(f"there is no checkpoint to resume from in {output_dir}{others}")
 
 
-def bring_best(output_dir: str, path: str, best: str | None) -> None:
-    """Where a run goes on in another folder than that of the checkpoint: copy the best one of that folder to it."""
+def bring_best(output_dir: str, path: str, best: str | None) -> str | None:
+    """Where a run goes on in another folder than that of the checkpoint: copy the best one of that folder to it.
+    Returns its name; None, and says so, where it is gone."""
     if best is None or os.path.exists(os.path.join(output_dir, best)):
-        return
+        return best
     source = os.path.join(os.path.dirname(os.path.realpath(path)), best)
-    if os.path.isdir(source):
-        temporary = os.path.join(output_dir, f"{best}.tmp-{secrets.token_hex(4)}")
-        shutil.copytree(source, temporary)
-        os.replace(temporary, os.path.join(output_dir, best))
+    if not os.path.isdir(source):
+        logger.warning("%s, the best model so far, is gone: it cannot be given back at the end", source)
+        return None
+    temporary = os.path.join(output_dir, f"{best}.tmp-{secrets.token_hex(4)}")
+    shutil.copytree(source, temporary)
+    os.replace(temporary, os.path.join(output_dir, best))
+    return best
 
 
 def leave_later(output_dir: str, path: str, run_id: str) -> None:

@@ -240,7 +240,7 @@ class Trainer(Evaluator, Methods, Readable):
         if state.unanswered is not None and self.eval_dataset is None:
             state.unanswered["asked"]["should_evaluate"] = False
         leave_later(self.args.output_dir, path, run_id)
-        bring_best(self.args.output_dir, path, state.best_model_checkpoint)
+        state.best_model_checkpoint = bring_best(self.args.output_dir, path, state.best_model_checkpoint)
         prune(
             self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint, run_id
         )  # a kill forbore it
