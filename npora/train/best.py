@@ -8,10 +8,21 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from npora.files.refusal import shortened
 from npora.train.callbacks import Args, Control, State, TrainerCallback
 from npora.train.checkpoints import load_trained
 
 logger = logging.getLogger("npora")
+
+
+def value_of(name: str, metrics: Mapping[str, Any]) -> float:
+    """That of metric_for_best_model. Raises ValueError where there is none, or it is no number."""
+    if name not in metrics:
+        raise ValueError(f"metric_for_best_model: there is no '{name}'; there are: {', '.join(metrics)}")
+    value = metrics[name]
+    if not isinstance(value, int | float):
+        raise ValueError(f"metric_for_best_model: '{name}' must be a number; got {shortened(value)}")
+    return value
 
 
 class BestModelCallback(TrainerCallback):
@@ -37,9 +48,7 @@ class BestModelCallback(TrainerCallback):
     def is_better(args: Args, state: State, metrics: Mapping[str, Any]) -> bool:
         """Whether these are better than ever, which state.best_metric then is."""
         name, greater = args.best_metric()
-        if name not in metrics:
-            raise ValueError(f"metric_for_best_model: there is no '{name}'; there are: {', '.join(metrics)}")
-        value, best = metrics[name], state.best_metric
+        value, best = value_of(name, metrics), state.best_metric
         if not math.isfinite(value):
             logger.warning("step %d: %s is %s, which is better than nothing else", state.global_step, name, value)
             return False

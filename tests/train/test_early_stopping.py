@@ -51,6 +51,17 @@ def test_a_score_that_is_nan_is_no_better(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.text.count("eval_score is nan") == 2
 
 
+def test_a_score_that_no_float_is_is_no_better_and_one_that_is_no_number_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores: list[Any] = [3.0, 10**400, 4.0]
+    run = scored(tmp_path, EarlyStoppingCallback(2), scores, max_steps=3)
+    assert run.train().global_step == 3 and run.state.best_metric == 4.0
+    scores[1] = "9"
+    with pytest.raises(ValueError, match="metric_for_best_model: 'eval_score' must be a number; got '9'"):
+        scored(tmp_path, EarlyStoppingCallback(2), scores).train()
+
+
 def test_of_several_datasets_the_one_that_is_named_decides(tmp_path: Path) -> None:
     found = iter([1.0, 9.0, 2.0, 8.0, 3.0, 7.0])  # the first gets better, and the second does not
     run = trainer(tmp_path, EarlyStoppingCallback(2), eval_dataset={"a": ROWS, "b": ROWS},
