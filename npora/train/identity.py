@@ -40,6 +40,8 @@ _REMEDIES = {  # of what an option does not say by its name
 _DIGESTS = {
     "sha256": "on other training data: there are as many examples, and they are not the same",
     "made": "on other training data: what is made of the same examples is not the same",
+    "holds": "on other training data: what its examples are made from is not the same (where that changes as it is "
+    "used, a method fingerprint() that returns a dict tells what does not)",
 }
 
 
@@ -121,9 +123,10 @@ def _fingerprint(data: Sequence[Example]) -> dict[str, Any]:
     if not all(found.get(name, "") is not None for name in _DIGESTS):
         logger.warning("the examples of train_dataset are others each time: a resumed run cannot be told from another")
     elif "looked at" in found:
+        more = ", and what it holds in memory" * ("holds" in found)
         logger.warning(
-            "train_dataset is a %s of %d examples: %d of them, spread over all, tell it from others when a run is "
+            "train_dataset is a %s of %d examples: %d of them, spread over all%s, tell it from others when a run is "
             "resumed. A list, a Dataset, or a method fingerprint() that returns a dict tells all",
-            type(data).__qualname__, len(data), found["looked at"],
+            type(data).__qualname__, len(data), found["looked at"], more,
         )  # fmt: skip
     return found

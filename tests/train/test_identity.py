@@ -183,6 +183,29 @@ def test_where_not_all_of_the_data_is_compared_this_is_said(caplog: Any) -> None
     assert "Large of 1000000 examples: 256 of them, spread over all, tell it from others" in caplog.text
 
 
+def test_other_data_that_an_example_in_256_does_not_show_is_refused_by_what_it_holds(
+    tmp_path: Path, caplog: Any
+) -> None:
+    class Texts:
+        """As a tutorial's data set."""
+
+        def __init__(self, labels: list[int]) -> None:
+            self.encodings, self.labels = {"input_ids": [[2, 3]] * len(labels)}, labels
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            return {**{name: column[i] for name, column in self.encodings.items()}, "labels": self.labels[i]}
+
+    labels, changes = [0] * 20_001, {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    Trainer(tiny_peft(), arguments(tmp_path, **changes), Texts(labels)).train()
+    assert "spread over all, and what it holds in memory, tell it from others" in caplog.text
+    labels[77] = 1
+    with pytest.raises(ValueError, match="other training data: what its examples are made from is not the same"):
+        Trainer(tiny_peft(), arguments(tmp_path, **changes), Texts(labels)).train(resume_from_checkpoint=True)
+
+
 def test_data_that_say_what_they_are_made_of_are_refused_by_that_name(tmp_path: Path) -> None:
     first = {"sha256": "a", "tokenizer": "one"}
 
