@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,9 +30,7 @@ class Terminated(SystemExit):
 
 
 class BrokenOff(Exception):
-    """An evaluation ended after a batch that is not its last.    metrics : of the datasets that were done before"""
-
-    metrics: Mapping[str, Any] = {}
+    """An evaluation ended after a batch that is not its last."""
 
 
 class InterruptionCallback(TrainerCallback):
