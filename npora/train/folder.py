@@ -66,6 +66,16 @@ def checkpoints(output_dir: str) -> list[str]:
     return [os.path.join(output_dir, name) for _, name in found]
 
 
+def _owner(path: str) -> str:
+    """The id of the run whose checkpoint this is. Raises as read_manifest, and ValueError where it is of another step
+    than its name says, so that it would be taken for one that is newer or older."""
+    manifest = read_manifest(path)
+    step, name = manifest["state"].get("global_step"), os.path.basename(path)
+    if name != f"checkpoint-{step}":
+        raise ValueError(f"{path} is of step {step}: give it back its name, checkpoint-{step}, or pass its path")
+    return str(manifest["run"]["id"])
+
+
 def last_checkpoint(output_dir: str) -> str:
     """The newest whole checkpoint of the run that was last begun in a folder; a damaged one is passed over, and said
     so. Raises ValueError where there is none."""
@@ -73,7 +83,7 @@ def last_checkpoint(output_dir: str) -> str:
     own = _last_run(output_dir)
     for path in reversed(checkpoints(output_dir)):
         try:
-            owner = read_manifest(path)["run"]["id"]
+            owner = _owner(path)
             if owner in whole or (own is not None and owner != own):
                 whole.setdefault(owner, path)
                 continue
@@ -122,7 +132,7 @@ def own_checkpoints(output_dir: str, run_id: str) -> list[str]:
     found = []
     for path in checkpoints(output_dir):
         try:
-            if read_manifest(path)["run"]["id"] == run_id:
+            if _owner(path) == run_id:
                 found.append(path)
         except (ValueError, OSError):
             continue  # whose it was cannot be known, and so nobody may remove it

@@ -54,6 +54,20 @@ def test_a_run_that_has_no_checkpoint_yet_takes_no_others(tmp_path: Path) -> Non
         last_checkpoint(str(tmp_path))
 
 
+def test_a_checkpoint_under_the_name_of_another_step_is_passed_over_and_takes_no_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop_after(trainer(tmp_path), 6)
+    os.rename(tmp_path / "checkpoint-6", tmp_path / "checkpoint-99")
+    again = trainer(tmp_path, save_total_limit=1)
+    again.train(resume_from_checkpoint=True)
+    assert "checkpoint-99 is of step 6: give it back its name, checkpoint-6" in caplog.text
+    assert names(tmp_path) == ["checkpoint-8", "checkpoint-99"]  # a limit of 1 is of those that have their names
+    named = trainer(tmp_path / "more")
+    named.train(resume_from_checkpoint=tmp_path / "checkpoint-99")
+    assert values(named.model) == values(again.model)
+
+
 def test_a_checkpoint_of_the_same_step_of_another_run_is_set_aside(tmp_path: Path, caplog: Any) -> None:
     first = trainer(tmp_path, max_steps=4, save_steps=4)
     first.train()
