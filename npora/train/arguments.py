@@ -93,7 +93,8 @@ class TrainingArguments(Readable):
     save_total_limit : how many checkpoints are kept, the newest and the best one always among them
     logging_strategy, logging_steps, logging_first_step : when the loss goes to the terminal and to state.log_history;
         log.jsonl has every step. eval_steps, save_steps and logging_steps below 1 are shares of all steps
-    load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name
+    load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name. It
+        is saved whenever it is measured
     predict_with_generate : evaluate and predict let an encoder-decoder write; predictions are the tokens, at most
         generation_max_length of them, by generation_num_beams beams
     prediction_loss_only : evaluate measures the loss and calls no compute_metrics

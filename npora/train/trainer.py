@@ -155,8 +155,8 @@ class Trainer(Evaluator, Methods, Readable):
 
         Raises
         ------
-        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the step that it came in and a checkpoint; a second one
-        ends the training at once. With save_strategy="no" they end the program as ever.
+        KeyboardInterrupt, SystemExit: Ctrl-C, SIGTERM or SIGHUP, after the step that it came in and a checkpoint; a
+        second one ends the training at once. With save_strategy="no" they end the program as ever.
         RuntimeError: another run is in output_dir.  ValueError: there is no such checkpoint, or it is of a run with
         another base, adapter, training data or arguments; of these the epochs and steps to go, and when to log, to
         evaluate and to save, may be others.
