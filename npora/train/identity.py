@@ -32,6 +32,8 @@ _OF_PLATEAUS = ("eval_strategy", "eval_steps", "eval_delay", "metric_for_best_mo
 _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "id2label",
          "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
          "gradient_checkpointing"}  # fmt: skip
+# What a run that has come to its checkpoint would have been the same without: it never had to stop.
+_IDLE_SO_FAR = (("on_nonfinite", "stop"),)
 _REMEDIES = {  # of what an option does not say by its name
     "total_step": "AdaLoRA cuts ranks on a schedule of all its steps: ask for as many epochs or steps as before, or "
     "begin a new run",
@@ -58,6 +60,7 @@ def identity(
     optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
     names = (*_ARGUMENTS, *(_OF_PLATEAUS if args.lr_scheduler_type == PLATEAU else ()))
     given = {"optim": optim, **{name: getattr(args, name) for name in names}, **own}
+    given["data_seed"] = args.seed if args.data_seed is None else args.data_seed
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
     config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}
@@ -79,7 +82,7 @@ def refuse_another(path: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]
     for part in ("arguments", "adapter", "model"):
         for key in sorted(theirs[part].keys() | mine[part].keys()):
             one, other = theirs[part].get(key), mine[part].get(key)
-            if one != other:
+            if one != other and (key, one) not in _IDLE_SO_FAR:
                 remedy = f" ({_REMEDIES[key]})" if key in _REMEDIES else ""
                 wrong.append(f"with {key}={one!r}, this one has {other!r}{remedy}")
     wrong += _other_data(theirs["data"], mine["data"])

@@ -80,6 +80,7 @@ ALLOWED: list[dict[str, Any]] = [
     {"logging_steps": 2}, {"logging_strategy": "epoch"}, {"eval_strategy": "epoch"}, {"save_steps": 3},
     {"save_strategy": "epoch"}, {"save_total_limit": 1}, {"per_device_eval_batch_size": 3}, {"disable_tqdm": False},
     {"gradient_checkpointing": True}, {"optim": "adamw_torch_fused"}, {"metric_for_best_model": "loss"},
+    {"data_seed": 42}, {"on_nonfinite": "skip"},  # it had no step that would have been skipped
 ]  # fmt: skip
 
 
@@ -95,6 +96,12 @@ def test_what_changes_no_number_may_change(saved: Path, whole: Trainer, tmp_path
     assert values(again.model) == values(whole.model)
     found = [line for line in steps(tmp_path / "again") if "loss" in line]
     assert found == steps(Path(whole.args.output_dir))
+
+
+def test_a_run_that_may_have_skipped_steps_is_none_that_stops_at_them(tmp_path: Path) -> None:
+    stop_after(trainer(tmp_path, on_nonfinite="skip"), 2)
+    with pytest.raises(ValueError, match="with on_nonfinite='skip', this one has 'stop'"):
+        resumed(tmp_path / "again", tiny_peft(), ROWS, tmp_path / "checkpoint-2")
 
 
 FREE = {
