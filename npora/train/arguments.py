@@ -284,7 +284,7 @@ class TrainingArguments(Readable):
             assert self.eval_steps is not None, "as often as logging_steps unless given"
             times = self.save_steps / self.eval_steps
             alike = (self.save_steps < 1) == (self.eval_steps < 1)
-            self._require(alike and round(times) > 0 and math.isclose(times, round(times)),
+            self._require(alike and math.isclose(times, round(times)),
                           "load_best_model_at_end needs save_steps to be a multiple of eval_steps, both of them "
                           "numbers of steps or both shares of all steps",
                           (self.save_steps, self.eval_steps))  # fmt: skip

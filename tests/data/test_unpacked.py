@@ -71,7 +71,7 @@ def test_a_line_that_is_read_in_pieces_is_the_line_up_to_a_length(
     monkeypatch.setattr(module, "_AT_ONCE", 4)
     monkeypatch.setattr(module, "_LONGEST", 12)
     path = tmp_path / "a.txt"
-    for length in range(1, 12 - len(end)):
+    for length in range(1, 13 - len(end)):
         text = f"a\n{'b' * length}{end}{'ü' if end else ''}"
         path.write_text(text, encoding="utf-8", newline="")
         assert "".join(line for _, line in module.lines(path)) == text
