@@ -20,7 +20,7 @@ import numpy as np
 from npora.files import read_json, write_json
 from npora.files.lock import Lock
 from npora.train.arguments import TrainingArguments
-from npora.train.manifest import read_manifest, verified
+from npora.train.manifest import MOST_BYTES, read_manifest, verified
 from npora.train.plain import plain
 
 logger = logging.getLogger("npora")
@@ -57,6 +57,11 @@ def write_run(output_dir: str, args: TrainingArguments, run: Mapping[str, Any]) 
     content = {**run, "arguments": asdict(args), "versions": versions, "process": os.getpid(), "host": platform.node(),
                "command": sys.argv, "began": time.strftime("%Y-%m-%d %H:%M:%S")}  # fmt: skip
     write_json(os.path.join(output_dir, RUN_NAME), plain(content))
+
+
+def read_about(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """run.json, which has what a manifest has of a run, and the command. Raises as read_json."""
+    return read_json(os.path.join(output_dir, RUN_NAME), 2 * MOST_BYTES)
 
 
 def checkpoints(output_dir: str) -> list[str]:
@@ -157,7 +162,7 @@ def prune(output_dir: str, keep: int | None, best: str | None, run_id: str) -> N
 def _last_run(output_dir: str) -> str | None:
     """The id of the run that was last begun or gone on with in a folder; None where that cannot be known."""
     try:
-        return str(read_json(os.path.join(output_dir, RUN_NAME))["id"])
+        return str(read_about(output_dir)["id"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:

@@ -60,7 +60,7 @@ def identity(
     optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
     names = (*_ARGUMENTS, *(_OF_PLATEAUS if args.lr_scheduler_type == PLATEAU else ()))
     given = {"optim": optim, **{name: getattr(args, name) for name in names}, **own}
-    given["data_seed"] = args.seed if args.data_seed is None else args.data_seed
+    given["data_seed"] = None if args.data_seed == args.seed else args.data_seed
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
     config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}

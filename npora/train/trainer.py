@@ -208,7 +208,7 @@ class Trainer(Evaluator, Methods, Readable):
         own = identity(model, args, data, told)
         self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:
-            path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
+            path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.path.realpath(resume)
             self.state = load_checkpoint(path, model, optimizer, own)
             run_id = self._go_on(path, schedule, total)
         self._identity = {"id": run_id, **own}
