@@ -32,7 +32,7 @@ class Embedding(Task):
         """The columns of the texts and the score. Raises ValueError where none is named, and none has a usual name."""
         usual.alike(chosen, first, path)
 
-    def has_columns(self, first: Example, columns: Mapping[str, Any]) -> bool:
+    def learns_from(self, first: Example, columns: Mapping[str, Any]) -> bool:
         one, other, _, score = usual_texts([*first]) or (None,) * 4
         more = not columns.get("label") and score and [one, other] == [columns.get("text"), columns.get("text_pair")]
         named = (columns.get(name) for name in (*_TEXTS, "label"))

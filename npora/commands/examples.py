@@ -63,7 +63,7 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
     left = {field: value for field, value in noted.items() if named.get(field) is None}
-    if task.is_measured_otherwise and left and not task.has_columns(_first(path), left):
+    if task.is_measured_otherwise and left and not task.learns_from(_first(path), left):
         noted = {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
@@ -78,7 +78,7 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
 def columns_measured(task: Task, learnt: Columns, path: str) -> Columns:
     """The columns of a file that is measured: those of the one that is learnt, or its own where the task is measured on
     others. Raises ValueError where no column has a usual name."""
-    if not task.is_measured_otherwise or task.has_columns(first := _first(path), asdict(learnt)):
+    if not task.is_measured_otherwise or task.learns_from(first := _first(path), asdict(learnt)):
         return learnt
     chosen: dict[str, Any] = dict.fromkeys(_COLUMNS.values())
     task.find_columns(chosen, first, path)

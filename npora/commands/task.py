@@ -120,7 +120,7 @@ class Task:
         ValueError: it tells nothing of one that is needed.
         """
 
-    def has_columns(self, first: Example, columns: Mapping[str, Any]) -> bool:
+    def learns_from(self, first: Example, columns: Mapping[str, Any]) -> bool:
         """Whether a file whose first example this is has these columns, by the fields of Columns, and none besides that
         says more. Asked where is_measured_otherwise."""
         return True
