@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0, or 2 after an error, which is one line on standard error (gradcheck has
     codes of its own, and 3 for that); 141 where the reader of the output has gone, as `head` does; 130 after Ctrl-C,
-    and 143 after a SIGTERM that a training has heard."""
+    and 143 or 129 after a SIGTERM or SIGHUP that a training has heard."""
     try:
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))

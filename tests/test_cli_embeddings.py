@@ -67,6 +67,29 @@ def test_texts_that_are_alike_are_learnt_and_measured_again(
     assert ("spearman" in figures(capsys)) == (other == "scored.jsonl")
 
 
+@pytest.mark.parametrize(
+    "train, more, eval_, figure",
+    [
+        ("pairs.jsonl", [], "scored.jsonl", "spearman"),
+        ("scored.jsonl", [], "triplets.jsonl", "accuracy"),
+        ("triplets.jsonl", ["--loss", "triplet"], "pairs.jsonl", "accuracy"),
+        ("sentences.jsonl", [], "scored.jsonl", "spearman"),  # of the same columns, and a score besides
+        ("other.jsonl", ["--text-column", "a", "--text-pair-column", "b"], "triplets.jsonl", "accuracy"),
+    ],
+)  # fmt: skip
+def test_examples_of_another_kind_are_measured_with_their_own_loss(
+    train: str, more: list[str], eval_: str, figure: str, folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    lines(folder / "sentences.jsonl", [{"sentence1": pair["anchor"], "sentence2": pair["positive"]} for pair in PAIRS])
+    lines(folder / "other.jsonl", [{"a": pair["anchor"], "b": pair["positive"]} for pair in PAIRS])
+    file, out = str(folder / eval_), str(tmp_path / "out")
+    assert finetune(folder, train, tmp_path / "out", "--max-steps", "2", *more, "--eval", file) == 0
+    found = figures(capsys)
+    assert main(["evaluate", "--adapter", out, file]) == 0
+    again = figures(capsys)
+    assert again[figure] == found[figure] and again["loss"] == found["evaluation loss"]
+
+
 def test_vectors_are_the_models_and_the_form_goes_along(
     folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: Any
 ) -> None:

@@ -11,11 +11,11 @@ from npora.commands import usual
 from npora.commands.forms import FORM
 from npora.commands.task import Classes, Columns, Task
 from npora.data import Dataset, Tokenizer, read_examples
-from npora.data.alike import encode_alike
+from npora.data.alike import encode_alike, usual_texts
 from npora.data.dataset import Example
 from npora.models import AutoModelForSentenceEmbedding
 from npora.train import EmbeddingTrainer, Trainer, TrainingArguments
-from npora.train.embeddings import COSENT, COSINE, RANKING, TRIPLET
+from npora.train.embeddings import COSENT, RANKING, TRIPLET
 
 _TEXTS = ("text", "text_pair", "negative")
 _LOSS = ("loss", "scale", "margin")
@@ -31,6 +31,12 @@ class Embedding(Task):
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         """The columns of the texts and the score. Raises ValueError where none is named, and none has a usual name."""
         usual.alike(chosen, first, path)
+
+    def learns_from(self, first: Example, columns: Mapping[str, Any]) -> bool:
+        one, other, _, score = usual_texts([*first]) or (None,) * 4
+        more = not columns.get("label") and score and [one, other] == [columns.get("text"), columns.get("text_pair")]
+        named = (columns.get(name) for name in (*_TEXTS, "label"))
+        return not more and all(column in first for column in named if column)
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         return read_examples(
@@ -60,9 +66,6 @@ class Embedding(Task):
         classes: Classes | None = None, settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> Trainer:  # fmt: skip
         chosen = {name: settings[name] for name in _LOSS if name in settings}
-        if train is None and dev is not None and "loss" in chosen:  # a model is measured on other examples too
-            if bool(dev[0]["is_scored"]) != (chosen["loss"] in (COSINE, COSENT)):
-                del chosen["loss"]
         return EmbeddingTrainer(model, args, train, dev, tokenizer, **chosen)
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:

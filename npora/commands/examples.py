@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from npora.commands.messages import say
@@ -61,7 +62,8 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     """
     named = {field: getattr(options, name) for name, field in _COLUMNS.items()}
     noted = notes.get("columns") or {}
-    if task.is_measured_otherwise and noted.get("text") not in _first(path):
+    left = {field: value for field, value in noted.items() if named.get(field) is None}
+    if task.is_measured_otherwise and left and not task.learns_from(_first(path), left):
         noted = {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
@@ -70,6 +72,16 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
         if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
             _refuse_unnamed(first, path)
         task.find_columns(chosen, first, path)
+    return Columns(**{field: value for field, value in chosen.items() if value is not None})
+
+
+def columns_measured(task: Task, learnt: Columns, path: str) -> Columns:
+    """The columns of a file that is measured: those of the one that is learnt, or its own where the task is measured on
+    others. Raises ValueError where no column has a usual name."""
+    if not task.is_measured_otherwise or task.learns_from(first := _first(path), asdict(learnt)):
+        return learnt
+    chosen: dict[str, Any] = dict.fromkeys(_COLUMNS.values())
+    task.find_columns(chosen, first, path)
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
 
 

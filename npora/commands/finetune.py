@@ -34,7 +34,7 @@ from typing import Any
 from npora.commands import methods, output, starts
 from npora.commands.chats import add_chat_template, choose_form, taught_ends
 from npora.commands.encoding import encoded
-from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
+from npora.commands.examples import add_columns, columns, columns_measured, length, read, refuse_idle_options
 from npora.commands.forms import add_form, form_of
 from npora.commands.labels import learn_classes
 from npora.commands.loading import add_quantize, base_folder
@@ -213,7 +213,9 @@ def _prepared(
         fields = {**classes.fields, "ignore_mismatched_sizes": True}
     else:
         train = read(task, options.train, found)
-    dev = None if options.eval is None else read(task, options.eval, found, classes)
+    dev = None
+    if options.eval is not None:
+        dev = read(task, options.eval, columns_measured(task, found, options.eval), classes)
     fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     settings |= {**form_of(base), **task.settings_of(train)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 
 def say(text: str) -> None:
-    """A line on standard error: standard output has the result alone."""
-    print(text, file=sys.stderr, flush=True)
+    """A line on standard error: standard output has the result alone. Where nobody can read it the work goes on."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def seed(text: str) -> int:

@@ -120,6 +120,11 @@ class Task:
         ValueError: it tells nothing of one that is needed.
         """
 
+    def learns_from(self, first: Example, columns: Mapping[str, Any]) -> bool:
+        """Whether a file whose first example this is has these columns, by the fields of Columns, and none besides that
+        says more. Asked where is_measured_otherwise."""
+        return True
+
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         """The examples of a file, with the texts and the label. `how` is a reader's refuse and progress."""
         raise NotImplementedError

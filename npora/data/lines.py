@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from npora.files.refusal import Refuse, raise_it
 
 Path = str | os.PathLike[str]
 _LEAST, _TIMES = 1 << 25, 100  # a .gz file may unpack to so many bytes, or to so many times its own
+_AT_ONCE, _LONGEST = 1 << 20, 1 << 30  # bytes of a line: that are read together, and in all
+_NUL = "there is a NUL, which no text has; UTF-16 is converted with: iconv -t UTF-8 -f UTF-16"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -29,6 +32,8 @@ def lines(path: Path, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with open(path, "rb") as raw, _unpacked(raw, name) if name.lower().endswith(".gz") else raw as file:
+            if stat.S_ISCHR(os.fstat(raw.fileno()).st_mode) and not raw.isatty():
+                raise ValueError(f"{name} is a device; a file of examples was expected")
             for number, line in lines_of(file, name, refuse):
                 yield number, line
     except FileNotFoundError:
@@ -64,10 +69,12 @@ class _Bounded(io.RawIOBase):
         return number
 
 
-def lines_of(file: Iterable[bytes], name: str, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
+def lines_of(file: BinaryIO, name: str, refuse: Refuse = raise_it) -> Iterator[tuple[int, str]]:
     """As `lines`, of a file that is open, each as soon as it comes."""
     number = 0
-    for raw in file:
+    while raw := file.readline(_AT_ONCE):
+        if len(raw) == _AT_ONCE and not raw.endswith(b"\n"):
+            raw += _rest(file, raw, f"{name}, line {number + 1}")
         if number == 0:
             if raw.startswith(_UTF16):
                 raise ValueError(f"{name} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
@@ -83,6 +90,19 @@ def lines_of(file: Iterable[bytes], name: str, refuse: Refuse = raise_it) -> Ite
             yield number, line
 
 
+def _rest(file: BinaryIO, begins: bytes, where: str) -> bytes:
+    """Of a line that begins so. What has no text is not read to an end that it may not have."""
+    pieces, left = [begins], _LONGEST - len(begins)
+    while pieces[-1] and not pieces[-1].endswith(b"\n"):
+        if b"\0" in pieces[-1]:
+            raise ValueError(f"{where}: {_NUL}")
+        pieces.append(file.readline(_AT_ONCE))
+        left -= len(pieces[-1])
+        if left < 0:
+            raise ValueError(f"{where}: it has more than {_LONGEST:,} bytes, which no line of text has")
+    return b"".join(pieces[1:])
+
+
 def _decoded(raw: bytes, name: str, number: int) -> str:
     where = f"{name}, line {number}"
     try:
@@ -93,7 +113,5 @@ def _decoded(raw: bytes, name: str, number: int) -> str:
             "encoding, convert it, as in: iconv -f WINDOWS-1252 -t UTF-8"
         ) from None
     if "\0" in text:
-        raise ValueError(
-            f"{where}: there is a NUL, which no text has; UTF-16 is converted with: iconv -t UTF-8 -f UTF-16"
-        )
+        raise ValueError(f"{where}: {_NUL}")
     return text

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from npora.files import load_metadata, save_file
+from npora.files.refusal import shortened
 from npora.files.together import together
 from npora.lora.config import PeftConfig
 from npora.lora.folder import CONFIG_NAME, WEIGHTS_NAME, own_record, weights_path
@@ -65,6 +66,8 @@ def save_adapter(
             record["start"] = start
         metadata = {"format": "pt", "npora": _json(record)}
     written, tensors = doubled(config, {name: parameter.data for name, parameter in parameters.items()})
+    if bad := [name for name, array in tensors.items() if not np.isfinite(array).all()]:
+        logger.warning("%s is saved with nan or inf in %s: what it computes is of no use", directory, shortened(bad))
     with together(directory, CONFIG_NAME) as folder:
         save_file(tensors, os.path.join(folder, WEIGHTS_NAME), metadata)
         written.save_pretrained(folder)

@@ -37,10 +37,11 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must lie in [0, 1); got {tuple(betas)}")
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "amsgrad": amsgrad, "maximize": maximize})
+        for group in self.param_groups:
+            if not all(0 <= beta < 1 for beta in group["betas"]):
+                raise ValueError(f"betas must lie in [0, 1); got {tuple(group['betas'])}")
 
     def update(self, theta: Array, g: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         if group["weight_decay"]:

@@ -8,6 +8,8 @@ from typing import Any
 from npora.nn.readable import Readable
 from npora.optim.optimizer import Optimizer
 
+_REMEMBERED = ("best", "num_bad_epochs", "cooldown_counter")
+
 
 class ReduceLROnPlateau(Readable):
     """lr ← max(factor · lr, min_lr), of every group, when `patience` metrics in a row were no better; torch's.
@@ -66,7 +68,13 @@ class ReduceLROnPlateau(Readable):
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on besides the rates, which the optimiser keeps."""
-        return {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
+        return {name: getattr(self, name) for name in _REMEMBERED}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what state_dict returned. Raises ValueError, and changes nothing, for anything else."""
+        for name, value in saved.items():
+            if name not in _REMEMBERED or type(value) not in (int, float):
+                raise ValueError(
+                    f"a plateau remembers {', '.join(_REMEMBERED)}, which are numbers; got {name}={value!r}"
+                )
         vars(self).update(saved)

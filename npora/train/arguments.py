@@ -93,7 +93,8 @@ class TrainingArguments(Readable):
     save_total_limit : how many checkpoints are kept, the newest and the best one always among them
     logging_strategy, logging_steps, logging_first_step : when the loss goes to the terminal and to state.log_history;
         log.jsonl has every step. eval_steps, save_steps and logging_steps below 1 are shares of all steps
-    load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name
+    load_best_model_at_end : by metric_for_best_model, "loss" unless given; greater_is_better follows from its name. It
+        is saved whenever it is measured
     predict_with_generate : evaluate and predict let an encoder-decoder write; predictions are the tokens, at most
         generation_max_length of them, by generation_num_beams beams
     prediction_loss_only : evaluate measures the loss and calls no compute_metrics
@@ -279,10 +280,13 @@ class TrainingArguments(Readable):
                       "load_best_model_at_end needs eval_strategy and save_strategy to be the same, steps or epoch; "
                       "save_strategy 'best' needs an eval_strategy",
                       (self.eval_strategy, self.save_strategy))  # fmt: skip
-        if self.save_strategy == "steps" and self.save_steps >= 1:
+        if self.save_strategy == "steps":
             assert self.eval_steps is not None, "as often as logging_steps unless given"
-            self._require(self.save_steps % self.eval_steps == 0,
-                          "load_best_model_at_end needs save_steps to be a multiple of eval_steps",
+            times = self.save_steps / self.eval_steps
+            alike = (self.save_steps < 1) == (self.eval_steps < 1)
+            self._require(alike and math.isclose(times, round(times)),
+                          "load_best_model_at_end needs save_steps to be a multiple of eval_steps, both of them "
+                          "numbers of steps or both shares of all steps",
                           (self.save_steps, self.eval_steps))  # fmt: skip
 
     @staticmethod

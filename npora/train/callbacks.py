@@ -153,4 +153,6 @@ class ExportableState(Readable):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, value in state["attributes"].items():
+            if callable(getattr(type(self), name, None)):  # a method is no state
+                raise ValueError(f"{type(self).__name__}.{name} cannot be given back")
             setattr(self, name, value)

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -119,8 +120,11 @@ def _check_options(groups: list[dict[str, Any]], state: Mapping[int, Mapping[str
         for name, value in group.items():
             if name not in mine or not _is_like(value, mine[name]):
                 raise ValueError(f"an optimiser's {name} cannot be {shortened(value)}, where it is {mine.get(name)!r}")
-    if type(optimizer) in (SGD, Adam, AdamW):  # others may keep what differs from one parameter to the next
-        _check_kept(state, optimizer)
+    for kind in (SGD, Adam, AdamW):  # others may keep what differs from one parameter to the next
+        if type(optimizer) is kind:
+            # What it would not be made with it refuses.
+            kind([{**mine, **group} for mine, group in zip(optimizer.param_groups, groups, strict=False)])
+            _check_kept(state, optimizer)
 
 
 def _check_kept(state: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) -> None:
@@ -134,6 +138,8 @@ def _check_kept(state: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) ->
             kinds = [getattr(one, "dtype", type(one)) for one in (value, made[name])]
             if kinds[0] != kinds[1]:
                 raise ValueError(f"{name} of parameter number {number} is of the kind {kinds[0]}, expected {kinds[1]}")
+            if isinstance(value, int) and not (value >= 0 and _is_finite(value)):
+                raise ValueError(f"{name} of parameter number {number} cannot be {shortened(value)}")
 
 
 def _is_like(value: Any, other: Any) -> bool:
@@ -141,7 +147,12 @@ def _is_like(value: Any, other: Any) -> bool:
         return isinstance(value, list) and len(value) == len(other) and all(map(_is_like, value, other))
     if isinstance(other, bool) or not isinstance(other, int | float):
         return type(value) is type(other)
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_finite(value)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a finite number, and no whole one that is more than any float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _state(values: Mapping[str, Any]) -> TrainerState:
@@ -163,7 +174,7 @@ def _state(values: Mapping[str, Any]) -> TrainerState:
     if state.ending is not None:
         ending = state.ending
         if not (isinstance(ending, dict) and ending.keys() == set(Step._fields)
-                and all(isinstance(value, int | float) for value in ending.values())):  # fmt: skip
+                and all(isinstance(value, float) or _is_finite(value) for value in ending.values())):  # fmt: skip
             raise ValueError(f"ending cannot be {shortened(ending)}")
     if state.unanswered is not None and not (state.ending is not None and _is_left(state.unanswered)):
         raise ValueError(f"unanswered cannot be {shortened(state.unanswered)}")

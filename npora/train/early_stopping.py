@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from npora.train.best import value_of
 from npora.train.callbacks import Args, Control, ExportableState, State, TrainerCallback
 
 
@@ -40,7 +41,7 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         name, greater = args.best_metric()
         if name not in metrics:  # of several datasets this is another; who keeps the best raises where none has it
             return
-        value, best = metrics[name], state.best_metric
+        value, best = value_of(name, metrics), state.best_metric
         gain = 0.0 if best is None else value - best if greater else best - value
         better = best is None or gain > self.early_stopping_threshold
         self.early_stopping_patience_counter = 0 if better else self.early_stopping_patience_counter + 1

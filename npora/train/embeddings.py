@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +31,13 @@ from npora.train.evaluation import EvalPrediction
 from npora.train.objective import Objective, check_above_zero, refuse_another_loss
 from npora.train.trainer import Trainer
 
+logger = logging.getLogger("npora")
+
 RANKING, TRIPLET, COSINE, COSENT = "multiple-negatives-ranking", "triplet", "cosine", "cosent"
 LOSSES = (RANKING, TRIPLET, COSINE, COSENT)
+# What each is of: whether examples have a score, and how many texts, where not any number does.
+_OF: dict[str, tuple[bool, int | None]] = {RANKING: (False, None), TRIPLET: (False, 3), COSINE: (True, 2),
+                                           COSENT: (True, 2)}  # fmt: skip
 _AT_ONCE = 1024  # texts, each compared with all others
 
 
@@ -129,12 +135,14 @@ class EmbeddingTrainer(Trainer):
     keywords : Trainer's
 
     evaluate() has Spearman's and Pearson's correlation of cosines and scores where one is not 1, the share of triplets
-    whose positive is nearer, and else the share of first texts whose own second text is the most alike of all.
+    whose positive is nearer, and else the share of first texts whose own second text is the most alike of all. An
+    eval_dataset may be of another kind, as pairs with scores where pairs without are learnt: its loss is then the usual
+    one of its kind.
 
     Raises
     ------
-    ValueError: a loss that does not fit the examples, or examples that do not fit each other; another loss besides;
-    batches of one example, where others are what it is compared with; a scale or margin that is not above 0.
+    ValueError: a loss that does not fit the train_dataset, or examples that do not fit each other; another loss
+    besides; batches of one example, where others are what it is compared with; a scale or margin that is not above 0.
     TypeError: a model without sentence embeddings.
     """
 
@@ -168,14 +176,14 @@ class EmbeddingTrainer(Trainer):
         train_dataset = None if train_dataset is None else prepare(train_dataset)
         several = eval_dataset if isinstance(eval_dataset, Mapping) else {"": eval_dataset}
         first = next((data[0] for data in (train_dataset, *several.values()) if data is not None and len(data)), None)
+        self._losses = _losses(scale, margin)
         if loss is None:
-            loss = RANKING if first is None or not first.get("is_scored") else COSENT
-        chosen = _losses(scale, margin).get(loss)
-        if chosen is None:
-            raise ValueError(f"loss must be {', '.join(_losses(scale, margin))}; got {loss!r}")
-        for data in (train_dataset, *several.values()):
-            if data is not None and len(data):
-                _check_fits(data[0], loss)
+            loss = RANKING if first is None else _loss_of(first)
+        if loss not in self._losses:
+            raise ValueError(f"loss must be {', '.join(self._losses)}; got {loss!r}")
+        if train_dataset is not None and len(train_dataset) and not _fits(train_dataset[0], loss):
+            raise _misfit(train_dataset[0], loss)
+        self._loss_name = loss
         if loss in (RANKING, COSENT) and train_dataset is not None and len(train_dataset):
             in_a_batch = min(len(train_dataset), (args or TrainingArguments()).per_device_train_batch_size)
             if in_a_batch == 1 and len(train_dataset[0]["lengths"]) == 2:
@@ -186,9 +194,20 @@ class EmbeddingTrainer(Trainer):
         super().__init__(
             model, args, train_dataset, eval_dataset, processing_class, **{"compute_metrics": alike, **keywords}
         )
-        self._compute_loss = chosen
-        self._objective = Alike(model, chosen, loss in (RANKING, COSENT))
+        self._compute_loss = self._losses[loss]
+        self._objective = self._alike(loss)
         self._batches.names |= {"lengths", "labels"}
+
+    def _alike(self, loss: str) -> Alike:
+        return Alike(self.model, self._losses[loss], loss in (RANKING, COSENT))
+
+    def _measured_by(self, data: Sequence[Example]) -> Module:
+        """What is learnt, or on examples that its loss is not of their own usual loss."""
+        if _fits(data[0], self._loss_name):
+            return self.objective()
+        own = _loss_of(data[0])
+        logger.info("the loss %s is not of these examples: their loss is that of %s", self._loss_name, own)
+        return self._alike(own)
 
 
 def _losses(scale: float, margin: float) -> dict[str, Any]:
@@ -198,16 +217,24 @@ def _losses(scale: float, margin: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_fits(example: Example, loss: str) -> None:
-    """Raise ValueError where the first example is not what a loss is of; the others are as it, or no batch."""
-    texts, is_scored = len(example["lengths"]), bool(example.get("is_scored"))
-    expected = {RANKING: (False, None), TRIPLET: (False, 3), COSINE: (True, 2), COSENT: (True, 2)}[loss]
-    if (is_scored, texts) != (expected[0], expected[1] or texts):
-        wanted = f"{expected[1] or 'two texts or more'}{' texts' * bool(expected[1])}"
-        raise ValueError(
-            f"the loss {loss} is of examples of {wanted} {'with' if expected[0] else 'without'} a score; got {texts} "
-            f"texts {'with' if is_scored else 'without'} one"
-        )
+def _loss_of(example: Example) -> str:
+    return COSENT if example.get("is_scored") else RANKING
+
+
+def _fits(example: Example, loss: str) -> bool:
+    """Whether an example is what a loss is of."""
+    (is_scored, texts), own = _OF[loss], len(example.get("lengths", ()))
+    return bool(example.get("is_scored")) == is_scored and own == (texts or own)
+
+
+def _misfit(example: Example, loss: str) -> ValueError:
+    """Of the first example; the others are as it, or no batch."""
+    is_scored, texts = _OF[loss]
+    wanted = f"{texts or 'two texts or more'}{' texts' * bool(texts)}"
+    return ValueError(
+        f"the loss {loss} is of examples of {wanted} {'with' if is_scored else 'without'} a score; got "
+        f"{len(example['lengths'])} texts {'with' if example.get('is_scored') else 'without'} one"
+    )
 
 
 def alike(prediction: EvalPrediction) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -109,10 +110,18 @@ def measure(
             if not isinstance(computed, Mapping):
                 kind = type(computed).__name__
                 raise TypeError(f"compute_metrics must return a dict of names and numbers; got {kind}")
-            metrics.update({k: v.tolist() if hasattr(v, "tolist") else v for k, v in computed.items()})
+            metrics.update({name: _plain(value) for name, value in computed.items()})
     seconds = time.perf_counter() - start
     metrics.update(runtime=seconds, samples_per_second=examples / seconds, steps_per_second=count / seconds)
     return PredictionOutput(predictions, label_ids, metrics), items
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's; a whole one that is more than any float is inf."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def why_no_loss(prediction: PredictionOutput) -> str:

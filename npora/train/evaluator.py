@@ -115,7 +115,7 @@ class Evaluator:
         after_batch = partial(self._tell, "on_prediction_step")
         write = writer(self.model, self.args, gen_kwargs, self._batches.pad_token_id())  # refuses what it cannot do
         return measure(
-            self.objective(),
+            self._measured_by(data),
             loader,
             after_batch,
             metrics,
@@ -129,6 +129,10 @@ class Evaluator:
         if self._objective is None:
             self._objective = with_loss(self.model, self.args, self._compute_loss, self.train_dataset)
         return self._objective
+
+    def _measured_by(self, data: Sequence[Example]) -> Module:
+        """What these examples are measured with: what training learns."""
+        return self.objective()
 
     def _closing(self) -> AbstractContextManager[None]:
         """As CallbackHandler.closing(), but within a training, at whose end callbacks close."""

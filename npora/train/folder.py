@@ -20,7 +20,7 @@ import numpy as np
 from npora.files import read_json, write_json
 from npora.files.lock import Lock
 from npora.train.arguments import TrainingArguments
-from npora.train.manifest import read_manifest, verified
+from npora.train.manifest import MOST_BYTES, read_manifest, verified
 from npora.train.plain import plain
 
 logger = logging.getLogger("npora")
@@ -59,11 +59,26 @@ def write_run(output_dir: str, args: TrainingArguments, run: Mapping[str, Any]) 
     write_json(os.path.join(output_dir, RUN_NAME), plain(content))
 
 
+def read_about(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """run.json, which has what a manifest has of a run, and the command. Raises as read_json."""
+    return read_json(os.path.join(output_dir, RUN_NAME), 2 * MOST_BYTES)
+
+
 def checkpoints(output_dir: str) -> list[str]:
     """The paths of the checkpoints in a folder, whosoever they are, oldest first."""
     names = os.listdir(output_dir) if os.path.isdir(output_dir) else []
     found = sorted((int(match[1]), name) for name in names if (match := _FOLDER.fullmatch(name)))
     return [os.path.join(output_dir, name) for _, name in found]
+
+
+def _owner(path: str) -> str:
+    """The id of the run whose checkpoint this is. Raises as read_manifest, and ValueError where it is of another step
+    than its name says, so that it would be taken for one that is newer or older."""
+    manifest = read_manifest(path)
+    step, name = manifest["state"].get("global_step"), os.path.basename(path)
+    if name != f"checkpoint-{step}":
+        raise ValueError(f"{path} is of step {step}: give it back its name, checkpoint-{step}, or pass its path")
+    return str(manifest["run"]["id"])
 
 
 def last_checkpoint(output_dir: str) -> str:
@@ -73,7 +88,7 @@ def last_checkpoint(output_dir: str) -> str:
     own = _last_run(output_dir)
     for path in reversed(checkpoints(output_dir)):
         try:
-            owner = read_manifest(path)["run"]["id"]
+            owner = _owner(path)
             if owner in whole or (own is not None and owner != own):
                 whole.setdefault(owner, path)
                 continue
@@ -89,15 +104,19 @@ def last_checkpoint(output_dir: str) -> str:
     raise ValueError(f"there is no checkpoint to resume from in {output_dir}{others}")
 
 
-def bring_best(output_dir: str, path: str, best: str | None) -> None:
-    """Where a run goes on in another folder than that of the checkpoint: copy the best one of that folder to it."""
+def bring_best(output_dir: str, path: str, best: str | None) -> str | None:
+    """Where a run goes on in another folder than that of the checkpoint: copy the best one of that folder to it.
+    Returns its name; None, and says so, where it is gone."""
     if best is None or os.path.exists(os.path.join(output_dir, best)):
-        return
+        return best
     source = os.path.join(os.path.dirname(os.path.realpath(path)), best)
-    if os.path.isdir(source):
-        temporary = os.path.join(output_dir, f"{best}.tmp-{secrets.token_hex(4)}")
-        shutil.copytree(source, temporary)
-        os.replace(temporary, os.path.join(output_dir, best))
+    if not os.path.isdir(source):
+        logger.warning("%s, the best model so far, is gone: it cannot be given back at the end", source)
+        return None
+    temporary = os.path.join(output_dir, f"{best}.tmp-{secrets.token_hex(4)}")
+    shutil.copytree(source, temporary)
+    os.replace(temporary, os.path.join(output_dir, best))
+    return best
 
 
 def leave_later(output_dir: str, path: str, run_id: str) -> None:
@@ -118,7 +137,7 @@ def own_checkpoints(output_dir: str, run_id: str) -> list[str]:
     found = []
     for path in checkpoints(output_dir):
         try:
-            if read_manifest(path)["run"]["id"] == run_id:
+            if _owner(path) == run_id:
                 found.append(path)
         except (ValueError, OSError):
             continue  # whose it was cannot be known, and so nobody may remove it
@@ -143,7 +162,7 @@ def prune(output_dir: str, keep: int | None, best: str | None, run_id: str) -> N
 def _last_run(output_dir: str) -> str | None:
     """The id of the run that was last begun or gone on with in a folder; None where that cannot be known."""
     try:
-        return str(read_json(os.path.join(output_dir, RUN_NAME))["id"])
+        return str(read_about(output_dir)["id"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:

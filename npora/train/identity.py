@@ -32,6 +32,8 @@ _OF_PLATEAUS = ("eval_strategy", "eval_steps", "eval_delay", "metric_for_best_mo
 _IDLE = {"inference_mode", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "id2label",
          "label2id", "architectures", "_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
          "gradient_checkpointing"}  # fmt: skip
+# What a run that has come to its checkpoint would have been the same without: it never had to stop.
+_IDLE_SO_FAR = (("on_nonfinite", "stop"),)
 _REMEDIES = {  # of what an option does not say by its name
     "total_step": "AdaLoRA cuts ranks on a schedule of all its steps: ask for as many epochs or steps as before, or "
     "begin a new run",
@@ -40,6 +42,8 @@ _REMEDIES = {  # of what an option does not say by its name
 _DIGESTS = {
     "sha256": "on other training data: there are as many examples, and they are not the same",
     "made": "on other training data: what is made of the same examples is not the same",
+    "holds": "on other training data: what its examples are made from is not the same (where that changes as it is "
+    "used, a method fingerprint() that returns a dict tells what does not)",
 }
 
 
@@ -56,6 +60,7 @@ def identity(
     optim = "sgd" if args.optim == "sgd" else "adamw_torch"  # under whichever of its names
     names = (*_ARGUMENTS, *(_OF_PLATEAUS if args.lr_scheduler_type == PLATEAU else ()))
     given = {"optim": optim, **{name: getattr(args, name) for name in names}, **own}
+    given["data_seed"] = None if args.data_seed == args.seed else args.data_seed
     adapter = model.active_peft_config.to_dict() if isinstance(model, PeftModel) else {}
     config: Any = getattr(base_of(model), "config", None)
     fields = config.to_dict() if hasattr(config, "to_dict") else {}
@@ -77,7 +82,7 @@ def refuse_another(path: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]
     for part in ("arguments", "adapter", "model"):
         for key in sorted(theirs[part].keys() | mine[part].keys()):
             one, other = theirs[part].get(key), mine[part].get(key)
-            if one != other:
+            if one != other and (key, one) not in _IDLE_SO_FAR:
                 remedy = f" ({_REMEDIES[key]})" if key in _REMEDIES else ""
                 wrong.append(f"with {key}={one!r}, this one has {other!r}{remedy}")
     wrong += _other_data(theirs["data"], mine["data"])
@@ -121,9 +126,10 @@ def _fingerprint(data: Sequence[Example]) -> dict[str, Any]:
     if not all(found.get(name, "") is not None for name in _DIGESTS):
         logger.warning("the examples of train_dataset are others each time: a resumed run cannot be told from another")
     elif "looked at" in found:
+        more = ", and what it holds in memory" * ("holds" in found)
         logger.warning(
-            "train_dataset is a %s of %d examples: %d of them, spread over all, tell it from others when a run is "
+            "train_dataset is a %s of %d examples: %d of them, spread over all%s, tell it from others when a run is "
             "resumed. A list, a Dataset, or a method fingerprint() that returns a dict tells all",
-            type(data).__qualname__, len(data), found["looked at"],
+            type(data).__qualname__, len(data), found["looked at"], more,
         )  # fmt: skip
     return found

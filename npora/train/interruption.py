@@ -1,20 +1,25 @@
-"""Ctrl-C and SIGTERM end a training after the step that it is in, with a checkpoint."""
+"""Ctrl-C, SIGTERM and the end of the terminal (SIGHUP) end a training after the step that it is in, with a
+checkpoint."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 from npora.train.callbacks import Args, Control, State, TrainerCallback
 
 logger = logging.getLogger("npora")
 
-_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_DEFAULTS: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if _HANGUP is not None:
+    _DEFAULTS[_HANGUP] = signal.SIG_DFL  # nohup ignores it, and that stays so
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,15 +29,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Terminated(SystemExit):
-    """SIGTERM did. Where nobody catches it, the process ends with the code 143, as a shell has it."""
+    """SIGTERM or SIGHUP did. Where nobody catches it, the process ends with the code 143 or 129, as a shell has it."""
 
     saved: str | None = None
 
 
 class BrokenOff(Exception):
-    """An evaluation ended after a batch that is not its last.    metrics : of the datasets that were done before"""
-
-    metrics: Mapping[str, Any] = {}
+    """An evaluation ended after a batch that is not its last."""
 
 
 class InterruptionCallback(TrainerCallback):
@@ -40,17 +43,18 @@ class InterruptionCallback(TrainerCallback):
 
     An evaluation is broken off after a batch; the checkpoint says so, and a run that resumes begins with it.
 
-    A second signal ends it at once. Handlers are set where a training saves at all, in the main thread alone, and where
-    the program has none of its own; they are given back when the training ends.
+    A second signal ends it at once, but for SIGHUP, which a shell and the system may both send. Handlers are set where
+    a training saves at all, in the main thread alone, and where the program has none of its own; they are given back
+    when the training ends.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._may_break_off = False
 
-    @contextmanager
+    @contextlib.contextmanager
     def listening(self, args: Args) -> Iterator[None]:
-        """Within this block the two signals are this callback's."""
+        """Within this block the signals are this callback's."""
         self.signal, own = None, {}
         if args.save_strategy != "no" and threading.current_thread() is threading.main_thread():
             own = {number: handler for number, handler in _DEFAULTS.items() if signal.getsignal(number) is handler}
@@ -66,13 +70,17 @@ class InterruptionCallback(TrainerCallback):
 
     def _come(self, number: int, frame: Any) -> None:
         if self.signal is not None:
+            if number == _HANGUP:
+                return
             raise _ending(number, "interrupted at once: nothing was saved since the last checkpoint")
         self.signal = number
         what = b"the evaluation is broken off" if self._may_break_off else b"this step is finished"
         # Not print(), in whose midst the signal may have come.
-        os.write(2, b"\ninterrupted: " + what + b", and then saved; once more stops at once\n")
+        if sys.__stderr__ is not None:  # else 2 is another file
+            with contextlib.suppress(OSError):  # there may be no terminal any more
+                os.write(2, b"\ninterrupted: " + what + b", and then saved; once more stops at once\n")
 
-    @contextmanager
+    @contextlib.contextmanager
     def breaking_off(self) -> Iterator[None]:
         """Within this block, an evaluation of the training's own, a signal raises BrokenOff after the batch in which it
         came; before the first step, when there is nothing to save, it ends the training."""

@@ -10,6 +10,7 @@ Over the batches of a step, which have N labels with the losses ℓ, with the ra
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -33,13 +34,15 @@ from npora.train.objective import inner
 from npora.train.optimizer import Schedule
 from npora.train.state import Step, TrainerState, step_rng
 
+logger = logging.getLogger("npora")
+
 
 @dataclass
 class Run:
     """What a training is made of.
 
     model : with the loss that is learnt
-    evaluate : given what an evaluation that was broken off has measured
+    evaluate : given what an evaluation that did not come to its end has measured, to which it adds what it measures
     save : writes a checkpoint of a state
     """
 
@@ -51,7 +54,7 @@ class Run:
     args: TrainingArguments
     state: TrainerState
     callbacks: CallbackHandler
-    evaluate: Callable[[Mapping[str, Any]], None]
+    evaluate: Callable[[dict[str, Any]], None]
     save: Callable[[TrainerState], None]
 
     def tell(self, event: str, **more: Any) -> None:
@@ -135,13 +138,18 @@ def answer(
         state.log_history.append({"step": state.global_step, **logs})
         run.tell("on_log", logs=logs)
     if run.callbacks.control.should_evaluate:
+        found, entries = dict(metrics), len(state.log_history) - len(metrics)
         try:
-            run.evaluate(metrics)
-        except BrokenOff as stop:
-            asked = {**asdict(run.callbacks.control), "should_evaluate": True}
-            left = {"asked": asked, "epoch_is_over": epoch_is_over, "metrics": stop.metrics}
-            run.save(replace(state, ending=step._asdict(), unanswered=left))
-            run.tell("on_save")
+            run.evaluate(found)
+        except Exception as error:
+            if run.args.save_strategy != "no":
+                del state.log_history[entries + len(found) :]
+                save_unanswered(run, step, epoch_is_over, found)
+                if not isinstance(error, BrokenOff):
+                    logger.warning(
+                        "the evaluation after step %d failed. The training up to there is saved, and "
+                        "train(resume_from_checkpoint=True) goes on with the evaluation", state.global_step,
+                    )  # fmt: skip
             raise
     if run.callbacks.control.should_epoch_stop:
         state.steps_left_out += -state.place % steps  # the rest of this epoch
@@ -151,8 +159,16 @@ def answer(
         run.tell("on_save")
 
 
+def save_unanswered(run: Run, step: Step, epoch_is_over: bool, metrics: Mapping[str, Any]) -> None:
+    """Save a checkpoint that says which evaluation is still to be made, and what of it is."""
+    left = {"asked": {**asdict(run.callbacks.control), "should_evaluate": True}, "epoch_is_over": epoch_is_over,
+            "metrics": metrics}  # fmt: skip
+    run.save(replace(run.state, ending=step._asdict(), unanswered=left))
+    run.tell("on_save")
+
+
 def go_on_answering(run: Run, step: Step) -> None:
-    """Do what was left to do after a step whose evaluation was broken off."""
+    """Do what was left to do after a step whose evaluation did not come to its end."""
     left, run.state.unanswered = run.state.unanswered, None
     assert left is not None, "nothing was left"
     for flag, value in left["asked"].items():

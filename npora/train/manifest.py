@@ -17,7 +17,7 @@ from npora.files.regular import read_regular
 NAME = "trainer_state.json"
 _FORMAT = 3
 _BLANK = "0" * 64
-_MOST_BYTES = 50_000_000  # it has a line for each pattern of an adapter, and does not grow with a run
+MOST_BYTES = 50_000_000  # it has a line for each pattern of an adapter, and does not grow with a run
 
 
 def write_manifest(folder: str, content: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = os.path.join(folder, NAME)
     try:
-        text = read_regular(path, _MOST_BYTES)
+        text = read_regular(path, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{os.fspath(folder)} is no checkpoint: there is no file {path}") from None
     content = parse_json(text, path)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
+
 from npora.data.fingerprint import fingerprint
+from npora.lora.files import digest
 from npora.optim import Optimizer
 from npora.train.plain import plain
+
+_SETTINGS = (str, bool, int, float, np.ndarray, np.generic)
 
 
 def told(thing: Any) -> Any:
     """A name, and the settings beside it, in a form that JSON can hold.
 
-    Of a function it is its qualified name (what the function does is not looked into), of a partial one its arguments
-    too; of an object its class's name, and of a dataclass its fields.
+    Of a function it is its qualified name (what the function does is not looked into), and the numbers, texts and
+    arrays that it was made with, as its defaults or around it, where there are any; of a partial one its arguments too;
+    of an array its SHA-256; of an object its class's name, and of a dataclass its fields.
     """
     if isinstance(thing, functools.partial):
         named = {name: told(value) for name, value in thing.keywords.items()}
@@ -27,7 +34,20 @@ def told(thing: Any) -> Any:
         return [type(thing).__qualname__, {field.name: told(getattr(thing, field.name)) for field in fields(thing)}]
     if thing is None or isinstance(thing, str | bool | int | float):
         return plain(thing)
-    return getattr(thing, "__qualname__", type(thing).__qualname__)
+    if isinstance(thing, np.ndarray | np.generic):
+        return digest({"array": np.asarray(thing)})
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+    made_with = [told(value) for value in _made_with(thing) if isinstance(value, _SETTINGS)]
+    return [name, *made_with] if made_with else name
+
+
+def _made_with(function: Any) -> Iterator[Any]:
+    """The defaults of a function, and what is around it, as far as that is there yet."""
+    yield from getattr(function, "__defaults__", None) or ()
+    yield from (getattr(function, "__kwdefaults__", None) or {}).values()
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):
+            yield cell.cell_contents
 
 
 def all_told(

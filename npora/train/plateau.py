@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npora.optim import ReduceLROnPlateau
+from npora.train.best import value_of
 from npora.train.callbacks import Args, Control, ExportableState, State, TrainerCallback
 
 
@@ -27,11 +28,8 @@ class PlateauCallback(TrainerCallback, ExportableState):
     ) -> None:
         if not state.global_step:
             return  # what there was before the first step is nothing to be better than
-        name = args.best_metric()[0]
-        if name not in metrics:
-            raise ValueError(f"metric_for_best_model: there is no '{name}'; there are: {', '.join(metrics)}")
         assert self.plateau is not None, "an evaluation of a training that has not begun"
-        self.plateau.step(metrics[name])
+        self.plateau.step(value_of(args.best_metric()[0], metrics))
         self.remembered = self.plateau.state_dict()
 
     def state(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from npora.train.callbacks import Args, Control, State, TrainerCallback
@@ -21,7 +21,8 @@ class Progress:
 
     A tqdm bar where tqdm is installed and standard error is a terminal. Elsewhere (a notebook, a file) lines: one where
     the last is ten seconds old, and with `every` also each so many steps, at least ten in all, and at the end. What has
-    no `every` and is over in ten seconds shows nothing.
+    no `every` and is over in ten seconds shows nothing, and so does whatever goes on when standard error cannot be
+    written to any more: a terminal or a pipe that is gone, a full disk.
 
     total : how many there are, or None where nobody knows
     unit : what is counted, in the singular
@@ -35,8 +36,8 @@ class Progress:
         self.first, self.start = done, time.perf_counter()
         self.last_line = self.start
         self.bar: Any = None
-        if not disable and sys.stderr.isatty():
-            with contextlib.suppress(ImportError):
+        if not disable and sys.stderr is not None and sys.stderr.isatty():
+            with contextlib.suppress(ImportError), self._writing():
                 from tqdm import tqdm
 
                 self.bar = tqdm(
@@ -46,9 +47,10 @@ class Progress:
     def step(self, step: int, loss: float | None = None) -> None:
         """So many are done now."""
         if self.bar is not None:
-            if loss is not None:
-                self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            self.bar.update(step - self.bar.n)
+            with self._writing():
+                if loss is not None:
+                    self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                self.bar.update(step - self.bar.n)
         elif not self.disable and self._is_due(step):
             self.last_line = time.perf_counter()
             rate = (step - self.first) / max(self.last_line - self.start, 1e-9)
@@ -69,17 +71,26 @@ class Progress:
     def message(self, text: str) -> None:
         """A line that stays."""
         if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
+            with self._writing():
+                self.bar.write(text, file=sys.stderr)
         elif not self.disable:
             self._print(text)
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with self._writing():
+                self.bar.close()
 
-    @staticmethod
-    def _print(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def _print(self, text: str) -> None:
+        with self._writing():
+            print(text, file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self.bar, self.disable = None, True
 
 
 class ProgressCallback(TrainerCallback):

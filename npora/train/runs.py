@@ -8,10 +8,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from npora.files import read_json
 from npora.files.json import STRICT
 from npora.files.regular import open_regular
-from npora.train.folder import RUN_NAME
+from npora.train.folder import RUN_NAME, read_about
 from npora.train.log import LOG_NAME
 from npora.train.plain import unplain
 
@@ -58,7 +57,7 @@ def read_run(folder: str | os.PathLike[str]) -> RecordedRun:
         raise FileNotFoundError(
             f"there is no {path}: a run's folder is the --output of npora finetune, or a Trainer's output_dir"
         ) from None
-    return RecordedRun(os.fspath(folder), read_json(about) if os.path.exists(about) else {}, entries)
+    return RecordedRun(os.fspath(folder), read_about(folder) if os.path.exists(about) else {}, entries)
 
 
 def _entries(path: str) -> Iterator[dict[str, Any]]:

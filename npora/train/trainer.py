@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from npora.files.refusal import naming
@@ -34,7 +33,7 @@ from npora.train.foreign import KEYWORDS, Methods, accept
 from npora.train.handler import CallbackHandler
 from npora.train.history import HistoryCallback
 from npora.train.identity import base_sha256, identity
-from npora.train.interruption import BrokenOff, InterruptionCallback
+from npora.train.interruption import InterruptionCallback
 from npora.train.loaders import TrainLoader
 from npora.train.log import StepLogCallback
 from npora.train.loop import Run, train
@@ -53,7 +52,7 @@ logger = logging.getLogger("npora")
 # What every Trainer is told by, before the callbacks of the user's; after these come ProgressCallback and
 # InterruptionCallback.
 _FIRST = (
-    HistoryCallback, DefaultFlowCallback, UnlabelledCallback, FiniteCallback, StepLogCallback, BestModelCallback
+    HistoryCallback, DefaultFlowCallback, UnlabelledCallback, FiniteCallback, BestModelCallback, StepLogCallback
 )  # fmt: skip
 
 
@@ -156,8 +155,8 @@ class Trainer(Evaluator, Methods, Readable):
 
         Raises
         ------
-        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the step that it came in and a checkpoint; a second one
-        ends the training at once. With save_strategy="no" they end the program as ever.
+        KeyboardInterrupt, SystemExit: Ctrl-C, SIGTERM or SIGHUP, after the step that it came in and a checkpoint; a
+        second one ends the training at once. With save_strategy="no" they end the program as ever.
         RuntimeError: another run is in output_dir.  ValueError: there is no such checkpoint, or it is of a run with
         another base, adapter, training data or arguments; of these the epochs and steps to go, and when to log, to
         evaluate and to save, may be others.
@@ -182,7 +181,7 @@ class Trainer(Evaluator, Methods, Readable):
             steps_before, tokens_before = state.global_step, state.num_input_tokens_seen
             self._tell("on_train_begin", resume_from_checkpoint=path)
             if args.eval_on_start and not state.global_step:
-                self._evaluate()
+                self._evaluate({})
             train(run)
             refuse_changed_base(base_sha256(model), self._identity)
             seconds, mean = time.perf_counter() - start, state.mean_loss()
@@ -209,7 +208,7 @@ class Trainer(Evaluator, Methods, Readable):
         own = identity(model, args, data, told)
         self.state, path, run_id = TrainerState(max_steps=total), None, new_id()
         if resume:
-            path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.fspath(resume)
+            path = last_checkpoint(args.output_dir) if isinstance(resume, bool) else os.path.realpath(resume)
             self.state = load_checkpoint(path, model, optimizer, own)
             run_id = self._go_on(path, schedule, total)
         self._identity = {"id": run_id, **own}
@@ -240,7 +239,7 @@ class Trainer(Evaluator, Methods, Readable):
         if state.unanswered is not None and self.eval_dataset is None:
             state.unanswered["asked"]["should_evaluate"] = False
         leave_later(self.args.output_dir, path, run_id)
-        bring_best(self.args.output_dir, path, state.best_model_checkpoint)
+        state.best_model_checkpoint = bring_best(self.args.output_dir, path, state.best_model_checkpoint)
         prune(
             self.args.output_dir, self.args.save_total_limit, state.best_model_checkpoint, run_id
         )  # a kill forbore it
@@ -257,25 +256,18 @@ class Trainer(Evaluator, Methods, Readable):
             self.is_in_train = False
             self.callback_handler.given |= dict.fromkeys(("optimizer", "lr_scheduler", "train_dataloader", "objective"))
 
-    def _evaluate(self, found: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Measure all of the eval_datasets but those of `found`, which has their metrics by their names.
+    def _evaluate(self, found: dict[str, Any]) -> None:
+        """Measure all of the eval_datasets but those of `found`, which gets their metrics by their names.
 
-        Raises BrokenOff, with all that is found, where a signal came."""
-        several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else None
-        metrics = dict(found)
+        Raises BrokenOff where a signal came."""
+        several = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {"": None}
         with ExitStack() as stack:
             for callback in self._interruptions():
                 stack.enter_context(callback.breaking_off())
-            try:
-                metrics = {name: metrics[name] for name in several or [""] if name in metrics}
-                for name in several or [""]:
-                    if name not in metrics:
-                        given = () if several is None else (several[name], f"eval_{name}")
-                        metrics[name] = self.evaluate(*given)
-            except BrokenOff as stop:
-                stop.metrics = metrics
-                raise
-        self._tell("on_evaluate_all", metrics={name: v for each in metrics.values() for name, v in each.items()})
+            for name, data in several.items():
+                if name not in found:
+                    found[name] = self.evaluate(*(() if data is None else (data, f"eval_{name}")))
+        self._tell("on_evaluate_all", metrics={name: v for each in several for name, v in found[each].items()})
 
     def _interruptions(self) -> list[InterruptionCallback]:
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, InterruptionCallback)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from array import array
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,63 @@ def test_of_many_that_may_be_work_to_make_some_are_looked_at_and_this_is_said() 
     asked.clear()
     assert fingerprint(Large(10**6))["looked at"] == SPREAD
     assert len(asked) == SPREAD + 2 and max(asked) > 990_000
+
+
+class Made:
+    """Each of its examples is work to make, of what it holds. It counts how often it was asked, and keeps a few."""
+
+    def __init__(self, holds: Any, number: int = NUMBER) -> None:
+        self.holds, self.number, self.asked, self.kept = holds, number, 0, dict[int, Any]()
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, i: int) -> Any:
+        self.asked += 1
+        self.kept[i % 9] = {"input_ids": [i % 5]}
+        return {"input_ids": [i % 7]}
+
+
+def mapped(labels: list[int]) -> Any:
+    memory = mmap(-1, len(labels))
+    memory.write(bytes(labels))
+    return memory
+
+
+HOLDERS: dict[str, Any] = {
+    "a list": list, "columns": lambda labels: {"text": "short", "more": {"labels": tuple(labels)}},
+    "numbers": lambda labels: np.array(labels), "a matrix": lambda labels: np.array([labels, labels[::-1]]).T,
+    "things": lambda labels: np.array([str(label) for label in labels], object), "bytes": bytes, "mapped": mapped,
+    "a text": lambda labels: "".join(map(str, labels)), "array": lambda labels: array("b", labels),
+    "a data set": lambda labels: Foreign(labels), "a Dataset": lambda labels: Dataset(listed(labels)),
+    "two": lambda labels: [Made(labels[:300], 300), Made(labels[300:], NUMBER - 300)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_what_many_examples_are_made_from_is_looked_at_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npora.data.fingerprint.FEW", 100)
+    monkeypatch.setattr("npora.data.fingerprint._AT_ONCE", 200)
+    make, labels = HOLDERS[kind], [i % 4 for i in range(NUMBER)]
+    before, data = fingerprint(Made(make(labels))), Made(make(list(labels)))
+    assert before.keys() == {"sha256", "looked at", "holds"}
+    for _ in range(2):  # it was asked meanwhile
+        assert fingerprint(data) == before
+    for place in (1, NUMBER // 2 + 1, NUMBER - 1):
+        changed = list(labels)
+        changed[place] = 9
+        assert fingerprint(Made(make(changed)))["holds"] != before["holds"]
+
+
+def test_what_is_shorter_than_the_examples_and_what_holds_itself_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("npora.data.fingerprint.FEW", 100)
+    data = Made([0] * NUMBER)
+    data.kept["self"] = data  # type: ignore[index]
+    whole = fingerprint(data)
+    data.short, data.text, data.few = [1] * (NUMBER - 1), "a" * (NUMBER - 1), np.ones(NUMBER - 1)  # type: ignore[attr-defined]
+    assert fingerprint(data) == whole and "holds" not in fingerprint(Made(len))
 
 
 def test_strings_that_lie_on_the_disk_are_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,3 +129,12 @@ def test_a_mark_is_of_what_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
     journal.mark()
     journal.close()
     assert flushed == [(tmp_path / "log.jsonl").stat().st_ino]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are pipes with names on Unix alone")
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    mark = begun(tmp_path / "log.jsonl", "one")
+    os.unlink(tmp_path / "log.jsonl")
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(OSError, match=r"log\.jsonl is a pipe, a socket or a device"):
+        Journal.resume(tmp_path / "log.jsonl", tmp_path / "log.jsonl", mark)

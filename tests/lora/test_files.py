@@ -81,6 +81,20 @@ def test_an_excluded_string_is_a_whole_path_in_a_file_as_in_peft(tmp_path: Path)
         PeftModel.from_pretrained(tiny_bert(), tmp_path)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_adapter_that_is_not_finite_is_saved_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    model = tiny_peft()
+    model.save_pretrained(tmp_path)
+    assert not caplog.messages
+    name, parameter = next((name, p) for name, p in model.named_parameters() if "query.lora_B" in name)
+    parameter.data[1, 0] = value
+    model.save_pretrained(tmp_path)
+    assert f"{tmp_path} is saved with nan or inf in ['{name.replace('.default', '')[:40]}" in caplog.text
+    assert not np.isfinite(load_file(tmp_path / "adapter_model.safetensors")[name.replace(".default", "")]).all()
+
+
 def test_an_adapter_loads_to_be_trained_on(tmp_path: Path) -> None:
     model = trained()
     model.save_pretrained(tmp_path)

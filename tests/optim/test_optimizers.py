@@ -231,6 +231,10 @@ def test_what_makes_no_sense_is_an_error() -> None:
         (lambda: SGD([parameter], momentum=0.9, nesterov=True, dampening=0.1), "dampened; got dampening=0.1"),
         (lambda: AdamW([parameter], weight_decay=-0.1), "weight_decay must not be negative"),
         (lambda: Adam([parameter], betas=(0.9, 1.0)), r"betas must lie in \[0, 1\); got \(0.9, 1.0\)"),
+        (
+            lambda: Adam([{"params": [parameter], "betas": (-0.1, 0.9)}]),
+            r"betas must lie in \[0, 1\); got \(-0.1, 0.9\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -131,6 +131,18 @@ def test_a_plateau_goes_on_from_a_saved_state_and_has_torchs_defaults() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.1 and second.cooldown_counter == 3
 
 
+@pytest.mark.parametrize("saved", [{"best": 1.0, "factor": 0.1}, {"best": 1.0, "num_bad_epochs": "3"}, {"best": None}])
+def test_what_a_plateau_does_not_remember_is_refused_and_changes_nothing(saved: dict[str, Any]) -> None:
+    plateau = ReduceLROnPlateau(SGD([Parameter(np.ones(1))], lr=0.5))
+    before = dict(vars(plateau))
+    name, value = list(saved.items())[-1]
+    with pytest.raises(
+        ValueError, match=f"best, num_bad_epochs, cooldown_counter, which are numbers; got {name}={value!r}"
+    ):
+        plateau.load_state_dict(saved)
+    assert vars(plateau) == before
+
+
 def test_a_plateau_that_makes_no_sense_is_named() -> None:
     optimizer = SGD([Parameter(np.zeros(1))])
     for options, message in (

@@ -45,6 +45,13 @@ from npora import TrainingArguments
             {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 1},
             "multiple of eval_steps",
         ),
+        *(
+            (
+                {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": each, "save_steps": save},
+                f"both of them numbers of steps or both shares of all steps; got ({save}, {each})",
+            )
+            for each, save in ((0.5, 500), (2, 0.5), (0.3, 0.5), (0.5, 0.25))
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
@@ -71,6 +78,12 @@ def test_a_warmup_that_has_no_effect_is_said(
     TrainingArguments(warmup_steps=3, **changes)
     (message,) = caplog.messages
     assert message.endswith(said)
+
+
+@pytest.mark.parametrize(("each", "save"), [(0.1, 0.7), (0.25, 0.5), (3, 9.0)])
+def test_the_best_model_of_shares_that_are_multiples_is_taken(each: float, save: float) -> None:
+    changes = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": each, "save_steps": save}
+    assert TrainingArguments(**changes).save_steps == save
 
 
 def test_a_class_may_weigh_nothing() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from npora import EarlyStoppingCallback, Trainer
+from npora import EarlyStoppingCallback, Trainer, TrainerCallback
+from npora.files import load_file
+from npora.train.state import trainable
 from tests.train.test_callbacks import ROWS, lines, timeless, trainer
 from tests.watched import Watched
 
@@ -48,6 +51,17 @@ def test_a_score_that_is_nan_is_no_better(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.text.count("eval_score is nan") == 2
 
 
+def test_a_score_that_no_float_is_is_no_better_and_one_that_is_no_number_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores: list[Any] = [3.0, 10**400, 4.0]
+    run = scored(tmp_path, EarlyStoppingCallback(2), scores, max_steps=3)
+    assert run.train().global_step == 3 and run.state.best_metric == 4.0
+    scores[1] = "9"
+    with pytest.raises(ValueError, match="metric_for_best_model: 'eval_score' must be a number; got '9'"):
+        scored(tmp_path, EarlyStoppingCallback(2), scores).train()
+
+
 def test_of_several_datasets_the_one_that_is_named_decides(tmp_path: Path) -> None:
     found = iter([1.0, 9.0, 2.0, 8.0, 3.0, 7.0])  # the first gets better, and the second does not
     run = trainer(tmp_path, EarlyStoppingCallback(2), eval_dataset={"a": ROWS, "b": ROWS},
@@ -65,6 +79,54 @@ def test_the_best_model_is_given_back(tmp_path: Path) -> None:
     stop = scored(tmp_path / "two", EarlyStoppingCallback(1), [2.0, 1.0], model=two)  # two steps of the same
     stop.train()
     assert all(model.values()[name].tobytes() == value.tobytes() for name, value in two.values().items())
+
+
+class AskAt(TrainerCallback):
+    """Asks for an evaluation after the step `at`."""
+
+    at = 3
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_evaluate = control.should_evaluate or state.global_step == self.at
+
+
+@pytest.mark.parametrize(
+    ("changes", "asking", "names"),
+    [
+        ({"eval_steps": 2, "save_steps": 4}, [], ["checkpoint-2", "checkpoint-4", "checkpoint-8"]),
+        ({"eval_steps": 0.25, "save_steps": 0.5}, [], ["checkpoint-3", "checkpoint-5"]),  # ⌈2.25⌉ and ⌈4.5⌉ of 9
+        ({"eval_steps": 4, "save_steps": 4}, [AskAt], ["checkpoint-3", "checkpoint-4", "checkpoint-8"]),
+        ({"eval_steps": 2, "save_strategy": "best"}, [], ["checkpoint-2"]),
+    ],
+)
+def test_the_best_model_is_saved_at_whichever_step_it_is_measured(
+    tmp_path: Path, changes: dict[str, Any], asking: list[Any], names: list[str]
+) -> None:
+    found = iter([9.0, 5.0, 4.0, 3.0, 2.0])
+    changes = {"load_best_model_at_end": True, "max_steps": 9, "save_strategy": "steps", **changes}
+    run = trainer(tmp_path, *asking, compute_metrics=lambda pair: {"score": next(found)}, **{**EACH_STEP, **changes})
+    run.train()
+    assert run.state.best_model_checkpoint == names[0]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == names
+    best = load_file(tmp_path / names[0] / "trainer_state.safetensors")
+    for name, parameter in trainable(run.model).items():
+        assert parameter.data.tobytes() == best[f"model.{name}"].tobytes()
+
+
+def test_a_model_that_is_not_the_best_one_is_saved_all_the_same_where_another_asks(tmp_path: Path) -> None:
+    scored(tmp_path, EarlyStoppingCallback(9), save_strategy="best", save_minutes=0, max_steps=4).train()
+    assert sorted(path.name[-1] for path in tmp_path.glob("checkpoint-*")) == ["1", "2", "3", "4"]
+
+
+def test_a_run_whose_best_model_is_gone_says_so_when_it_resumes_and_ends_with_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": 1}
+    scored(tmp_path, EarlyStoppingCallback(9), max_steps=3, **changes).train()
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    again = scored(tmp_path, EarlyStoppingCallback(9), SCORES[3:], max_steps=4, **changes)
+    assert again.train(resume_from_checkpoint=True).global_step == 4 and again.state.best_model_checkpoint is None
+    assert "checkpoint-2, the best model so far, is gone" in caplog.text
 
 
 @pytest.mark.parametrize("changes", [{}, {"logging_strategy": "epoch"}, {"save_strategy": "best"}])

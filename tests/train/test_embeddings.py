@@ -119,6 +119,24 @@ def test_what_is_alike_is_drawn_together(folder: str, tmp_path: Path) -> None:
     assert after["eval_a_accuracy"] == 1.0 and after["eval_a_loss"] < 0.3 * before["eval_loss"]
 
 
+def test_examples_that_the_loss_is_not_of_are_measured_with_their_usual_one(
+    folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training still learns its own."""
+    made, args, kinds = model(folder), arguments(tmp_path), {"a": PAIRS, "b": SCORED, "c": TRIPLETS}
+    for name, data in {**kinds, "d": SCORED}.items():
+        loss = {"c": "triplet", "d": "cosine"}.get(name)
+        run = EmbeddingTrainer(made, args, data, kinds, Small(), loss=loss, margin=3)
+        learnt = run.objective()
+        with caplog.at_level("INFO", "npora"):
+            found = run.evaluate()
+        assert run.objective() is learnt and f"the loss {run._loss_name} is not of these examples" in caplog.text
+        for kind, examples in kinds.items():
+            own = loss if (kind, loss) in {("c", "triplet"), ("b", "cosine")} else None
+            alone = EmbeddingTrainer(made, args, None, examples, Small(), loss=own, margin=3).evaluate()
+            assert found[f"eval_{kind}_loss"] == alone["eval_loss"]
+
+
 def test_what_is_measured_follows_the_examples() -> None:
     e = np.random.default_rng(0).standard_normal((4, 2, 3))
     c, labels = cosines(e[:, 0], e[:, 1]), np.array([0.1, 0.9, 0.3, 0.2])

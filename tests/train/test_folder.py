@@ -12,6 +12,7 @@ import pytest
 
 from npora import TrainerCallback
 from npora.train.folder import checkpoints, last_checkpoint
+from npora.train.runs import read_run
 from tests.train.test_runs import trainer as watched
 from tests.train.test_state import steps, stop_after, trainer
 from tests.train.test_trainer import values
@@ -52,6 +53,41 @@ def test_a_run_that_has_no_checkpoint_yet_takes_no_others(tmp_path: Path) -> Non
     (tmp_path / "run.json").unlink()
     with pytest.raises(ValueError, match=r"name one of the other runs' there: .*checkpoint-1, .*checkpoint-4"):
         last_checkpoint(str(tmp_path))
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_passed_over_and_takes_no_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop_after(trainer(tmp_path), 6)
+    os.rename(tmp_path / "checkpoint-6", tmp_path / "checkpoint-99")
+    again = trainer(tmp_path, save_total_limit=1)
+    again.train(resume_from_checkpoint=True)
+    assert "checkpoint-99 is of step 6: give it back its name, checkpoint-6" in caplog.text
+    assert names(tmp_path) == ["checkpoint-8", "checkpoint-99"]  # a limit of 1 is of those that have their names
+    named = trainer(tmp_path / "more")
+    named.train(resume_from_checkpoint=tmp_path / "checkpoint-99")
+    assert values(named.model) == values(again.model)
+
+
+def test_a_path_that_ends_in_a_slash_or_is_a_link_leads_to_the_run_and_its_logs(tmp_path: Path) -> None:
+    stop_after(trainer(tmp_path / "run", logging_steps=1), 4)
+    os.symlink(tmp_path / "run" / "checkpoint-4", tmp_path / "latest")
+    for path in (f"{tmp_path / 'run' / 'checkpoint-4'}{os.sep}", tmp_path / "latest"):
+        again = trainer(tmp_path / "run", logging_steps=1)
+        again.train(resume_from_checkpoint=path)
+        assert [entry["step"] for entry in again.state.log_history] == list(range(1, 10)) == [
+            entry["step"] for entry in steps(tmp_path / "run")
+        ]  # fmt: skip
+
+
+def test_whose_a_folder_is_can_be_read_whatever_the_command_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a million files, one of whose names is no UTF-8."""
+    monkeypatch.setattr("sys.argv", ["x" * 2_000_000, os.fsdecode(b"\xff")])
+    stop_after(trainer(tmp_path), 2)
+    trainer(tmp_path).train(resume_from_checkpoint=True)
+    assert read_run(tmp_path).about["command"] == ["x" * 2_000_000, "\\udcff"] and not caplog.messages
 
 
 def test_a_checkpoint_of_the_same_step_of_another_run_is_set_aside(tmp_path: Path, caplog: Any) -> None:

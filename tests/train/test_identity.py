@@ -80,6 +80,7 @@ ALLOWED: list[dict[str, Any]] = [
     {"logging_steps": 2}, {"logging_strategy": "epoch"}, {"eval_strategy": "epoch"}, {"save_steps": 3},
     {"save_strategy": "epoch"}, {"save_total_limit": 1}, {"per_device_eval_batch_size": 3}, {"disable_tqdm": False},
     {"gradient_checkpointing": True}, {"optim": "adamw_torch_fused"}, {"metric_for_best_model": "loss"},
+    {"data_seed": 42}, {"on_nonfinite": "skip"},  # it had no step that would have been skipped
 ]  # fmt: skip
 
 
@@ -95,6 +96,12 @@ def test_what_changes_no_number_may_change(saved: Path, whole: Trainer, tmp_path
     assert values(again.model) == values(whole.model)
     found = [line for line in steps(tmp_path / "again") if "loss" in line]
     assert found == steps(Path(whole.args.output_dir))
+
+
+def test_a_run_that_may_have_skipped_steps_is_none_that_stops_at_them(tmp_path: Path) -> None:
+    stop_after(trainer(tmp_path, on_nonfinite="skip"), 2)
+    with pytest.raises(ValueError, match="with on_nonfinite='skip', this one has 'stop'"):
+        resumed(tmp_path / "again", tiny_peft(), ROWS, tmp_path / "checkpoint-2")
 
 
 FREE = {
@@ -181,6 +188,29 @@ def test_where_not_all_of_the_data_is_compared_this_is_said(caplog: Any) -> None
     found = [identity(tiny_peft(), arguments(Path("x")), data)["data"] for _ in range(2)]
     assert found[0] == found[1] and found[0]["examples"] == 10**6
     assert "Large of 1000000 examples: 256 of them, spread over all, tell it from others" in caplog.text
+
+
+def test_other_data_that_an_example_in_256_does_not_show_is_refused_by_what_it_holds(
+    tmp_path: Path, caplog: Any
+) -> None:
+    class Texts:
+        """As a tutorial's data set."""
+
+        def __init__(self, labels: list[int]) -> None:
+            self.encodings, self.labels = {"input_ids": [[2, 3]] * len(labels)}, labels
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            return {**{name: column[i] for name, column in self.encodings.items()}, "labels": self.labels[i]}
+
+    labels, changes = [0] * 20_001, {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    Trainer(tiny_peft(), arguments(tmp_path, **changes), Texts(labels)).train()
+    assert "spread over all, and what it holds in memory, tell it from others" in caplog.text
+    labels[77] = 1
+    with pytest.raises(ValueError, match="other training data: what its examples are made from is not the same"):
+        Trainer(tiny_peft(), arguments(tmp_path, **changes), Texts(labels)).train(resume_from_checkpoint=True)
 
 
 def test_data_that_say_what_they_are_made_of_are_refused_by_that_name(tmp_path: Path) -> None:

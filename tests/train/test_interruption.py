@@ -169,6 +169,38 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs a system that has terminals")
+def test_the_end_of_the_terminal_is_a_signal_too_however_often_it_is_told(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with pytest.raises(Terminated) as stop:
+        trainer(tmp_path, at("on_step_begin", 3, signal.SIGHUP, signal.SIGHUP), **SAVING).train()
+    assert stop.value.code == 129 and stop.value.saved == str(tmp_path / "checkpoint-4")
+    assert signal.getsignal(signal.SIGHUP) is before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        run = trainer(tmp_path / "nohup", at("on_step_begin", 3, signal.SIGHUP), **SAVING)
+        assert run.train().global_step == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("has_stderr", [True, False])
+def test_a_signal_is_heard_where_nothing_can_be_said(monkeypatch: pytest.MonkeyPatch, has_stderr: bool) -> None:
+    """The terminal is gone, or there never was one: then 2 is whichever file was opened first."""
+    written: list[int] = []
+
+    def write(number: int, text: bytes) -> None:
+        written.append(number)
+        raise OSError(5, "Input/output error")
+
+    listening = InterruptionCallback()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        patch.setattr(sys, "__stderr__", sys.__stderr__ if has_stderr else None)
+        listening._come(signal.SIGTERM, None)
+    assert listening.signal == signal.SIGTERM and written == [2] * has_stderr
+
+
 def test_a_training_that_saves_nothing_is_stopped_as_ever(tmp_path: Path) -> None:
     run = trainer(tmp_path, at("on_step_begin", 3, signal.SIGINT), **{**SAVING, "save_strategy": "no"})
     with pytest.raises(KeyboardInterrupt) as stop:

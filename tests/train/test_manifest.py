@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from npora import Trainer, TrainerCallback
 from npora.train.folder import last_checkpoint
 from npora.train.manifest import _check_parts, read_manifest, verified, write_manifest
+from npora.train.state import Step
 from tests.tiny import tiny_peft
 from tests.train.test_state import ROWS, stop_after, trainer
 from tests.train.test_trainer import values
@@ -211,6 +212,12 @@ FORGED: dict[str, tuple[str, Any]] = {
     "an unknown word": ("state.colour", "red"), "another best": ("state.best_model_checkpoint", "../../home"),
     "an ending of another kind": ("state.ending", {"loss": "1"}), "callbacks of none": ("state.stateful_callbacks", []),
     "a rate that is a word": ("optimizer.param_groups", [{"lr": "fast"}] * 2),
+    "a rate below none": ("optimizer.param_groups", [{"lr": -1}, {}]),
+    "betas of a step by zero": ("optimizer.param_groups", [{"betas": [0.9, 1.0]}, {}]),
+    "an update below none": ("optimizer.numbers.0.step", -1), "more of them": ("optimizer.numbers.0.step", 10**400),
+    "more tokens": ("state.num_input_tokens_seen", 10**400), "a better best": ("state.best_metric", 10**400),
+    "more than any end": ("state.ending", dict.fromkeys(Step._fields, 10**400)),
+    "a method": ("state.stateful_callbacks", {"StepLogCallback": {"args": {}, "attributes": {"on_step_end": 3}}}),
     "an option of none": ("optimizer.param_groups", [{"colour": 1}] * 2), "no groups": ("optimizer.param_groups", 7),
     "a moment more": ("optimizer.numbers", {"0.steps": 3}), "a mark of none": ("state.stateful_callbacks", {
         "StepLogCallback": {"args": {}, "attributes": {"mark": {"bytes": -1, "sha256": ""}}}}),
@@ -228,7 +235,7 @@ def test_what_is_signed_but_is_no_checkpoint_is_refused_by_its_name(name: str, s
     folder = tmp_path / "checkpoint-8"
     shutil.copytree(saved / "checkpoint-8", folder)
     content = read_manifest(folder)
-    *owners, last = where.split(".")
+    *owners, last = where.split(".", 2)
     place: Any = content
     for owner in owners:
         place = place[owner]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from npora import Trainer
 from npora.data import default_data_collator
 from npora.nn.functional import cross_entropy
 from npora.optim import SGD, AdamW, get_schedule
+from npora.train.own import told
 from npora.train.state import trainable
 from tests.tiny import tiny_peft
 from tests.train.test_trainer import ROWS, arguments, values
@@ -128,6 +130,23 @@ def test_another_loss_or_collator_is_refused_by_its_name_and_settings(tmp_path: 
     ):
         with pytest.raises(ValueError, match=said):
             trained(True, **own)
+
+
+def focal(gamma: Any, beta: Any = None) -> Any:
+    def loss(outputs: Any, labels: Any, scale: float = 2.0, *, shift: Any = beta) -> Any:
+        return gamma, focal and recursive
+
+    recursive = loss
+    return loss
+
+
+def test_what_a_function_is_made_with_is_part_of_what_is_told_of_it() -> None:
+    one, other = np.arange(3.0), np.arange(3.0) + 1
+    made = [focal(1), focal(2), focal(1, 1), focal(one), focal(other), partial(focal, one), partial(focal, other)]
+    said = [json.dumps(told(each)) for each in made]
+    assert len({*said}) == len(said) and said == [json.dumps(told(each)) for each in made]
+    assert told(focal(1)) == ["focal.<locals>.loss", 2.0, 1] and told(focal) == "focal"
+    assert told(np.float32(3)) == told(np.array(3, np.float32)) != told(np.float32(4))
 
 
 def test_the_settings_of_an_optimiser_of_ones_own_are_compared(tmp_path: Path) -> None:

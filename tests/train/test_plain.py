@@ -23,6 +23,11 @@ def test_json_holds_what_is_plain() -> None:
     assert type(found["1"]) is float and found["b"]["d"] is True and json.dumps(found, allow_nan=False)
 
 
+def test_a_text_that_is_no_unicode_is_its_escapes() -> None:
+    found = plain({"\udcff": ["ü", "a\ud800", np.str_("\udcff"), Path("\udcff")]})
+    assert found == {"\\udcff": ["ü", "a\\ud800", "\\udcff", "\\udcff"]}
+
+
 def test_what_json_lacks_comes_back() -> None:
     found = unplain({"a": ["nan", "inf", "-inf", "text", 3], "b": {"c": "inf"}, "d": "nano"})
     assert math.isnan(found["a"][0]) and found["a"][1:] == [math.inf, -math.inf, "text", 3]

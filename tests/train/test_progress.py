@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from npora import Trainer
+from npora.commands.messages import say
 from npora.train import progress
 from npora.train.callbacks import TrainerControl
+from npora.train.progress import Progress
 from npora.train.state import TrainerState
 from tests.tiny import tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments
@@ -176,6 +179,37 @@ def test_a_bar_counts_what_is_done_and_not_how_often_it_is_told(monkeypatch: pyt
         shown.step(done)
         assert shown.bar.n == done
     shown.close()
+
+
+class Gone:
+    """Standard error that nobody reads any more."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        self.is_terminal, self.tried = is_terminal, 0
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+    def write(self, text: str) -> None:
+        self.tried += 1
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_training_goes_on_where_nobody_reads_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    gone = Gone(is_terminal)
+    monkeypatch.setattr(sys, "stderr", gone)
+    args = arguments(tmp_path, max_steps=4, logging_steps=1, disable_tqdm=False, eval_strategy="steps", eval_steps=2)
+    assert Trainer(tiny_peft(), args, ROWS, ROWS[:3]).train().global_step == 4
+    assert gone.tried if is_terminal else gone.tried == 1
+    say("nothing")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert Progress(3).bar is None
 
 
 def test_a_bar_is_closed_when_the_run_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ RUN = {
     "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "learning_rate": 0.06, "weight_decay": 0.2,
     "adam_beta1": 0.8, "adam_beta2": 0.9, "adam_epsilon": 1e-7, "max_grad_norm": 0.5, "lr_scheduler_type": "cosine",
     "warmup_steps": 3, "seed": 43, "data_seed": 1, "tokens_at_once": 99, "train_sampling_strategy": "sequential",
-    "dataloader_drop_last": True, "optim": "sgd", "lr_scheduler_kwargs": {}, "on_nonfinite": "skip",
+    "dataloader_drop_last": True, "optim": "sgd", "lr_scheduler_kwargs": {},
 }  # fmt: skip
 
 
