@@ -2,6 +2,8 @@
 
     python -m tests.nightly [FOLDER] [--jobs 2] [--only NAME …]
 
+Each begins with an empty cache of npora's, so that the pages of `npora study` are made whole.
+
 FOLDER (out/nightly) has what each part said, NAME.txt, and once it has ended done.json, with its exit code and seconds.
 Parts that ended are not run again until a file of npora or of the tests is another. Exits 1 where one of them failed.
 """
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.mutations import ROOT
@@ -62,8 +65,10 @@ def run(todo: dict[str, list[str]], folder: Path, tree: str) -> dict[str, Any]:
         if done.get(name, {}).get("tree") == tree:
             continue
         start = time.monotonic()
-        with open(folder / f"{name}.txt", "w", encoding="utf-8") as said:
-            code = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=said).returncode
+        with open(folder / f"{name}.txt", "w", encoding="utf-8") as said, TemporaryDirectory() as cache:
+            environment = {**os.environ, "NPORA_CACHE": cache}
+            command = [sys.executable, *arguments]
+            code = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said).returncode
         done[name] = {"tree": tree, "code": code, "seconds": round(time.monotonic() - start)}
         unready = kept.with_suffix(".new")
         unready.write_text(json.dumps(done, indent=1), encoding="utf-8")

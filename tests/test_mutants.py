@@ -171,3 +171,10 @@ def test_what_ended_is_not_run_again_until_a_file_is_another(tmp_path: Path) -> 
     assert {name: found["code"] for name, found in run(again, tmp_path, "tree").items()} == {"a": 0, "b": 3}
     assert {name: found["code"] for name, found in run(again, tmp_path, "other").items()} == {"a": 9, "b": 9}
     assert set(json.loads((tmp_path / "done.json").read_text())) == {"a", "b"}
+
+
+def test_what_runs_at_night_begins_with_an_empty_cache(tmp_path: Path) -> None:
+    said = "import os; folder = os.environ['NPORA_CACHE']; print(os.listdir(folder)); open(folder + '/kept', 'w')"
+    for tree in ("tree", "other"):
+        run({"a": ["-c", said]}, tmp_path, tree)
+        assert (tmp_path / "a.txt").read_text() == "[]\n"
