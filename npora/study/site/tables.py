@@ -88,7 +88,8 @@ def _planted(row: str, planted: dict[str, Any] | None, is_row: bool) -> str:
         f'<p class="about">Each is planted {checked}. The loss, on a logarithmic scale, is that of {len(right)} steps '
         f"at the rate {planted['rate']:g}: the dashed line is what is right and ends at {brief(right[-1])}, the whole "
         f"one has the planted error.</p>"
-        f'<table class="broken"><thead><tr>{head}</tr></thead><tbody class="words">{body}</tbody></table></div></details>'
+        f'<table class="broken"><thead><tr>{head}</tr></thead><tbody class="words">{body}</tbody></table>'
+        "</div></details>"
     )
 
 
