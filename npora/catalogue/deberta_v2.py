@@ -32,10 +32,10 @@ NARROW = config(embedding_size=4, type_vocab_size=2, num_hidden_layers=1)
 ROWS = [
     Row("ContextPooler", part(ContextPooler, SHARED, (5, 6))),
     Row("DebertaV2Model", encoder(DebertaV2Model, NARROW)),
-    Row("deberta_v2", encoder(DebertaV2ForSequenceClassification, SHARED, of_sentences)),
-    Row("lora_deberta_v2", encoder(DebertaV2ForSequenceClassification, SHARED, of_sentences, adapted=True)),
+    Row("deberta-v2", encoder(DebertaV2ForSequenceClassification, SHARED, of_sentences)),
+    Row("lora_deberta-v2", encoder(DebertaV2ForSequenceClassification, SHARED, of_sentences, adapted=True)),
     Row(
-        "deberta_v2, contents ask distances",
+        "deberta-v2, contents ask distances",
         encoder(DebertaV2ForTokenClassification, config(pos_att_type="c2p", num_hidden_layers=1), of_tokens(3)),
     ),
     Row("DebertaV2ForMaskedLM", encoder(DebertaV2ForMaskedLM, NARROW, of_tokens(WORDS)), frozen_rounds=True),

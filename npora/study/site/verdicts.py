@@ -56,7 +56,7 @@ def _with_experiments(home: Mapping[Row, tuple[str, str]], drawn: Mapping[Row, D
     comes first, or else a part of one."""
     chosen = {row for row in home if row.listed and not _is_of_models(drawn[row][0])}
     pages = {home[row][0] for row in chosen}
-    for row in sorted(home, key=lambda row: not row.listed):
+    for row in sorted(home, key=lambda row: (not row.listed, not row.name.islower())):
         if home[row][0] not in pages and not isinstance(drawn[row][0], PeftModel):
             pages.add(home[row][0])
             chosen.add(row)
