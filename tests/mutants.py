@@ -7,14 +7,14 @@ LEFT_OUT = ("npora/catalogue/", "npora/__main__.py", "npora/__init__.py")
 # How the work is cut into pieces. Any cut gives the same values, as the tests of attention and of the vocabulary's loss
 # show: another number here is slower, and no error.
 CUTS = {
-    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_groups_at_once", "_queries_at_once", "_is_recomputed"),
+    "npora/nn/attention_plan.py": ("_runs", "_at_once", "_shared_out"),
     "npora/nn/vocabulary.py": ("_rows_at_once",),
 }
 # The files that a sample takes mutants of.
-_LAYERS = ("linear", "embedding", "norm", "dropout", "softmax", "activation", "erf", "normal", "gated", "loss",
+_LAYERS = ("linear", "weighted", "embedding", "norm", "dropout", "softmax", "activation", "erf", "loss",
            "cross_entropy", "scaled_attention", "packed_attention", "attention_plan", "rules", "attention", "packing",
-           "padding", "rotary", "vocabulary", "stack", "cache", "shared", "view", "residual", "patches",
-           "contract", "evaluating", "generator", "grad_mode")  # fmt: skip
+           "rotary", "vocabulary", "cache", "view", "residual", "patches",
+           "contract", "evaluating", "grad_mode")  # fmt: skip
 _MODELS = ("tokens", "losses", "tasks", "multiple_choice", "images", "body", "pooled", "encoder_decoder", "relative",
            "rope", "windows", "generate/sampling", "generate/continuations", "generate/beam", "generate/generation",
            "generate/processors", "generate/stopping")  # fmt: skip

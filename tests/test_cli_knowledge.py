@@ -212,3 +212,16 @@ def test_transformers_loads_a_merged_folder(tmp_path: Path, capsys: pytest.Captu
         with torch.no_grad():
             p = theirs(**tokenizer(line[2], return_tensors="pt")).logits.softmax(-1).numpy()[0]
         assert theirs.config.id2label[int(np.argmax(p))] == line[0] and abs(p.max() - float(line[1])) < 1e-4
+
+
+def test_what_learnt_lines_finds_the_columns_of_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, train = save_folder(tmp_path / "model", "llama"), tmp_path / "train.txt"
+    train.write_text("the film was good\n\nthe plot\nwas red\n")
+    more = ("--max-steps", "1", "--task", "causal-lm")
+    assert finetune(model, str(train), tmp_path / "out", *more, "--sample-by", "paragraph") == 0
+    for file, examples in ((str(train), "2"), (table(tmp_path / "x.jsonl", [{"text": "a film"}] * 3), "3")):
+        capsys.readouterr()
+        assert main(["evaluate", "--adapter", str(tmp_path / "out"), file]) == 0
+        assert summary(capsys)["examples"].strip() == examples
+    assert finetune(model, str(tmp_path), tmp_path / "other", *more) == 2
+    assert f"npora: {tmp_path} is a folder: causal-lm reads a file" in capsys.readouterr().err

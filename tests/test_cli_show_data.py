@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npora.cli import main
 from npora.commands import encoding
+from npora.commands.drawn import drawn
 from npora.commands.show_data import _letters
 from tests.chat_templates import chat_tokenizer, dialogue
 from tests.test_cli_chat import CHATS, Captured, chat_model, finetune, lines
+from tests.test_cli_images import save_vit
 from tests.tiny_folders import save_folder
 
 
@@ -129,3 +132,62 @@ def test_of_examples_that_teach_nothing_among_others_the_number_is_said(
     printed = capsys.readouterr()
     assert "x.jsonl: of 1 of 2 examples nothing is learnt\n" in printed.err
     assert "1 of 2 examples have more than 40 tokens and were cut" in printed.err
+
+
+def test_choices_and_answers_are_marked(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    given = [{"question": "red", "choices": ["bad", "good"], "label": 1}]
+    asked = {"question": "red", "context": "the film was very good"}
+    several = [{**asked, "answers": {"text": ["very good"], "answer_start": [13]}}, {**asked, "answers": None}]
+    for task, examples, expected in (
+        ("multiple-choice", given, ["── example 1: 5 tokens, 0 learnt; 5 tokens, 5 learnt, label 1",
+                                    "<s>red</s>bad</s>", "⟦<s>red</s>good</s>⟧", "10 tokens, 5 of them learnt"]),
+        ("question-answering", several, ["── example 1: 9 tokens, 2 learnt", "<s>red</s>thefilmwas⟦verygood⟧</s>",
+                                         "── example 2: 9 tokens, 1 learnt", "⟦<s>⟧red</s>thefilmwasverygood</s>",
+                                         "2 examples, 18 tokens, 3 of them learnt"]),
+    ):  # fmt: skip
+        model = save_folder(tmp_path / task, "bert")
+        assert main(["show-data", "--task", task, "--model", model, lines(tmp_path / f"{task}.jsonl", examples)]) == 0
+        found = capsys.readouterr().out.splitlines()
+        assert [line if "──" in line else "".join(line.split()) for line in found[:-1]] == expected[:-1]
+        assert found[-1].endswith(expected[-1])
+
+
+def test_classes_numbers_and_several_classes_are_shown(tmp_path: Path, capsys: Captured) -> None:
+    model = save_folder(tmp_path / "model", "bert")
+    for more, label, shown in (
+        ([], "b", ", label b"), (["--num-labels", "1"], 0.5, ", label 0.5"),
+        (["--problem-type", "multi_label_classification"], ["a", "c"], ", labels a, c"),
+    ):  # fmt: skip
+        other = ["b"] if isinstance(label, list) else label
+        file = lines(tmp_path / "x.jsonl", [{"text": "film", "label": label}, {"text": "plot", "label": other}])
+        command = ["show-data", "--task", "classification", "--model", model, *more, "--examples", "1", file]
+        assert main(command) == 0
+        printed = capsys.readouterr().out
+        assert printed.splitlines()[0].endswith(f"tokens{shown}") and "── example 2" not in printed
+
+
+def test_images_are_drawn(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((2, 8, 12), np.uint8)
+    image[:, 1, 2], image[:, 2, 3:5], image[1, 0, :] = 255, 127, 255
+    np.savez(tmp_path / "x.npz", images=image, labels=["dot", "bar"])
+    command = ["show-data", "--task", "image-classification", "--model", save_vit(tmp_path / "model")]
+    assert main([*command, str(tmp_path / "x.npz")]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found[:4] == ["── example 1: 1 × 8 × 12, label dot", "", "    @@", "      ===="]
+    assert found[9:12] == ["── example 2: 1 × 8 × 12, label bar", "@" * 24, "    @@"]
+    assert found[-1] == f"── {tmp_path / 'x.npz'}: 2 examples"
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main([*command, str(tmp_path / "x.npz")]) == 0
+    assert "38;2;127;127;127;48;2;127;127;127m▀" in capsys.readouterr().out
+
+
+def test_a_large_image_is_drawn_smaller() -> None:
+    image = np.arange(2 * 128 * 256, dtype=float).reshape(2, 128, 256)
+    found = [*drawn(image, False)]
+    assert len(found) == 16 and {len(line) for line in found[2:]} == {64}
+    means = image.mean(axis=0).reshape(16, 8, 64, 4).mean(axis=(1, 3)) / image.max()
+    assert found == ["".join(" .:-=+*#%@"[round(shade * 9)] for shade in row).rstrip() for row in means]
+    assert [*drawn(np.full((1, 2, 2), 7.0), False)] == ["", ""]
+    (line,) = drawn(np.array([[[0.0], [1.0]], [[0.5], [0.0]], [[1.0], [0.2]]]).repeat(33, axis=2), True)
+    assert line == "\033[38;2;0;128;255;48;2;255;0;51m▀" * 33 + "\033[0m"

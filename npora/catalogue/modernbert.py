@@ -18,7 +18,7 @@ from npora.models.families.modernbert import (
     ModernBertPredictionHead,
 )
 from npora.models.families.modernbert_config import ModernBertConfig
-from npora.nn.pooling import mean_of_sequences
+from npora.nn.packing import mean_of_sequences
 from npora.nn.view import View
 
 SIZES: dict[str, Any] = {

@@ -21,7 +21,7 @@ from npora.models.pretrained import Factory
 from npora.models.relative import relative_bias, relative_buckets
 from npora.models.tokens import Memory, Tokens
 from npora.nn.module import Array
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared
 from npora.nn.view import View
 
 SMALL: dict[str, Any] = {

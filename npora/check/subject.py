@@ -17,8 +17,7 @@ from npora.check.returned import Arguments
 from npora.check.trees import at, leaves, parts, replaced, with_leaves
 from npora.check.verdict.comparison import HALVES, dtype_of
 from npora.nn import Module, no_grad
-from npora.nn.generator import copied
-from npora.nn.held import Values, holding
+from npora.nn.grad_mode import Values, holding
 from npora.nn.module import Array
 
 
@@ -282,7 +281,7 @@ def _view(x: Array) -> Array:
 
 
 def _fresh(value: Any) -> Any:
-    return copied(value) if isinstance(value, np.random.Generator) else value
+    return copy.deepcopy(value) if isinstance(value, np.random.Generator) else value
 
 
 def _name_of(layer: Any) -> str:

@@ -15,6 +15,7 @@ from npora.commands import standard_input
 from npora.commands.chats import add_chat_template, choose_template, prompt_ids, stops
 from npora.commands.loading import Loaded, add_model, load
 from npora.commands.messages import say
+from npora.commands.tasks import TASKS
 from npora.commands.writing import TextPrinter, add_generation, chosen_of, most_new, said
 from npora.machine.heap import keeping_freed_memory
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    loaded = load(options, ("causal-lm",))
+    loaded = load(options, tuple(name for name, task in TASKS.items() if task.writes and task.continues))
     chosen = chosen_of(options, loaded.model)
     if (said(chosen, loaded.model, "num_beams") or 1) > 1:
         raise ValueError(

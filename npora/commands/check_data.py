@@ -12,7 +12,6 @@ from collections import Counter
 from npora.commands.examples import add_columns, columns, refuse_idle_options
 from npora.commands.labels import count_classes, settled
 from npora.commands.tasks import TASKS, Classes
-from npora.data import load_image
 from npora.models.config import PROBLEM_TYPES
 from npora.train.progress import Progress
 
@@ -42,14 +41,10 @@ def run(options: argparse.Namespace) -> int:
     progress = Progress(None, "example")
     found = columns(options, task, {}, options.file)
     examples = task.read(options.file, found, classes, refuse=told, progress=progress.step)
-    if task.reads_images:
-        for number, image in enumerate(examples["image"]):
-            try:
-                if isinstance(image, str):
-                    load_image(image)
-            except ValueError as error:
-                told(error)
-            progress.step(number)
+    for number, fault in enumerate(task.faults(examples)):
+        if fault is not None:
+            told(fault)
+        progress.step(number)
     progress.close()
     summary = f"{options.file}: {len(examples):,} examples"
     if not bad and not len(examples):

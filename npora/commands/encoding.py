@@ -32,9 +32,9 @@ def encoded(
 
     cache : a folder that gets them all, once, or has them
     """
-    if task.reads_images:  # each is read and prepared when it is asked for
+    if task.prepares_late:
         return examples.with_transform(partial(_prepared, task, tokenizer))
-    if task.name == "causal-lm":
+    if task.continues:
         _say_joined(examples, what)
     made = EncodedExamples(task, examples, tokenizer, length, what)
     if cache is not None:
@@ -77,9 +77,8 @@ class EncodedExamples(LazyExamples):
         self.task, self.examples, self.tokenizer, self.length, self.what = task, examples, tokenizer, length, what
         self._has_told = False
         self._made: list[Example] | None = None
-        has_windows = not {"prompt", "messages"} & {*examples.column_names}
-        self._is_counted = task.name != "causal-lm" or length is None or not has_windows
-        self._long: dict[int, Any] = {}  # the ids of texts of several windows
+        self._is_counted = length is None or not task.has_windows(examples.column_names)
+        self._long: dict[int, Any] = {}  # the ids of texts of several windows; of pairs None
         self._owner: Any = None  # the number of each window's example
         self._first: Any = None  # the number of each example's first window
 
@@ -140,7 +139,12 @@ class EncodedExamples(LazyExamples):
         counts = np.ones(len(self.examples), np.int64)
         progress = Progress(len(self.examples), "example")
         for number, example in enumerate(self.examples):
-            if may_have_more(example["text"], length):
+            if "text_pair" in example:
+                if may_have_more(example["text"] + example["text_pair"], length):
+                    counts[number] = len(self._encoded([number])[0][1])
+                    if counts[number] > 1:
+                        self._long[number] = None
+            elif may_have_more(example["text"], length):
                 whole = self._whole_text(number, example)
                 counts[number] = 1 + max(0, -(-(len(whole["input_ids"]) - length) // (length - 1)))
                 if counts[number] > 1:
@@ -182,8 +186,11 @@ class EncodedExamples(LazyExamples):
 
     def _window(self, owner: int, number: int) -> Example:
         assert self.length is not None, "windows of no length"
+        place = int(number - self._first[owner])
+        if self._long[owner] is None:
+            return self._encoded([owner])[0][1][place]
         ids = self._long[owner].tolist()
-        return dict(window(ids, ids, self.length, int(number - self._first[owner])))
+        return dict(window(ids, ids, self.length, place))
 
     def _whole(self, example: Example, parts: Sequence[Example]) -> Example:
         if not self._has_told and (len(parts) > 1 or is_cut(self.task, example, parts, self.tokenizer, self.length)):

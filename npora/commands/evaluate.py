@@ -1,11 +1,11 @@
 """Measure a model, with or without an adapter, on a file of examples.
 
-Of classes it prints accuracy, F1 and Matthews' correlation, of choices the accuracy, of numbers Pearson's and
-Spearman's correlation and the root of the mean squared error, of texts the perplexity, of preferences how often and by
-how much the chosen answer is ahead, of embeddings Spearman's correlation of cosines and scores, or how often the text
-that is alike is found. With --metrics the model answers each prompt, or all of a conversation but its last message, and
-what it writes is compared with what is there: rouge-l (from 0 to 1), bleu (from 0 to 100), exact-match (the share of
-answers that are the same to the letter).
+Of classes it prints accuracy, F1 and Matthews' correlation, of choices the accuracy, of answers that stand in a text
+SQuAD's exact match and F1, of numbers Pearson's and Spearman's correlation and the root of the mean squared error, of
+texts the perplexity, of preferences how often and by how much the chosen answer is ahead, of embeddings Spearman's
+correlation of cosines and scores, or how often the text that is alike is found. With --metrics the model answers each
+prompt, or all of a conversation but its last message, and what it writes is compared with what is there: rouge-l (from
+0 to 1), bleu (from 0 to 100), exact-match (the share of answers that are the same to the letter).
 
 The columns and the length of a text are those that finetune was told, unless others are named.
 """
@@ -20,7 +20,7 @@ from npora.commands.examples import add_columns, columns, length, read, refuse_i
 from npora.commands.forms import add_form
 from npora.commands.loading import add_model, load
 from npora.commands.measures import OF_TEXTS, measured
-from npora.commands.tasks import TASKS, Classes
+from npora.commands.tasks import TASKS, Classes, Task
 from npora.files import check_writable
 from npora.train import TrainingArguments
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     loaded = load(options, tuple(TASKS), named=options.task)
     task, config, tokenizer = loaded.asked(options.task), loaded.config, loaded.tokenizer
     refuse_idle_options(options, task, options.file)
-    names = _metrics(options, task.name)
+    names = _metrics(options, task)
     if options.predictions is not None:
         check_writable(options.predictions)
     notes = loaded.notes if task is loaded.task else {}
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         most = length(task, options.max_length, noted, config, tokenizer, usual)
         arguments = TrainingArguments(per_device_eval_batch_size=options.batch_size)
         given = encoded(task, examples, tokenizer, most, options.file)
-        settings = notes.get("settings") or {}
+        settings = {**task.settings_of(examples), **(notes.get("settings") or {})}
         metrics = task.trainer(loaded.model, arguments, None, given, tokenizer, classes, settings).evaluate()
         figures = {**task.figures(metrics), "loss": f"{metrics['eval_loss']:.4f}"}
     if written := [name for name in names if name in OF_TEXTS]:
@@ -73,11 +73,13 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name:20} {value}")
 
 
-def _metrics(options: argparse.Namespace, task: str) -> list[str]:
+def _metrics(options: argparse.Namespace, task: Task) -> list[str]:
     """The names that --metrics has. Raises ValueError for one that there is not, and for options that do nothing."""
     names = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
-    if options.metrics is not None and task not in ("causal-lm", "seq2seq-lm"):
-        raise ValueError(f"--metrics measures texts that are written; of {task} all figures are printed without it")
+    if options.metrics is not None and not task.writes:
+        raise ValueError(
+            f"--metrics measures texts that are written; of {task.name} all figures are printed without it"
+        )
     for name in names:
         if name not in OF_TEXTS and name != "perplexity":
             raise ValueError(f"--metrics: there is no {name!r}; there are {', '.join(OF_TEXTS)}, perplexity")

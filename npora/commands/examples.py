@@ -20,7 +20,6 @@ _COLUMNS = {
     "choices_column": "choices",
 }  # fmt: skip
 _LOOKED_AT = 1000  # examples, for the names of columns
-_OF_TEXTS = frozenset({"text_column", "max_length", "cache"})
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +27,17 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add("--text-column", metavar="NAME", help="the column of the text (default: sentence, else a usual name: text; of "
         "causal-lm also messages, conversations, completion or chosen with prompt). A text may be a list of messages, "
         "of which the assistant's are learnt. token-classification: of the words (default: tokens or words); "
-        "multiple-choice: of the question (default: question or sent1); dpo, orpo: of the answer that was chosen "
+        "multiple-choice: of the question (default: question or sent1); question-answering: of the question (default: "
+        "question); dpo, orpo: of the answer that was chosen "
         "(default: chosen)")  # fmt: skip
     add("--text-pair-column", metavar="NAME", help="classification: the column of a second text, for pairs (sentence1 "
         "and sentence2, premise and hypothesis and the like are found); embedding: of the text "
-        "that is like the first")  # fmt: skip
+        "that is like the first; question-answering: of the text that is asked (default: context)")  # fmt: skip
     add("--negative-column", metavar="NAME", help="embedding: the column of a text that is not like the first")
     add("--label-column", metavar="NAME", help="classification: the column of the class, a number 0, 1, … or a name "
         "(default: label or labels); token-classification: of the words' tags (default: tags or ner_tags); "
-        "multiple-choice: of the number of the right choice, from 0 (default: label); embedding: how alike the texts "
+        "multiple-choice: of the number of the right choice, from 0 (default: label); question-answering: of the "
+        "answers, their texts and where they begin (default: answers); embedding: how alike the texts "
         "are, a number")  # fmt: skip
     add("--choices-column", metavar="NAME", help="multiple-choice: the column of a list of texts (default: choices, or "
         "a column for each, choice0, … or SWAG's ending0, … behind sent2)")  # fmt: skip
@@ -64,7 +65,7 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
         noted = {}
     chosen = {field: value if value is not None else noted.get(field) for field, value in named.items()}
     chosen["conversational"] = noted.get("conversational")
-    if not task.reads_images and not is_plain(path) and not noted:
+    if task.has_columns and not is_plain(path) and "text" not in noted:
         first = _first(path)
         if getattr(options, "task", None) and "task" not in options.given and chosen["text"] is None:
             _refuse_unnamed(first, path)
@@ -94,7 +95,7 @@ def read(task: Task, path: str, columns: Columns, classes: Classes | None = None
     try:
         examples = task.read(path, columns, classes, progress=progress.step)
     except ValueError:
-        if task.reads_images or is_plain(path) or next(table_examples(path), None) is not None:
+        if not task.has_columns or is_plain(path) or next(table_examples(path), None) is not None:
             raise
         raise ValueError(f"{path} has no examples") from None  # whatever its columns are
     finally:
@@ -106,14 +107,14 @@ def read(task: Task, path: str, columns: Columns, classes: Classes | None = None
 
 def refuse_idle_options(options: argparse.Namespace, task: Task, *paths: str | None) -> None:
     """Raise ValueError for an option that would be passed over: another task understands it, or other files."""
-    if task.reads_images and (given := _OF_TEXTS & options.given):
+    if given := task.refused & options.given:
         raise ValueError(f"--{min(given).replace('_', '-')} is for texts; this is {task.name}")
     if "cache" in options.given and not task.has_cache:
         raise ValueError(f"--cache keeps a list of tokens for each example, and {task.name} has several: leave it out")
     plain = [path for path in paths if path is not None and is_plain(path)]
     if plain and "text_column" in options.given:
         raise ValueError(f"--text-column: {plain[0]} has no columns")
-    if not plain and task.name == "causal-lm" and "sample_by" in options.given:
+    if not plain and "sample_by" in options.given & task.options:
         raise ValueError(f"--sample-by is for .txt files, and {paths[0]} is none")
     for name in sorted(frozenset.union(*(other.options for other in TASKS.values())) & options.given - task.options):
         tasks = " or ".join(f"--task {other.name}" for other in TASKS.values() if name in other.options)
@@ -130,7 +131,7 @@ def length(
     ------
     ValueError: the model does not take so many, or none.
     """
-    if task.reads_images:
+    if task.length is None:
         if asked is not None:
             raise ValueError(f"--max-length is for texts; this is {task.name}")
         return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from npora.data.answers import answers_of
 from npora.data.collate import IGNORED
-from npora.metrics import accuracy, entity_f1, f1, matthews, pearson, rmse, spearman
+from npora.data.dataset import Example
+from npora.metrics import accuracy, entity_f1, f1, matthews, pearson, rmse, spearman, squad_exact_match, squad_f1
 from npora.metrics.classes import Average
 from npora.train import EvalPrediction
 
@@ -43,6 +45,17 @@ def of_several_classes(prediction: EvalPrediction) -> dict[str, float]:
 def of_numbers(prediction: EvalPrediction) -> dict[str, float]:
     predicted, true = prediction.predictions.reshape(-1), np.asarray(prediction.label_ids)
     return {"pearson": pearson(predicted, true), "spearman": spearman(predicted, true), "rmse": rmse(predicted, true)}
+
+
+def of_answers(parts: Iterable[Example], may_be_none: bool) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Of the answers to questions, in the windows that the predictions are of: SQuAD's exact match and F1."""
+
+    def measured(prediction: EvalPrediction) -> dict[str, float]:
+        found = [*answers_of(parts, prediction.predictions, may_be_none)]
+        answers, right = [answer for _, answer, _ in found], [window["answers"] for window, _, _ in found]
+        return {"exact_match": squad_exact_match(answers, right), "f1": squad_f1(answers, right)}
+
+    return measured
 
 
 def of_words(id2label: Mapping[int, str]) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -5,11 +5,12 @@ names, with --num-labels 1 numbers to fit (regression). --task causal-lm learns 
 complete prompts with them, and of conversations (messages, as JSON) what the assistant says; --task seq2seq-lm learns
 to answer prompts, with an encoder-decoder such as T5; --task token-classification learns a tag for each word (JSON with
 the lists tokens and tags); --task multiple-choice learns which of several texts is right (a question, choices and the
-number of the right one, or SWAG's columns); --task image-classification what images show, with a ViT (a folder with a
-folder of images for each class, which needs the extra image, or a .npz with the arrays images and labels); --task dpo
-and --task orpo learn of two answers to a prompt which is the better (the columns prompt, chosen and rejected, texts or
-messages); --task embedding draws sentence embeddings of texts that are alike together (the columns anchor and positive,
-with negative too or not, or sentence1, sentence2 and score).
+number of the right one, or SWAG's columns); --task question-answering where in a text the answer to a question stands
+(JSON with question, context and answers, or SQuAD's own files); --task image-classification what images show, with a
+ViT (a folder with a folder of images for each class, which needs the extra image, or a .npz with the arrays images and
+labels); --task dpo and --task orpo learn of two answers to a prompt which is the better (the columns prompt, chosen and
+rejected, texts or messages); --task embedding draws sentence embeddings of texts that are alike together (the columns
+anchor and positive, with negative too or not, or sentence1, sentence2 and score).
 
 A checkpoint is saved each epoch, every ten minutes and on Ctrl-C, the two newest are kept, and --resume goes on.
 
@@ -36,9 +37,9 @@ from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
 from npora.commands.forms import add_form, form_of
 from npora.commands.labels import learn_classes
-from npora.commands.loading import add_quantize, base_folder, load_preparer
+from npora.commands.loading import add_quantize, base_folder
 from npora.commands.messages import say, seed
-from npora.commands.tasks import TASKS, Classes, Task
+from npora.commands.tasks import TASKS, Classes, Task, is_plain
 from npora.data import Dataset
 from npora.files.picture import check_picture
 from npora.lora import PeftModel
@@ -72,10 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classification a label is a list of 0 and 1, or of names, and a text may have several classes (default: one "
         "class each, or regression with --num-labels 1)")  # fmt: skip
     add("--max-train-rows", type=int, metavar="N", help="train on N examples drawn with the seed 42 (default: all)")
-    lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values())
+    lengths = ", ".join(f"{task.length} for {task.name}" for task in TASKS.values() if task.length)
     add("--max-length", type=int, metavar="N", help="the most tokens of a text; what causal-lm learns without prompts "
-        f"is cut into windows of so many, any other text to that length (default: {lengths}, or what the model takes "
-        "if that is less)")  # fmt: skip
+        "and what question-answering asks is cut into windows of so many, any other text to that length (default: "
+        f"{lengths}, or what the model takes if that is less)")  # fmt: skip
     add("--cache", metavar="DIR", help="encode all examples once, into files in DIR, and read those as they are "
         "needed, in this run and in others of the same examples, tokenizer and length")  # fmt: skip
     methods.add_arguments(parser)
@@ -194,8 +195,11 @@ def _prepared(
     training's file, and the examples of the other."""
     # Errors now, and not after a model has been fetched.
     for path in filter(None, (options.train, options.eval)):
-        if not (os.path.exists(path) if task.reads_images else os.path.isfile(path)):
-            raise FileNotFoundError(f"there is no file {path}")
+        if not task.finds(path):
+            is_folder = os.path.isdir(path)
+            raise FileNotFoundError(
+                f"{path} is a folder: {task.name} reads a file" if is_folder else f"there is no file {path}"
+            )
     if not options.overwrite:
         output.claim(options.output, resume=options.resume)
     settings = task.settings(options)
@@ -212,8 +216,8 @@ def _prepared(
     dev = None if options.eval is None else read(task, options.eval, found, classes)
     fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
-    settings |= form_of(base)
-    tokenizer = load_preparer(task, options.model, base)
+    settings |= {**form_of(base), **task.settings_of(train)}
+    tokenizer = task.preparer(options.model, base)
     choose_form(options, task, found, base, tokenizer, options.train)
     notes: dict[str, Any] = {}
     if found.conversational:
@@ -230,7 +234,9 @@ def _prepared(
     if task.is_of_pairs:
         starts.refuse_data(config, task.name)
     model = starts.with_adapter(base, config, examples, tokenizer, args, options.start_batches)
-    model.notes.update(task=task.name, max_length=most, columns=asdict(found), settings=settings, **notes)
+    # Lines have no columns, and another file's are found where they are needed.
+    noted = {"sample_by": found.sample_by} if is_plain(options.train) else asdict(found)
+    model.notes.update(task=task.name, max_length=most, columns=noted, settings=settings, **notes)
     return model, tokenizer, classes, examples, dev
 
 
@@ -278,13 +284,12 @@ def _summary(
     after = frozen_sha256(model)
     size = sum(os.path.getsize(os.path.join(adapter, name)) for name in os.listdir(adapter))
     measured = {} if metrics is None else {**task.figures(metrics), "evaluation loss": f"{metrics['eval_loss']:.4f}"}
-    unit = "images" if task.reads_images else "tokens"
     lines = {
         **measured,
         "training loss": f"{training['train_loss']:.4f}",
         "trainable": f"{trained:,} of {everything:,} ({100 * trained / everything:.4f}%)",
         "training time": f"{training['train_runtime']:.1f} s",
-        f"{unit} per second": f"{training['train_tokens_per_second']:,.0f}",
+        f"{task.unit} per second": f"{training['train_tokens_per_second']:,.0f}",
         "peak memory": f"{peak_memory() / 1e6:,.0f} MB",
         "adapter": f"{size / 1e3:,.1f} kB in {adapter}",
         "frozen bytes before": before,

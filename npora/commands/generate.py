@@ -18,7 +18,7 @@ from typing import Any
 from npora.commands import standard_input
 from npora.commands.chats import add_chat_template, choose_template, prompt_ids, stops
 from npora.commands.loading import Loaded, add_model, load
-from npora.commands.tasks import is_plain
+from npora.commands.tasks import TASKS, is_plain
 from npora.commands.writing import TextPrinter, add_generation, answers, chosen_of, said, stay_within
 from npora.data.chats import read_chats, usual_columns
 from npora.data.readers import read_texts, table_examples
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    loaded = load(options, ("causal-lm", "seq2seq-lm"))
+    loaded = load(options, tuple(name for name, task in TASKS.items() if task.writes))
     chosen = chosen_of(options, loaded.model)
     is_chat = options.chat
     if is_chat is None:
@@ -64,8 +64,7 @@ def run(options: argparse.Namespace) -> None:
     ids = _ids(loaded, prompt, is_chat)
     if not ids:
         raise ValueError("there is no text to continue: name a prompt, or pass it on standard input")
-    is_decoder = loaded.task.name == "causal-lm"
-    if is_decoder:
+    if loaded.task.continues:
         stay_within(loaded.config.most_tokens, len(ids), chosen, loaded.model)
     printer = TextPrinter(loaded.tokenizer, len(ids) if is_chat else 0)
     streamer = printer if beams == 1 and options.stream is not False else None
@@ -100,11 +99,10 @@ def _answer_many(options: argparse.Namespace, loaded: Loaded, chosen: dict[str, 
     ids = [_ids(loaded, prompt, is_chat) for prompt in prompts]
     if empty := next((i for i, own in enumerate(ids, start=1) if not own), 0):
         raise ValueError(f"{options.prompts}: prompt {empty} is empty: there is no text to continue")
-    is_decoder = loaded.task.name == "causal-lm"
-    if is_decoder:
+    if loaded.task.continues:
         stay_within(loaded.config.most_tokens, max(map(len, ids)), chosen, loaded.model)
     use = {"use_cache": not options.no_cache, **chosen}
-    written = answers(loaded.model, loaded.tokenizer, ids, options.batch_size, is_decoder, **use)
+    written = answers(loaded.model, loaded.tokenizer, ids, options.batch_size, loaded.task.continues, **use)
     for prompt, text in zip(prompts, written, strict=True):
         print(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False))
         sys.stdout.flush()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from npora.commands.forms import asked_form
 from npora.commands.messages import say
 from npora.commands.tasks import TASKS, Classes, Task
-from npora.data import AutoTokenizer, ImageProcessor, Tokenizer, check_vocabulary
-from npora.data.image_processor import CONFIG
+from npora.data import Tokenizer
 from npora.files import resolve
 from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import shortened
@@ -42,9 +41,9 @@ class Loaded:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        tokenizer: Tokenizer = load_preparer(self.task, self.name, self.model)
-        if not self.task.reads_images:
-            tokenizer.chat_template = self.notes.get("chat_template", tokenizer.chat_template)
+        tokenizer: Tokenizer = self.task.preparer(self.name, self.model)
+        if "chat_template" in self.notes:
+            tokenizer.chat_template = self.notes["chat_template"]
         return tokenizer
 
     @property
@@ -119,32 +118,6 @@ def load(
     return Loaded(task, model, name, notes)
 
 
-def load_tokenizer(name: str, model: Any) -> Tokenizer:
-    """The tokenizer of a model. Raises ValueError where it has ids that the model lacks."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    return tokenizer
-
-
-def load_images(name: str, model: Any) -> Callable[[Sequence[Any]], Any]:
-    """What makes pixel_values of a model's images: its ImageProcessor, or a ViT's usual one where it has none. Raises
-    ValueError where that makes another size of them than the model reads."""
-    folder, (height, width) = resolve(name), model.config.image
-    if os.path.isfile(os.path.join(folder, CONFIG)):
-        processor = ImageProcessor.from_pretrained(folder)
-    else:
-        processor = ImageProcessor(size={"height": height, "width": width})
-        say(f"{name} has no {CONFIG}: images are taken from 0 … 255 to -1 … 1, and resized to {height} × {width}")
-    if processor.sides != (height, width):
-        raise ValueError(f"{name}: {CONFIG} makes images {processor.sides}, and the model reads {(height, width)}")
-    return partial(processor, channels=model.config.num_channels)
-
-
-def load_preparer(task: Task, name: str, model: Any) -> Any:
-    """What a task's examples are encoded with: a tokenizer, or what prepares images."""
-    return load_images(name, model) if task.reads_images else load_tokenizer(name, model)
-
-
 def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
     """Let a text that is learnt end with a token at which `generate` stops, whatever the tokenizer's own is.
 
@@ -152,7 +125,7 @@ def agree_on_the_end(task: Task, model: Any, tokenizer: Tokenizer) -> None:
     ------
     ValueError: no token ends a text.
     """
-    if "causal-lm" in (task.name, task.used_as) and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
+    if task.continues and tokenizer.eos_token_id != (end := text_end(model, tokenizer)):
         own, tokenizer.eos_token_id = tokenizer.eos_token, end
         say(f"a text ends with {tokenizer.eos_token!r}, at which this model stops; its tokenizer names {own!r}")
 

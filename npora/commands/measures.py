@@ -45,12 +45,11 @@ def measured(
             "left out")  # fmt: skip
     ids = [_ids(loaded, example) for example in asked]
     references = [example["messages"][-1]["content"] if "messages" in example else example["text"] for example in asked]
-    is_decoder = loaded.task.name == "causal-lm"
     chosen: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}
     chosen["eos_token_id"] = stops(loaded.model, loaded.tokenizer, loaded.notes)
-    if is_decoder:
+    if loaded.task.continues:
         stay_within(loaded.config.most_tokens, max(map(len, ids)), chosen, loaded.model)
-    written = list(answers(loaded.model, loaded.tokenizer, ids, batch_size, is_decoder, **chosen))
+    written = list(answers(loaded.model, loaded.tokenizer, ids, batch_size, loaded.task.continues, **chosen))
     if predictions is not None:
         lines = [
             {"prompt": example["messages"][:-1] if "messages" in example else example["prompt"], "text": text,

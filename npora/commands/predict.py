@@ -8,6 +8,9 @@ words the tags stand there, with spaces between them, one for each word; words a
 Of a model of multiple choice a sentence is a question and its choices with tabs between them, and the number of the
 likeliest choice stands in the place of the class, counted from 0.
 
+Of a model that answers questions a sentence is a question and the text that is asked with a tab between them, and the
+answer, as it stands in the text, in the place of the class; an empty one where the text holds none.
+
 Of a model of images a sentence is the path of one.
 
 Where the adapter was trained on pairs, or with --pairs, a sentence is two texts with a tab between them.
@@ -18,7 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from npora.commands import standard_input
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if options.pairs and "text_pair_column" not in task.options:
         raise ValueError(f"--pairs is for classification; this is {task.name}")
     pairs = options.pairs or bool(loaded.notes.get("columns", {}).get("text_pair"))
+    settings = loaded.notes.get("settings") or {}
     most = length(task, options.max_length, noted, config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
     done = cut = 0
@@ -63,7 +67,8 @@ def run(options: argparse.Namespace) -> None:
                 cut += is_cut(task, example, parts, loaded.tokenizer, most)
                 encoded += parts
             said = itertools.chain.from_iterable(
-                _said(task, trainer, [*alike], config) for _, alike in itertools.groupby(encoded, task.batched_by)
+                _said(task, trainer, [*alike], config, settings)
+                for _, alike in itertools.groupby(encoded, task.batched_by)
             )
             for sentence, line in zip(sentences, said, strict=True):
                 print(f"{line}\t{' '.join(sentence.splitlines())}")
@@ -80,6 +85,8 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _said(task: Task, trainer: Trainer, encoded: list[Example], config: Any) -> Iterator[str]:
+def _said(
+    task: Task, trainer: Trainer, encoded: list[Example], config: Any, settings: Mapping[str, Any]
+) -> Iterator[str]:
     unlabelled = [{name: value for name, value in own.items() if name != "labels"} for own in encoded]
-    return task.said(trainer.predict(unlabelled).predictions, encoded, config)
+    return task.said(trainer.predict(unlabelled).predictions, encoded, config, settings)

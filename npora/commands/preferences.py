@@ -23,7 +23,7 @@ class Preferences(Task):
 
     task_type, auto = "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "rejected_column", "chat_template_path", "beta"})
-    used_as, is_of_pairs = "causal-lm", True
+    used_as, is_of_pairs, continues = "causal-lm", True, True
     made_by: ClassVar[type[DPOTrainer] | type[ORPOTrainer]]
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:

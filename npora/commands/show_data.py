@@ -1,9 +1,10 @@
 """Show what finetune would learn of a file: the tokens of a few examples, those that are learnt marked.
 
-On a terminal learnt tokens are green and the others grey, in two shades that alternate from token to token; elsewhere
-⟦ ⟧ stand around what is learnt. Of preferences the prompt stands with the chosen answer first, and then with the
-rejected one. Below all are the numbers of the file. A file of which nothing is learnt is refused, as
-finetune refuses it.
+On a terminal learnt tokens are green and the others grey, in two shades that alternate from token to token; elsewhere ⟦
+⟧ stand around what is learnt. Of preferences the prompt stands with the chosen answer first, and then with the rejected
+one; of choices the right one is marked, of questions the answer, or the first token where there is none. An image is
+drawn in characters, as the model reads it, from its darkest number to its brightest. Below all are the numbers of the
+file. A file of which nothing is learnt is refused, as finetune refuses it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from npora.commands.chats import add_chat_template, choose_form
+from npora.commands.drawn import drawn
 from npora.commands.encoding import encoded
 from npora.commands.examples import add_columns, columns, length, read, refuse_idle_options
-from npora.commands.loading import base_folder, load_tokenizer
-from npora.commands.tasks import TASKS
+from npora.commands.labels import settled
+from npora.commands.loading import base_folder
+from npora.commands.tasks import TASKS, Classes
 from npora.data import Tokenizer
 from npora.data.collate import IGNORED
 from npora.data.columns import examples_at
 from npora.data.dataset import Example
+from npora.models.config import PROBLEM_TYPES
 
 _LEARNT, _READ = ("\033[1;32m", "\033[32m"), ("\033[90m", "\033[37m")
 _PLAIN = "\033[0m"
@@ -32,10 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="DIR", help="whose tokenizer, template and length are taken: a directory, or "
         "org/name on the hub")  # fmt: skip
-    shown = [name for name, task in TASKS.items() if task.is_shown]
-    add("--task", default="causal-lm", choices=shown, help="what is learnt")
+    add("--task", default="causal-lm", choices=list(TASKS), help="what is learnt")
     add_columns(parser)
     add_chat_template(parser)
+    add("--num-labels", type=int, metavar="N", help="classification: number of classes, 1 for a regression")
+    add("--problem-type", choices=PROBLEM_TYPES, help="classification: as for finetune")
     add("--max-length", type=int, metavar="N", help="the most tokens of a text (default: as for finetune)")
     add("--examples", type=int, default=3, metavar="N", help="how many are shown")
     add("file", metavar="FILE", help="examples as for finetune")
@@ -48,9 +55,10 @@ def run(options: argparse.Namespace) -> None:
     refuse_idle_options(options, task, options.file)
     base_folder(options.model)
     found = columns(options, task, {}, options.file)
-    examples = read(task, options.file, found)
+    classes = settled(Classes(options.num_labels, problem_type=options.problem_type)) if task.has_classes else None
+    examples = read(task, options.file, found, classes)
     model = task.auto.from_pretrained(options.model)
-    tokenizer = load_tokenizer(options.model, model)
+    tokenizer = task.preparer(options.model, model)
     choose_form(options, task, found, model, tokenizer, options.file)
     most = length(task, options.max_length, None, model.config, tokenizer, task.length)
     rows = encoded(task, examples, tokenizer, most, options.file)
@@ -59,15 +67,26 @@ def run(options: argparse.Namespace) -> None:
     for number, example in enumerate(examples_at(rows, range(min(options.examples, len(rows)))), start=1):
         label = example.get("label") if example.get("is_scored", True) else None
         parts = task.shown(example)
-        print(
-            f"── example {number}: {'; '.join(map(_numbers, parts))}"
-            + ("" if label is None else f", label {names.get(label, label)}")
-        )
+        size = "; ".join(map(_numbers, parts)) or " × ".join(map(str, np.shape(example["pixel_values"])))
+        is_told = label is not None and (task.has_classes or np.ndim(label) == 0)  # not the places of an answer
+        print(f"── example {number}: {size}" + (_label(label, names) if is_told else ""))
         for part in parts:
             print("".join(coloured(tokenizer, part) if is_terminal else marked(tokenizer, part)))
+        if not parts:
+            print("\n".join(drawn(example["pixel_values"], is_terminal)))
+    if task.prepares_late:
+        print(f"── {options.file}: {len(rows):,} examples")
+        return
     counts = (_counts(part) for example in rows for part in task.shown(example))
     tokens, learnt = (sum(column) for column in zip(*counts, strict=True))
     print(f"── {options.file}: {len(rows):,} examples, {tokens:,} tokens, {learnt:,} of them learnt")
+
+
+def _label(label: Any, names: Mapping[int, str]) -> str:
+    """By its name where it has one; of several classes those that there are."""
+    if np.ndim(label) == 0:
+        return f", label {names.get(label, label)}"
+    return f", labels {', '.join(str(names.get(i, i)) for i, is_there in enumerate(label) if is_there)}"
 
 
 def _counts(example: Example) -> tuple[int, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from npora.commands.preparers import load_tokenizer
 from npora.data import Dataset, Tokenizer
 from npora.data.dataset import Example
 from npora.metrics import perplexity
@@ -61,13 +63,16 @@ class Task:
 
     name : as --task has it; task_type, as PEFT has it, None where it has none
     auto : the class whose from_pretrained makes its models
-    options : those of the command line that it alone, or it among others, understands
-    length : the most tokens of an example where nobody says it, and the model takes so many
+    options : those of the command line that it alone, or it among others, understands; refused, those that most do
+    length : the most tokens of an example where nobody says it, and the model takes so many; None where it has none
+    unit : of which its speed is so many
     has_classes : whether its models tell classes apart, and labels_words, whether of each word
     command : what asks such a model; used_as, the task as which its models are used
     is_of_pairs : whether the model itself is not given its examples
-    reads_images : whether its models read no texts: in the tokenizer's place is what prepares images
-    is_shown : whether an example is texts to be looked at
+    writes : whether its models answer by texts
+    continues : whether what its models write stands behind what they were asked, in one text
+    has_columns : whether its files have columns, to be found by their names
+    prepares_late : whether each example is prepared whenever it is asked for, and not kept
     is_of_a_body : whether its models have no head, and so are for other tasks too
     is_measured_otherwise : whether they are measured on files with other columns than those that they learnt from
     has_cache : whether its examples can be kept in files
@@ -78,18 +83,34 @@ class Task:
     task_type: ClassVar[str | None]
     auto: ClassVar[Any]
     options: ClassVar[frozenset[str]] = frozenset()
-    length: ClassVar[int] = 1024
+    refused: ClassVar[frozenset[str]] = frozenset()
+    length: ClassVar[int | None] = 1024
+    unit: ClassVar[str] = "tokens"
     has_classes: ClassVar[bool] = False
     labels_words: ClassVar[bool] = False
     command: ClassVar[str] = "generate"
     used_as: ClassVar[str | None] = None
     is_of_pairs: ClassVar[bool] = False
-    reads_images: ClassVar[bool] = False
-    is_shown: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    continues: ClassVar[bool] = False
+    has_columns: ClassVar[bool] = True
+    prepares_late: ClassVar[bool] = False
     is_of_a_body: ClassVar[bool] = False
     is_measured_otherwise: ClassVar[bool] = False
     has_cache: ClassVar[bool] = True
     modules_to_save: ClassVar[tuple[str, ...]] = ()
+
+    def finds(self, path: str) -> bool:
+        """Whether there is what its examples are read from."""
+        return os.path.isfile(path)
+
+    def preparer(self, name: str, model: Any) -> Any:
+        """What its examples are encoded with: the tokenizer of a model, by its name, or what stands in its place."""
+        return load_tokenizer(name, model)
+
+    def faults(self, examples: Dataset) -> Iterator[ValueError | None]:
+        """What is wrong with the files that each example names, or None."""
+        return iter(())
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         """Add to the fields of Columns that somebody chose, None elsewhere, those that the file's first example tells.
@@ -120,9 +141,16 @@ class Task:
         """
         raise NotImplementedError(f"nothing predicts by {self.name}")
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
-        """What a model with this config says of each encoded example."""
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
+        """What a model with this config says of each example, which is encoded: of all its windows together. settings :
+        what was noted with the adapter."""
         raise NotImplementedError(f"nothing predicts by {self.name}")
+
+    def has_windows(self, names: Iterable[str]) -> bool:
+        """Whether an example with these columns may become several: a long text windows."""
+        return False
 
     def batched_by(self, encoded: Example) -> int:
         """Of examples that a batch can hold together the same number."""
@@ -140,6 +168,10 @@ class Task:
         """What the options say of the loss; it is noted with the adapter."""
         return {}
 
+    def settings_of(self, examples: Dataset) -> dict[str, Any]:
+        """What a file's examples say of how the model is to be used; of those that it learns it is noted too."""
+        return {}
+
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What of the settings is the model's, for its from_pretrained."""
         return {}
@@ -152,7 +184,7 @@ class Task:
         return Trainer(model, args, train, dev, tokenizer, self.metrics(classes))
 
     def shown(self, encoded: Example) -> list[Example]:
-        """An encoded example as texts to be looked at, one beside the other."""
+        """An encoded example as texts to be looked at, one beside the other; none of an image."""
         return [encoded]
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:

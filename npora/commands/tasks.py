@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from npora.commands import figures, printed, usual
 from npora.commands.embeddings import Embedding
 from npora.commands.preferences import DPO, ORPO
+from npora.commands.preparers import load_images
+from npora.commands.questions import QuestionAnswering
 from npora.commands.task import Classes as Classes
 from npora.commands.task import Columns as Columns
 from npora.commands.task import Task as Task
@@ -55,7 +59,7 @@ class Classification(Task):
     options = frozenset({"label_column", "text_pair_column", "num_labels", "problem_type", "class_weights", *LABELLED})
     has_classes = True
     command = "predict"
-    length = 128
+    length: ClassVar[int | None] = 128
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.texts_and_labels(chosen, self.name, path, list(first))
@@ -85,7 +89,9 @@ class Classification(Task):
             raise ValueError(f"sentence {number}: two texts with a tab between them were expected; got {line!r}")
         return {"text": first, "text_pair": second}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.classes(logits, config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -120,7 +126,9 @@ class TokenClassification(Task):
             raise ValueError(f"sentence {number} has no words")
         return {"words": words, "tags": [0] * len(words)}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.tags(logits, [example["labels"] for example in encoded], config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -133,8 +141,16 @@ class TokenClassification(Task):
 class ImageClassification(Classification):
     name, task_type, auto = "image-classification", None, AutoModelForImageClassification
     options = frozenset({"class_weights", *LABELLED})
-    reads_images, is_shown = True, False
+    refused = frozenset({"text_column", "max_length", "cache"})
+    length, unit, prepares_late = None, "images", True
+    has_columns = False
     modules_to_save = ("classifier",)
+
+    def preparer(self, name: str, model: Any) -> Any:
+        return load_images(name, model)
+
+    def finds(self, path: str) -> bool:
+        return os.path.exists(path)
 
     def read(self, path: str, columns: Columns, classes: Classes | None = None, **how: Any) -> Dataset:
         return read_images(path, None if classes is None else classes.label2id, **how)
@@ -146,15 +162,28 @@ class ImageClassification(Classification):
             for own, e in zip(pixels, examples, strict=True)
         ]
 
+    def faults(self, examples: Dataset) -> Iterator[ValueError | None]:
+        for image in examples["image"]:
+            try:
+                if isinstance(image, str):
+                    load_image(image)
+            except ValueError as error:
+                yield error
+            else:
+                yield None
+
     def typed(self, line: str, number: int, is_pair: bool = False) -> Example:
         return {"image": line}
+
+    def shown(self, encoded: Example) -> list[Example]:
+        return []
 
 
 class MultipleChoice(Task):
     name, task_type, auto = "multiple-choice", "SEQ_CLS", AutoModelForMultipleChoice
     options = frozenset({"label_column", "choices_column", *LABELLED})
     command = "predict"
-    is_shown = has_cache = False
+    has_cache = False
     length = 256
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -174,12 +203,22 @@ class MultipleChoice(Task):
             )
         return {"text": question, "choices": choices}
 
-    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+    def said(
+        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[str]:
         return printed.choices(logits)
 
     def batched_by(self, encoded: Example) -> int:
         """How many choices there are."""
         return len(encoded["input_ids"])
+
+    def shown(self, encoded: Example) -> list[Example]:
+        """The choices, of which all of the right one is learnt."""
+        choices = enumerate(encoded["input_ids"])
+        return [
+            {"input_ids": ids, "labels": ids if number == encoded["label"] else [IGNORED] * len(ids)}
+            for number, ids in choices
+        ]
 
     def metrics(self, classes: Classes | None) -> Any:
         return figures.of_choices
@@ -191,6 +230,7 @@ class MultipleChoice(Task):
 class CausalLM(Task):
     name, task_type, auto = "causal-lm", "CAUSAL_LM", AutoModelForCausalLM
     options = frozenset({"prompt_column", "sample_by", "chat_template_path", *LABELLED})
+    writes = continues = True
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
         usual.conversations(chosen, first, path)
@@ -210,6 +250,9 @@ class CausalLM(Task):
         whole = encode_text(tokenizer, example["text"])
         return [whole] if length is None else windows(whole, length)
 
+    def has_windows(self, names: Iterable[str]) -> bool:
+        return not {"prompt", "messages"} & {*names}
+
     def is_idle(self, parts: Sequence[Example]) -> bool:
         # The first token has none before it that could predict it.
         return all(label == IGNORED for part in parts for label in part["labels"][1:])
@@ -218,6 +261,7 @@ class CausalLM(Task):
 class Seq2SeqLM(Task):
     name, task_type, auto = "seq2seq-lm", "SEQ_2_SEQ_LM", AutoModelForSeq2SeqLM
     options = frozenset({"prompt_column", *LABELLED})
+    writes = True
     length = 512
 
     def find_columns(self, chosen: dict[str, Any], first: Example, path: str) -> None:
@@ -240,6 +284,7 @@ TASKS: dict[str, Task] = {
         Seq2SeqLM(),
         TokenClassification(),
         MultipleChoice(),
+        QuestionAnswering(),
         ImageClassification(),
         DPO(),
         ORPO(),

@@ -83,6 +83,24 @@ def choices(chosen: dict[str, Any], path: str, names: Sequence[str]) -> None:
     chosen["text"] = found or ""  # the usual ones
 
 
+def questions(chosen: dict[str, Any], path: str, names: Sequence[str]) -> None:
+    """Of questions: the columns that nobody chose.
+
+    Raises
+    ------
+    ValueError: none has the usual name, and the file is not SQuAD's own.
+    """
+    usual = {
+        "text": ("question", "--text-column", "the question"),
+        "text_pair": ("context", "--text-pair-column", "the text that is asked"),
+        "label": ("answers", "--label-column", "the answers"),
+    }
+    for field, (name, option, what) in usual.items():
+        if chosen[field] is None and names and name not in names and "paragraphs" not in names:
+            raise _unknown(path, names, what, option, name)
+        chosen[field] = chosen[field] or name
+
+
 def preferences(chosen: dict[str, Any], first: Mapping[str, Any], path: str) -> None:
     """The columns of a prompt and of both answers, and whether they are messages.
 

@@ -23,6 +23,7 @@ from npora.data.dataset import Dataset
 from npora.data.image_processor import ImageProcessor
 from npora.data.images import collate_images, load_image, read_images
 from npora.data.preferences import encode_preference, read_preferences
+from npora.data.questions import encode_question, read_questions
 from npora.data.readers import read_csv, read_examples, read_json, read_jsonl, read_texts, read_tsv
 from npora.data.tagged import encode_words, read_tagged
 from npora.data.tokenizer import Tokenizer
@@ -32,8 +33,9 @@ from npora.data.vocabulary import check_vocabulary
 __all__ = [
     "AutoTokenizer", "ByteTokenizer", "DataCollatorForLanguageModeling", "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification", "DataCollatorWithPadding", "Dataset", "ImageProcessor", "Tokenizer",
-    "check_vocabulary", "collate", "collate_choices", "collate_images", "completion_labels", "default_data_collator",
-    "encode_chat", "encode_choices", "encode_completion", "encode_completions", "encode_preference", "encode_text",
-    "encode_words", "load_image", "read_chats", "read_choices", "read_csv", "read_examples", "read_images", "read_json",
-    "read_jsonl", "read_preferences", "read_tagged", "read_texts", "read_tsv", "windows",
+    "check_vocabulary", "collate", "collate_choices", "collate_images", "completion_labels",
+    "default_data_collator", "encode_chat", "encode_choices", "encode_completion", "encode_completions",
+    "encode_preference", "encode_question", "encode_text", "encode_words", "load_image", "read_chats",
+    "read_choices", "read_csv", "read_examples", "read_images", "read_json", "read_jsonl", "read_preferences",
+    "read_questions", "read_tagged", "read_texts", "read_tsv", "windows",
 ]  # fmt: skip

@@ -27,6 +27,30 @@ class MergedLayer(NamedTuple):
     names: list[str]
     made_of: list[tuple[Parameter, Array, bool]]
 
+    def forward(self, x: Array) -> tuple[Array, Pullback]:
+        """Call the layer. Its backward refuses where its adapters are to be trained."""
+        self.refuse_changed()
+        y, back_layer = self.layer(x)
+
+        def backward(dy: Array) -> Array:
+            if any(part.requires_grad for part, _, _ in self.made_of):
+                raise RuntimeError(
+                    f"adapter {_quoted(self.names)} is merged, and cannot be trained so: call unmerge_adapter() first"
+                )
+            return back_layer(dy)
+
+        return y, backward
+
+    def refuse_changed(self) -> None:
+        """Raise RuntimeError where the base or an adapter has other values than when it was merged."""
+        for part, then, _ in self.made_of:
+            now = part.data
+            if now is not then and not (now.dtype == then.dtype and np.array_equal(now, then)):
+                raise RuntimeError(
+                    f"adapter {_quoted(self.names)} is merged, and its values or the base's are others by now: call "
+                    "unmerge_adapter() before they change"
+                )
+
 
 class Adapted(Module):
     """An Adapted stands in a layer's place:  y = x f(W)ᵀ + b′, with f of the active adapter, or of several in order.
@@ -54,22 +78,23 @@ class Adapted(Module):
         for adapter_name, adapter in vars(self).get("adapters", {}).items():
             for tensor, parameter in adapter.named():
                 first, _, leaf = tensor.live.partition(".{}")
-                if first == name:
-                    if leaf:
-                        vars(found.setdefault(adapter_name, SimpleNamespace()))[leaf[1:]] = parameter
-                    else:
-                        found[adapter_name] = parameter
+                if first == name and leaf:
+                    setattr(found.setdefault(adapter_name, SimpleNamespace()), leaf[1:], parameter)
+                elif first == name:
+                    found[adapter_name] = parameter
         if not found:
             raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
         return found
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        if self._merged is not None and not self.disable_adapters:
-            return self._merged_forward(x, self._merged)
-        if acting.rows is not None and not self.disable_adapters:
+        if self.disable_adapters:
+            return self.base_layer(x)
+        if self._merged is not None:
+            return self._merged.forward(x)
+        if acting.rows is not None:
             return by_rows.adapted(x, self.base_layer, self.adapters)
         names = self.active_adapters if acting.names is None else self.on_this_layer(acting.names)
-        if self.disable_adapters or not names:
+        if not names:
             return self.base_layer(x)
         self.check_that_none_replaces(names)
         active = [self.adapters[name] for name in names]
@@ -83,21 +108,6 @@ class Adapted(Module):
     @active_adapter.setter
     def active_adapter(self, name: str | None) -> None:
         self.active_adapters = [] if name is None else [name]
-
-    @staticmethod
-    def _merged_forward(x: Array, merged: MergedLayer) -> tuple[Array, Pullback]:
-        """Call the merged layer. Its backward refuses where its adapters are to be trained."""
-        _refuse_changed(merged)
-        y, back_layer = merged.layer(x)
-
-        def backward(dy: Array) -> Array:
-            if any(part.requires_grad for part, _, _ in merged.made_of):
-                raise RuntimeError(
-                    f"adapter {_quoted(merged.names)} is merged, and cannot be trained so: call unmerge_adapter() first"
-                )
-            return back_layer(dy)
-
-        return y, backward
 
     def delete_adapter(self, name: str) -> None:
         self.adapters.pop(name, None)
@@ -114,15 +124,11 @@ class Adapted(Module):
         """The adapters that are merged, in their order; there are none before merge()."""
         return [] if self._merged is None else list(self._merged.names)
 
-    def constants(self, name: str) -> list[Parameter]:
-        """Return the tensors of an adapter that are never trained."""
+    def constants(self, name: str, counted: bool = True) -> list[Parameter]:
+        """Return the tensors of an adapter that are never trained; without `counted` those alone that PEFT does not
+        count, since there they are buffers."""
         named = self.adapters[name].named() if name in self.adapters else ()
-        return [parameter for tensor, parameter in named if not tensor.trained]
-
-    def buffers(self, name: str) -> list[Parameter]:
-        """Return those of them that PEFT does not count, since there they are buffers."""
-        named = self.adapters[name].named() if name in self.adapters else ()
-        return [parameter for tensor, parameter in named if not (tensor.trained or tensor.counted)]
+        return [part for tensor, part in named if not tensor.trained and (counted or not tensor.counted)]
 
     def get_delta_weight(self, name: str) -> Array:
         """Return f(W) − W [o,i]: what merging this adapter alone adds to W."""
@@ -178,8 +184,8 @@ class Adapted(Module):
             part.data.flags.writeable = False
 
     def _to_merge(self, names: Sequence[str], safe_merge: bool) -> Linear:
-        """Compose what is to stand in the layer's place, with a bias only where the layer has one: no file of the
-        model has a place for another. Raises RuntimeError."""
+        """Compose what is to stand in the layer's place. It has a bias only where the layer has one, since no file of
+        the model has a place for another: else RuntimeError."""
         layer = self._composed(names, safe_merge)
         if self.base_layer.bias is None and layer.bias is not None:
             raise RuntimeError(
@@ -228,7 +234,7 @@ class Adapted(Module):
         """
         names = list(dict.fromkeys([*self.merged_adapters, *self.on_this_layer(adapter_names)]))
         if self._merged is not None:
-            _refuse_changed(self._merged)
+            self._merged.refuse_changed()
             if names == self._merged.names and not safe_merge:
                 return self._merged.layer
         return self._to_merge(names, safe_merge) if names else self.base_layer
@@ -247,17 +253,6 @@ class Adapted(Module):
             trained = "trainable" if any(part.requires_grad for part in adapter.parameters()) else "frozen"
             lines.append(f"{name}: {', '.join([*shapes, trained, *adapter.said()])}{state}{off}")
         return "\n".join(lines)
-
-
-def _refuse_changed(merged: MergedLayer) -> None:
-    """Raise RuntimeError where the base or an adapter has other values than when it was merged."""
-    for part, then, _ in merged.made_of:
-        now = part.data
-        if now is not then and not (now.dtype == then.dtype and np.array_equal(now, then)):
-            raise RuntimeError(
-                f"adapter {_quoted(merged.names)} is merged, and its values or the base's are others by now: call "
-                "unmerge_adapter() before they change"
-            )
 
 
 def _quoted(names: Sequence[str]) -> str:

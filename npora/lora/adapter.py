@@ -1,8 +1,7 @@
 """The seam for every method: what stands between a frozen layer and its use.
 
-A method is one file in `methods/`, with one page of derivation, and one line in the registry. It says what its tensors
-are called in PEFT, what it makes of a layer's matrix, and, where there is a quicker way than forming that matrix, how
-it goes. Which adapters a model has, which one is on, merged or saved is elsewhere, and knows no mathematics.
+A method is one file in `methods/`, with one page of derivation, and one line in the registry. Which adapters a model
+has, which one is on, merged or saved is elsewhere, and knows no mathematics.
 """
 
 from __future__ import annotations
@@ -132,8 +131,8 @@ class Adapter(Readable):
 
         W [o,i], b [o] or None, theta: the arrays of `tensors`, in their order. Where a method leaves b alone, b′ is b
         itself. The pullback takes (dW′, db′), of which db′ is None where b′ is, and returns (dW, db, *dtheta), of which
-        db is None where b is. dW is dW′ itself only where ΔW does not
-        depend on W. None of the arrays that are given may be written to.
+        db is None where b is. dW is dW′ itself only where ΔW does not depend on W. No array that is given may be
+        written to.
         """
         raise NotImplementedError
 
@@ -151,10 +150,10 @@ class Adapter(Readable):
             dW′ = Σₙ dyₙ xₙᵀ       (3)
             db′ = Σₙ dyₙ           (4)
 
-        Dropout is for the adapter's own path, the base's sees all of x. With x̃ = drop(x) in (3), and ΔW = W′ − W:
+        Dropout is for the adapter's own path, the base's sees all of x. With x̃ = drop(x), also in (3):
 
-            y = x Wᵀ + x̃ ΔWᵀ + b′                      (1′)
-            dx = dy W + drop's pullback of dy ΔW       (2′)
+            y = x̃ W′ᵀ + (x − x̃) Wᵀ + b′                      (1′)
+            dx = dy W + drop's pullback of dy (W′ − W)       (2′)
         """
         W, bias, theta = base.matrix, base.bias, self.theta
         b = None if bias is None else bias.data
@@ -163,19 +162,18 @@ class Adapter(Readable):
         drops, trained = dropped is not x, [bias, *self.parameters()]
         kept = dropped if any(parameter is not None and parameter.requires_grad for parameter in trained) else None
         changed, changed_b, _ = self.merged(W, b, *theta)
+        y = matmul(dropped, changed.T)  # (1) [...,o]
         if drops:
-            y = matmul(x, W.T) + matmul(dropped, (changed - W).T)  # (1′) [...,o]
-        else:
-            y = matmul(x, changed.T)  # (1) [...,o]
+            y += matmul(x - dropped, W.T)  # (1′)
         if changed_b is not None:
             y += changed_b
 
         def backward(dy: Array) -> Array:
             changed, _, back_merged = self.merged(W, b, *theta)
+            dx = matmul(dy, changed)  # (2) [...,i]
             if drops:
-                dx = matmul(dy, W) + back_dropout(matmul(dy, changed - W))  # (2′) [...,i]
-            else:
-                dx = matmul(dy, changed)  # (2) [...,i]
+                through_base = matmul(dy, W)
+                dx = through_base + back_dropout(dx - through_base)  # (2′)
             del changed  # before an array as large is made
             if kept is not None:
                 dW = product(rows(dy).T, rows(kept))  # (3) [o,i]
@@ -258,7 +256,7 @@ class Adapter(Readable):
 
     def drop(self, x: Array, rng: Rng) -> tuple[Array, Pullback]:
         """Drop some elements of x, for the adapter's own path: the base's sees all of x."""
-        return (x, _unchanged) if rng is None or not self.dropout_p else dropout(x, self.dropout_p, rng)
+        return dropout(x, self.dropout_p, rng)
 
     def factors(self) -> dict[str, float]:
         """Name its constant factors, by which a gradient check may explain a wrong gradient."""
@@ -280,7 +278,3 @@ def of_a_product(B: Parameter, A: Parameter, name: str = "Bᵀ dB = dA Aᵀ") ->
         left = B.data.T[:, None, :] * B.grad.T[None, :, :]  # [r,r,o]
         right = A.grad[:, None, :] * A.data[None, :, :]  # [r,r,i]
         yield name, np.concatenate([left, -right], axis=-1)
-
-
-def _unchanged(dy: Array) -> Array:
-    return dy

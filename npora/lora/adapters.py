@@ -305,8 +305,8 @@ class Adapters(Module):
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Count the numbers that are trained, and all of them, with adapters and copies of heads, and without the
         adapters' constants, which in PEFT are buffers."""
-        layers = [layer for _, layer in self.lora_layers()]
-        buffers = {id(part) for name in self.peft_config for layer in layers for part in layer.buffers(name)}
+        names, layers = self.peft_config, self.lora_layers()
+        buffers = {id(part) for name in names for _, layer in layers for part in layer.constants(name, counted=False)}
         parameters = [parameter for parameter in self.parameters() if id(parameter) not in buffers]
         return sum(p.size for p in parameters if p.requires_grad), sum(p.size for p in parameters)
 

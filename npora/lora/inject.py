@@ -167,7 +167,8 @@ class PlainView(Module):
         others = [part for path in self.modules_by_path if (part := self.module(path)) and id(part) not in inside]
         return any(id(member) in own for part in others for _, member in part.named_members())
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """Yield the base's own modules, each under its first name alone."""
         for path, module in self.modules_by_path.items():
             yield path, module.base_layer if isinstance(module, Adapted) else module
 

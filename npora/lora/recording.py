@@ -12,13 +12,10 @@ from npora.lora.adapters import Adapters
 from npora.lora.inject import PlainView
 from npora.lora.match import drawn_modules, target_paths
 from npora.lora.methods.lora_config import LoraConfig
-from npora.nn.evaluating import evaluating
-from npora.nn.grad_mode import gradients_apart
+from npora.nn.evaluating import Seen, evaluating, trained_alone, watching
+from npora.nn.grad_mode import gradients_apart, within
 from npora.nn.linear import Linear, rows
 from npora.nn.module import Array, Module
-from npora.nn.trained import trained_alone
-from npora.nn.view import every_row
-from npora.nn.watching import Seen, watching
 
 Data = Callable[[], Any] | Iterable[Mapping[str, Any]] | None
 
@@ -52,7 +49,7 @@ def seeing_inputs(model: Module, layers: Mapping[str, Linear], see: Callable[[st
         if seen.what == "output" and (path := paths.get(id(seen.module))) is not None:
             see(path, rows(seen.given[0][0]))
 
-    with _base_of(model), evaluating(model), every_row(), watching(model, tell):
+    with _base_of(model), evaluating(model), within(every_row=True), watching(model, tell):
         yield
 
 

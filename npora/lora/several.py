@@ -12,7 +12,7 @@ from npora.lora.adapter import Adapter, Rng
 from npora.machine.product import product
 from npora.nn.contract import checked_input
 from npora.nn.embedding import Embedding
-from npora.nn.held import Values, holding
+from npora.nn.grad_mode import Values, holding
 from npora.nn.linear import Linear, matmul, rows
 from npora.nn.module import Array, Pullback
 

@@ -13,9 +13,9 @@ from npora.files import resolve
 from npora.models.folder import check_is_model
 from npora.models.pretrained import PretrainedModel
 from npora.models.source import config_path, read_config
+from npora.models.tasks import Headed
 
-# model_type: the file in families/, which is read when it is asked for, and how the names of its classes begin. Its
-# TASKS say which class is for what.
+# model_type: the file in families/, which is read when it is asked for, and how the names of its classes begin.
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "bert": ("bert", "Bert"),
     "deberta-v2": ("deberta_v2", "DebertaV2"),
@@ -45,9 +45,11 @@ def family(model_type: str) -> Any:
 
 
 def tasks_of(model_type: str) -> Mapping[str, type[PretrainedModel]]:
-    """The classes of a family's tasks: {"CausalLM": LlamaForCausalLM, …}; none of a type that npora does not know."""
-    tasks: Mapping[str, type[PretrainedModel]] = family(model_type).TASKS if model_type in FAMILIES else {}
-    return tasks
+    """The classes of a family's file that are of a task: {"CausalLM": LlamaForCausalLM, …}; none of a type that npora
+    does not know."""
+    own = vars(family(model_type)) if model_type in FAMILIES else {}
+    classes = (found for found in own.values() if isinstance(found, type) and found.__module__ == own["__name__"])
+    return {found.task_name: found for found in classes if issubclass(found, Headed) and found.task_name}
 
 
 def class_named(name: str) -> Any:

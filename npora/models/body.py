@@ -1,4 +1,7 @@
-"""What a family writes: its body, from tokens to the rows that a task reads."""
+"""What a family writes: its body, from tokens to the rows that a task reads.
+
+A model's tokens are rows [n,m] without padding; the packing says which of them form which sequence.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,21 @@ from npora.nn.view import View, pick_rows
 
 Rng = np.random.Generator | None
 Back = Callable[[Array], None]
+Rows = tuple[Array, Back]  # those of a model's tokens, and their pullback
 _Told = TypeVar("_Told", bound=Output)
 
 
 def told(output: _Told, backward: Callable[..., None], tokens: Tokens) -> tuple[_Told, Callable[..., Any]]:
-    """The output with the hidden states that were asked for, and a backward that returns the gradient [b,t,m] of
-    inputs_embeds, zeros at the padding, where rows were given as these."""
+    """The output with the hidden states that were asked for, and a backward that returns the gradient of inputs_embeds
+    [b,t,m], of choices [b,c,t,m], zeros at the padding, where rows were given as these."""
     source = tokens.source if isinstance(tokens.source, Tokens) else tokens  # an encoder's
     given = source.given
 
     def back_to_the_rows(*gradients: Any, **named: Any) -> Array:
         backward(*gradients, **named)
         assert given is not None
-        return source.of_the_batch.unpack(given.gradient())
+        dgiven = source.of_the_batch.unpack(given.gradient())
+        return dgiven if tokens.choices is None else dgiven.reshape(-1, tokens.choices, *dgiven.shape[1:])
 
     return output.with_hidden_states(tokens), backward if given is None else back_to_the_rows
 
@@ -49,9 +54,7 @@ class Body(PretrainedModel):
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "position_ids")
     input_embeddings: ClassVar[str]
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         """h [n,m] behind the last norm, or [k,m] of the rows `read` alone; backward adds the gradients below.
 
         read : int [k], ascending. It is for the caller to say by the inputs, not by whether there are gradients:
@@ -78,9 +81,11 @@ class Body(PretrainedModel):
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
             inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
-        h, back_rows = self.read_rows(tokens, rng)
-        output, backward = self.unpacked(tokens, h, back_rows, rng)
-        return told(output, backward, tokens)
+        return told(*self.of_tokens(tokens, rng), tokens)
+
+    def of_tokens(self, tokens: Tokens, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
+        """The output for packed tokens, and its pullback."""
+        return self.unpacked(tokens, *self.read_rows(tokens, rng), rng)
 
     def read_rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None) -> tuple[Array, Back]:
         """`rows`; where the hidden states are asked for, or `every_row`, all of them are computed, and those that are
@@ -134,6 +139,7 @@ class Body(PretrainedModel):
         self,
         layers: Sequence[Module],
         x: Any,
+        below: Callable[[Any], Any],
         tokens: Tokens,
         *args: Any,
         below_is_trained: bool,
@@ -143,7 +149,10 @@ class Body(PretrainedModel):
         rng: Rng = None,
     ) -> tuple[Any, Callable[[Any], Any]]:
         """x through the layers, each called as layer(x, *args, view=…, rng=…, **own(its number)), and with past=… where
-        there is a cache. All compute all rows, but the last, whose view is of the rows `read`."""
+        there is a cache. All compute all rows, but the last, whose view is of the rows `read`.
+
+        below : the pullback of what made x, with which backward ends where any of that is trained; else it gives None
+        """
         below_is_trained = below_is_trained or tokens.given is not None  # who gave the rows wants their gradient
         every, asked = View(tokens.packing), View(tokens.packing, read)
         watch = None if tokens.hidden is None else tokens.hidden.append
@@ -155,8 +164,9 @@ class Body(PretrainedModel):
             return {"view": asked if index == len(layers) - 1 else every, **past, **own(index)}
 
         if not layers:
-            return pick_rows(x, read)
+            h, back_pick = pick_rows(x, read)
+            return h, lambda dh: below(back_pick(dh))
         return stack(
-            layers, x, *args, rng=rng, below_is_trained=below_is_trained, recompute=self.gradient_checkpointing,
-            own_keywords=keywords, watch=watch,
+            layers, x, *args, rng=rng, below_is_trained=below_is_trained, below=below,
+            recompute=self.gradient_checkpointing, own_keywords=keywords, watch=watch,
         )  # fmt: skip

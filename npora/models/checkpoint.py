@@ -40,9 +40,10 @@ def load_checkpoint(
     ValueError: tensors of the body that are missing; tensors of another shape; weights that are no floating-point
     numbers. They are named.
     """
-    found = {_canonical(key): tensor for key, tensor in tensors.items() if not key.endswith(ignored)}
+    found = with_names({key: tensor for key, tensor in tensors.items() if not key.endswith(ignored)}, _RENAMED)
     parameters = dict(model.named_parameters())
-    found = _at_the_body(found, set(parameters), prefix + ".")
+    usual = getattr(getattr(model, "body_class", model), "base_model_prefix", prefix)
+    found = _at_the_body(found, set(parameters), prefix + ".", usual + ".")
     for name, first in tied_names(model).items():
         _resolve_tie(found, name, first)
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
@@ -110,13 +111,15 @@ def drawn_modules(model: Module, drawn: Mapping[str, Array]) -> tuple[str, ...]:
     return tuple(path for path in largest if any(name.startswith(path + ".") for name in random))
 
 
-def _at_the_body(found: dict[str, Array], names: set[str], prefix: str) -> dict[str, Array]:
-    """The file's tensors, the body's with the prefix that the model has before them, or without."""
+def _at_the_body(found: dict[str, Array], names: set[str], prefix: str, usual: str) -> dict[str, Array]:
+    """The file's tensors, the body's with the prefix that the model has before them, or without. `usual` is the prefix
+    of the family's other tasks, whose files may be what there is: question answering's own is another."""
     if not any(name.startswith(prefix) for name in names):
         return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
     if any(key.startswith(prefix) for key in found):
         return found
-    return {prefix + key if prefix + key in names else key: tensor for key, tensor in found.items()}
+    moved = {key: prefix + key.removeprefix(usual) for key in found}
+    return {moved[key] if moved[key] in names else key: tensor for key, tensor in found.items()}
 
 
 def tied_names(model: Module) -> dict[str, str]:
@@ -157,10 +160,3 @@ def _initialize(model: Module, parameters: Mapping[str, Parameter], seed: int) -
             parameter.data = np.full(parameter.shape, norms[id(parameter)], dtype=parameter.dtype)
         else:
             parameter.data = init.normal(rng, parameter.shape, std, parameter.dtype)
-
-
-def _canonical(key: str) -> str:
-    for old, new in _RENAMED.items():
-        if key.endswith(old):
-            return key.removesuffix(old) + new
-    return key

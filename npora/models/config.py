@@ -40,13 +40,14 @@ class PretrainedConfig(Readable):
     kept : what a file says besides. It changes nothing here, can be read as an attribute, and is written back
 
     A family states, as class attributes: `model_type`; `aliases`, other names that a file may use for a field; `fixed`,
-    the fields of which it computes one value alone: a file that says otherwise is refused by name; `takes_any_length`,
-    where positions are not learnt one by one, so that a text may be longer than those that the model was trained on.
+    the fields of which it computes one value alone; `sizes`, the fields that are positive whole numbers; `positive`,
+    other numbers above 0; `multiples`, sizes and what divides them; `activations`, the fields that name one;
+    `takes_any_length`, where positions are not learnt one by one, so that a text may be longer than those that the
+    model was trained on.
 
     Raises
     ------
-    ValueError: a size that is no positive whole number, a value of another kind than its field's, an unknown
-    activation, a feature that is not implemented;
+    ValueError: a field that is not as these say, or of another kind than its own; a feature that is not implemented;
     classes whose numbers have a gap, or are not as many as num_labels.
     """
 
@@ -54,7 +55,9 @@ class PretrainedConfig(Readable):
     aliases: ClassVar[Mapping[str, str]] = {}
     fixed: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
-    activation_field: ClassVar[str] = "hidden_act"
+    positive: ClassVar[tuple[str, ...]] = ()
+    multiples: ClassVar[Mapping[str, str]] = {}
+    activations: ClassVar[tuple[str, ...]] = ("hidden_act",)
     takes_any_length: ClassVar[bool] = False
     _unsaid: ClassVar[Mapping[str, Any]] = {}  # on a config of a file: what it left out, and the values that this means
 
@@ -75,11 +78,19 @@ class PretrainedConfig(Readable):
             value = getattr(self, name)
             if type(value) is not int or value < (0 if "layer" in name else 1):
                 raise ValueError(f"config: {name} must be a positive whole number; got {shortened(value)}")
-        activation = getattr(self, self.activation_field, "relu")
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"config: {self.activation_field} {activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}"
-            )
+        for name in self.positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"config: {name} must be a positive number; got {getattr(self, name)!r}")
+        for whole, part in self.multiples.items():
+            self._divides(part, whole)
+        for name in self.activations:
+            activation = getattr(self, name, None)
+            if activation is not None and activation not in ACTIVATIONS:
+                raise ValueError(f"config: {name} {activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
+        said = {**vars(self), **self.kept}
+        for name, only in self.fixed.items():
+            if said.get(name, only) != only:
+                raise ValueError(f"config: {name}={_short(said[name])} is not supported; only {only!r} is")
 
     @classmethod
     def _check_kinds(cls, values: Mapping[str, Any]) -> None:
@@ -193,9 +204,6 @@ class PretrainedConfig(Readable):
         for name, (expected, remedy) in _EVERYWHERE.items():
             if values.get(name) and values[name] != expected:
                 raise ValueError(f"config: {name}={_short(values[name])} is not supported: {remedy}")
-        for name, expected in cls.fixed.items():
-            if values.get(name, expected) != expected:
-                raise ValueError(f"config: {name}={_short(values[name])} is not supported; only {expected!r} is")
         if values.get("model_type", cls.model_type) != cls.model_type:
             logger.warning("config.json is of a %s, and is read as that of a %s", values["model_type"], cls.model_type)
         if values.get("auto_map"):

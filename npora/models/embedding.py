@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from npora.models.auto import FAMILIES, AutoModel, tasks_of
-from npora.models.body import Body, Rng, told
+from npora.models.auto import FAMILIES, AutoModel, Classes, tasks_of
+from npora.models.body import Body, Rng
 from npora.models.outputs import Output
 from npora.models.pretrained import PretrainedModel
 from npora.models.sentence_transformers import EmbeddingForm, read_form, write_form
 from npora.models.tokens import Tokens
 from npora.nn.evaluating import evaluating
 from npora.nn.module import Array
-from npora.nn.pooling import mean_of_sequences
+from npora.nn.packing import mean_of_sequences
 from npora.nn.similarity import unit
 
 _OF_TEXTS = ("TokenClassification", "CausalLM")  # tasks whose body reads every row, the first that a family has
@@ -78,13 +78,9 @@ class SentenceEmbedding(Body):
         names = ("hidden_size", "d_model", "n_embd", "dim")  # as families call it
         return next(int(getattr(self.config, name)) for name in names if hasattr(self.config, name))
 
-    def forward(self, *args: Any, rng: Rng = None, output_hidden_states: bool = False, **inputs: Any) -> Any:
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        inputs |= dict(zip(names, args, strict=False))
-        given = [inputs.pop(name, None) for name in names[:2]]
-        tokens = self.tokens(*given, output_hidden_states=output_hidden_states, **inputs)
+    def of_tokens(self, tokens: Tokens, rng: Rng = None) -> tuple[SentenceEmbeddingOutput, Callable[[Array], None]]:
         e, backward = self.sentence_embeddings(tokens, rng)
-        return told(SentenceEmbeddingOutput(e), backward, tokens)
+        return SentenceEmbeddingOutput(e), backward
 
     def sentence_embeddings(self, tokens: Tokens, rng: Rng = None) -> tuple[Array, Callable[[Array], None]]:
         """e [b,m] of packed texts, and its pullback."""
@@ -146,7 +142,7 @@ def embedding_class(model_type: str) -> type[PretrainedModel]:
     return type(body.__name__, (SentenceEmbedding, body), own)
 
 
-class _Embedders(Mapping[str, type[PretrainedModel]]):
+class _Embedders(Classes):
     def __getitem__(self, model_type: str) -> type[PretrainedModel]:
         if model_type not in iter(self):
             raise KeyError(model_type)
@@ -155,11 +151,8 @@ class _Embedders(Mapping[str, type[PretrainedModel]]):
     def __iter__(self) -> Iterator[str]:
         return (model_type for model_type in FAMILIES if {*tasks_of(model_type)} & {*_OF_TEXTS})
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
 
 class AutoModelForSentenceEmbedding(AutoModel):
     """Every family's body, with one vector for each text. from_pretrained takes pooling and normalize besides."""
 
-    classes: ClassVar = _Embedders()
+    classes: ClassVar = _Embedders("SentenceEmbedding")

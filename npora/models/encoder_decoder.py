@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng, told
+from npora.models.body import Body, Rng, Rows, told
 from npora.models.options import refuse_of_calling
 from npora.models.outputs import LanguageModelOutput
 from npora.models.tasks import Writing
@@ -47,9 +47,7 @@ class EncoderDecoder(Body):
             source.hidden[-1] = h  # behind the last norm
         return Memory(h, source.packing), backward
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         memory, back_memory = self.memory(tokens.source, rng)
         h, back_decoder = self.decoded(tokens, memory, rng, read, cache)
 
@@ -78,9 +76,7 @@ class EncoderDecoder(Body):
             input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
         )
         tokens = self.tokens(decoder_input_ids, decoder_attention_mask, source=source)
-        h, back_rows = self.read_rows(tokens, rng)
-        output, backward = self.unpacked(tokens, h, back_rows, rng)
-        return told(output, backward, tokens)
+        return told(*self.of_tokens(tokens, rng), tokens)
 
 
 class ForConditionalGeneration(Writing):
@@ -93,6 +89,7 @@ class ForConditionalGeneration(Writing):
     for. With labels, backward(dloss=1) adds the gradient of every trainable parameter; without, backward(dlogits) does.
     """
 
+    task_name = "Seq2SeqLM"
     is_encoder_decoder: ClassVar[bool] = True
 
     def forward(  # type: ignore[override]  # it takes other inputs
@@ -121,8 +118,7 @@ class ForConditionalGeneration(Writing):
             input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states
         )
         tokens = self.body.tokens(decoder_input_ids, decoder_attention_mask, source=source)
-        output, backward = self.task(tokens, labels, rng, all_logits)
-        return told(output, backward, tokens)
+        return told(*self.task(tokens, labels, rng, all_logits), tokens)
 
     def shift_right(self, labels: npt.ArrayLike) -> Array:
         """The decoder's input [b,t] for these labels: each token but the last, behind the start token."""

@@ -49,9 +49,7 @@ class ImageBody(Body):
         """last_hidden_state [b,t,m]; backward takes its gradient. Raises TypeError for another keyword."""
         refuse_of_calling(type(self).__name__, others, self.inputs)
         tokens = self.patches(pixel_values, output_hidden_states)
-        h, back_rows = self.read_rows(tokens, rng)
-        output, backward = self.unpacked(tokens, h, back_rows, rng)
-        return told(output, backward, tokens)
+        return told(*self.of_tokens(tokens, rng), tokens)
 
     def patches(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool = False) -> Patches:
         """The images as what `rows` reads. Raises ValueError where they are of another form."""
@@ -68,9 +66,11 @@ class ImageBody(Body):
 class ForImageClassification(ForSequenceClassification):
     """A class for each image.
 
-    forward(pixel_values [batch, channels, height, width], labels) returns loss and logits [b,v]. The loss is what
-    `config.problem_type` says. With labels, backward(dloss=1); without, backward(dlogits).
+    forward(pixel_values [batch, channels, height, width], labels) returns loss and logits [b,v], and backward is as in
+    ForSequenceClassification.
     """
+
+    task_name = "ImageClassification"
 
     def forward(  # type: ignore[override]  # an image in the place of tokens
         self,
@@ -83,5 +83,4 @@ class ForImageClassification(ForSequenceClassification):
     ) -> tuple[Any, Callable[..., Any]]:
         refuse_of_calling(type(self).__name__, others, self.inputs)
         tokens = self.body.patches(pixel_values, output_hidden_states)
-        output, backward = self.task(tokens, labels, rng)
-        return told(output, backward, tokens)
+        return told(*self.task(tokens, labels, rng), tokens)

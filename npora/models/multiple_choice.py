@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Rng
-from npora.models.outputs import Output
+from npora.models.outputs import MultipleChoiceModelOutput
 from npora.models.tasks import ForSequenceClassification
 from npora.models.tokens import Tokens
 from npora.nn import cross_entropy
@@ -20,24 +20,16 @@ from npora.nn.module import Array
 from npora.nn.targets import IGNORED
 
 
-@dataclass
-class MultipleChoiceModelOutput(Output):
-    """loss, a scalar, or None without labels; logits [b,c], a score for each choice; num_items, how many labels the
-    loss is the mean over."""
-
-    loss: Any
-    logits: Array
-    num_items: int = 0
-
-
 class ForMultipleChoice(ForSequenceClassification):
     """A score for each choice of an example: the head of a classifier with one class.
 
     forward(input_ids [b,c,t], attention_mask [b,c,t], …, labels int [b]) returns loss and logits [b,c]. The choices
     are sequences of their own, which see each other in the loss alone; labels are the numbers of the right ones, −100
-    where there is none. With labels, backward(dloss=1); without, backward(dlogits [b,c]).
+    where there is none. With labels, backward(dloss=1); without, backward(dlogits [b,c]). The gradient of
+    inputs_embeds is [b,c,t,m], as these are.
     """
 
+    task_name = "MultipleChoice"
     of_choices: ClassVar[bool] = True  # an example's inputs are a list for each choice
 
     def num_logits(self, config: Any) -> int:
@@ -46,24 +38,6 @@ class ForMultipleChoice(ForSequenceClassification):
     def idle_parameters(self) -> dict[str, slice]:
         """What adds one number to the scores of all choices changes no softmax over them."""
         return {"classifier.bias": slice(None)}
-
-    def forward(
-        self,
-        input_ids: npt.ArrayLike | None = None,
-        attention_mask: npt.ArrayLike | None = None,
-        token_type_ids: npt.ArrayLike | None = None,
-        *,
-        inputs_embeds: npt.ArrayLike | None = None,
-        **others: Any,
-    ) -> tuple[Any, Callable[..., Any]]:
-        """As Headed's; the gradient of inputs_embeds is [b,c,t,m], as these are."""
-        output, backward = super().forward(
-            input_ids, attention_mask, token_type_ids, inputs_embeds=inputs_embeds, **others
-        )
-        if inputs_embeds is None:
-            return output, backward
-        shape = np.shape(inputs_embeds)
-        return output, lambda *gradients, **named: backward(*gradients, **named).reshape(shape)
 
     def pack(
         self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, *,
@@ -85,8 +59,7 @@ class ForMultipleChoice(ForSequenceClassification):
 
     def task(self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None) -> tuple[Any, Callable[..., None]]:
         assert tokens.choices is not None, "the tokens of choices are packed as such"
-        z, back_z = self.scores(tokens, rng)  # [b·c,1]
-        return multiple_choice(z, back_z, tokens.choices, labels)
+        return multiple_choice(*self.scores(tokens, rng), tokens.choices, labels)
 
 
 def multiple_choice(

@@ -47,21 +47,24 @@ class BaseModelOutputWithPooling(BaseModelOutput):
 
 
 @dataclass
-class SequenceClassifierOutput(Output):
-    """loss, a scalar, or None without labels; logits [b,v]; num_items, how many labels the loss is the mean over."""
+class Classified(Output):
+    """loss, a scalar, or None without labels; logits; num_items, how many labels the loss is the mean over."""
 
     loss: Any
     logits: Array
     num_items: int = 0
 
 
-@dataclass
-class TokenClassifierOutput(Output):
-    """loss; logits [b,t,v], zeros where padding was; num_items, how many labels the loss is the mean over."""
+class SequenceClassifierOutput(Classified):
+    """logits [b,v]."""
 
-    loss: Any
-    logits: Array
-    num_items: int = 0
+
+class TokenClassifierOutput(Classified):
+    """logits [b,t,v], zeros where padding was."""
+
+
+class MultipleChoiceModelOutput(Classified):
+    """logits [b,c], a score for each choice."""
 
 
 class LanguageModelOutput(Output):

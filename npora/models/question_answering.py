@@ -15,7 +15,7 @@ from npora.models.pretrained import Factory
 from npora.models.tasks import Headed
 from npora.models.tokens import Tokens
 from npora.nn import Module, Padding, cross_entropy
-from npora.nn.module import Array, Pullback
+from npora.nn.module import Array
 from npora.nn.targets import IGNORED
 
 
@@ -48,17 +48,10 @@ class ForQuestionAnswering(Headed):
 
     options: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     label_names: ClassVar[tuple[str, ...]] = options
-    head_name: ClassVar[str] = "qa_outputs"
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        cls.may_lack = (f"{cls.head_name}.",)
+    task_name, head_name = "QuestionAnswering", "qa_outputs"
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.qa_outputs: Module = make.linear(config.hidden_size, 2)
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.qa_outputs(h, rng)
 
     def idle_parameters(self) -> dict[str, slice]:
         """What adds one number to the scores of all tokens changes no softmax over them."""
@@ -73,9 +66,7 @@ class ForQuestionAnswering(Headed):
         end_positions: npt.ArrayLike | None = None,
     ) -> tuple[QuestionAnsweringModelOutput, Callable[..., None]]:
         spans = _spans(labels, start_positions, end_positions)
-        h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
-        z, back_head = self.logits(h, rng)  # [n,2]
-        return question_answering(z, lambda dz: back_body(back_head(dz)), tokens.of_the_batch, spans)
+        return question_answering(*self.scores(tokens, rng), tokens.of_the_batch, spans)
 
 
 def question_answering(

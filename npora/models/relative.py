@@ -9,7 +9,7 @@ import numpy as np
 
 from npora.nn import Cache, Module, Packing, Padding
 from npora.nn.module import Array
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared
 from npora.nn.view import View
 
 

@@ -118,6 +118,14 @@ def unfolded(name: str, rope: Any) -> tuple[Any, dict[str, Any] | None]:
     return rope.get("rope_theta"), {"rope_type": kind, **others} if others or kind != "default" else None
 
 
+def unscaled(name: str, rope: Any) -> Any:
+    """The theta of what a file says under this name, or None. Raises ValueError as `unfolded`, and for a scaling."""
+    theta, scaling = unfolded(name, rope or {})
+    if scaling is not None:
+        raise ValueError(f"config: {name} {shortened(scaling)} is not supported; only rope_type 'default' is")
+    return theta
+
+
 def _check(scaling: dict[str, Any], longest: int) -> None:
     """Raise ValueError where a rope_scaling lacks a field, or says what cannot be. The positions learnt are the
     `longest` unless it says them."""

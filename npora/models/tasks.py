@@ -34,6 +34,7 @@ from npora.nn import Cache, Dropout, Embedding, Linear, Module, Packing, Paramet
 from npora.nn.evaluating import evaluating
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
+from npora.nn.residual import chain
 from npora.nn.targets import IGNORED
 
 
@@ -46,13 +47,15 @@ class Headed(PretrainedModel):
     task(tokens, labels, rng) : the output and its pullback, for a task
     add_head(config, make) : makes the head's layers, as attributes
     num_logits(config) : of its last layer; as many as there are classes
-    head(h, rng) : from the rows that are read to logits (a class) or to what is projected to the vocabulary (a token),
-        by the layer that `output_embeddings` names
+    head(h, rng) : from the rows that are read to logits (a class), by the layer that `head_name` names, or to what is
+        projected to the vocabulary (a token), by the layer that `output_embeddings` names
     pack(input_ids, attention_mask, …) : the tokens that the body reads
-    read(tokens) : which of their rows a class is read from
+    read(tokens) : which of their rows a class is read from; None for all
     targets(labels, padding) : each row's target, of a task that has labels for tokens
     """
 
+    task_name: ClassVar[str] = ""  # by which AutoModelFor… asks for it
+    head_name: ClassVar[str] = ""  # of a layer that checkpoints may lack
     body_class: ClassVar[type[Body]]
     inputs: ClassVar[tuple[str, ...]]  # the arrays, by name, that forward takes: the body's, and labels
     body_options: ClassVar[dict[str, Any]] = {}  # what it is made with
@@ -67,6 +70,8 @@ class Headed(PretrainedModel):
                     setattr(cls, name, getattr(body, name))
             if "inputs" not in vars(cls):
                 cls.inputs = (*body.inputs, "labels")
+            if cls.head_name and not cls.may_lack:
+                cls.may_lack = (f"{cls.head_name}.",)
 
     def __init__(self, config: Any, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32) -> None:
         rng = init.default_rng(rng)
@@ -82,11 +87,21 @@ class Headed(PretrainedModel):
         return int(config.num_labels)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        raise NotImplementedError(f"{type(self).__name__} has no head")
+        layer: Module = self.get_submodule(self.head_name)
+        return layer(h, rng)
 
     def logits(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         """Of the rows that are read, what classes are chosen by: a place for a family whose files call a layer head."""
         return self.head(h, rng)
+
+    def scores(self, tokens: Tokens, rng: Rng = None) -> tuple[Array, Back]:
+        """The logits [k,v] of the rows that are read, and the pullback."""
+        h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [k,m]
+        logits, back_head = self.logits(h, rng)  # [k,v]
+        return logits, lambda dlogits: back_body(back_head(dlogits))
+
+    def read(self, tokens: Tokens) -> Array | None:
+        return None
 
     @property
     def body(self) -> Any:
@@ -114,8 +129,7 @@ class Headed(PretrainedModel):
             input_ids, attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
             inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states,
         )  # fmt: skip
-        output, backward = self.task(tokens, labels, rng, **options)
-        return told(output, backward, tokens)
+        return told(*self.task(tokens, labels, rng, **options), tokens)
 
     def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         return self.body.tokens(input_ids, attention_mask, **others)
@@ -132,17 +146,12 @@ class ForSequenceClassification(Headed):
     them, backward(dlogits) does.
     """
 
+    task_name, head_name = "SequenceClassification", "classifier"
+
     def task(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[SequenceClassifierOutput, Callable[..., None]]:
-        logits, back_logits = self.scores(tokens, rng)  # [b,v]
-        return sequence_classification(logits, back_logits, labels, self.config.problem_type)
-
-    def scores(self, tokens: Tokens, rng: Rng = None) -> tuple[Array, Back]:
-        """[b,v], of each sequence's row that is read; and the pullback."""
-        h, back_body = self.body.read_rows(tokens, rng, self.read(tokens))  # [b,m]
-        logits, back_head = self.logits(h, rng)  # [b,v]
-        return logits, lambda dlogits: back_body(back_head(dlogits))
+        return sequence_classification(*self.scores(tokens, rng), labels, self.config.problem_type)
 
     def read(self, tokens: Tokens) -> Array:
         """int [b]: each sequence's first row, as encoders are trained."""
@@ -153,13 +162,10 @@ class ScoredSequences(ForSequenceClassification):
     """A decoder's: `score`, a linear head, on each sequence's last token, which is the last that the attention mask
     shows, or without one the rightmost that is not `config.pad_token_id`."""
 
-    may_lack = ("score.",)
+    head_name = "score"
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.score: Module = make.linear(config.hidden_size, config.num_labels, bias=False)
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.score(h, rng)
 
     def read(self, tokens: Tokens) -> Array:
         return last_token_rows(tokens, self.config.pad_token_id)
@@ -172,32 +178,26 @@ class ForTokenClassification(Headed):
     where there is none. With labels, backward(dloss=1); without, backward(dlogits).
     """
 
+    task_name, head_name = "TokenClassification", "classifier"
+
     def task(
         self, tokens: Tokens, labels: npt.ArrayLike | None, rng: Rng = None
     ) -> tuple[TokenClassifierOutput, Callable[..., None]]:
-        h, back_body = self.body.read_rows(tokens, rng)  # [n,m]
-        rows, back_head = self.logits(h, rng)  # [n,v]
-        return token_classification(rows, lambda drows: back_body(back_head(drows)), tokens.of_the_batch, labels)
+        return token_classification(*self.scores(tokens, rng), tokens.of_the_batch, labels)
 
 
 class ScoredTokens(ForTokenClassification):
-    """A linear head on every token, behind dropout: a decoder's `score`, or as `score_name` says."""
+    """A linear head on every token, behind dropout: a decoder's `score`, or as `head_name` says."""
 
-    score_name: ClassVar[str] = "score"
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        cls.may_lack = (f"{cls.score_name}.",)
+    head_name = "score"
 
     def add_head(self, config: Any, make: Factory) -> None:
         said = (getattr(config, name, None) for name in ("head_dropout", "classifier_dropout", "hidden_dropout"))
         self.dropout = Dropout(next((p for p in said if p is not None), 0.1))
-        setattr(self, self.score_name, make.linear(config.hidden_size, config.num_labels))
+        setattr(self, self.head_name, make.linear(config.hidden_size, config.num_labels))
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        h, back_dropout = self.dropout(h, rng)
-        logits, back_score = getattr(self, self.score_name)(h, rng)  # [n,v]
-        return logits, lambda dlogits: back_dropout(back_score(dlogits))
+        return chain(partial(self.dropout, rng=rng), partial(super().head, rng=rng))(h)  # [n,m] → [n,v]
 
 
 class LanguageModel(Headed):
@@ -250,6 +250,8 @@ class LanguageModel(Headed):
 class ForMaskedLM(LanguageModel):
     """Tokens behind masks, each from all the others (Devlin et al., 2018). Labels are those tokens, −100 elsewhere."""
 
+    task_name = "MaskedLM"
+
     def idle_parameters(self) -> dict[str, slice]:
         """The bias beside a projection that is not tied, which has one of its own."""
         beside, _, _ = (self.output_embeddings or "").rpartition(".")
@@ -283,6 +285,8 @@ class Writing(GenerationMixin, LanguageModel):
 
 class ForCausalLM(Writing):
     """The next token. The logits of a token are for the one after it, and labels are the tokens themselves."""
+
+    task_name = "CausalLM"
 
     def targets(self, labels: npt.ArrayLike, padding: Any) -> Array:
         """int [n], each row's target: the label of the column after it."""

@@ -14,10 +14,10 @@ from npora.models.differences import (
     warn_of_labels_at_padding,
     warn_of_padding_first,
 )
-from npora.nn import Packing, Padding
+from npora.nn import Module, Packing, Padding
 from npora.nn.module import Array
 from npora.nn.readable import Readable
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared
 from npora.nn.targets import IGNORED
 
 
@@ -119,6 +119,24 @@ def embedded(
 ) -> tuple[Array, Callable[[Array], Any]]:
     """The rows [n,m] of a batch's words: layer(ids), or those that were given."""
     return (words.value, words.add) if isinstance(words, Shared) else layer(words)
+
+
+def summed(
+    words: Array | Shared, layer: Callable[[Array], Any], *added: tuple[Module, Array]
+) -> tuple[Array, Callable[[Array], None]]:
+    """The rows [n,m] of a batch's words, and what tables hold for other ids of each row (its position, its type)."""
+    x, back_words = embedded(words, layer)
+    backs = [back_words]
+    for table, ids in added:
+        row, back = table(ids)  # [n,m]
+        x = x + row
+        backs.append(back)
+
+    def backward(dx: Array) -> None:
+        for back in backs:
+            back(dx)
+
+    return x, backward
 
 
 def pack_tokens(input_ids: npt.ArrayLike, attention_mask: npt.ArrayLike | None) -> tuple[Array, Padding]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from npora.files.refusal import shortened
 from npora.models.config import PretrainedConfig
 from npora.nn.rules import Rule, causal, window
 
@@ -48,3 +51,11 @@ class LayerTypesConfig(PretrainedConfig):
             )
         if SLIDING in self.layer_types and (width is None or width < 1):
             raise ValueError(f"config: a layer of {SLIDING} needs a sliding_window of at least 1; got {width!r}")
+
+
+def by_kinds(rope: Any) -> Mapping[str, Any]:
+    """What rope_parameters say of each kind of layer. Raises ValueError where they name another kind, or none."""
+    kinds = rope or {}
+    if not isinstance(kinds, Mapping) or kinds.keys() - {FULL, SLIDING}:
+        raise ValueError(f"config: rope_parameters must be of {FULL} and {SLIDING}; got {shortened(rope)}")
+    return kinds

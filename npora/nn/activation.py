@@ -1,4 +1,4 @@
-"""Activations: element-wise functions that return their value and their pullback."""
+"""Activations, element by element, and the gate that multiplies by one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from npora.machine.blocks import in_blocks
+from npora.nn.erf import normal
 from npora.nn.module import Array, Pullback
-from npora.nn.normal import normal
+
+Activation = Callable[[Array], tuple[Array, Pullback]]
 
 
 def relu(x: Array) -> tuple[Array, Pullback]:
@@ -106,8 +108,32 @@ def gelu_tanh(x: Array) -> tuple[Array, Pullback]:
     return y, lambda dy: dy * slope
 
 
+def gated(gate: Array, up: Array, activation: Activation) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+    """y = a(gate) ⊙ up, of an activation a with its pullback: SwiGLU, GEGLU and their like (Shazeer, 2020).
+
+    gate, up, y [...,f];
+
+        dup = dy ⊙ a(gate)                      (1)
+        dgate = a's pullback of dy ⊙ up         (2)
+
+    backward returns (dgate, dup). What it reads are the inputs: a(gate) is cheaper to compute again than to keep.
+    Identity: Σ dup ⊙ up = Σ dy ⊙ y, since y is linear in up.
+    """
+
+    def backward(dy: Array) -> tuple[Array, Array]:
+        a, back_activation = activation(gate)
+        return back_activation(dy * up), dy * a  # (2), (1)
+
+    return activation(gate)[0] * up, backward
+
+
+def swiglu(gate: Array, up: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+    """y = silu(gate) ⊙ up, Llama's gate; see `gated`."""
+    return gated(gate, up, silu)
+
+
 # transformers' names.
-ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": gelu,
     "gelu_accurate": gelu_tanh,
     "gelu_fast": gelu_tanh,

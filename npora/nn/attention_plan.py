@@ -6,7 +6,6 @@ Any cut gives the same values; the numbers here decide what they cost.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -87,17 +86,12 @@ class Heads(NamedTuple):
 
 
 def plan(
-    packing: Packing,
-    key_packing: Packing,
-    rule: Rule,
-    heads: Heads,
-    scores_at_once: int = SCORES,
+    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES,
     places: Array | None = None,
-) -> Iterator[Piece]:
-    """Yield the pieces of the attention of `packing`'s rows to those of `key_packing`.
+) -> tuple[Piece, ...]:  # fmt: skip
+    """Return the pieces of the attention of `packing`'s rows to those of `key_packing`.
 
-    places : int [n], each query's among the keys of its sequence. Unless given the queries are the last of the keys: of
-        t queries and s keys, query number 0 has the place s − t.
+    places : int [n], each query's among the keys of its sequence; unless given the queries are the last of the keys
 
     Raises
     ------
@@ -107,27 +101,21 @@ def plan(
         raise ValueError(
             f"{len(packing.lengths)} sequences of queries meet {len(key_packing.lengths)} sequences of keys"
         )
+    pieces = []
     for run in _runs(packing, key_packing, heads, scores_at_once):
         queries, keys = _layout(packing, run), _layout(key_packing, run)
         t, s = queries.length, keys.length
-        if places is not None:
-            seen = _seen_from(rule, queries.spread(places), key_packing.lengths[run])
-        else:
-            seen = _seen_by_all(rule, packing.lengths[run], key_packing.lengths[run])
-        width, at_once = _at_once(heads, queries.batch, t, s, seen, scores_at_once)
-        blocks = tuple(_block(slice(start, min(start + at_once, t)), seen) for start in range(0, t, at_once))
-        recomputed = _is_recomputed(heads, t, s, seen.most, scores_at_once)
+        asked = None if places is None else queries.spread(places)
+        first, stop = _seen(rule, asked, packing.lengths[run], key_packing.lengths[run])
+        width, at_once, recomputed = _at_once(heads, queries.batch, t, s, first, stop, scores_at_once)
+        blocks = tuple(_block(slice(i, min(i + at_once, t)), first, stop) for i in range(0, t, at_once))
         for group in range(0, heads.groups, width):
             groups = slice(group, min(group + width, heads.groups))
-            yield Piece(run, groups, queries, keys, blocks, recomputed)
+            pieces.append(Piece(run, groups, queries, keys, blocks, recomputed))
+    return tuple(pieces)
 
 
-@functools.lru_cache(maxsize=16)
-def shared_plan(
-    packing: Packing, key_packing: Packing, rule: Rule, heads: Heads, scores_at_once: int = SCORES
-) -> tuple[Piece, ...]:
-    """Return the plan, without places, the same one to all layers of a model: they ask for it in turn."""
-    return tuple(plan(packing, key_packing, rule, heads, scores_at_once))
+shared_plan = functools.lru_cache(maxsize=16)(plan)  # the same one to all layers of a model: they ask for it in turn
 
 
 def _layout(packing: Packing, run: slice) -> Layout:
@@ -140,47 +128,21 @@ def _layout(packing: Packing, run: slice) -> Layout:
     return Layout(slice(first, starts[-1] + lengths[-1]), batch, longest, real)
 
 
-class _Seen(NamedTuple):
-    """A _Seen says what the queries of some sequences see of their keys.
-
-    keys : those that one or another sees; most : how many one query sees
-    first, stop : int [b|1,t|1], for each query; an axis is 1 where all along it see the same, and both are None where
-        all see all of `keys`
-    """
-
-    keys: slice
-    most: int
-    first: Array | None = None
-    stop: Array | None = None
-
-
-def _seen_by_all(rule: Rule, t: Array, s: Array) -> _Seen:
-    """Find what queries see by a rule, where the sequences have t queries and s keys, each int [b]."""
-    if (t == t[0]).all() and (s == s[0]).all():
-        t, s = t[:1], s[:1]
-    return _seen_from(rule, (s - t)[:, None] + np.arange(t.max()), s)
-
-
-def _seen_from(rule: Rule, places: Array, s: Array) -> _Seen:
-    """Find the same for queries at these places, int [b,t], of sequences with s keys, int [b]."""
+def _seen(rule: Rule, places: Array | None, t: Array, s: Array) -> tuple[Array, Array]:
+    """Return (first, stop), each int [b|1,t|1], of the keys that each query sees, where the sequences have t queries
+    and s keys, each int [b]. An axis is 1 where all along it see the same."""
+    if places is None:
+        if (t == t[0]).all() and (s == s[0]).all():
+            t, s = t[:1], s[:1]
+        places = (s - t)[:, None] + np.arange(t.max())  # [b|1,t]
     first, stop = rule(places)
     first = np.minimum(np.maximum(first, 0), s[:, None])
-    stop = np.maximum(np.minimum(stop, s[:, None]), first)
-    keys, seen = _between(first, stop), stop - first
-    most = int(seen.max(initial=0))
-    alike = most == keys.stop - keys.start == seen.min(initial=most)
-    return _Seen(keys, most) if alike else _Seen(keys, most, first, stop)
+    return first, np.maximum(np.minimum(stop, s[:, None]), first)
 
 
-def _between(first: Array, stop: Array) -> slice:
-    return slice(int(first.min(initial=sys.maxsize)), int(stop.max(initial=0)))
-
-
-def _block(queries: slice, seen: _Seen) -> Block:
-    if seen.first is None or seen.stop is None:
-        return Block(queries, seen.keys)
-    first, stop = (x if x.shape[1] == 1 else x[:, queries] for x in (seen.first, seen.stop))
-    keys = _between(first, stop)
+def _block(queries: slice, first: Array, stop: Array) -> Block:
+    first, stop = (x if x.shape[1] == 1 else x[:, queries] for x in (first, stop))
+    keys = slice(int(first.min()), int(stop.max()))
     if first.max() == keys.start and stop.min() == keys.stop:
         return Block(queries, keys)
     return Block(queries, keys, first, stop)
@@ -190,25 +152,19 @@ def _block(queries: slice, seen: _Seen) -> Block:
 
 
 def _runs(packing: Packing, key_packing: Packing, sizes: Heads, scores_at_once: int) -> Iterator[slice]:
-    """Yield sequences in succession that go together: they have a piece's scores in all, and no more padding than would
-    cost as much as a piece for each sequence."""
+    """Yield sequences in succession that go together: they have half of a piece's scores in all, so that threads share
+    a batch of short ones, and no more padding than would cost as much as a piece for each sequence."""
     start, longest, widest, real, heads = 0, 0, 0, 0, sizes.groups * sizes.per_group
     may_join = (_may_join(packing) & _may_join(key_packing)).tolist()
     for end, (t, s) in enumerate(zip(packing.lengths.tolist(), key_packing.lengths.tolist(), strict=True)):
         longest, widest, real = max(longest, t), max(widest, s), real + t * s
         count = end + 1 - start
         scores, padding = count * longest * widest * heads, (count * longest * widest - real) * heads
-        if count > 1 and (scores > scores_at_once or 4 * padding > count * scores_at_once or not may_join[end]):
+        if count > 1 and (2 * scores > scores_at_once or 4 * padding > count * scores_at_once or not may_join[end]):
             yield slice(start, end)
             start, longest, widest, real = end, t, s, t * s
     if len(packing.lengths):
         yield slice(start, len(packing.lengths))
-
-
-def _at_once(heads: Heads, batch: int, t: int, s: int, seen: _Seen, scores_at_once: int) -> tuple[int, int]:
-    """Return how many key heads and how many queries are attended together."""
-    width = _groups_at_once(heads, batch, t, min(s, seen.most + _LEAST_QUERIES), scores_at_once)
-    return width, _queries_at_once(batch * width * heads.per_group, t, s, seen, scores_at_once)
 
 
 def _may_join(packing: Packing) -> Array:
@@ -222,25 +178,27 @@ def _may_join(packing: Packing) -> Array:
     return join
 
 
-def _groups_at_once(heads: Heads, batch: int, t: int, s: int, scores_at_once: int) -> int:
-    """Return how many key heads a piece has, about as many in each. Fewer queries at once are better than fewer heads:
-    the first of causal queries see few keys."""
-    scores = batch * heads.per_group * s * min(t, _LEAST_QUERIES)  # of one key head, for the least of queries
-    pieces = -(-heads.groups // max(scores_at_once // max(scores, 1), 1))
-    return -(-heads.groups // pieces)
+def _at_once(
+    heads: Heads, batch: int, t: int, s: int, first: Array, stop: Array, scores_at_once: int
+) -> tuple[int, int, bool]:
+    """Return how many key heads a piece has and how many queries a block, about as many in each; and whether backward
+    computes the scores again.
+
+    Fewer queries at once are better than fewer heads, since the first of causal queries see few keys. Where not all see
+    the same keys, fewer queries see fewer: four blocks of causal queries see five eighths. Scores are computed again
+    where they are as many as q, k, v and y have numbers, or as a piece may have.
+    """
+    most = int((stop - first).max(initial=0))  # keys that one query sees
+    of_a_head = batch * heads.per_group * min(s, most + _LEAST_QUERIES) * min(t, _LEAST_QUERIES)
+    width = _shared_out(heads.groups, _shared_out(heads.groups, scores_at_once // max(of_a_head, 1)))
+    few = t if first.shape[1] == stop.shape[1] == 1 else max(_LEAST_QUERIES, most // 4)
+    of_a_query = batch * width * heads.per_group * min(s, most + few)
+    blocks = _shared_out(t, scores_at_once // max(of_a_query, 1))
+    at_once = _shared_out(t, max(blocks, t // max(few, 1))) or 1
+    numbers = 2 * heads.per_group * t * heads.width + 2 * s * heads.width  # of q and y, and of k and v
+    return width, at_once, heads.per_group * t * most >= min(numbers, scores_at_once)
 
 
-def _queries_at_once(heads: int, t: int, s: int, seen: _Seen, scores_at_once: int) -> int:
-    """Return how many queries a block has, about as many in each. Where not all see the same keys, fewer queries see
-    fewer keys: four blocks of causal queries see five eighths."""
-    alike = seen.first is None or seen.stop is None or seen.first.shape[1] == seen.stop.shape[1] == 1
-    few = t if alike else max(_LEAST_QUERIES, seen.most // 4)
-    blocks = -(-t // max(scores_at_once // max(heads * min(s, seen.most + few), 1), 1))
-    return -(-t // max(blocks, t // max(few, 1), 1)) or 1
-
-
-def _is_recomputed(heads: Heads, t: int, s: int, most: int, scores_at_once: int) -> bool:
-    """Say whether backward computes the scores again: where they are as many as q, k, v and y have numbers, or as a
-    piece may have."""
-    of_q_and_y, of_k_and_v = 2 * heads.per_group * t * heads.width, 2 * s * heads.width
-    return heads.per_group * t * most >= min(of_q_and_y + of_k_and_v, scores_at_once)
+def _shared_out(number: int, by: int) -> int:
+    """Return number / by, rounded up; `by` counts as 1 at least."""
+    return -(-number // max(by, 1))

@@ -68,16 +68,16 @@ def no_pullback(layer: object, result: object) -> TypeError:
 
 def unfit_gradient(gradient: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ValueError:
     """Make the error that is raised where a gradient comes in another shape or dtype than its parameter's."""
-    came = (
+    message = (
         f"a gradient of shape {gradient.shape}, {gradient.dtype} came for a parameter of shape {shape}, {dtype}: the "
         "two must agree"
     )
-    if gradient.shape != shape:
-        return ValueError(came)
-    return ValueError(
-        f"{came}. A layer computes in its parameters' dtype: pass x.astype(np.{dtype}) to forward and dy alike to "
-        f"backward, or make the layer with dtype=np.{gradient.dtype}"
-    )
+    if gradient.shape == shape:
+        message += (
+            f". A layer computes in its parameters' dtype: pass x.astype(np.{dtype}) to forward and dy alike to "
+            f"backward, or make the layer with dtype=np.{gradient.dtype}"
+        )
+    return ValueError(message)
 
 
 def _kind(value: object) -> str:

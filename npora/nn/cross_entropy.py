@@ -23,11 +23,13 @@ def cross_entropy(
     """ℓ = −1/N Σₙ Σ_v qₙ_v log pₙ_v over the N rows whose target is not `ignore_index`, with p = softmax(logits).
 
     logits z [n,v]  targets int [n]  →  ℓ scalar. q is one-hot at the target, smoothed to (1 − ε) q + ε/v with
-    ε = label_smoothing (Szegedy et al., 2016). Since Σ_v q_v = 1,
+    ε = label_smoothing (Szegedy et al., 2016). As log p_v = z_v − log Σ e^z and Σ_v q_v = 1,
 
-        dz = dℓ (p − q) / N     (1)
+        ℓ = 1/N Σₙ (log Σ e^z − Σ_v q_v z_v)     (1)
+        dz = dℓ (p − q) / N                      (2)
 
-    With no row left ℓ is 0 (torch gives nan). Identity: each row of dz sums to 0, and an ignored row is 0.
+    Kept are p, and 1 − p of each row's largest: where that is the target, p − 1 would have lost its digits. With no row
+    left ℓ is 0 (torch gives nan). Identity: each row of dz sums to 0, and an ignored row is 0.
 
     Raises
     ------
@@ -35,26 +37,27 @@ def cross_entropy(
     """
     logits, targets = np.asarray(logits), np.asarray(targets)
     check_targets(logits, targets, ignore_index)
-    rows, counted, smooth = np.arange(len(targets)), targets != ignore_index, label_smoothing
-    at_target, number = (rows[counted], targets[counted]), max(int(counted.sum()), 1)  # where q is more than ε/v; N
-    top = rows, logits.real.argmax(axis=-1)
-    z = logits - logits[top][:, None]  # [n,v], 0 at the largest of a row
-    nll = -(1 - smooth) * z[at_target] - smooth * z[counted].mean(axis=-1) if smooth else -z[at_target]  # −Σ_v q z
+    counted, smooth, n = targets != ignore_index, label_smoothing, np.arange(len(targets))
+    at_target = n[counted], targets[counted]
+    number = max(int(counted.sum()), 1)  # N
+    top = n, logits.real.argmax(axis=-1)
+    z = logits - logits[top][:, None]  # [n,v]; neither p nor ℓ changes when all of a row do
+    qz = (1 - smooth) * z[at_target] + smooth * z[counted].mean(axis=-1) if smooth else z[at_target]  # Σ_v q z
     p, others, log_total = _softmax(z, top)  # p is where z was
-    nll += log_total[counted]  # −Σ_v q log p, as log p = z − log Σ e^z
+    loss = (log_total[counted] - qz).sum() / number  # (1)
 
     def backward(dloss: Any = 1.0) -> Array:
         dz = p.copy()
-        dz[at_target] -= 1 - smooth  # (1)
-        sure = top[1] == targets  # p is largest at the target: there p − 1 is −others, with all its digits
-        dz[rows[sure], targets[sure]] = smooth - others[sure]  # (1)
+        dz[at_target] -= 1 - smooth  # (2) p − (1 − ε) at the target
+        sure = top[1] == targets  # p is largest there, and p − 1 is −others
+        dz[n[sure], targets[sure]] = smooth - others[sure]  # (2)
         if smooth:
-            dz -= smooth / dz.shape[1]  # (1)
+            dz -= smooth / dz.shape[1]  # (2) − ε/v everywhere
         dz[~counted] = 0
-        dz *= np.asarray(dloss / number, dtype=dz.dtype)
+        dz *= np.asarray(dloss / number, dtype=dz.dtype)  # (2) dℓ/N
         return dz
 
-    return nll.sum() / number, backward
+    return loss, backward
 
 
 def _softmax(z: Array, top: tuple[Array, Array]) -> tuple[Array, Array, Array]:

@@ -7,12 +7,16 @@ import numpy as np
 from npora.nn.module import Array, Module, Pullback
 
 
-def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Pullback]:
+def dropout(x: Array, p: float, rng: np.random.Generator | None) -> tuple[Array, Pullback]:
     """y = m ⊙ x / (1 − p), where each m is 1 with probability 1 − p and else 0;  dx = m ⊙ dy / (1 − p).
+
+    With p = 0, or without a Generator, y is x itself.
 
     The draw does not depend on x's dtype, so the same seed drops the same elements in every precision. Sixteen random
     bits decide an element, a quarter of the time of a random number each: p counts as the nearest multiple of 2⁻¹⁶.
     """
+    if rng is None or p == 0:
+        return x, _identity
     drop = round(p * 2**16)
     if drop == 2**16:
         keep, scale = np.zeros(x.shape, dtype=bool), 0.0
@@ -23,7 +27,7 @@ def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Pullba
 
 
 class Dropout(Module):
-    """y = m ⊙ x / (1 − p) with m drawn from `rng` (Srivastava et al., 2014); without a Generator, or with p = 0, y = x.
+    """y = dropout(x, p, rng) (Srivastava et al., 2014).
 
     Raises
     ------
@@ -36,9 +40,7 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        if active_rng(self, self.p, rng) is None or rng is None:
-            return x, _identity
-        return dropout(x, self.p, rng)
+        return dropout(x, self.p, active_rng(self, self.p, rng))
 
 
 def active_rng(module: Module, p: float, rng: np.random.Generator | None) -> np.random.Generator | None:

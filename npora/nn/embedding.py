@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
-from npora.nn.init import Source
-from npora.nn.module import Array, Module, Parameter
+from npora.nn.init import Seed
+from npora.nn.module import Array, Parameter
+from npora.nn.weighted import Weighted
 
 
-class Embedding(Module):
+class Embedding(Weighted):
     """y = E[ids].    ids int [...]  E [v,m]  →  y [...,m]
 
         dE[i] = Σ dyₙ over the n with idsₙ = i     (1)   a token that occurs twice adds twice
@@ -31,14 +31,9 @@ class Embedding(Module):
     bias: None = None
 
     def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        padding_idx: int | None = None,
-        *,
-        rng: Source | int | None = None,
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, rng: Seed = None,
         dtype: npt.DTypeLike = np.float32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.weight = Parameter(init.normal(init.default_rng(rng), (num_embeddings, embedding_dim), 1.0, dtype))
         self.padding_idx = padding_idx
 
@@ -61,26 +56,5 @@ class Embedding(Module):
 
         return E[ids], backward  # [...] → [...,m]
 
-    @property
-    def matrix(self) -> Array:
-        """W = Eᵀ [m,v]."""
-        return self.weight.data.T
-
-    def with_matrix(self, W: Array) -> Embedding:
-        """Return an embedding like this one with E = Wᵀ, frozen, as a table of its own."""
-        embedding = copy.copy(self)
-        embedding.weight = Parameter(np.ascontiguousarray(W.T), requires_grad=False)
-        return embedding
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return self.weight.dtype
-
-    @property
-    def in_features(self) -> int:
-        """v: the ids that there are."""
-        return int(self.weight.shape[0])
-
-    @property
-    def out_features(self) -> int:
-        return int(self.weight.shape[1])
+    def turned(self, W: Array) -> Array:
+        return W.T  # [m,v] → [v,m], and back

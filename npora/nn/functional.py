@@ -7,11 +7,10 @@ The gradient of z is dz.
 No function writes to an array that it was given; a pullback keeps only what it reads.
 """
 
-from npora.nn.activation import ACTIVATIONS, gelu, gelu_tanh, mish, quick_gelu, relu, relu2, silu, tanh
+from npora.nn.activation import ACTIVATIONS, gated, gelu, gelu_tanh, mish, quick_gelu, relu, relu2, silu, swiglu, tanh
 from npora.nn.cross_entropy import cross_entropy
 from npora.nn.dropout import dropout
 from npora.nn.erf import erf
-from npora.nn.gated import gated, swiglu
 from npora.nn.loss import binary_cross_entropy, mse_loss
 from npora.nn.norm import normalize, rms_normalize
 from npora.nn.packed_attention import packed_attention

@@ -36,9 +36,10 @@ class Unset:
 
 
 Source = np.random.Generator | Unset
+Seed = Source | int | None
 
 
-def default_rng(rng: Source | int | None) -> Source:
+def default_rng(rng: Seed) -> Source:
     """Return the Generator itself, or one from a seed, which is 0 unless given, so that a layer is reproducible."""
     if isinstance(rng, np.random.Generator | Unset):
         return rng

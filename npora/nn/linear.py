@@ -11,11 +11,12 @@ import numpy.typing as npt
 from npora.machine.product import product
 from npora.nn import init
 from npora.nn.contract import checked_input
-from npora.nn.init import Source
-from npora.nn.module import Array, Module, Parameter, Pullback
+from npora.nn.init import Seed
+from npora.nn.module import Array, Parameter, Pullback
+from npora.nn.weighted import Weighted
 
 
-class Linear(Module):
+class Linear(Weighted):
     """y = x Wᵀ + b.    x [...,i]  W [o,i]  b [o]  →  y [...,o]
 
     With n running over the leading axes:
@@ -24,22 +25,17 @@ class Linear(Module):
         dW = Σₙ dyₙ xₙᵀ     (2)
         db = Σₙ dyₙ         (3)
 
-    A frozen W skips (2): a third of the layer's arithmetic, and x need not be kept.
+    Kept is x, and that for (2) alone: a frozen W skips it, a third of the layer's arithmetic, and x is not kept.
 
     W starts as U(±1/√i), b as 0. `rng` (a Generator or a seed) draws W.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        rng: Source | int | None = None,
+        self, in_features: int, out_features: int, bias: bool = True, *, rng: Seed = None,
         dtype: npt.DTypeLike = np.float32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         W = init.kaiming_uniform(init.default_rng(rng), (out_features, in_features), dtype)
-        self.weight = Parameter(np.ascontiguousarray(self.turned(W)))
+        self.weight = Parameter(np.ascontiguousarray(self.turned(W)))  # W itself, but for Conv1D
         self.bias = Parameter(np.zeros(out_features, dtype=dtype)) if bias else None
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
@@ -65,34 +61,6 @@ class Linear(Module):
         linear = copy.copy(self)
         linear.bias = None
         return linear.forward(x)
-
-    def turned(self, W: Array) -> Array:
-        """Turn W [o,i] the way round that `weight` holds it; and what `weight` holds, back to W [o,i]."""
-        return W
-
-    @property
-    def matrix(self) -> Array:
-        """W [o,i]: an array, or a stored matrix that gives its floats when asked."""
-        return self.turned(self.weight.data)
-
-    def with_matrix(self, W: Array) -> Linear:
-        """Return a layer with this one's bias and with W [o,i], frozen, as a weight of its own."""
-        linear = copy.copy(self)
-        linear.weight = Parameter(self.turned(W), requires_grad=False)
-        return linear
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        """The dtype in which the layer computes."""
-        return self.weight.dtype
-
-    @property
-    def in_features(self) -> int:
-        return int(self.matrix.shape[1])
-
-    @property
-    def out_features(self) -> int:
-        return int(self.matrix.shape[0])
 
 
 class Conv1D(Linear):

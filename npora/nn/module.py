@@ -8,6 +8,7 @@ There is no tape and no cache on the layer: what backward needs, its closure hol
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -16,11 +17,10 @@ import numpy as np
 from npora.machine.stored import Stored
 from npora.nn.contract import Array as Array
 from npora.nn.contract import checked_pullback, no_pullback
-from npora.nn.generator import copied
 from npora.nn.grad_mode import is_grad_enabled, no_grad
 from npora.nn.misfit import Misfit
 from npora.nn.parameter import Parameter as Parameter
-from npora.nn.tree import described, tree
+from npora.nn.readable import described, tree
 
 Named = Mapping[str, Array]
 Identities = Iterator[tuple[str, Array]]
@@ -73,18 +73,16 @@ class Module:
             if isinstance(member, Module):
                 yield name, member
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield every module below this one and itself (under the name `prefix`), each under its first name."""
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """Yield this module (under the name `prefix`) and every one below it once, under its first name; under all of
+        its names without `remove_duplicate`."""
         seen: set[int] = set()
-        for path, module in self._all_modules(prefix):
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield path, module
-
-    def _all_modules(self, prefix: str) -> Iterator[tuple[str, Module]]:
         left: list[tuple[str, Module]] = [(prefix, self)]  # the next one last: no generators inside one another
         while left:
             path, module = left.pop()
+            if remove_duplicate and id(module) in seen:
+                continue
+            seen.add(id(module))
             yield path, module
             below = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
             left += reversed(below)
@@ -115,7 +113,7 @@ class Module:
 
     def get_submodule(self, path: str) -> Module:
         """Return the module at a dotted path, as in `encoder.layer.0.attention`."""
-        for name, module in self._all_modules(""):
+        for name, module in self.named_modules(remove_duplicate=False):
             if name == path:
                 return module
         raise AttributeError(f"{type(self).__name__} has no module '{path}'")
@@ -123,15 +121,11 @@ class Module:
     def set_submodule(self, path: str, module: Module) -> None:
         """Put `module` in the place that the dotted path names."""
         *parents, name = path.split(".")
-        owner: Any = self
+        holder: Any = vars(self)
         for part in parents:
-            owner = _step(owner, part)
-        if isinstance(owner, list):
-            owner[int(name)] = module
-        elif isinstance(owner, dict):
-            owner[name] = module
-        else:
-            setattr(owner, name, module)
+            held = holder[int(part) if isinstance(holder, list | tuple) else part]
+            holder = vars(held) if isinstance(held, Module) else held
+        holder[int(name) if isinstance(holder, list) else name] = module
 
     def requires_grad_(self: _Module, requires_grad: bool = True) -> _Module:
         """Freeze or thaw every parameter below this module."""
@@ -200,26 +194,19 @@ def _walk(name: str, value: object) -> Iterator[tuple[str, Module | Parameter]]:
             yield from _walk(f"{name}.{key}", item)
 
 
-def _step(owner: Any, part: str) -> Any:
-    if isinstance(owner, list | tuple):
-        return owner[int(part)]
-    if isinstance(owner, dict):
-        return owner[part]
-    return getattr(owner, part)
-
-
-def checkpoint(layer: Module, *inputs: Any, **keywords: Any) -> tuple[Any, Backward]:
+def checkpoint(layer: Callable[..., tuple[Any, Backward]], *inputs: Any, **keywords: Any) -> tuple[Any, Backward]:
     """Call layer(*inputs, **keywords) and keep the inputs alone: backward runs forward again (Chen et al., 2016).
 
-    A Generator among the keywords is copied first, so that dropout draws the same mask again: same bits, less memory.
+    A Generator `rng` among the keywords is copied first, so that dropout draws the same mask again: same bits, less
+    memory.
     """
-    replayed = {key: copied(value) if key == "rng" else value for key, value in keywords.items()}
+    drawn = copy.deepcopy(keywords.get("rng"))
     with no_grad():
         y, _ = layer(*inputs, **keywords)
 
     def backward(*dy: Any) -> Any:
-        same = {key: copied(value) if key == "rng" else value for key, value in replayed.items()}
-        return layer(*inputs, **same)[1](*dy)
+        again = {**keywords, "rng": copy.deepcopy(drawn)} if "rng" in keywords else keywords
+        return layer(*inputs, **again)[1](*dy)
 
     return y, backward
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy.typing as npt
 
 from npora.nn.contract import checked_input
 from npora.nn.linear import rows
-from npora.nn.module import Array, Identities, Module, Named, Parameter, Pullback, declares
+from npora.nn.module import Array, Identities, Named, Parameter, Pullback, declares
+from npora.nn.weighted import Weighted
 
 
 def _rows_sum_to_zero(inputs: Named, gradients: Named) -> Identities:
@@ -24,8 +24,8 @@ def normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
         dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)) / σ     (1)
 
-    The first mean is what comes through μ, the second what comes through σ. Kept are x̂ and 1/σ. The variance is a mean
-    of squares and not `np.var`, whose modulus would break complex steps. Identity: Σ_i dx_i = 0.
+    The first mean comes through μ, as ∂μ/∂x_j = 1/i, and the second through σ, as ∂σ/∂x_j = x̂_j/i. Kept are x̂ and 1/σ.
+    The variance is a mean of squares and not `np.var`, whose modulus would break complex steps. Identity: Σ_j dx_j = 0.
     """
     centred = x - _mean(x)
     rstd = 1 / np.sqrt(_mean(centred * centred) + eps)  # [...,1]
@@ -42,7 +42,7 @@ def rms_normalize(x: Array, eps: float) -> tuple[Array, Pullback]:
 
         dx = (dx̂ − x̂ mean(dx̂ ⊙ x̂)) / ρ     (1)
 
-    The mean is what comes through ρ. Kept are x̂ and 1/ρ.
+    The mean comes through ρ, as ∂ρ/∂x_j = x̂_j/i. Kept are x̂ and 1/ρ.
     """
     r = 1 / np.sqrt(_mean(x * x) + eps)  # [...,1]
     xhat = x * r
@@ -57,42 +57,16 @@ def _mean(x: Array) -> Array:
     return x.sum(axis=-1, keepdims=True) / x.shape[-1]  # [...,1]
 
 
-class Norm(Module):
-    """A Norm has what an adapter asks of a layer: its weight in W's place, and its bias, or None."""
-
-    weight: Parameter
-
-    @property
-    def matrix(self) -> Array:
-        return self.weight.data
-
-    def with_matrix(self, W: Array) -> Norm:
-        """Return a norm like this one with W [i], frozen, as a weight of its own."""
-        norm = copy.copy(self)
-        norm.weight = Parameter(W, requires_grad=False)
-        return norm
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return self.weight.dtype
-
-    @property
-    def in_features(self) -> int:
-        return int(self.weight.shape[0])
-
-    @property
-    def out_features(self) -> int:
-        return self.in_features
-
-
-class LayerNorm(Norm):
+class LayerNorm(Weighted):
     """y = γ ⊙ x̂ + β with x̂ = (x − μ)/σ over the last axis (Ba et al., 2016).    x, y [...,i]  γ, β [i]
 
-    dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
-    dβ = Σₙ dyₙ             (2)
-    dx = normalize's pullback of γ ⊙ dy      (3)
+    With n running over the leading axes:
 
-    Without a bias, β = 0.
+        dγ = Σₙ dyₙ ⊙ x̂ₙ                (1)
+        dβ = Σₙ dyₙ                     (2)
+        dx = `normalize`'s of γ ⊙ dy    (3)   since dx̂ = γ ⊙ dy
+
+    Kept is what `normalize` keeps, x̂ and 1/σ. γ starts as 1, β as 0; without a bias, β = 0.
     """
 
     start: ClassVar[float] = 1  # where the weight begins
@@ -121,14 +95,16 @@ class LayerNorm(Norm):
         return _rows_sum_to_zero(inputs, gradients)
 
 
-class RMSNorm(Norm):
+class RMSNorm(Weighted):
     """y = γ ⊙ x̂ with x̂ = x/ρ over the last axis (Zhang and Sennrich, 2019): Llama's and T5's.    x, y [...,i]  γ [i]
 
-    dγ = Σₙ dyₙ ⊙ x̂ₙ        (1)
-    dx = rms_normalize's pullback of γ ⊙ dy      (2)
+        dγ = Σₙ dyₙ ⊙ x̂ₙ                    (1)
+        dx = `rms_normalize`'s of γ ⊙ dy    (2)   since dx̂ = γ ⊙ dy
+
+    Kept are x̂ and 1/ρ.
     """
 
-    start: ClassVar[float] = 1
+    start: ClassVar[float] = 1  # where the weight begins
     bias: None = None
 
     def __init__(self, normalized_shape: int, eps: float = 1e-6, *, dtype: npt.DTypeLike = np.float32) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.nn import init
-from npora.nn.init import Source
+from npora.nn.init import Seed
 from npora.nn.linear import matmul
 from npora.nn.module import Array, Module, Parameter, Pullback
 
@@ -33,14 +33,9 @@ class PatchProjection(Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        out_features: int,
-        patch_size: tuple[int, int],
-        *,
-        rng: Source | int | None = None,
+        self, channels: int, out_features: int, patch_size: tuple[int, int], *, rng: Seed = None,
         dtype: npt.DTypeLike = np.float32,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.patch_size = patch_size
         i = channels * patch_size[0] * patch_size[1]
         W = init.kaiming_uniform(init.default_rng(rng), (out_features, i), dtype)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from npora.machine.stored import form_of
 
 WIDTH = 100  # columns
 _FEW = 12  # numbers of an array, or items of a list, that are shown
@@ -25,20 +27,13 @@ class Readable:
 
     def said(self) -> Iterator[str]:
         """Yield what stands between the brackets, item by item."""
-        return _attributes(self)
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else None
+        for name in vars(self) if fields is None else [field.name for field in fields if field.repr]:
+            if not name.startswith("_") and hasattr(self, name):
+                yield f"{name}={brief(getattr(self, name))}"
 
     def __repr__(self) -> str:
         return laid_out(type(self).__name__, self.said())
-
-
-def _attributes(owner: object) -> Iterator[str]:
-    if dataclasses.is_dataclass(owner):
-        names: Iterable[str] = [field.name for field in dataclasses.fields(owner) if field.repr]
-    else:
-        names = vars(owner)
-    for name in names:
-        if not name.startswith("_") and hasattr(owner, name):
-            yield f"{name}={brief(getattr(owner, name))}"
 
 
 def laid_out(name: str, items: Iterable[str]) -> str:
@@ -91,3 +86,70 @@ def _collection(value: Any, depth: int) -> str:
         comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
         text = left + ", ".join(brief(item, depth - 1) for item in items) + comma + right
     return text if len(text) <= 72 else f"{kind} of {len(value)}"
+
+
+def tree(module: Any, plain: Callable[[Any], str]) -> str:
+    """Print a module: its class, what it says of itself, and its children by name, of which those that are alike stand
+    once, with their number. A module with a __repr__ of its own, and not the `plain` one, says what that says.
+
+    Under a tree stands how many numbers there are in all, each parameter counted once, and how many are trained.
+    """
+    text = _text(module, plain)
+    if "\n" not in text:
+        return text
+    parameters = list(module.parameters())
+    trained = sum(parameter.size for parameter in parameters if parameter.requires_grad)
+    return f"{text}  # {sum(parameter.size for parameter in parameters):,} parameters, {trained:,} trainable"
+
+
+def described(own: Sequence[tuple[str, Any]], attributes: dict[str, Any]) -> Iterator[str]:
+    """Yield a layer's own parameters with shape, dtype unless float32, and state; then its plain settings."""
+    states = ["trainable" if parameter.requires_grad else "frozen" for _, parameter in own]
+    alike = len(set(states)) == 1
+    for (name, parameter), state in zip(own, states, strict=True):
+        dtype = "" if (form := form_of(parameter.data)) == "float32" else f" {form}"
+        yield f"{name} [{','.join(map(str, parameter.shape))}]{dtype}{'' if alike else ' ' + state}"
+    if alike:
+        yield states[0]
+    for name, value in attributes.items():
+        if not name.startswith("_") and name != "training" and _is_plain(value):
+            yield f"{name}={brief(value)}"
+
+
+def _is_plain(value: object) -> bool:
+    """Say whether a value is a number or word that says something, or a few of them by name."""
+    if isinstance(value, dict):
+        return bool(value) and all(_is_plain(item) for item in value.values())
+    return isinstance(value, str | bool | int | float | np.number) and value is not False and value != ""
+
+
+def _text(module: Any, plain: Callable[[Any], str]) -> str:
+    own: Any = type(module).__repr__
+    if own is not plain:
+        return repr(module)
+    name, said = type(module).__name__, module.extra_repr()
+    lines = [
+        f"({path}): {text}"
+        for path, text in _folded([(path, _text(child, plain)) for path, child in module.named_children()])
+    ]
+    if not lines:
+        return laid_out(name, [said]) if said else f"{name}()"
+    return "\n".join([f"{name}(", *(_indented(line) for line in ([said] if said else []) + lines), ")"])
+
+
+def _folded(texts: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Join neighbours of a list that print alike: layer.0-11, 12 x BertLayer(…)."""
+    place = 0
+    while place < len(texts):
+        path, text = texts[place]
+        owner, _, number = path.rpartition(".")
+        end = place + 1
+        while number.isdigit() and texts[end : end + 1] == [(f"{owner}.{int(number) + end - place}", text)]:
+            end += 1
+        count = end - place
+        yield (f"{path}-{int(number) + count - 1}", f"{count} x {text}") if count > 1 else (path, text)
+        place = end
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ").join(("  ", ""))

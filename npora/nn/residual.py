@@ -1,12 +1,17 @@
-"""How layers are put together: a sum with what goes in, and one behind the other."""
+"""How layers are put together: a sum with what goes in, one behind the other, a value that several read, a stack."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from npora.nn.module import Array, Pullback
-from npora.nn.view import View
+import numpy as np
 
+from npora.nn.grad_mode import is_grad_enabled, no_grad, this_thread
+from npora.nn.module import Array, Module, Pullback, checkpoint, is_trained
+from npora.nn.view import View, pick_rows
+
+_State = TypeVar("_State")  # rows [n,m], or a tuple that holds them and what the layers share
 Layer = Callable[[Array], tuple[Array, Pullback]]
 
 
@@ -18,12 +23,8 @@ def residual(f: Layer, x: Array, view: View | None = None) -> tuple[Array, Pullb
     Where f gives the k rows alone that a view reads, y is those of x too: y = x[read] + f(x), and dy goes back to them.
     """
     a, back_f = f(x)
-    kept, back_pick = (x, None) if view is None else view.pick(x)  # [n,m] → [k,m]
-
-    def backward(dy: Array) -> Array:
-        return (dy if back_pick is None else back_pick(dy)) + back_f(dy)  # (1) [n,m]
-
-    return kept + a, backward
+    picked, back_pick = pick_rows(x, None if view is None else view.read)  # [n,m] → [k,m]
+    return picked + a, lambda dy: back_pick(dy) + back_f(dy)  # (1) [n,m]
 
 
 def chain(*functions: Layer) -> Layer:
@@ -43,3 +44,69 @@ def chain(*functions: Layer) -> Layer:
         return x, backward
 
     return chained
+
+
+class Shared:
+    """A value that several layers read, and the sum of the gradients that they give back for it.
+
+        v ↦ v, v, …        dv = Σᵢ dvᵢ        (1)
+
+    Each layer's backward calls `add`; who made the value calls `gradient` when all of them have run.
+    """
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
+        self._sum: Array | None = None
+
+    def add(self, dvalue: Array) -> None:
+        self._sum = dvalue if self._sum is None else self._sum + dvalue  # (1)
+
+    def gradient(self) -> Array:
+        """dv, zeros where no layer gave any. The sum begins anew."""
+        total, self._sum = self._sum, None
+        return np.zeros_like(self.value) if total is None else total
+
+
+def stack(
+    layers: Sequence[Module],
+    x: _State,
+    *args: Any,
+    below_is_trained: bool,
+    below: Callable[[_State], Any] = lambda dx: dx,
+    recompute: bool = False,
+    own_keywords: Callable[[int], dict[str, Any]] = lambda index: {},
+    watch: Callable[[_State], None] | None = None,
+    **keywords: Any,
+) -> tuple[_State, Callable[[_State], Any]]:
+    """x ↦ layer_L(… layer_1(x)), each called with the same arguments; backward runs through them in reverse.
+
+    below_is_trained : whether something below the stack is trained. If not, backward ends at the lowest layer that
+        holds a trainable parameter, and returns None; the layers below that one keep nothing, as under no_grad().
+    below : the pullback of what made x, with which backward ends
+    recompute : keep each layer's input alone, and run the layer again in backward (Chen et al., 2016)
+    own_keywords : keywords of a layer's own, by its number
+    watch : is shown what each layer returns
+    """
+    trained = (index for index, layer in enumerate(layers) if is_trained(layer))
+    first = 0 if below_is_trained or not is_grad_enabled() else next(trained, len(layers))
+    backs: list[Callable[[_State], _State]] = []
+    for index, layer in enumerate(layers):
+        own = {**keywords, **own_keywords(index)}
+        if index < first:
+            with no_grad():
+                x, _ = layer(x, *args, **own)
+        else:
+            x, back = checkpoint(layer, x, *args, **own) if recompute else layer(x, *args, **own)
+            backs.append(back)
+        if watch is not None:
+            watch(x)
+
+    def backward(dx: _State) -> Any:
+        if len(backs) < len(layers) - first:
+            raise RuntimeError("this backward ran within backward_once(), and what it read is freed: run forward again")
+        left = backs if this_thread.backward_once else list(backs)
+        while left:
+            dx = left.pop()(dx)
+        return below(dx) if below_is_trained else None
+
+    return x, backward

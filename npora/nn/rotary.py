@@ -31,13 +31,9 @@ def linear(omega: Array, *, factor: float) -> Array:
 
 
 def llama3(
-    omega: Array,
-    *,
-    factor: float,
-    low_freq_factor: float,
-    high_freq_factor: float,
+    omega: Array, *, factor: float, low_freq_factor: float, high_freq_factor: float,
     original_max_position_embeddings: float,
-) -> Array:
+) -> Array:  # fmt: skip
     """ω ((1 − γ)/s + γ), which slows the slow pairs alone, by s (Llama 3.1; `apply_scaling` of Meta's llama-models).
 
         γ = min(max((ρ − low)/(high − low), 0), 1)    with ρ = L ω/2π, the turns of a pair within the L positions learnt

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from npora.nn.module import Array
 
@@ -32,6 +31,16 @@ def causal(place: Place) -> tuple[Place, Place]:
     return 0, place + 1
 
 
+class Window(NamedTuple):
+    """A query sees its own key, and so many before and after it: t ↦ (t − before, t + after + 1)."""
+
+    before: int
+    after: int
+
+    def __call__(self, place: Place) -> tuple[Place, Place]:
+        return place - self.before, place + self.after + 1
+
+
 def window(width: int) -> Rule:
     """A query sees its own key and the width − 1 before it (Beltagy et al., 2020): t ↦ (t − width + 1, t + 1).
 
@@ -41,7 +50,7 @@ def window(width: int) -> Rule:
     """
     if width < 1:
         raise ValueError(f"a window must be at least 1 key wide; got {width}")
-    return partial(_last, width)
+    return Window(width - 1, 0)
 
 
 def around(reach: int) -> Rule:
@@ -53,12 +62,4 @@ def around(reach: int) -> Rule:
     """
     if reach < 0:
         raise ValueError(f"a window must reach 0 keys to each side or more; got {reach}")
-    return partial(_within, reach)
-
-
-def _within(reach: int, place: Place) -> tuple[Place, Place]:
-    return place - reach, place + reach + 1
-
-
-def _last(width: int, place: Place) -> tuple[Place, Place]:
-    return place - width + 1, place + 1
+    return Window(reach, reach)

@@ -21,43 +21,37 @@ def _queries_and_keys_balance(inputs: Named, gradients: Named) -> Identities:
 
 @declares(_queries_and_keys_balance)
 def attention(
-    q: Array,
-    k: Array,
-    v: Array,
-    *,
-    mask: Array | None = None,
-    bias: Array | None = None,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    rng: np.random.Generator | None = None,
-) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:
-    """y = dropout(softmax(scale · q kᵀ + bias)) v    (Vaswani et al., 2017).
+    q: Array, k: Array, v: Array, *, mask: Array | None = None, bias: Array | None = None, scale: float | None = None,
+    dropout_p: float = 0.0, rng: np.random.Generator | None = None,
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array | None]]]:  # fmt: skip
+    """y = a v,  a = dropout(p),  p = softmax(z),  z = scale · q kᵀ + bias    (Vaswani et al., 2017).
 
     q [...,t,d]  k [...,s,d]  v [...,s,o]  →  y [...,t,o]; mask (True: may attend) and bias broadcast to [...,t,s], and
-    k and v along the leading axes; scale is 1/√d unless given. With p the softmax and a = dropout(p):
+    k and v along the leading axes, over which (1), (4) and (6) are then summed. scale is 1/√d unless given.
 
         dv = aᵀ dy               (1)
         da = dy vᵀ               (2)
-        dz = p ⊙ (dp − Σ dp p)   (3)   softmax's pullback, after dropout's
-        dbias = dz               (4)   summed over the axes that were broadcast
+        dz = p ⊙ (dp − Σ dp p)   (3)   softmax's pullback of dp, which is dropout's of da
+        dbias = dz               (4)
         dq = scale · dz k        (5)
         dk = scale · dzᵀ q       (6)
 
-    backward returns (dq, dk, dv, dbias). A query whose keys are all masked gives zeros and passes no gradient.
-    Identity, for each head: Σ_t q_tᵀ dq_t = Σ_s dk_sᵀ k_s.
+    backward returns (dq, dk, dv, dbias). Kept are q, k, v, p and a, and neither z nor the bias, which is as large. A
+    query whose keys are all masked gives zeros and passes no gradient. Identity, for each head:
+    Σ_t q_tᵀ dq_t = Σ_s dk_sᵀ k_s.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     z = (q * scale) @ k.swapaxes(-1, -2)  # [...,t,s]
     if bias is not None:
         z = z + bias
-    of_bias = None if bias is None else bias.shape  # as large as the scores: it is not kept
+    of_bias = None if bias is None else bias.shape
     p, back_softmax = softmax(z, mask)
-    a, back_dropout = dropout(p, dropout_p, rng) if rng is not None and dropout_p > 0 else (p, None)
+    a, back_dropout = dropout(p, dropout_p, rng)
 
     def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
         dv = a.swapaxes(-1, -2) @ dy  # (1) [...,s,o]
         da = dy @ v.swapaxes(-1, -2)  # (2) [...,t,s]
-        dz = back_softmax(da if back_dropout is None else back_dropout(da))  # (3)
+        dz = back_softmax(back_dropout(da))  # (3)
         dbias = None if of_bias is None else sum_to_shape(dz, of_bias)  # (4)
         dq = (dz @ k) * scale  # (5) [...,t,d]
         dk = dz.swapaxes(-1, -2) @ (q * scale)  # (6) [...,s,d]

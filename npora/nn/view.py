@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from npora.nn.cache import LayerCache
-from npora.nn.grad_mode import within
 from npora.nn.module import Array, Pullback
 from npora.nn.packed_attention import AttentionPullback, packed_attention
 from npora.nn.packing import Packing
@@ -44,12 +41,12 @@ class View(Readable):
     queries: Packing = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        read, queries = self.read, self.packing
+        read = self.read
         if read is not None and (np.diff(read) <= 0).any():
             raise ValueError("the rows that are read must ascend, each of them once: sort them with np.unique")
-        if read is not None and len(read) == self.packing.rows:
-            read = None
-        if read is not None:
+        if read is None or len(read) == self.packing.rows:
+            read, queries = None, self.packing
+        else:
             ends = np.searchsorted(read, self.packing.starts + self.packing.lengths)  # [b]
             queries = Packing.of_lengths(np.diff(ends, prepend=0))
         object.__setattr__(self, "read", read)
@@ -84,14 +81,6 @@ def pick_rows(x: Array, rows: Array | None) -> tuple[Array, Pullback]:
         return dx
 
     return x[rows], backward
-
-
-@contextmanager
-def every_row() -> Iterator[None]:
-    """Within this block (in this thread) a model computes all of its rows, and takes those that are read from them: for
-    who looks at its layers, and not at its output alone."""
-    with within(every_row=True):
-        yield
 
 
 def self_attention(

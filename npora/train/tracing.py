@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from npora.nn import Module
+from npora.nn.evaluating import Seen, watching
 from npora.nn.module import Array, Parameter
-from npora.nn.watching import Seen, watching
 from npora.train.batches import Batch
 from npora.train.micro_batches import losses_and_gradient, pieces
 from npora.train.objective import inner

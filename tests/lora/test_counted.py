@@ -56,3 +56,15 @@ def test_a_method_takes_as_many_products_as_its_page_says(
     name, fields = next(iter(method.samples.items()))
     layer = adapted(Method(name, method.config_class(**fields)), 11, 7)
     assert beside_the_base(layer, monkeypatch) == said(method)
+
+
+def test_of_the_constants_those_are_left_out_that_peft_counts() -> None:
+    found = {}
+    for method in METHODS:
+        if method.__name__ in ("AdaLoRA", "LoRA", "VeRA"):
+            name, fields = next(iter(method.samples.items()))
+            layer = adapted(Method(name, method.config_class(**fields)), 11, 7)
+            shapes = [[part.shape for part in layer.constants("default", counted)] for counted in (True, False)]
+            found[method.__name__] = shapes
+    shared = [(4, 11), (7, 4)]
+    assert found == {"AdaLoRA": [[(1,)], []], "LoRA": [[], []], "VeRA": [shared, shared]}

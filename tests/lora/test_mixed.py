@@ -14,7 +14,7 @@ from npora.lora.by_rows import Rows, together
 from npora.lora.mixed import UnknownRows, joined, only, texts_joined
 from npora.models.outputs import SequenceClassifierOutput
 from npora.nn import Packing
-from npora.nn.watching import watching
+from npora.nn.evaluating import watching
 from tests.lora.cases import METHODS, Method, adapted
 from tests.lora.test_several import without_heads
 from tests.lora.test_two_adapters import Net, both, values

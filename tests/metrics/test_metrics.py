@@ -118,3 +118,15 @@ def test_what_is_measured_wrongly_is_said() -> None:
         metrics.f1([2, 1], [1, 1])
     with pytest.raises(ValueError, match="a tag is needed for each word of each text"):
         metrics.entity_f1([["O"]], [["O", "O"]])
+
+
+def test_answers_to_questions() -> None:
+    found, right = ["The Café Rouge, by a river!", "blue"], [["x", "cafe"], ["a Blue", "red"]]
+    assert metrics.squad_exact_match(found, right) == 0.5
+    assert metrics.squad_f1(found, [["rouge river", "café café"], ["Red"]]) == (2 * 2 / (4 + 2) + 0) / 2
+    assert metrics.squad_f1(["red red film"], [["red, RED red plot"]]) == 2 * 2 / (3 + 4)
+    for measure in (metrics.squad_exact_match, metrics.squad_f1):
+        assert measure(["", "the", "red", ""], [[], [""], [], ["red"]]) == 0.5
+        for given in (([], []), (["a"], []), ("a", [["a"]]), (["a"], ["a"])):
+            with pytest.raises(ValueError, match=r"an answer is needed of each question|a list of answers is needed"):
+                measure(*given)

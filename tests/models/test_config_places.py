@@ -157,3 +157,12 @@ def test_of_two_names_for_the_angles_base_the_older_counts_as_in_transformers() 
     both = {"rope_scaling": {"rope_type": "default", "rope_theta": 5.0}, "rope_parameters": {"rope_theta": 7.0}}
     for said, expected in ((both, 5.0), ({"rope_parameters": {"rope_theta": 7.0}, "rope_theta": 3.0}, 7.0)):
         assert LlamaConfig.from_dict(said).rope_theta == expected
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Qwen2", "Qwen3"])
+def test_biases_that_a_file_names_and_its_family_has_not_are_not_made(family: str) -> None:
+    """As in transformers, which passes over such a field too."""
+    kept = {"mlp_bias": True, **({} if family == "Qwen3" else {"attention_bias": True})}
+    made = tiny(family, "CausalLM", kept=kept)
+    assert made.config.kept == kept
+    assert [*dict(made.named_parameters())] == [*dict(tiny(family, "CausalLM").named_parameters())]

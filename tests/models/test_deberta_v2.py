@@ -11,7 +11,7 @@ from npora.models.auto import tasks_of
 from npora.models.families.deberta_v2_attention import Distances, attend_apart, disentangled_attention
 from npora.models.relative import log_buckets
 from npora.nn import Packing
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared
 from npora.nn.view import View
 from tests.tiny_encoders import tiny_encoder
 

@@ -172,11 +172,11 @@ def test_layers_see_windows_where_their_numbers_say_so() -> None:
         ({"hidden_activation": "prelu"}, "hidden_activation 'prelu' is not one of"),
         (
             {"rope_parameters": {"rope_type": "default"}},
-            "must be of full_attention and sliding_attention; got rope_typ",
+            "must be of full_attention and sliding_attention; got .'rope_typ",
         ),
         (
             {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2}}},
-            "rope_type 'linear' is not supported in sliding_attention; only 'default' is",
+            "of sliding_attention .*'linear'.* is not supported; only rope_type 'default' is",
         ),
     ],
 )

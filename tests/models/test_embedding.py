@@ -29,7 +29,7 @@ def loaded(path: Path, family: str = "bert", **options: Any) -> Any:
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
 def test_a_text_is_the_mean_the_first_or_the_last_of_its_rows(family: str, pooling: str, tmp_path: Path) -> None:
     made = loaded(tmp_path, family, pooling=pooling, normalize=family != "bert")
-    rows = super(type(made).__mro__[1], made).forward(IDS, MASK)[0].last_hidden_state  # the body's own
+    rows = super(type(made).__mro__[1], made).of_tokens(made.tokens(IDS, MASK))[0].last_hidden_state  # the body's own
     e = made(IDS, MASK)[0].sentence_embedding
     for row, mask, own in zip(rows, MASK, e, strict=True):
         text = row[mask > 0]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model
-from npora.models import BertForQuestionAnswering, T5ForQuestionAnswering, T5Model
+from npora import LoraConfig, Trainer, TrainingArguments, get_peft_model, models
+from npora.models import AutoModelForQuestionAnswering, BertForQuestionAnswering, T5ForQuestionAnswering, T5Model
 from npora.models.families.bert import BertConfig
 from npora.models.families.t5 import T5Config
 from tests.tiny import randomized
-from tests.tiny_encoders import tiny_encoder
+from tests.tiny_encoders import SIZES, tiny_encoder
+from tests.tiny_folders import FAMILIES
 
 CONFIG = BertConfig(
     vocab_size=11, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=7,
@@ -155,3 +156,31 @@ def test_the_biases_that_no_answer_depends_on_are_said() -> None:
     model = tiny_encoder("bert", "QuestionAnswering", num_hidden_layers=3)
     last = "bert.encoder.layer.2.output.LayerNorm.bias"
     assert set(model.idle_parameters()) == {"qa_outputs.bias", last} <= {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("task", ["QuestionAnswering", "SequenceClassification", "TokenClassification"])
+def test_what_a_checkpoint_may_lack_is_all_that_a_head_adds_to_the_body(family: str, task: str) -> None:
+    model = tiny_encoder(family, task)
+    names = [name for name, _ in model.named_parameters()]
+    added = [name for name in names if not name.startswith(f"{model.base_model_prefix}.")]
+    assert added and all(name.startswith(model.may_lack) for name in added)
+    assert all(any(name.startswith(part) for name in names) for part in model.may_lack)
+    if task == "QuestionAnswering":
+        assert {*model.idle_parameters()} <= {*names}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
+def test_a_body_is_read_from_the_files_of_other_tasks(family: str, tmp_path: Path) -> None:
+    """Of a Llama the files' name for it is another in question answering than elsewhere."""
+    name, changes = FAMILIES[family]
+    config = getattr(models, f"{name}Config")(vocab_size=8, **changes)
+    for task in ("SequenceClassification", None):
+        given = getattr(models, f"{name}For{task}" if task else f"{name}Model")(config, rng=1)
+        given.save_pretrained(tmp_path / str(task))
+        found = AutoModelForQuestionAnswering.from_pretrained(tmp_path / str(task))
+        body = given if task is None else given.body
+        of_the_body = dict(body.named_parameters())
+        mine = dict(found.body.named_parameters())
+        assert [*found._drawn] == ["qa_outputs.weight", "qa_outputs.bias"]
+        assert all(np.array_equal(value.data, of_the_body[path].data) for path, value in mine.items()) and len(mine) > 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.models.auto import tasks_of
+from npora.models.auto import FAMILIES, tasks_of
+from npora.models.body import Body
 from npora.nn.module import Array
 from tests.tiny_decoders import tiny_decoder
 from tests.tiny_encoders import tiny_encoder
@@ -214,7 +216,7 @@ def test_what_mpnet_counts_from_and_a_hole_between_distances_are_refused() -> No
     for fields in ({"pad_token_id": 0}, {"pad_token_id": None}, {"relative_attention_num_buckets": 16}):
         ((name, value),) = fields.items()
         only = {"pad_token_id": 1, "relative_attention_num_buckets": 32}[name]
-        with pytest.raises(ValueError, match=f"{name}={value} is not supported in mpnet; only {only} is"):
+        with pytest.raises(ValueError, match=f"{name}={value} is not supported; only {only} is"):
             kind.from_dict(fields)
     with pytest.raises(ValueError, match="mask of sequence 0 hides tokens between others: MPNet sees distances"):
         tiny_encoder("mpnet", "MaskedLM")(IDS, [[1, 1, 0, 1, 1]])
@@ -303,3 +305,10 @@ def test_modernbert_reads_older_files_and_newer_ones_and_refuses_a_hole_in_a_win
     with pytest.raises(ValueError, match="hides tokens between others: a window of attention counts them"):
         model(IDS, [[1, 1, 0, 1, 1]])
     tiny_encoder("modernbert", "MaskedLM", layer_types=["full_attention"] * 2)(IDS, [[1, 1, 0, 1, 1]])
+
+
+def test_the_rows_of_every_body_are_asked_for_in_the_same_words() -> None:
+    for model_type in FAMILIES:
+        for kind in tasks_of(model_type).values():
+            body: Any = kind
+            assert inspect.signature(body.body_class.rows) == inspect.signature(Body.rows), kind

@@ -1,4 +1,4 @@
-"""The coefficients of npora.nn.normal, and how far off they are.    python -m tests.nn.fit_normal"""
+"""The coefficients of npora.nn.erf.normal, and how far off they are.    python -m tests.nn.fit_normal"""
 
 from __future__ import annotations
 

@@ -47,6 +47,9 @@ def test_sequences_that_are_alike_are_one_piece_also_where_they_lie_apart() -> N
     for keys in (Packing.dense(4, 9), Packing.spaced([9] * 4, 12)):
         (piece,) = plan(Packing.dense(4, 1), keys, causal, HEADS)
         assert piece.queries.real is None and piece.keys.real is None
+    (piece,) = plan(Packing.dense(4, 9), Packing.dense(4, 9), causal, HEADS)
+    mask = piece.blocks[0].mask()
+    assert mask is not None and mask.shape == (1, 1, 1, 9, 9)
 
 
 @pytest.mark.parametrize("at_once", [1 << 12, 1 << 15, 1 << 18])

@@ -9,7 +9,7 @@ import pytest
 
 from npora.nn import Packing
 from npora.nn import functional as F
-from npora.nn.pooling import mean_of_sequences
+from npora.nn.packing import mean_of_sequences
 
 
 def test_a_rotation_of_the_first_features_of_each_head_leaves_the_others() -> None:

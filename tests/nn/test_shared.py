@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared
 
 
 def test_the_gradients_are_summed_and_the_sum_begins_anew() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from npora.nn.grad_mode import backward_once, no_grad
 from npora.nn.module import Array, Module, Parameter
-from npora.nn.stack import stack
+from npora.nn.residual import stack
 
 
 class Scale(Module):

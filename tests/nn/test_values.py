@@ -183,7 +183,7 @@ def test_dropout_happens_exactly_when_a_generator_is_given() -> None:
     x, layer = np.ones((50, 6), dtype=np.float32), Dropout(0.5)
     assert layer(x)[0] is x and 100 < (layer(x, np.random.default_rng(0))[0] == 0).sum() < 200
     rng = np.random.default_rng(0)
-    assert Dropout(0.0)(x, rng)[0] is x
+    assert Dropout(0.0)(x, rng)[0] is x and F.dropout(x, 0.0, rng)[0] is x and F.dropout(x, 0.5, None)[0] is x
     assert rng.random() == np.random.default_rng(0).random()  # p = 0 draws nothing
     q, k, v = np.ones((50, 4)), np.ones((6, 4)), np.eye(6)
     assert 100 < (F.attention(q, k, v, dropout_p=0.5, rng=np.random.default_rng(0))[0] == 0).sum() < 200

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora.nn.watching import Seen, watching
+from npora.nn.evaluating import Seen, watching
 from tests.tiny import tiny_bert
 
 IDS = np.array([[3, 5, 2]])

@@ -217,7 +217,7 @@ def test_verdicts_are_kept_until_a_source_changes(tmp_path: Path, monkeypatch: p
 
 def test_an_error_in_a_copy_of_the_sources_is_on_its_page(tmp_path: Path) -> None:
     shutil.copytree(ROOT, tmp_path / "npora", ignore=shutil.ignore_patterns("__pycache__"))
-    source = tmp_path / "npora" / "nn" / "gated.py"
+    source = tmp_path / "npora" / "nn" / "activation.py"
     text = source.read_text(encoding="utf-8")
     right, wrong = (
         "return back_activation(dy * up), dy * a  # (2), (1)",
@@ -228,18 +228,18 @@ def test_an_error_in_a_copy_of_the_sources_is_on_its_page(tmp_path: Path) -> Non
     program = (
         "from pathlib import Path; from npora.study.site.site import build; from npora.study.site import verdicts\n"
         "verdicts.curve_of = lambda drawn: None\n"
-        "verdicts.TABLE = [row for row in verdicts.TABLE if row.name in ('swiglu', 'tanh')]\n"
-        "print(*build(Path('out'), Path('kept'), only={'nn/gated', 'nn/activation'})[1])"
+        "verdicts.TABLE = [row for row in verdicts.TABLE if row.name in ('swiglu', 'softmax')]\n"
+        "print(*build(Path('out'), Path('kept'), only={'nn/activation', 'nn/softmax'})[1])"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout == "FAIL swiglu: nn/gated.html#swiglu\n"
-    page = (tmp_path / "out" / "nn" / "gated.html").read_text(encoding="utf-8")
+    assert done.stdout == "FAIL swiglu: nn/activation.html#swiglu\n"
+    page = (tmp_path / "out" / "nn" / "activation.html").read_text(encoding="utf-8")
     assert '<summary><b class="FAIL">FAIL</b> swiglu</summary>' in page
     assert re.search(r'<li><b class="FAIL">FAIL</b> up: [^<]*the sign', page)
-    other = (tmp_path / "out" / "nn" / "activation.html").read_text(encoding="utf-8")
-    assert '<summary><b class="PASS">PASS</b> tanh</summary>' in other
+    other = (tmp_path / "out" / "nn" / "softmax.html").read_text(encoding="utf-8")
+    assert '<summary><b class="PASS">PASS</b> softmax</summary>' in other
 
 
 def test_the_command_writes_a_folder_or_opens_a_page(
@@ -254,7 +254,7 @@ def test_the_command_writes_a_folder_or_opens_a_page(
     assert (tmp_path / "out" / "style.css").is_file() and not opened
     assert main(["study", "LoRA"]) == 0
     assert opened[0].endswith("/cache/study/pages/lora/methods/lora.html#LoRA")
-    monkeypatch.setattr(study, "build", lambda *given: (["nn/gated"], ["FAIL swiglu: nn/gated.html#swiglu"]))
+    monkeypatch.setattr(study, "build", lambda *given: (["nn/activation"], ["FAIL swiglu: nn/activation.html#swiglu"]))
     assert main(["study", "LoRA"]) == 1 and "FAIL swiglu" in capsys.readouterr().out
     assert main(["study", "nothing"]) == 2 and "'nothing'" in capsys.readouterr().err
     assert main(["study", "LoRA", "--output", "x"]) == 2

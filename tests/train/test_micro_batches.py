@@ -13,7 +13,7 @@ import pytest
 from npora import LoraConfig, get_peft_model, no_grad, set_num_threads
 from npora.models import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from npora.models.families.llama import LlamaConfig
-from npora.nn.grad_mode import gradients_apart, is_backward_once
+from npora.nn.grad_mode import gradients_apart, this_thread
 from npora.nn.module import Array, Module, Parameter
 from npora.train import accumulate_gradients, micro_batches
 from npora.train.micro_batches import cut
@@ -222,10 +222,12 @@ def test_what_a_micro_batchs_backward_has_read_is_freed(number: int, monkeypatch
     model, seen = classifier(), []
     forward = type(model).forward
     monkeypatch.setattr(
-        type(model), "forward", lambda self, **batch: (seen.append(is_backward_once()), forward(self, **batch))[1]
+        type(model),
+        "forward",
+        lambda self, **batch: (seen.append(this_thread.backward_once), forward(self, **batch))[1],
     )
     accumulate_gradients(model, BATCH, tokens_at_once=12)
-    assert seen == [True] * 3 and not is_backward_once()
+    assert seen == [True] * 3 and not this_thread.backward_once
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from npora import Trainer
 from npora.models.outputs import SequenceClassifierOutput
 from npora.nn import Linear, Module
-from npora.nn.watching import Seen, watching
+from npora.nn.evaluating import Seen, watching
 from npora.stored import BFloat16
 from npora.train.finite import NotFinite
 from npora.train.micro_batches import accumulate_gradients

@@ -13,7 +13,7 @@ from npora.lora.config import PeftConfig
 from npora.lora.methods.lora import LoRA
 from npora.machine.blocks import blocks_of
 from npora.machine.product import product
-from npora.nn.held import held
+from npora.nn.grad_mode import held
 from npora.nn.init import Source
 from npora.nn.linear import Linear, matmul, rows
 from npora.nn.module import Array, Module, Parameter, Pullback

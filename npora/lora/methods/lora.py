@@ -21,7 +21,8 @@ from npora.nn.module import Array, Identities, Named, Parameter, Pullback
 class LoRA(Adapter):
     """y = (W + s B A) x + b.    x [...,i]  W [o,i]  A [r,i]  B [o,r]  →  y [...,o]    (Hu et al., 2021)
 
-    s = α/r, or α/√r (rank-stabilised, Kalajdzievski, 2023). With u = A x, and dropout m on A's input, u = A (m ⊙ x):
+    s = α/r, or α/√r (rank-stabilised, Kalajdzievski, 2023). With u = A (m ⊙ x), where m is dropout's mask over 1 − p,
+    and ones where nothing is dropped, y = W x + b + s B u, and so
 
         du = s Bᵀ dy                  (1)
         dB = s Σₙ dyₙ uₙᵀ             (2)
@@ -44,6 +45,7 @@ class LoRA(Adapter):
     def __init__(self, base: Linear, config: LoraConfig, rng: Source, path: str, shared: Shared) -> None:
         self.r, self.s = config.rank_and_scaling(path)
         self.dropout_p, dtype, start = config.lora_dropout, base.dtype, config.init_lora_weights
+        # B is drawn also where it starts at zero: what the next layer draws does not depend on it.
         A = init.kaiming_uniform(rng, (self.r, base.in_features), dtype)
         B = init.kaiming_uniform(rng, (base.out_features, self.r), dtype)
         A = init.normal(rng, A.shape, 1 / self.r, dtype) if start == "gaussian" else A

@@ -14,7 +14,7 @@ from npora.lora.starts import start_of
 from npora.machine.product import product
 from npora.nn import init
 from npora.nn.embedding import Embedding
-from npora.nn.held import held
+from npora.nn.grad_mode import held
 from npora.nn.init import Source
 from npora.nn.linear import matmul, rows
 from npora.nn.module import Array, Identities, Module, Named, Parameter

@@ -1,11 +1,8 @@
-"""BERT (Devlin et al., 2018), with Hugging Face's parameter names.
-
-Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. The layers are in
-`bert_layers.py`.
-"""
+"""BERT (Devlin et al., 2018), with Hugging Face's parameter names. The layers are in `bert_layers.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -13,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Back, Body, Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertLayer
 from npora.models.multiple_choice import ForMultipleChoice
@@ -21,23 +18,21 @@ from npora.models.pooled import PooledBody
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
-from npora.models.tokens import Tokens, check_positions, embedded
+from npora.models.tokens import Tokens, check_positions, summed
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, tanh
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain
 
 
 @dataclass(kw_only=True)
-class BertConfig(PretrainedConfig):
-    """A BERT's `config.json`; the defaults are bert-base's."""
+class BertLikeConfig(PretrainedConfig):
+    """What the configs of BERT and of the families that vary it have in common."""
 
-    model_type = "bert"
-    fixed: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-                                        "intermediate_size", "max_position_embeddings", "type_vocab_size")  # fmt: skip
+                                        "intermediate_size", "max_position_embeddings")  # fmt: skip
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -48,15 +43,25 @@ class BertConfig(PretrainedConfig):
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 512
-    type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
-    classifier_dropout: float | None = None
     tie_word_embeddings: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout_prob
+
+
+@dataclass(kw_only=True)
+class BertConfig(BertLikeConfig):
+    """A BERT's `config.json`; the defaults are bert-base's."""
+
+    model_type = "bert"
+    fixed: ClassVar = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    sizes = (*BertLikeConfig.sizes, "type_vocab_size")
+
+    type_vocab_size: int = 2
+    classifier_dropout: float | None = None
 
     @property
     def head_dropout(self) -> float:
@@ -79,17 +84,10 @@ class BertEmbeddings(Module):
         return int(config.hidden_size)
 
     def forward(self, words: Array | Shared, positions: Array, types: Array, rng: Rng = None) -> tuple[Array, Back]:
-        word, back_word = embedded(words, self.word_embeddings)  # [n,m]
-        kind, back_kind = self.token_type_embeddings(types)  # [n,m]
-        position, back_position = self.position_embeddings(positions)  # [n,m]
-        h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(word + kind + position)
-
-        def backward(dh: Array) -> None:
-            dsum = back_norm(dh)
-            for back in (back_word, back_kind, back_position):
-                back(dsum)
-
-        return h, backward
+        added = (self.token_type_embeddings, types), (self.position_embeddings, positions)
+        x, back_sum = summed(words, self.word_embeddings, *added)  # [n,m]
+        h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(x)
+        return h, lambda dh: back_sum(back_norm(dh))
 
 
 class BertEncoder(Module):
@@ -120,7 +118,7 @@ class BertModel(PooledBody):
     default_target_modules: ClassVar[tuple[str, ...]] = ("query", "value")
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
     input_embeddings = "embeddings.word_embeddings"
-    embeddings_class: ClassVar[type[BertEmbeddings]] = BertEmbeddings
+    embeddings_class: ClassVar[Callable[..., Any]] = BertEmbeddings
     layer_class: ClassVar[type[BertLayer]] = BertLayer
     may_lack: ClassVar[tuple[str, ...]] = ("pooler.",)
     ignored = ("embeddings.position_ids", "embeddings.token_type_ids")  # some files hold these constants
@@ -139,20 +137,12 @@ class BertModel(PooledBody):
         self.encoder = BertEncoder([self.layer_class(config, make) for _ in range(config.num_hidden_layers)])
         self.pooler = BertPooler(config, make) if add_pooling_layer else None
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         x, back_embeddings = self.embed(tokens, rng)  # [n,m]
-        h, back_layers = self.through(
-            self.encoder.layer, x, tokens, below_is_trained=is_trained(*self.below()), read=read, cache=cache, rng=rng
-        )  # [k,m]
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(dh)
-            if dx is not None:
-                back_embeddings(dx)
-
-        return h, backward
+        return self.through(
+            self.encoder.layer, x, back_embeddings, tokens, below_is_trained=is_trained(*self.below()), read=read,
+            cache=cache, rng=rng,
+        )  # [k,m]  # fmt: skip
 
     def embed(self, tokens: Tokens, rng: Rng) -> tuple[Array, Back]:
         """What the lowest layer is given.    →  [n,m]"""
@@ -188,7 +178,7 @@ class BertForMultipleChoice(ForMultipleChoice, BertForSequenceClassification):
 class BertForTokenClassification(ScoredTokens):
     body_class = BertModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    score_name = "classifier"
+    head_name = "classifier"
 
 
 class BertForMaskedLM(ForMaskedLM):
@@ -240,12 +230,3 @@ class BertForQuestionAnswering(ForQuestionAnswering):
         """Also the bias of the norm below the head, for the same reason."""
         last = f"{self.base_model_prefix}.encoder.layer.{self.config.num_hidden_layers - 1}"
         return {**super().idle_parameters(), f"{last}.output.LayerNorm.bias": slice(None)}
-
-
-TASKS = {
-    "MaskedLM": BertForMaskedLM,
-    "MultipleChoice": BertForMultipleChoice,
-    "QuestionAnswering": BertForQuestionAnswering,
-    "SequenceClassification": BertForSequenceClassification,
-    "TokenClassification": BertForTokenClassification,
-}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Rng
+from npora.models.body import Back, Rng, Rows
 from npora.models.families.bert import (
     BertEmbeddings,
     BertEncoder,
@@ -26,13 +26,12 @@ from npora.models.outputs import SequenceClassifierOutput
 from npora.models.pretrained import Factory
 from npora.models.relative import log_buckets
 from npora.models.tasks import ForSequenceClassification, ScoredTokens, projection
-from npora.models.tokens import Tokens, embedded
+from npora.models.tokens import Tokens, summed
 from npora.nn import Cache, Dropout, Embedding, LayerNorm, Module, Packing, Padding, Parameter
 from npora.nn.functional import ACTIVATIONS
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.view import View
 
 
@@ -57,22 +56,11 @@ class DebertaV2Embeddings(BertEmbeddings):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, words: Array | Shared, positions: Array, types: Array, rng: Rng = None) -> tuple[Array, Back]:
-        total, back_word = embedded(words, self.word_embeddings)
-        backs = [back_word]
-        for table, ids in ((self.position_embeddings, positions), (self.token_type_embeddings, types)):
-            if table is not None:
-                added, back = table(ids)
-                total = total + added
-                backs.append(back)
+        tables = (self.position_embeddings, positions), (self.token_type_embeddings, types)
+        x, back_sum = summed(words, self.word_embeddings, *(each for each in tables if each[0] is not None))
         project = [] if self.embed_proj is None else [partial(self.embed_proj, rng=rng)]
-        h, back_sum = chain(*project, self.LayerNorm, partial(self.dropout, rng=rng))(total)  # [n,m]
-
-        def backward(dh: Array) -> None:
-            dsum = back_sum(dh)
-            for back in backs:
-                back(dsum)
-
-        return h, backward
+        h, back_norm = chain(*project, self.LayerNorm, partial(self.dropout, rng=rng))(x)  # [n,m]
+        return h, lambda dh: back_sum(back_norm(dh))
 
 
 class DebertaV2Attention(Module):
@@ -172,23 +160,18 @@ class DebertaV2Model(BertModel):
             )
         return tokens.positions
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         x, back_embeddings = self.embed(tokens, rng)  # [n,m]
         distances, back_distances = self.encoder.distances(tokens.packing)
-        h, back_layers = self.through(
-            self.encoder.layer, x, tokens, below_is_trained=is_trained(self.embeddings, *self.encoder.tables()),
+
+        def below(dx: Array) -> None:
+            back_distances()
+            back_embeddings(dx)
+
+        return self.through(
+            self.encoder.layer, x, below, tokens, below_is_trained=is_trained(self.embeddings, *self.encoder.tables()),
             read=read, cache=cache, rng=rng, own=lambda index: {"distances": distances},
         )  # [k,m]  # fmt: skip
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(dh)
-            if dx is not None:
-                back_distances()
-                back_embeddings(dx)
-
-        return h, backward
 
 
 class ContextPooler(Module):
@@ -236,7 +219,7 @@ class DebertaV2ForMultipleChoice(ForMultipleChoice, DebertaV2ForSequenceClassifi
 
 class DebertaV2ForTokenClassification(ScoredTokens):
     body_class = DebertaV2Model
-    score_name = "classifier"
+    head_name = "classifier"
 
 
 class DebertaV2ForQuestionAnswering(BertForQuestionAnswering):
@@ -282,12 +265,3 @@ class DebertaV2LMHead(BertTransform):
         super().__init__(config, make)
         self.bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
         self.decoder: Module = projection(embedding, True, make, self.bias)
-
-
-TASKS = {
-    "MaskedLM": DebertaV2ForMaskedLM,
-    "MultipleChoice": DebertaV2ForMultipleChoice,
-    "QuestionAnswering": DebertaV2ForQuestionAnswering,
-    "SequenceClassification": DebertaV2ForSequenceClassification,
-    "TokenClassification": DebertaV2ForTokenClassification,
-}

@@ -18,8 +18,7 @@ from npora.nn import Dropout, Packing
 from npora.nn.dropout import active_rng
 from npora.nn.functional import attention
 from npora.nn.module import Array, Pullback
-from npora.nn.residual import chain
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain
 from npora.nn.view import View
 
 Position = Array | None  # the keys or the queries of distances, where scores have such a term

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from npora.models.config import PretrainedConfig
-from npora.nn.functional import ACTIVATIONS
+from npora.models.families.bert import BertLikeConfig
 
 TERMS = ("c2p", "p2c")
 
 
 @dataclass(kw_only=True)
-class DebertaV2Config(PretrainedConfig):
+class DebertaV2Config(BertLikeConfig):
     """A DeBERTa's `config.json`, with transformers' defaults, which are none of a checkpoint's.
 
     relative_attention : whether scores see distances
@@ -31,18 +30,14 @@ class DebertaV2Config(PretrainedConfig):
 
     model_type = "deberta-v2"
     fixed: ClassVar = {"conv_kernel_size": 0}
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-             "max_position_embeddings", "embedding_size")  # fmt: skip
+    sizes = (*BertLikeConfig.sizes, "embedding_size")
+    activations = ("hidden_act", "pooler_hidden_act")
 
     vocab_size: int = 128100
     hidden_size: int = 1536
     num_hidden_layers: int = 24
     num_attention_heads: int = 24
     intermediate_size: int = 6144
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
     type_vocab_size: int = 0
     layer_norm_eps: float = 1e-7
     relative_attention: bool = False
@@ -50,7 +45,6 @@ class DebertaV2Config(PretrainedConfig):
     position_buckets: int = -1
     share_att_key: bool = False
     norm_rel_ebd: str = "none"
-    pad_token_id: int | None = 0
     position_biased_input: bool = True
     pos_att_type: str | list[str] | None = None
     embedding_size: int = None  # type: ignore[assignment]  # hidden_size unless given
@@ -58,17 +52,12 @@ class DebertaV2Config(PretrainedConfig):
     pooler_hidden_act: str = "gelu"
     cls_dropout: float | None = None
     legacy: bool = True
-    tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
         self.embedding_size = self.hidden_size if self.embedding_size is None else self.embedding_size
         super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
         if self.type_vocab_size < 0:
             raise ValueError(f"config: type_vocab_size must be a whole number from 0 on; got {self.type_vocab_size}")
-        if self.pooler_hidden_act not in ACTIVATIONS:
-            known = ", ".join(sorted(ACTIVATIONS))
-            raise ValueError(f"config: pooler_hidden_act {self.pooler_hidden_act!r} is not one of {known}")
         if unknown := sorted(set(self._said(self.pos_att_type)) - {*TERMS}):
             raise ValueError(f"config: pos_att_type {unknown[0]!r} is not supported; only {' and '.join(TERMS)} are")
         if unknown := sorted(set(self._said(self.norm_rel_ebd)) - {"none", "layer_norm"}):
@@ -111,7 +100,3 @@ class DebertaV2Config(PretrainedConfig):
     @property
     def most_tokens(self) -> int | None:
         return super().most_tokens if self.position_biased_input else None
-
-    @property
-    def head_dropout(self) -> float:
-        return self.hidden_dropout_prob

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Back, Body, Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert import BertEncoder, BertModel
 from npora.models.families.bert_layers import BertSelfAttention
@@ -20,13 +20,12 @@ from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
-from npora.models.tokens import Tokens, check_positions, embedded
+from npora.models.tokens import Tokens, check_positions, summed
 from npora.nn import Cache, Dropout, LayerNorm, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, relu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.view import View
 
 EPS = 1e-12  # of every norm: the config has no field for it
@@ -42,7 +41,8 @@ class DistilBertConfig(PretrainedConfig):
     model_type = "distilbert"
     aliases: ClassVar = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     sizes = ("vocab_size", "max_position_embeddings", "n_layers", "n_heads", "dim", "hidden_dim")
-    activation_field = "activation"
+    multiples: ClassVar = {"dim": "n_heads"}
+    activations = ("activation",)
 
     vocab_size: int = 30522
     max_position_embeddings: int = 512
@@ -59,10 +59,6 @@ class DistilBertConfig(PretrainedConfig):
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("n_heads", "dim")
-
     @property
     def head_dropout(self) -> float:
         return self.dropout
@@ -78,16 +74,9 @@ class DistilBertEmbeddings(Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, words: Array | Shared, positions: Array, rng: Rng = None) -> tuple[Array, Back]:
-        word, back_word = embedded(words, self.word_embeddings)  # [n,m]
-        position, back_position = self.position_embeddings(positions)  # [n,m]
-        h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(word + position)
-
-        def backward(dh: Array) -> None:
-            dsum = back_norm(dh)
-            back_word(dsum)
-            back_position(dsum)
-
-        return h, backward
+        x, back_sum = summed(words, self.word_embeddings, (self.position_embeddings, positions))  # [n,m]
+        h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(x)
+        return h, lambda dh: back_sum(back_norm(dh))
 
 
 class DistilBertAttention(BertSelfAttention):
@@ -146,22 +135,13 @@ class DistilBertModel(Body):
         self.embeddings = DistilBertEmbeddings(config, make)
         self.transformer = BertEncoder([DistilBertLayer(config, make) for _ in range(config.n_layers)])
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         check_positions(tokens.positions, self.config.max_position_embeddings)
         x, back_embeddings = self.embeddings(tokens.words, tokens.positions, rng)  # [n,m]
-        h, back_layers = self.through(
-            self.transformer.layer, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, cache=cache,
-            rng=rng,
+        return self.through(
+            self.transformer.layer, x, back_embeddings, tokens, below_is_trained=is_trained(self.embeddings), read=read,
+            cache=cache, rng=rng,
         )  # [k,m]  # fmt: skip
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(dh)
-            if dx is not None:
-                back_embeddings(dx)
-
-        return h, backward
 
 
 class DistilBertForSequenceClassification(ForSequenceClassification):
@@ -191,7 +171,7 @@ class DistilBertForMultipleChoice(ForMultipleChoice, DistilBertForSequenceClassi
 
 class DistilBertForTokenClassification(ScoredTokens):
     body_class = DistilBertModel
-    score_name = "classifier"
+    head_name = "classifier"
 
 
 class DistilBertForMaskedLM(ForMaskedLM):
@@ -219,12 +199,3 @@ class DistilBertForQuestionAnswering(ForQuestionAnswering):
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         return chain(partial(self.dropout, rng=rng), partial(self.qa_outputs, rng=rng))(h)
-
-
-TASKS = {
-    "MaskedLM": DistilBertForMaskedLM,
-    "MultipleChoice": DistilBertForMultipleChoice,
-    "QuestionAnswering": DistilBertForQuestionAnswering,
-    "SequenceClassification": DistilBertForSequenceClassification,
-    "TokenClassification": DistilBertForTokenClassification,
-}

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.models.body import Back, Rng
-from npora.models.families.bert import BertConfig, BertEmbeddings, BertForQuestionAnswering, BertModel
+from npora.models.families.bert import BertConfig, BertEmbeddings, BertForQuestionAnswering, BertModel, BertTransform
 from npora.models.families.roberta import RobertaClassificationHead
 from npora.models.multiple_choice import ForMultipleChoice
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForMaskedLM, ForSequenceClassification, ScoredTokens, masked_projection
 from npora.models.tokens import Tokens
-from npora.nn import Dropout, LayerNorm, Module, Parameter
+from npora.nn import Dropout, Module, Parameter
 from npora.nn.functional import ACTIVATIONS, gelu
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback
@@ -40,6 +40,7 @@ class ElectraConfig(BertConfig):
 
     model_type = "electra"
     sizes = (*BertConfig.sizes, "embedding_size")
+    activations = (*BertConfig.activations, "summary_activation")
 
     embedding_size: int = 128
     hidden_size: int = 256
@@ -48,13 +49,6 @@ class ElectraConfig(BertConfig):
     summary_use_proj: bool = True
     summary_activation: str | None = "gelu"
     summary_last_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.summary_activation is not None and self.summary_activation not in ACTIVATIONS:
-            raise ValueError(
-                f"config: summary_activation {self.summary_activation!r} is not one of {', '.join(sorted(ACTIVATIONS))}"
-            )
 
 
 class ElectraEmbeddings(BertEmbeddings):
@@ -90,13 +84,9 @@ class ElectraModel(BertModel):
 
 class ElectraForSequenceClassification(ForSequenceClassification):
     body_class = ElectraModel
-    may_lack = ("classifier.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.classifier: Module = ElectraClassificationHead(config, make)
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.classifier(h, rng)
 
 
 class ElectraClassificationHead(RobertaClassificationHead):
@@ -139,11 +129,12 @@ class ElectraSequenceSummary(Module):
 
 class ElectraForTokenClassification(ScoredTokens):
     body_class = ElectraModel
-    score_name = "classifier"
+    head_name = "classifier"
 
 
 class ElectraForMaskedLM(ForMaskedLM):
     body_class = ElectraModel
+    head_name = "generator_predictions"
     may_lack = ("generator_predictions.", "generator_lm_head.")
     output_embeddings = "generator_lm_head"
 
@@ -152,33 +143,15 @@ class ElectraForMaskedLM(ForMaskedLM):
         bias = Parameter(np.zeros(config.vocab_size, dtype=make.dtype))
         self.generator_lm_head: Module = masked_projection(self.body.embedding(), bias, config, make)
 
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.generator_predictions(h, rng)
 
-
-class ElectraGeneratorPredictions(Module):
-    """z = LN(gelu(W h + b)), as wide as the embeddings.    h [n,i]  →  z [n,m]
-
-    The activation is the exact GELU, whatever `hidden_act` says.
-    """
+class ElectraGeneratorPredictions(BertTransform):
+    """z = LN(gelu(W h + b)), with the exact GELU, whatever `hidden_act` says.    h [n,i]  →  z [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
-        self.dense: Module = make.linear(config.hidden_size, config.embedding_size)
-        self.LayerNorm = LayerNorm(config.embedding_size, config.layer_norm_eps, dtype=make.dtype)
-
-    def forward(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return chain(partial(self.dense, rng=rng), gelu, self.LayerNorm)(h)
+        super().__init__(config, make, config.embedding_size)
+        self.activation = gelu
 
 
 class ElectraForQuestionAnswering(BertForQuestionAnswering):
     body_class = ElectraModel
     body_options: ClassVar = {}
-
-
-TASKS = {
-    "MaskedLM": ElectraForMaskedLM,
-    "MultipleChoice": ElectraForMultipleChoice,
-    "QuestionAnswering": ElectraForQuestionAnswering,
-    "SequenceClassification": ElectraForSequenceClassification,
-    "TokenClassification": ElectraForTokenClassification,
-}

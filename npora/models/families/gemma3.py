@@ -9,25 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from npora.files.refusal import shortened
-from npora.models.body import Back, Rng
+from npora.models.body import Back
 from npora.models.families.llama import LlamaDecoderLayer, LlamaLikeConfig, LlamaModel, Turn
 from npora.models.families.qwen3 import Qwen3Attention
 from npora.models.pretrained import Factory
-from npora.models.rope import unfolded
+from npora.models.rope import unscaled
 from npora.models.tasks import ForCausalLM, ScoredSequences
-from npora.models.windows import FULL, SLIDING, LayerTypesConfig
-from npora.nn import CentredRMSNorm, LayerCache
+from npora.models.windows import FULL, SLIDING, LayerTypesConfig, by_kinds
+from npora.nn import CentredRMSNorm
 from npora.nn.functional import frequencies, rotation
-from npora.nn.init import Source
-from npora.nn.module import Array, Pullback
-from npora.nn.residual import chain, residual
-from npora.nn.view import View
+from npora.nn.module import Array
+from npora.nn.residual import Layer, chain
 
 
 @dataclass(kw_only=True)
@@ -41,7 +37,8 @@ class Gemma3TextConfig(LayerTypesConfig, LlamaLikeConfig):
     """
 
     model_type = "gemma3_text"
-    activation_field = "hidden_activation"
+    activations = ("hidden_activation",)
+    positive = ("query_pre_attn_scalar", "rope_local_base_freq")
     sizes = (*LlamaLikeConfig.sizes, "sliding_window_pattern")
     fixed: ClassVar = {
         **LlamaLikeConfig.fixed, "attn_logit_softcapping": None, "final_logit_softcapping": None,
@@ -68,12 +65,6 @@ class Gemma3TextConfig(LayerTypesConfig, LlamaLikeConfig):
     bos_token_id: int | None = 2
     eos_token_id: int | list[int] | None = 1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("query_pre_attn_scalar", "rope_local_base_freq"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"config: {name} must be a positive number; got {getattr(self, name)!r}")
-
     @property
     def hidden_act(self) -> str:
         return self.hidden_activation
@@ -88,26 +79,11 @@ class Gemma3TextConfig(LayerTypesConfig, LlamaLikeConfig):
 
     @classmethod
     def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """As RotaryConfig.plain, of rope_parameters by kinds of layers.
-
-        Raises
-        ------
-        ValueError: another kind, or a window whose rotation is scaled.
-        """
+        """As RotaryConfig.plain. Raises ValueError for another kind of layer, or a window whose rotation is scaled."""
         values = dict(values)
-        rope = values.pop("rope_parameters", None) or {}
-        if not isinstance(rope, Mapping):
-            raise ValueError(f"config: rope_parameters must be by kinds of layers; got {shortened(rope)}")
-        if others := rope.keys() - {FULL, SLIDING}:
-            raise ValueError(
-                f"config: rope_parameters must be of {FULL} and {SLIDING}; got {', '.join(sorted(others))}"
-            )
-        theta, scaling = unfolded("rope_parameters", rope.get(SLIDING) or {})
-        if scaling is not None:
-            raise ValueError(
-                f"config: rope_type {scaling['rope_type']!r} is not supported in {SLIDING}; only 'default' is"
-            )
-        values |= {} if theta is None else {"rope_local_base_freq": theta}
+        rope = by_kinds(values.pop("rope_parameters", None))
+        if (theta := unscaled(f"rope_parameters of {SLIDING}", rope.get(SLIDING))) is not None:
+            values["rope_local_base_freq"] = theta
         return super().plain({"rope_parameters": rope.get(FULL), **values})
 
 
@@ -131,25 +107,14 @@ class Gemma3DecoderLayer(LlamaDecoderLayer):
         self.pre_feedforward_layernorm = self.norm_class(m, eps, dtype=make.dtype)
         self.post_feedforward_layernorm = self.norm_class(m, eps, dtype=make.dtype)
 
-    def forward(
-        self, x: Array, turn: Turn | None, view: View, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
-        attend = partial(self.self_attn, turn=turn, view=view, rng=rng, past=past)
-        feed_forward = partial(self.mlp, rng=rng)
+    def sublayers(self, attend: Layer, feed_forward: Layer) -> tuple[Layer, Layer]:
         attention = chain(self.input_layernorm, attend, self.post_attention_layernorm)
-        mlp = chain(self.pre_feedforward_layernorm, feed_forward, self.post_feedforward_layernorm)
-        h, back_attention = residual(attention, x, view)
-        y, back_mlp = residual(mlp, h)
-        return y, lambda dy: back_attention(back_mlp(dy))
+        return attention, chain(self.pre_feedforward_layernorm, feed_forward, self.post_feedforward_layernorm)
 
 
 class Gemma3TextModel(LlamaModel):
     config_class = Gemma3TextConfig
     layer_class: ClassVar = Gemma3DecoderLayer
-
-    def __init__(self, config: Any, *, rng: Source | int | None = None, dtype: npt.DTypeLike = "float32") -> None:
-        super().__init__(config, rng=rng, dtype=dtype)
-        self.local_frequencies = frequencies(config.head_dim, config.rope_local_base_freq)  # [d/2]
 
     def embed(self, ids: Array) -> tuple[Array, Back]:
         """√m E[ids]"""
@@ -158,10 +123,8 @@ class Gemma3TextModel(LlamaModel):
         return scale * x, lambda dx: back_embedding(scale * dx)
 
     def turns(self, positions: Array, dtype: npt.DTypeLike) -> Sequence[Turn]:
-        turns = {
-            FULL: rotation(positions, self.frequencies, dtype),
-            SLIDING: rotation(positions, self.local_frequencies, dtype),
-        }
+        local = frequencies(self.config.head_dim, self.config.rope_local_base_freq)  # [d/2]
+        turns = {FULL: rotation(positions, self.frequencies, dtype), SLIDING: rotation(positions, local, dtype)}
         return [turns[kind] for kind in self.config.layer_types]
 
 
@@ -171,6 +134,3 @@ class Gemma3ForCausalLM(ForCausalLM):
 
 class Gemma3TextForSequenceClassification(ScoredSequences):
     body_class = Gemma3TextModel
-
-
-TASKS = {"CausalLM": Gemma3ForCausalLM, "SequenceClassification": Gemma3TextForSequenceClassification}

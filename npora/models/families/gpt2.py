@@ -1,7 +1,6 @@
 """GPT-2 (Radford et al., 2019), with Hugging Face's parameter names.
 
-Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
-x + f(LN(x)). Its linear layers are stored transposed (Conv1D).
+Pre-norm: each sublayer is x + f(LN(x)). Its linear layers are stored transposed (Conv1D).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Body, Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
-from npora.models.tokens import Tokens, check_positions, embedded
+from npora.models.tokens import Tokens, check_positions, summed
 from npora.nn import Cache, Dropout, LayerCache, LayerNorm, Module
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal
@@ -40,7 +39,8 @@ class GPT2Config(PretrainedConfig):
     }  # fmt: skip
     fixed: ClassVar = {"add_cross_attention": False, "is_causal": True}
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
-    activation_field = "activation_function"
+    multiples: ClassVar = {"n_embd": "n_head"}
+    activations = ("activation_function",)
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -58,10 +58,6 @@ class GPT2Config(PretrainedConfig):
     tie_word_embeddings: bool = True
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("n_head", "n_embd")
 
 
 class GPT2Attention(Module):
@@ -156,26 +152,16 @@ class GPT2Model(Body):
         self.h = [GPT2Block(config, make, index) for index in range(config.n_layer)]
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, dtype=dtype)
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         check_positions(tokens.positions, self.config.n_positions)
-        token, back_token = embedded(tokens.words, self.wte)
-        position, back_position = self.wpe(tokens.positions)
-        h, back_drop = self.drop(token + position, rng)  # [n,m]
+        x, back_sum = summed(tokens.words, self.wte, (self.wpe, tokens.positions))
+        x, back_drop = self.drop(x, rng)  # [n,m]
         h, back_blocks = self.through(
-            self.h, h, tokens, below_is_trained=is_trained(self.wte, self.wpe), read=read, cache=cache, rng=rng
-        )
+            self.h, x, lambda dx: back_sum(back_drop(dx)), tokens, below_is_trained=is_trained(self.wte, self.wpe),
+            read=read, cache=cache, rng=rng,
+        )  # fmt: skip
         h, back_norm = self.ln_f(h)  # [k,m]
-
-        def backward(dh: Array) -> None:
-            dx = back_blocks(back_norm(dh))
-            if dx is not None:
-                dx = back_drop(dx)
-                back_token(dx)
-                back_position(dx)
-
-        return h, backward
+        return h, lambda dh: back_blocks(back_norm(dh))
 
 
 class GPT2LMHeadModel(ForCausalLM):
@@ -190,16 +176,8 @@ class GPT2ForTokenClassification(ScoredTokens):
     """Its head is called otherwise than other decoders'."""
 
     body_class = GPT2Model
-    score_name = "classifier"
+    head_name = "classifier"
 
 
 class GPT2ForQuestionAnswering(ForQuestionAnswering):
     body_class = GPT2Model
-
-
-TASKS = {
-    "CausalLM": GPT2LMHeadModel,
-    "QuestionAnswering": GPT2ForQuestionAnswering,
-    "SequenceClassification": GPT2ForSequenceClassification,
-    "TokenClassification": GPT2ForTokenClassification,
-}

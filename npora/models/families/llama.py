@@ -1,8 +1,7 @@
 """Llama (Touvron et al., 2023), with Hugging Face's parameter names; SmolLM2 and other models of its kind too.
 
-Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence. Pre-norm: each sublayer is
-x + f(RMSNorm(x)). A position is an angle by which queries and keys are turned, so there is no table of positions, and
-no longest sequence.
+Pre-norm: each sublayer is x + f(RMSNorm(x)). A position is an angle by which queries and keys are turned, so there is
+no table of positions, and no longest sequence.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Back, Body, Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
@@ -27,12 +26,12 @@ from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, gated, rotary, rotation
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
+from npora.nn.residual import Layer, chain, residual
 from npora.nn.rules import Rule
 from npora.nn.view import View, self_attention
 
 Turn = tuple[Array, Array]  # cosines and sines of the positions
-Projected = tuple[Array, Array, Array]  # q, k, v
+Projections = tuple[tuple[Array, Array, Array], Callable[[Array, Array, Array], Array]]  # (q, k, v), and the pullback
 
 
 @dataclass(kw_only=True)
@@ -55,6 +54,11 @@ class LlamaLikeConfig(RotaryConfig):
     rms_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
     tie_word_embeddings: bool = False
+    attention_bias = mlp_bias = False  # where a family has no field for them, whatever a file says
+
+    def rule(self, index: int) -> Rule:
+        """Which keys the queries of a layer see: a place for a family with windows."""
+        return causal
 
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
@@ -87,15 +91,14 @@ class LlamaAttention(Module):
     q = R_t W_q x_t and k = R_s W_k x_s: their product sees t − s alone. Keys go into the cache turned, since their
     positions do not change. A bias of the keys is turned too, so that unlike BERT's softmax sees it.
 
-    Families that vary it write `biases` and `projections`, or set `rule` (which keys a query sees) and `scale`.
+    Families that vary it write `biases` and `projections`, or set `scale`.
     """
 
-    rule: Rule = staticmethod(causal)
     scale: float | None = None  # 1/√d
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         m, d, (bias, o_bias) = config.hidden_size, config.head_dim, self.biases(config)
-        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.groups, self.rule = config.num_attention_heads, config.num_key_value_heads, config.rule(index)
         self.q_proj: Module = make.linear(m, self.heads * d, bias)
         self.k_proj: Module = make.linear(m, self.groups * d, bias)
         self.v_proj: Module = make.linear(m, self.groups * d, bias)
@@ -106,9 +109,7 @@ class LlamaAttention(Module):
         """Whether q, k and v have one, and whether o has."""
         return config.attention_bias, config.attention_bias
 
-    def projections(
-        self, x: Array, view: View, rng: Rng = None
-    ) -> tuple[Projected, Callable[[Array, Array, Array], Array]]:
+    def projections(self, x: Array, view: View, rng: Rng = None) -> Projections:
         """x [n,m]  →  q [k,h·d] of the rows that are read, k, v [n,g·d] of all; backward takes (dq, dk, dv)."""
         asking, back_pick = view.pick(x)  # [k,m]
         q, back_q = self.q_proj(asking, rng)  # [k,h·d]
@@ -152,7 +153,7 @@ class LlamaMLP(Module):
     """y = W_down (a(W_gate x) ⊙ W_up x), with a = silu in Llama.    x [n,m]  →  y [n,m]"""
 
     def __init__(self, config: Any, make: Factory) -> None:
-        m, f, bias = config.hidden_size, config.intermediate_size, getattr(config, "mlp_bias", False)
+        m, f, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.gate_proj: Module = make.linear(m, f, bias)
         self.up_proj: Module = make.linear(m, f, bias)
         self.down_proj: Module = make.linear(f, m, bias)
@@ -172,7 +173,10 @@ class LlamaMLP(Module):
 
 
 class LlamaDecoderLayer(Module):
-    """h = x + attention(RMSNorm(x)), y = h + MLP(RMSNorm(h)).    x [n,m]  →  y [k,m], of the rows that are read"""
+    """h = x + attention(RMSNorm(x)), y = h + MLP(RMSNorm(h)).    x [n,m]  →  y [k,m], of the rows that are read
+
+    Families whose norms stand elsewhere make them, and write `sublayers`.
+    """
 
     attention_class: ClassVar[type[LlamaAttention]] = LlamaAttention
     mlp_class: ClassVar[Callable[..., Module]] = LlamaMLP
@@ -189,10 +193,12 @@ class LlamaDecoderLayer(Module):
         self, x: Array, turn: Turn | None, view: View, rng: Rng = None, past: LayerCache | None = None
     ) -> tuple[Array, Pullback]:
         attend = partial(self.self_attn, turn=turn, view=view, rng=rng, past=past)
-        feed_forward = partial(self.mlp, rng=rng)
-        h, back_attention = residual(chain(self.input_layernorm, attend), x, view)
-        y, back_feed_forward = residual(chain(self.post_attention_layernorm, feed_forward), h)
-        return y, lambda dy: back_attention(back_feed_forward(dy))
+        attention, feed_forward = self.sublayers(attend, partial(self.mlp, rng=rng))
+        return chain(partial(residual, attention, view=view), partial(residual, feed_forward))(x)
+
+    def sublayers(self, attend: Layer, feed_forward: Layer) -> tuple[Layer, Layer]:
+        """Both, each with its norms."""
+        return chain(self.input_layernorm, attend), chain(self.post_attention_layernorm, feed_forward)
 
 
 class LlamaModel(Body):
@@ -215,23 +221,15 @@ class LlamaModel(Body):
         self.layers = [self.layer_class(config, make, index) for index in range(config.num_hidden_layers)]
         self.norm = self.layer_class.norm_class(config.hidden_size, config.rms_norm_eps, dtype=dtype)
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         x, back_embedding = embedded(tokens.words, self.embed)  # [n,m]
         turns = self.turns(tokens.positions, x.real.dtype)
         h, back_layers = self.through(
-            self.layers, x, tokens, below_is_trained=is_trained(self.embed_tokens), read=read, cache=cache, rng=rng,
-            own=lambda index: {"turn": turns[index]},
+            self.layers, x, back_embedding, tokens, below_is_trained=is_trained(self.embed_tokens), read=read,
+            cache=cache, rng=rng, own=lambda index: {"turn": turns[index]},
         )  # fmt: skip
         h, back_norm = self.norm(h)  # [k,m]
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(back_norm(dh))
-            if dx is not None:
-                back_embedding(dx)
-
-        return h, backward
+        return h, lambda dh: back_layers(back_norm(dh))
 
     def check_padding(self, padding: Padding, length: int) -> None:
         """A window counts rows here, and columns in transformers: where there is one that hides keys, they must be the
@@ -264,11 +262,3 @@ class LlamaForTokenClassification(ScoredTokens):
 class LlamaForQuestionAnswering(ForQuestionAnswering):
     body_class = LlamaModel
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": LlamaForCausalLM,
-    "QuestionAnswering": LlamaForQuestionAnswering,
-    "SequenceClassification": LlamaForSequenceClassification,
-    "TokenClassification": LlamaForTokenClassification,
-}

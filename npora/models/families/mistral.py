@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaLikeConfig, LlamaModel
-from npora.models.pretrained import Factory
+from npora.models.families.llama import LlamaLikeConfig, LlamaModel
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
-from npora.nn.functional import window
+from npora.nn.rules import Rule, causal, window
 
 
 @dataclass(kw_only=True)
@@ -35,24 +34,12 @@ class MistralConfig(LlamaLikeConfig):
         if self.sliding_window is not None and self.sliding_window < 1:
             raise ValueError(f"config: sliding_window must be at least 1, or null; got {self.sliding_window!r}")
 
-
-class MistralAttention(LlamaAttention):
-    def __init__(self, config: Any, make: Factory, index: int) -> None:
-        super().__init__(config, make, index)
-        if config.sliding_window is not None:
-            self.rule = window(config.sliding_window)
-
-    def biases(self, config: Any) -> tuple[bool, bool]:
-        return False, False
-
-
-class MistralDecoderLayer(LlamaDecoderLayer):
-    attention_class = MistralAttention
+    def rule(self, index: int) -> Rule:
+        return causal if self.sliding_window is None else window(self.sliding_window)
 
 
 class MistralModel(LlamaModel):
     config_class = MistralConfig
-    layer_class: ClassVar = MistralDecoderLayer
 
 
 class MistralForCausalLM(ForCausalLM):
@@ -69,11 +56,3 @@ class MistralForTokenClassification(ScoredTokens):
 
 class MistralForQuestionAnswering(ForQuestionAnswering):
     body_class = MistralModel
-
-
-TASKS = {
-    "CausalLM": MistralForCausalLM,
-    "QuestionAnswering": MistralForQuestionAnswering,
-    "SequenceClassification": MistralForSequenceClassification,
-    "TokenClassification": MistralForTokenClassification,
-}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Back, Body, Rng, Rows
 from npora.models.families.llama import Turn, turned
 from npora.models.families.modernbert_config import ModernBertConfig
 from npora.models.multiple_choice import ForMultipleChoice
@@ -27,7 +27,7 @@ from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, frequencies, gated, rotation
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.pooling import mean_of_sequences
+from npora.nn.packing import mean_of_sequences
 from npora.nn.residual import chain, residual
 from npora.nn.view import View, self_attention
 
@@ -139,9 +139,7 @@ class ModernBertModel(Body):
         self.layers = [ModernBertEncoderLayer(config, make, index) for index in range(config.num_hidden_layers)]
         self.final_norm = _norm(config, make)
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         config = self.config
         x, back_embeddings = self.embeddings(tokens.words, rng)  # [n,m]
         turns = {
@@ -149,17 +147,11 @@ class ModernBertModel(Body):
             for kind, said in config.rope_parameters.items()
         }
         h, back_layers = self.through(
-            self.layers, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, cache=cache, rng=rng,
-            own=lambda index: {"turn": turns[config.layer_types[index]]},
+            self.layers, x, back_embeddings, tokens, below_is_trained=is_trained(self.embeddings), read=read,
+            cache=cache, rng=rng, own=lambda index: {"turn": turns[config.layer_types[index]]},
         )  # fmt: skip
         h, back_norm = self.final_norm(h)  # [k,m]
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(back_norm(dh))
-            if dx is not None:
-                back_embeddings(dx)
-
-        return h, backward
+        return h, lambda dh: back_layers(back_norm(dh))
 
     def check_padding(self, padding: Padding, length: int) -> None:
         """As LlamaModel's: where a window hides keys, rows must be columns."""
@@ -229,13 +221,5 @@ class ModernBertForMaskedLM(ForMaskedLM):
 
 class ModernBertForQuestionAnswering(_Classifier, ForQuestionAnswering):
     body_class = ModernBertModel
+    head_name = "classifier"
     may_lack = ("head.", "classifier.")
-
-
-TASKS = {
-    "MaskedLM": ModernBertForMaskedLM,
-    "MultipleChoice": ModernBertForMultipleChoice,
-    "QuestionAnswering": ModernBertForQuestionAnswering,
-    "SequenceClassification": ModernBertForSequenceClassification,
-    "TokenClassification": ModernBertForTokenClassification,
-}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from npora.files.refusal import shortened
-from npora.models.rope import is_at_least, unfolded
-from npora.models.windows import FULL, SLIDING, LayerTypesConfig
-from npora.nn.functional import ACTIVATIONS, around, everything
+from npora.models.rope import unscaled
+from npora.models.windows import FULL, SLIDING, LayerTypesConfig, by_kinds
+from npora.nn.functional import around, everything
 from npora.nn.rules import Rule
 
 
@@ -24,7 +23,9 @@ class ModernBertConfig(LayerTypesConfig):
     """
 
     model_type = "modernbert"
-    activation_field = "hidden_activation"
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
+    positive = ("global_rope_theta", "local_rope_theta")
+    activations = ("hidden_activation", "classifier_activation")
     takes_any_length = True
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
              "global_attn_every_n_layers", "local_attention")  # fmt: skip
@@ -59,17 +60,10 @@ class ModernBertConfig(LayerTypesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
         if self.head_dim % 2:
             raise ValueError(f"config: a head must have an even number of features, to be turned; got {self.head_dim}")
-        if self.classifier_activation not in ACTIVATIONS:
-            raise ValueError(f"config: classifier_activation {self.classifier_activation!r} is not one of "
-                             f"{', '.join(sorted(ACTIVATIONS))}")  # fmt: skip
         if self.classifier_pooling not in ("cls", "mean"):
             raise ValueError(f"config: classifier_pooling must be cls or mean; got {self.classifier_pooling!r}")
-        for name in ("global_rope_theta", "local_rope_theta"):
-            if not is_at_least(theta := getattr(self, name), 0) or not theta:
-                raise ValueError(f"config: {name} must be a positive number; got {theta!r}")
 
     @property
     def head_dim(self) -> int:
@@ -103,16 +97,10 @@ class ModernBertConfig(LayerTypesConfig):
         if type(half := values.get("sliding_window")) is int:
             values["local_attention"] = 2 * half
             del values["sliding_window"]
-        rope = values.pop("rope_parameters", None) or {}
-        if not isinstance(rope, Mapping) or rope.keys() - {FULL, SLIDING}:
-            raise ValueError(f"config: rope_parameters must be of {FULL} and {SLIDING}; got {shortened(rope)}")
-        said = {"global_rope_theta": rope.get(FULL), "local_rope_theta": rope.get(SLIDING)}
-        for name, given in said.items():
-            for field, part in (("rope_parameters", given), ("rope_scaling", values.get("rope_scaling"))):
-                theta, scaling = unfolded(field, part or {})
-                if scaling is not None:
-                    raise ValueError(f"config: {shortened(scaling)} is not supported; only rope_type 'default' is")
-                values |= {} if theta is None else {name: theta}
+        rope = by_kinds(values.pop("rope_parameters", None))
+        for name, kind in ("global_rope_theta", FULL), ("local_rope_theta", SLIDING):
+            for field, part in (("rope_parameters", rope.get(kind)), ("rope_scaling", values.get("rope_scaling"))):
+                values |= {} if (theta := unscaled(field, part)) is None else {name: theta}
         return values
 
     def to_dict(self) -> dict[str, Any]:

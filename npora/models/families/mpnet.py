@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Rng
-from npora.models.config import PretrainedConfig
-from npora.models.families.bert import BertEmbeddings
+from npora.models.body import Back, Rng, Rows
+from npora.models.families.bert import BertLikeConfig
 from npora.models.families.bert_layers import BertLayer
+from npora.models.families.distilbert import DistilBertEmbeddings
 from npora.models.families.roberta import (
     RobertaForMaskedLM,
     RobertaForMultipleChoice,
@@ -24,63 +24,40 @@ from npora.models.families.roberta import (
 from npora.models.families.t5_stack import T5Attention
 from npora.models.pretrained import Factory
 from npora.models.relative import relative_buckets, shared_biases
-from npora.models.tokens import Tokens, embedded
+from npora.models.tokens import Tokens
 from npora.nn import Cache, Dropout, LayerNorm, Module, Padding
 from npora.nn.functional import everything
 from npora.nn.init import Source
 from npora.nn.module import Array, Pullback, is_trained
-from npora.nn.residual import chain, residual
-from npora.nn.shared import Shared
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.view import View
 
 PADDING, BUCKETS = 1, 32  # those that transformers takes, whatever a config says
 
 
 @dataclass(kw_only=True)
-class MPNetConfig(PretrainedConfig):
+class MPNetConfig(BertLikeConfig):
     """An MPNet's `config.json`, with transformers' defaults.
 
     mpnet-base's own file says 514 positions, of which 512 hold a token, and eps 1e-5.
     """
 
     model_type = "mpnet"
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-             "max_position_embeddings")  # fmt: skip
+    fixed: ClassVar = {"pad_token_id": PADDING, "relative_attention_num_buckets": BUCKETS}
 
     vocab_size: int = 30527
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    layer_norm_eps: float = 1e-12
     relative_attention_num_buckets: int = BUCKETS
     pad_token_id: int | None = PADDING
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
-    tie_word_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
-        for name, only in {"pad_token_id": PADDING, "relative_attention_num_buckets": BUCKETS}.items():
-            if getattr(self, name) != only:
-                raise ValueError(f"config: {name}={getattr(self, name)!r} is not supported in mpnet; only {only} is")
 
     @property
     def first_position(self) -> int:
         return PADDING + 1
 
-    @property
-    def head_dropout(self) -> float:
-        return self.hidden_dropout_prob
 
-
-class MPNetEmbeddings(BertEmbeddings):
-    """h = dropout(LN(word + position)).    positions int [n]  →  h [n,m]"""
+class MPNetEmbeddings(DistilBertEmbeddings):
+    """DistilBERT's, under the names that this config has for its fields."""
 
     def __init__(self, config: Any, make: Factory) -> None:
         m = config.hidden_size
@@ -88,20 +65,6 @@ class MPNetEmbeddings(BertEmbeddings):
         self.position_embeddings = make.embedding(config.max_position_embeddings, m)
         self.LayerNorm = LayerNorm(m, config.layer_norm_eps, dtype=make.dtype)
         self.dropout = Dropout(config.hidden_dropout_prob)
-
-    def forward(  # type: ignore[override]  # without token types
-        self, words: Array | Shared, positions: Array, rng: Rng = None
-    ) -> tuple[Array, Back]:
-        word, back_word = embedded(words, self.word_embeddings)  # [n,m]
-        position, back_position = self.position_embeddings(positions)  # [n,m]
-        h, back_norm = chain(self.LayerNorm, partial(self.dropout, rng=rng))(word + position)
-
-        def backward(dh: Array) -> None:
-            dsum = back_norm(dh)
-            back_word(dsum)
-            back_position(dsum)
-
-        return h, backward
 
 
 class MPNetSelfAttention(T5Attention):
@@ -162,26 +125,21 @@ class MPNetModel(RobertaModel):
     def embed(self, tokens: Tokens, rng: Rng) -> tuple[Array, Back]:
         return self.embeddings(tokens.words, self.positions(tokens), rng)
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         table, layers = self.encoder.relative_attention_bias, self.encoder.layer
         bias_of, back_biases = shared_biases(
             table, partial(relative_buckets, bidirectional=True), tokens.packing, read, len(layers), cache
         )
         x, back_embeddings = self.embed(tokens, rng)  # [n,m]
-        h, back_layers = self.through(
-            layers, x, tokens, below_is_trained=is_trained(self.embeddings, table), read=read, cache=cache, rng=rng,
-            own=lambda index: {"bias": bias_of(index)},
+
+        def below(dx: Array) -> None:
+            back_biases()
+            back_embeddings(dx)
+
+        return self.through(
+            layers, x, below, tokens, below_is_trained=is_trained(self.embeddings, table), read=read, cache=cache,
+            rng=rng, own=lambda index: {"bias": bias_of(index)},
         )  # [k,m]  # fmt: skip
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(dh)
-            if dx is not None:
-                back_biases()
-                back_embeddings(dx)
-
-        return h, backward
 
 
 class MPNetForSequenceClassification(RobertaForSequenceClassification):
@@ -203,12 +161,3 @@ class MPNetForMultipleChoice(RobertaForMultipleChoice):
 
 class MPNetForQuestionAnswering(RobertaForQuestionAnswering):
     body_class = MPNetModel
-
-
-TASKS = {
-    "MaskedLM": MPNetForMaskedLM,
-    "MultipleChoice": MPNetForMultipleChoice,
-    "QuestionAnswering": MPNetForQuestionAnswering,
-    "SequenceClassification": MPNetForSequenceClassification,
-    "TokenClassification": MPNetForTokenClassification,
-}

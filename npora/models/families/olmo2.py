@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from npora.models.body import Rng
@@ -14,14 +12,13 @@ from npora.models.families.llama import (
     LlamaLikeConfig,
     LlamaMLP,
     LlamaModel,
-    Projected,
-    Turn,
+    Projections,
 )
 from npora.models.pretrained import Factory
 from npora.models.tasks import ForCausalLM, ScoredSequences
-from npora.nn import LayerCache, Module, RMSNorm
-from npora.nn.module import Array, Pullback
-from npora.nn.residual import chain, residual
+from npora.nn import Module, RMSNorm
+from npora.nn.module import Array
+from npora.nn.residual import Layer, chain
 from npora.nn.view import View
 
 
@@ -48,9 +45,7 @@ class Olmo2Attention(LlamaAttention):
         self.q_norm: Module = RMSNorm(self.heads * d, eps, dtype=make.dtype)
         self.k_norm: Module = RMSNorm(self.groups * d, eps, dtype=make.dtype)
 
-    def projections(
-        self, x: Array, view: View, rng: Rng = None
-    ) -> tuple[Projected, Callable[[Array, Array, Array], Array]]:
+    def projections(self, x: Array, view: View, rng: Rng = None) -> Projections:
         (q, k, v), back = super().projections(x, view, rng)
         q, back_q = self.q_norm(q)  # [k,h·d]
         k, back_k = self.k_norm(k)  # [n,g·d]
@@ -67,14 +62,8 @@ class Olmo2DecoderLayer(LlamaDecoderLayer):
         self.post_attention_layernorm = RMSNorm(m, eps, dtype=make.dtype)
         self.post_feedforward_layernorm = RMSNorm(m, eps, dtype=make.dtype)
 
-    def forward(
-        self, x: Array, turn: Turn | None, view: View, rng: Rng = None, past: LayerCache | None = None
-    ) -> tuple[Array, Pullback]:
-        attend = partial(self.self_attn, turn=turn, view=view, rng=rng, past=past)
-        feed_forward = partial(self.mlp, rng=rng)
-        h, back_attention = residual(chain(attend, self.post_attention_layernorm), x, view)
-        y, back_feed_forward = residual(chain(feed_forward, self.post_feedforward_layernorm), h)
-        return y, lambda dy: back_attention(back_feed_forward(dy))
+    def sublayers(self, attend: Layer, feed_forward: Layer) -> tuple[Layer, Layer]:
+        return chain(attend, self.post_attention_layernorm), chain(feed_forward, self.post_feedforward_layernorm)
 
 
 class Olmo2Model(LlamaModel):
@@ -88,6 +77,3 @@ class Olmo2ForCausalLM(ForCausalLM):
 
 class Olmo2ForSequenceClassification(ScoredSequences):
     body_class = Olmo2Model
-
-
-TASKS = {"CausalLM": Olmo2ForCausalLM, "SequenceClassification": Olmo2ForSequenceClassification}

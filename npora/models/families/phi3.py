@@ -6,7 +6,7 @@ Where asked, only the first features of each head are turned (Phi-4-mini), and t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from npora.files.refusal import shortened
 from npora.models.body import Rng
-from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, Projected, Turn
+from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, Projections, Turn
 from npora.models.families.mistral import MistralConfig
 from npora.models.pretrained import Factory
 from npora.models.rope import is_at_least
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.nn import Dropout, LayerCache, Module
-from npora.nn.functional import ACTIVATIONS, causal, frequencies, gated, rotation, window
+from npora.nn.functional import ACTIVATIONS, frequencies, gated, rotation
 from npora.nn.module import Array, Pullback
 from npora.nn.residual import chain
 from npora.nn.view import View
@@ -154,16 +154,13 @@ class Phi3Attention(LlamaAttention):
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         m, d = config.hidden_size, config.head_dim
-        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.groups, self.rule = config.num_attention_heads, config.num_key_value_heads, config.rule(index)
         self.qkv_proj: Module = make.linear(m, (self.heads + 2 * self.groups) * d, bias=False)
         self.o_proj: Module = make.linear(self.heads * d, m, bias=False)
         self.parts = [self.heads * d, (self.heads + self.groups) * d]  # where k and v begin
         self.dropout, self.resid_dropout = config.attention_dropout, Dropout(config.resid_pdrop)
-        self.rule = causal if config.sliding_window is None else window(config.sliding_window)
 
-    def projections(
-        self, x: Array, view: View, rng: Rng = None
-    ) -> tuple[Projected, Callable[[Array, Array, Array], Array]]:
+    def projections(self, x: Array, view: View, rng: Rng = None) -> Projections:
         qkv, back_qkv = self.qkv_proj(x, rng)
         q, k, v = np.split(qkv, self.parts, axis=1)  # [n,h·d], [n,g·d], [n,g·d]
         q, back_pick = view.pick(q)  # [k,h·d]
@@ -225,10 +222,3 @@ class Phi3ForSequenceClassification(ScoredSequences):
 
 class Phi3ForTokenClassification(ScoredTokens):
     body_class = Phi3Model
-
-
-TASKS = {
-    "CausalLM": Phi3ForCausalLM,
-    "SequenceClassification": Phi3ForSequenceClassification,
-    "TokenClassification": Phi3ForTokenClassification,
-}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaLikeConfig, LlamaModel
-from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
 from npora.models.tasks import ForCausalLM, ScoredSequences, ScoredTokens
 from npora.models.windows import LayerTypesConfig
@@ -39,10 +38,6 @@ class Qwen2Config(LayerTypesConfig, LlamaLikeConfig):
 
 
 class Qwen2Attention(LlamaAttention):
-    def __init__(self, config: Any, make: Factory, index: int) -> None:
-        super().__init__(config, make, index)
-        self.rule = config.rule(index)
-
     def biases(self, config: Any) -> tuple[bool, bool]:
         return True, False
 
@@ -71,11 +66,3 @@ class Qwen2ForTokenClassification(ScoredTokens):
 class Qwen2ForQuestionAnswering(ForQuestionAnswering):
     body_class = Qwen2Model
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": Qwen2ForCausalLM,
-    "QuestionAnswering": Qwen2ForQuestionAnswering,
-    "SequenceClassification": Qwen2ForSequenceClassification,
-    "TokenClassification": Qwen2ForTokenClassification,
-}

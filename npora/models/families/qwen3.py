@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from npora.models.body import Rng
-from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, Projected
+from npora.models.families.llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, Projections
 from npora.models.families.qwen2 import Qwen2Config
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
@@ -34,13 +33,10 @@ class Qwen3Attention(LlamaAttention):
 
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         super().__init__(config, make, index)
-        self.rule = config.rule(index)
         self.q_norm: Module = self.norm_class(config.head_dim, config.rms_norm_eps, dtype=make.dtype)
         self.k_norm: Module = self.norm_class(config.head_dim, config.rms_norm_eps, dtype=make.dtype)
 
-    def projections(
-        self, x: Array, view: View, rng: Rng = None
-    ) -> tuple[Projected, Callable[[Array, Array, Array], Array]]:
+    def projections(self, x: Array, view: View, rng: Rng = None) -> Projections:
         (q, k, v), back = super().projections(x, view, rng)
         q, back_q = by_head(self.q_norm, q, self.heads)
         k, back_k = by_head(self.k_norm, k, self.groups)
@@ -78,11 +74,3 @@ class Qwen3ForTokenClassification(ScoredTokens):
 class Qwen3ForQuestionAnswering(ForQuestionAnswering):
     body_class = Qwen3Model
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": Qwen3ForCausalLM,
-    "QuestionAnswering": Qwen3ForQuestionAnswering,
-    "SequenceClassification": Qwen3ForSequenceClassification,
-    "TokenClassification": Qwen3ForTokenClassification,
-}

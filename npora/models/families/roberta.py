@@ -74,13 +74,9 @@ class RobertaModel(BertModel):
 class RobertaForSequenceClassification(ForSequenceClassification):
     body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    may_lack = ("classifier.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.classifier: Module = RobertaClassificationHead(config, make)
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.classifier(h, rng)
 
 
 class RobertaClassificationHead(Module):
@@ -114,20 +110,17 @@ class RobertaForMultipleChoice(BertForMultipleChoice):
 class RobertaForTokenClassification(ScoredTokens):
     body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    score_name = "classifier"
+    head_name = "classifier"
 
 
 class RobertaForMaskedLM(ForMaskedLM):
     body_class: ClassVar[type[Body]] = RobertaModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    may_lack = ("lm_head.",)
+    head_name = "lm_head"
     output_embeddings = "lm_head.decoder"
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.lm_head = RobertaLMHead(config, make, self.body.embedding())
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.lm_head(h, rng)
 
 
 class RobertaLMHead(Module):
@@ -148,12 +141,3 @@ class RobertaLMHead(Module):
 
 class RobertaForQuestionAnswering(BertForQuestionAnswering):
     body_class: ClassVar[type[Body]] = RobertaModel
-
-
-TASKS = {
-    "MaskedLM": RobertaForMaskedLM,
-    "MultipleChoice": RobertaForMultipleChoice,
-    "QuestionAnswering": RobertaForQuestionAnswering,
-    "SequenceClassification": RobertaForSequenceClassification,
-    "TokenClassification": RobertaForTokenClassification,
-}

@@ -65,7 +65,7 @@ class SmolLM3Config(LayerTypesConfig, LlamaLikeConfig):
 class SmolLM3Attention(LlamaAttention):
     def __init__(self, config: Any, make: Factory, index: int) -> None:
         super().__init__(config, make, index)
-        self.rule, self.is_turned = config.rule(index), bool(config.no_rope_layers[index])
+        self.is_turned = bool(config.no_rope_layers[index])
 
     def idle_parameters(self) -> dict[str, slice]:
         """A key's bias that is not turned adds the same to all of a query's scores, which softmax does not see."""
@@ -102,11 +102,3 @@ class SmolLM3ForTokenClassification(ScoredTokens):
 class SmolLM3ForQuestionAnswering(ForQuestionAnswering):
     body_class = SmolLM3Model
     base_model_prefix = "transformer"  # the files' name for the body, in this task alone
-
-
-TASKS = {
-    "CausalLM": SmolLM3ForCausalLM,
-    "QuestionAnswering": SmolLM3ForQuestionAnswering,
-    "SequenceClassification": SmolLM3ForSequenceClassification,
-    "TokenClassification": SmolLM3ForTokenClassification,
-}

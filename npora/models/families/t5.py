@@ -1,7 +1,4 @@
-"""T5 (Raffel et al., 2020): an encoder and a decoder that reads it, with Hugging Face's parameter names.
-
-Rows: tokens are `[n,m]` without padding; the packing says which rows form which sequence.
-"""
+"""T5 (Raffel et al., 2020): an encoder and a decoder that reads it, with Hugging Face's parameter names."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from npora.machine.stored import same_values
-from npora.models.body import Back, Body, Rng
+from npora.models.body import Body, Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.encoder_decoder import EncoderDecoder, ForConditionalGeneration, shifted_right, up_to_the_last
 from npora.models.families.t5_stack import T5Stack
 from npora.models.pretrained import Factory
 from npora.models.question_answering import ForQuestionAnswering
-from npora.models.tasks import ForSequenceClassification, ScoredTokens
+from npora.models.tasks import ForSequenceClassification, Headed, ScoredTokens
 from npora.models.tokens import Memory, Tokens
 from npora.nn import Cache, Dropout, Module, Padding, init
 from npora.nn.functional import tanh
@@ -41,7 +38,7 @@ class T5Config(PretrainedConfig):
     }  # fmt: skip
     fixed: ClassVar = {"is_decoder": False, "is_causal": True}
     sizes = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads")
-    activation_field = "dense_act_fn"
+    activations = ("dense_act_fn",)
 
     vocab_size: int = 32128
     d_model: int = 512
@@ -139,9 +136,7 @@ class T5EncoderModel(T5Body):
         for key in [key for key in tensors if key.startswith(("decoder.", "lm_head."))]:
             del tensors[key]
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         h, back_encoder = self.encoder(tokens, self.through, rng=rng, read=read, cache=cache)
 
         def backward(dh: Array) -> None:
@@ -169,17 +164,24 @@ class T5Model(EncoderDecoder, T5Body):
         return self.decoder(tokens, self.through, memory, rng, read, cache, dmemory_is_read=trained)
 
 
-class T5ForConditionalGeneration(ForConditionalGeneration, T5Model):  # type: ignore[misc]  # it is its own body
-    """T5 with a projection to the vocabulary beside its stacks, as the files have it: it is a body, and its own."""
-
-    body_class = T5Model
-    base_model_prefix = ""
+class T5WithHead(Headed, T5Model):
+    """A head beside the two stacks, as the files have it: the model is a body, and its own."""
 
     def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
         rng = init.default_rng(rng)
         T5Model.__init__(self, config, rng=rng, dtype=dtype)
         self.add_head(config, Factory(rng, dtype, config.initializer_factor))
-        self.scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
+
+    @property
+    def body(self) -> T5Model:
+        return self
+
+
+class T5ForConditionalGeneration(ForConditionalGeneration, T5WithHead):  # type: ignore[misc]  # it is its own body
+    """T5 with a projection to the vocabulary, before which T5 1.0 scales the rows by 1/√m."""
+
+    body_class = T5Model
+    base_model_prefix = ""
 
     @classmethod
     def adjust(cls, values: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -191,8 +193,8 @@ class T5ForConditionalGeneration(ForConditionalGeneration, T5Model):  # type: ig
         values["tie_word_embeddings"] = head is None or embedding is None or same_values(head, embedding)
 
     @property
-    def body(self) -> T5Model:
-        return self
+    def scale(self) -> float:
+        return float(self.config.d_model**-0.5) if self.config.scale_decoder_outputs else 1.0
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
         scale = self.scale
@@ -221,15 +223,12 @@ class T5ForSequenceClassification(ForSequenceClassification):
 
     body_class = T5Model
     inputs = ("input_ids", "attention_mask", "labels")
-    may_lack = ("classification_head.",)
+    head_name = "classification_head"
     ignored = (*T5Model.ignored, "lm_head.weight")
 
     def add_head(self, config: T5Config, make: Factory) -> None:
         make = Factory(make.rng, make.dtype, config.initializer_factor * config.d_model**-0.5)
         self.classification_head: Module = T5ClassificationHead(config, make)
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.classification_head(h, rng)
 
     def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         if input_ids is None:
@@ -255,38 +254,20 @@ class T5ForTokenClassification(ScoredTokens):
 
     body_class = T5EncoderModel
     base_model_prefix = "transformer"
-    score_name = "classifier"
+    head_name = "classifier"
     adjust = T5EncoderModel.adjust
 
 
-class T5ForQuestionAnswering(ForQuestionAnswering, T5Model):
-    """The scores are of the decoder's rows, where it reads the same ids as the encoder, shifted to the right. As the
-    files have it, it is a body, and its own."""
+class T5ForQuestionAnswering(ForQuestionAnswering, T5WithHead):
+    """The scores are of the decoder's rows, where it reads the same ids as the encoder, shifted to the right."""
 
     body_class = T5Model
     base_model_prefix = ""
     inputs = ("input_ids", "attention_mask", "labels")
     ignored = (*T5Model.ignored, "lm_head.weight")
 
-    def __init__(self, config: T5Config, *, rng: Source | int | None = None, dtype: npt.DTypeLike = np.float32):
-        rng = init.default_rng(rng)
-        T5Model.__init__(self, config, rng=rng, dtype=dtype)
-        self.add_head(config, Factory(rng, dtype, config.initializer_factor))
-
-    @property
-    def body(self) -> T5Model:
-        return self
-
     def pack(self, input_ids: npt.ArrayLike | None, attention_mask: npt.ArrayLike | None, **others: Any) -> Tokens:
         if input_ids is None:
             raise ValueError(f"{type(self).__name__} has its decoder read input_ids: it takes no inputs_embeds")
         source = self.body.tokens(input_ids, attention_mask, **others)
         return self.body.tokens(shifted_right(input_ids, self.config), source.of_the_batch.mask, source=source)
-
-
-TASKS = {
-    "QuestionAnswering": T5ForQuestionAnswering,
-    "Seq2SeqLM": T5ForConditionalGeneration,
-    "SequenceClassification": T5ForSequenceClassification,
-    "TokenClassification": T5ForTokenClassification,
-}

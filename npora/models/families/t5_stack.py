@@ -20,9 +20,8 @@ from npora.nn import Cache, Dropout, Embedding, LayerCache, Linear, Module, Pack
 from npora.nn.dropout import active_rng
 from npora.nn.functional import ACTIVATIONS, causal, everything, gated, packed_attention
 from npora.nn.module import Array, Parameter, Pullback, is_trained
-from npora.nn.residual import chain, residual
+from npora.nn.residual import Shared, chain, residual
 from npora.nn.rules import Rule
-from npora.nn.shared import Shared
 from npora.nn.view import View, self_attention
 
 
@@ -218,19 +217,16 @@ class T5Stack(Module):
 
         x, back_embedding = embedded(tokens.words, self.embed_tokens)
         x, back_first = self.dropout(x, rng)  # [n,m]
-        h, back_blocks = through(
-            self.block, x, tokens, source, packing, rng=rng, read=read, cache=cache, own=own,
-            below_is_trained=is_trained(self.embed_tokens, table) or dmemory_is_read,
-        )  # fmt: skip
-        h, back_norm = self.final_layer_norm(h)  # [k,m]
-        y, back_last = self.dropout(h, rng)
 
-        def backward(dy: Array) -> Array | None:
-            dx = back_blocks(back_norm(back_last(dy)))
-            if dx is None:
-                return None
+        def below(dx: Array) -> Array | None:
             back_biases()
             back_embedding(back_first(dx))
             return None if source is None else source.gradient()
 
-        return y, backward
+        h, back_blocks = through(
+            self.block, x, below, tokens, source, packing, rng=rng, read=read, cache=cache, own=own,
+            below_is_trained=is_trained(self.embed_tokens, table) or dmemory_is_read,
+        )  # fmt: skip
+        h, back_norm = self.final_layer_norm(h)  # [k,m]
+        y, back_last = self.dropout(h, rng)
+        return y, lambda dy: back_blocks(back_norm(back_last(dy)))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from npora.models.body import Back, Rng
+from npora.models.body import Rng, Rows
 from npora.models.config import PretrainedConfig
 from npora.models.families.bert_layers import BertSelfAttention
 from npora.models.images import ForImageClassification, ImageBody, Patches
@@ -39,6 +39,8 @@ class ViTConfig(PretrainedConfig):
     model_type = "vit"
     fixed: ClassVar = {"head_dim": None}
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels")
+    multiples: ClassVar = {"hidden_size": "num_attention_heads"}
+    activations = ("hidden_act", "pooler_act")
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -57,9 +59,6 @@ class ViTConfig(PretrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._divides("num_attention_heads", "hidden_size")
-        if self.pooler_act not in ACTIVATIONS:
-            raise ValueError(f"config: pooler_act {self.pooler_act!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
         for name in ("image_size", "patch_size"):
             sides = self._sides(name)
             if len(sides) != 2 or min(sides) < 1:
@@ -220,34 +219,19 @@ class ViTModel(PooledBody, ImageBody):
             )
         return int(self.config.patches) + 1
 
-    def rows(
-        self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None
-    ) -> tuple[Array, Back]:
+    def rows(self, tokens: Tokens, rng: Rng = None, read: Array | None = None, cache: Cache | None = None) -> Rows:
         assert isinstance(tokens, Patches) and tokens.pixels is not None, "a ViT reads patches"
         x, back_embeddings = self.embeddings(tokens.pixels, rng)  # [n,m]
         h, back_layers = self.through(
-            self.layers, x, tokens, below_is_trained=is_trained(self.embeddings), read=read, rng=rng
+            self.layers, x, back_embeddings, tokens, below_is_trained=is_trained(self.embeddings), read=read, rng=rng
         )  # [k,m]
         h, back_norm = self.layernorm(h)
-
-        def backward(dh: Array) -> None:
-            dx = back_layers(back_norm(dh))
-            if dx is not None:
-                back_embeddings(dx)
-
-        return h, backward
+        return h, lambda dh: back_layers(back_norm(dh))
 
 
 class ViTForImageClassification(ForImageClassification):
     body_class = ViTModel
     body_options: ClassVar = {"add_pooling_layer": False}
-    may_lack = ("classifier.",)
 
     def add_head(self, config: Any, make: Factory) -> None:
         self.classifier: Module = make.linear(config.hidden_size, self.num_logits(config))
-
-    def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        return self.classifier(h, rng)
-
-
-TASKS = {"ImageClassification": ViTForImageClassification}

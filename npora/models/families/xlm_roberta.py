@@ -50,12 +50,3 @@ class XLMRobertaForMultipleChoice(RobertaForMultipleChoice):
 
 class XLMRobertaForQuestionAnswering(RobertaForQuestionAnswering):
     body_class = XLMRobertaModel
-
-
-TASKS = {
-    "MaskedLM": XLMRobertaForMaskedLM,
-    "MultipleChoice": XLMRobertaForMultipleChoice,
-    "QuestionAnswering": XLMRobertaForQuestionAnswering,
-    "SequenceClassification": XLMRobertaForSequenceClassification,
-    "TokenClassification": XLMRobertaForTokenClassification,
-}

@@ -16,28 +16,23 @@ from npora.models.options import unknown_keyword
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 
-# What `generate` does, with its values where neither the caller nor the checkpoint says anything; max_length goes
-# before max_new_tokens where it alone is given.
-DEFAULTS: Mapping[str, Any] = {
-    "max_new_tokens": 20, "max_length": None, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
-    "num_beams": 1, "eos_token_id": None, "pad_token_id": None, "decoder_start_token_id": None, "use_cache": True,
-    "length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1, "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": None, "min_p": None, "typical_p": 1.0,
-    "epsilon_cutoff": 0.0, "bad_words_ids": None, "sequence_bias": None, "suppress_tokens": None,
-    "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None,
-    "prefix_allowed_tokens_fn": None, "logits_processor": None, "max_time": None, "stop_strings": None,
-    "stopping_criteria": None, "renormalize_logits": False,
+# What `generate` does: the value where neither the caller nor the checkpoint says anything, the kind of value, and of
+# counts the least that they may be. max_length goes before max_new_tokens where it alone is given.
+_OPTIONS: Mapping[str, tuple[Any, ...]] = {
+    "max_new_tokens": (20, "int", 1), "max_length": (None, "int", 1), "do_sample": (False, "bool"),
+    "temperature": (1.0, "float"), "top_k": (50, "int"), "top_p": (1.0, "float"), "num_beams": (1, "int", 1),
+    "eos_token_id": (None, "int | list[int]"), "pad_token_id": (None, "int"), "decoder_start_token_id": (None, "int"),
+    "use_cache": (True, "bool"), "length_penalty": (1.0, "float"), "early_stopping": (False, "bool | str"),
+    "num_return_sequences": (1, "int", 1), "repetition_penalty": (1.0, "float"), "no_repeat_ngram_size": (0, "int", 0),
+    "min_length": (0, "int", 0), "min_new_tokens": (None, "int", 0), "min_p": (None, "float"),
+    "typical_p": (1.0, "float"), "epsilon_cutoff": (0.0, "float"), "bad_words_ids": (None, "list[list[int]]"),
+    "sequence_bias": (None, "Any"), "suppress_tokens": (None, "list[int]"),
+    "begin_suppress_tokens": (None, "list[int]"), "forced_bos_token_id": (None, "int"),
+    "forced_eos_token_id": (None, "int | list[int]"), "prefix_allowed_tokens_fn": (None, "Any"),
+    "logits_processor": (None, "Any"), "max_time": (None, "float"), "stop_strings": (None, "str | list[str]"),
+    "stopping_criteria": (None, "Any"), "renormalize_logits": (False, "bool"),
 }  # fmt: skip
-_KINDS: Mapping[str, str] = {
-    "max_new_tokens": "int", "max_length": "int", "do_sample": "bool", "temperature": "float", "top_k": "int",
-    "top_p": "float", "num_beams": "int", "eos_token_id": "int | list[int]", "pad_token_id": "int",
-    "decoder_start_token_id": "int", "use_cache": "bool", "length_penalty": "float", "early_stopping": "bool | str",
-    "num_return_sequences": "int", "repetition_penalty": "float", "no_repeat_ngram_size": "int", "min_length": "int",
-    "min_new_tokens": "int", "min_p": "float", "typical_p": "float", "epsilon_cutoff": "float",
-    "bad_words_ids": "list[list[int]]", "suppress_tokens": "list[int]", "begin_suppress_tokens": "list[int]",
-    "forced_bos_token_id": "int", "forced_eos_token_id": "int | list[int]", "max_time": "float",
-    "stop_strings": "str | list[str]", "renormalize_logits": "bool",
-}  # fmt: skip
+DEFAULTS: Mapping[str, Any] = {name: default for name, (default, *_) in _OPTIONS.items()}
 # What `generate` of transformers can do besides, with the values that ask for nothing.
 _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
     "assistant_early_exit": (), "assistant_model": (), "constraints": ([],), "diversity_penalty": (0,),
@@ -53,15 +48,6 @@ _NOT_DONE: Mapping[str, tuple[Any, ...]] = {
 _OF_MODELS = {"eos_token_id", "pad_token_id", "decoder_start_token_id", "use_cache", "output_attentions",
               "output_hidden_states"}  # fmt: skip
 _OWN = ("attention_mask", "seed", "streamer", "tokenizer", *DEFAULTS)
-_COUNTS = {
-    "max_new_tokens": 1,
-    "max_length": 1,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": 0,
-}  # and the least they may be
 
 
 class GenerationConfig(SimpleNamespace):
@@ -106,7 +92,7 @@ class GenerationConfig(SimpleNamespace):
 
 def _check_kinds(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        kind = f"{_KINDS.get(name, 'Any')} | None"
+        kind = f"{_OPTIONS[name][1]} | None" if name in _OPTIONS else "Any"
         if not is_of_kind(value, kind):
             expected = "a token's number" if name.endswith("token_id") else called(kind)
             raise ValueError(f"{name} must be {expected}; got {shortened(value)}")
@@ -161,8 +147,9 @@ def _check_token(name: str, value: Any) -> None:
 
 
 def _check_count(name: str, value: Any) -> None:
-    if value is not None and name in _COUNTS and (value != int(value) or value < _COUNTS[name]):
-        raise ValueError(f"{name} must be a whole number of at least {_COUNTS[name]}; got {value!r}")
+    for least in _OPTIONS.get(name, ())[2:]:
+        if value is not None and (value != int(value) or value < least):
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
 
 
 def _is_idle(value: Any, idle: Collection[Any]) -> bool:

@@ -87,7 +87,7 @@ def claims() -> Iterator[Claim]:
     same = bool((layer.base_layer.weight.data == W).all())
     yield Claim(
         "Merged, it costs nothing: W′ = W + ΔW stands in W's place, and can be taken out again",
-        *_SEAM, "return self._merged_forward(x, self._merged)",
+        *_SEAM, "return self._merged.forward(x)",
         f"merged and plugged in differ by {merged:.0e} of y; unmerged, W has {'the same' if same else 'other'} bits",
         merged < 1e-12 and same,
     )  # fmt: skip
