@@ -1,6 +1,6 @@
 """Every adapter method on one task: what each trains, how well it does, and what a step and a file of it cost.
 
-    python examples/methods.py MODEL train.tsv dev.tsv OUTPUT_DIR [--steps 150] [--seeds 3] [--only NAME …]
+    python examples/methods.py MODEL train.tsv dev.tsv OUTPUT_DIR [--steps 150] [--seeds 3] [--only NAME …] [--stored]
 
 MODEL and the TSVs are those of 09_the_recipe_on_bert.py, and so is the task: sentences of SST-2 with a frozen BERT, of
 which the head is trained, and beside it one method on the queries and values of all layers, but where the table below
@@ -13,7 +13,8 @@ on with what is missing there, and a method whose row of the table was changed i
 It prints for each method: the parameters trained beside the head; the accuracy on dev.tsv, mean and range over the
 seeds; the processor's time of a step on one thread, in the median, which other programs on the machine change little;
 the most that one step allocates, the optimiser's state with it; and the size of the file, with the head. The whole
-takes about 40 minutes of one core. methods.md has what it found.
+takes about 40 minutes of one core. With --stored it is LoRA alone, on the base in each form in which it may lie in
+memory, and the base's size is printed too. methods.md has what it found.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +39,13 @@ HEAD_RATE = 2e-3  # of the head, beside whichever method; LoRA+ and LoRA-FA are 
 
 
 class Method(NamedTuple):
-    """A Method says which config, the learning rate of its tensors, and why that rate."""
+    """A Method says which config, the learning rate of its tensors, why that rate, and how the base is read."""
 
     config: str | None
     fields: dict[str, Any]
     rate: float
     why: str
+    base: Mapping[str, Any] = {}
 
 
 R8 = {"r": 8, "lora_alpha": 16}
@@ -69,6 +72,11 @@ METHODS = {
     "RoAd": Method("RoadConfig", {}, 1e-2, "angles and factors around 1"),
     "LN tuning": Method("LNTuningConfig", {"target_modules": ["LayerNorm"]}, 5e-3, "γ and β, around 1 and 0"),
 }  # fmt: skip
+FORMS: dict[str, dict[str, Any]] = {
+    "float32": {}, "bfloat16": {"dtype": "bfloat16"}, "float16": {"dtype": "float16"}, "int8": {"quantize": "int8"},
+    "nf4": {"quantize": "nf4", "dtype": "bfloat16"},
+}  # fmt: skip
+STORED = {f"LoRA on {form}": METHODS["LoRA"]._replace(base=base) for form, base in FORMS.items()}
 
 
 class Measured(TrainerCallback):
@@ -123,8 +131,9 @@ def run(name, seed, options, tokenizer, train, dev):
     def encode(row):
         return {**tokenizer(row["sentence"], truncation=True, max_length=128), "labels": int(row["label"])}
 
-    method = METHODS[name]
-    model = AutoModelForSequenceClassification.from_pretrained(options.model, num_labels=2, seed=seed)
+    method = options.rows[name]
+    model = AutoModelForSequenceClassification.from_pretrained(options.model, num_labels=2, seed=seed, **method.base)
+    held = sum(int(parameter.data.nbytes) for parameter in model.parameters())
     model = adapted(model, method, options.steps, seed)
     chosen = train.shuffle(seed=seed).select(range(min(options.steps * options.batch_size, len(train))))
     measured = Measured()
@@ -148,7 +157,7 @@ def run(name, seed, options, tokenizer, train, dev):
             size = 4 * sum(p.size for p in model.parameters() if p.requires_grad)
     return {
         "trained": trained, "accuracy": float(accuracy), "seconds": statistics.median(measured.seconds or [0.0]),
-        "allocated": measured.allocated, "file": size,
+        "allocated": measured.allocated, "file": size, "base": held,
     }  # fmt: skip
 
 
@@ -166,16 +175,18 @@ def done(path):
 
 
 def table(results):
-    """Print what each seed gave of each method, as a table in Markdown."""
-    print("| method | rate | trained | dev accuracy: mean (range; seeds) | a step | a step allocates | file |")
-    print("|---|---|---|---|---|---|---|")
+    """Print what each seed gave of each method, as a table in Markdown; of a base in several forms, its size too."""
+    forms = [name for name in results if name in STORED]
+    print("| method | rate | trained | dev accuracy: mean (range; seeds) | a step | a step allocates | file |", end="")
+    print(" base |\n|---|---|---|---|---|---|---|---|" if forms else "\n|---|---|---|---|---|---|---|")
     for name, runs in results.items():
         accuracies = [100 * one["accuracy"] for one in runs]
         seconds = statistics.median(one["seconds"] for one in runs)
         print(
-            f"| {name} | {METHODS[name].rate:g} | {runs[0]['trained']:,} | {statistics.mean(accuracies):.1f} "
-            f"({min(accuracies):.1f} to {max(accuracies):.1f}; {len(runs)}) | {1000 * seconds:.0f} ms "
-            f"| {max(one['allocated'] for one in runs) / 1e6:.1f} MB | {runs[0]['file'] / 1e3:.0f} kB |"
+            f"| {name} | {(METHODS | STORED)[name].rate:g} | {runs[0]['trained']:,} "
+            f"| {statistics.mean(accuracies):.1f} ({min(accuracies):.1f} to {max(accuracies):.1f}; {len(runs)}) "
+            f"| {1000 * seconds:.0f} ms | {max(one['allocated'] for one in runs) / 1e6:.1f} MB "
+            f"| {runs[0]['file'] / 1e3:.0f} kB |" + (f" {runs[0]['base'] / 1e6:.1f} MB |" if forms else "")
         )
 
 
@@ -186,10 +197,12 @@ def main():
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=METHODS, metavar="NAME")
+    parser.add_argument("--stored", action="store_true")
     if len(sys.argv) < 5:
         sys.exit("say which model, which rows and where to: MODEL train.tsv dev.tsv OUTPUT_DIR; see the file's head")
     options = parser.parse_args()
+    options.rows = STORED if options.stored else {name: METHODS[name] for name in options.only or METHODS}
     for file in (options.train, options.dev):
         if not os.path.isfile(file):
             sys.exit(f"there is no file {file}; the head of 09_the_recipe_on_bert.py says where to get SST-2's")
@@ -204,10 +217,9 @@ def main():
     found, results = done(path), {}
     try:
         for seed in range(options.seeds):  # outermost, so that each method has its first seed early
-            for name in options.only:
-                of = repr(
-                    (name, METHODS[name][:3], seed, options.steps, options.batch_size, options.model, options.train)
-                )
+            for name, (*said, _, base) in options.rows.items():
+                said += [base] if base else []
+                of = repr((name, tuple(said), seed, options.steps, options.batch_size, options.model, options.train))
                 if of not in found:
                     found[of] = {"of": of, **run(name, seed, options, tokenizer, train, dev)}
                     with open(path, "a", encoding="utf-8") as file:

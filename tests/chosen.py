@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+from importlib.util import find_spec
 
-from tests.mutants import LEFT_OUT, SAMPLED
+from tests.mutants import LEFT_OUT, NEEDS, SAMPLED
 from tests.mutations import ROOT, Mutant
 
 Lines = dict[str, set[int]]  # by file
@@ -17,7 +18,7 @@ def files_of(names: list[str], of_sample: bool) -> list[str]:
     files = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "npora").rglob("*.py"))]
     files = [file for file in files if not file.startswith(LEFT_OUT)]
     if of_sample:
-        files = [file for file in files if file.startswith(SAMPLED)]
+        files = [file for file in files if file.startswith(SAMPLED) and (file not in NEEDS or find_spec(NEEDS[file]))]
     return [file for file in files if not names or any(name in file for name in names)]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy._core.overrides import array_function_dispatch
 
 SECONDS = 900  # of the clock, for one mutant
 PROCESSOR = 60  # of the processor's time, until what it runs sets another bound
@@ -23,6 +24,7 @@ def fork(work: Callable[[], str], seconds: int = SECONDS) -> int:
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)  # what it starts ends with it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs pass it over
         signal.alarm(seconds)
         signal.setitimer(signal.ITIMER_PROF, PROCESSOR)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -82,4 +84,6 @@ def unwritten_is_nan() -> None:
 
         return make_filled
 
-    np.empty, np.empty_like = filled(np.empty), filled(np.empty_like)
+    # What an array of another kind is asked by, its __array_function__, is then np.empty_like itself.
+    like = array_function_dispatch(lambda prototype, *_, **__: (prototype,), verify=False)
+    np.empty, np.empty_like = filled(np.empty), like(filled(np.empty_like))

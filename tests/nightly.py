@@ -11,8 +11,10 @@ Parts that ended are not run again until a file of npora or of the tests is anot
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,11 +48,16 @@ def main() -> int:
         "--only", nargs="+", metavar="NAME", help="of self-test, study, corpus, kills, long, fuzz, holdout, mutants"
     )
     options = parser.parse_args()
+    for each in (signal.SIGINT, signal.SIGTERM):  # also where a shell has begun it in the background, or kills it
+        signal.signal(each, signal.default_int_handler)
     options.folder.mkdir(parents=True, exist_ok=True)
     todo = parts(options.folder, options.jobs)
     if unknown := set(options.only or ()) - set(todo):
         parser.error(f"--only takes {', '.join(todo)}, not {', '.join(sorted(unknown))}")
-    results = run({name: todo[name] for name in options.only or todo}, options.folder, digest("npora", "tests"))
+    try:
+        results = run({name: todo[name] for name in options.only or todo}, options.folder, digest("npora", "tests"))
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: what is done is kept, and the next call goes on from there") from None
     for name, result in results.items():
         print(f"{name:12} {'passed' if result['code'] == 0 else 'FAILED':8}{result['seconds']:8.0f} s")
     return 1 if any(result["code"] for result in results.values()) else 0
@@ -66,9 +73,16 @@ def run(todo: dict[str, list[str]], folder: Path, tree: str) -> dict[str, Any]:
             continue
         start = time.monotonic()
         with open(folder / f"{name}.txt", "w", encoding="utf-8") as said, TemporaryDirectory() as cache:
-            environment = {**os.environ, "NPORA_CACHE": cache}
-            command = [sys.executable, *arguments]
-            code = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said).returncode
+            part = subprocess.Popen(
+                [sys.executable, *arguments], cwd=ROOT, env={**os.environ, "NPORA_CACHE": cache}, stdout=said,
+                stderr=said, start_new_session=True,
+            )  # fmt: skip
+            try:
+                code = part.wait()
+            finally:  # where this is interrupted, with what it has forked
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(part.pid, signal.SIGKILL)
+                part.wait()
         done[name] = {"tree": tree, "code": code, "seconds": round(time.monotonic() - start)}
         unready = kept.with_suffix(".new")
         unready.write_text(json.dumps(done, indent=1), encoding="utf-8")

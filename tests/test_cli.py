@@ -90,6 +90,9 @@ def test_predict_reads_standard_input_and_takes_the_adapter_itself(
     assert [line.split("\t")[2] for line in capsys.readouterr().out.splitlines()] == [
         "the film was good", "the plot was bad",
     ]  # fmt: skip
+    assert main(["predict", "--model", model, "--adapter", str(tmp_path / "out"), "the film\nwas\u2028good"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("\tthe film was good")
 
 
 def test_a_resumed_finetune_gives_the_same_adapter(model: str, examples: str, tmp_path: Path) -> None:

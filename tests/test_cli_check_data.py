@@ -130,3 +130,9 @@ def test_a_label_that_is_true_is_no_one(tmp_path: Path) -> None:
     path.write_text('{"sentence": "a", "label": 1}\n{"sentence": "b", "label": true}\n')
     with pytest.raises(ValueError, match=r"line 2: the label True is not a whole number \(write 1"):
         read_examples(path, "sentence", "label")
+
+
+def test_a_file_of_bad_examples_alone_has_as_many_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tsv").write_text("sentence\tlabel\none value\na\tb\tc\n")
+    assert main(["check-data", str(tmp_path / "a.tsv")]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'a.tsv'}: 0 examples; 2 faults"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AutoModelForSequenceClassification, HiraConfig, LoraConfig, get_peft_model
+from npora import AutoModelForSequenceClassification, HiraConfig, LNTuningConfig, LoraConfig, get_peft_model
 from npora.cli import main
 from tests.properties.strategies import normal
 from tests.tiny import tiny_bert
@@ -22,6 +22,7 @@ def saved(tmp_path: Path) -> Path:
         "one": LoraConfig(r=3, target_modules=["query", "value"], task_type="SEQ_CLS"),
         "two": LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"),
         "hira": HiraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"),
+        "norms": LNTuningConfig(target_modules=["LayerNorm"], task_type="SEQ_CLS"),
     }
     for name, config in configs.items():
         model = get_peft_model(AutoModelForSequenceClassification.from_pretrained(tmp_path / "base"), config)
@@ -68,6 +69,16 @@ def test_what_depends_on_the_base_needs_it_and_what_has_nothing_in_common_says_s
     assert len(lines(capsys, saved / "hira", "--base", saved / "base")) == 3
     assert main(["inspect", str(saved / "nowhere")]) == 2
     capsys.readouterr()
+
+
+def test_of_a_norm_its_scale_is_measured_and_biases_are_told(saved: Path, capsys: Any) -> None:
+    found = lines(capsys, saved / "norms", "--base", saved / "base")
+    at = found.index(["layer", "‖b′", "−", "b‖/‖b‖"])
+    paths = [line[0] for line in found[1 : at - 1]]
+    assert len(paths) == 5 and all(path.endswith("LayerNorm") for path in paths)
+    assert {line[1] for line in found[1 : at - 1]} == {"6"}
+    assert [line[0] for line in found[at + 1 :]] == paths and all(float(line[1]) > 0 for line in found[at + 1 :])
+    assert ["layer", "‖b′", "−", "b‖/‖b‖"] not in lines(capsys, saved / "hira", "--base", saved / "base")
 
 
 def test_singular_values_are_drawn(saved: Path, capsys: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 from tests import helpers
 from tests.chosen import files_of, sampled
+from tests.forks import CODES, KILLED, SURVIVED, fork, unwritten_is_nan
 from tests.mutations import Mutant, mutants
 from tests.nightly import run
 from tests.operators import changes
@@ -135,6 +139,14 @@ def test_a_sample_is_the_same_for_a_seed_and_takes_changed_lines_first() -> None
     assert len(sampled(every, 1000, "seed", {})) == 99
 
 
+def test_a_file_whose_tests_would_be_skipped_is_in_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files_of(["files/hash"], True) == ["npora/files/hashes.py"]
+    for found in (None, "spec"):
+        monkeypatch.setattr("tests.chosen.find_spec", lambda name, found=found: found)
+        assert files_of(["files/hub"], True) == (["npora/files/hub.py"] if found else [])
+        assert files_of(["files/hub"], False) == ["npora/files/hub.py"]
+
+
 def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_folder_first() -> None:
     functions = [("npora/nn/a.py", (1, "f")), ("npora/nn/a.py", (9, "g"))]
     tests = {"tests/x.py::a": (0.1, [0]), "tests/nn/x.py::b": (0.2, [0, 1]), "tests/nn/x.py::c": (2.0, [0]),
@@ -152,6 +164,35 @@ def test_a_mutant_is_judged_by_what_enters_its_function_the_quick_ones_of_its_fo
     assert Survey(cases, functions).judges("npora/nn/a.py", (1, "f"), 1.0, 0.58) == [
         "tests/x.py::a[2]", "tests/nn/x.py::b[2]", "tests/nn/x.py::b[1]"
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_is_interrupted_though_whoever_began_it_is_not() -> None:
+    def work() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return SURVIVED
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == CODES[KILLED]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Asked:
+    """What NumPy asks in place of an array."""
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        return function
+
+
+def test_memory_that_nobody_wrote_holds_nan_where_a_mutant_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(np, name, getattr(np, name))
+    unwritten_is_nan()
+    assert np.isnan(np.empty(3)).all() and np.isnan(np.empty_like([1.0, 2.0])).all() and np.empty(2, int).size == 2
+    assert np.empty_like(Asked()) is np.empty_like  # type: ignore[call-overload]
 
 
 def test_every_explanation_is_of_one_mutant() -> None:
@@ -178,3 +219,22 @@ def test_what_runs_at_night_begins_with_an_empty_cache(tmp_path: Path) -> None:
     for tree in ("tree", "other"):
         run({"a": ["-c", said]}, tmp_path, tree)
         assert (tmp_path / "a.txt").read_text() == "[]\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_a_night_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write = f"import os, signal, time; file = open({str(log)!r}, 'a'); first = not file.tell(); "
+    told = f"os.fork() and os.kill({os.getpid()}, signal.SIGINT), time.sleep(1), open({str(log)!r}, 'a').write('ended')"
+    todo = {"a": ["-c", "pass"], "b": ["-c", f"{write}file.write('b'); file.close(); first and ({told})"]}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(todo, tmp_path, "tree")
+        assert set(json.loads((tmp_path / "done.json").read_text())) == {"a"}
+        todo["a"] = ["-c", "raise SystemExit(3)"]
+        assert {name: found["code"] for name, found in run(todo, tmp_path, "tree").items()} == {"a": 0, "b": 0}
+    finally:
+        signal.signal(signal.SIGINT, before)
+    time.sleep(1.2)  # for whatever it has forked, were it left
+    assert log.read_text() == "bb"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from npora.commands.examples import columns
+from npora.commands.examples import _first, columns
 from npora.commands.finetune import add_arguments
 from npora.commands.tasks import TASKS, Columns
 from npora.commands.usual import texts_and_labels
@@ -90,3 +90,8 @@ def test_what_is_found_is_said_and_what_an_adapter_noted_counts(
     (tmp_path / "b.csv").write_text("sentence,label\nx,1\n")
     assert columns(options_of(), TASKS["classification"], {}, str(tmp_path / "b.csv")) == Columns("sentence")
     assert capsys.readouterr().err == ""
+
+
+def test_the_first_example_says_what_a_column_holds_and_later_ones_which_there_are_besides(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": ["b"], "label": 1}\n{"label": 2}\n')
+    assert _first(str(tmp_path / "a.jsonl")) == {"text": "a", "label": 1}

@@ -155,14 +155,17 @@ class Examination:
         outputs = bench.outputs()
         arrays = {**context.arrays, "output": outputs[0]} if len(outputs) == 1 else dict(context.arrays)
         returned = {key: g for key, g in self.analytic.items() if key != name}
-        factors, told = dict(context.factors), dict[str, Array]()
+        factors, told = dict[str, float](), dict[str, Array]()
+        for key, known in (self.named(*self.dy, *bench.inputs, **bench.keywords) if self.named else {}).items():
+            words, _, of = key.removesuffix(")").rpartition(" (d")
+            words, of = (words, of) if of in bench.arrays else (key, name)
+            if np.ndim(known) and of == name:
+                told[words] = known
+            elif not np.ndim(known):
+                factors[key] = float(known)
+        factors |= context.factors
         if len(outputs) == 1 and outputs[0].size == 1:
             factors["the output"] = float(outputs[0].flat[0])
-        for key, known in (self.named(*self.dy, *bench.inputs, **bench.keywords) if self.named else {}).items():
-            if np.ndim(known):
-                told[key] = known
-            else:
-                factors[key] = float(known)
         arrays |= told
         return replace(context, factors=factors, arrays=arrays, returned=returned, told=told)
 

@@ -68,6 +68,7 @@ def gradcheck(
         One dict in place of the inputs, with a key that names an argument, is a batch, passed as keywords.
     vjp : for a plain f that returns y alone: `vjp(dy, *inputs)` returns the inputs' gradients
     named : what a wrong gradient may be told by beside the inputs and the output: `named(dy, *inputs)` returns by name
+        (one that ends in " (dx)" is for the gradient of x alone)
         numbers, factors, shares of the right gradient ("the share of the mean"), and likely wrong ones, whose names
         begin with "the gradient"
     method : "complex", the complex step at every element, confirmed by a table of differences along one direction;

@@ -2,7 +2,8 @@
 
 Without the base's weights it is said of plain LoRA what its own tensors tell. With --base, of any method, ‖ΔW‖/‖W‖, how
 much of ΔW's subspace of the inputs lies among as many of W's top directions (overlap, beside what chance gives), and by
-how much it makes stronger what W does along them (amplified): the measures of the LoRA paper's section 7.
+how much it makes stronger what W does along them (amplified): the measures of the LoRA paper's section 7. A norm is the
+matrix diag(γ). Biases that the method changes are told apart.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'layer':{width}}  {_HEAD if options.base else _SHORT}")
     for path, measures in found.items():
         print(f"{path:{width}}  {_line(measures)}")
+    if changed := {path: measures.bias for path, measures in found.items() if measures.bias is not None}:
+        print(f"\n{'layer':{width}}  ‖b′ − b‖/‖b‖")
+        for path, change in changed.items():
+            print(f"{path:{width}}  {change:.4f}")
     if options.other:
         shared = [path for path in found if path in others]
         if not shared:

@@ -81,9 +81,10 @@ def _refuse_surrogates(value: Any) -> None:
         raise ValueError(f"{half!r} is half of a pair of surrogates, which is no character") from None
 
 
-def write_json(path: str | os.PathLike[str], value: dict[str, Any] | list[Any]) -> None:
-    """Sorted and indented, so that the same content gives the same bytes; written atomically."""
-    write_atomically(path, [json.dumps(value, indent=2, sort_keys=True, allow_nan=False).encode()])
+def write_json(path: str | os.PathLike[str], value: dict[str, Any] | list[Any], sort_keys: bool = True) -> None:
+    """Sorted, unless an order means something, and indented, so that the same content gives the same bytes; written
+    atomically."""
+    write_atomically(path, [json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False).encode()])
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

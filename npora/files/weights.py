@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -50,6 +51,16 @@ def load_weights(
     if dtype is not None:
         tensors = {key: _converted(tensor, np.dtype(dtype)) for key, tensor in tensors.items()}
     return tensors
+
+
+def with_names(tensors: Mapping[str, Array], parts: Mapping[str, str]) -> dict[str, Array]:
+    """The tensors under names in which each of these parts is replaced, one after the other."""
+    found: dict[str, Array] = {}
+    for name, tensor in tensors.items():
+        for part, other in parts.items():
+            name = name.replace(part, other)
+        found[name] = tensor
+    return found
 
 
 def read_index(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -58,6 +58,7 @@ class PeftConfig(Readable):
     found: ClassVar[tuple[str, ...]] = ()  # those of them that a training finds
     beginning: ClassVar[tuple[str, ...]] = ()  # those that say how they began, and nothing of an adapter that is loaded
     lacks: ClassVar[tuple[str, ...]] = ()  # the fields of this class that PEFT's of the method has not
+    own: ClassVar[tuple[str, ...]] = ()  # the fields that PEFT's has not, which a file has where they say something
     meant: ClassVar[Mapping[str, str]] = {  # what a field is called elsewhere, or is taken to be called
         "targets": "target_modules", "lora_target": "target_modules", "task": "task_type",
     }  # fmt: skip
@@ -175,6 +176,8 @@ class PeftConfig(Readable):
         chosen = {key: value for key, value in values.items() if key in known and key not in ignore}
         for key in [key for key, value in chosen.items() if value is None and known[key].default is not None]:
             del chosen[key]
+        if isinstance(excluded := chosen.get("exclude_modules"), str):
+            chosen["exclude_modules"] = f"(?:{excluded})"  # for PEFT a string is a whole path's, a plain name too
         beginning = {key: chosen.pop(key) for key in cls.beginning if key in chosen}
         config = cls(**chosen)
         for key, value in beginning.items():
@@ -186,7 +189,7 @@ class PeftConfig(Readable):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys of PEFT's `adapter_config.json`, in a form that JSON can hold."""
-        return {name: value for name, value in asdict(self).items() if name not in self.lacks}
+        return {k: value for k, value in asdict(self).items() if k not in self.lacks and (value or k not in self.own)}
 
     @classmethod
     def from_pretrained(
@@ -209,7 +212,9 @@ class PeftConfig(Readable):
             return cls.from_dict(values, ignore)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        write_json(os.path.join(directory, CONFIG_NAME), {**self.to_dict(), "inference_mode": True})
+        """Write `adapter_config.json`. Patterns stay in their order, since the first that fits a layer counts."""
+        values = {**self.to_dict(), "inference_mode": True}
+        write_json(os.path.join(directory, CONFIG_NAME), dict(sorted(values.items())), sort_keys=False)
 
 
 def _names(field_name: str, values: Any) -> list[str]:

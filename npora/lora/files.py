@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from npora.files import load_metadata, save_file
 from npora.files.together import together
 from npora.lora.config import PeftConfig
 from npora.lora.folder import CONFIG_NAME, WEIGHTS_NAME, own_record, weights_path
+from npora.lora.names import fits_pattern
 from npora.lora.record import head_size
 from npora.lora.starts.doubled import doubled, kept_start
 from npora.machine.stored import in_pieces, is_quantized
@@ -136,8 +137,30 @@ def warn_of_another_base(config: PeftConfig, base_name: str | None, directory: s
         )  # fmt: skip
 
 
+def warn_of_a_lost_order(config: PeftConfig, paths: Sequence[str], directory: str) -> None:
+    """Log a warning where a file of PEFT's has several alphas for a layer: the first pattern that fits counts, and PEFT
+    writes them sorted."""
+    patterns: Mapping[str, float] = getattr(config, "alpha_pattern", None) or {}
+    if len(set(patterns.values())) < 2 or "npora" in load_metadata(weights_path(directory)):
+        return
+    for path in paths:
+        fitting = {pattern: alpha for pattern, alpha in patterns.items() if fits_pattern(pattern, path)}
+        if len(set(fitting.values())) > 1:
+            logger.warning(
+                "alpha_pattern in %s has %s for %s, of which the first counts. PEFT writes patterns sorted: make sure "
+                "that the order is the one that was meant",
+                directory, " and ".join(f"{pattern!r}: {alpha:g}" for pattern, alpha in fitting.items()), path,
+            )  # fmt: skip
+            return
+
+
 def check_same(existing: PeftConfig, loaded: PeftConfig, directory: str) -> None:
-    """Raise where a file's adapter has another rank or scale than the adapter it is loaded into."""
+    """Raise ValueError where a file's adapter is of another method, rank or scale than the one it is loaded into."""
+    if type(existing) is not type(loaded):
+        raise ValueError(
+            f"the adapter in {directory} is of {loaded.peft_type}, and this one of {existing.peft_type}: load it under "
+            "another name, or put it in this one's place with hotswap_adapter"
+        )
     for name in (name for name in existing.meaning if name not in existing.found):
         mine, theirs = getattr(existing, name), getattr(loaded, name, None)
         if mine != theirs:

@@ -22,9 +22,9 @@ def hotswap_adapter(
     **where: Any,
 ) -> None:
     """Put what lies in a directory in the place of an adapter, which keeps its name, its place among the active ones,
-    and whether it is trained. It may be of another rank, scale, method or on other layers. A tensor that has the shape
-    of the one before it is the same parameter, so that an optimiser goes on with it; where others are to be trained it
-    is made afterwards.
+    and whether it is trained. It may be of another rank, scale, method or on other layers. A tensor with the name of
+    one before it is the same parameter: an optimiser trains it still, and goes on with what it has kept of it where the
+    shape is the same too. For tensors with new names one is made afterwards.
 
     where : revision, cache_dir, local_files_only, subfolder
 
@@ -69,22 +69,21 @@ def hotswap_adapter(
 
 
 def _keep_parameters(model: PeftModel, old: str, new: str) -> None:
-    """Give the new adapter's values to the old one's parameters, where the two are alike, and these to the new one."""
+    """Give the new adapter's values to the old one's parameters of the same names, and these to the new one."""
     for _, layer in model.lora_layers():
-        mine, theirs = layer.adapters.get(old), layer.adapters.get(new)
-        if mine is not None and type(mine) is type(theirs):
-            for attribute, tensor in mine.tensors.items():
-                one, other = getattr(mine, attribute), getattr(theirs, attribute)
-                if not tensor.shared and one is not None and other is not None and one.shape == other.shape:
+        if {old, new} <= layer.adapters.keys():
+            mine, theirs = layer.adapters[old], layer.adapters[new]
+            by_name = {tensor.live: parameter for tensor, parameter in mine.named()}
+            for attribute, tensor in theirs.tensors.items():
+                one, other = by_name.get(tensor.live), getattr(theirs, attribute)
+                if not tensor.shared and one is not None and other is not None:
                     setattr(theirs, attribute, _with_values(one, other))
     for module in model._switches():
         if isinstance(module, ModulesToSaveWrapper) and {old, new} <= module.modules_to_save.keys():
             whole, other_whole = (module.modules_to_save[name] for name in (old, new))
-            pairs = list(zip(whole.parameters(), other_whole.parameters(), strict=True))
-            if all(one.shape == other.shape for one, other in pairs):
-                for one, other in pairs:
-                    _with_values(one, other)
-                module.modules_to_save[new] = whole
+            for one, other in zip(whole.parameters(), other_whole.parameters(), strict=True):
+                _with_values(one, other)
+            module.modules_to_save[new] = whole
 
 
 def _with_values(one: Parameter, other: Parameter) -> Parameter:

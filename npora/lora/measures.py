@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.methods.lora_embedding import LoRAEmbedding
 from npora.lora.model import PeftModel
 from npora.nn.module import Array
+from npora.nn.norm import LayerNorm, RMSNorm
 
 
 def effective_rank(values: Array) -> float:
@@ -48,6 +50,7 @@ class Measures:
     relative : ‖ΔW‖ / ‖W‖ (Frobenius); None without W, and so the rest
     overlap : the similarity of V_r with as many of W's top directions; what chance gives is r / i
     amplification : ‖ΔW‖ / ‖U_rᵀ W V_rᵀ‖: by how much what W does along ΔW's directions is made stronger (section 7.3)
+    bias : ‖b′ − b‖ / ‖b‖; None where the bias is left alone, or W is not at hand
     """
 
     values: Array
@@ -55,6 +58,7 @@ class Measures:
     relative: float | None = None
     overlap: float | None = None
     amplification: float | None = None
+    bias: float | None = None
 
     @property
     def norm(self) -> float:
@@ -83,11 +87,18 @@ def measured(found: Singular, W: Array | None = None) -> Measures:
 
 
 def of_model(model: PeftModel, adapter_name: str | None = None) -> Iterator[tuple[str, Measures]]:
-    """Yield what an adapter (the active one, unless named) does to each layer that it is on, by its path."""
+    """Yield what an adapter (the active one, unless named) does to each layer that it is on, by its path. A norm is the
+    matrix diag(γ)."""
     name = model.active_adapter if adapter_name is None else adapter_name
     for path, layer in model.lora_layers():
         if name in layer.adapters:
-            yield path, measured(decomposed(layer, name), np.asarray(layer.base_layer.matrix))
+            base: Any = layer.base_layer
+            if isinstance(base, LayerNorm | RMSNorm):
+                gamma = base.gamma() if isinstance(base, RMSNorm) else base.matrix
+                found, W = singular(np.diag(layer.get_delta_weight(name))), np.diag(gamma)
+            else:
+                found, W = decomposed(layer, name), np.asarray(base.matrix)
+            yield path, replace(measured(found, W), bias=layer.bias_change(name))
 
 
 def of_file(directory: str, config: PeftConfig) -> Iterator[tuple[str, Measures]]:

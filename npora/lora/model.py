@@ -196,6 +196,7 @@ class PeftModel(Weighted):
         files.check_meaning(path, config, self._frozen_state(saved))
         files.warn_of_another_base(config, files.base_name(self.get_base_model())[0], directory)
         if is_new:
+            files.warn_of_a_lost_order(config, planned.targets, directory)
             config.inference_mode = not is_trainable
             self._install(adapter_name, config, planned, seed=None)
         elif is_trainable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from npora.files.weights import with_names
 from npora.lora.config import PeftConfig
 from npora.lora.folder import PREFIX
 from npora.lora.inject import PlainView
@@ -21,11 +22,7 @@ def with_names_of(
     ------
     ValueError: the config has a rank or an alpha for modules by their former names.
     """
-    found: dict[str, Array] = {}
-    for name, tensor in tensors.items():
-        for part, other in view.renamed.items():
-            name = name.replace(part, other)
-        found[name] = tensor
+    found = with_names(tensors, view.renamed)
     if found.keys() == tensors.keys():
         return config, tensors
     for field in ("rank_pattern", "alpha_pattern"):

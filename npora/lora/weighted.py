@@ -67,8 +67,8 @@ class Weighted(Merging):
         svd_full_matrices, svd_driver : PEFT's, which change nothing here
         seed : draws what dare_… drops, for each layer by its path
 
-        One adapter alone is scaled and nothing else, as in PEFT. A module that one of them trains whole is a copy of
-        that one's in the new adapter.
+        One adapter alone is scaled, and neither pruned nor elected, as in PEFT; with svd_rank it is cut to that. A
+        module that one of them trains whole is a copy of that one's in the new adapter.
 
         Raises
         ------
@@ -132,8 +132,8 @@ class Weighted(Merging):
         shared = {key: value for key, value in vars(configs[0]).items() if key in known}
         saved = sorted({module for config in configs for module in config.modules_to_save or ()})
         plain = {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
-                 "use_dora": False, "lora_bias": False, "trainable_token_indices": None, "init_lora_weights": True,
-                 "modules_to_save": saved or None}  # fmt: skip
+                 "use_dora": False, "dora_norm_grad": False, "lora_bias": False, "trainable_token_indices": None,
+                 "init_lora_weights": True, "modules_to_save": saved or None}  # fmt: skip
         targets = [config.target_modules for config in configs]
         if all(isinstance(target, list) for target in targets):
             union: Any = sorted({name for target in targets for name in target or ()})

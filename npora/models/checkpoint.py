@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from npora.files.weights import with_names
 from npora.machine.stored import same_values
 from npora.nn import LayerNorm, RMSNorm, init
 from npora.nn.misfit import Misfit
@@ -69,16 +70,6 @@ def load_checkpoint(
     for value in drawn.values():
         value.flags.writeable = False  # as what is read is: an optimiser copies it before its first write
     return drawn
-
-
-def with_names(tensors: Mapping[str, Array], parts: Mapping[str, str]) -> dict[str, Array]:
-    """The tensors under names in which each of these parts is replaced, one after the other."""
-    found: dict[str, Array] = {}
-    for name, tensor in tensors.items():
-        for part, other in parts.items():
-            name = name.replace(part, other)
-        found[name] = tensor
-    return found
 
 
 def room_for(tensors: Mapping[str, Array], new_labels: int = 0) -> init.Unset:

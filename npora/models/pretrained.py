@@ -13,7 +13,8 @@ import numpy.typing as npt
 from npora.files import resolve, save_file, write_json
 from npora.files.refusal import naming
 from npora.files.together import together
-from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names, with_names
+from npora.files.weights import with_names
+from npora.models.checkpoint import drawn_modules, is_constant, load_checkpoint, room_for, tied_names
 from npora.models.config import CONFIG_NAME, PretrainedConfig
 from npora.models.folder import check_is_model, copy_tokenizer, refuse_adapters_place
 from npora.models.generate.generation_config import GenerationConfig

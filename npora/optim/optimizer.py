@@ -55,7 +55,13 @@ class Optimizer(Readable):
             parameter.grad = None
 
     def step(self) -> None:
-        """Update every trainable parameter that has a gradient, once: down the loss, or up where `maximize`."""
+        """Update every trainable parameter that has a gradient, once: down the loss, or up where `maximize`.
+
+        Raises ValueError where one has another shape than at its last step; nothing is then changed.
+        """
+        for number, parameter, _ in self._numbered():
+            if parameter.requires_grad and parameter.grad is not None:
+                _check_shapes(number, self.state.get(number, {}), parameter, ": make a new optimiser")
         for number, parameter, group in self._numbered():
             if not parameter.requires_grad or parameter.grad is None:
                 continue
@@ -83,15 +89,19 @@ class Optimizer(Readable):
         for number, values in saved["state"].items():
             if number not in parameters:
                 raise ValueError(f"the state is of parameter number {number}; there are {len(parameters)}")
-            for name, value in values.items():
-                if isinstance(value, np.ndarray) and value.shape != parameters[number].shape:
-                    raise ValueError(
-                        f"{name} of parameter number {number} has shape {value.shape}, expected "
-                        f"{parameters[number].shape}"
-                    )
+            _check_shapes(number, values, parameters[number])
         self.state = {
             number: {name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
             for number, values in saved["state"].items()
         }
         for group, options in zip(self.param_groups, saved["param_groups"], strict=True):
             group.update(options)
+
+
+def _check_shapes(number: int, values: Mapping[str, Any], parameter: Parameter, remedy: str = "") -> None:
+    """Raise ValueError where what is kept of a parameter has not its shape, as after another adapter's rank."""
+    for name, value in values.items():
+        if isinstance(value, np.ndarray) and value.shape != parameter.shape:
+            raise ValueError(
+                f"{name} of parameter number {number} has shape {value.shape}, expected {parameter.shape}{remedy}"
+            )

@@ -29,7 +29,7 @@ def load(path: str) -> dict[str, Any]:
     try:
         code = compile(text, path, "exec")
     except SyntaxError as error:
-        raise NotRun(f"{path}, line {error.lineno}: {error.msg}") from None
+        raise NotRun(f"{path}{f', line {error.lineno}' if error.lineno else ''}: {error.msg}") from None
     except ValueError as error:  # a null byte
         raise NotRun(f"{path} is not Python: {error}") from None
     names: dict[str, Any] = {"__name__": Path(path).stem, "__file__": path}
@@ -46,15 +46,15 @@ def told_of(filename: str, seconds: float | None = None) -> Iterator[None]:
             yield
     except NotRun:
         raise
-    except (Exception, SystemExit) as error:
-        if _line(error, filename) is None:
-            raise
-        said = "to be written" if isinstance(error, NotImplementedError) else f"{type(error).__name__}: {error}"
-        raise NotRun(f"{where(error, filename)}: {said}") from None
     except KeyboardInterrupt as stop:
         if not late:
             raise
         raise NotRun(f"{where(stop, filename)}: no end after {SECONDS if seconds is None else seconds:g} s") from None
+    except BaseException as error:
+        if _line(error, filename) is None:
+            raise
+        said = "to be written" if isinstance(error, NotImplementedError) else f"{type(error).__name__}: {error}"
+        raise NotRun(f"{where(error, filename)}: {said}") from None
 
 
 def where(error: BaseException, filename: str) -> str:

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from npora.study.trees import number
+
 LONGEST = 24  # characters of a formula that are shown, so that an answer does not show the solution
 REDUCTIONS = ("sum", "mean", "max")
 _OPPOSITE: dict[type[ast.operator], ast.operator] = {
@@ -28,31 +30,6 @@ class Edit(NamedTuple):
     words: str
     place: int
     to: ast.expr
-
-
-def numbered(tree: ast.AST, first: int = 0) -> int:
-    """Number the nodes of a tree from `first` on, for good; return the next number."""
-    for node in ast.walk(tree):
-        node.number = first  # type: ignore[attr-defined]
-        first += 1
-    return first
-
-
-class Replaced(ast.NodeTransformer):
-    """The tree with some nodes, by their numbers, replaced; what is put there may contain nodes that are replaced."""
-
-    def __init__(self, by: dict[int, ast.expr]) -> None:
-        self.by = by
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        while number(node) in self.by:
-            node = self.by.pop(number(node))
-        return self.generic_visit(node)
-
-
-def number(node: ast.AST) -> int:
-    found: int = getattr(node, "number", -1)
-    return found
 
 
 def body_of(function: ast.FunctionDef) -> list[ast.AST]:
@@ -92,9 +69,34 @@ def copy_of(node: ast.expr) -> ast.expr:
 def axes(function: ast.AST) -> Iterator[tuple[str, list[Edit]]]:
     """Every sum and mean of a function over another axis, all at once."""
     calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and _reduction(node)]
+    first = function.args.args[0].arg if isinstance(function, ast.FunctionDef) and function.args.args else ""
+    of_first = [node for node in calls if first in {n.id for n in ast.walk(node.func) if isinstance(n, ast.Name)}]
     for axis in (0, -1, None):
-        found = [Edit("", number(node), _called(node, axis=ast.Constant(axis))) for node in calls]
-        yield f"with every sum {_over(axis)}", found
+        for words, some in (("every sum", calls), (f"every sum of {first}", of_first)):
+            found = [Edit("", number(node), _called(node, axis=ast.Constant(axis))) for node in some]
+            yield f"with {words} {_over(axis)}", found
+    for name, other in (("sum", "mean"), ("mean", "sum")):
+        yield f"with every {name} a {other}", [_other_method(node, other) for node in calls if _method(node) == name]
+    repeats = [node for node in ast.walk(function) if isinstance(node, ast.Call) and _method(node) == "repeat"]
+    yield "with whole copies (tile) where each is repeated (repeat)", [_tiled(node) for node in repeats]
+
+
+def _method(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else ""
+
+
+def _other_method(node: ast.Call, name: str) -> Edit:
+    assert isinstance(node.func, ast.Attribute)
+    to = ast.Call(ast.Attribute(node.func.value, name, ast.Load()), node.args, node.keywords)
+    return Edit("", number(node), to)
+
+
+def _tiled(node: ast.Call) -> Edit:
+    """x.repeat(n, axis) as n copies of x one behind the other."""
+    assert isinstance(node.func, ast.Attribute)
+    copies = ast.BinOp(ast.List([node.func.value], ast.Load()), ast.Mult(), node.args[0])
+    joined = ast.Attribute(ast.Name("np", ast.Load()), "concatenate", ast.Load())
+    return Edit("", number(node), ast.Call(joined, [copies], node.keywords))
 
 
 def augmented(function: ast.FunctionDef) -> Iterator[Edit]:
@@ -122,6 +124,8 @@ def _at(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
         yield from _of_a_call(node)
     elif isinstance(node, ast.Attribute) and node.attr in SISTERS:
         yield f"with {SISTERS[node.attr]}, not {node.attr},", ast.Attribute(node.value, SISTERS[node.attr], node.ctx)
+    elif isinstance(node, ast.Attribute) and node.attr == "inf":
+        yield "with 0 where infinity is meant", ast.Constant(0.0)
     elif isinstance(node, ast.Attribute) and node.attr == "T":
         yield f"with {text(node.value)} not transposed", node.value
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
@@ -130,6 +134,16 @@ def _at(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 def _of_two(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
     left, right, op = node.left, node.right, node.op
+    if isinstance(op, ast.Mult | ast.Div):
+        for bracket in (left, right):
+            if isinstance(bracket, ast.BinOp) and isinstance(bracket.op, ast.Add | ast.Sub):
+                one, two = bracket.left, bracket.right
+                opened = (
+                    ast.BinOp(one, bracket.op, ast.BinOp(two, op, right))
+                    if bracket is left
+                    else ast.BinOp(ast.BinOp(left, op, one), bracket.op, two)
+                )
+                yield f"without the bracket around {text(bracket)}", opened
     if isinstance(op, ast.Mult):
         yield f"without the factor {text(right)}", left
         yield f"without the factor {text(left)}", right
@@ -143,6 +157,9 @@ def _of_two(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
         yield f"with {text(right)} alone in the place of the quotient", right
         yield from _doubled(node)
     elif isinstance(op, ast.Add | ast.Sub):
+        if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):
+            whole = ast.BinOp(ast.BinOp(left, op, right.left), ast.Pow(), right.right)
+            yield f"with the power of the whole, not of {text(right.left)},", whole
         yield f"without the term {text(right)}", left
         signed = right if isinstance(op, ast.Add) else ast.UnaryOp(ast.USub(), right)
         yield f"without the term {text(left)}", signed
@@ -168,6 +185,9 @@ def _doubled(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
 def _of_a_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     method = node.func if isinstance(node.func, ast.Attribute) else None
     name = method.attr if method else node.func.id if isinstance(node.func, ast.Name) else ""
+    if name == "len" or name == "sum":
+        for op, word in ((ast.Add(), "more"), (ast.Sub(), "less")):
+            yield f"with one {word} than {text(node)}", ast.BinOp(node, op, ast.Constant(1))
     if method and _reduction(node):
         what = method.value
         yield f"with {text(what)} not summed", what
@@ -189,12 +209,27 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
             f"with the cases of {text(condition)} in each other's place",
             ast.Call(node.func, [condition, two, one], []),
         )
+    elif name == "arange":
+        yield (
+            f"with every row in the place of each ({text(node)})",
+            ast.Call(ast.Name("slice", ast.Load()), [ast.Constant(None)], []),
+        )
+    elif name in ("slice", "range"):
+        for k, bound in enumerate(node.args):
+            for op, word in ((ast.Add(), "more"), (ast.Sub(), "less")):
+                moved = [*node.args[:k], ast.BinOp(bound, op, ast.Constant(1)), *node.args[k + 1 :]]
+                yield f"with one {word} than {text(bound)} in a {name}", ast.Call(node.func, moved, node.keywords)
     elif name in ("tri", "tril", "triu", "eye"):
         size = node.args[0] if name in ("tri", "eye") else None
         for shift in (1, -1) if size else ():
             words = f"with the edge of the mask 1 too far {'right' if shift > 0 else 'left'}"
             arguments = [*node.args[:1], *(node.args[1:] or node.args[:1]), ast.Constant(shift)]
             yield words, ast.Call(node.func, arguments, [])
+    elif len(node.args) == 1 and isinstance(node.args[0], ast.BinOp) and isinstance(node.args[0].op, ast.Add):
+        inner, added = node.args[0].left, node.args[0].right
+        outside = ast.BinOp(ast.Call(node.func, [inner], node.keywords), ast.Add(), added)
+        yield f"with {text(added)} added to the {name}, not within it,", outside
+        yield f"with {text(node.args[0])} itself in the place of {name or 'a function'} of it", copy_of(node.args[0])
     elif node.args and name not in ("zeros_like", "zeros", "arange", "len", "range", "enumerate", "zip"):
         yield f"with {text(node.args[0])} itself in the place of {name or 'a function'} of it", copy_of(node.args[0])
     elif method and name in ("repeat", "reshape", "swapaxes", "transpose"):

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from npora.check import Context, diagnose, gradcheck
 from npora.check.oracles.structure import written_to
+from npora.check.verdict.evidence import Evidence
 from npora.check.verdict.printed import wrapped
+from npora.check.verdict.shares import told
 from npora.nn.module import Array
 from npora.study.attempt import NotRun, code_of, told_of, where
 from npora.study.exercises import Exercise
 from npora.study.sheet import page
-from npora.study.supposed import mistakes
+from npora.study.supposed import mistaken_forwards, mistakes
+from npora.study.through import Steps, factors_of_shares
 
 DRAWS = 2  # that an answer is judged on
 _CLOSE = 2.0**-40  # of the largest value: 8,192 roundings
 # What says where an answer is wrong, or how far, and not what is wrong: a mistake is then supposed.
 _VAGUE = re.compile(
     r"no known error|nan or inf|unlike the right|wrong at (?!.*should be zero)|a factor of its own|off by |zero in some"
-    r"|the (same|mean|sum) .*axis|a missing or extra term|a constant factor [^(]*$"
+    r"|the (same|mean|sum) .*axis|a missing or extra term|a constant factor [^(]*$|.* times .*, and no more"
 )
 
 
@@ -60,7 +64,8 @@ def judge(exercise: Exercise, function: Callable[..., Any]) -> Outcome:
                 notes = (_wrong_gradients if exercise.forward else _wrong_values)(exercise, function, k)
                 came, first = _first_wrong(exercise, function, k, filename) if notes else ((), [])
             if notes:
-                return Outcome(exercise.name, 1, (*_told(exercise, k, notes, came), *first))
+                with np.errstate(all="ignore"):
+                    return Outcome(exercise.name, 1, (*_told(exercise, k, notes, came), *first))
     except _Misfit as error:
         return Outcome(exercise.name, 1, (str(error),))
     except NotRun as error:
@@ -107,9 +112,56 @@ def _told(exercise: Exercise, k: int, notes: dict[str, str], came: tuple[Array, 
         inputs, constants = exercise.draw(k)
         upstream = _upstream(exercise, k)
         given = inspect.signature(exercise.solution).bind(*upstream, *inputs, **constants).arguments
-        for number, words in mistakes(exercise.solution, given, came, vague).items():
-            notes = {**notes, exercise.wanted[number]: f"this is what comes {words}"}
+        right = _as_tuple(exercise, exercise.solution(*upstream, *inputs, **constants))
+        for number, note in _explanations(exercise, given, upstream, came, right, vague):
+            if number in vague:
+                notes = {**notes, exercise.wanted[number]: note}
+                vague.remove(number)
     return [f"{name}: {note}" for name, note in notes.items()]
+
+
+def _explanations(
+    exercise: Exercise,
+    given: dict[str, Any],
+    upstream: tuple[Array, ...],
+    came: tuple[Array, ...],
+    right: tuple[Array, ...],
+    wrong: list[int],
+) -> Iterator[tuple[int, str]]:
+    """What may be wrong at each number of `wrong`, plainest first, while there are any left."""
+    if exercise.forward and all(np.isfinite(np.asarray(came[k])).all() for k in wrong):
+        dy, by = upstream[0], exercise.inputs
+        arguments = {name: x for name, x in given.items() if name in exercise.arguments}
+        steps = Steps(exercise.forward, arguments, [by[k] for k in wrong], dy)
+        shares, wholes = steps.named()
+        for k in tuple(wrong):
+            evidence = Evidence(np.asarray(came[k], float), np.asarray(right[k], float), 1e-9)
+            yield from ((k, note) for note in islice(told(evidence, shares[by[k]] | wholes[by[k]], {}), 1))
+        for k, words in (
+            mistaken_forwards(exercise.forward, arguments, by, dy, came, tuple(wrong)).items() if wrong else ()
+        ):
+            yield k, f"this is the gradient of a forward {words}"
+        for k in tuple(wrong):
+            evidence = Evidence(np.asarray(came[k], float), np.asarray(right[k], float), 1e-9)
+            notes = factors_of_shares(evidence, shares[by[k]], steps.numbers())
+            yield from ((k, note) for note in islice(notes, 1))
+        for name, x in arguments.items() if wrong else ():
+            if np.asarray(x).dtype.kind == "f":
+                left = Steps(exercise.forward, {**arguments, name: np.ones_like(x)}, [by[k] for k in wrong], dy)
+                others, _ = left.named()
+                for k in tuple(wrong):
+                    error = np.asarray(came[k]) - right[k]
+                    for words, share in shares[by[k]].items():
+                        if words in others[by[k]] and np.allclose(
+                            error, others[by[k]][words] - share, 1e-9, 1e-9 * float(np.abs(right[k]).max())
+                        ):
+                            yield k, f"{words} is as it would be without {name}"
+                            break
+    output = (
+        f"{exercise.name}({', '.join(f'{name}={name}' for name in exercise.arguments)})" if exercise.forward else ""
+    )
+    for k, words in mistakes(exercise.solution, given, came, tuple(wrong), output).items() if wrong else ():
+        yield k, f"this is what comes {words}"
 
 
 def _upstream(exercise: Exercise, k: int) -> tuple[Array, ...]:
@@ -127,8 +179,7 @@ class _Misfit(Exception):
 def _checked(exercise: Exercise, returned: Any) -> Any:
     """What was returned, if it is as many arrays as were asked for, each of its shape."""
     names = exercise.wanted
-    several = isinstance(returned, tuple | list)
-    items = list(returned) if several and (len(names) > 1 or len(returned) != 1) else [returned]
+    items = list(_as_tuple(exercise, returned))
     listed = f"({', '.join(names)})" if len(names) > 1 else names[0]
     if returned is None or any(item is None for item in items):
         raise _Misfit(f"None was returned, expected {listed}")
@@ -137,14 +188,16 @@ def _checked(exercise: Exercise, returned: Any) -> Any:
     shapes = [np.shape(x) for x in exercise.draw(0)[0]] if exercise.forward else []
     for name, item, shape in zip(names, items, shapes, strict=False):
         array = np.asarray(item)
-        if array.dtype.kind not in "fiubc":
-            raise _Misfit(f"{name} is a {type(item).__name__}, expected an array of numbers")
+        if array.dtype.kind not in "fiu":
+            numbers = isinstance(item, np.ndarray) or array.dtype.kind not in "OUS"
+            what = f"an array of {array.dtype}" if numbers else f"a {type(item).__name__}"
+            raise _Misfit(f"{name} is {what}, expected an array of real numbers")
         if array.shape != shape:
             hint = (
                 ": it has the shape of the transpose" if array.shape[::-1] == shape else _unsummed(array.shape, shape)
             )
             raise _Misfit(f"{name} has shape {list(array.shape)}, expected {list(shape)}{hint}")
-    return returned
+    return tuple(items) if len(items) > 1 else items[0]
 
 
 def _unsummed(came: tuple[int, ...], wanted: tuple[int, ...]) -> str:
@@ -214,6 +267,13 @@ def _raising(function: Callable[..., Any], arguments: Any, constants: Any, filen
     return []
 
 
-def _as_tuple(exercise: Exercise, returned: Any) -> tuple[Array, ...]:
-    one = len(exercise.wanted) == 1 and not (isinstance(returned, tuple | list) and len(returned) == 1)
-    return (returned,) if one else tuple(returned)
+def _as_tuple(exercise: Exercise, returned: Any) -> tuple[Any, ...]:
+    """What was returned, thing by thing; where one is wanted, a list of numbers is one array."""
+    if not isinstance(returned, tuple | list):
+        return (returned,)
+    if len(exercise.wanted) == 1 and len(returned) > 1 and not any(isinstance(x, np.ndarray) for x in returned):
+        try:
+            return (np.asarray(returned),)
+        except ValueError:  # lists of several lengths
+            pass
+    return tuple(returned)

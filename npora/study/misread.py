@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from itertools import combinations
 
-from npora.study.edits import SISTERS, Edit, body_of, copy_of, inside, number, numpy, parents, text, without_numbers
+from npora.study.edits import SISTERS, Edit, body_of, copy_of, inside, numpy, parents, text, without_numbers
+from npora.study.trees import number
 
 MOST = 12  # formulas of a function that are tried as a factor more
 
@@ -23,7 +24,7 @@ def misread(function: ast.FunctionDef) -> Iterator[Edit]:
 def _wrapped(node: ast.AST) -> Iterator[Edit]:
     """A function put on what is read or called."""
     if isinstance(node, ast.Name | ast.Call) and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
-        if isinstance(node, ast.Name) and node.id in ("np", "math"):
+        if ast.unparse(node.func if isinstance(node, ast.Call) else node) in ("np", "math", "len"):
             return
         bare = without_numbers(node)
         for words, to in (
@@ -32,8 +33,19 @@ def _wrapped(node: ast.AST) -> Iterator[Edit]:
             (f"the square of {text(node)}", ast.BinOp(bare, ast.Pow(), ast.Constant(2))),
             (f"1 over {text(node)}", ast.BinOp(ast.Constant(1), ast.Div(), bare)),
             (f"1 less {text(node)}", ast.BinOp(ast.Constant(1), ast.Sub(), bare)),
+            (f"the sign of {text(node)}", numpy("sign", bare)),
+            (f"the sum of {text(node)} over the last axis", _along_the_last(bare, "sum")),
+            (f"the mean of {text(node)} over the last axis", _along_the_last(bare, "mean")),
+            (f"the mean of all of {text(node)}", numpy("mean", bare)),
         ):  # fmt: skip
             yield Edit(f"with {words} in the place of {text(node)}", number(node), to)
+
+
+def _along_the_last(node: ast.expr, name: str) -> ast.expr:
+    call = numpy(name, node)
+    assert isinstance(call, ast.Call)
+    call.keywords = [ast.keyword("axis", ast.Constant(-1)), ast.keyword("keepdims", ast.Constant(True))]
+    return call
 
 
 def exchanged(function: ast.FunctionDef) -> Iterator[tuple[str, list[Edit]]]:
@@ -58,6 +70,9 @@ def _bare(node: ast.AST) -> Iterator[Edit]:
         for name in names:
             words = f"with {name} itself in the place of {text(node)}"
             yield Edit(words, number(node), copy_of(ast.Name(name, ast.Load())))
+            if len(names) == 1:
+                words = f"with tanh of {name} in the place of {text(node)}"
+                yield Edit(words, number(node), numpy("tanh", ast.Name(name, ast.Load())))
 
 
 def throughout(function: ast.FunctionDef) -> Iterator[tuple[str, list[Edit]]]:
@@ -88,6 +103,10 @@ def _renamed(function: ast.FunctionDef, body: list[ast.AST]) -> Iterator[Edit]:
     }  # fmt: skip
     around = parents(body)
     for node in body:
+        if isinstance(node, ast.Constant) and isinstance(around.get(id(node)), ast.BinOp) and len(small) <= 3 * MOST:
+            for other in small.values():
+                words = f"with {text(other)} in the place of {text(node)}{inside(around.get(id(node)))}"
+                yield Edit(words, number(node), without_numbers(other))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
             within = inside(around.get(id(node)))
             for name in names:

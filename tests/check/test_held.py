@@ -165,3 +165,11 @@ def test_a_straight_through_estimator_is_right_by_what_it_holds() -> None:
 
     assert gradcheck(rounded, 3 * X)
     assert gradcheck(lambda x: (x * np.round(x.real), rounded(x)[1]), 3 * X).verdict == "FAIL"  # which is not declared
+
+
+def test_values_of_one_name_are_known_by_their_number() -> None:
+    values: dict[tuple[str, int], Array] = {}
+    for add in (0.0, 9.0):  # what they would be at another point
+        with holding(values, np.float64):
+            assert [held(name, np.add, np.float64(x), add) for name, x in (("a", 1), ("b", 2), ("a", 3))] == [1, 2, 3]
+    assert list(values) == [("a", 0), ("b", 0), ("a", 1)]

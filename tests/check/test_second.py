@@ -28,6 +28,8 @@ def test_the_hessian_of_a_right_gradient_is_symmetric_and_of_a_turned_one_not() 
     assert gradcheck(F.softmax, X, order=2)[SYMMETRY].verdict == "PASS"
     assert gradcheck(Linear(4, 2, rng=0), X, order=2)[SYMMETRY].verdict == "PASS"
     assert gradcheck(lambda x: (2 * x, lambda dy: 2 * dy), X, order=2)  # H is zero
+    at_rest = gradcheck(lambda x: (np.sum(x * x), lambda dy: 2 * dy * x), np.zeros(3), order=2)
+    assert at_rest[SYMMETRY].verdict == "PASS"  # its gradient is zero there, and H is not
     for error in (1.0, 1e-6):
         row = gradcheck(turned(error), X, order=2)[SYMMETRY]
         assert row.verdict == "FAIL" and "the gradient of no function" in row.note

@@ -28,6 +28,8 @@ rng = np.random.default_rng(0)
         ([1.0, 0.5 + 2**14 * U], [1.0, 0.5], 1.0, "FAIL"),
         ([1.0, 0.5 + 2**14 * U], [1.0, 0.5], 4.0, "UNRESOLVED"),  # a larger tensor's rounding; 3.6e-12 of 0.5 agrees
         ([1.0, 0.0], [1.0, 0.0], 1.0, "PASS"),  # an element that the formula leaves out
+        ([1.0, 1e-17], [1.0, 0.0], 1.0, "PASS"),  # and one that it does not, of a rounding alone
+        ([1.0, 0.0], [1.0, 1e-17], 1.0, "PASS"),
         ([1.0, -1e-13], [1.0, 1e-13], 1.0, "UNRESOLVED"),  # a sign that cannot be seen
         ([1.0, -1e-11], [1.0, 1e-11], 1.0, "FAIL"),  # and one that can
         ([0.0, 0.0], [0.0, 0.0], 1.0, "VACUOUS"),
@@ -46,6 +48,11 @@ def test_an_error_bar_widens_the_tolerance_and_what_is_inside_it_is_not_called_r
     a, n = np.array([1.0, 1e-6]), np.array([1.0 + 1e-9, 1.5e-6])
     assert compare(a, n, np.array([1e-8, 1e-6]), 1.0, np.float64).verdict == "UNRESOLVED"
     assert compare(a, n, np.array([1e-8, 1e-13]), 1.0, np.float64).verdict == "FAIL"
+
+
+def test_what_is_not_finite_fails_also_where_nothing_is_known() -> None:
+    for a in (np.inf, -np.inf, np.nan):
+        assert compare(np.array([a, 1.0]), np.ones(2), np.array([np.inf, 0.0]), 1.0, np.float64).verdict == "FAIL"
 
 
 def test_rounding_shrinks_with_the_unit_roundoff_and_a_wrong_formula_does_not() -> None:

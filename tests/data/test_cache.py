@@ -127,6 +127,15 @@ def test_what_it_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, first
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("labels", [(1, 0.5), (0.5, 1)])
+def test_a_column_is_of_one_kind_through_all_blocks(
+    labels: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{CACHE}._BLOCK", 1)
+    with pytest.raises(ValueError, match="label of the examples from 1 on is not all of a kind"):
+        Dataset([{"label": label} for label in labels]).cached(tmp_path / "cache")
+
+
 def test_what_is_drawn_anew_each_time_is_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     drawn = data().with_transform(lambda batch: {"a": rng.random(len(batch["label"])).tolist()})
@@ -163,7 +172,9 @@ def test_a_disk_that_fails_leaves_nothing_and_the_leftovers_of_a_kill_are_remove
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache.tmp-1234").mkdir()
     (tmp_path / "cache.tmp-1234" / "label.bin").write_bytes(b"x")
-    assert list(data().cached(tmp_path / "cache")) == list(data()) and os.listdir(tmp_path) == ["cache"]
+    (tmp_path / "cache2.tmp-1234").mkdir()  # another's
+    assert list(data().cached(tmp_path / "cache")) == list(data())
+    assert sorted(os.listdir(tmp_path)) == ["cache", "cache2.tmp-1234"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

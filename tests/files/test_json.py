@@ -101,3 +101,11 @@ def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
             reader(tmp_path)
         with pytest.raises(FileNotFoundError, match="none can have this name"):
             reader("a\0b")
+
+
+def test_keys_are_sorted_unless_their_order_means_something(tmp_path: Path) -> None:
+    for sort_keys, expected in ((True, ["a", "b"]), (False, ["b", "a"])):
+        write_json(tmp_path / "x.json", {"k": {"b": 1, "a": 2}}, sort_keys)
+        assert list(read_json(tmp_path / "x.json")["k"]) == expected
+    write_json(tmp_path / "x.json", {"k": {"b": 1, "a": 2}})
+    assert list(read_json(tmp_path / "x.json")["k"]) == ["a", "b"]

@@ -43,6 +43,17 @@ def test_a_process_holds_it_until_it_is_killed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows is not asked")
+def test_a_process_of_another_user_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError
+
+    with Lock(tmp_path / "lock", "the folder"), monkeypatch.context() as patch:
+        patch.setattr(os, "kill", refused)
+        with pytest.raises(RuntimeError, match=f"the folder is in use by process {os.getpid()} "):
+            Lock(tmp_path / "lock", "the folder").__enter__()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_it_is_taken_over_from_the_children_of_a_process_that_is_gone(tmp_path: Path) -> None:
     process, child = holder(tmp_path / "lock", "fork")

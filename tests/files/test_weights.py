@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from npora.files import load_file, load_weights, save_file
+from npora.files.weights import with_names
 
 A, B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 PLACES = {"wte.weight": A, "h.0.weight": A, "h.1.weight": B}
@@ -187,3 +188,9 @@ def test_the_first_of_several_pickles_is_named(tmp_path: Path) -> None:
         (tmp_path / f"pytorch_model-{number}.bin").touch()
     with pytest.raises(FileNotFoundError, match=r"pytorch_model-1\.bin is a pickle"):
         load_weights(tmp_path)
+
+
+def test_parts_of_names_are_replaced_one_after_the_other() -> None:
+    one, two = np.zeros(1), np.ones(2)
+    found = with_names({"a.b.c": one, "x": two}, {"a.": "b.", "b.b.": "d."})
+    assert list(found) == ["d.c", "x"] and found["d.c"] is one and found["x"] is two

@@ -26,6 +26,10 @@ FORMULAS: dict[str, Any] = {
         * (W + scaled(c) * t["B"] @ t["A"]),
         b,
     ),
+    "DoRANorm": lambda W, W0, b, t, c: (
+        (t["m"] / np.linalg.norm(W + scaled(c) * t["B"] @ t["A"], axis=1))[:, None] * (W + scaled(c) * t["B"] @ t["A"]),
+        b,
+    ),
     "LoHa": lambda W, W0, b, t, c: (W + c.alpha / c.r * (t["W1a"] @ t["W1b"]) * (t["W2a"] @ t["W2b"]), b),
     "HiRA": lambda W, W0, b, t, c: (W + W0 * (t["B"] @ t["A"]), b),
     "VeRA": lambda W, W0, b, t, c: (

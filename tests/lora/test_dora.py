@@ -51,6 +51,56 @@ def test_so_it_is_where_the_update_all_but_takes_w_away() -> None:
     np.testing.assert_allclose(np.linalg.norm(merged_rows(layer, 40), axis=1), magnitude(layer), rtol=2e-3)
 
 
+def of_both(seed: int = 0) -> list[PeftModel]:
+    """DoRA with its norm as a constant, and with its gradient."""
+    models = []
+    for norm_grad in (False, True):
+        config = LoraConfig(r=2, target_modules=["query"], use_dora=True, dora_norm_grad=norm_grad)
+        models.append(get_peft_model(tiny_bert(dtype=np.float64), config))
+        rng = np.random.default_rng(seed)
+        for parameter in models[-1].adapter_parameters("default").values():
+            parameter.data = parameter.data + 0.3 * rng.standard_normal(parameter.shape)
+    return models
+
+
+def test_with_its_norms_gradient_dora_computes_the_same_and_descends_along_the_loss(tmp_path: Path) -> None:
+    constant, whole = of_both()
+    batch: dict[str, Any] = {"input_ids": np.array([[3, 4, 9], [5, 1, 2]]), "labels": np.array([0, 1])}
+    for model in (constant, whole):
+        output, backward = model(**batch)
+        assert output.logits.tobytes() == constant(**batch)[0].logits.tobytes()
+        backward()
+    differences = []
+    for model in (constant, whole):
+        of_A = next(p for name, p in model.adapter_parameters("default").items() if "lora_A" in name)
+        gradient, step = of_A.grad, np.random.default_rng(1).standard_normal(of_A.shape)
+        here, losses = of_A.data, []
+        for sign in (1, -1):
+            of_A.data = here + sign * 1e-6 * step
+            losses.append(float(model(**batch)[0].loss))
+        of_A.data = here
+        assert gradient is not None
+        differences.append(abs((losses[0] - losses[1]) / 2e-6 - float((gradient * step).sum())))
+    assert differences[1] < 1e-8 < 1e-5 < differences[0]
+    whole.save_pretrained(tmp_path / "whole")
+    constant.save_pretrained(tmp_path / "constant")
+    for name, said in (("whole", True), ("constant", False)):
+        text = (tmp_path / name / "adapter_config.json").read_text()
+        assert ("dora_norm_grad" in text) == said
+        again = PeftModel.from_pretrained(tiny_bert(dtype=np.float64), tmp_path / name)
+        assert again.active_peft_config.dora_norm_grad is said
+        assert again(**batch)[0].logits.tobytes() == whole(**batch)[0].logits.tobytes()
+
+
+def test_where_the_norms_gradient_says_nothing_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="dora_norm_grad=True says how DoRA is trained"):
+        LoraConfig(dora_norm_grad=True)
+    model = tiny_bert()
+    with pytest.raises(ValueError, match=r"bert\.embeddings\.word_embeddings is an embedding"):
+        get_peft_model(model, LoraConfig(target_modules=["word_embeddings"], use_dora=True, dora_norm_grad=True))
+    get_peft_model(model, LoraConfig(target_modules=["word_embeddings"], use_dora=True))
+
+
 def test_a_row_of_zeros_has_no_direction_and_is_named() -> None:
     base = Linear(4, 3, rng=1)
     base.weight.data = base.weight.data * np.array([[1], [0], [1]], np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import PeftModel
+from npora import HiraConfig, PeftModel, get_peft_model
 from npora.files import load_file, load_metadata, save_file
 from tests.tiny import tiny_bert, tiny_peft
 
@@ -45,6 +45,40 @@ def test_saving_and_loading_is_the_identity(tmp_path: Path, config: dict[str, An
     again.save_pretrained(tmp_path / "again")
     for name in os.listdir(tmp_path / "again"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_order_of_patterns_is_in_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alphas = {r"layer\.1.*": 7, "attention.*": 2}
+    model = trained(r=2, rank_pattern={"value": 3, r"layer\.1.*": 1}, alpha_pattern=alphas)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(tiny_bert(), tmp_path)
+    assert logits(again) == logits(model) and not caplog.records
+    found = [(layer.adapters["default"].r, layer.adapters["default"].s) for _, layer in again.lora_layers()]
+    assert found == [(2, 1), (3, 2 / 3), (1, 7), (3, 7 / 3)]
+    path = tmp_path / "adapter_model.safetensors"
+    save_file(load_file(path), path, {"format": "pt"})  # as one that PEFT saved
+    PeftModel.from_pretrained(tiny_bert(), tmp_path)
+    (said,) = caplog.messages
+    assert "alpha_pattern in" in said and "7 and 'attention.*': 2 for bert.encoder.layer.1.attention.self.query" in said
+
+
+def test_the_file_of_another_method_is_named_as_one(tmp_path: Path) -> None:
+    get_peft_model(tiny_bert(), HiraConfig(r=2, target_modules=["query"])).save_pretrained(tmp_path)
+    model = trained()
+    before = logits(model)
+    with pytest.raises(ValueError, match=r"is of HIRA, and this one of LORA: load it under another name"):
+        model.load_adapter(tmp_path)
+    assert logits(model) == before
+
+
+def test_an_excluded_string_is_a_whole_path_in_a_file_as_in_peft(tmp_path: Path) -> None:
+    trained(target_modules=["query", "pooler.dense"]).save_pretrained(tmp_path)
+    change_config(exclude_modules="pooler.dense")(tmp_path)
+    model = PeftModel.from_pretrained(tiny_bert(), tmp_path)
+    assert [path for path, _ in model.lora_layers()][-1] == "bert.pooler.dense"
+    change_config(exclude_modules="bert.pooler.dense")(tmp_path)
+    with pytest.raises(ValueError, match=r"unexpected: base_model\.model\.bert\.pooler\.dense\.lora_A"):
+        PeftModel.from_pretrained(tiny_bert(), tmp_path)
 
 
 def test_an_adapter_loads_to_be_trained_on(tmp_path: Path) -> None:

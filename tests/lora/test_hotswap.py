@@ -10,7 +10,7 @@ import pytest
 from npora import HiraConfig, LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from npora.lora import PeftConfig, hotswap_adapter
 from npora.nn.module import Array
-from npora.optim import SGD
+from npora.optim import SGD, Adam
 from tests.lora.test_several import X, without_heads
 from tests.lora.test_two_adapters import Net
 from tests.properties.strategies import normal
@@ -123,7 +123,25 @@ def test_what_has_the_same_shape_is_the_same_parameter_and_goes_on_being_trained
     model(X)[1](dy)
     optimizer.step()
     assert (model(X)[0] * dy).sum() < (y * dy).sum()
-    saved(tmp_path / "wide", LoraConfig(r=3, target_modules=["lower"], modules_to_save=["head"]))
-    hotswap_adapter(model, tmp_path / "wide", "default")
+
+
+def test_what_has_the_same_name_is_the_same_parameter_of_whichever_shape_and_method(tmp_path: Path) -> None:
+    model = get_peft_model(Net(), LoraConfig(r=2, target_modules=["lower"], modules_to_save=["head"]))
+    before = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    first, used = Adam(list(before.values()), lr=0.1), Adam(list(before.values()), lr=0.1)
+    dy = np.random.default_rng(4).standard_normal(model(X)[0].shape)
+    model(X)[1](dy)
+    used.step()
+    swapped = LoraConfig(r=3, target_modules=["lower"], modules_to_save=["head"], use_dora=True)
+    y = saved(tmp_path, swapped)
+    hotswap_adapter(model, tmp_path, "default")
     after = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert {name for name, p in after.items() if p is before[name]} == {name for name in before if "head" in name}
+    assert model(X)[0].tobytes() == y.tobytes() and before.items() < after.items()
+    assert {p.grad is None for p in after.values()} == {True} and len(after) == len(before) + 1
+    model(X)[1](dy)
+    values = [p.data.copy() for p in after.values()]
+    with pytest.raises(ValueError, match=r"exp_avg of parameter number 0 .*\(2, 5\), expected \(3, 5\): make a new"):
+        used.step()
+    assert all(np.array_equal(p.data, value) for p, value in zip(after.values(), values, strict=True))
+    first.step()
+    assert (model(X)[0] * dy).sum() < (y * dy).sum()

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import HiraConfig, LoraConfig, PeftModel, get_peft_model
+from npora import HiraConfig, LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from npora.lora import PeftConfig
 from npora.lora.combine import singular
 from npora.lora.measures import directions, effective_rank, measured, of_file, of_model, similarity
+from npora.nn import CentredRMSNorm, LayerNorm
 from npora.nn.module import Array
 from tests.lora.test_two_adapters import Net
 from tests.properties.strategies import normal
@@ -92,3 +93,21 @@ def test_of_an_update_that_depends_on_the_base_a_file_says_nothing(tmp_path: Pat
     ((_, found),) = of_model(model)
     sigma = np.linalg.svd(model.lora_layers()[0][1].get_delta_weight("default"))[1]
     np.testing.assert_allclose(found.values, sigma[: len(found.values)], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, CentredRMSNorm])
+def test_of_a_norm_the_matrix_is_diagonal(kind: Any) -> None:
+    net = Net()
+    net.lower = kind(5, dtype=np.float64)
+    start = net.lower.weight.data = np.array([1.0, -2, 0.5, 1, 3])
+    model = get_peft_model(net, LNTuningConfig(target_modules=["lower"]))
+    gamma, *beta = model.adapter_parameters("default").values()
+    gamma.data = start + np.array([0.0, 0.3, 0, -0.4, 0])
+    for shift in beta:
+        net.lower.base_layer.bias.data, shift.data = np.array([3.0, 0, 0, 4, 0]), np.array([3.0, 0, 0, 4, 2])
+    ((_, found),) = of_model(model)
+    W = start + (kind is CentredRMSNorm)
+    np.testing.assert_allclose(found.values, [0.4, 0.3], rtol=0, atol=1e-15)
+    assert abs(found.relative - 0.5 / np.linalg.norm(W)) < 1e-15
+    assert found.overlap == 0.5 and abs(found.amplification - 0.5 / np.hypot(W[1], W[3])) < 1e-14
+    assert found.bias == (pytest.approx(0.4, abs=1e-15) if beta else None)

@@ -140,3 +140,9 @@ def test_biases_train_beside_it() -> None:
     model = get_peft_model(tiny_bert(), MissConfig(r=4, target_modules=["query"], bias="MiSS_only"))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name.rpartition(".")[2] for name in trained} == {"default", "bias"}
+
+
+def test_without_targets_it_goes_where_the_model_says() -> None:
+    config = MissConfig(r=2)
+    config.complete(tiny_bert())
+    assert config.target_modules == ["query", "value"]

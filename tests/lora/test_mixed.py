@@ -252,6 +252,13 @@ def test_rows_are_known_by_the_packings_that_were_made() -> None:
             rows.of(x)
 
 
+def test_rows_of_nobody_are_no_adapters() -> None:
+    rows = Rows(["a", "b"])
+    rows.learn(Packing.spaced([1, 2], 3))
+    with pytest.raises(UnknownRows):
+        rows.of(np.zeros((6, 2)))
+
+
 @pytest.mark.parametrize("case", METHODS, ids=lambda case: case.name)
 def test_a_layer_gives_each_row_its_adapter_of_any_method(case: Method) -> None:
     layer, names = adapted(case, 5, 4), ["default", "__base__", "default"]

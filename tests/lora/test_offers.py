@@ -39,6 +39,7 @@ NEEDED: dict[str, set[str]] = {
     "LoRA-FA": {"forward"}, "LoRA+": {"forward"}, "PiSSA": {"start", "matrix"},
     "OLoRA": {"start", "matrix"}, "CorDA": {"start", "matrix"}, "LoRA-GA": {"start", "matrix"}, "EVA": set(),
     "MiCA": {"matrix", "constants"}, "LoftQ": {"matrix"}, "DoRA": {"forward", "matrix", "held"},
+    "DoRANorm": {"forward", "matrix"},
     "aLoRA": {"forward"}, "VeLoRA": {"forward", "held"}, "KaSA": {"start", "matrix", "after_step"},
     "BD-LoRA": {"forward"}, "AdaLoRA": {"forward", "constants", "saved", "after_step"}, "VeRA": {"forward", "shared"},
     "PVeRA": {"forward", "shared"}, "RandLoRA": {"forward", "shared"}, "LoHa": set(), "LoKr": {"forward"},

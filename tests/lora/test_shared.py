@@ -16,6 +16,7 @@ from npora.lora import PeftConfig, VeraConfig, methods
 from npora.lora.adapter import Adapter, Tensor
 from npora.lora.inject import adapted_layer
 from npora.lora.methods.vera import VeRA
+from npora.lora.torch_words import TorchWords
 from npora.nn import Linear
 from npora.nn.module import Array, Parameter
 from tests.tiny import tiny_bert
@@ -210,3 +211,13 @@ def test_a_shared_array_can_be_trained_by_all_layers_together(tmp_path: Path, mo
     assert isinstance(second, Parameter) and second.requires_grad and not again.get_parameter(SHARED[0]).requires_grad
     count, layers = again.get_nb_trainable_parameters(), 6 * (6 + 3) + 6 * 3 + 3
     assert count[0] == A.size + layers
+
+
+def test_veras_arrays_are_even_within_the_bound_of_their_inputs() -> None:
+    """U(±√(6 / fan_in)), A [r,i] before B [o,r] from one generator (He et al., 2015)."""
+    found = VeRA.shared(VeraConfig(r=3, projection_prng_key=6), {"x": (7, 5)}, np.dtype(np.float64), None)  # type: ignore[arg-type]
+    words = TorchWords(6)
+    for name, shape in (("vera_A", (3, 5)), ("vera_B", (7, 3))):
+        bound = (6 / shape[1]) ** 0.5
+        np.testing.assert_allclose(found[name], words.uniform(shape, -bound, bound), rtol=1e-5)
+        assert np.abs(found[name]).max() <= bound

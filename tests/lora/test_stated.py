@@ -13,7 +13,7 @@ OF_A_PRODUCT = ["Bᵀ dB = dA Aᵀ"]
 ONE_SUM = "W₁ ⊙ dW₁ and W₂ ⊙ dW₂ have one sum"
 IDENTITIES = {
     "LoRA": OF_A_PRODUCT, "StartedLoRA": OF_A_PRODUCT, "BiasedLoRA": OF_A_PRODUCT, "DoRA": OF_A_PRODUCT,
-    "HiRA": OF_A_PRODUCT, "VeRA": ["bᵀ db = dᵀ dd"], "HRA": ["u·du = 0"],
+    "DoRANorm": OF_A_PRODUCT, "HiRA": OF_A_PRODUCT, "VeRA": ["bᵀ db = dᵀ dd"], "HRA": ["u·du = 0"],
     "AdaLoRA": ["E ⊙ dE = Σ B ⊙ dB", "E ⊙ dE = Σ A ⊙ dA"],
     "LoHa": ["W1aᵀ dW1a = dW1b W1bᵀ", "W2aᵀ dW2a = dW2b W2bᵀ", "rows of W1a ⊙ dW1a = rows of W2a ⊙ dW2a",
              "columns of W1b ⊙ dW1b = columns of W2b ⊙ dW2b"],

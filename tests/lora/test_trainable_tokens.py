@@ -210,3 +210,10 @@ def test_beside_lora_on_one_layer_the_tokens_rows_are_their_own_where_they_come_
         layer.adapters, layer.active_adapters = {name: layer.adapters[name]}, [name]
         report = gradcheck(layer, x)
         assert report.ok, report
+
+
+def test_a_layer_that_has_tokens_of_its_own_is_not_tied_to_another() -> None:
+    tokens, base = {"table": [6, 1], "head": [2]}, tied()
+    base.other = Linear(2, 3, rng=5, dtype=np.float64)
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["other"], trainable_token_indices=tokens))
+    assert (tokens_of(model, "table").shape, tokens_of(model, "head").shape) == ((2, 5), (1, 5))

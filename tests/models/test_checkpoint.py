@@ -12,7 +12,8 @@ import pytest
 
 from npora import AutoModelForSequenceClassification
 from npora.files import save_file
-from npora.models.checkpoint import is_constant, room_for
+from npora.models.checkpoint import drawn_modules, is_constant, room_for
+from npora.nn import Linear, Module
 from tests.models.test_generation_families import FAMILIES
 from tests.tiny import save_bert, tiny_bert
 from tests.tiny_encoders import tiny_encoder
@@ -159,3 +160,13 @@ def test_what_is_the_same_throughout_is_constant() -> None:
         True,
         False,
     ]
+
+
+def test_a_module_is_below_another_by_whole_parts_of_its_path() -> None:
+    class Two(Module):
+        def __init__(self) -> None:
+            self.head, self.header = Linear(2, 3, rng=0), Linear(3, 2, rng=1)
+
+    model = Two()
+    drawn = {name: parameter.data for name, parameter in model.named_parameters()}
+    assert drawn_modules(model, drawn) == ("head", "header")

@@ -84,6 +84,19 @@ def test_texts_are_encoded_alike_in_any_batch_and_in_their_order(tmp_path: Path)
         made.encode(["2", ["3"]], Words())  # type: ignore[list-item]
 
 
+def test_the_texts_of_the_most_tokens_are_computed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = loaded(tmp_path)
+    packed, lengths = made.packed, list[list[int]]()
+
+    def noted(texts: Any) -> Any:
+        lengths.append([len(text) for text in texts])
+        return packed(texts)
+
+    monkeypatch.setattr(made, "packed", noted)
+    made.encode(["10 11", "2 5 3", "2", "2 5 3 4"], Words(), batch_size=2)  # the first has as many letters as the next
+    assert lengths == [[4, 3], [2, 1]]
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_the_form_is_saved_and_read(pooling: str, normalize: bool, tmp_path: Path) -> None:

@@ -69,3 +69,11 @@ def test_without_gradients_nobody_asks_which_layers_are_trained() -> None:
     with no_grad():
         y, _ = stack([Unsearched(c, [], []) for c in (2.0, 3.0)], np.array([1.0, 7.0]), below_is_trained=False)
     assert y.tolist() == [6, 42]
+
+
+def test_where_nothing_below_is_trained_backward_ends_at_the_lowest_trained_layer_and_gives_nothing() -> None:
+    seen: list[tuple[float, int]] = []
+    layers = [Scale(c, [], seen) for c in (2.0, 3.0, 5.0)]
+    layers[1].weight = Parameter(np.ones(1))
+    _, backward = stack(layers, np.array([1.0, 7.0]), below_is_trained=False)
+    assert backward(np.array([1.0, -1.0])) is None and [c for c, _ in seen] == [5, 3]

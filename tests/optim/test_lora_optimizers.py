@@ -100,6 +100,17 @@ def test_each_step_of_lora_fa_is_its_formula(correct_bias: bool) -> None:
             np.testing.assert_allclose(parameter.data, theta, rtol=1e-8)
 
 
+def test_a_step_of_lora_fa_to_the_last_digits() -> None:
+    """With an ε that leaves the step its size: Adam's own hides whatever multiplies a gradient."""
+    rng = np.random.default_rng(0)
+    A, B = Parameter(rng.standard_normal((2, 7))), Parameter(rng.standard_normal((5, 2)))
+    optimizer = LoraFAOptimizer([{"params": [B], "A": A, "scaling": 1.5}], 0.1, eps=10.0, correct_bias=False)
+    B.grad, start = rng.standard_normal((5, 2)), B.data.copy()
+    g = np.linalg.solve((A.data @ A.data.T + 1e-8 * np.eye(2)) * 1.5**2, B.grad.T).T
+    optimizer.step()
+    np.testing.assert_allclose(start - B.data, 0.1 * 0.1 * g / (np.sqrt(0.001 * g * g) + 10), rtol=1e-10)
+
+
 def test_a_frozen_a_spares_the_layers_input() -> None:
     """2,048 rows of 1,024 numbers are no longer kept, and 8 of each are."""
     n, i, r = 2048, 1024, 8
@@ -142,8 +153,24 @@ def test_heads_learn_beside_b_and_the_state_is_saved_without_the_model() -> None
         model(**BATCH)[1]()
         optimizer.step()
     assert all((a.data == b.data).all() for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+    fresh = model_of()
     head = [name for name, p in models[0].named_parameters() if p.requires_grad and "classifier" in name]
     assert len(head) == 2
+    for name in head:
+        assert (models[0].get_parameter(name).data != fresh.get_parameter(name).data).any()
+
+
+def test_of_layers_alone_there_is_no_group_of_others() -> None:
+    optimizer = create_lorafa_optimizer(model_of(task_type=None), 2, 6, lr=0.1)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1] * 4
+
+
+def test_the_tables_of_an_embedding_have_a_rate_of_their_own() -> None:
+    model = model_of(target_modules=["word_embeddings", "query"])
+    groups = create_loraplus_optimizer(model, SGD, lr=0.01, loraplus_lr_ratio=16, loraplus_lr_embedding=1e-5)
+    rates = {id(p): group["lr"] for group in groups.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters() if "lora_embedding_" in name}
+    assert set(found.values()) == {1e-5} and len(found) == 2
 
 
 def test_the_scale_of_an_adapter_that_is_not_active_is_none_of_the_models() -> None:
@@ -161,3 +188,9 @@ def test_another_scale_than_the_models_is_refused(options: dict[str, Any]) -> No
         create_lorafa_optimizer(tiny_bert(), 2, 6, lr=0.1)
     with pytest.raises(ValueError, match="r is the rank of the model's LoRA, at least 1; got 0"):
         create_lorafa_optimizer(model_of(), 0, 6, lr=0.1)
+
+
+def test_one_layer_of_the_configs_scale_is_enough() -> None:
+    for scale in (1.5, 3.0, 6.0):  # of r=4 and of r=2 by rank_pattern, and of alpha_pattern
+        model = model_of(rank_pattern={"0.attention.self.query": 4}, alpha_pattern={"1.attention.self.query": 12})
+        assert create_lorafa_optimizer(model, 2, 2 * scale, 0.1).param_groups[0]["lr"] == 0.1

@@ -242,3 +242,9 @@ def test_what_makes_no_sense_is_an_error() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict(state)
+
+
+def test_an_optimiser_says_its_groups() -> None:
+    first, second = ([Parameter(np.ones(2)) for _ in range(n)] for n in (2, 1))
+    said = repr(SGD([{"params": first}, {"params": second, "lr": 0.5}], 0.25))
+    assert "2 parameters, lr=0.25" in said and "1 parameters, lr=0.5" in said

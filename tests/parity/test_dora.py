@@ -158,3 +158,27 @@ def test_with_dropout_the_bases_path_is_whole_as_in_peft() -> None:
     for name, parameter in ours.named_parameters():
         if "lora_" in name:
             assert_close(parameter.grad, adapted.get_parameter(name).grad, 1e-12)
+
+
+def test_the_gradient_with_that_of_the_norm_is_autograds_and_peft_reads_the_file(
+    tmp_path: Path, bases: dict[str, tuple[Path, Any]]
+) -> None:
+    folder, base = bases["bert"]
+    config = LoraConfig(r=3, lora_alpha=5, target_modules=["query"], use_dora=True, dora_norm_grad=True)
+    ours = moved(get_peft_model(npora_bert(folder), config))
+    (_, layer), x = ours.lora_layers()[0], np.random.default_rng(0).standard_normal((4, 24))
+    y, back = layer(x)
+    A, B, m = (torch.tensor(part, requires_grad=True) for part in layer.adapters["default"].theta)
+    inputs = torch.tensor(x, requires_grad=True)
+    V = torch.tensor(layer.base_layer.weight.data) + 5 / 3 * B @ A
+    expected = inputs @ (m[:, None] * V / V.norm(dim=1, keepdim=True)).T + torch.tensor(layer.base_layer.bias.data)
+    assert_close(y, expected, 1e-12)
+    dy = np.random.default_rng(1).standard_normal(y.shape)
+    dx = back(dy)
+    expected.backward(torch.tensor(dy))
+    assert_close(dx, inputs.grad, 1e-12)
+    for mine, theirs in zip(layer.adapters["default"].parameters(), (A, B, m), strict=True):
+        assert_close(mine.grad, theirs.grad, 1e-12)
+    ours.save_pretrained(tmp_path)
+    theirs_model = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path).eval()
+    assert_same_logits(ours, theirs_model)

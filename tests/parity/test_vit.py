@@ -12,8 +12,8 @@ import pytest
 from npora import AutoModelForImageClassification, LoraConfig, PeftModel, get_peft_model
 from npora.data import ImageProcessor
 from npora.files import load_file, save_file
+from npora.files.weights import with_names
 from npora.models import ViTConfig, ViTModel
-from npora.models.checkpoint import with_names
 from tests.parity.encoders import BACKWARD, FORWARD
 from tests.parity.reference import assert_close, assert_same_gradients, torch, transformers
 from tests.parity.test_peft import randomize

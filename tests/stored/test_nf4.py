@@ -86,3 +86,23 @@ def test_it_takes_about_four_bits_a_number_and_its_error_is_that_of_the_levels()
     c = np.abs(x.reshape(64, 32, 64)).max(axis=2, keepdims=True)
     ideal = c * LEVELS[np.abs(x.reshape(64, 32, 64, 1) / c[..., None] - LEVELS).argmin(axis=3)]
     assert error < 1.01 * np.sqrt(np.mean(np.square(ideal.reshape(x.shape) - x)) / np.mean(x * x))
+
+
+def test_a_rows_constants_are_its_blocks_least_and_largest() -> None:
+    x = (0.1 * np.random.default_rng(0).standard_normal((3, 192))).astype(np.float32)
+    x[2] = 0
+    W = NF4.quantized(x)
+    most = np.abs(x).reshape(3, 3, 64).max(axis=2)
+    np.testing.assert_array_equal(
+        W.bits[:, -8:].copy().view("<f4"), np.stack([most.min(axis=1), most.max(axis=1)], axis=1)
+    )
+    assert not np.signbit(np.asarray(W)[2]).any()  # zeros are not the least level of a constant of 0
+
+
+def test_a_blocks_constant_is_the_nearest_of_the_rows_steps() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((5, 40, 64)) * 10 ** rng.uniform(-6, -2, (5, 40, 1))).astype(np.float32)
+    most = np.abs(x).max(axis=2)
+    step = np.log(most.max(axis=1) / most.min(axis=1)) / 255
+    away = np.abs(np.log(constants_of(NF4.quantized(x.reshape(5, -1))) / most)) / step[:, None]
+    assert 0.47 < away.max() <= 0.5 + 1e-3  # of 200 blocks; roundings of float32

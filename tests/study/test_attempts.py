@@ -46,6 +46,12 @@ def answered(folder: Path, body: str, before: str = "") -> Path:
         ("    return dp * np.log(-softmax(x))\n", 1, "softmax.py, line 27: invalid value"),
         ("    return dp * np.random.rand(5, 6)\n", 1, "randomness"),
         ("    return (softmax(x) * dp).astype(np.float32)\n", 1, "dtypes are kept"),
+        ("    return dp + 0j\n", 1, "dx is an array of complex128, expected an array of real numbers"),
+        ("    return dp > 0\n", 1, "dx is an array of bool"),
+        ("    return dp.astype(object)\n", 1, "dx is an array of object"),
+        ("    return 'dx'\n", 1, "dx is a str"),
+        ("    return [[1.0], [1.0, 2.0]]\n", 1, "2 arrays were returned, expected 1: dx"),
+        ("    raise GeneratorExit\n", 2, "softmax.py, line 27: GeneratorExit"),
         ("    return dq\n", 2, "softmax.py, line 27: NameError: name 'dq'"),
         ("    exit()\n", 2, "softmax.py, line 27: SystemExit"),
         ("    raise NotImplementedError\n", 2, "softmax.py, line 27: to be written"),
@@ -149,3 +155,15 @@ def test_ctrl_c_is_the_users_and_another_thread_may_judge() -> None:
     thread.start()
     thread.join()
     assert found[0] and "tanh: right" in repr(found[0])
+
+
+def test_a_right_answer_is_right_as_a_list_or_a_view_too() -> None:
+    def nested(dp: np.ndarray, x: np.ndarray) -> Any:
+        return EXERCISES["softmax"].solution(dp, x).tolist()
+
+    def alone(dp: np.ndarray, x: np.ndarray) -> Any:
+        return [np.asfortranarray(EXERCISES["softmax"].solution(dp, x))]
+
+    assert exercise.check("softmax", nested) and exercise.check("softmax", alone)
+    assert exercise.check("positions", lambda dy, x, P: [dy[...], dy.sum(axis=0)])
+    assert exercise.check("nf4_levels", lambda: list(EXERCISES["nf4_levels"].solution()))

@@ -11,8 +11,9 @@ import pytest
 from npora.check.verdict.shares import told
 from npora.nn.module import Array
 from npora.study import exercise, supposed
-from npora.study.edits import LONGEST, edits, numbered, text
+from npora.study.edits import LONGEST, edits, text
 from npora.study.supposed import mistakes
+from npora.study.trees import numbered
 
 rng = np.random.default_rng(0)
 GIVEN: dict[str, Any] = {
@@ -82,7 +83,7 @@ def test_a_mistake_in_the_first_gradient_is_told(came: Array, words: str | None)
         ((DY[::-1] * H).sum(axis=0) + 2 * W, "with dy in the opposite order"),
         ((np.roll(DY, 1, axis=0) * H).sum(axis=0) + 2 * W, "with dy shifted by 1 along axis 0"),
         ((DY * H).sum(axis=0), "with w left out (as 0)"),
-        ((DY * H).sum(axis=0) - 2 * W, "with −, not +, before `2 * w`"),
+        ((DY * H).sum(axis=0) - 2 * W, "with w of the other sign"),
         ((DY * H).sum(axis=0) + 20 * W, "with 20, not 2, in `2 * w`"),
         ((DY * H).sum(axis=0) + 2 + W, "with +, not a product, before `w`"),
         ((DY + H).sum(axis=0) + 2 * W, "with +, not a product, before `h`"),
@@ -167,5 +168,5 @@ def test_a_student_is_told_the_mistake_where_there_is_no_name_for_it() -> None:
         return exercise.EXERCISES["rotary"].solution(dy, x, positions=np.arange(len(x)))  # type: ignore[no-any-return]
 
     says = exercise.check("rotary", unturned).says
-    assert says[0] == "dx: this is what comes with positions counted from 0 on, whatever it holds"
+    assert says[0] == "dx: this is the gradient of a forward with positions counted from 0 on, whatever it holds"
     assert says[1].startswith("first at dx[")

@@ -19,10 +19,11 @@ def cosine(dc, a, b, c=1.0, over=1.0):
 
 
 # fmt: off
-wrong("cosine_similarity", "lengths as constants", lambda dc, a, b: cosine(dc, a, b, c=0), "the share of |a|")
+wrong("cosine_similarity", "lengths as constants", lambda dc, a, b: cosine(dc, a, b, c=0), "the share through `a * a`")
 wrong("cosine_similarity", "not divided by the length", lambda dc, a, b: cosine(dc, a, b, over=0), "|a|")
 wrong("cosine_similarity", "divided by its square", lambda dc, a, b: cosine(dc, a, b, over=2), "|a|")
-wrong("cosine_similarity", "the sign of the second part", lambda dc, a, b: cosine(dc, a, b, c=-1), "the share of |a|")
+wrong("cosine_similarity", "the sign of the second part", lambda dc, a, b: cosine(dc, a, b, c=-1),
+      "the share through `a * a`")
 wrong("cosine_similarity", "dc forgotten", lambda dc, a, b: cosine(np.ones_like(dc), a, b), "lacks dy",
       "not linear in dy")
 
@@ -41,9 +42,9 @@ def choice(dloss, a, b, scale, own=1.0, turned=True, mean=True, factor=None):
 wrong("ranking", "scale forgotten", lambda dloss, a, b, *, scale: choice(dloss, a, b, scale, factor=1), "scale")
 wrong("ranking", "a sum for the mean", lambda dloss, a, b, *, scale: choice(dloss, a, b, scale, mean=False), "N")
 wrong("ranking", "lengths as constants", lambda dloss, a, b, *, scale: choice(dloss, a, b, scale, turned=False),
-      "the share of |a|")
+      "the share through `a * a`")
 wrong("ranking", "the own candidate forgotten", lambda dloss, a, b, *, scale: choice(dloss, a, b, scale, own=0),
-      "own candidate")
+      "the share through `diagonal(e)`")
 wrong("ranking", "the sign", lambda dloss, a, b, *, scale: choice(-dloss, a, b, scale), "the sign")
 
 
@@ -58,9 +59,9 @@ wrong("triplet", "rows that are shut", lambda dloss, a, p, q, *, margin: drawn(d
       "relu is shut")
 wrong("triplet", "a sum for the mean", lambda dloss, a, p, q, *, margin: drawn(dloss, a, p, q, margin, mean=False), "N")
 wrong("triplet", "the positive alone for a", lambda dloss, a, p, q, *, margin: (
-    -drawn(dloss, a, p, q, margin)[1], *drawn(dloss, a, p, q, margin)[1:]), "the share of the negative")
+    -drawn(dloss, a, p, q, margin)[1], *drawn(dloss, a, p, q, margin)[1:]), "the share through `far`")
 wrong("triplet", "the sign of the negative", lambda dloss, a, p, q, *, margin: drawn(
-    dloss, a, p, q, margin, signs=(1, -1)), "the share of the negative", "the sign")
+    dloss, a, p, q, margin, signs=(1, -1)), "the share through `far`", "the sign")
 wrong("triplet", "dloss forgotten", lambda dloss, a, p, q, *, margin: drawn(1.0, a, p, q, margin), "lacks dy",
       "not linear in dy")
 
@@ -109,7 +110,7 @@ def odds(dloss, w, r, plain=False, mean=True, turn=1):
 
 
 wrong("odds_ratio", "1/(1 − p) forgotten", lambda dloss, w, r: odds(dloss, w, r, plain=True), "1 − p of the chosen",
-      "log(1 − e^w)")
+      "the share through `exp(w)`")
 wrong("odds_ratio", "σ(u)", lambda dloss, w, r: odds(dloss, w, r, turn=-1), "σ(u)")
 wrong("odds_ratio", "a sum for the mean", lambda dloss, w, r: odds(dloss, w, r, mean=False), "N")
 wrong("odds_ratio", "log-probabilities for log-odds", lambda dloss, w, r: (

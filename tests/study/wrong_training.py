@@ -92,7 +92,7 @@ wrong("dora", "1/c forgotten in dm", lambda dy, x, A, B, m, *, W, s, c: (
     *_dora(dy, x, A, B, m, W, s, c)[:3], _dora(dy, x, A, B, m, W, s, c)[3] * c), "a factor 1/c is missing",
     "a factor c too many")
 wrong("dora", "the adapter's share forgotten in dm", lambda dy, x, A, B, m, *, W, s, c: (
-    *_dora(dy, x, A, B, m, W, s, c)[:3], (dy * (x @ W.T)).sum(0) / c), "the share of the adapter (dm)")
+    *_dora(dy, x, A, B, m, W, s, c)[:3], (dy * (x @ W.T)).sum(0) / c), "the share of the adapter")
 wrong("dora", "m for m/c", lambda dy, x, A, B, m, *, W, s, c: _dora(dy, x, A, B, m, W, s, c, m), "1/c")
 wrong("dora", "m too often in dm", lambda dy, x, A, B, m, *, W, s, c: (
     *_dora(dy, x, A, B, m, W, s, c)[:3], _dora(dy, x, A, B, m, W, s, c)[3] * m), "a factor m too many")

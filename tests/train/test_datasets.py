@@ -11,7 +11,8 @@ import pytest
 
 from npora import Trainer
 from npora.models import BertModel
-from npora.train.loaders import order
+from npora.train.batches import Batches
+from npora.train.loaders import TrainLoader, order
 from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
 from tests.watched import Watched, watched_rows
@@ -83,6 +84,14 @@ def test_a_model_without_a_loss_is_not_trained(tmp_path: Path) -> None:
     body: BertModel = tiny_bert().bert
     with pytest.raises(ValueError, match="this model's forward takes no labels"):
         Trainer(body, arguments(tmp_path), ROWS).train()
+
+
+def test_an_epoch_that_is_asked_for_again_is_in_its_own_order(tmp_path: Path) -> None:
+    args = arguments(tmp_path, seed=1, per_device_train_batch_size=3)
+    loader = TrainLoader(Batches(tiny_bert(), None, None, True), ROWS[:7], args)
+    for epoch in (1, 0, 0, 2):
+        found = [number for numbers, _ in loader.batches(epoch, 0, len(loader)) for number in numbers]
+        assert found == order(args, 7, epoch).tolist()
 
 
 def test_rows_come_in_the_datasets_order_where_that_is_asked_for(tmp_path: Path) -> None:

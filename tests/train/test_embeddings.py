@@ -163,6 +163,11 @@ def test_what_does_not_fit_is_refused(data: Any, options: Any, message: str, fol
         EmbeddingTrainer(model(folder), arguments(tmp_path), data, None, Small(), **options)
 
 
+def test_in_a_batch_of_one_a_negative_is_something_to_compare_with(folder: str, tmp_path: Path) -> None:
+    args = arguments(tmp_path, per_device_train_batch_size=1)
+    EmbeddingTrainer(model(folder), args, TRIPLETS, processing_class=Small(), loss="multiple-negatives-ranking")
+
+
 def test_texts_need_a_tokenizer(folder: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="texts need a tokenizer: pass it as processing_class"):
         EmbeddingTrainer(model(folder), arguments(tmp_path), PAIRS)

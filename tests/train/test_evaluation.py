@@ -17,6 +17,7 @@ from npora import LoraConfig, Trainer, TrainerCallback, TrainingArguments, get_p
 from npora.data import Dataset
 from npora.models import GPT2Config, GPT2LMHeadModel
 from npora.nn.grad_mode import is_grad_enabled
+from npora.train.evaluation import prefixed
 from tests.tiny import tiny_bert, tiny_peft, tiny_rows
 from tests.train.test_trainer import arguments, values
 
@@ -180,6 +181,10 @@ def test_metrics_are_given_a_pair_and_may_be_numbers_of_any_kind(tmp_path: Path)
     assert isinstance(trainer.evaluate()["eval_hits"], float)
     with pytest.raises(TypeError, match="compute_metrics must return a dict of names and numbers; got float"):
         Trainer(tiny_peft(), arguments(tmp_path), None, ROWS, compute_metrics=lambda p: 1.0).evaluate()
+
+
+def test_a_metric_whose_name_only_begins_as_the_prefix_does_gets_it() -> None:
+    assert prefixed({"evals": 1, "eval_loss": 2}, "eval") == {"eval_evals": 1, "eval_loss": 2}
 
 
 def test_several_datasets_are_evaluated_each_under_its_name(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from npora import Trainer, TrainerCallback
 from npora.train.folder import last_checkpoint
-from npora.train.manifest import read_manifest, verified, write_manifest
+from npora.train.manifest import _check_parts, read_manifest, verified, write_manifest
 from tests.tiny import tiny_peft
 from tests.train.test_state import ROWS, stop_after, trainer
 from tests.train.test_trainer import values
@@ -243,3 +243,10 @@ def test_what_is_signed_but_is_no_checkpoint_is_refused_by_its_name(name: str, s
         write_manifest(str(folder), content)
     with pytest.raises(ValueError, match=re.escape(str(folder))):
         trainer(tmp_path / "out").train(resume_from_checkpoint=folder)
+
+
+@pytest.mark.parametrize("name", ["..\\run.json", "a/../run.json", "../run.json", "/run.json"])
+def test_a_file_outside_of_the_checkpoint_is_none_of_it(name: str, saved: Path) -> None:
+    content = {**read_manifest(saved / "checkpoint-8"), "files": {name: "0" * 64}}
+    with pytest.raises(ValueError, match="is no file of a checkpoint, with its digest"):
+        _check_parts(content, "path")

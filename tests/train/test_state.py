@@ -133,5 +133,7 @@ def test_the_order_of_an_epoch_and_the_masks_of_a_step_follow_from_the_seed_alon
     drawn = np.random.default_rng([3, 0, 2]).permutation(7)
     np.testing.assert_array_equal(order(args, 7, 2), drawn)
     np.testing.assert_array_equal(order(arguments(tmp_path, seed=5, data_seed=3), 7, 2), drawn)
+    drawn = np.random.default_rng([0, 0, 2]).permutation(7)
+    np.testing.assert_array_equal(order(arguments(tmp_path, seed=5, data_seed=0), 7, 2), drawn)
     masks = step_rng(args, TrainerState(global_step=4)).random(3)
     np.testing.assert_array_equal(masks, np.random.default_rng([3, 1, 4]).random(3))

@@ -41,7 +41,8 @@ def named_factor(c: float, shape: tuple[int, ...], factors: Mapping[str, float],
         for word, multiple in (("half", 0.5), ("twice", 2.0), ("half of 1 over", 0.5), ("twice 1 over", 2.0)):
             one = multiple / value if word.endswith("over") else multiple * value
             names += [f"{word} {name.split(':')[0]}"] * (abs(c - one) <= close * one)
-    for (name, value), (other, second) in combinations(basic.items(), 2) if not names else ():
+    apart = {value: name for name, value in reversed(basic.items())}  # of several names of a number the first
+    for (value, name), (second, other) in combinations(list(reversed(apart.items())), 2) if not names else ():
         for words, product in (
             (f"{name.split(':')[0]} times {other.split(':')[0]}", value * second),
             (f"1/({name.split(':')[0]} times {other.split(':')[0]})", 1 / (value * second)),
@@ -95,6 +96,11 @@ def rearranged(e: Evidence) -> Iterator[str]:
                 edge = np.take(e.a, range(shift) if shift > 0 else range(size + shift, size), axis)
                 if shift and not edge.any():
                     yield f"shifted by {shift} along axis {axis}, with zeros at its end: an index off by {abs(shift)}"
+
+
+def disordered(e: Evidence) -> Iterator[str]:
+    if np.unique(e.right).size > 3 and np.abs(np.sort(e.came) - np.sort(e.right)).max() <= e.close:
+        yield "the right numbers in another order"
 
 
 def swapped(e: Evidence, others: Named, returned: Named) -> Iterator[str]:
@@ -189,7 +195,13 @@ def reduced(e: Evidence) -> Iterator[str]:
         for word, value in (("mean", total / size), ("sum", total)) if e.whole else ():
             if e.fits(e.came - value):
                 yield f"the {word} over axis {axis} in place of each element"
-        yield f"the same all along axis {axis}, which the right gradient is not"
+
+
+def constant(e: Evidence) -> Iterator[str]:
+    """Of one value all along an axis."""
+    for axis, size in enumerate(e.shape):
+        if size > 1 and np.ptp(e.a, axis=axis).max() <= e.close:
+            yield f"the same all along axis {axis}, which the right gradient is not"
 
 
 def itself(e: Evidence, arrays: Named) -> Iterator[str]:

@@ -26,10 +26,8 @@ def told(e: Evidence, named: Mapping[str, Array], factors: Mapping[str, float]) 
         if x is not None and np.abs(x).max(initial=0.0) > e.close and np.count_nonzero(x) > 1:
             shares[name] = x
     parts = {name: x for name, x in shares.items() if not name.startswith("the gradient")}
-    for name, x in parts.items():
-        c = _whole(factor(e.error, x))
-        if c in _SAYS and e.fits(e.error - c * x):
-            yield f"{name} is {_SAYS[c]}"
+    for times, says in _SAYS.items():
+        yield from (f"{name} is {says}" for name, x in parts.items() if e.fits(e.error - times * x))
     for name, x in shares.items():
         if e.fits(e.came - x):
             yield f"this is {name}"
@@ -37,14 +35,24 @@ def told(e: Evidence, named: Mapping[str, Array], factors: Mapping[str, float]) 
         c = 1 + factor(e.error, x)
         if name.startswith("the share") and abs(c) > 1e-9 and e.fits(e.error - (c - 1) * x, c):
             yield f"{name} is {c:.6g} times what it should be{named_factor(c, e.shape, {**factors, **_USUAL})}"
+    for name, x in parts.items():
+        c, d = _both(e.came, e.right, x)
+        often = _SAYS.get(_whole(d / c)) if c else None
+        if often and (size := named_factor(c, e.shape, factors)) and len(e.came) > 4:
+            if e.fits(e.came - c * e.right - d * x):
+                yield f"a constant factor {c:.6g}{size}, and {name} is {often}"
     for (one, x), (other, y) in combinations(parts.items(), 2):
         c, d = map(_whole, _both(e.error, x, y))
-        if c in _SAYS and d in _SAYS and len(e.came) > 4 and e.fits(e.error - c * x - d * y):
+        if len(e.came) < 5 or not e.fits(e.error - c * x - d * y):
+            continue
+        if c in _SAYS and d in _SAYS:
             yield f"{one} is {_SAYS[c]}, and {other} is {_SAYS[d]}"
+        elif abs(c - d) < 1e-6 and (size := named_factor(1 + c, e.shape, {**factors, **_USUAL})):
+            yield f"{one} and {other} are {1 + c:.6g} times what they should be{size}"
 
 
 def _whole(c: float) -> float:
-    return round(c) if abs(c - round(c)) < 1e-6 else c
+    return round(c) if np.isfinite(c) and abs(c - round(c)) < 1e-6 else c
 
 
 def _both(error: Array, x: Array, y: Array) -> tuple[float, float]:

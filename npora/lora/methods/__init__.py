@@ -13,6 +13,7 @@ from npora.lora.adapter import Adapter
 from npora.lora.config import PeftConfig
 from npora.lora.methods.adalora import AdaLoRA
 from npora.lora.methods.dora import DoRA
+from npora.lora.methods.dora_norm import DoRANorm
 from npora.lora.methods.fourierft import FourierFT
 from npora.lora.methods.hira import HiRA
 from npora.lora.methods.hra import HRA
@@ -32,8 +33,8 @@ from npora.lora.methods.vera import VeRA
 from npora.nn.module import Module
 
 METHODS: tuple[type[Adapter], ...] = (
-    DoRA, StartedLoRA, BiasedLoRA, LoRA, DoRAEmbedding, LoRAEmbedding, AdaLoRA, VeRA, LoHa, LoKr, HiRA, MiSSBat, MiSS,
-    FourierFT, IA3, OFT, HRA, RoAd, LNTuning, TrainableTokens,
+    DoRANorm, DoRA, StartedLoRA, BiasedLoRA, LoRA, DoRAEmbedding, LoRAEmbedding, AdaLoRA, VeRA, LoHa, LoKr, HiRA,
+    MiSSBat, MiSS, FourierFT, IA3, OFT, HRA, RoAd, LNTuning, TrainableTokens,
 )  # fmt: skip
 
 

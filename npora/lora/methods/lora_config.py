@@ -32,6 +32,8 @@ class LoraConfig(UnsupportedFields):
     eva_config, corda_config, lora_ga_config : the settings of these three, or dicts of their fields
     loftq_config : of "loftq": {"loftq_bits": 4 or 8, "loftq_iter": 1}
     use_dora : train the lengths of W's rows apart from their directions (DoRA, Liu et al., 2024)
+    dora_norm_grad : with use_dora, on linear layers: let the gradient go through the lengths of W + s B A too, which
+        are constants to it otherwise; npora's own, and in a file where it is True
     lora_bias : B has a bias, which is merged into the layer's own; not with use_dora, nor on an embedding, and on a
         layer that has none itself it cannot be merged
     trainable_token_indices : the ids of tokens whose embeddings are trained too, as of the page
@@ -56,6 +58,7 @@ class LoraConfig(UnsupportedFields):
         "init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config", "ensure_weight_tying",
         "megatron_core", "qalora_group_size",
     )  # fmt: skip
+    own: ClassVar[tuple[str, ...]] = ("dora_norm_grad",)
     meant: ClassVar[Mapping[str, str]] = {
         **UnsupportedFields.meant,
         "rank": "r", "lora_r": "r", "lora_rank": "r", "alpha": "lora_alpha", "scaling": "lora_alpha",
@@ -80,6 +83,7 @@ class LoraConfig(UnsupportedFields):
     _: KW_ONLY
     loftq_config: dict[str, Any] | None = field(default_factory=dict)
     lora_bias: bool = False
+    dora_norm_grad: bool = False
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     peft_type: str = "LORA"
 
@@ -107,6 +111,8 @@ class LoraConfig(UnsupportedFields):
             raise ValueError(
                 f"lora_bias=True is for plain LoRA, as in PEFT; got {other} with it: leave one of them out"
             )
+        if self.dora_norm_grad and not self.use_dora:
+            raise ValueError("dora_norm_grad=True says how DoRA is trained: pass use_dora=True too, or leave it out")
         if start is not None and start.is_kept and self.use_dora:
             raise ValueError(
                 f"use_dora=True with init_lora_weights={self.init_lora_weights!r}: DoRA's lengths are those of W, of "

@@ -10,6 +10,7 @@ import numpy as np
 from npora.lora.adapter import Rng, Shared, Tensor
 from npora.lora.methods.dora import DoRA
 from npora.lora.methods.lora import LoRA
+from npora.lora.methods.lora_config import LoraConfig
 from npora.lora.starts import start_of
 from npora.machine.product import product
 from npora.nn import init
@@ -101,6 +102,11 @@ class DoRAEmbedding(DoRA, LoRAEmbedding):
     adapts: ClassVar[tuple[type[Module], ...]] = (Embedding,)
     tensors: ClassVar[Mapping[str, Tensor]] = {**LoRAEmbedding.tensors, "m": DoRA.tensors["m"]}
     samples: ClassVar[Mapping[str, Any]] = {"dora_embedding": {"r": 3, "lora_alpha": 7, "use_dora": True}}
+
+    def __init__(self, base: Any, config: LoraConfig, rng: Source, path: str, shared: Shared) -> None:
+        if config.dora_norm_grad:
+            raise ValueError(f"dora_norm_grad=True is for linear layers, and {path} is an embedding: leave one out")
+        super().__init__(base, config, rng, path, shared)
 
     def forward(self, ids: Array, base: Any, rng: Rng = None) -> tuple[Array, Any]:
         A, B, m, s = self.A.data, self.B.data, self.m.data, self.s

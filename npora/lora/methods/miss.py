@@ -19,8 +19,8 @@ from npora.nn.module import Array, Module, Parameter, Pullback
 
 @dataclass(kw_only=True)
 class MissConfig(PeftConfig):
-    """A MissConfig says what a MiSS adapter is (Kang, 2024), which goes on Linear and, as in PEFT, not on GPT-2's
-    Conv1D.
+    """A MissConfig says what a MiSS adapter is (Kang and Yin, 2024), which goes on Linear and, as in PEFT, not on
+    GPT-2's Conv1D.
 
     r : how many inputs a shard has, at most all; what is trained is M [r,o]
     init_weights : True: M = 0; False: M ~ U(±1/√o), which changes the layer at once; "mini": M [r,mini_r], repeated
@@ -62,9 +62,9 @@ class MissConfig(PeftConfig):
 class MiSS(Adapter):
     """y = W x + b + Mᵀ u,  u = S x.    x [...,i]  W [o,i]  M [r,o]  u [...,r]  →  y [...,o]
 
-    (Kang, 2024, arXiv:2409.15371.) S [r,i] is not trained and holds S_jc = 1 where c mod r is j, else 0: x is cut in
-    shards of r, and u is their sum, the last one filled up with zeros. So ΔW = Mᵀ S is M transposed again and again,
-    beside each other: a LoRA of rank r whose A is S, and half as many numbers. With dropout m on its input:
+    (Kang and Yin, 2024, arXiv:2409.15371.) S [r,i] is not trained and holds S_jc = 1 where c mod r is j, else 0: x is
+    cut in shards of r, and u is their sum, the last one filled up with zeros. So ΔW = Mᵀ S is M transposed again and
+    again, beside each other: a LoRA of rank r whose A is S, and half as many numbers. With dropout m on its input:
 
         u = S (m ⊙ x)                  (1)   the sum of shards
         dM = Σₙ uₙ dyₙᵀ                (2)
@@ -79,8 +79,9 @@ class MiSS(Adapter):
     M starts at zero, so that a fresh adapter leaves its layer as it is. It is good where memory is short, and where one
     wants LoRA's update with one matrix to train and one rate for it. There is no identity: M is all that ΔW has.
 
-    PEFT departs from the paper in nothing here. Its layers go by the init_weights of the first of their adapters, and
-    here each adapter goes by its own.
+    The paper first repeats rows of a matrix along shards of the outputs, and then has this as its efficient form
+    (MiSSᵉ), which is PEFT's. PEFT's layers go by the init_weights of the first of their adapters, and here each adapter
+    goes by its own.
     """
 
     config_class = MissConfig
@@ -128,8 +129,9 @@ class MiSS(Adapter):
 class MiSSBat(Adapter):
     """W′_kl = W_kl + (W_kl + I) M_k.    x [...,i]  W, W′ [o,i] in blocks k, l of [r,r]  M [o/r,r,r]  →  y [...,o]
 
-    (Kang, 2024: "bat", for block affine.) r divides i and o. The update of each block depends on the block, so that it
-    is no matrix of low rank; forward is the seam's own, which has W′ and its gradient dW′ [o,i] for a moment:
+    (Kang and Yin, 2024: "bat", for block affine transformation.) r divides i and o. The update of each block depends on
+    the block, so that it is no matrix of low rank; forward is the seam's own, which has W′ and its gradient dW′ [o,i]
+    for a moment:
 
         dM_k = Σ_l (W_kl + I)ᵀ dW′_kl           (1)
         dW_kl = dW′_kl + dW′_kl M_kᵀ            (2)

@@ -18,7 +18,7 @@ from npora.nn.module import Array, Parameter, Pullback
 
 @dataclass(kw_only=True)
 class RoadConfig(PeftConfig):
-    """A RoadConfig says what a RoAd adapter is (Liao, Guan and Monz, 2024).
+    """A RoadConfig says what a RoAd adapter is (Liao and Monz, 2024).
 
     variant : "road_1": one angle and one scale for each pair; "road_2": for each output; "road_4": two for each output
     group_size : an even divisor of the layer's outputs; each output of the first half of a group of these is paired
@@ -42,7 +42,7 @@ class RoadConfig(PeftConfig):
 
 
 class RoAd(Adapter):
-    """y = R (W x + b).    x [...,i]  W [o,i]  b [o]  →  y [...,o]    (Liao, Guan and Monz, 2024, arXiv:2409.00119)
+    """y = R (W x + b).    x [...,i]  W [o,i]  b [o]  →  y [...,o]    (Liao and Monz, 2024, arXiv:2409.00119)
 
     With z = W x + b, and z⊥ = (−z₂, z₁) of each pair (z₁, z₂), R turns and scales each pair:
 

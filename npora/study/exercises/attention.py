@@ -63,7 +63,7 @@ def shares(dy: Array, q: Array, k: Array, v: Array, seen: Array) -> dict[str, An
     }  # fmt: skip
     found: dict[str, Any] = {"d, the width of q": q.shape[-1]}
     for name, dz in through.items():
-        found |= {f"{name} (in dq)": dz @ k / d, f"{name} (in dk)": dz.T @ q / d}
+        found |= {f"{name} (dq)": dz @ k / d, f"{name} (dk)": dz.T @ q / d}
     wholes = [("sees masked keys too", np.ones_like(seen)), ("sees the masked keys alone", ~seen),
               ("sees its own and later keys, by the mask's transpose,", seen.T),
               ("sees no later key", seen & (np.tri(*seen.shape) > 0))]  # fmt: skip
@@ -139,9 +139,9 @@ def grouped_attention_named(dy: Array, q: Array, k: Array, v: Array) -> dict[str
     seen, each = np.ones((q.shape[1], k.shape[1]), bool), len(q) // len(k)
     parts = [shares(dy[j], q[j], k[j // each], v[j // each], seen) for j in range(len(q))]
     for name in parts[0]:
-        if name.endswith("(in dq)"):
+        if name.endswith("(dq)"):
             found[name] = np.stack([part[name] for part in parts])
-        if name.endswith("(in dk)"):
+        if name.endswith("(dk)"):
             found[name] = np.stack([part[name] for part in parts]).reshape(len(k), -1, *k.shape[1:]).sum(axis=1)
     return found
 

@@ -36,7 +36,6 @@ def cosine_similarity_named(dc: Array, a: Array, b: Array) -> dict[str, Any]:
     c = (u * v).sum(axis=-1, keepdims=True)
     return {
         "|a|": _length(a), "|b|": _length(b), "|a|²": _length(a) ** 2, "c": c,
-        "the share of |a|": -dc[:, None] * c * u / _length(a), "the share of |b|": -dc[:, None] * c * v / _length(b),
     }  # fmt: skip
 
 
@@ -72,16 +71,7 @@ def ranking_backward(dloss: Array, a: Array, b: Array, *, scale: float) -> tuple
 
 
 def ranking_named(dloss: Array, a: Array, b: Array, *, scale: float) -> dict[str, Any]:
-    dz, u, w = _ranking_dz(a, b, scale)
-    each = dloss * scale * dz / len(a)
-    own = dloss * scale * np.eye(*dz.shape) / len(a)
-    return {
-        "N": len(a), "scale": scale, "dℓ": float(dloss), "|a|": _length(a), "|b|": _length(b),
-        "the share of |a|": -(u * (each @ w)).sum(axis=-1, keepdims=True) * u / _length(a),
-        "the share of |b|": -(w * (each.T @ u)).sum(axis=-1, keepdims=True) * w / _length(b),
-        "the share of an anchor's own candidate": -_direction(own @ w, a),
-        "the share of a candidate's own anchor": -_direction(own.T @ u, b),
-    }  # fmt: skip
+    return {"N": len(a), "scale": scale, "dℓ": float(dloss), "|a|": _length(a), "|b|": _length(b)}
 
 
 def triplet(a: Array, p: Array, q: Array, *, margin: float) -> Array:
@@ -108,8 +98,8 @@ def triplet_backward(dloss: Array, a: Array, p: Array, q: Array, *, margin: floa
 def triplet_named(dloss: Array, a: Array, p: Array, q: Array, *, margin: float) -> dict[str, Any]:
     g, towards, away = _triplet(dloss, a, p, q, margin)
     return {
-        "N": len(a), "dℓ": float(dloss), "|a − p|": _length(a - p), "|a − q|": _length(a - q),
-        "the share of the positive": g * towards, "the share of the negative": -g * away,
+        "N": len(a), "dℓ": float(dloss), "the rows where the relu is open": int(g.any(axis=-1).sum()),
+        "|a − p|": _length(a - p), "|a − q|": _length(a - q),
         "the gradient where the relu is shut, too": dloss * (towards - away) / len(a),
         "the gradient by p where the relu is shut, too": -dloss * towards / len(a),
     }  # fmt: skip
@@ -194,8 +184,6 @@ def odds_ratio_named(dloss: Array, w: Array, r: Array) -> dict[str, Any]:
         "p of the chosen": np.exp(w), "σ(−u)": _sigma(-u),
         "the gradient with σ(u) in the place of σ(−u)": each * _sigma(u) / left[0],
         "the gradient of log-probabilities, not of log-odds": each * _sigma(-(w - r)),
-        "the share of log(1 − e^w)": each * _sigma(-u) * np.exp(w) / left[0],
-        "the share of log(1 − e^r)": -each * _sigma(-u) * np.exp(r) / left[1],
     }  # fmt: skip
 
 

@@ -55,12 +55,13 @@ def embedding_backward(dy: Array, E: Array, *, ids: Array) -> Array:
 
 
 def embedding_named(dy: Array, E: Array, *, ids: Array) -> dict[str, Any]:
-    last = np.zeros_like(E)
-    last[ids] = dy
+    first, last = np.zeros_like(E), np.zeros_like(E)
+    first[ids[::-1]], last[ids] = dy[::-1], dy
     all_of_them = embedding_backward(dy, E, ids=ids)
     times = np.maximum(np.bincount(ids, minlength=len(E)), 1)[:, None]
     return {
         "the sum over all occurrences of a token, but the last,": all_of_them - last,
+        "the sum over all occurrences of a token, but the first,": all_of_them - first,
         "the gradient with the mean over the occurrences of a token": all_of_them / times,
         "1/(how often a token occurs)": np.broadcast_to(1 / times, E.shape),
         "how often a token occurs": np.broadcast_to(times, E.shape) + 0.0,

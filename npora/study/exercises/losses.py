@@ -102,7 +102,8 @@ def ignored_rows_named(dloss: Array, z: Array, *, targets: Array) -> dict[str, A
     one_hot = np.eye(z.shape[-1])[np.where(counted, targets, 0)] * counted[:, None]
     ignored = softmax(z) * ~counted[:, None]
     return {
-        "N": N, "rows over N": len(z) / N, "the share of ignored rows": dloss * ignored / N, "dℓ": float(dloss),
+        "N": N, "rows over N": len(z) / N, "N over the ignored rows": N / (len(z) - N),
+        "the share of ignored rows": dloss * ignored / N, "dℓ": float(dloss),
         "the share of the target": -dloss * one_hot / N,
         "the share of log Σ e^z": dloss * softmax(z) * counted[:, None] / N,
     }  # fmt: skip

@@ -73,11 +73,16 @@ def dora_named(dy: Array, x: Array, A: Array, B: Array, m: Array, *, W: Array, s
     names = ("x", "A", "B")
     right = dora_backward(dy, x, A, B, m, W=W, s=s, c=c)
     dz = m / c * dy
+    V = W + s * B @ A
+    dV = dz.T @ x
+    dV -= V * (dV * V).sum(axis=1, keepdims=True) / c[:, None] ** 2
     return {
+        "the gradient that goes through the lengths c too (dA)": s * B.T @ dV,
+        "the gradient that goes through the lengths c too (dB)": s * dV @ A.T,
         "c": c, "1/c": 1 / c, "m": m, "c (of each row)": c[:, None], "m/c (of each row)": (m / c)[:, None],
         "m (of each row)": m[:, None],
         **{f"the gradient without m/c (d{name})": g for name, g in zip(names, plain, strict=True)},
-        "the share of W": dz @ W, "the share of the adapter": s * dz @ B @ A,
+        "the share of W (dx)": dz @ W, "the share of the adapter (dx)": s * dz @ B @ A,
         "the share of the adapter (dm)": (dy * (s * x @ A.T @ B.T)).sum(axis=0) / c,
         "the share of W (dm)": (dy * (x @ W.T)).sum(axis=0) / c, "m/c too often (dm)": right[3] * m / c,
         **{f"the gradient without 1/c (d{name})": lora_backward(m * dy, x, A, B, W=W, s=s)[k]
@@ -151,8 +156,8 @@ def loha_named(dV: Array, W1a: Array, W1b: Array, W2a: Array, W2b: Array, *, W: 
     for name, mine in {"without the other product": (s * dV, s * dV), "with its own product in the other's place":
                        (s * dV * M1, s * dV * M2)}.items():  # fmt: skip
         found |= {
-            f"the gradient {name} (W1a)": mine[0] @ W1b.T, f"the gradient {name} (W1b)": W1a.T @ mine[0],
-            f"the gradient {name} (W2a)": mine[1] @ W2b.T, f"the gradient {name} (W2b)": W2a.T @ mine[1],
+            f"the gradient {name} (dW1a)": mine[0] @ W1b.T, f"the gradient {name} (dW1b)": W1a.T @ mine[0],
+            f"the gradient {name} (dW2a)": mine[1] @ W2b.T, f"the gradient {name} (dW2b)": W2a.T @ mine[1],
         }  # fmt: skip
     return found
 

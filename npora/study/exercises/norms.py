@@ -84,7 +84,8 @@ def layer_norm_named(dy: Array, x: Array, gamma: Array, beta: Array, *, eps: flo
     xhat = normalize(x, eps=eps)
     return {
         **found, "dgamma without eps": (dy * normalize(x, eps=0.0)).sum(axis=(0, 1)),
-        "b·t": x.shape[0] * x.shape[1], "x̂": xhat, "the sum of dy over all rows": dy.sum(axis=(0, 1)),
+        "b·t": x.shape[0] * x.shape[1], "b": len(x), "t": x.shape[1], "x̂": xhat,
+        "the sum of dy over all rows": dy.sum(axis=(0, 1)),
         "the sum of dy ⊙ x over all rows": (dy * x).sum(axis=(0, 1)),
         "the gradient without γ": normalize_backward(dy, x, eps=eps),
     }  # fmt: skip
@@ -110,7 +111,7 @@ def rms_norm_named(dy: Array, x: Array, gamma: Array, *, eps: float) -> dict[str
         "1/ρ": np.broadcast_to(1 / rho, x.shape), "ρ": np.broadcast_to(rho, x.shape), "gamma": gamma, "n": len(x),
         "the share of ρ": -xhat * (dxhat * xhat).mean(axis=-1, keepdims=True) / rho,
         "the share of the mean (which RMSNorm has not)": np.broadcast_to(
-            dxhat.mean(axis=-1, keepdims=True) / rho, x.shape
+            -dxhat.mean(axis=-1, keepdims=True) / rho, x.shape
         ),
         "the gradient without γ": rms_norm_backward(dy, x, np.ones_like(gamma), eps=eps)[0],
         "the sum of dy ⊙ x over all rows": (dy * x).sum(axis=0),

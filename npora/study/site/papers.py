@@ -44,6 +44,12 @@ ORIGINS: dict[str, Origin] = {
         "The paper speaks of the lengths of columns; PEFT takes those of the rows of W [o,i], one for each output. "
         "B A is scaled by s, as LoRA's.",
     ),
+    "DoRANorm": Origin(
+        "Liu et al., 2024, arXiv:2402.09353, equation 5, with 6 and 7 as its gradients",
+        "W′ = m (W₀ + B A) / ‖W₀ + B A‖_c",
+        "k = (-g * dm / c)[:, None]", "lora/dora.py: DoraLinearLayer",
+        "PEFT has the paper's section 4.3 alone, where c is a constant.",
+    ),
     "StartedLoRA": Origin(
         "Meng, Wang and Zhang, 2024, arXiv:2404.02948, for PiSSA", "Y = X W = X (Wʳᵉˢ + W_pri) = X (Wʳᵉˢ + A B)",
         "return y + (matmul(s * u, B.T) - matmul(s * u0, B0.T)), backward", "lora/layer.py: pissa_init",
@@ -84,11 +90,11 @@ ORIGINS: dict[str, Origin] = {
         "Huang et al., 2025", "ΔW = W₀ ⊙ (B A)", "return W + W * P, b, backward", "hira/layer.py: Linear",
     ),
     "MiSS": Origin(
-        "Kang, 2024, arXiv:2409.15371", "W = W₀ + ΔW = W₀ + expand(D)",
+        "Kang and Yin, 2024, arXiv:2409.15371, equation 2", "y = W₀ x + expand(D) x",
         "return y + repeated(matmul(u, M), o), backward", "miss/layer.py: MissLinear",
     ),
     "MiSSBat": Origin(
-        'Kang, 2024, arXiv:2409.15371, "bat"', "ΔW = W₀ D + D, block by block",
+        'Kang and Yin, 2024, arXiv:2409.15371, "bat"', "ΔW = W₀ D + D, block by block",
         "return W + (plus_one @ M).reshape(o, i), b, backward", "miss/layer.py: MissLinear",
     ),
     "FourierFT": Origin(
@@ -108,7 +114,8 @@ ORIGINS: dict[str, Origin] = {
         "return W - product(E, U.T), b, backward", "hra/layer.py: HRALinear",
     ),
     "RoAd": Origin(
-        "Liao, Guan and Monz, 2024, arXiv:2409.00119", "z = R h,  of each pair  α [cos θ, −sin θ; sin θ, cos θ]",
+        "Liao and Monz, 2024, arXiv:2409.00119, equations 2 and 3",
+        "z = R h,  of each pair  α [cos θ, −sin θ; sin θ, cos θ]",
         "return c * z + s * self.turned(z), backward", "road/layer.py: Linear",
     ),
     "LNTuning": Origin(
