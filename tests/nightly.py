@@ -2,6 +2,8 @@
 
     python -m tests.nightly [FOLDER] [--jobs 2] [--only NAME …]
 
+Each begins with an empty cache of npora's, so that the pages of `npora study` are made whole.
+
 FOLDER (out/nightly) has what each part said, NAME.txt, and once it has ended done.json, with its exit code and seconds.
 Parts that ended are not run again until a file of npora or of the tests is another. Exits 1 where one of them failed.
 """
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.mutations import ROOT
@@ -69,10 +72,11 @@ def run(todo: dict[str, list[str]], folder: Path, tree: str) -> dict[str, Any]:
         if done.get(name, {}).get("tree") == tree:
             continue
         start = time.monotonic()
-        with open(folder / f"{name}.txt", "w", encoding="utf-8") as said:
+        with open(folder / f"{name}.txt", "w", encoding="utf-8") as said, TemporaryDirectory() as cache:
             part = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=said, start_new_session=True
-            )
+                [sys.executable, *arguments], cwd=ROOT, env={**os.environ, "NPORA_CACHE": cache}, stdout=said,
+                stderr=said, start_new_session=True,
+            )  # fmt: skip
             try:
                 code = part.wait()
             finally:  # where this is interrupted, with what it has forked

@@ -214,6 +214,13 @@ def test_what_ended_is_not_run_again_until_a_file_is_another(tmp_path: Path) -> 
     assert set(json.loads((tmp_path / "done.json").read_text())) == {"a", "b"}
 
 
+def test_what_runs_at_night_begins_with_an_empty_cache(tmp_path: Path) -> None:
+    said = "import os; folder = os.environ['NPORA_CACHE']; print(os.listdir(folder)); open(folder + '/kept', 'w')"
+    for tree in ("tree", "other"):
+        run({"a": ["-c", said]}, tmp_path, tree)
+        assert (tmp_path / "a.txt").read_text() == "[]\n"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_a_night_that_is_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     log = tmp_path / "log"

@@ -12,7 +12,7 @@ The turn begins behind P, where P begins R                                      
 It ends where F and F′ begin to be equal from behind, where F begins R                                  (2)
 Else R and R′ say it: they differ from the message's first character that is shown up to its last, and the turn begins
 where R last ends as P does, before that                                                                (3)
-What F and F′ have in common from behind is what the template puts behind a message, the end of the turn in it (4)
+What F and F′ have in common from behind is what the template puts behind a message, the turn's end in it    (4)
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ import pytest
 import npora
 from npora import optim
 from npora.catalogue import draw
-from npora.check import v_curve
+from npora.check import gradcheck, v_curve
+from npora.check.oracles.vcurve import VCurve
+from npora.check.planted.planting import plantings
 from npora.nn import Linear
 from npora.nn import functional as F
 from npora.study.site import charts, experiments, rules, tables
@@ -47,6 +49,13 @@ def _positive(x: Any) -> Any:
     return x.sum()
 
 
+def test_errors_are_planted_in_the_gradients_that_are_asked_for() -> None:
+    layer, inputs, keywords = draw("linear")
+    assert [target for target, _ in plantings("sign", layer, inputs, keywords)] == ["x", "weight", "bias"]
+    asked = plantings("sign", layer, inputs, keywords, ["bias", "x"])
+    assert [target for target, _ in asked] == ["bias", "x"]
+
+
 def test_planted_errors_train_beside_the_right_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {name: experiments.KINDS[name] for name in ("sign", "1e-8", "nan", "one head")}
     monkeypatch.setattr(experiments, "KINDS", kinds)
@@ -62,6 +71,54 @@ def test_planted_errors_train_beside_the_right_gradient(monkeypatch: pytest.Monk
     page = tables.verdict_html("linear", {"verdict": "PASS", "rows": [], "notes": [], "planted": found}, True)
     assert not Parsed(page).wrong and page.count('<svg class="small"') == 3
     assert page.count("it does not show") == 1 and page.count("no number") >= 1
+
+
+def test_errors_in_a_model_are_each_in_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {name: experiments.KINDS[name] for name in ("sign", "swapped", "detached")}
+    monkeypatch.setattr(experiments, "KINDS", kinds)
+    monkeypatch.setattr(experiments, "_RATES", (1.0,))
+    monkeypatch.setattr(experiments, "STEPS", 8)
+    checked: list[list[str]] = []
+
+    def noted(model: Any, *inputs: Any, **keywords: Any) -> Any:
+        checked.append([name for name, parameter in model.named_parameters() if parameter.requires_grad])
+        return gradcheck(model, *inputs, **keywords)
+
+    monkeypatch.setattr(experiments, "gradcheck", noted)
+    model, inputs, keywords = draw("BertLayer")
+    found = experiments.planted((model, inputs, keywords))
+    # A key's bias has no gradient: whatever is planted there is no error.
+    names = ["x", *(name for name, _ in model.named_parameters() if not name.endswith("key.bias"))]
+    assert found["by_layer"] and not experiments.planted(draw("linear"))["by_layer"]
+    sign, swapped, detached = found["errors"]
+    # At 0, 0.618 and 0.236 of the list; where a kind does not apply, the next that it does.
+    assert sign["in"] == names[0] and detached["in"] == names[int(0.236 * len(names))]
+    assert names.index(swapped["in"]) >= int(0.618 * len(names))
+    assert [error["verdict"] for error in found["errors"]] == ["FAIL", "FAIL", "DETACHED"]
+    assert all(error["said"].startswith(f"{error['in']}: ") for error in found["errors"])
+    assert checked[0] == names[-1:] and all(parameter.requires_grad for parameter in model.parameters())
+    assert {name.rpartition(".")[0] for name in checked[2]} == {detached["in"].rpartition(".")[0], "output.LayerNorm"}
+    assert all(len(error["loss"]) == 8 and error["loss"][0] == found["loss"][0] for error in found["errors"])
+    assert all(error["loss"] != found["loss"] for error in found["errors"])
+    page = tables.verdict_html("BertLayer", {"verdict": "PASS", "rows": [], "notes": [], "planted": found}, True)
+    assert not Parsed(page).wrong and "in another layer of a copy" in page
+    assert f"<td>{sign['in']}</td>" in page and page.count(swapped["in"]) == 1
+
+
+def test_a_models_v_curve_is_of_its_smallest_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def noted(model: Any, *inputs: Any, **keywords: Any) -> VCurve:
+        trained.extend(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+        return VCurve((0.1, 0.01), {"central float64": (1e-2, 1.234567e-4)})
+
+    monkeypatch.setattr(experiments, "v_curve", noted)
+    curve = experiments.curve_of(draw("distilbert"))
+    errors = {"central float64": [1e-2, 1.23e-4]}
+    assert curve == {"steps": (0.1, 0.01), "errors": errors, "of": "classifier.bias"}
+    assert trained == ["classifier.bias"]
+    page = tables.verdict_html("distilbert", {"verdict": "PASS", "rows": [], "notes": [], "curve": curve}, True)
+    assert "the derivative of distilbert by classifier.bias<" in page
 
 
 def test_a_chart_says_where_each_formula_is_best() -> None:

@@ -122,6 +122,25 @@ def test_words_names_and_numbers() -> None:
     assert not is_formula("the gradient of a frozen matrix = what there is of it in the layers above")
 
 
+def test_what_stands_between_the_parts_of_a_formula() -> None:
+    made = set_("dθ = α ⊙ (cos θ ⊙ ds) + β ⊙ dx W.")
+    assert '</math><wbr><math><mrow><mo lspace="0.22em" rspace="0">+</mo><mspace width="0.22em">' in made
+    assert '<mo lspace="0" rspace="0">.</mo>' in made and "<mo>−</mo><mi>x</mi>" in set_("y = −x")
+    assert '</msup><mspace width="0.1em"></mspace><mi>' in set_("Wᵀ x")  # a script brings a gap of its own
+    assert "<mtext>s</mtext>" in set_("y = f's pullback")  # no symbol
+
+
+def test_symbols_in_prose() -> None:
+    told = Typesetter({}, {"W": "[o,i]"}, lambda n: "", lambda name: "", frozenset("mxs"))
+    assert told.line("m is not M") == "<i>m</i> is not M" and told.line("Llama-2-7B") == "Llama-2-7B"
+    assert told.line("Σ_v q_v") == "Σ<sub><i>v</i></sub>\u00a0<i>q</i><sub><i>v</i></sub>"
+    assert (
+        told.line("q_tᵀ") == "<i>q</i><sub><i>t</i></sub><sup>T</sup>" and told.line("to at_target") == "to at_target"
+    )
+    assert told.line("as s = x m, a x") == "as <i>s</i>\u00a0=\u00a0<i>x</i>\u00a0<i>m</i>, a <i>x</i>"
+    assert told.line("A Llama's W", formula=True).startswith("A Llama&#x27;s <abbr")
+
+
 def test_a_symbol_in_a_formula_says_what_it_is() -> None:
     told = Typesetter({"o": "out"}, {"W": "[o,i] (out; in)"}, lambda n: "", lambda name: "")
     made = told.line("dW = W [o]", formula=True)

@@ -25,13 +25,13 @@ from npora.models import auto
 from npora.nn import functional
 from npora.study.site import tables, verdicts
 from npora.study.site.numbers import Numbers
-from npora.study.site.pages import Known
+from npora.study.site.pages import Known, html
 from npora.study.site.site import build
-from npora.study.site.sources import ROOT, Page, pages, read
-from npora.study.site.symbols import legend, symbols_of
+from npora.study.site.sources import FOLDERS, OTHERS, ROOT, Page, pages, read
+from npora.study.site.symbols import legend, letters_of, symbols_of
 
-WITH_EQUATIONS = ("nn", "optim", "lora", "models", "stored")
-ALONE = {"meta", "link", "br"}
+WITH_EQUATIONS = ("nn", "optim", "lora", "models", "stored", "train", "data", "metrics")
+ALONE = {"meta", "link", "br", "wbr"}
 
 
 class Parsed(HTMLParser):
@@ -99,6 +99,11 @@ def test_numbers_that_miss_each_other_are_found() -> None:
     # A base's equation is its class's, and a function's that which uses it.
     used = 'class A:\n    """a = b     (1)"""\n\n    def f(self):\n        g()\n\n\ndef g():\n    pass  # (1)\n'
     assert Numbers(Page("nn/f", used)).equations == {("A", 1): [9]}
+    whole = '"""Of a file:\n\n    a = b     (1)\n"""\n\n\ndef f():\n    pass  # (1)\n'
+    assert Numbers(Page("nn/f", whole)).equations == {("", 1): [8]}
+    assert Numbers(Page("nn/f", whole.replace("  # (1)", ""))).missed() == [
+        "nn/f.py: equation (1) of the file stands on no line"
+    ]
     based = 'class A:\n    """a = b     (1)"""\n\n\nclass B(A):\n    """b."""\n\n    x = 1  # (1)\n'
     assert Numbers(Page("nn/f", based)).equations == {("A", 1): [8]}
 
@@ -109,7 +114,8 @@ def test_what_is_public_has_a_page() -> None:
     public = [*functional.__all__, *nn.__all__, *optim.__all__, *(method.__name__ for method in METHODS)]
     names = {name for name in [*public, *families] if name not in ("ACTIVATIONS", "functional")}
     assert not names - known.names.keys() and len(names) > 100
-    assert {page.name for page in files_with_equations() if Numbers(page).equations} <= known.pages.keys()
+    with_equations = {page.name for page in files_with_equations() if Numbers(page).equations}
+    assert {name for name in with_equations if name.split("/")[0] in (*FOLDERS, *OTHERS)} <= known.pages.keys()
 
 
 def test_pages_are_well_formed_and_each_link_leads_somewhere(site: Mapping[str, Parsed]) -> None:
@@ -149,9 +155,29 @@ def test_a_symbol_says_its_shape_or_its_equation() -> None:
     assert symbols["du"] == "= s Bᵀ dy" and symbols["u"] == "[...,r] (leading axes; rank)"
 
 
+def test_helpers_are_folded_and_what_is_said_to_tools_is_left_out() -> None:
+    text = (
+        "def _help(x):\n    return x  # type: ignore[misc]  # as it is\n\n\n"
+        "def _square(x):\n    return x * x  # (1)\n\n\n"
+        'def f(x):\n    """y = x² of x [n] broadcast to [n]\n\n        y = x²     (1)\n    """\n'
+        "    return _square(x)  # fmt: skip\n"
+    )
+    page = Page("nn/f", text)
+    made = html(page, Known({"nn/f": page}), {"n": "rows"}, {})
+    assert not Parsed(made).wrong
+    assert '<details class="helper"><summary><h2 id="h-_help">_help</h2></summary>' in made
+    assert '<h2 id="h-_square">_square</h2>\n<div class="pair alone">' in made  # it computes an equation
+    assert '<h2 id="h-f">f</h2>\n<div class="pair">' in made and "docstring" not in made
+    assert "# as it is" in made and "type: ignore" not in made and "fmt: skip" not in made
+    assert symbols_of(page, page.outer[2], {"n": "rows"}).keys() == {"x", "y"}  # and not "to"
+    assert letters_of(page.outer[2].doc) == {"x", "y"}
+
+
 def test_a_row_of_the_catalogue_is_on_the_page_of_what_it_checks() -> None:
     places = verdicts.Homes(pages())
-    homes = {row.name: places.of(row, row.draw()[0]) for row in TABLE}
+    drawn = {row: row.draw() for row in TABLE}
+    home = {row: places.of(row, drawn[row][0]) for row in TABLE}
+    homes = {row.name: home[row] for row in TABLE}
     assert homes["linear, in nf4"] == ("nn/linear", "Linear")
     assert homes["scaled_attention, everything"] == ("nn/scaled_attention", "attention")
     assert homes["residual, of a chain"] == ("nn/residual", "residual")
@@ -159,6 +185,15 @@ def test_a_row_of_the_catalogue_is_on_the_page_of_what_it_checks() -> None:
     assert homes["lora_bert"] == ("models/families/bert", "BertForSequenceClassification")
     methods = {definition for page, definition in homes.values() if page.startswith("lora/methods/")}
     assert methods == {method.__name__ for method in METHODS}
+    # Errors are planted on each page that a row stands on: in all its layers, or in one model.
+    broken = verdicts._with_experiments(home, drawn)
+    assert {home[row][0] for row in broken} == {page for page, _ in homes.values()}
+    assert {row.name for row in broken if homes[row.name][0] == "models/families/bert"} == {"bert"}
+    assert {"swiglu", "lora_linear"} <= {row.name for row in broken}
+    assert {row.name for row in broken if homes[row.name][0] == "models/families/bert_layers"} == {"BertLayer"}
+    assert {row.name for row in broken if homes[row.name][0] == "models/families/deberta_v2"} == {"deberta-v2"}
+    families = {next(iter(auto.tasks_of(family).values())).__module__ for family in auto.FAMILIES}
+    assert families <= {f"npora.{home[row][0].replace('/', '.')}" for row in broken}
 
 
 def test_verdicts_are_kept_until_a_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

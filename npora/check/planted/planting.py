@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,12 @@ class NotApplicable(Exception):
     """This kind of error cannot be planted in this gradient."""
 
 
-def plantings(kind: str, layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(target, broken copy) for every gradient that this kind can be planted in."""
-    for target in Subject(layer, inputs, keywords).point:
+def plantings(
+    kind: str, layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], targets: Iterable[str] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """(target, broken copy) for every gradient that this kind can be planted in, or of those of `targets`, in their
+    order."""
+    for target in Subject(layer, inputs, keywords).point if targets is None else targets:
         subject = Subject(planted(layer, kind, target), inputs, keywords, randomize=np.random.default_rng(0))
         bench = subject.at(np.float64)
         outputs, backward = bench.forward()

@@ -36,9 +36,10 @@ def v_chart(steps: Sequence[float], errors: Mapping[str, Sequence[float]], name:
     frame = f'<path class="frame" d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}"/>'
     said = f"Error against step size h for the derivatives of {name}; the table below has the tip of each curve"
     return (
+        '<div class="both">'
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(said)}">{frame}'
         f'{"".join(ticks)}<text class="axis" x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 6}">step h</text>{"".join(drawn)}'
-        f"</svg>{_tips(formulas, curves, name)}"
+        f"</svg>{_tips(formulas, curves, name)}</div>"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import keyword
+import re
 import tokenize
 from collections.abc import Callable
 from html import escape
@@ -11,16 +12,17 @@ from html import escape
 from npora.study.site.formulas import Typesetter
 from npora.study.site.sources import Page
 
+_FOR_TOOLS = re.compile(r"  # (?:type: ignore(?:\[[\w-]+\])?|fmt: skip|noqa(?:: \w+)?)(?=  #|$)")  # no reader's
 _LITERALS = ("FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END")
 
 
 def lines_of(page: Page, set_at: Callable[[int], Typesetter], known: Callable[[str], str]) -> list[str]:
     """The HTML of each line. set_at: who sets the comments and docstrings of a line; known: the address of a name."""
-    source = page.text.splitlines()
+    source = [_FOR_TOOLS.sub("", line) for line in page.text.splitlines()]
     docs = {definition.doc_lines.start for definition in page.definitions if definition.doc and definition.is_inner}
     parts: list[list[str]] = [[] for _ in source]
     row, column, before = 1, 0, ""
-    for token in tokenize.generate_tokens(io.StringIO(page.text).readline):
+    for token in tokenize.generate_tokens(io.StringIO("\n".join(source)).readline):
         (first, start), (last, end) = token.start, token.end
         if first > len(source) or token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
             continue

@@ -13,10 +13,11 @@ from npora.study.site.symbols import NAME, SHAPE, is_shape
 
 _TOKEN = re.compile(
     rf"`(?P<code>[^`\n]+)`|(?P<quoted>\"\w+\")|(?P<shape>{SHAPE.pattern})|(?<![\w)])\((?P<number>\d+)\)(?!\w)"
-    rf"|(?<!')(?P<word>{NAME}(?:_(?:\{{[^}}]*\}}|\w+))?)"
+    rf"|(?<!')(?<!-\d)(?P<word>{NAME}(?:_(?:\{{[^}}]*\}}|\w+))?)"
 )
 _MARKED = re.compile(r"[\u0300-\u036f′]")
-_ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[a-z]{2,}")
+_ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[A-Z]?[a-z]{2,}")
+_BETWEEN = re.compile(r" (?:[=⊙·→+−/] )?")  # symbols, which stay on a line
 _UNBROKEN = 24  # letters
 
 
@@ -27,6 +28,7 @@ class Typesetter:
     letters, symbols : what they are
     number : the HTML of an equation's number
     known : the address of a name, "" where there is none
+    variables : letters that are symbols in prose too
     reached : the symbols that have been set for a keyboard, each once
     """
 
@@ -34,6 +36,7 @@ class Typesetter:
     symbols: Mapping[str, str]
     number: Callable[[int], str]
     known: Callable[[str], str]
+    variables: frozenset[str] = frozenset()
     reached: set[str] = field(default_factory=set)
 
     def line(self, text: str, formula: bool = False, gaps: bool = True) -> str:
@@ -47,10 +50,16 @@ class Typesetter:
             )
         if formula and is_formula(text):
             return mathml(text, self)
-        parts, end = [], 0
+        parts, end, is_symbol = [], 0, False
         for match in _TOKEN.finditer(text):
-            parts.append(scripts(text[end : match.start()]))
-            parts.append(self._token(match, text, formula))
+            between, shown = text[end : match.start()], self._token(match, text, formula)
+            was, is_symbol = is_symbol, match["word"] is not None and "<i>" in shown
+            parts.append(
+                between.replace(" ", "\u00a0")
+                if was and is_symbol and _BETWEEN.fullmatch(between)
+                else scripts(between)
+            )
+            parts.append(shown)
             end = match.end()
         return "".join([*parts, scripts(text[end:])])
 
@@ -82,14 +91,19 @@ class Typesetter:
     def _word(self, word: str, after: str, formula: bool) -> str:
         base, underscore, low = word.partition("_")
         letters = len(_MARKED.sub("", _plain(base)))
-        if underscore and not (formula and letters <= 2 and len(low) <= 9):
+        if underscore and not (letters <= 2 and len(low) <= (9 if formula else 2)):  # else the name of a variable
             return scripts(word)
         name = _plain(base)
         says = self.symbol(base) or self.symbol(name)
         if word in ("A", "a", "I") and _ARTICLE.match(after):
             return word
-        rest = scripts(base[len(name) :]) + (f"<sub>{escape(low.strip('{}'))}</sub>" if low else "")
-        shown = f"<i>{escape(name)}</i>" if says or (formula and letters == 1) else escape(name)
+        low, rest = low.strip("{}"), scripts(base[len(name) :])
+        if low:
+            below = _plain(low)
+            shown = f"<i>{escape(below)}</i>" if len(below) == 1 and below.isalpha() else escape(below)
+            rest += f"<sub>{shown}</sub>{scripts(low[len(below) :])}"
+        is_symbol = says or (letters == 1 and (formula or bool(low) or name in self.variables) and name not in "ΣΠ")
+        shown = f"<i>{escape(name)}</i>" if is_symbol else escape(name)
         return (self.said(shown, says, name) if says else shown) + rest
 
     def said(self, shown: str, says: str, name: str | None = None) -> str:

@@ -17,10 +17,11 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*", re.ASCII)
 _WORD = re.compile(NAME)
 _IDENTIFIER = re.compile(r"[A-Za-z]{3,}\w*_\w+(?:\.\w+)*|[A-Za-z]\w*\.\w+", re.ASCII)
 _LOW = re.compile(r"_(?:\{([^}]*)\}|([^\W_]+))")
-_ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[a-z]{2,}")
+_ARTICLE = re.compile(r" (?!d[a-zα-ω]\b)[A-Z]?[a-z]{2,}")
 _MARKS = re.compile("[\u0300-\u036f]")
 _RELATION = re.compile(r"[=←→↦≤<≥]")
 _PROSE = re.compile(r"(?<![\w`.])[a-z]{2,}(?![\w(`.])")
+_OPERATORS = "=←→+−"
 _LONG = 22  # letters of a formula that is not broken
 FUNCTIONS = frozenset("log ln exp cos sin tan tanh max min mean sum sign diag erf softmax dropout mod rank".split())
 
@@ -43,8 +44,10 @@ def is_formula(text: str) -> bool:
 
 def mathml(text: str, set_: Says) -> str:
     """One `math`, or several of a long formula, which can be broken between them."""
-    return " ".join(
-        f'<math alttext="{escape(part)}"><mrow>{_Reader(part, set_).row()}</mrow></math>' for part in parts(text)
+    return "".join(
+        f"{'' if at == 0 else '<wbr>' if part[0] in _OPERATORS else ' '}"
+        f'<math alttext="{escape(part)}"><mrow>{_Reader(part, set_).row()}</mrow></math>'
+        for at, part in enumerate(parts(text))
     )
 
 
@@ -55,7 +58,7 @@ def parts(text: str) -> list[str]:
     depth, begins = 0, [0]
     for at, c in enumerate(text):
         depth += (c in "([{") - (c in ")]}")
-        alone = text[at - 1 : at + 2] == f" {c} " and c in "=←→+−"
+        alone = text[at - 1 : at + 2] == f" {c} " and c in _OPERATORS
         factor = (
             text[at - 1 : at] == " " and (c.isalnum() or c == "(") and text[at - 2].isalnum() | (text[at - 2] in ")]")
         )
@@ -83,7 +86,8 @@ class _Reader:
             item = self._scripted(self._atom())
             operates = item.startswith("<mo")
             if spaced and not operates and not before_operates:
-                found.append('<mspace width="0.28em"></mspace>')
+                # A script brings a gap of its own.
+                found.append(f'<mspace width="{"0.1" if found[-1].startswith("<msu") else "0.28"}em"></mspace>')
             found.append(item)
             before_operates = operates
         return "".join(found)
@@ -116,6 +120,11 @@ class _Reader:
             return self._root()
         if text[at] in "|‖()[]":
             return f'<mo stretchy="false" lspace="0" rspace="0">{text[at]}</mo>'
+        if text[at] == ".":
+            return '<mo lspace="0" rspace="0">.</mo>'
+        if at == 0 and text[at] in _OPERATORS and text[1:2] == " ":  # in front of a part of a longer formula
+            gap = '<mspace width="0.22em"></mspace>'
+            return f'<mo lspace="0.22em" rspace="0">{text[at]}</mo>{gap}'
         return f"<mo>{escape(text[at])}</mo>"
 
     def _group(self) -> str:
@@ -139,6 +148,8 @@ class _Reader:
         self.at += len(plain)
         after = self.text[self.at :]
         letters = _MARKS.sub("", plain)
+        if self.text[: self.at - len(plain)].endswith("'"):
+            return f"<mtext>{escape(plain)}</mtext>"
         says = ""
         if self.set_ is not None and not (plain in ("A", "a", "I") and _ARTICLE.match(after)):
             says = (

@@ -28,12 +28,18 @@ class Numbers:
     @cached_property
     def equations(self) -> dict[tuple[str, int], list[int]]:
         """(definition, number) → the lines that carry the number."""
-        found: dict[tuple[str, int], list[int]] = {key: [] for d in self.page.definitions for key in self.of(d)}
+        found: dict[tuple[str, int], list[int]] = {key: [] for d in self._all for key in self.of(d)}
         for line, number in self.numbered_lines():
             owner = self.owner_of_line(line, number)
             if owner is not None:
                 found[owner.name, number].append(line)
         return found
+
+    @cached_property
+    def _all(self) -> tuple[Definition, ...]:
+        """The definitions, and the file itself, whose docstring may have equations for all of them."""
+        file = Definition("", 1, len(self.page.text.splitlines()), self.page.doc, range(0), (), frozenset())
+        return (*self.page.definitions, file)
 
     def of(self, definition: Definition) -> list[tuple[str, int]]:
         return [(definition.name, int(number)) for number in EQUATION.findall(definition.doc)]
@@ -45,13 +51,13 @@ class Numbers:
                 yield line, int(number)
 
     def owner_of_line(self, line: int, number: int) -> Definition | None:
-        """Whose equation it is that a line carries the number of: a definition around it, its base, or one that uses
-        the function."""
+        """Whose equation it is that a line carries the number of: a definition around it, its base, one that uses the
+        function, or the file's."""
         around = self.page.around(line)
         found = self._first(around, number)
         if found is None and around:
             found = self._first([d for d in self.page.outer if around[-1].name in d.names], number)
-        return found
+        return found or self._first([self._all[-1]], number)
 
     def owner_of_word(self, definition: Definition | None, number: int) -> Definition | None:
         """Whose equation it is that a docstring mentions by its number: its own, or one of the page's."""
@@ -61,14 +67,14 @@ class Numbers:
     def missed(self) -> list[str]:
         """The equations without a line, the lines without an equation, and numbers that are given twice."""
         lines = [
-            f"{self.page.name}.py: equation ({number}) of {name} stands on no line"
+            f"{self.page.name}.py: equation ({number}) of {name or 'the file'} stands on no line"
             for (name, number), found in self.equations.items() if not found
         ]  # fmt: skip
         lines += [
             f"{self.page.name}.py:{line}: no equation has the number ({number})"
             for line, number in self.numbered_lines() if self.owner_of_line(line, number) is None
         ]  # fmt: skip
-        for definition in self.page.definitions:
+        for definition in self._all:
             own = self.of(definition)
             lines += [
                 f"{self.page.name}.py: {name} has two equations ({n})" for name, n in {*own} if own.count((name, n)) > 1

@@ -16,7 +16,7 @@ from npora.study.site.numbers import Numbers
 from npora.study.site.papers import paper_html
 from npora.study.site.prose import html_of
 from npora.study.site.sources import Definition, Page
-from npora.study.site.symbols import symbols_of
+from npora.study.site.symbols import letters_of, symbols_of
 from npora.study.site.tables import verdict_html
 from npora.study.site.verdicts import Verdict
 
@@ -110,6 +110,7 @@ class _Writer:
         self.page, self.known, self.letters, self.said = page, known, letters, said
         self.numbers = Numbers(page)
         self.symbols = {d.name: symbols_of(page, d, letters) for d in page.outer}
+        self.variables = {d.name: letters_of(d.doc) for d in page.outer}
         self.written: set[str] = set()  # the anchors of equations that are on the page already
         self.code = lines_of(page, self._set_line, lambda name: known.address(page, name))
 
@@ -136,19 +137,37 @@ class _Writer:
     def _section(self, definition: Definition, verdicts: Sequence[tuple[str, Verdict]]) -> str:
         name = definition.name
         set_ = self._set(definition)
-        doc = html_of(definition.doc, set_, f"e-{_slug(name)}-") if definition.doc else "<p>It has no docstring.</p>"
+        doc = html_of(definition.doc, set_, f"e-{_slug(name)}-")
         symbols = self.symbols[name]
-        table = "".join(f"<dt><i>{escape(symbol)}</i></dt><dd>{escape(says)}</dd>" for symbol, says in symbols.items())
+        plain = Typesetter({}, {}, lambda n: f"({n})", lambda name: "")
+        table = "".join(
+            f"<dt><i>{escape(symbol)}</i></dt><dd>{plain.line(says, formula=True)}</dd>"
+            for symbol, says in symbols.items()
+        )
         legend = f"<details><summary>Symbols</summary><dl>{table}</dl></details>" if table else ""
         shown = [n for n in range(definition.first, definition.last + 1) if n not in definition.doc_lines]
         checks = "\n".join(verdict_html(row, verdict, at == 0) for at, (row, verdict) in enumerate(verdicts))
         checks = f'<div class="verdicts"><h3>Checks of {escape(name)}</h3>{checks}</div>' if checks else ""
         graph = graph_html(self.numbers, definition, symbols)
         paper = paper_html(self.page, definition, set_, lambda line: self.code[line - 1]) + self.said.get(name, "")
-        return (
-            f'<section id="{name}" aria-labelledby="h-{name}">\n<h2 id="h-{name}">{name}</h2>\n<div class="pair">\n'
-            f'<div class="derivation">{doc}\n{legend}</div>\n'
-            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{graph}{paper}{checks}</section>"
+        derivation = f'<div class="derivation">{doc}\n{legend}</div>\n' if doc or legend else ""
+        pair = (
+            f'<div class="pair{"" if derivation else " alone"}">\n{derivation}'
+            f"{self._lines(shown, f'Code of {name}')}\n</div>\n{graph}{paper}{checks}"
+        )
+        heading = f'<h2 id="h-{name}">{name}</h2>'
+        if self._is_helper(definition):
+            inner = f'<details class="helper"><summary>{heading}</summary>\n{pair}</details>'
+        else:
+            inner = f"{heading}\n{pair}"
+        return f'<section id="{name}" aria-labelledby="h-{name}">\n{inner}</section>'
+
+    def _is_helper(self, definition: Definition) -> bool:
+        """Is it private, and has no equation and computes none?"""
+        lines = range(definition.first, definition.last + 1)
+        return definition.name.startswith("_") and not any(
+            name == definition.name or any(line in lines for line in found)
+            for (name, _), found in self.numbers.equations.items()
         )
 
     def _between(self, first: int, end: int, left_out: range) -> str:
@@ -197,7 +216,8 @@ class _Writer:
 
         outer = definition.name.partition(".")[0] if definition is not None else ""
         symbols = self.symbols.get(outer, {})
-        return Typesetter(self.letters, symbols, number, lambda name: self.known.anywhere(self.page, name))
+        variables = self.variables.get(outer, frozenset())
+        return Typesetter(self.letters, symbols, number, lambda name: self.known.anywhere(self.page, name), variables)
 
     def _equation_number(self, owner: Definition, n: int, anchor: str) -> str:
         lines = self.numbers.equations[owner.name, n]

@@ -14,8 +14,11 @@ NAME = r"[^\W\d_](?:[^\W_]|[\u0300-\u036f′])*"
 _AXIS = re.compile(r"\d*[a-z]?(?:[·/](?:\d*[a-z]|\d+))*|\d+|[a-z0-9]\|\d*[a-z]|[a-z] ?[+−] ?[a-z0-9]|\.\.\.|…")
 _SHAPED = re.compile(rf"((?:{NAME}, )*{NAME}) (?:int |bool )?(\[[^\[\]\n]+\])")
 _DEFINED = re.compile(rf"(?:^|(?<=  )|(?<=, ))({NAME}) = (.+?)(?=\.?(?:  |$)|,  |\.\s)")
+_LETTER = re.compile(r"(?<![\w.'`/-])d?([A-Za-zα-ωΑ-Ωℓ])(?![a-zA-Z'])")
 _COMMENTED = re.compile(r"^\s*([\w, ]+?) \+?= .*#.*?(\[[^\[\]\n]+\])$")
 _LONGEST = 6  # letters of a symbol; longer ones are words
+_WORD = re.compile(r"(?!d?[a-z]$)[a-z]+")  # a symbol only where the code has it too
+_TYPES = ("int", "bool")
 
 
 def legend(root: Path) -> dict[str, str]:
@@ -53,7 +56,19 @@ def symbols_of(page: Page, definition: Definition, letters: Mapping[str, str]) -
         if (match := _COMMENTED.match(line)) and is_shape(match[2][1:-1]):
             for name in match[1].split(", "):
                 found.setdefault(name, f"{match[2]} ({said_of_shape(match[2], letters)})")
-    return {name: says for name, says in found.items() if len(name) <= _LONGEST}
+    return {name: says for name, says in found.items() if len(name) <= _LONGEST and _is_symbol(name, definition)}
+
+
+def _is_symbol(name: str, definition: Definition) -> bool:
+    bare = name.removeprefix("d") if name not in definition.names else name
+    return _WORD.fullmatch(name) is None or (bare in definition.names and name not in _TYPES)
+
+
+def letters_of(doc: str) -> frozenset[str]:
+    """The single letters of a docstring's formulas, which mean the same in its prose."""
+    lines = [line for line in _formulas(doc) if "=" in line]
+    found = {match[1] for line in lines for match in _LETTER.finditer(SHAPE.sub("", line))}
+    return frozenset(found - set("aAIΣΠ"))
 
 
 def _formulas(doc: str) -> Iterator[str]:

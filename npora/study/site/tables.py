@@ -30,11 +30,15 @@ def verdict_html(row: str, verdict: dict[str, Any], is_open: bool) -> str:
     ]  # fmt: skip
     notes += [f"<li>{scripts(note)}</li>" for note in verdict["notes"]]
     head = "".join(f'<th scope="col">{name}</th>' for name in _HEAD)
-    caption = f"<caption>The worst element of each gradient of {escape(row)}</caption>"
-    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>" if cells else ""
+    about = (
+        f'<p class="about">The worst element of each gradient of {escape(row)}: what backward gave (analytic), what it '
+        f"should be (numeric), their difference over what is allowed, and the least relative error that would have "
+        f"been caught.</p>"
+    )
+    table = f"{about}<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>" if cells else ""
     opened = " open" if is_open or verdict["verdict"] != "PASS" else ""
     is_row = "replay" in verdict
-    again = f'<p class="again"><code>npora gradcheck {escape(_quoted(row))}</code></p>' if is_row else ""
+    again = f'<p class="again">Run it: <code>npora gradcheck {escape(_quoted(row))}</code></p>' if is_row else ""
     if table:
         table = f'<div class="scroll" tabindex="0" role="region" aria-label="Check of {escape(row)}">{table}</div>'
     return (
@@ -50,9 +54,10 @@ _PLURAL = {"identity": "identities", "property": "properties"}
 def _curve(row: str, curve: dict[str, Any] | None) -> str:
     if not curve:
         return ""
-    chart = v_chart(curve["steps"], curve["errors"], row)
+    what = f"{row} by {curve['of']}" if "of" in curve else row
+    chart = v_chart(curve["steps"], curve["errors"], what)
     return (
-        f"<details><summary>V-curve: how well a difference can tell the derivative of {escape(row)}</summary>"
+        f"<details><summary>V-curve: how well a difference can tell the derivative of {scripts(what)}</summary>"
         "<p>With a large step h a formula is wrong, unless the function is a straight line; with a small one rounding "
         "is all that is left. The complex step has no second branch. "
         f"<code>npora vcurve {escape(_quoted(row))}</code></p>{chart}</details>"
@@ -68,19 +73,29 @@ def _planted(row: str, planted: dict[str, Any] | None, is_row: bool) -> str:
     head = "".join(f'<th scope="col">{n}</th>' for n in ("error", "in the gradient of", "verdict", "loss", "it says"))
     body = "".join(
         f'<tr><th scope="row">{scripts(p["error"])}</th><td>{scripts(p["in"])}</td><td>{_badge(p["verdict"])}</td>'
-        f"<td>{small(right, p['loss'])} {_ended(right, p['loss'])}</td><td>{scripts(p['said'])}</td></tr>"
+        f"<td>{small(right, p['loss'])} {_ended(right, p['loss'])}</td><td>{_told(p)}</td></tr>"
         for p in found
     )
     caught = sum(p["verdict"] in WRONG for p in found)
     command = f" (<code>npora gradcheck {escape(_quoted(row))} --break KIND</code>)" if is_row else ""
+    checked = (
+        f"in another layer of a copy, which is checked with all else frozen{command}"
+        if planted.get("by_layer") else f"in a copy, which is checked as your own code would be{command}"
+    )  # fmt: skip
     title = f"Break it: {len(found)} errors planted in {escape(row)}, {caught} found"
     return (
         f'<details><summary>{title}</summary><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
-        f"<table><caption>Each is planted in a copy, which is checked as your own code would be{command}. The loss, on "
-        f"a logarithmic scale, is that of {len(right)} steps at the rate {planted['rate']:g}: the dashed line is what "
-        f"is right and ends at {brief(right[-1])}, the whole one has the planted error.</caption>"
-        f'<thead><tr>{head}</tr></thead><tbody class="words">{body}</tbody></table></div></details>'
+        f'<p class="about">Each is planted {checked}. The loss, on a logarithmic scale, is that of {len(right)} steps '
+        f"at the rate {planted['rate']:g}: the dashed line is what is right and ends at {brief(right[-1])}, the whole "
+        f"one has the planted error.</p>"
+        f'<table class="broken"><thead><tr>{head}</tr></thead><tbody class="words">{body}</tbody></table>'
+        "</div></details>"
     )
+
+
+def _told(error: dict[str, Any]) -> str:
+    """What the check says; of whose gradient stands before it where that is another than the error is in."""
+    return scripts(error["said"].removeprefix(f"{error['in']}: "))
 
 
 def _ended(right: list[float], wrong: list[float]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,31 @@ def verdicts_of(
     homes = Homes(pages)
     found: Verdicts = {}
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = {row: row.draw() for row in TABLE}
+    home = {row: homes.of(row, drawn[row][0]) for row in TABLE}
+    experiments = _with_experiments(home, drawn)
     for row in TABLE:
-        drawn = row.draw()
-        home = homes.of(row, drawn[0])
-        if only is None or home[0] in only:
-            found.setdefault(home, []).append((row.name, _kept(row, drawn, folder, step)))
+        if only is None or home[row][0] in only:
+            verdict = _kept(row, drawn[row], row in experiments, folder, step)
+            found.setdefault(home[row], []).append((row.name, verdict))
     found |= {home: rows for home, rows in rules().items() if only is None or home[0] in only}
     return {home: sorted(rows, key=lambda row: "," in row[0]) for home, rows in found.items()}
+
+
+def _with_experiments(home: Mapping[Row, tuple[str, str]], drawn: Mapping[Row, Drawn]) -> set[Row]:
+    """Whose V-curve and planted errors are shown: each layer and function, and on a page that has none the model that
+    comes first, or else a part of one."""
+    chosen = {row for row in home if row.listed and not _is_of_models(drawn[row][0])}
+    pages = {home[row][0] for row in chosen}
+    for row in sorted(home, key=lambda row: (not row.listed, not row.name.islower())):
+        if home[row][0] not in pages and not isinstance(drawn[row][0], PeftModel):
+            pages.add(home[row][0])
+            chosen.add(row)
+    return chosen
+
+
+def _is_of_models(layer: Any) -> bool:
+    return bool(subject_of(layer).__module__.startswith("npora.models."))
 
 
 def subject_of(layer: Any) -> Any:
@@ -80,7 +98,7 @@ class Homes:
         return home
 
 
-def _kept(row: Row, drawn: Drawn, folder: Path, step: Callable[[str], None]) -> Verdict:
+def _kept(row: Row, drawn: Drawn, experiments: bool, folder: Path, step: Callable[[str], None]) -> Verdict:
     path = folder / f"{hashlib.sha256(row.name.encode()).hexdigest()[:16]}.json"
     digest = _digest(row, drawn[0])
     if path.is_file():
@@ -93,7 +111,7 @@ def _kept(row: Row, drawn: Drawn, folder: Path, step: Callable[[str], None]) -> 
     step(row.name)
     layer, inputs, keywords = drawn
     verdict: Verdict = json.loads(gradcheck(layer, *inputs, **keywords).to_json())
-    if row.listed and not subject_of(layer).__module__.startswith("npora.models."):  # whole models take too long
+    if experiments:
         verdict |= {"curve": curve_of(drawn), "planted": planted(drawn)}
     write_atomically(path, [json.dumps({"digest": digest, "verdict": verdict}).encode()])
     return verdict
