@@ -31,6 +31,7 @@ from npora.commands import (
     predict,
     show_data,
 )
+from npora.commands.messages import say
 from npora.train.interruption import Interrupted, Terminated
 
 _WITHOUT_CHECKS = {
@@ -84,11 +85,11 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError) as error:
-        print(f"npora: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"npora: {' '.join(str(error).split())}")
         return int(options.parser.usage_code)
     except KeyboardInterrupt as stop:
         if not isinstance(stop, Interrupted):  # which has been told of
-            print("npora: interrupted", file=sys.stderr)
+            say("npora: interrupted")
         return 130
     except Terminated as stop:
         return int(str(stop.code))

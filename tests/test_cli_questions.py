@@ -59,6 +59,10 @@ def test_answers_are_learnt_measured_predicted_and_merged(tmp_path: Path, capsys
     assert all(0 < float(line[1]) <= 1 for line in found) and ["\t".join(line[2:]) for line in found] == sentences
     assert main(["predict", *taken, "the film"]) == 2
     assert "sentence 1: a question and the text that is asked with a tab between them" in capsys.readouterr().err
+    assert main(["predict", *taken, "--max-length", "5", *sentences[:1]]) == 2
+    assert "npora: sentence 1: the question takes 5 tokens" in capsys.readouterr().err
+    assert main(["predict", *taken, "--pairs", sentences[0]]) == 2
+    assert "--pairs is for classification; this is question-answering" in capsys.readouterr().err
     assert main(["merge", *taken, "--output", str(tmp_path / "merged")]) == 0
     assert predicted(capsys, "--model", str(tmp_path / "merged"), sentences[0])[0][0] == found[0][0]
 
@@ -69,11 +73,11 @@ def test_a_text_without_an_answer_is_learnt_to_have_none(tmp_path: Path, capsys:
     train = table(tmp_path / "train.jsonl", examples)
     assert finetune(model, train, tmp_path / "out", *TASK, "--epochs", "15") == 0
     taken = ("--model", model, "--adapter", str(tmp_path / "out"))
-    found = predicted(capsys, *taken, "the film\tthe film was green the film", "the film\tthe film was red a the film")
-    assert [line[0] for line in found] == ["", "red"]
     assert main(["merge", *taken, "--output", str(tmp_path / "merged")]) == 0
+    capsys.readouterr()
+    asks = ("the film\tthe film was green the film", "the film\tthe film was red a the film")
     for given in (taken, ("--model", str(tmp_path / "merged"))):
-        capsys.readouterr()
+        assert [line[0] for line in predicted(capsys, *given, *asks)] == ["", "red"]
         assert main(["evaluate", *given, train]) == 0
         assert float(summary(capsys)["exact match"]) > 0.9
 

@@ -159,10 +159,10 @@ class Examination:
         for key, known in (self.named(*self.dy, *bench.inputs, **bench.keywords) if self.named else {}).items():
             words, _, of = key.removesuffix(")").rpartition(" (d")
             words, of = (words, of) if of in bench.arrays else (key, name)
-            if np.ndim(known) and of == name:
+            if of == name and np.ndim(known):
                 told[words] = known
-            elif not np.ndim(known):
-                factors[key] = float(known)
+            elif of == name:
+                factors[words] = float(known)
         factors |= context.factors
         if len(outputs) == 1 and outputs[0].size == 1:
             factors["the output"] = float(outputs[0].flat[0])

@@ -110,9 +110,11 @@ def load(
         classes = {**Classes(record["num_labels"], record["id2label"]).fields, "ignore_mismatched_sizes": True}
         if record["problem_type"] is not None:
             classes["problem_type"] = record["problem_type"]
-    classes |= task.fields({**(notes.get("settings") or {}), **asked_form(options)})
+    settings = notes.get("settings") or {}
+    classes |= task.fields({**settings, **asked_form(options)})
     quantize = options.quantize or quantize_for(record["base_forms"], name)
     base = task.auto.from_pretrained(name, dtype=dtype, quantize=quantize, **classes)
+    task.tell(base.config, settings)
     model = PeftModel.from_pretrained(base, directory)
     _refuse_untrained(model, name)
     return Loaded(task, model, name, notes)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from npora.commands import standard_input
@@ -48,10 +48,9 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--batch-size must be at least 1; got {options.batch_size}")
     loaded = load(options, tuple(name for name, task in TASKS.items() if task.command == "predict"))
     task, config, noted = loaded.task, loaded.config, loaded.notes.get("max_length")
-    if options.pairs and "text_pair_column" not in task.options:
+    if options.pairs and not (task.has_classes and "text_pair_column" in task.options):
         raise ValueError(f"--pairs is for classification; this is {task.name}")
     pairs = options.pairs or bool(loaded.notes.get("columns", {}).get("text_pair"))
-    settings = loaded.notes.get("settings") or {}
     most = length(task, options.max_length, noted, config, loaded.tokenizer)
     trainer = Trainer(loaded.model, TrainingArguments(per_device_eval_batch_size=options.batch_size, disable_tqdm=True))
     done = cut = 0
@@ -63,12 +62,14 @@ def run(options: argparse.Namespace) -> None:
             for sentence in sentences:
                 done += 1
                 example = task.typed(sentence, done, pairs)
-                parts = task.encode(example, loaded.tokenizer, most)
+                try:
+                    parts = task.encode(example, loaded.tokenizer, most)
+                except ValueError as error:
+                    raise ValueError(f"sentence {done}: {error}") from None
                 cut += is_cut(task, example, parts, loaded.tokenizer, most)
                 encoded += parts
             said = itertools.chain.from_iterable(
-                _said(task, trainer, [*alike], config, settings)
-                for _, alike in itertools.groupby(encoded, task.batched_by)
+                _said(task, trainer, [*alike], config) for _, alike in itertools.groupby(encoded, task.batched_by)
             )
             for sentence, line in zip(sentences, said, strict=True):
                 print(f"{line}\t{' '.join(sentence.splitlines())}")
@@ -85,8 +86,6 @@ def _batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _said(
-    task: Task, trainer: Trainer, encoded: list[Example], config: Any, settings: Mapping[str, Any]
-) -> Iterator[str]:
+def _said(task: Task, trainer: Trainer, encoded: list[Example], config: Any) -> Iterator[str]:
     unlabelled = [{name: value for name, value in own.items() if name != "labels"} for own in encoded]
-    return task.said(trainer.predict(unlabelled).predictions, encoded, config, settings)
+    return task.said(trainer.predict(unlabelled).predictions, encoded, config)

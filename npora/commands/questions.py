@@ -16,7 +16,7 @@ from npora.models import AutoModelForQuestionAnswering
 from npora.nn.module import Array
 from npora.train import Trainer, TrainingArguments
 
-_NONE = "may_be_none"  # the setting: whether a text need not hold an answer
+_NONE = "handle_impossible_answer"  # transformers' name: whether a text need not hold an answer
 
 
 class QuestionAnswering(Task):
@@ -47,10 +47,8 @@ class QuestionAnswering(Task):
             )
         return {"text": question, "text_pair": text}
 
-    def said(
-        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
-    ) -> Iterator[str]:
-        for _, answer, probability in answers_of(encoded, logits, bool(settings.get(_NONE))):
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+        for _, answer, probability in answers_of(encoded, logits, bool(config.kept.get(_NONE))):
             yield f"{' '.join(answer.split())}\t{probability:.4f}"
 
     def shown(self, encoded: Example) -> list[Example]:
@@ -62,11 +60,16 @@ class QuestionAnswering(Task):
         """Whether the text of one of the questions holds no answer."""
         return {_NONE: any(not answers for answers in examples["answers"])}
 
+    def tell(self, config: Any, settings: Mapping[str, Any]) -> None:
+        if settings.get(_NONE):
+            config.kept[_NONE] = True
+
     def trainer(
         self, model: Any, args: TrainingArguments, train: Any = None, dev: Any = None, tokenizer: Any = None,
         classes: Classes | None = None, settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> Trainer:  # fmt: skip
-        measured = None if dev is None else figures.of_answers(dev, bool(settings.get(_NONE)))
+        may_be_none = bool(settings.get(_NONE) or model.config.kept.get(_NONE))
+        measured = None if dev is None else figures.of_answers(dev, may_be_none)
         return Trainer(model, args, train, dev, tokenizer, measured)
 
     def figures(self, metrics: Mapping[str, float]) -> dict[str, str]:

@@ -146,11 +146,8 @@ class Task:
         """
         raise NotImplementedError(f"nothing predicts by {self.name}")
 
-    def said(
-        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
-    ) -> Iterator[str]:
-        """What a model with this config says of each example, which is encoded: of all its windows together. settings :
-        what was noted with the adapter."""
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
+        """What a model with this config says of each example, which is encoded: of all its windows together."""
         raise NotImplementedError(f"nothing predicts by {self.name}")
 
     def has_windows(self, names: Iterable[str]) -> bool:
@@ -176,6 +173,9 @@ class Task:
     def settings_of(self, examples: Dataset) -> dict[str, Any]:
         """What a file's examples say of how the model is to be used; of those that it learns it is noted too."""
         return {}
+
+    def tell(self, config: Any, settings: Mapping[str, Any]) -> None:
+        """Let a model's config say of the settings what holds of the model without its adapter too, once merged."""
 
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What of the settings is the model's, for its from_pretrained."""

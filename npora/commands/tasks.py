@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,9 +88,7 @@ class Classification(Task):
             raise ValueError(f"sentence {number}: two texts with a tab between them were expected; got {line!r}")
         return {"text": first, "text_pair": second}
 
-    def said(
-        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
-    ) -> Iterator[str]:
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
         return printed.classes(logits, config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -126,9 +123,7 @@ class TokenClassification(Task):
             raise ValueError(f"sentence {number} has no words")
         return {"words": words, "tags": [0] * len(words)}
 
-    def said(
-        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
-    ) -> Iterator[str]:
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
         return printed.tags(logits, [example["labels"] for example in encoded], config)
 
     def metrics(self, classes: Classes | None) -> Any:
@@ -203,9 +198,7 @@ class MultipleChoice(Task):
             )
         return {"text": question, "choices": choices}
 
-    def said(
-        self, logits: Array, encoded: Sequence[Example], config: Any, settings: Mapping[str, Any] = MappingProxyType({})
-    ) -> Iterator[str]:
+    def said(self, logits: Array, encoded: Sequence[Example], config: Any) -> Iterator[str]:
         return printed.choices(logits)
 
     def batched_by(self, encoded: Example) -> int:

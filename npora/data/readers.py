@@ -195,6 +195,8 @@ def _suffix(path: Path) -> str:
 def table_examples(path: Path, columns: Sequence[str] = (), refuse: Refuse = raise_it) -> Iterator[tuple[str, Example]]:
     """The examples of a file and where they stand, read as the ending of its name says."""
     if _suffix(path) not in _FORMATS:
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"{os.fspath(path)} is a directory; pass a file of examples")
         raise ValueError(
             f"{os.fspath(path)}: a file of examples ends in .tsv, .csv, .json or .jsonl (or .gz after that)"
         )

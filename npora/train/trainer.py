@@ -267,7 +267,11 @@ class Trainer(Evaluator, Methods, Readable):
             for name, data in several.items():
                 if name not in found:
                     found[name] = self.evaluate(*(() if data is None else (data, f"eval_{name}")))
-        self._tell("on_evaluate_all", metrics={name: v for each in several for name, v in found[each].items()})
+        try:
+            self._tell("on_evaluate_all", metrics={name: v for each in several for name, v in found[each].items()})
+        except Exception:
+            found.clear()  # they may lack what a callback needs: a run that resumes measures anew
+            raise
 
     def _interruptions(self) -> list[InterruptionCallback]:
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, InterruptionCallback)]

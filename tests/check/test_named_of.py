@@ -32,6 +32,15 @@ def test_a_share_of_one_input_is_told_of_it_alone() -> None:
     assert notes["a"] == "the share of the square is missing" and "share" not in notes["b"]
 
 
+def test_a_number_of_one_input_is_a_factor_of_it_alone() -> None:
+    def vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        return 7.3 * dy * (2 * a + b), 7.3 * dy * a
+
+    report = gradcheck(plus, A, B, vjp=vjp, named=lambda dy, a, b: {"the rate (da)": 7.3})
+    notes = {row.name: row.note for row in report.rows}
+    assert notes["a"] == "a constant factor 7.3 (the rate)" and "rate" not in notes["b"]
+
+
 def test_a_name_that_is_of_no_input_is_for_all() -> None:
     def vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
         return dy * (2 * a + b), dy * a - dy / 2

@@ -58,3 +58,13 @@ def test_an_evaluation_that_fails_saves_nothing_where_nothing_is_saved(tmp_path:
     with pytest.raises(ZeroDivisionError):
         run.train()
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_metric_that_was_forgotten_is_measured_when_the_run_resumes(tmp_path: Path) -> None:
+    changes = {**SAVING, "eval_dataset": {"a": ROWS, "b": ROWS[3:]}, "metric_for_best_model": "a_score"}
+    with pytest.raises(ValueError, match="there is no 'eval_a_score'"):
+        trainer(tmp_path, model=Watched(), compute_metrics=lambda pair: {"scores": 1.0}, **changes).train()
+    second = trainer(tmp_path, model=Watched(), compute_metrics=lambda pair: {"score": 1.0}, **changes)
+    second.train(resume_from_checkpoint=True)
+    measured = [entry for entry in second.state.log_history if entry["step"] == 5 and "loss" not in entry]
+    assert [name for entry in measured for name in entry if "score" in name] == ["eval_a_score", "eval_b_score"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from npora import Trainer
+from npora.cli import main
 from npora.commands.messages import say
 from npora.train import progress
 from npora.train.callbacks import TrainerControl
@@ -208,6 +209,7 @@ def test_a_training_goes_on_where_nobody_reads_what_it_shows(
     assert Trainer(tiny_peft(), args, ROWS, ROWS[:3]).train().global_step == 4
     assert gone.tried if is_terminal else gone.tried == 1
     say("nothing")
+    assert main(["plot", str(tmp_path / "none")]) == 2
     monkeypatch.setattr(sys, "stderr", None)
     assert Progress(3).bar is None
 
