@@ -14,7 +14,7 @@ It prints for each method: the parameters trained beside the head; the accuracy 
 seeds; the processor's time of a step on one thread, in the median, which other programs on the machine change little;
 the most that one step allocates, the optimiser's state with it; and the size of the file, with the head. The whole
 takes about 40 minutes of one core. With --stored it is LoRA alone, on the base in each form in which it may lie in
-memory, and the base's size is printed too. methods.md has what it found.
+memory, and the base's size is printed too. methods.md has what it found, and of the forms benchmarks/README.md.
 """
 
 import argparse
@@ -202,6 +202,8 @@ def main():
     if len(sys.argv) < 5:
         sys.exit("say which model, which rows and where to: MODEL train.tsv dev.tsv OUTPUT_DIR; see the file's head")
     options = parser.parse_args()
+    if options.stored and options.only:
+        parser.error("--stored is of LoRA alone: leave out --only")
     options.rows = STORED if options.stored else {name: METHODS[name] for name in options.only or METHODS}
     for file in (options.train, options.dev):
         if not os.path.isfile(file):

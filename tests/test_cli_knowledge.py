@@ -223,5 +223,6 @@ def test_what_learnt_lines_finds_the_columns_of_other_files(tmp_path: Path, caps
         capsys.readouterr()
         assert main(["evaluate", "--adapter", str(tmp_path / "out"), file]) == 0
         assert summary(capsys)["examples"].strip() == examples
+    assert finetune(model, str(train), tmp_path / "both", *more, "--eval", str(tmp_path / "x.jsonl")) == 0
     assert finetune(model, str(tmp_path), tmp_path / "other", *more) == 2
     assert f"npora: {tmp_path} is a folder: causal-lm reads a file" in capsys.readouterr().err

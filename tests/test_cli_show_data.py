@@ -157,6 +157,7 @@ def test_classes_numbers_and_several_classes_are_shown(tmp_path: Path, capsys: C
     for more, label, shown in (
         ([], "b", ", label b"), (["--num-labels", "1"], 0.5, ", label 0.5"),
         (["--problem-type", "multi_label_classification"], ["a", "c"], ", labels a, c"),
+        (["--problem-type", "multi_label_classification"], [], ", labels none"),
     ):  # fmt: skip
         other = ["b"] if isinstance(label, list) else label
         file = lines(tmp_path / "x.jsonl", [{"text": "film", "label": label}, {"text": "plot", "label": other}])

@@ -195,6 +195,9 @@ def test_every_method_is_tried_on_a_tiny_bert_and_what_is_done_is_kept(
         assert head.endswith("| file | base |") and len(runs.read_text().splitlines()) == len(lines) + len(rows)
         sizes = {row.split(" | ")[0][2:]: float(row.split(" | ")[-1].split()[0]) for row in rows}
         assert list(sizes) == list(left["STORED"]) and sizes["LoRA on float32"] == max(sizes.values())
+        with pytest.raises(SystemExit):
+            ran(tmp_path, monkeypatch, EXAMPLES / "methods.py", *arguments, "--stored", "--only", "DoRA")
+        assert "--stored is of LoRA alone" in capsys.readouterr().err
     finally:
         set_num_threads(None)
 

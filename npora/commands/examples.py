@@ -75,10 +75,13 @@ def columns(options: argparse.Namespace, task: Task, notes: Mapping[str, Any], p
     return Columns(**{field: value for field, value in chosen.items() if value is not None})
 
 
-def columns_measured(task: Task, learnt: Columns, path: str) -> Columns:
-    """The columns of a file that is measured: those of the one that is learnt, or its own where the task is measured on
-    others. Raises ValueError where no column has a usual name."""
-    if not task.is_measured_otherwise or task.learns_from(first := _first(path), asdict(learnt)):
+def columns_measured(task: Task, learnt: Columns, train: str, path: str) -> Columns:
+    """The columns of a file that is measured: those of the one that is learnt, `train`, or its own where that has none,
+    or the task is measured on others. Raises ValueError where no column has a usual name."""
+    if is_plain(path) or not (task.is_measured_otherwise or is_plain(train)):
+        return learnt
+    first = _first(path)
+    if not is_plain(train) and task.learns_from(first, asdict(learnt)):
         return learnt
     chosen: dict[str, Any] = dict.fromkeys(_COLUMNS.values())
     task.find_columns(chosen, first, path)

@@ -215,7 +215,7 @@ def _prepared(
         train = read(task, options.train, found)
     dev = None
     if options.eval is not None:
-        dev = read(task, options.eval, columns_measured(task, found, options.eval), classes)
+        dev = read(task, options.eval, columns_measured(task, found, options.train, options.eval), classes)
     fields |= task.fields(settings)
     base = task.auto.from_pretrained(options.model, seed=options.seed, quantize=options.quantize, **fields)
     settings |= {**form_of(base), **task.settings_of(train)}

@@ -86,7 +86,7 @@ def _label(label: Any, names: Mapping[int, str]) -> str:
     """By its name where it has one; of several classes those that there are."""
     if np.ndim(label) == 0:
         return f", label {names.get(label, label)}"
-    return f", labels {', '.join(str(names.get(i, i)) for i, is_there in enumerate(label) if is_there)}"
+    return f", labels {', '.join(str(names.get(i, i)) for i, is_there in enumerate(label) if is_there) or 'none'}"
 
 
 def _counts(example: Example) -> tuple[int, int]:
