@@ -192,3 +192,5 @@ def test_a_large_image_is_drawn_smaller() -> None:
     assert [*drawn(np.full((1, 2, 2), 7.0), False)] == ["", ""]
     (line,) = drawn(np.array([[[0.0], [1.0]], [[0.5], [0.0]], [[1.0], [0.2]]]).repeat(33, axis=2), True)
     assert line == "\033[38;2;0;128;255;48;2;255;0;51m▀" * 33 + "\033[0m"
+    (line,) = drawn(np.array([[[0.0], [1.0]], [[0.4], [1.0]]]).repeat(33, axis=2), True)  # two channels are greys
+    assert line == "\033[38;2;51;51;51;48;2;255;255;255m▀" * 33 + "\033[0m"

@@ -23,8 +23,8 @@ def drawn(pixels: Array, has_colours: bool) -> Iterator[str]:
         shades = np.rint(_smaller(image.mean(axis=0, keepdims=True), rows, columns)[0] * (len(_SHADES) - 1))
         yield from ("".join(_SHADES[int(shade)] for shade in row).rstrip() for row in shades)
         return
-    colours = np.rint(255 * _smaller(np.broadcast_to(image, (3, height, width)) if len(image) == 1 else image[:3],
-                                     2 * rows, columns)).astype(int)  # fmt: skip
+    image = image[:3] if len(image) >= 3 else np.broadcast_to(image.mean(axis=0), (3, height, width))
+    colours = np.rint(255 * _smaller(image, 2 * rows, columns)).astype(int)
     for upper, lower in zip(colours[:, ::2].transpose(1, 2, 0), colours[:, 1::2].transpose(1, 2, 0), strict=True):
         signs = (
             f"\033[38;2;{r};{g};{b};48;2;{s};{h};{c}m▀"

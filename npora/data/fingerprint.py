@@ -52,7 +52,7 @@ def fingerprint(data: Any) -> dict[str, Any]:
 def _held(value: Any, number: int, seen: set[int]) -> Iterator[Any]:
     """What a value holds that so many examples are made from, in bytes: lists, texts and arrays of as many items or
     more, and data sets. What is shorter may be a cache, or else what changes as it is used."""
-    if id(value) in seen:
+    if id(value) in seen or isinstance(value, type):
         return
     seen.add(id(value))
     if callable(getattr(value, "fingerprint", None)) or hasattr(value, "__getitems__"):

@@ -165,6 +165,7 @@ def test_what_is_shorter_than_the_examples_and_what_holds_itself_is_not_looked_a
     whole = fingerprint(data)
     data.short, data.text, data.few = [1] * (NUMBER - 1), "a" * (NUMBER - 1), np.ones(NUMBER - 1)  # type: ignore[attr-defined]
     assert fingerprint(data) == whole and "holds" not in fingerprint(Made(len))
+    assert "holds" not in fingerprint(Made(Dataset))  # the class
 
 
 def test_strings_that_lie_on_the_disk_are_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
