@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import functools
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -10,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from npora.data.fingerprint import fingerprint
-from npora.lora.files import digest
+from npora.data.fingerprint import fingerprint, text_of
 from npora.optim import Optimizer
 from npora.train.plain import plain
 
@@ -35,19 +36,25 @@ def told(thing: Any) -> Any:
     if thing is None or isinstance(thing, str | bool | int | float):
         return plain(thing)
     if isinstance(thing, np.ndarray | np.generic):
-        return digest({"array": np.asarray(thing)})
+        array = np.asarray(thing)
+        numbers = text_of(array) if array.dtype.hasobject else array.tobytes()
+        return hashlib.sha256(f"{array.dtype.str} {array.shape}\n".encode() + numbers).hexdigest()
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     made_with = [told(value) for value in _made_with(thing) if isinstance(value, _SETTINGS)]
     return [name, *made_with] if made_with else name
 
 
 def _made_with(function: Any) -> Iterator[Any]:
-    """The defaults of a function, and what is around it, as far as that is there yet."""
+    """The defaults of a function, and what is around it, as far as that is there yet and it does not change it."""
     yield from getattr(function, "__defaults__", None) or ()
     yield from (getattr(function, "__kwdefaults__", None) or {}).values()
-    for cell in getattr(function, "__closure__", None) or ():
-        with suppress(ValueError):
-            yield cell.cell_contents
+    if cells := getattr(function, "__closure__", None):
+        code = function.__code__
+        changed = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_DEREF"}
+        for name, cell in zip(code.co_freevars, cells, strict=True):
+            with suppress(ValueError):
+                if name not in changed:
+                    yield cell.cell_contents
 
 
 def all_told(

@@ -147,6 +147,22 @@ def test_what_a_function_is_made_with_is_part_of_what_is_told_of_it() -> None:
     assert len({*said}) == len(said) and said == [json.dumps(told(each)) for each in made]
     assert told(focal(1)) == ["focal.<locals>.loss", 2.0, 1] and told(focal) == "focal"
     assert told(np.float32(3)) == told(np.array(3, np.float32)) != told(np.float32(4))
+    names = [
+        told(focal(np.array(own))) for own in (["a", "b"], ["a", "c"], [None, "a"], [None, "b"], [1.0], [1 + 1e-9])
+    ]
+    assert len({name[2] for name in names}) == len(names)
+
+
+def test_what_a_function_counts_is_none_of_its_settings() -> None:
+    count, step = 0, 3
+
+    def counting(outputs: Any, labels: Any) -> None:
+        nonlocal count
+        count += step
+
+    before = told(counting)
+    counting(None, None)
+    assert told(counting) == before and before[1:] == [3]
 
 
 def test_the_settings_of_an_optimiser_of_ones_own_are_compared(tmp_path: Path) -> None:
