@@ -85,7 +85,10 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError) as error:
-        say(f"npora: {' '.join(str(error).split())}")
+        said = str(error)
+        if isinstance(error, OSError) and isinstance(error.filename, str) and error.filename2 is None:
+            said = f"{error.filename}: {error.strerror}"  # without the number
+        say(f"npora: {' '.join(said.split())}")
         return int(options.parser.usage_code)
     except KeyboardInterrupt as stop:
         if not isinstance(stop, Interrupted):  # which has been told of

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from npora.catalogue import TABLE
 from npora.commands.countdown import Countdown
+from npora.commands.output import refuse_file
 from npora.files.cache import cache_folder
 from npora.study.site.site import build, found_page
 
@@ -31,6 +32,9 @@ def run(options: argparse.Namespace) -> int:
     start = found_page(options.name) if options.name else "index.html"
     cache = cache_folder() / "study"
     folder = Path(options.output) if options.output else cache / "pages"
+    if options.output:
+        refuse_file(options.output)
+    folder.mkdir(parents=True, exist_ok=True)  # an error now, and not after the work
     progress = Countdown(len(TABLE))
     written, wrong = build(folder, cache / "verdicts", lambda row: progress.step("gradient checks", row))
     page, _, anchor = start.partition("#")

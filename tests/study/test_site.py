@@ -258,6 +258,11 @@ def test_the_command_writes_a_folder_or_opens_a_page(
     assert main(["study", "LoRA"]) == 1 and "FAIL swiglu" in capsys.readouterr().out
     assert main(["study", "nothing"]) == 2 and "'nothing'" in capsys.readouterr().err
     assert main(["study", "LoRA", "--output", "x"]) == 2
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(study, "build", lambda *given: pytest.fail("work in vain"))
+    for path in ("file", "file/below"):
+        assert main(["study", "--output", str(tmp_path / path)]) == 2
+    assert capsys.readouterr().err.endswith(f"\nnpora: {tmp_path / 'file' / 'below'}: Not a directory\n")
 
 
 def test_the_style_is_in_the_package() -> None:
