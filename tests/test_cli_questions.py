@@ -67,6 +67,21 @@ def test_answers_are_learnt_measured_predicted_and_merged(tmp_path: Path, capsys
     assert predicted(capsys, "--model", str(tmp_path / "merged"), sentences[0])[0][0] == found[0][0]
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_what_writes_texts_answers_questions_too(
+    tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, train = save_folder(tmp_path / "model", family), table(tmp_path / "train.jsonl", questions())
+    assert finetune(model, train, tmp_path / "out", *TASK, "--epochs", "1", "--eval", train) == 0
+    found = [summary(capsys)["f1"]]
+    assert main(["merge", "--adapter", str(tmp_path / "out"), "--output", str(tmp_path / "merged")]) == 0
+    for given in (("--adapter", str(tmp_path / "out")), ("--model", str(tmp_path / "merged"))):
+        capsys.readouterr()
+        assert main(["evaluate", *given, train]) == 0
+        found.append(summary(capsys)["f1"])
+    assert len({*found}) == 1 and float(found[0]) > 0
+
+
 def test_a_text_without_an_answer_is_learnt_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_folder(tmp_path / "model", "bert")
     examples = [*questions(), *(asked(f"{thing} was green {thing}") for thing in THINGS)]

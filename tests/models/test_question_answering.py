@@ -184,3 +184,8 @@ def test_a_body_is_read_from_the_files_of_other_tasks(family: str, tmp_path: Pat
         mine = dict(found.body.named_parameters())
         assert [*found._drawn] == ["qa_outputs.weight", "qa_outputs.bias"]
         assert all(np.array_equal(value.data, of_the_body[path].data) for path, value in mine.items()) and len(mine) > 9
+
+
+def test_the_families_that_answer_questions_are_listed() -> None:
+    kinds = AutoModelForQuestionAnswering.classes
+    assert {"bert", "llama", "t5"} < {*kinds} and len(kinds) == len([*kinds]) == len({*kinds})
