@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
+
+from npora.commands.messages import say
 
 EVERY = 10.0  # seconds, at the most, from line to line
 
@@ -24,5 +25,5 @@ class Countdown:
         rate = (now - self.start) / self.done if self.done else 0.0
         minutes, seconds = divmod(round(rate * (self.total - self.done)), 60)
         left = f"  about {minutes}:{seconds:02d} left" if self.done else ""
-        print(f"{self.done:5}/{self.total}  {heading}: {what}{left}", file=sys.stderr, flush=True)
+        say(f"{self.done:5}/{self.total}  {heading}: {what}{left}")
         self.heading, self.last = heading, now

@@ -9,6 +9,8 @@ import sys
 
 def say(text: str) -> None:
     """A line on standard error: standard output has the result alone. Where nobody can read it the work goes on."""
+    if sys.stderr is None:  # print() would take standard output for it
+        return
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 

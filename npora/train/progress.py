@@ -31,12 +31,13 @@ class Progress:
     def __init__(
         self, total: int | None, unit: str = "step", done: int = 0, every: int | None = None, disable: bool = False
     ) -> None:
-        self.total, self.unit, self.disable = total, unit, disable
+        self.total, self.unit = total, unit
+        self.disable = disable or sys.stderr is None  # where print() would take standard output
         self.every = every if every is None or total is None else min(every, math.ceil((total - done) / LINES) or 1)
         self.first, self.start = done, time.perf_counter()
         self.last_line = self.start
         self.bar: Any = None
-        if not disable and sys.stderr is not None and sys.stderr.isatty():
+        if not self.disable and sys.stderr.isatty():
             with contextlib.suppress(ImportError), self._writing():
                 from tqdm import tqdm
 

@@ -11,6 +11,7 @@ import pytest
 
 from npora import Trainer
 from npora.cli import main
+from npora.commands.countdown import Countdown
 from npora.commands.messages import say
 from npora.train import progress
 from npora.train.callbacks import TrainerControl
@@ -201,7 +202,7 @@ class Gone:
 
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_training_goes_on_where_nobody_reads_what_it_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_terminal: bool
 ) -> None:
     gone = Gone(is_terminal)
     monkeypatch.setattr(sys, "stderr", gone)
@@ -211,7 +212,12 @@ def test_a_training_goes_on_where_nobody_reads_what_it_shows(
     say("nothing")
     assert main(["plot", str(tmp_path / "none")]) == 2
     monkeypatch.setattr(sys, "stderr", None)
-    assert Progress(3).bar is None
+    capsys.readouterr()
+    shown = Progress(3, every=1)
+    shown.step(1)
+    say("nothing")
+    Countdown(1).step("nothing", "at all")
+    assert shown.bar is None and not capsys.readouterr().out
 
 
 def test_a_bar_is_closed_when_the_run_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
