@@ -226,3 +226,5 @@ def test_what_learnt_lines_finds_the_columns_of_other_files(tmp_path: Path, caps
     assert finetune(model, str(train), tmp_path / "both", *more, "--eval", str(tmp_path / "x.jsonl")) == 0
     assert finetune(model, str(tmp_path), tmp_path / "other", *more) == 2
     assert f"npora: {tmp_path} is a folder: causal-lm reads a file" in capsys.readouterr().err
+    assert main(["check-data", "--task", "causal-lm", str(tmp_path)]) == 2
+    assert f"npora: {tmp_path} is a directory; pass a file of examples" in capsys.readouterr().err
