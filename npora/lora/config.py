@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
@@ -15,6 +14,7 @@ from npora.files.kinds import called, is_of_kind
 from npora.files.refusal import naming, shortened
 from npora.lora.folder import CONFIG_NAME, adapter_directory
 from npora.lora.names import TaskType, plain
+from npora.lora.pattern import is_plain
 from npora.lora.values import check_values, refuse_unsupported
 from npora.nn.readable import Readable
 
@@ -126,7 +126,7 @@ class PeftConfig(Readable):
     def _normalise(self) -> None:
         for name in ("target_modules", "exclude_modules", "feedforward_modules"):
             value = getattr(self, name, None)
-            if isinstance(value, str) and value.lower() != "all-linear" and re.fullmatch(r"[\w.]+", value):
+            if isinstance(value, str) and value.lower() != "all-linear" and is_plain(value):
                 value = [value]  # a plain name is a list of one
             elif value is not None and not isinstance(value, str):
                 value = _names(name, value)
@@ -176,8 +176,8 @@ class PeftConfig(Readable):
         chosen = {key: value for key, value in values.items() if key in known and key not in ignore}
         for key in [key for key, value in chosen.items() if value is None and known[key].default is not None]:
             del chosen[key]
-        if isinstance(excluded := chosen.get("exclude_modules"), str):
-            chosen["exclude_modules"] = f"(?:{excluded})"  # for PEFT a string is a whole path's, a plain name too
+        if isinstance(excluded := chosen.get("exclude_modules"), str) and is_plain(excluded):
+            chosen["exclude_modules"] = f"(?:{excluded})"  # for PEFT it is an expression for whole paths, as any string
         beginning = {key: chosen.pop(key) for key in cls.beginning if key in chosen}
         config = cls(**chosen)
         for key, value in beginning.items():

@@ -23,8 +23,8 @@ def hotswap_adapter(
 ) -> None:
     """Put what lies in a directory in the place of an adapter, which keeps its name, its place among the active ones,
     and whether it is trained. It may be of another rank, scale, method or on other layers. A tensor with the name of
-    one before it is the same parameter: an optimiser trains it still, and goes on with what it has kept of it where the
-    shape is the same too. For tensors with new names one is made afterwards.
+    one before it is the same parameter: an optimiser trains it still. One that has kept something of another shape says
+    so at its next step; for that, and for tensors with new names, a new one is made afterwards.
 
     where : revision, cache_dir, local_files_only, subfolder
 

@@ -73,7 +73,7 @@ class Classes(Mapping[str, type[PretrainedModel]]):
         return (model_type for model_type in FAMILIES if self.task in tasks_of(model_type))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)  # list(self) would ask for its length
+        return sum(1 for _ in self)  # list() asks for the length itself
 
 
 class AutoModel:

@@ -50,8 +50,11 @@ class ForQuestionAnswering(Headed):
     label_names: ClassVar[tuple[str, ...]] = options
     task_name, head_name = "QuestionAnswering", "qa_outputs"
 
+    def num_logits(self, config: Any) -> int:
+        return 2
+
     def add_head(self, config: Any, make: Factory) -> None:
-        self.qa_outputs: Module = make.linear(config.hidden_size, 2)
+        self.qa_outputs: Module = make.linear(config.hidden_size, self.num_logits(config))
 
     def idle_parameters(self) -> dict[str, slice]:
         """What adds one number to the scores of all tokens changes no softmax over them."""

@@ -87,7 +87,7 @@ class Headed(PretrainedModel):
         return int(config.num_labels)
 
     def head(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:
-        layer: Module = self.get_submodule(self.head_name)
+        layer: Module = getattr(self, self.head_name)
         return layer(h, rng)
 
     def logits(self, h: Array, rng: Rng = None) -> tuple[Array, Pullback]:

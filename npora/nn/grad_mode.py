@@ -1,5 +1,5 @@
-"""The settings of a thread: whether there are gradients, how often backward runs, where gradients are added up, and
-whether rows are computed that nobody reads, and who is told which rows form which sequence."""
+"""The settings of a thread: whether there are gradients, how often backward runs, where gradients are added up, which
+values are held, whether rows are computed that nobody reads, and who is told which rows form which sequence."""
 
 from __future__ import annotations
 

@@ -119,13 +119,16 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no module '{path}'")
 
     def set_submodule(self, path: str, module: Module) -> None:
-        """Put `module` in the place that the dotted path names."""
+        """Put `module` in the place that the dotted path names. Raises AttributeError where there is none."""
         *parents, name = path.split(".")
         holder: Any = vars(self)
-        for part in parents:
-            held = holder[int(part) if isinstance(holder, list | tuple) else part]
-            holder = vars(held) if isinstance(held, Module) else held
-        holder[int(name) if isinstance(holder, list) else name] = module
+        try:
+            for part in parents:
+                held = holder[int(part) if isinstance(holder, list | tuple) else part]
+                holder = vars(held) if isinstance(held, Module) else held
+            holder[int(name) if isinstance(holder, list) else name] = module
+        except (LookupError, TypeError, ValueError):
+            raise AttributeError(f"{type(self).__name__} has no place '{path}' for a module") from None
 
     def requires_grad_(self: _Module, requires_grad: bool = True) -> _Module:
         """Freeze or thaw every parameter below this module."""

@@ -1,4 +1,4 @@
-"""Objects print what they are: one line where that fits, and no dump of their numbers."""
+"""Objects print what they are: one line where that fits, no dump of their numbers, and a module as a tree."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ class Optimizer(Readable):
         groups = items if items and isinstance(items[0], dict) else [{"params": items}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         self.state: dict[int, dict[str, Any]] = {}
+        self._shapes: dict[int, tuple[int, ...]] = {}  # of parameters of which something is kept, then
         everything = self._numbered()
         if not everything:
             raise ValueError("an optimiser needs at least one parameter; got none")
@@ -60,8 +61,12 @@ class Optimizer(Readable):
         Raises ValueError where one has another shape than at its last step; nothing is then changed.
         """
         for number, parameter, _ in self._numbered():
-            if parameter.requires_grad and parameter.grad is not None:
-                _check_shapes(number, self.state.get(number, {}), parameter, ": make a new optimiser")
+            was = self._shapes.get(number, parameter.shape)
+            if parameter.requires_grad and parameter.grad is not None and was != parameter.shape:
+                raise ValueError(
+                    f"what is kept of parameter number {number} is of shape {was}, and it has {parameter.shape}: make "
+                    "a new optimiser"
+                )
         for number, parameter, group in self._numbered():
             if not parameter.requires_grad or parameter.grad is None:
                 continue
@@ -69,6 +74,8 @@ class Optimizer(Readable):
                 parameter.data = parameter.data.copy()
             gradient = -parameter.grad if group.get("maximize") else parameter.grad
             self.update(parameter.data, gradient, self.state.setdefault(number, {}), group)
+            if self.state[number]:
+                self._shapes[number] = parameter.shape
 
     def update(self, theta: Array, g: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Change θ in place by its gradient g, which stays as it is."""
@@ -89,19 +96,16 @@ class Optimizer(Readable):
         for number, values in saved["state"].items():
             if number not in parameters:
                 raise ValueError(f"the state is of parameter number {number}; there are {len(parameters)}")
-            _check_shapes(number, values, parameters[number])
+            for name, value in values.items():
+                if isinstance(value, np.ndarray) and value.shape != parameters[number].shape:
+                    raise ValueError(
+                        f"{name} of parameter number {number} has shape {value.shape}, expected "
+                        f"{parameters[number].shape}"
+                    )
         self.state = {
             number: {name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
             for number, values in saved["state"].items()
         }
+        self._shapes = {number: parameters[number].shape for number, values in self.state.items() if values}
         for group, options in zip(self.param_groups, saved["param_groups"], strict=True):
             group.update(options)
-
-
-def _check_shapes(number: int, values: Mapping[str, Any], parameter: Parameter, remedy: str = "") -> None:
-    """Raise ValueError where what is kept of a parameter has not its shape, as after another adapter's rank."""
-    for name, value in values.items():
-        if isinstance(value, np.ndarray) and value.shape != parameter.shape:
-            raise ValueError(
-                f"{name} of parameter number {number} has shape {value.shape}, expected {parameter.shape}{remedy}"
-            )

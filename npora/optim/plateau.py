@@ -50,6 +50,7 @@ class ReduceLROnPlateau(Readable):
 
     def step(self, metrics: float) -> None:
         """Hear of the newest metric."""
+        metrics = float(metrics)  # what is remembered is written to checkpoints
         gain = self.sign * self.threshold
         edge = self.best * (1 + gain) if self.is_relative else self.best + gain
         if self.sign * metrics > self.sign * edge:

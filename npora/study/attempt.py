@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -83,6 +84,14 @@ def _within(seconds: float) -> Iterator[list[bool]]:
                 late.append(True)
                 _thread.interrupt_main()
 
+    def heard(signum: int, frame: Any) -> None:
+        if late:
+            raise KeyboardInterrupt
+
+    # A shell's background jobs ignore SIGINT, and an ignored signal interrupts nothing. The user's stays ignored.
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if is_ignored:
+        signal.signal(signal.SIGINT, heard)
     timer = threading.Timer(seconds, interrupt)
     timer.daemon = True
     timer.start()
@@ -90,6 +99,8 @@ def _within(seconds: float) -> Iterator[list[bool]]:
         yield late
     finally:
         timer.cancel()
+        if is_ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         with lock:
             over.append(True)
 

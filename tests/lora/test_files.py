@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import HiraConfig, PeftModel, get_peft_model
+from npora import HiraConfig, LoraConfig, PeftModel, get_peft_model
 from npora.files import load_file, load_metadata, save_file
 from tests.tiny import tiny_bert, tiny_peft
 
@@ -79,6 +79,8 @@ def test_an_excluded_string_is_a_whole_path_in_a_file_as_in_peft(tmp_path: Path)
     change_config(exclude_modules="bert.pooler.dense")(tmp_path)
     with pytest.raises(ValueError, match=r"unexpected: base_model\.model\.bert\.pooler\.dense\.lora_A"):
         PeftModel.from_pretrained(tiny_bert(), tmp_path)
+    for excluded in ("bert.pooler.*", "(?:pooler.dense)"):
+        assert LoraConfig.from_dict({"exclude_modules": excluded}).exclude_modules == excluded
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npora import AutoModelForSentenceEmbedding, LoraConfig, get_peft_model
+from npora import AutoModelForSentenceEmbedding, AutoModelForSeq2SeqLM, LoraConfig, get_peft_model
 from npora.files import read_json, write_json
 from npora.files.json import read_json_list
+from npora.models import auto
 from npora.models.sentence_transformers import EmbeddingForm, read_form
 from tests.tiny_folders import FAMILIES, save_folder
 
@@ -23,6 +24,12 @@ def loaded(path: Path, family: str = "bert", **options: Any) -> Any:
     if not folder.exists():
         save_folder(folder, family)
     return AutoModelForSentenceEmbedding.from_pretrained(folder, dtype="float64", **options)
+
+
+def test_the_families_of_a_task_are_listed_and_counted() -> None:
+    assert sorted(AutoModelForSeq2SeqLM.classes) == ["t5"] and len(AutoModelForSeq2SeqLM.classes) == 1
+    assert set(AutoModelForSentenceEmbedding.classes) == {*auto.FAMILIES} - {"vit"}
+    assert len(AutoModelForSentenceEmbedding.classes) == len(auto.FAMILIES) - 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

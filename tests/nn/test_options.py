@@ -32,6 +32,14 @@ def test_attention_without_biases_has_none() -> None:
     assert MultiHeadAttention(4, 2, kdim=3, bias=False).state_dict().keys() == names
 
 
+@pytest.mark.parametrize("path", ["linear.weight", "list.0.weight", "layers.2", "layers.first", "layers.0.weight.1"])
+def test_a_path_that_leads_to_no_place_for_a_module_is_named(path: str) -> None:
+    owner: Any = Module()
+    owner.layers = [Linear(2, 3)]
+    with pytest.raises(AttributeError, match=f"Module has no place '{path}' for a module"):
+        owner.set_submodule(path, Linear(2, 3))
+
+
 def test_a_state_that_was_loaded_is_the_modules_own() -> None:
     layer, state = Linear(2, 3), {"weight": np.ones((3, 2), np.float32), "bias": np.zeros(3, np.float32)}
     layer.load_state_dict(state)

@@ -248,6 +248,46 @@ def test_what_makes_no_sense_is_an_error() -> None:
             optimizer.load_state_dict(state)
 
 
+class Factored(Optimizer):
+    """θ −= rate · g / (row of |g|, summed up): its state has another shape than θ."""
+
+    def update(self, theta: Any, g: Any, state: dict[str, Any], group: Any) -> None:
+        state["rows"] = state.get("rows", 0) + np.abs(g).sum(axis=1)
+        theta -= group["lr"] * g / state["rows"][:, None]
+
+
+def test_what_is_kept_may_have_a_shape_of_its_own() -> None:
+    parameter = Parameter(np.zeros((2, 3)))
+    optimizer = Factored([parameter], {"lr": 1.0})
+    for _ in range(2):
+        parameter.grad = np.ones((2, 3))
+        optimizer.step()
+    np.testing.assert_allclose(parameter.data, -1 / 3 - 1 / 6, rtol=1e-15)
+
+
+def test_a_parameter_of_another_shape_than_when_something_was_kept_is_refused() -> None:
+    parameter = Parameter(np.zeros((2, 3)))
+
+    def step(optimizer: Optimizer, rows: int) -> None:
+        parameter.data, parameter.grad = np.zeros((rows, 3)), np.ones((rows, 3))
+        optimizer.step()
+
+    plain, adam, other = SGD([parameter], 1.0), Adam([parameter], 1.0), Adam([parameter], 1.0)
+    step(plain, 2)
+    step(plain, 4)  # it keeps nothing
+    plain.load_state_dict(plain.state_dict())
+    step(plain, 2)
+    step(adam, 2)
+    with pytest.raises(ValueError, match=r"number 0 is of shape \(2, 3\), and it has \(4, 3\): make a new"):
+        step(adam, 4)
+    assert not parameter.data.any()
+    step(other, 4)
+    adam.load_state_dict(other.state_dict())
+    step(adam, 4)
+    with pytest.raises(ValueError, match=r"of shape \(4, 3\), and it has \(2, 3\)"):
+        step(adam, 2)
+
+
 def test_an_optimiser_says_its_groups() -> None:
     first, second = ([Parameter(np.ones(2)) for _ in range(n)] for n in (2, 1))
     said = repr(SGD([{"params": first}, {"params": second, "lr": 0.5}], 0.25))

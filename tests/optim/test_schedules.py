@@ -123,7 +123,7 @@ def test_a_plateau_goes_on_from_a_saved_state_and_has_torchs_defaults() -> None:
     assert rates([1.0, *[0.99991] * 11, 0.9999]) == [1.0] * 11 + [0.5, 0.5]
     optimizer = SGD([Parameter(np.zeros(1))], 1.0)
     first, second = (ReduceLROnPlateau(optimizer, patience=1, cooldown=3) for _ in range(2))
-    first.step(2.0)
+    first.step(np.float64(2.0))
     first.step(3.0)
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == {"best": 2.0, "num_bad_epochs": 1, "cooldown_counter": 0}

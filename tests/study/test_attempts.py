@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,21 @@ def test_an_answer_has_an_exit_code_and_a_line(
     answered(folder, body)
     assert main(["exercise", "check", "softmax.py"]) == code
     assert says in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_loop_ends_in_a_shells_background_job_too(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There SIGINT is ignored, and stays so: what the user did not send interrupts nothing else."""
+    monkeypatch.setattr(attempt, "SECONDS", 0.3)
+    answered(folder, "    import os, signal\n    os.kill(os.getpid(), signal.SIGINT)\n    while True:\n        pass\n")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["exercise", "check", "softmax.py"]) == 2
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "no end after 0.3 s" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_is_no_file_of_an_exercise_is_not_run(folder: Path, capsys: Captured) -> None:

@@ -226,7 +226,11 @@ class ViTModel(PooledBody, ImageBody):
             self.layers, x, back_embeddings, tokens, below_is_trained=is_trained(self.embeddings), read=read, rng=rng
         )  # [k,m]
         h, back_norm = self.layernorm(h)
-        return h, lambda dh: back_layers(back_norm(dh))
+
+        def backward(dh: Array) -> None:
+            back_layers(back_norm(dh))
+
+        return h, backward
 
 
 class ViTForImageClassification(ForImageClassification):
