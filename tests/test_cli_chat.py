@@ -205,7 +205,7 @@ def test_what_is_measured_is_written_greedily_whatever_the_model_says_of_itself(
     [
         (["--metrics", "rouge"], "--metrics: there is no 'rouge'; there are rouge-l, bleu, exact-match, perplexity"),
         (["--metrics", "perplexity", "--predictions", "x"], "--predictions needs --metrics with one of rouge-l, bleu"),
-        (["--metrics", "bleu", "--predictions", "lost/x"], "'lost/x'"),
+        (["--metrics", "bleu", "--predictions", "lost/x"], "npora: lost/x: "),
         (["--max-new-tokens", "3"], "--max-new-tokens needs --metrics with one of rouge-l, bleu, exact-match"),
         (["--metrics", "bleu"], "texts.jsonl has texts without prompts: there is nothing to answer, and bleu measures"),
         (["--metrics", "bleu", "asked.jsonl"], "asked.jsonl: no conversation ends with a text of the assistant, with"),

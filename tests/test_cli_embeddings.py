@@ -185,7 +185,7 @@ def test_embeddings_and_sentences_have_commands_of_their_own(folder: Path, tmp_p
     lost = str(tmp_path / "lost" / "x.npy")
     for more, message in (
         (["--output", "x.txt"], "ends in .npy"),
-        (["--output", lost], f"{lost}'"),
+        (["--output", lost], f"npora: {lost}: "),
         (["--batch-size", "0"], "--batch-size must be at"),
     ):
         assert main(["embed", "--adapter", str(tmp_path / "out"), *more, "film"]) == 2
