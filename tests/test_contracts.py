@@ -82,8 +82,8 @@ def assert_same_bits(left: list[Array], right: list[Array]) -> None:
 @every_case
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_pullback_passes_the_gradient_check(case: Case, seed: int) -> None:
-    # All of them once; at another dy some, of the many tensors of a model a few: the dot products below see the others.
-    elements = 2000 if seed == 0 else 4 if case.whole_model else 20
+    # All of a layer's once, of a model's many tensors some; at another dy fewer: the dot products below see the others.
+    elements = (12 if seed == 0 else 4) if case.whole_model else 2000 if seed == 0 else 20
     gradcheck(case.build(), *case.inputs, seed=seed, max_elements=elements, **case.keywords).raise_if_failed()
 
 
@@ -96,7 +96,7 @@ def test_in_float32_the_pullback_agrees_with_the_derivative_in_float64(case: Cas
 
 @every_layer
 def test_the_pullback_agrees_with_central_differences_to_their_error_bar(case: Case) -> None:
-    report = gradcheck(case.build(), *case.inputs, method="central", max_elements=12, **case.keywords)
+    report = gradcheck(case.build(), *case.inputs, method="central", max_elements=6, **case.keywords)
     assert report.verdict in ("PASS", "UNRESOLVED"), str(report)
 
 
