@@ -47,7 +47,7 @@ class Outcome:
         return self.code == 0
 
     def __str__(self) -> str:
-        word = ("right", "wrong", "not to be run")[self.code]
+        word = ("right", "wrong", "not judged")[self.code]
         return "\n".join([f"{self.exercise}: {word}", *(f"  {line}" for says in self.says for line in wrapped(says))])
 
     __repr__ = __str__

@@ -53,8 +53,8 @@ def _asked(exercise: Exercise) -> str:
     value = {"dloss": "ℓ", "df": "f"}.get(upstream, upstream[1:])
     returned = f"({wanted})" if len(exercise.wanted) > 1 else wanted
     return (
-        f"Write backward. It gets {upstream}{axes}, the gradient of some loss by {value}, and what the forward got: "
-        f"{given}. It returns {returned}, the gradient of the same loss by "
+        f"Write backward. It gets {upstream}{axes}, the gradient of some loss with respect to {value}, and what the "
+        f"forward got: {given}. It returns {returned}, the gradient of the same loss with respect to "
         f"{'each of these' if len(exercise.wanted) > 1 else 'it'}."
     )
 

@@ -22,7 +22,7 @@ wrong("tanh", "x squared, not tanh x", lambda dy, x: dy * (1 - x**2), "x²")
 wrong("tanh", "dy forgotten", lambda dy, x: 1 - np.tanh(x) ** 2, "lacks dy", "not linear in dy")
 wrong("tanh", "the sign", lambda dy, x: dy * (np.tanh(x) ** 2 - 1), "the sign")
 
-wrong("silu", "the factor x's share alone", lambda dy, x: dy * sigma(x), "the share of σ")
+wrong("silu", "the factor x's share alone", lambda dy, x: dy * sigma(x), "the share through σ")
 wrong("silu", "σ's share alone", lambda dy, x: dy * x * sigma(x) * (1 - sigma(x)), "the share of the factor x")
 wrong("silu", "σ′ = σ", lambda dy, x: dy * (sigma(x) + x * sigma(x)), "σ")
 wrong("silu", "x not multiplied in", lambda dy, x: dy * (sigma(x) + sigma(x) * (1 - sigma(x))), "factor x")
@@ -70,7 +70,7 @@ wrong("swiglu", "silu's slope forgotten", lambda dy, gate, up: (dy * up, dy * ga
 wrong("swiglu", "σ for silu in dup", lambda dy, gate, up: (dy * up * _slope(gate), dy * sigma(gate)),
       "a factor gate is missing")
 wrong("swiglu", "σ's share forgotten", lambda dy, gate, up: (dy * up * sigma(gate), dy * gate * sigma(gate)),
-      "the share of σ")
+      "the share through σ")
 
 wrong("dropout", "no 1/(1 − p)", lambda dy, x, *, keep, p: dy * keep, "1 − p")
 wrong("dropout", "1/p", lambda dy, x, *, keep, p: dy * keep / p, "p")

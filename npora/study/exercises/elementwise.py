@@ -54,7 +54,8 @@ def silu_named(dy: Array, x: Array) -> dict[str, Any]:
     sigma = 1 / (1 + np.exp(-x))
     return {
         "σ(x)": sigma, "1 − σ(x)": 1 - sigma, "the share of the factor x": dy * sigma,
-        "the share of σ": dy * x * sigma * (1 - sigma), "the share of σ, with σ′ = σ": dy * (sigma + x * sigma),
+        "the share through σ": dy * x * sigma * (1 - sigma),
+        "the share through σ, with σ′ = σ": dy * (sigma + x * sigma),
         "the gradient with σ (1 + σ) in the place of σ′": dy * (sigma + x * sigma * (1 + sigma)),
         "the gradient with σ′ = 1 − σ": dy * (sigma + x * (1 - sigma)), "dy times σ′": dy * sigma * (1 - sigma),
         "the gradient with σ′ without its factor x": dy * (sigma + sigma * (1 - sigma)),
@@ -122,7 +123,7 @@ def swiglu_named(dy: Array, gate: Array, up: Array) -> dict[str, Any]:
     sigma = 1 / (1 + np.exp(-gate))
     return {
         "silu(gate)": gate * sigma, "σ(gate)": sigma, "silu's slope": sigma + gate * sigma * (1 - sigma),
-        "the share of σ": dy * up * gate * sigma * (1 - sigma), "the share of the factor gate": dy * up * sigma,
+        "the share through σ": dy * up * gate * sigma * (1 - sigma), "the share of the factor gate": dy * up * sigma,
     }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def tied_weights_named(dz: Array, E: Array, *, ids: Array) -> dict[str, Any]:
     return {
         "the share of the input": d_in, "the share of the output": dz.T @ h,
         "the gradient with E[ids] in the place of tanh(E[ids]) at the output": dz.T @ E[ids] + d_in,
-        "the share of tanh's slope": without - d_in,
+        "the share of tanh's slope": d_in - without,
         "the input's sum over all occurrences of a token, but the last,": d_in - last,
     }  # fmt: skip
 

@@ -74,11 +74,11 @@ def dora_named(dy: Array, x: Array, A: Array, B: Array, m: Array, *, W: Array, s
     right = dora_backward(dy, x, A, B, m, W=W, s=s, c=c)
     dz = m / c * dy
     V = W + s * B @ A
-    dV = dz.T @ x
-    dV -= V * (dV * V).sum(axis=1, keepdims=True) / c[:, None] ** 2
+    dV, along = dz.T @ x, V * ((dz.T @ x) * V).sum(axis=1, keepdims=True)
+    through = {"c": dV - along / c[:, None] ** 2, "of V": dV - along / (V * V).sum(axis=1, keepdims=True)}
     return {
-        "the gradient that goes through the lengths c too (dA)": s * B.T @ dV,
-        "the gradient that goes through the lengths c too (dB)": s * dV @ A.T,
+        **{f"the gradient that goes through the lengths {of} too (dA)": s * B.T @ g for of, g in through.items()},
+        **{f"the gradient that goes through the lengths {of} too (dB)": s * g @ A.T for of, g in through.items()},
         "c": c, "1/c": 1 / c, "m": m, "c (of each row)": c[:, None], "m/c (of each row)": (m / c)[:, None],
         "m (of each row)": m[:, None],
         **{f"the gradient without m/c (d{name})": g for name, g in zip(names, plain, strict=True)},
@@ -228,7 +228,7 @@ EXERCISES = (
     ),
     Exercise(
         dora_backward,
-        "c holds the lengths of V's rows, and the gradient treats it as a constant, as the paper does (section 4.3). "
+        "c is given, as a constant: in DoRA the lengths of V's rows, through which no gradient goes (section 4.3). "
         "m is trained. Return (dx, dA, dB, dm).",
         (
             "Name z = x Vᵀ [n,o]. Of y = (m/c) ⊙ z, what are dz and dm?",
