@@ -86,5 +86,6 @@ SPELLINGS: dict[str, list[str]] = {
         "Finished.result: 1 in -1: plus 1",
         "attend_apart.by_head: 1 in -1: plus 1",
         "attend_apart.by_row: 1 in -1: plus 1",
+        "told.back_to_the_rows: 1 in -1: plus 1",
     ],
 }
