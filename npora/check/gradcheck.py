@@ -129,8 +129,8 @@ def gradcheck(
     if subject.size <= LARGE:
         rows += structure(check.bench, check.dy, check.analytic, check.other, check.rounding)
     if order == 2:
-        if not subject.runs_in(np.float64):
-            raise ValueError(f"order=2 is looked at in float64, in which {subject} does not run")
+        if (refusal := subject.refusal_of(np.float64)) is not None:
+            raise ValueError(f"order=2 is looked at in float64, in which {subject} does not run") from refusal
         again = partial(gradcheck, method=method, seed=seed, max_elements=max_elements)
         rows += second_rows(subject, check.exact_dy, again)
     notes = [*found.notes, *check.rounding.notes]

@@ -149,11 +149,11 @@ def in_half(check: Examination, examined: Callable[[Examination], Found]) -> Fou
     """
     kernel = check.subject
     exact, found = kernel.exact, Found()
-    if not exact.runs_in(np.float64):
+    if (refusal := exact.refusal_of(np.float64)) is not None:
         raise TypeError(
             f"{kernel} does not run in float64, in which its gradient in {kernel.dtype} is measured: pass reference=, "
             f"the same function in NumPy"
-        )
+        ) from refusal
     chosen, moves = check.chosen(), Gradients()
     right: Right = by_oracles(chosen)
     if not exact.is_reference or exact.has_pullback():

@@ -128,11 +128,15 @@ class Subject:
 
     def runs_in(self, dtype: npt.DTypeLike) -> bool:
         """Does the layer take arrays of another precision?"""
+        return self.refusal_of(dtype) is None
+
+    def refusal_of(self, dtype: npt.DTypeLike) -> Exception | None:
+        """What the layer raises on arrays of another precision, to be told of where that one is needed."""
         try:
             self.at(dtype).forward()
-        except Exception:  # whatever a kernel of one precision says to another
-            return False
-        return True
+        except Exception as error:  # whatever a kernel of one precision says to another
+            return error
+        return None
 
     @cached_property
     def size(self) -> int:

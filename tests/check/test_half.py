@@ -204,8 +204,11 @@ def test_without_a_reference_all_elements_together_show_what_none_does() -> None
 
 
 def test_what_cannot_be_checked_says_what_to_do() -> None:
-    with pytest.raises(TypeError, match=r"does not run in float64, .*: pass reference=, the same function in NumPy"):
+    with pytest.raises(
+        TypeError, match=r"does not run in float64, .*: pass reference=, the same function in NumPy"
+    ) as told:
         gradcheck(in_half_alone(F.softmax), X, dtype="float16")
+    assert str(told.value.__cause__) == "expected half precision, got float64"
     with pytest.raises(ValueError, match=r"the shapes \[\(3, 5\)\]; the reference returned \[\(\)\]"):
         gradcheck(F.softmax, X, reference=lambda x: x.sum())
     with pytest.raises(TypeError, match="the forward returned a NoneType, expected floating"):

@@ -48,8 +48,9 @@ def test_an_order_that_is_not_there_is_an_error() -> None:
             raise TypeError(x.dtype)
         return x, lambda dy: dy
 
-    with pytest.raises(ValueError, match="order=2 is looked at in float64, in which single does not run"):
+    with pytest.raises(ValueError, match="order=2 is looked at in float64, in which single does not run") as told:
         gradcheck(single, np.float32(X), dtype="float32", reference=lambda x: x, order=2)
+    assert str(told.value.__cause__) == "float64"
 
 
 def test_a_torch_backward_that_kept_what_it_should_not_is_named() -> None:

@@ -101,8 +101,10 @@ def test_patches_fold_back_to_where_they_came_from() -> None:
     assert np.abs(layer.weight.data).max() <= 1 / np.sqrt(12) < 1.2 * np.abs(layer.weight.data).max()
     layer.weight.requires_grad = False
     y, backward = layer(PIXELS)
-    dx = backward(np.ones_like(y))
-    assert layer.weight.grad is None and layer.bias.grad is not None and dx.shape == PIXELS.shape
+    dy = np.random.default_rng(3).standard_normal(y.shape)  # [n,o]
+    dx = backward(dy)
+    assert layer.weight.grad is None and np.allclose(layer.bias.grad, dy.sum(axis=0), rtol=0, atol=1e-12)
+    assert np.allclose(dx, layer.fold(dy @ layer.weight.data.reshape(4, 12), PIXELS.shape), rtol=0, atol=1e-12)
     for other in (PIXELS[0], PIXELS[:, :1], PIXELS[:, :, :3], PIXELS[:, :, :, :7]):
         with pytest.raises(
             ValueError, match=r"images must be \[batch, 2, a multiple of 2, a multiple of 3\]; got shape"
